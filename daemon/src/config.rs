@@ -1,0 +1,396 @@
+//! Input: the text of the file. Output: [`Config`], its shape with the place of every value, and every error of shape.
+//! Must not know: what the values mean.
+
+mod duplicate;
+mod fields;
+mod syntax;
+
+use std::ops::Range;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted, Reported};
+use fields::{Fields, Kind, entries, found};
+
+/// A value that may be left out, and that may have been reported as wrong.
+pub type Field<T> = Option<Checked<Spanned<T>>>;
+
+/// A list of which single elements may have been reported as wrong.
+pub type List<T> = Field<Vec<Checked<Spanned<T>>>>;
+
+/// The file as written: nothing is defaulted, looked up or compared.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// `enabled`.
+    pub enabled: Field<bool>,
+    /// Each `[[interface]]`, in the order of the file.
+    pub interfaces: Checked<Vec<Interface>>,
+    /// Each `[endpoint.NAME]`, in the order of the file.
+    pub endpoints: Checked<Vec<Endpoint>>,
+    /// Each `[[filter]]` that could be read, in the order of the file.
+    pub filters: Vec<Filter>,
+    /// Every error of shape; what they are about is marked [`Reported`] above.
+    pub(crate) diagnostics: Diagnostics,
+}
+
+/// One `[[interface]]`.
+#[derive(Debug, Clone)]
+pub struct Interface {
+    /// How messages call it: `interface "eth0"`.
+    pub label: String,
+    /// Where it begins.
+    pub span: Range<usize>,
+    /// `name`.
+    pub name: Field<String>,
+    /// `direction`.
+    pub direction: Field<String>,
+}
+
+/// One `[endpoint.NAME]`.
+#[derive(Debug, Clone)]
+pub struct Endpoint {
+    /// How messages call it: `endpoint "ids"`.
+    pub label: String,
+    /// Where it begins.
+    pub span: Range<usize>,
+    /// `NAME`.
+    pub name: Spanned<String>,
+    /// `address`.
+    pub address: Field<String>,
+    /// `port`.
+    pub port: Field<i128>,
+    /// `interface`.
+    pub interface: Field<String>,
+}
+
+/// One `[[filter]]`.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    /// How messages call it: `filter "web"`.
+    pub label: String,
+    /// Where it begins.
+    pub span: Range<usize>,
+    /// `name`.
+    pub name: Field<String>,
+    /// `enabled`.
+    pub enabled: Field<bool>,
+    /// `action`.
+    pub action: Field<String>,
+    /// `protocol`.
+    pub protocol: List<Item>,
+    /// `source`.
+    pub source: List<String>,
+    /// `source_port`.
+    pub source_port: List<Item>,
+    /// `destination`.
+    pub destination: List<String>,
+    /// `destination_port`.
+    pub destination_port: List<Item>,
+    /// `bidirectional`.
+    pub bidirectional: Field<bool>,
+    /// `interface`.
+    pub interface: List<String>,
+    /// `direction`.
+    pub direction: Field<String>,
+    /// `to`.
+    pub to: List<String>,
+}
+
+/// An element of a list that takes numbers and names, such as `[6, "udp"]` or `[443, "8000-8100"]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Item {
+    /// An integer; one that is too large is held at the end of the type.
+    Number(i128),
+    /// A string.
+    Text(String),
+}
+
+const TOP: Kind = Kind {
+    noun: "the file",
+    keys: &["enabled", "interface", "endpoint", "filter"],
+    tables: &[
+        ("interface", "[[interface]]"),
+        ("endpoint", "[endpoint.NAME]"),
+        ("filter", "[[filter]]"),
+    ],
+    planned: &[],
+};
+
+const INTERFACE: Kind = Kind {
+    noun: "an interface",
+    keys: &["name", "direction"],
+    tables: &[],
+    planned: &["order"],
+};
+
+const ENDPOINT: Kind = Kind {
+    noun: "an endpoint",
+    keys: &["address", "port", "interface"],
+    tables: &[],
+    planned: &["oversize", "snap", "limit", "sample"],
+};
+
+const FILTER: Kind = Kind {
+    noun: "a filter",
+    keys: &[
+        "name",
+        "enabled",
+        "action",
+        "protocol",
+        "source",
+        "source_port",
+        "destination",
+        "destination_port",
+        "bidirectional",
+        "interface",
+        "direction",
+        "to",
+    ],
+    tables: &[],
+    planned: &[],
+};
+
+impl Config {
+    /// Reads the shape of the file. Never fails: what is wrong is kept for
+    /// [`Desired::resolve`](crate::desired::Desired::resolve) to report together with its own findings.
+    pub fn parse(text: &str) -> Self {
+        let mut diagnostics = Diagnostics::default();
+        let root = syntax::parse(text, &mut diagnostics);
+        let mut config = match &root {
+            Ok(root) => Reader {
+                text,
+                diagnostics: &mut diagnostics,
+            }
+            .config(root),
+            Err(reported) => Config::incomplete(*reported),
+        };
+        config.diagnostics = diagnostics;
+        config
+    }
+
+    fn incomplete(reported: Reported) -> Self {
+        Self {
+            enabled: Some(Err(reported)),
+            interfaces: Err(reported),
+            endpoints: Err(reported),
+            filters: Vec::new(),
+            diagnostics: Diagnostics::default(),
+        }
+    }
+}
+
+/// What stands under a top-level key, if it is there.
+type Value<'t, 'i> = Option<&'t Spanned<DeValue<'i>>>;
+
+/// Walks the TOML tree.
+struct Reader<'a> {
+    text: &'a str,
+    diagnostics: &'a mut Diagnostics,
+}
+
+impl Reader<'_> {
+    fn config(mut self, root: &DeTable<'_>) -> Config {
+        let mut top = self.fields("the file", &TOP, root);
+        let enabled = top.boolean("enabled");
+        let tables = ["interface", "endpoint", "filter"].map(|key| top.get(key).transpose());
+        let [interfaces, endpoints, filters] = tables;
+        Config {
+            enabled,
+            interfaces: interfaces.and_then(|value| self.interfaces(value)),
+            endpoints: endpoints.and_then(|value| self.endpoints(value)),
+            filters: filters
+                .and_then(|value| self.filters(value))
+                .unwrap_or_default(),
+            diagnostics: Diagnostics::default(),
+        }
+    }
+
+    fn interfaces(&mut self, value: Value<'_, '_>) -> Checked<Vec<Interface>> {
+        let tables = self.array_of_tables("interface", value)?;
+        let read = tables
+            .into_iter()
+            .enumerate()
+            .map(|(index, (span, table))| {
+                let label = label("interface", table, index);
+                let mut fields = self.fields(&label, &INTERFACE, table);
+                let name = fields.text("name");
+                let direction = fields.text("direction");
+                Interface {
+                    label,
+                    span,
+                    name,
+                    direction,
+                }
+            });
+        Ok(read.collect())
+    }
+
+    fn endpoints(&mut self, value: Value<'_, '_>) -> Checked<Vec<Endpoint>> {
+        let Some(value) = value else {
+            return Ok(Vec::new());
+        };
+        let DeValue::Table(tables) = value.get_ref() else {
+            return Err(self.diagnostics.report(
+                Diagnostic::new(
+                    Code::WrongType,
+                    value.span(),
+                    format!(
+                        "\"endpoint\" is {}, but must be one table for each endpoint",
+                        found(value)
+                    ),
+                )
+                .help("write [endpoint.NAME], with the name of the endpoint"),
+            ));
+        };
+        let read: Vec<Checked<Endpoint>> = entries(tables)
+            .into_iter()
+            .map(|(name, value)| self.endpoint(name, value))
+            .collect();
+        read.into_iter().collect()
+    }
+
+    fn endpoint(
+        &mut self,
+        name: &Spanned<DeString<'_>>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Checked<Endpoint> {
+        let label = format!("endpoint {}", Quoted(name.get_ref()));
+        let DeValue::Table(table) = value.get_ref() else {
+            let message = format!("{label} is {}, but must be a table", found(value));
+            let diagnostic = Diagnostic::new(Code::WrongType, name.span(), message);
+            let help = match ENDPOINT.keys.contains(&name.get_ref().as_ref()) {
+                true => "write it under [endpoint.NAME], with the name of the endpoint".to_owned(),
+                false => format!("write [endpoint.{}], and its keys below", name.get_ref()),
+            };
+            return Err(self.diagnostics.report(diagnostic.help(help)));
+        };
+        let mut fields = self.fields(&label, &ENDPOINT, table);
+        let address = fields.text("address");
+        let port = fields.number("port");
+        let interface = fields.text("interface");
+        Ok(Endpoint {
+            label,
+            span: value.span(),
+            name: Spanned::new(name.span(), name.get_ref().to_string()),
+            address,
+            port,
+            interface,
+        })
+    }
+
+    fn filters(&mut self, value: Value<'_, '_>) -> Checked<Vec<Filter>> {
+        let tables = self.array_of_tables("filter", value)?;
+        let read = tables
+            .into_iter()
+            .enumerate()
+            .map(|(index, (span, table))| {
+                let label = label("filter", table, index);
+                let mut fields = self.fields(&label, &FILTER, table);
+                let filter = Filter {
+                    span,
+                    name: fields.text("name"),
+                    enabled: fields.boolean("enabled"),
+                    action: fields.text("action"),
+                    protocol: fields.items("protocol"),
+                    source: fields.texts("source"),
+                    source_port: fields.items("source_port"),
+                    destination: fields.texts("destination"),
+                    destination_port: fields.items("destination_port"),
+                    bidirectional: fields.boolean("bidirectional"),
+                    interface: fields.texts("interface"),
+                    direction: fields.text("direction"),
+                    to: fields.texts("to"),
+                    label: String::new(),
+                };
+                Filter { label, ..filter }
+            });
+        Ok(read.collect())
+    }
+
+    /// The tables of `[[key]]`, each with the place of its header.
+    fn array_of_tables<'t, 'i>(
+        &mut self,
+        key: &str,
+        value: Value<'t, 'i>,
+    ) -> Checked<Vec<(Range<usize>, &'t DeTable<'i>)>> {
+        let Some(value) = value else {
+            return Ok(Vec::new());
+        };
+        let DeValue::Array(array) = value.get_ref() else {
+            return Err(self.not_an_array(key, value));
+        };
+        let tables: Vec<Checked<_>> = array
+            .iter()
+            .map(|element| match element.get_ref() {
+                DeValue::Table(table) => Ok((element.span(), table)),
+                _ => Err(self.not_an_array(key, element)),
+            })
+            .collect();
+        tables.into_iter().collect()
+    }
+
+    fn not_an_array(&mut self, key: &str, value: &Spanned<DeValue<'_>>) -> Reported {
+        let named = match value.get_ref() {
+            DeValue::Table(table) => entries(table)
+                .into_iter()
+                .find(|(_, value)| value.get_ref().is_table())
+                .map(|(name, _)| format!(" and below it name = {}", Quoted(name.get_ref()))),
+            _ => None,
+        };
+        let message = format!(
+            "\"{key}\" is {}, but must be one [[{key}]] for each {key}",
+            found(value)
+        );
+        let help = format!("write [[{key}]]{}", named.unwrap_or_default());
+        self.diagnostics
+            .report(Diagnostic::new(Code::WrongType, value.span(), message).help(help))
+    }
+
+    fn fields<'f, 't>(
+        &'f mut self,
+        label: &'f str,
+        kind: &'static Kind,
+        table: &'t DeTable<'t>,
+    ) -> Fields<'f, 't> {
+        Fields::new(label, kind, table, self.text, self.diagnostics)
+    }
+}
+
+/// How messages call the `index`th object of a kind, by its name if it has one.
+fn label(kind: &str, table: &DeTable<'_>, index: usize) -> String {
+    match table.get("name").and_then(|name| name.get_ref().as_str()) {
+        Some(name) if !name.is_empty() => format!("{kind} {}", Quoted(name)),
+        _ => format!("{kind} #{}", index + 1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duplicate_is_always_an_error() {
+        for text in [
+            "[interface]\n[interface]",
+            "[[interface]]\n[interface]",
+            "[filter]\n[[filter]]",
+            "[endpoint]\n[endpoint]",
+            "[endpoint.a]\n[endpoint.a]",
+            "[endpoint.a]\n[[endpoint.a]]",
+            "enabled = true\nenabled = true",
+            "endpoint.a.port = 1\nendpoint.a.port = 1",
+            "endpoint = { a = { port = 1, port = 1 } }",
+        ] {
+            assert!(!Config::parse(text).diagnostics.is_empty(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_misspelt_key_is_not_missing() {
+        let config = Config::parse("[endpoints.a]\n[[filter]]\nacton = \"exclude\"");
+        assert!(config.endpoints.is_err());
+        assert!(matches!(config.filters[0].action, Some(Err(_))));
+        assert!(config.filters[0].name.is_none());
+    }
+}

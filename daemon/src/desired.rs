@@ -1,0 +1,151 @@
+//! Input: a [`Config`](crate::config). Output: [`Desired`], what the file means, or every error in it.
+//! Must not know: the kernel, the clock, the file system.
+
+mod address;
+mod consistency;
+mod endpoint;
+mod filter;
+mod interface;
+mod name;
+mod port;
+mod problem;
+mod protocol;
+mod resolve;
+
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+
+use crate::config::Config;
+use crate::diagnostic::{Code, Diagnostic};
+
+/// What the file means and the warnings about it, or everything that is wrong with it, in the order of the file.
+pub type Loaded = Result<(Desired, Vec<Diagnostic>), Vec<Diagnostic>>;
+
+/// Reads the text of a file.
+///
+/// # Errors
+/// Every error that the file has, at least one.
+pub fn load(text: &str) -> Loaded {
+    Desired::resolve(&Config::parse(text))
+}
+
+/// Reads the bytes of a file. Render the diagnostics with [`String::from_utf8_lossy`] of the same bytes.
+///
+/// # Errors
+/// As [`load`]; bytes that are not UTF-8 are one error at the first of them.
+pub fn load_bytes(bytes: &[u8]) -> Loaded {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => load(text),
+        Err(error) => Err(vec![not_utf8(bytes, error.valid_up_to())]),
+    }
+}
+
+fn not_utf8(bytes: &[u8], offset: usize) -> Diagnostic {
+    let span = offset..offset + char::REPLACEMENT_CHARACTER.len_utf8();
+    let message = match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "the file is UTF-16, not UTF-8".to_owned(),
+        _ => {
+            let byte = bytes.get(offset).copied().unwrap_or_default();
+            format!("the file is not UTF-8: byte 0x{byte:02x} is no character")
+        }
+    };
+    Diagnostic::new(Code::InvalidUtf8, span, message).help("save the file as UTF-8")
+}
+
+/// What the file asks for. Interfaces, endpoints and filters are sorted by name, so that order in the file
+/// never shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// The master switch.
+    pub enabled: bool,
+    /// The interfaces whose packets are looked at.
+    pub interfaces: Vec<Interface>,
+    /// The GUE endpoints; at most [`MAX_ENDPOINTS`](traffic_mirror_ebpf::abi::MAX_ENDPOINTS).
+    pub endpoints: Vec<Endpoint>,
+    /// The filters; at most [`MAX_FILTERS`](traffic_mirror_ebpf::abi::MAX_FILTERS).
+    pub filters: Vec<Filter>,
+}
+
+impl Desired {
+    /// Finds out what the file means.
+    ///
+    /// # Errors
+    /// Every error of the file: those that [`Config::parse`] kept and those of meaning, at least one.
+    pub fn resolve(config: &Config) -> Loaded {
+        resolve::resolve(config)
+    }
+}
+
+/// One `[[interface]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Name or glob.
+    pub name: glob::Pattern,
+    /// Which way packets are looked at.
+    pub direction: Direction,
+}
+
+/// `direction` in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// Packets that the host receives.
+    Ingress,
+    /// Packets that the host sends.
+    Egress,
+    /// Both.
+    #[default]
+    Both,
+}
+
+/// One `[endpoint.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its name, unique.
+    pub name: String,
+    /// Outer destination address.
+    pub address: IpAddr,
+    /// Outer destination UDP port, host byte order.
+    pub port: u16,
+    /// Output interface; by route if absent.
+    pub interface: Option<String>,
+}
+
+/// One `[[filter]]`. An empty list means any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// Its name, unique.
+    pub name: String,
+    /// A disabled filter matches nothing.
+    pub enabled: bool,
+    /// What a match does.
+    pub action: Action,
+    /// Indices into [`Desired::endpoints`], ascending. For an `exclude` without `to`, all of them.
+    pub to: Vec<usize>,
+    /// IP protocol numbers, ascending.
+    pub protocol: Vec<u8>,
+    /// Source networks, sorted, no duplicates, host bits zero.
+    pub source: Vec<IpNet>,
+    /// Source ports, sorted by start, not overlapping.
+    pub source_port: Vec<RangeInclusive<u16>>,
+    /// Destination networks, sorted, no duplicates, host bits zero.
+    pub destination: Vec<IpNet>,
+    /// Destination ports, sorted by start, not overlapping.
+    pub destination_port: Vec<RangeInclusive<u16>>,
+    /// Match with source and destination swapped, too.
+    pub bidirectional: bool,
+    /// Only packets of these interfaces (names or globs).
+    pub interface: Vec<glob::Pattern>,
+    /// Only packets that go this way.
+    pub direction: Direction,
+}
+
+/// What a matching filter does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Send a copy to each of its endpoints.
+    Mirror,
+    /// Send no copy to any of its endpoints, whatever other filters say.
+    Exclude,
+}

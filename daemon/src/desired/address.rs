@@ -1,0 +1,276 @@
+//! Networks of filters and addresses of endpoints.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+use ipnet::{IpNet, Ipv4Net};
+
+use super::problem::Problem;
+use crate::diagnostic::Code;
+
+const EXAMPLES: &str = "write an address such as \"192.0.2.1\" or a network such as \"10.0.0.0/8\"";
+
+/// An address, or a network in CIDR notation.
+pub(super) fn network(text: &str) -> Result<IpNet, Problem> {
+    let (address, prefix) = match text.split_once('/') {
+        Some((address, prefix)) => (address, Some(prefix)),
+        None => (text, None),
+    };
+    let Ok(address) = address.parse::<IpAddr>() else {
+        return Err(Problem::new(
+            Code::BadNetwork,
+            "which is not an address or network",
+            write_one_of(repaired_network(text)),
+        ));
+    };
+    let network = match prefix {
+        Some(prefix) => with_prefix(address, prefix)?,
+        None => IpNet::from(address),
+    };
+    if network != network.trunc() {
+        return Err(Problem::new(
+            Code::HostBitsSet,
+            format!(
+                "which has bits set beyond its prefix of /{}",
+                network.prefix_len()
+            ),
+            format!(
+                "write \"{}\", or \"{address}\" for the one host",
+                network.trunc()
+            ),
+        ));
+    }
+    match mapped(network) {
+        Some(mapped) => Err(Problem::new(
+            Code::BadNetwork,
+            "which is IPv4 in IPv6 notation and appears in no packet",
+            format!("write \"{mapped}\""),
+        )),
+        None => Ok(network),
+    }
+}
+
+fn with_prefix(address: IpAddr, prefix: &str) -> Result<IpNet, Problem> {
+    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
+    let max = IpNet::from(address).max_prefix_len();
+    let bad = |help: String| {
+        let cause = format!("but an {family} prefix length is a number up to {max}");
+        Problem::new(Code::BadPrefix, cause, help)
+    };
+    if let Ok(mask) = prefix.parse::<IpAddr>() {
+        let network = IpNet::with_netmask(address, mask).map(|network| network.trunc());
+        return Err(bad(match network {
+            Ok(network) => format!("write \"{network}\""),
+            Err(_) => EXAMPLES.to_owned(),
+        }));
+    }
+    // no sign, no leading zero
+    match prefix.parse::<u8>() {
+        Ok(length) if length <= max && length.to_string() == prefix => {
+            IpNet::new(address, length).map_err(|_| bad(EXAMPLES.to_owned()))
+        }
+        Ok(length) if length <= max => Err(bad(format!("write \"{address}/{length}\""))),
+        _ => Err(bad(format!("write a prefix length of at most {max}"))),
+    }
+}
+
+/// The IPv4 network inside `::ffff:0:0/96`.
+fn mapped(network: IpNet) -> Option<Ipv4Net> {
+    const MAPPED_PREFIX_BITS: u8 = 96;
+    let IpNet::V6(network) = network else {
+        return None;
+    };
+    let length = network.prefix_len().checked_sub(MAPPED_PREFIX_BITS)?;
+    Ipv4Net::new(network.addr().to_ipv4_mapped()?, length).ok()
+}
+
+/// What was probably meant by a text that is not a network.
+fn repaired_network(text: &str) -> Option<String> {
+    let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
+    let without_zone = address.split('%').next().unwrap_or(address);
+    let bare = without_zone
+        .trim()
+        .trim_start_matches('[')
+        .trim_end_matches(']');
+    let padded = (0..3).map(|zeros| format!("{bare}{}", ".0".repeat(zeros)));
+    let address = padded
+        .filter(|_| !bare.is_empty())
+        .find_map(|text| text.parse::<IpAddr>().ok())?;
+    let repaired = match prefix.trim() {
+        "" => address.to_string(),
+        prefix => with_prefix(address, prefix).ok()?.trunc().to_string(),
+    };
+    (repaired != text).then_some(repaired)
+}
+
+fn write_one_of(repaired: Option<String>) -> String {
+    repaired.map_or(EXAMPLES.to_owned(), |text| format!("write {text:?}"))
+}
+
+/// The address of an endpoint, if clones can be sent there.
+pub(super) fn endpoint(text: &str) -> Result<IpAddr, Problem> {
+    let bad = |cause: &str, help: String| Err(Problem::new(Code::BadAddress, cause, help));
+    let Ok(address) = text.parse::<IpAddr>() else {
+        return bad("which is not an IP address", repaired_address(text));
+    };
+    let collector = "write the address of the collector".to_owned();
+    if address.is_unspecified() {
+        return bad("which is the address of no host", collector);
+    }
+    if address.is_loopback() {
+        return bad("which is this host, but clones must leave it", collector);
+    }
+    if address.is_multicast() || address == IpAddr::V4(Ipv4Addr::BROADCAST) {
+        return bad("which is not the address of one host", collector);
+    }
+    match mapped(IpNet::from(address)) {
+        Some(mapped) => bad(
+            "which is IPv4 in IPv6 notation",
+            format!("write \"{}\"", mapped.addr()),
+        ),
+        None => Ok(address),
+    }
+}
+
+fn repaired_address(text: &str) -> String {
+    if let Ok(socket) = text.parse::<SocketAddr>() {
+        return format!(
+            "write address = \"{}\" and port = {}",
+            socket.ip(),
+            socket.port()
+        );
+    }
+    let bare = repaired_network(text.split('/').next().unwrap_or(text));
+    let bare = bare.or_else(|| network(text).ok().map(|network| network.addr().to_string()));
+    bare.map_or(
+        "write an address such as \"192.0.2.10\"".to_owned(),
+        |text| format!("write {text:?}"),
+    )
+}
+
+/// Whether an address means something only together with an interface (RFC 4291, section 2.5.6).
+pub(super) fn is_link_local(address: IpAddr) -> bool {
+    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
+}
+
+/// Sorted, without the networks that lie in another one.
+pub(super) fn normalized(mut networks: Vec<IpNet>) -> Vec<IpNet> {
+    // a network sorts before those that it contains
+    networks.sort_unstable();
+    networks.dedup_by(|next, kept| kept.contains(&*next));
+    networks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn help(text: &str) -> (Code, String) {
+        let problem = network(text).unwrap_err();
+        (problem.code, problem.help)
+    }
+
+    #[test]
+    fn networks() {
+        for good in [
+            "10.0.0.0/8",
+            "0.0.0.0/0",
+            "::/0",
+            "2001:db8::/32",
+            "::ffff:0:0/95",
+        ] {
+            let expected = good != "::ffff:0:0/95";
+            assert_eq!(network(good).is_ok(), expected, "{good}");
+        }
+        assert_eq!(
+            network("198.51.100.7").unwrap().to_string(),
+            "198.51.100.7/32"
+        );
+        assert_eq!(network("2001:db8::7").unwrap().prefix_len(), 128);
+    }
+
+    #[test]
+    fn a_wrong_network_is_told_what_to_write() {
+        let write = |text: &str| format!("write \"{text}\"");
+        assert_eq!(help("10.0.0/8"), (Code::BadNetwork, write("10.0.0.0/8")));
+        assert_eq!(help(" 10.0.0.0/8"), (Code::BadNetwork, write("10.0.0.0/8")));
+        assert_eq!(
+            help("[2001:db8::1]"),
+            (Code::BadNetwork, write("2001:db8::1"))
+        );
+        assert_eq!(help("fe80::1%eth0"), (Code::BadNetwork, write("fe80::1")));
+        assert_eq!(
+            help("::ffff:10.0.0.0/104"),
+            (Code::BadNetwork, write("10.0.0.0/8"))
+        );
+        assert_eq!(help("example.com"), (Code::BadNetwork, EXAMPLES.to_owned()));
+        assert_eq!(help(""), (Code::BadNetwork, EXAMPLES.to_owned()));
+        assert_eq!(
+            help("10.0.0.0/255.0.0.0"),
+            (Code::BadPrefix, write("10.0.0.0/8"))
+        );
+        assert_eq!(help("10.0.0.0/08"), (Code::BadPrefix, write("10.0.0.0/8")));
+        assert_eq!(help("10.0.0.0/").0, Code::BadPrefix);
+        assert_eq!(help("10.0.0.0/33").0, Code::BadPrefix);
+        assert_eq!(help("::/129").0, Code::BadPrefix);
+        assert_eq!(
+            help("10.1.2.3/8"),
+            (
+                Code::HostBitsSet,
+                "write \"10.0.0.0/8\", or \"10.1.2.3\" for the one host".to_owned()
+            )
+        );
+    }
+
+    #[test]
+    fn endpoint_addresses() {
+        assert!(endpoint("192.0.2.10").is_ok());
+        assert!(endpoint("2001:db8::10").is_ok());
+        for bad in [
+            "0.0.0.0",
+            "::",
+            "127.0.0.1",
+            "::1",
+            "224.0.0.1",
+            "ff02::1",
+            "255.255.255.255",
+            "::ffff:192.0.2.1",
+            "ids",
+            "",
+        ] {
+            assert_eq!(endpoint(bad).unwrap_err().code, Code::BadAddress, "{bad}");
+        }
+        let help = |text| endpoint(text).unwrap_err().help;
+        assert_eq!(
+            help("192.0.2.10:6080"),
+            "write address = \"192.0.2.10\" and port = 6080"
+        );
+        assert_eq!(help("192.0.2.10/32"), "write \"192.0.2.10\"");
+        assert_eq!(help("192.0.2.10 "), "write \"192.0.2.10\"");
+    }
+
+    #[test]
+    fn normalized_networks() {
+        let networks = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| network(text).unwrap())
+                .collect::<Vec<_>>()
+        };
+        let given = networks(&[
+            "2001:db8::/32",
+            "10.1.0.0/16",
+            "10.0.0.0/8",
+            "10.0.0.0/8",
+            "9.0.0.0/8",
+            "2001:db8::1",
+        ]);
+        assert_eq!(
+            normalized(given),
+            networks(&["9.0.0.0/8", "10.0.0.0/8", "2001:db8::/32"])
+        );
+        assert_eq!(
+            normalized(networks(&["10.0.0.1", "::/0", "0.0.0.0/0"])),
+            networks(&["0.0.0.0/0", "::/0"])
+        );
+    }
+}

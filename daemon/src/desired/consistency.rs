@@ -1,0 +1,212 @@
+//! Whether the conditions of a filter can hold together, and whether any interface shows it packets.
+
+use ipnet::IpNet;
+use toml::Spanned;
+
+use super::filter::Parts;
+use super::protocol::{self, Families};
+use super::{Direction, Interface, name};
+use crate::config::{self, Config, List};
+use crate::diagnostic::{
+    Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, did_you_mean,
+};
+
+/// Reports conditions that no packet fulfils. A value that is wrong by itself takes part in nothing.
+pub(super) fn check(
+    raw: &config::Filter,
+    filter: &Parts,
+    config: &Config,
+    interfaces: Result<&[Interface], &Reported>,
+    diagnostics: &mut Diagnostics,
+) {
+    ports(raw, filter, diagnostics);
+    families(raw, filter, diagnostics);
+    if let (Ok(raw_interfaces), Ok(interfaces)) = (&config.interfaces, interfaces) {
+        coverage(raw, filter, interfaces, diagnostics);
+        direction(raw, filter, raw_interfaces, interfaces, diagnostics);
+    }
+}
+
+/// A list as the file has it, if it has one.
+fn given<T>(list: &List<T>) -> Option<&Spanned<Vec<Checked<Spanned<T>>>>> {
+    list.as_ref()?.as_ref().ok()
+}
+
+fn ports(raw: &config::Filter, filter: &Parts, diagnostics: &mut Diagnostics) {
+    let (Ok(protocols), Some(protocol)) = (&filter.protocol, given(&raw.protocol)) else {
+        return;
+    };
+    if protocols
+        .iter()
+        .any(|protocol| protocol::has_ports(*protocol))
+    {
+        return;
+    }
+    for (key, list) in [
+        ("source_port", &raw.source_port),
+        ("destination_port", &raw.destination_port),
+    ] {
+        let Some(list) = given(list) else {
+            continue;
+        };
+        let message = format!(
+            "{} has {key}, but none of its protocols has ports",
+            raw.label
+        );
+        diagnostics.report(
+            Diagnostic::new(Code::PortWithoutPorts, list.span(), message)
+                .help(format!("remove {key}, or add a protocol such as \"tcp\""))
+                .related(protocol.span(), "no ports here"),
+        );
+    }
+}
+
+fn families(raw: &config::Filter, filter: &Parts, diagnostics: &mut Diagnostics) {
+    let of_protocols = |protocols: &[u8]| {
+        let each = protocols
+            .iter()
+            .map(|protocol| protocol::families(*protocol));
+        each.fold(Families::NONE, Families::or)
+    };
+    let of_networks = |networks: &[IpNet]| {
+        let each = networks.iter().map(|network| match network {
+            IpNet::V4(_) => Families {
+                v4: true,
+                v6: false,
+            },
+            IpNet::V6(_) => Families {
+                v4: false,
+                v6: true,
+            },
+        });
+        each.fold(Families::NONE, Families::or)
+    };
+    let protocol = given(&raw.protocol).map(Spanned::span);
+    let source = given(&raw.source).map(Spanned::span);
+    let destination = given(&raw.destination).map(Spanned::span);
+    let conditions = [
+        (
+            "protocol",
+            protocol,
+            filter.protocol.as_deref().map(of_protocols),
+        ),
+        ("source", source, filter.source.as_deref().map(of_networks)),
+        (
+            "destination",
+            destination,
+            filter.destination.as_deref().map(of_networks),
+        ),
+    ];
+    let known: Vec<_> = conditions
+        .into_iter()
+        .filter_map(|(key, span, families)| Some((key, span?, families.ok()?)))
+        .collect();
+    for (index, (key, span, families)) in known.iter().enumerate() {
+        let others = &known[..index];
+        let Some((other_key, other_span, other)) = others
+            .iter()
+            .find(|other| other.2.and(*families) == Families::NONE)
+        else {
+            continue;
+        };
+        let (is, other_is) = (families.name(), other.name());
+        let message = format!(
+            "{} never matches: {key} is {is}, but {other_key} is {other_is}",
+            raw.label
+        );
+        let help = match *other_key {
+            "protocol" => format!("make {key} fit the protocol, or leave one of them out"),
+            _ => "use the same version of IP in both, or leave one of them out".to_owned(),
+        };
+        diagnostics.report(
+            Diagnostic::new(Code::NeverMatches, span.clone(), message)
+                .help(help)
+                .related(other_span.clone(), other_is),
+        );
+        return;
+    }
+}
+
+/// Each interface that the filter names must be one that the file lists.
+fn coverage(
+    raw: &config::Filter,
+    filter: &Parts,
+    interfaces: &[Interface],
+    diagnostics: &mut Diagnostics,
+) {
+    let (Ok(wanted), Some(list)) = (&filter.interface, given(&raw.interface)) else {
+        return;
+    };
+    for (pattern, place) in wanted.iter().zip(list.get_ref().iter().flatten()) {
+        if interfaces
+            .iter()
+            .any(|listed| name::overlap(pattern, &listed.name))
+        {
+            continue;
+        }
+        let text = place.get_ref().as_str();
+        let listed = interfaces.iter().map(|listed| listed.name.as_str());
+        let message = format!(
+            "{} is limited to interface {}, which is not listed",
+            raw.label,
+            Quoted(text)
+        );
+        let add = format!("add [[interface]] with name = {}", Quoted(text));
+        let help = match did_you_mean(text, listed.clone()) {
+            Some(guess) => format!("{guess} otherwise {add}"),
+            None => add,
+        };
+        let mut diagnostic =
+            Diagnostic::new(Code::UnknownInterface, place.span(), message).help(help);
+        if !interfaces.is_empty() {
+            diagnostic = diagnostic.note(format!("interfaces: {}", alternatives(listed)));
+        }
+        diagnostics.report(diagnostic);
+    }
+}
+
+/// At least one of the filter's interfaces must look at packets that go its way.
+fn direction(
+    raw: &config::Filter,
+    filter: &Parts,
+    raw_interfaces: &[config::Interface],
+    interfaces: &[Interface],
+    diagnostics: &mut Diagnostics,
+) {
+    let (Ok(direction), Some(Ok(place)), Ok(wanted)) =
+        (filter.direction, &raw.direction, &filter.interface)
+    else {
+        return;
+    };
+    let covering = raw_interfaces.iter().zip(interfaces).filter(|(_, listed)| {
+        wanted.is_empty()
+            || wanted
+                .iter()
+                .any(|pattern| name::overlap(pattern, &listed.name))
+    });
+    let mut blind = Vec::new();
+    for (raw, listed) in covering {
+        if direction == Direction::Both
+            || listed.direction == Direction::Both
+            || listed.direction == direction
+        {
+            return;
+        }
+        blind.extend(raw.direction.iter().flatten());
+    }
+    let Some(first) = blind.first() else {
+        return;
+    };
+    let (way, other) = (place.get_ref(), first.get_ref());
+    let message = format!(
+        "{} never matches: it is for {way}, but its interfaces look at {other} only",
+        raw.label
+    );
+    diagnostics.report(
+        Diagnostic::new(Code::NeverMatches, place.span(), message)
+            .help(format!(
+                "write {other:?} here, or \"both\" at the interface"
+            ))
+            .related(first.span(), format!("{other} only")),
+    );
+}

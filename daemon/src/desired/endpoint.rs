@@ -1,0 +1,75 @@
+//! `[endpoint.NAME]`.
+
+use std::net::IpAddr;
+
+use super::problem::value;
+use super::resolve::{optional, required};
+use super::{Endpoint, address, name, port};
+use crate::config::{self, Config};
+use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics};
+
+/// GUE (IANA "Service Name and Transport Protocol Port Number Registry").
+const DEFAULT_PORT: u16 = 6080;
+
+/// The endpoints in the order of the file.
+pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> Checked<Vec<Endpoint>> {
+    let raw = config.endpoints.as_ref().map_err(|reported| *reported)?;
+    let read: Vec<Checked<Endpoint>> = raw.iter().map(|raw| endpoint(raw, diagnostics)).collect();
+    read.into_iter().collect()
+}
+
+fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<Endpoint> {
+    let name = value(diagnostics, "an endpoint", "name", &raw.name, |text| {
+        name::object(text)
+    });
+    let given = required(&raw.address, diagnostics, || {
+        let message = format!("{} has no address", raw.label);
+        Diagnostic::new(Code::MissingField, raw.span.clone(), message)
+            .help("add the address of the collector, such as address = \"192.0.2.10\"")
+    });
+    let address = given.and_then(|given| {
+        let address = value(diagnostics, &raw.label, "address", given, |text| {
+            address::endpoint(text)
+        })?;
+        check_zone(raw, address, given.span(), diagnostics)
+    });
+    let port = optional(&raw.port).and_then(|given| match given {
+        Some(given) => value(diagnostics, &raw.label, "port", given, port::endpoint),
+        None => Ok(DEFAULT_PORT),
+    });
+    let interface = optional(&raw.interface).and_then(|given| {
+        let Some(given) = given else {
+            return Ok(None);
+        };
+        value(diagnostics, &raw.label, "interface", given, |text| {
+            name::interface(text)
+        })?;
+        Ok(Some(given.get_ref().clone()))
+    });
+    name?;
+    Ok(Endpoint {
+        name: raw.name.get_ref().clone(),
+        address: address?,
+        port: port?,
+        interface: interface?,
+    })
+}
+
+fn check_zone(
+    raw: &config::Endpoint,
+    address: IpAddr,
+    span: std::ops::Range<usize>,
+    diagnostics: &mut Diagnostics,
+) -> Checked<IpAddr> {
+    if raw.interface.is_some() || !address::is_link_local(address) {
+        return Ok(address);
+    }
+    let message = format!(
+        "{} has address \"{address}\", which is link-local and means nothing without an interface",
+        raw.label
+    );
+    Err(diagnostics.report(
+        Diagnostic::new(Code::BadAddress, span, message)
+            .help("add the interface that leads there, such as interface = \"eth1\""),
+    ))
+}

@@ -1,0 +1,78 @@
+//! Why a single value is refused, before it is known whose value it is.
+
+use std::fmt::Display;
+use std::ops::Range;
+
+use toml::Spanned;
+
+use crate::config::Item;
+use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted};
+
+/// Why a value is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Problem {
+    pub(super) code: Code,
+    /// Continues "filter "web" has source "10.0.0.0/33", ".
+    pub(super) cause: String,
+    /// What to write instead.
+    pub(super) help: String,
+    /// Background.
+    pub(super) note: Option<String>,
+}
+
+impl Problem {
+    pub(super) fn new(code: Code, cause: impl Into<String>, help: impl Into<String>) -> Self {
+        Self {
+            code,
+            cause: cause.into(),
+            help: help.into(),
+            note: None,
+        }
+    }
+
+    fn about(self, label: &str, key: &str, value: impl Display, span: Range<usize>) -> Diagnostic {
+        let message = format!("{label} has {key} {value}, {}", self.cause);
+        let mut diagnostic = Diagnostic::new(self.code, span, message).help(self.help);
+        diagnostic.note = self.note;
+        diagnostic
+    }
+}
+
+/// A value as messages show it.
+pub(super) trait Shown {
+    fn shown(&self) -> String;
+}
+
+impl Shown for String {
+    fn shown(&self) -> String {
+        Quoted(self).to_string()
+    }
+}
+
+impl Shown for i128 {
+    fn shown(&self) -> String {
+        self.to_string()
+    }
+}
+
+impl Shown for Item {
+    fn shown(&self) -> String {
+        match self {
+            Item::Number(number) => number.shown(),
+            Item::Text(text) => text.shown(),
+        }
+    }
+}
+
+/// Parses the value of `key`; a problem is reported as one of the object that messages call `label`.
+pub(super) fn value<R: Shown, T>(
+    diagnostics: &mut Diagnostics,
+    label: &str,
+    key: &str,
+    raw: &Spanned<R>,
+    parse: impl Fn(&R) -> Result<T, Problem>,
+) -> Checked<T> {
+    parse(raw.get_ref()).map_err(|problem| {
+        diagnostics.report(problem.about(label, key, raw.get_ref().shown(), raw.span()))
+    })
+}

@@ -1,0 +1,230 @@
+//! The whole file: its parts in their order, its limits, its warnings.
+
+use std::collections::BTreeSet;
+use std::ops::Range;
+
+use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES};
+
+use super::problem::Problem;
+use super::{Action, Desired, Direction, Loaded, endpoint, filter, interface};
+use crate::config::{Config, Field};
+use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Reported, did_you_mean};
+
+pub(super) fn resolve(config: &Config) -> Loaded {
+    let mut diagnostics = config.diagnostics.clone();
+    let enabled = flag(&config.enabled, true);
+    let interfaces = interface::resolve(config, &mut diagnostics);
+    let endpoints = endpoint::resolve(config, &mut diagnostics);
+    let filters = filter::resolve(config, interfaces.as_deref(), &mut diagnostics);
+    limits(config, &mut diagnostics);
+
+    match (enabled, interfaces, endpoints, filters) {
+        (Ok(enabled), Ok(interfaces), Ok(endpoints), Ok(filters)) if diagnostics.is_empty() => {
+            let desired = sorted(Desired {
+                enabled,
+                interfaces,
+                endpoints,
+                filters,
+            });
+            let warnings = warnings(config, &desired);
+            Ok((desired, warnings))
+        }
+        _ => Err(diagnostics.into_sorted()),
+    }
+}
+
+fn sorted(mut desired: Desired) -> Desired {
+    desired
+        .interfaces
+        .sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+    desired.endpoints.sort_by(|a, b| a.name.cmp(&b.name));
+    desired.filters.sort_by(|a, b| a.name.cmp(&b.name));
+    desired
+}
+
+fn limits(config: &Config, diagnostics: &mut Diagnostics) {
+    let interfaces = config
+        .interfaces
+        .iter()
+        .flatten()
+        .map(|interface| &interface.span);
+    let endpoints = config
+        .endpoints
+        .iter()
+        .flatten()
+        .map(|endpoint| &endpoint.span);
+    let filters = config.filters.iter().map(|filter| &filter.span);
+    limit("interfaces", MAX_INTERFACES, interfaces, diagnostics);
+    limit("endpoints", MAX_ENDPOINTS, endpoints, diagnostics);
+    limit("filters", MAX_FILTERS, filters, diagnostics);
+}
+
+fn limit<'a>(
+    noun: &str,
+    max: usize,
+    objects: impl Iterator<Item = &'a Range<usize>> + Clone,
+    diagnostics: &mut Diagnostics,
+) {
+    let count = objects.clone().count();
+    if let Some(first_beyond) = objects.clone().nth(max) {
+        let message = format!("the file has {count} {noun}, but the limit is {max}");
+        let help = format!("remove {} of them", count - max);
+        diagnostics
+            .report(Diagnostic::new(Code::LimitExceeded, first_beyond.clone(), message).help(help));
+    }
+}
+
+/// What is odd about a file that is right.
+fn warnings(config: &Config, desired: &Desired) -> Vec<Diagnostic> {
+    let mut warnings = Diagnostics::default();
+    if let (true, Some(filter)) = (desired.interfaces.is_empty(), config.filters.first()) {
+        let message = "the file has filters but no interface, so that nothing is mirrored";
+        warnings.report(
+            Diagnostic::new(Code::NoInterface, filter.span.clone(), message)
+                .help("add [[interface]] with the name of the interface whose packets to mirror"),
+        );
+    }
+    let mirrors = desired
+        .filters
+        .iter()
+        .filter(|filter| filter.action == Action::Mirror);
+    let used: BTreeSet<&str> = mirrors
+        .flat_map(|filter| &filter.to)
+        .map(|index| desired.endpoints[*index].name.as_str())
+        .collect();
+    for endpoint in config.endpoints.iter().flatten() {
+        if !used.contains(endpoint.name.get_ref().as_str()) {
+            let message = format!("no filter sends to {}", endpoint.label);
+            let help = "name it in the \"to\" of a filter, or remove it";
+            warnings.report(
+                Diagnostic::new(Code::UnusedEndpoint, endpoint.name.span(), message).help(help),
+            );
+        }
+    }
+    warnings.into_sorted()
+}
+
+/// A boolean that may be left out.
+pub(super) fn flag(field: &Field<bool>, default: bool) -> Checked<bool> {
+    match field {
+        None => Ok(default),
+        Some(Ok(flag)) => Ok(*flag.get_ref()),
+        Some(Err(reported)) => Err(*reported),
+    }
+}
+
+/// A field that the object cannot do without.
+pub(super) fn required<'a, T>(
+    field: &'a Field<T>,
+    diagnostics: &mut Diagnostics,
+    missing: impl FnOnce() -> Diagnostic,
+) -> Checked<&'a toml::Spanned<T>> {
+    match field {
+        Some(Ok(value)) => Ok(value),
+        Some(Err(reported)) => Err(*reported),
+        None => Err(diagnostics.report(missing())),
+    }
+}
+
+/// The value of a field that may be left out.
+pub(super) fn optional<T>(field: &Field<T>) -> Checked<Option<&toml::Spanned<T>>> {
+    field
+        .as_ref()
+        .map(Checked::as_ref)
+        .transpose()
+        .map_err(|reported: &Reported| *reported)
+}
+
+pub(super) fn direction(text: &str) -> Result<Direction, Problem> {
+    match text {
+        "ingress" => Ok(Direction::Ingress),
+        "egress" => Ok(Direction::Egress),
+        "both" => Ok(Direction::Both),
+        _ => Err(bad_choice(
+            Code::BadDirection,
+            "which is not a direction",
+            text,
+            &["ingress", "egress", "both"],
+        )),
+    }
+}
+
+pub(super) fn action(text: &str) -> Result<Action, Problem> {
+    match text {
+        "mirror" => Ok(Action::Mirror),
+        "exclude" => Ok(Action::Exclude),
+        _ => Err(bad_choice(
+            Code::BadAction,
+            "which is not an action",
+            text,
+            &["mirror", "exclude"],
+        )),
+    }
+}
+
+fn bad_choice(code: Code, cause: &str, text: &str, choices: &[&str]) -> Problem {
+    let quoted: Vec<String> = choices.iter().map(|choice| format!("{choice:?}")).collect();
+    let help = match (
+        did_you_mean(text, choices.iter().copied()),
+        quoted.split_last(),
+    ) {
+        (Some(guess), _) => guess,
+        (None, Some((last, others))) => format!("write {} or {last}", others.join(", ")),
+        (None, None) => String::new(),
+    };
+    Problem::new(code, cause, help)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fmt::Write;
+
+    use super::*;
+    use crate::desired::load;
+
+    fn file(interfaces: usize, endpoints: usize, filters: usize) -> String {
+        let mut text = String::new();
+        for n in 0..interfaces {
+            writeln!(text, "[[interface]]\nname = \"eth{n}\"").unwrap();
+        }
+        for n in 0..endpoints {
+            writeln!(
+                text,
+                "[endpoint.e{n}]\naddress = \"192.0.2.10\"\nport = {}",
+                n + 1
+            )
+            .unwrap();
+        }
+        for n in 0..filters {
+            writeln!(
+                text,
+                "[[filter]]\nname = \"f{n}\"\nto = [\"e{}\"]",
+                n % endpoints
+            )
+            .unwrap();
+        }
+        text
+    }
+
+    #[test]
+    fn the_limits_themselves_are_allowed() {
+        let (desired, warnings) = load(&file(MAX_INTERFACES, MAX_ENDPOINTS, MAX_FILTERS)).unwrap();
+        assert_eq!(desired.filters.len(), MAX_FILTERS);
+        assert_eq!(warnings, []);
+    }
+
+    #[test]
+    fn beyond_each_limit_is_an_error() {
+        let beyond = file(MAX_INTERFACES + 1, MAX_ENDPOINTS + 1, MAX_FILTERS + 2);
+        let errors = load(&beyond).unwrap_err();
+        assert!(errors.iter().all(|error| error.code == Code::LimitExceeded));
+        let messages: Vec<&str> = errors.iter().map(|error| error.message.as_str()).collect();
+        let expected = [
+            ("interfaces", MAX_INTERFACES + 1, MAX_INTERFACES),
+            ("endpoints", MAX_ENDPOINTS + 1, MAX_ENDPOINTS),
+            ("filters", MAX_FILTERS + 2, MAX_FILTERS),
+        ]
+        .map(|(noun, count, max)| format!("the file has {count} {noun}, but the limit is {max}"));
+        assert_eq!(messages, expected);
+    }
+}

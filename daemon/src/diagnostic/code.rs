@@ -1,0 +1,150 @@
+//! The stable names of everything that can be wrong with a file. Scripts match on them: never rename one.
+
+use std::fmt;
+
+/// Whether the file is refused.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// The file changes nothing.
+    Error,
+    /// The file is taken, and somebody should look.
+    Warning,
+}
+
+impl Severity {
+    /// `error` or `warning`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Error => "error",
+            Self::Warning => "warning",
+        }
+    }
+}
+
+macro_rules! codes {
+    ($($(#[$doc:meta])* $variant:ident = $severity:ident $text:literal,)*) => {
+        /// What kind of problem a diagnostic is about.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Code {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Code {
+            /// Every code there is.
+            pub const ALL: &'static [Code] = &[$(Code::$variant,)*];
+
+            /// The kebab-case name that users see.
+            pub fn as_str(self) -> &'static str {
+                match self {
+                    $(Code::$variant => $text,)*
+                }
+            }
+
+            /// Whether a file with this problem is refused.
+            pub fn severity(self) -> Severity {
+                match self {
+                    $(Code::$variant => Severity::$severity,)*
+                }
+            }
+        }
+    };
+}
+
+codes! {
+    /// The bytes are not UTF-8.
+    InvalidUtf8 = Error "invalid-utf8",
+    /// The text is not TOML.
+    Syntax = Error "syntax",
+    /// A key or table is defined twice.
+    DuplicateKey = Error "duplicate-key",
+    /// A table that the format does not have.
+    UnknownTable = Error "unknown-table",
+    /// A key that the object does not have.
+    UnknownKey = Error "unknown-key",
+    /// A key that is planned, but has no effect in this version.
+    NotSupportedYet = Error "not-supported-yet",
+    /// A value of another TOML type than the key takes.
+    WrongType = Error "wrong-type",
+    /// A key without which the object means nothing.
+    MissingField = Error "missing-field",
+    /// An empty list, which might be read as "any" or as "none".
+    EmptyList = Error "empty-list",
+    /// More objects than the data plane holds.
+    LimitExceeded = Error "limit-exceeded",
+    /// A name without a character.
+    EmptyName = Error "empty-name",
+    /// A filter or endpoint name that cannot be a metric label.
+    BadName = Error "bad-name",
+    /// Two filters of one name.
+    DuplicateFilter = Error "duplicate-filter",
+    /// Two `[[interface]]` entries of one name.
+    DuplicateInterface = Error "duplicate-interface",
+    /// The same endpoint twice in one `to`.
+    DuplicateEndpoint = Error "duplicate-endpoint",
+    /// A name that no Linux interface can have.
+    BadInterfaceName = Error "bad-interface-name",
+    /// A glob that cannot be parsed.
+    BadGlob = Error "bad-glob",
+    /// A direction other than the three.
+    BadDirection = Error "bad-direction",
+    /// An action other than the two.
+    BadAction = Error "bad-action",
+    /// An endpoint address that clones cannot be sent to.
+    BadAddress = Error "bad-address",
+    /// Neither an address nor a network.
+    BadNetwork = Error "bad-network",
+    /// A prefix length beyond the width of the address.
+    BadPrefix = Error "bad-prefix",
+    /// A network with bits set beyond its prefix.
+    HostBitsSet = Error "host-bits-set",
+    /// Neither a port nor a range of ports.
+    BadPort = Error "bad-port",
+    /// A number that is not a port.
+    PortOutOfRange = Error "port-out-of-range",
+    /// A range that ends before it begins.
+    ReversedRange = Error "reversed-range",
+    /// A protocol name that is not known.
+    UnknownProtocol = Error "unknown-protocol",
+    /// A number that does not fit the protocol field.
+    ProtocolOutOfRange = Error "protocol-out-of-range",
+    /// A `to` entry that no `[endpoint.NAME]` defines.
+    UnknownEndpoint = Error "unknown-endpoint",
+    /// A filter's interface that no `[[interface]]` covers.
+    UnknownInterface = Error "unknown-interface",
+    /// Port conditions on protocols that all have no ports.
+    PortWithoutPorts = Error "port-without-ports",
+    /// Conditions that exclude each other.
+    NeverMatches = Error "never-matches",
+    /// An endpoint that no filter sends to.
+    UnusedEndpoint = Warning "unused-endpoint",
+    /// Filters, but no interface whose packets they could see.
+    NoInterface = Warning "no-interface",
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_kebab_case() {
+        let names: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
+        assert_eq!(names.len(), Code::ALL.len());
+        for name in names {
+            let kebab = name.split('-').all(|word| {
+                !word.is_empty()
+                    && word
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            });
+            assert!(kebab, "{name}");
+        }
+    }
+}

@@ -1,0 +1,295 @@
+//! Input: the payload of one rtnetlink message. Output: a type of [`network`](crate::network).
+//! Reads only the attributes that are wanted, so that what a newer kernel adds cannot break it.
+
+use std::net::IpAddr;
+
+use netlink_packet_core::{
+    DecodeError, NLA_HEADER_SIZE, NlasIterator, parse_ip, parse_mac, parse_u32,
+};
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::address::AddressHeader;
+use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkLayerType};
+use netlink_packet_route::neighbour::{NeighbourHeader, NeighbourState as Nud};
+use netlink_packet_route::route::{RouteHeader, RouteType};
+use netlink_packet_route::tc::{TcHandle, TcHeader};
+
+use crate::network::{Link, LinkKind, Neighbour, NeighbourState, Route, RouteKind, TcFilter};
+
+// Attributes that libc does not name: include/uapi/linux/{if_link,neighbour,rtnetlink,pkt_cls}.h.
+const IFLA_INFO_KIND: u16 = 1;
+const IFLA_LINK_NETNSID: u16 = 37;
+const NDA_FLAGS_EXT: u16 = 15;
+const NTF_EXT_MANAGED: u32 = 1;
+const RTA_VIA: u16 = 18;
+const RTAX_MTU: u16 = 2;
+const TCA_BPF_NAME: u16 = 7;
+const TCA_BPF_ID: u16 = 11;
+
+// Sizes of the fixed headers, from the same files.
+const IFINFOMSG_BYTES: usize = 16;
+const IFADDRMSG_BYTES: usize = 8;
+const RTMSG_BYTES: usize = 12;
+const NDMSG_BYTES: usize = 12;
+const TCMSG_BYTES: usize = 20;
+
+/// The attributes in `bytes`: kind without flags, and value.
+pub(super) fn attributes(bytes: &[u8]) -> impl Iterator<Item = Result<(u16, &[u8]), DecodeError>> {
+    NlasIterator::new(bytes).map(|attribute| {
+        let attribute = attribute?;
+        let (kind, length) = (attribute.kind(), usize::from(attribute.length()));
+        Ok((kind, &attribute.into_inner()[NLA_HEADER_SIZE..length]))
+    })
+}
+
+/// A string that may or may not end in a zero byte.
+pub(super) fn text(value: &[u8]) -> String {
+    String::from_utf8_lossy(value.split(|byte| *byte == 0).next().unwrap_or_default()).into_owned()
+}
+
+/// Decodes `struct ifinfomsg`.
+pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
+    let header = LinkHeader::parse(payload)?;
+    let kind = match header.link_layer_type {
+        LinkLayerType::Ether => LinkKind::Ethernet,
+        LinkLayerType::Loopback => LinkKind::Loopback,
+        other => LinkKind::Other(other.into()),
+    };
+    let mut link = Link {
+        index: header.index,
+        name: String::new(),
+        mtu: 0,
+        up: header.flags.contains(LinkFlags::Up),
+        running: header.flags.contains(LinkFlags::Running),
+        mac: None,
+        kind,
+        master: None,
+        parent: None,
+        info_kind: None,
+    };
+    let mut elsewhere = false;
+    for attribute in attributes(&payload[IFINFOMSG_BYTES..]) {
+        match attribute? {
+            (libc::IFLA_IFNAME, value) => link.name = text(value),
+            (libc::IFLA_MTU, value) => link.mtu = parse_u32(value)?,
+            (libc::IFLA_ADDRESS, value) if !matches!(kind, LinkKind::Other(_)) => {
+                link.mac = parse_mac(value).ok();
+            }
+            (libc::IFLA_MASTER, value) => link.master = Some(parse_u32(value)?),
+            (libc::IFLA_LINK, value) => link.parent = Some(parse_u32(value)?),
+            (IFLA_LINK_NETNSID, _) => elsewhere = true,
+            (libc::IFLA_LINKINFO, value) => link.info_kind = info_kind(value)?,
+            _ => {}
+        }
+    }
+    // IFLA_LINK is the other end of these pairs, and 0 for a tunnel that is bound to no interface
+    let pair = matches!(link.info_kind.as_deref(), Some("veth" | "vxcan" | "netkit"));
+    link.parent = link
+        .parent
+        .filter(|parent| *parent != 0 && !elsewhere && !pair);
+    Ok(link)
+}
+
+fn info_kind(value: &[u8]) -> Result<Option<String>, DecodeError> {
+    for attribute in attributes(value) {
+        if let (IFLA_INFO_KIND, value) = attribute? {
+            return Ok(Some(text(value)));
+        }
+    }
+    Ok(None)
+}
+
+/// Decodes the host's own address in `struct ifaddrmsg`: `IFA_ADDRESS` is the peer's where there is an `IFA_LOCAL`.
+pub(super) fn address(payload: &[u8]) -> Result<Option<IpAddr>, DecodeError> {
+    if !is_ip(AddressHeader::parse(payload)?.family) {
+        return Ok(None);
+    }
+    let mut local = None;
+    let mut address = None;
+    for attribute in attributes(&payload[IFADDRMSG_BYTES..]) {
+        match attribute? {
+            (libc::IFA_LOCAL, value) => local = Some(parse_ip(value)?),
+            (libc::IFA_ADDRESS, value) => address = Some(parse_ip(value)?),
+            _ => {}
+        }
+    }
+    Ok(local.or(address))
+}
+
+/// Decodes `struct rtmsg`.
+pub(super) fn route(payload: &[u8]) -> Result<Route, DecodeError> {
+    let kind = match RouteHeader::parse(payload)?.kind {
+        RouteType::Unicast => RouteKind::Unicast,
+        RouteType::Local => RouteKind::Local,
+        RouteType::Broadcast => RouteKind::Broadcast,
+        RouteType::Multicast => RouteKind::Multicast,
+        other => RouteKind::Other(other.into()),
+    };
+    let mut route = Route {
+        interface: 0,
+        gateway: None,
+        source: None,
+        mtu: None,
+        kind,
+        assumed: false,
+    };
+    for attribute in attributes(&payload[RTMSG_BYTES..]) {
+        match attribute? {
+            (libc::RTA_OIF, value) => route.interface = parse_u32(value)?,
+            (libc::RTA_GATEWAY, value) => route.gateway = Some(parse_ip(value)?),
+            // struct rtvia: a family of two bytes, then the address
+            (RTA_VIA, value) => {
+                route.gateway = value.get(2..).and_then(|address| parse_ip(address).ok());
+            }
+            (libc::RTA_PREFSRC, value) => route.source = Some(parse_ip(value)?),
+            (libc::RTA_METRICS, value) => route.mtu = metric_mtu(value)?,
+            _ => {}
+        }
+    }
+    Ok(route)
+}
+
+fn metric_mtu(value: &[u8]) -> Result<Option<u32>, DecodeError> {
+    for attribute in attributes(value) {
+        if let (RTAX_MTU, value) = attribute? {
+            return parse_u32(value).map(Some);
+        }
+    }
+    Ok(None)
+}
+
+/// Decodes `struct ndmsg`, and whether the entry is one that the kernel keeps resolved for somebody (`NTF_MANAGED`).
+/// `None` for a bridge's forwarding entry.
+pub(super) fn neighbour(payload: &[u8]) -> Result<Option<(Neighbour, bool)>, DecodeError> {
+    let header = NeighbourHeader::parse(payload)?;
+    if !is_ip(header.family) {
+        return Ok(None);
+    }
+    let mut address = None;
+    let mut mac = None;
+    let mut managed = false;
+    for attribute in attributes(&payload[NDMSG_BYTES..]) {
+        match attribute? {
+            (libc::NDA_DST, value) => address = Some(parse_ip(value)?),
+            (libc::NDA_LLADDR, value) => mac = parse_mac(value).ok(),
+            (NDA_FLAGS_EXT, value) => managed = parse_u32(value)? & NTF_EXT_MANAGED != 0,
+            _ => {}
+        }
+    }
+    let state = neighbour_state(header.state);
+    Ok(address.map(|address| {
+        (
+            Neighbour {
+                interface: header.ifindex,
+                address,
+                mac,
+                state,
+            },
+            managed,
+        )
+    }))
+}
+
+fn neighbour_state(state: Nud) -> NeighbourState {
+    match state {
+        Nud::None => NeighbourState::None,
+        Nud::Incomplete => NeighbourState::Incomplete,
+        Nud::Reachable => NeighbourState::Reachable,
+        Nud::Stale => NeighbourState::Stale,
+        Nud::Delay => NeighbourState::Delay,
+        Nud::Probe => NeighbourState::Probe,
+        Nud::Failed => NeighbourState::Failed,
+        Nud::Noarp => NeighbourState::NoArp,
+        Nud::Permanent => NeighbourState::Permanent,
+        other => NeighbourState::Other(other.into()),
+    }
+}
+
+/// Decodes `struct tcmsg` of a filter. `None` for the classifier that holds the filters of one priority, which
+/// `tcf_chain_dump` lists without options before them.
+pub(super) fn filter(payload: &[u8]) -> Result<Option<TcFilter>, DecodeError> {
+    let header = TcHeader::parse(payload)?;
+    let mut kind = String::new();
+    let mut options = None;
+    for attribute in attributes(&payload[TCMSG_BYTES..]) {
+        match attribute? {
+            (libc::TCA_KIND, value) => kind = text(value),
+            (libc::TCA_OPTIONS, value) => options = Some(value),
+            _ => {}
+        }
+    }
+    let Some(options) = options else {
+        return Ok(None);
+    };
+    let mut filter = TcFilter {
+        // the low half of tcm_info is the protocol
+        priority: TcHandle::from(header.info).major,
+        handle: header.handle.into(),
+        kind,
+        name: None,
+        program_id: None,
+    };
+    if filter.kind == "bpf" {
+        for attribute in attributes(options) {
+            match attribute? {
+                (TCA_BPF_NAME, value) => filter.name = Some(text(value)),
+                (TCA_BPF_ID, value) => filter.program_id = Some(parse_u32(value)?),
+                _ => {}
+            }
+        }
+    }
+    Ok(Some(filter))
+}
+
+/// Decodes `struct tcmsg` of a queueing discipline: its interface and its kind.
+pub(super) fn qdisc(payload: &[u8]) -> Result<(Option<u32>, String), DecodeError> {
+    let interface = tc_interface(payload)?;
+    for attribute in attributes(&payload[TCMSG_BYTES..]) {
+        if let (libc::TCA_KIND, value) = attribute? {
+            return Ok((interface, text(value)));
+        }
+    }
+    Ok((interface, String::new()))
+}
+
+/// The interface in `struct tcmsg`; a block that interfaces share has none (`TCM_IFINDEX_MAGIC_BLOCK`).
+pub(super) fn tc_interface(payload: &[u8]) -> Result<Option<u32>, DecodeError> {
+    Ok(u32::try_from(TcHeader::parse(payload)?.index).ok())
+}
+
+fn is_ip(family: AddressFamily) -> bool {
+    matches!(family, AddressFamily::Inet | AddressFamily::Inet6)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_bytes_make_a_decoder_panic() {
+        let mut state = 1u32;
+        let mut random = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 24) as u8
+        };
+        for length in (0..120).cycle().take(20_000) {
+            // small values make many plausible attributes
+            let bytes: Vec<u8> = (0..length)
+                .map(|_| random() % if length % 2 == 0 { 24 } else { 255 })
+                .collect();
+            let _ = link(&bytes);
+            let _ = address(&bytes);
+            let _ = route(&bytes);
+            let _ = neighbour(&bytes);
+            let _ = filter(&bytes);
+            let _ = qdisc(&bytes);
+        }
+    }
+
+    #[test]
+    fn a_name_ends_at_its_zero_and_need_not_be_utf_8() {
+        assert_eq!(text(b"eth0\0"), "eth0");
+        assert_eq!(text(b"eth0"), "eth0");
+        assert_eq!(text(b""), "");
+        assert_eq!(text(b"eth\xff\0"), "eth\u{fffd}");
+    }
+}

@@ -1,0 +1,176 @@
+//! Input: the kernel's notifications. Output: what to read again, as coarse events.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::time::Duration;
+
+use netlink_packet_core::DecodeError;
+use netlink_packet_route::link::LinkHeader;
+use netlink_sys::Socket;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::{setsockopt, sockopt};
+
+use super::decode;
+use super::error::Error;
+use super::socket::{self, Message, Received};
+
+const GROUPS: [u32; 10] = [
+    libc::RTNLGRP_LINK,
+    libc::RTNLGRP_NEIGH,
+    libc::RTNLGRP_TC,
+    libc::RTNLGRP_IPV4_IFADDR,
+    libc::RTNLGRP_IPV6_IFADDR,
+    // what a route look-up depends on: routes, rules that choose among tables, next hops that routes share
+    libc::RTNLGRP_IPV4_ROUTE,
+    libc::RTNLGRP_IPV6_ROUTE,
+    libc::RTNLGRP_IPV4_RULE,
+    libc::RTNLGRP_IPV6_RULE,
+    libc::RTNLGRP_NEXTHOP,
+];
+
+/// Room for some thousand notifications, each charged with about a kilobyte.
+const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
+
+/// A drain stops here, so that endless churn cannot keep it from returning; the rest waits in the socket.
+const DRAIN_DATAGRAMS: usize = 4096;
+
+// include/uapi/linux/rtnetlink.h
+const RTM_NEWNEXTHOP: u16 = 104;
+const RTM_DELNEXTHOP: u16 = 105;
+
+/// Something that may have changed, to be read again. Not a description of the change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Event {
+    /// The kernel had to drop notifications: anything may have changed.
+    Overrun,
+    /// An interface came, went or changed. Routes through it may have gone without a [`Event::Route`] of their own:
+    /// IPv4 drops them silently with the link (`fib_sync_down_dev`).
+    Link {
+        /// Index of the interface.
+        index: u32,
+    },
+    /// An address of this host came or went.
+    Address,
+    /// A route, a rule or a next hop changed. A path MTU or a redirect learned from ICMP does not show here.
+    Route,
+    /// An entry of a neighbour table changed.
+    Neighbour {
+        /// Index of its interface.
+        interface: u32,
+        /// Its address.
+        address: IpAddr,
+    },
+    /// A queueing discipline or a filter of an interface changed. TCX links do not show here.
+    Tc {
+        /// Index of the interface.
+        interface: u32,
+    },
+}
+
+/// A subscription to the changes of this network namespace's links, addresses, routes, neighbours and tc hooks.
+/// What happens from [`Monitor::open`] on is not missed: open it first, then read the state.
+pub struct Monitor {
+    socket: Socket,
+    buffer: Vec<u8>,
+}
+
+impl Monitor {
+    /// Subscribes.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn open() -> Result<Self, Error> {
+        let socket = socket::open()?;
+        // if refused (no CAP_NET_ADMIN), the default buffer overruns sooner, which is an event
+        let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES);
+        for group in GROUPS {
+            socket
+                .add_membership(group)
+                .map_err(|error| Error::socket("subscribe", &error))?;
+        }
+        Ok(Self {
+            socket,
+            buffer: socket::buffer(),
+        })
+    }
+
+    /// Waits until there is something to drain, for ever without a timeout. `false` if the time has passed or a
+    /// signal was caught.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<bool, Error> {
+        let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
+            PollTimeout::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
+        });
+        match poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(ready) => Ok(ready > 0),
+            Err(Errno::EINTR) => Ok(false),
+            Err(errno) => Err(Error::Socket {
+                action: "wait for",
+                errno,
+            }),
+        }
+    }
+
+    /// Takes what has arrived, each event once, without waiting. The events of all neighbours are among them; on a
+    /// busy link that can be thousands.
+    ///
+    /// # Errors
+    /// [`Error::Socket`].
+    pub fn drain(&mut self) -> Result<BTreeSet<Event>, Error> {
+        let mut events = BTreeSet::new();
+        let mut datagrams = 0;
+        // After an overrun the kernel drops everything, and says no more, until the socket is empty
+        // (NETLINK_S_CONGESTED): then the limit does not hold, and cannot be needed.
+        while datagrams < DRAIN_DATAGRAMS || events.contains(&Event::Overrun) {
+            match socket::receive(&self.socket, &mut self.buffer, libc::MSG_DONTWAIT)? {
+                Received::Nothing => break,
+                Received::Lost => {
+                    events.insert(Event::Overrun);
+                }
+                Received::Datagram => {
+                    // what cannot be understood may mean anything
+                    let understood = socket::messages(&self.buffer)
+                        .filter_map(|message| event(&message).unwrap_or(Some(Event::Overrun)));
+                    events.extend(understood);
+                }
+            }
+            datagrams += 1;
+        }
+        Ok(events)
+    }
+}
+
+impl AsFd for Monitor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+fn event(message: &Message<'_>) -> Result<Option<Event>, DecodeError> {
+    Ok(match message.kind {
+        libc::RTM_NEWLINK | libc::RTM_DELLINK => Some(Event::Link {
+            index: LinkHeader::parse(message.payload)?.index,
+        }),
+        libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Event::Address),
+        libc::RTM_NEWROUTE
+        | libc::RTM_DELROUTE
+        | libc::RTM_NEWRULE
+        | libc::RTM_DELRULE
+        | RTM_NEWNEXTHOP
+        | RTM_DELNEXTHOP => Some(Event::Route),
+        libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {
+            decode::neighbour(message.payload)?.map(|(neighbour, _)| Event::Neighbour {
+                interface: neighbour.interface,
+                address: neighbour.address,
+            })
+        }
+        libc::RTM_NEWQDISC | libc::RTM_DELQDISC | libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => {
+            decode::tc_interface(message.payload)?.map(|interface| Event::Tc { interface })
+        }
+        _ => None,
+    })
+}

@@ -1,0 +1,399 @@
+//! Input: one request. Output: the payloads of the kernel's whole answer, or its refusal.
+//! Must not know: what the requests mean.
+
+use std::fmt::Display;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
+    NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
+};
+use netlink_packet_route::RouteNetlinkMessage;
+use netlink_sys::protocols::NETLINK_ROUTE;
+use netlink_sys::{Socket, SocketAddr};
+use nix::errno::Errno;
+use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::time::{TimeVal, TimeValLike};
+
+use super::decode::{attributes, text};
+use super::error::{self, Error};
+
+/// The kernel fills at most 32 KiB of a reader's buffer (`netlink_dump`); one notification can be larger.
+const BUFFER_BYTES: usize = 64 * 1024;
+
+/// The kernel answers before `send` returns. Waiting longer means that the answer was lost.
+const ANSWER_TIMEOUT_MS: i64 = 1000;
+
+const ATTEMPTS: usize = 8;
+
+/// The kernel's explanation within an error (include/uapi/linux/netlink.h).
+const NLMSGERR_ATTR_MSG: u16 = 1;
+
+/// Opens a socket that only the kernel can send to.
+pub(super) fn open() -> Result<Socket, Error> {
+    let mut socket = Socket::new(NETLINK_ROUTE).map_err(|error| Error::socket("open", &error))?;
+    socket
+        .set_ext_ack(true)
+        .and_then(|()| socket.set_cap_ack(true))
+        .and_then(|()| socket.set_netlink_get_strict_chk(true))
+        .and_then(|()| socket.bind_auto())
+        .and_then(|_| socket.connect(&SocketAddr::new(0, 0)))
+        .map_err(|error| Error::socket("set up", &error))?;
+    Ok(socket)
+}
+
+/// A buffer that fits whatever the kernel sends.
+pub(super) fn buffer() -> Vec<u8> {
+    Vec::with_capacity(BUFFER_BYTES)
+}
+
+/// What one call of [`receive`] found.
+pub(super) enum Received {
+    /// The buffer holds one datagram.
+    Datagram,
+    /// Nothing waits, or the timeout has passed.
+    Nothing,
+    /// The kernel had to drop messages.
+    Lost,
+}
+
+/// Receives one datagram.
+pub(super) fn receive(
+    socket: &Socket,
+    buffer: &mut Vec<u8>,
+    flags: i32,
+) -> Result<Received, Error> {
+    loop {
+        buffer.clear();
+        match socket.recv(buffer, flags | libc::MSG_TRUNC) {
+            Ok(length) if length > buffer.len() => return Ok(Received::Lost),
+            Ok(_) => return Ok(Received::Datagram),
+            Err(error) => match error::errno(&error) {
+                Errno::EINTR => {}
+                Errno::EAGAIN => return Ok(Received::Nothing),
+                Errno::ENOBUFS => return Ok(Received::Lost),
+                _ => return Err(Error::socket("read", &error)),
+            },
+        }
+    }
+}
+
+/// One netlink message.
+pub(super) struct Message<'a> {
+    pub(super) kind: u16,
+    pub(super) payload: &'a [u8],
+    flags: u16,
+    sequence: u32,
+}
+
+/// The messages of a datagram.
+pub(super) fn messages(mut datagram: &[u8]) -> impl Iterator<Item = Message<'_>> {
+    std::iter::from_fn(move || {
+        let message = NetlinkBuffer::new_checked(datagram).ok()?;
+        let length = (message.length() as usize).next_multiple_of(4);
+        datagram = datagram.get(length..).unwrap_or_default();
+        Some(Message {
+            kind: message.message_type(),
+            payload: message.payload(),
+            flags: message.flags(),
+            sequence: message.sequence_number(),
+        })
+    })
+}
+
+/// One message of the kernel's answer.
+pub(super) struct Answer {
+    pub(super) kind: u16,
+    pub(super) payload: Vec<u8>,
+}
+
+/// A socket for requests, one at a time.
+pub(super) struct RequestSocket {
+    socket: Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
+enum Failure {
+    /// Worth another attempt.
+    Incomplete,
+    Refused(Errno, Option<String>),
+    Socket(Error),
+}
+
+impl RequestSocket {
+    pub(super) fn open() -> Result<Self, Error> {
+        let socket = open()?;
+        setsockopt(
+            &socket,
+            sockopt::ReceiveTimeout,
+            &TimeVal::milliseconds(ANSWER_TIMEOUT_MS),
+        )
+        .map_err(|errno| Error::Socket {
+            action: "set up",
+            errno,
+        })?;
+        Ok(Self {
+            socket,
+            sequence: 0,
+            buffer: buffer(),
+        })
+    }
+
+    /// Asks for all objects of a kind. Answers that the kernel marks as torn by a change are asked for again.
+    pub(super) fn dump(
+        &mut self,
+        what: &dyn Display,
+        message: RouteNetlinkMessage,
+    ) -> Result<Vec<Answer>, Error> {
+        self.request(what, message, NLM_F_DUMP)
+    }
+
+    /// Asks for, or changes, one object. The request may be sent more than once, so it must be idempotent.
+    pub(super) fn single(
+        &mut self,
+        what: &dyn Display,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<Vec<Answer>, Error> {
+        self.request(what, message, NLM_F_ACK | flags)
+    }
+
+    fn request(
+        &mut self,
+        what: &dyn Display,
+        message: RouteNetlinkMessage,
+        flags: u16,
+    ) -> Result<Vec<Answer>, Error> {
+        let mut message = NetlinkMessage::new(NetlinkHeader::default(), message.into());
+        message.header.flags = NLM_F_REQUEST | flags;
+        for _ in 0..ATTEMPTS {
+            match self.exchange(&mut message) {
+                Ok(answers) => return Ok(answers),
+                Err(Failure::Incomplete) => {}
+                Err(Failure::Refused(errno, hint)) => {
+                    return Err(Error::Refused {
+                        request: what.to_string(),
+                        errno,
+                        hint,
+                    });
+                }
+                Err(Failure::Socket(error)) => return Err(error),
+            }
+        }
+        Err(Error::Incomplete {
+            request: what.to_string(),
+            attempts: ATTEMPTS,
+        })
+    }
+
+    /// Sends once and reads to the end of the answer, even of one that is torn: the kernel runs one dump at a time.
+    fn exchange(
+        &mut self,
+        message: &mut NetlinkMessage<RouteNetlinkMessage>,
+    ) -> Result<Vec<Answer>, Failure> {
+        self.sequence = self.sequence.wrapping_add(1);
+        message.header.sequence_number = self.sequence;
+        message.finalize();
+        let mut request = vec![0; message.buffer_len()];
+        message.serialize(&mut request);
+        self.socket
+            .send(&request, 0)
+            .map_err(|error| Failure::Socket(Error::socket("write to", &error)))?;
+
+        let mut answers = Vec::new();
+        let mut torn = false;
+        loop {
+            match receive(&self.socket, &mut self.buffer, 0).map_err(Failure::Socket)? {
+                Received::Datagram => {}
+                Received::Nothing => return Err(Failure::Incomplete),
+                Received::Lost => {
+                    torn = true;
+                    continue;
+                }
+            }
+            for message in
+                messages(&self.buffer).filter(|message| message.sequence == self.sequence)
+            {
+                torn |= message.flags & NLM_F_DUMP_INTR != 0;
+                match message.kind {
+                    NLMSG_ERROR | NLMSG_DONE => {
+                        verdict(&message)?;
+                        return if torn {
+                            Err(Failure::Incomplete)
+                        } else {
+                            Ok(answers)
+                        };
+                    }
+                    NLMSG_NOOP | NLMSG_OVERRUN => {}
+                    kind => answers.push(Answer {
+                        kind,
+                        payload: message.payload.to_vec(),
+                    }),
+                }
+            }
+        }
+    }
+}
+
+/// The outcome in a message that ends an answer: an error number, in an error the header of the request (`CAP_ACK`),
+/// and attributes.
+fn verdict(end: &Message<'_>) -> Result<(), Failure> {
+    const ERRNO_BYTES: usize = 4;
+    const HEADER_BYTES: usize = 16;
+
+    let code = end
+        .payload
+        .first_chunk()
+        .map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+    if code >= 0 {
+        return Ok(());
+    }
+    let skip = if end.kind == NLMSG_ERROR {
+        ERRNO_BYTES + HEADER_BYTES
+    } else {
+        ERRNO_BYTES
+    };
+    let hint = end
+        .payload
+        .get(skip..)
+        .filter(|_| end.flags & NLM_F_ACK_TLVS != 0)
+        .and_then(|rest| {
+            attributes(rest).find_map(|attribute| match attribute {
+                Ok((NLMSGERR_ATTR_MSG, value)) => Some(text(value)),
+                _ => None,
+            })
+        });
+    Err(Failure::Refused(
+        Errno::from_raw(code.saturating_neg()),
+        hint,
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsRawFd, FromRawFd, IntoRawFd, OwnedFd};
+    use std::thread;
+
+    use netlink_packet_core::NLM_F_MULTIPART;
+    use netlink_packet_route::link::LinkMessage;
+    use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+
+    use super::*;
+
+    /// Asks a kernel that answers the nth attempt with the nth of `answers`.
+    fn ask(answers: Vec<Vec<Vec<u8>>>) -> Result<Vec<Vec<u8>>, Error> {
+        let flags = SockFlag::empty();
+        let (ours, kernel) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("socketpair");
+        setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::milliseconds(50)).expect("timeout");
+        // SAFETY: the descriptor is open and nobody else's.
+        let socket = unsafe { Socket::from_raw_fd(ours.into_raw_fd()) };
+        let mut requests = RequestSocket {
+            socket,
+            sequence: 0,
+            buffer: buffer(),
+        };
+        let server = thread::spawn(move || serve(&kernel, answers));
+        let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
+        let result = requests.dump(&"ask", message);
+        drop(requests);
+        server.join().expect("the kernel");
+        result.map(|answers| answers.into_iter().map(|answer| answer.payload).collect())
+    }
+
+    fn serve(kernel: &OwnedFd, mut answers: Vec<Vec<Vec<u8>>>) {
+        let mut request = [0; 4096];
+        while recv(kernel.as_raw_fd(), &mut request, MsgFlags::empty())
+            .is_ok_and(|length| length > 0)
+        {
+            for datagram in answers.drain(..answers.len().min(1)).flatten() {
+                send(kernel.as_raw_fd(), &datagram, MsgFlags::empty()).expect("send");
+            }
+        }
+    }
+
+    fn message(kind: u16, flags: u16, sequence: u32, payload: &[u8]) -> Vec<u8> {
+        let length = 16 + u32::try_from(payload.len()).expect("short");
+        let mut bytes = [length.to_ne_bytes(), [0; 4], sequence.to_ne_bytes(), [0; 4]].concat();
+        bytes[4..6].copy_from_slice(&kind.to_ne_bytes());
+        bytes[6..8].copy_from_slice(&flags.to_ne_bytes());
+        bytes.extend(payload);
+        bytes.resize(bytes.len().next_multiple_of(4), 0);
+        bytes
+    }
+
+    fn link(sequence: u32, payload: &[u8]) -> Vec<u8> {
+        message(libc::RTM_NEWLINK, NLM_F_MULTIPART, sequence, payload)
+    }
+
+    fn done(sequence: u32) -> Vec<u8> {
+        message(NLMSG_DONE, NLM_F_MULTIPART, sequence, &[0; 4])
+    }
+
+    #[test]
+    fn an_answer_of_several_datagrams_is_whole() {
+        let first = [link(1, b"one"), link(1, b"three")].concat();
+        let answer = ask(vec![vec![first, link(1, b"four"), done(1)]]).expect("an answer");
+        assert_eq!(answer, [&b"one"[..], b"three", b"four"]);
+    }
+
+    #[test]
+    fn answers_to_others_are_passed_over() {
+        let stale = [link(0, b"stale"), done(0)].concat();
+        let answer = ask(vec![vec![stale, link(1, b"one"), done(1)]]).expect("an answer");
+        assert_eq!(answer, [b"one"]);
+    }
+
+    #[test]
+    fn a_torn_answer_is_asked_for_again() {
+        let torn = message(
+            libc::RTM_NEWLINK,
+            NLM_F_MULTIPART | NLM_F_DUMP_INTR,
+            1,
+            b"torn",
+        );
+        let answer =
+            ask(vec![vec![torn, done(1)], vec![link(2, b"two"), done(2)]]).expect("an answer");
+        assert_eq!(answer, [b"two"]);
+    }
+
+    #[test]
+    fn a_lost_answer_is_asked_for_again() {
+        let oversized = link(2, &vec![0; BUFFER_BYTES]);
+        let answers = vec![
+            vec![link(1, b"one")],
+            vec![oversized, done(2)],
+            vec![done(3)],
+        ];
+        assert_eq!(ask(answers).expect("an answer"), Vec::<Vec<u8>>::new());
+        assert_eq!(
+            ask(vec![]).unwrap_err().to_string(),
+            "cannot ask: no complete answer after 8 attempts"
+        );
+    }
+
+    #[test]
+    fn a_refusal_carries_the_text_of_the_kernel() {
+        let code = (-libc::EBUSY).to_ne_bytes();
+        let text = [
+            &9u16.to_ne_bytes()[..],
+            &NLMSGERR_ATTR_MSG.to_ne_bytes(),
+            b"Busy\0\0\0\0",
+        ]
+        .concat();
+        let error = [&code[..], &[0; 16], &text].concat();
+        let done = [&code[..], &text].concat();
+        for (kind, payload) in [(NLMSG_ERROR, error), (NLMSG_DONE, done)] {
+            let told = ask(vec![vec![message(kind, NLM_F_ACK_TLVS, 1, &payload)]]).unwrap_err();
+            assert_eq!(
+                told.to_string(),
+                "cannot ask: Device or resource busy (EBUSY): Busy"
+            );
+            let mute = ask(vec![vec![message(kind, 0, 1, &payload)]]).unwrap_err();
+            assert_eq!(
+                mute.to_string(),
+                "cannot ask: Device or resource busy (EBUSY)"
+            );
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! What the kernel says about links, routes, neighbours and tc filters, as plain data.
+//! Must not know: netlink, the clock, the file system.
+
+use std::net::IpAddr;
+
+/// One network interface of this namespace. Its index is its identity: a name can move to another interface, and
+/// the index of a deleted interface can be given to a stranger.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index, never zero.
+    pub index: u32,
+    /// Name; bytes that are not UTF-8 are replaced.
+    pub name: String,
+    /// Largest network-layer packet, in bytes.
+    pub mtu: u32,
+    /// `IFF_UP`: an administrator wants it up.
+    pub up: bool,
+    /// `IFF_RUNNING`: it has a carrier and can send.
+    pub running: bool,
+    /// Hardware address of an Ethernet or loopback interface.
+    pub mac: Option<[u8; 6]>,
+    /// What its frames begin with.
+    pub kind: LinkKind,
+    /// Index of the bond, bridge or VRF that it is a port of.
+    pub master: Option<u32>,
+    /// Index of the interface that it is built on, such as the parent of a VLAN. `None` if that is in another network
+    /// namespace, where the index means nothing here. The other end of a veth is no parent.
+    pub parent: Option<u32>,
+    /// Its driver's `rtnl_link_ops` kind ("vlan", "bond", "veth"); hardware has none.
+    pub info_kind: Option<String>,
+}
+
+/// What the frames of an interface begin with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LinkKind {
+    /// An Ethernet header (`ARPHRD_ETHER`).
+    Ethernet,
+    /// An Ethernet header of zeros (`ARPHRD_LOOPBACK`).
+    Loopback,
+    /// Something else: the `ARPHRD_*` number of include/uapi/linux/if_arp.h.
+    Other(u16),
+}
+
+/// Where the kernel would send a packet for one destination.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Route {
+    /// Index of the output interface; the loopback interface for [`RouteKind::Local`].
+    pub interface: u32,
+    /// Next hop; the destination itself if absent. May be IPv6 for an IPv4 destination (RFC 5549).
+    pub gateway: Option<IpAddr>,
+    /// Source address that the kernel would choose; absent if the host has none to choose.
+    pub source: Option<IpAddr>,
+    /// Path MTU in bytes where it is not the interface's: the route's own, or learned from ICMP.
+    pub mtu: Option<u32>,
+    /// What kind of destination it is.
+    pub kind: RouteKind,
+    /// No route matched. IPv4 then takes any destination to be on the link of an interface that is asked for by
+    /// index, even one that a `blackhole` route covers or that is this host's own on another interface
+    /// (`ip_route_output_key_hash_rcu`).
+    pub assumed: bool,
+}
+
+/// What kind of destination a route leads to. Routes that refuse (`blackhole`, `unreachable`, `prohibit`) are no
+/// route.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RouteKind {
+    /// One host, elsewhere.
+    Unicast,
+    /// This host.
+    Local,
+    /// All hosts on a link.
+    Broadcast,
+    /// A multicast group.
+    Multicast,
+    /// Something else: the `RTN_*` number of include/uapi/linux/rtnetlink.h.
+    Other(u8),
+}
+
+/// One entry of the kernel's neighbour tables.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Index of the interface on whose link it is.
+    pub interface: u32,
+    /// Its address.
+    pub address: IpAddr,
+    /// Its hardware address, while the kernel has a valid one of six bytes.
+    pub mac: Option<[u8; 6]>,
+    /// How far the kernel trusts the entry.
+    pub state: NeighbourState,
+}
+
+impl Neighbour {
+    /// The hardware address to send to, if there is one that the kernel would use itself.
+    pub fn usable_mac(&self) -> Option<[u8; 6]> {
+        self.mac.filter(|_| self.state.usable())
+    }
+}
+
+/// How far the kernel trusts a neighbour entry: `NUD_*` of include/uapi/linux/neighbour.h.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NeighbourState {
+    /// Nothing tried.
+    None,
+    /// Asked for, no answer so far.
+    Incomplete,
+    /// Confirmed lately.
+    Reachable,
+    /// Not confirmed lately; the next packet begins to check it.
+    Stale,
+    /// Used while stale; checked soon.
+    Delay,
+    /// Being checked.
+    Probe,
+    /// Nobody answered.
+    Failed,
+    /// Needs no resolution.
+    NoArp,
+    /// Set by an administrator.
+    Permanent,
+    /// A state that is none of the above.
+    Other(u16),
+}
+
+impl NeighbourState {
+    /// Whether the kernel sends to the entry's hardware address (`NUD_VALID` of include/net/neighbour.h).
+    pub fn usable(self) -> bool {
+        use NeighbourState::{Delay, NoArp, Permanent, Probe, Reachable, Stale};
+        matches!(self, Reachable | Stale | Delay | Probe | Permanent | NoArp)
+    }
+}
+
+/// One of the two tc hooks of an interface.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hook {
+    /// Packets that the host receives.
+    Ingress,
+    /// Packets that the host sends.
+    Egress,
+}
+
+/// One filter on a tc hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TcFilter {
+    /// Preference; the kernel tries low ones first.
+    pub priority: u16,
+    /// Handle within its priority.
+    pub handle: u32,
+    /// Classifier ("bpf", "u32", "flower").
+    pub kind: String,
+    /// Name of a bpf filter.
+    pub name: Option<String>,
+    /// Kernel id of a bpf filter's program.
+    pub program_id: Option<u32>,
+}

@@ -1,0 +1,501 @@
+//! The layout of every table that the daemon writes and the programs read, and of every counter the other way round.
+//!
+//! Law: host byte order unless a field says network; no implicit padding (asserted below); what the daemon
+//! writes and what the kernel writes never share a map; whatever a packet must see change at once exists
+//! twice, in copy `epoch % 2` and in the idle copy.
+
+/// Filters in a file, at most.
+pub const MAX_FILTERS: usize = 16_384;
+/// Endpoints in a file, at most: an endpoint is one bit of a `u64`.
+pub const MAX_ENDPOINTS: usize = 64;
+/// Interfaces that are looked at, at most.
+pub const MAX_INTERFACES: usize = 64;
+/// A hook is one direction of one interface.
+pub const MAX_HOOKS: usize = 2 * MAX_INTERFACES;
+
+/// Slots in a block. A slot is the bit that stands for a filter (for each way round of a bidirectional one).
+pub const BLOCK_SLOTS: usize = 512;
+/// `u64` words in a block.
+pub const BLOCK_WORDS: usize = BLOCK_SLOTS / 64;
+/// Blocks: one bit each in a summary.
+pub const BLOCKS: usize = 64;
+/// Slots in all blocks: room for [`MAX_FILTERS`] bidirectional filters.
+pub const MAX_SLOTS: usize = BLOCKS * BLOCK_SLOTS;
+
+/// The fields whose values select classes, in the order of every per-field array.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Field {
+    /// IP protocol number.
+    Protocol,
+    /// TCP, UDP, SCTP, DCCP or UDP-Lite source port.
+    SourcePort,
+    /// Destination port.
+    DestinationPort,
+    /// IPv4 or IPv6 source address.
+    Source,
+    /// Destination address.
+    Destination,
+}
+
+/// Number of [`Field`]s.
+pub const FIELDS: usize = 5;
+
+impl Field {
+    /// All of them, in order.
+    pub const ALL: [Self; FIELDS] =
+        [Self::Protocol, Self::SourcePort, Self::DestinationPort, Self::Source, Self::Destination];
+}
+
+/// The one element of `CONTROL`: which copy counts, and what hangs on it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Control {
+    /// Bit 0 selects the copy of everything that exists twice. Storing it is the commit.
+    pub epoch: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Marks a copy in `skb->cb` between `mirror` and `encap`; random, never zero.
+    pub secret: u64,
+    /// The two copies.
+    pub view: [View; 2],
+}
+
+/// One copy of what a commit switches as a whole.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct View {
+    /// Per [`Field`]: bit b is set if no filter in block b gives the field, so that its class does not matter there.
+    pub omitted: [u64; FIELDS],
+    /// Per hook: its row in `ROWS`.
+    pub rows: [u32; MAX_HOOKS],
+}
+
+/// An element of `ROWS`: the slots that are active on a hook.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Row {
+    /// Bit b is set if block b has an active slot.
+    pub summary: u64,
+    /// The active slots.
+    pub blocks: [Block; BLOCKS],
+}
+
+/// An element of `BLOCKS`: one bit for each of 512 slots.
+pub type Block = [u64; BLOCK_WORDS];
+
+/// Index of the block that has every bit set: it stands for a field that is omitted.
+pub const FULL_BLOCK: u32 = 0;
+
+/// The one element of `VALUES`: the class of each value of the small fields, and where the tries begin.
+#[repr(C)]
+pub struct Values {
+    /// By IP protocol number.
+    pub protocol: [u32; 256],
+    /// By source port.
+    pub source_port: [u32; 65_536],
+    /// By destination port.
+    pub destination_port: [u32; 65_536],
+    /// Source and destination port class of a packet that has no ports.
+    pub no_port: [u32; 2],
+    /// [`Entry`] by [`Root`].
+    pub roots: [u32; 4],
+}
+
+/// Where an address look-up begins.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Root {
+    /// IPv4 source address.
+    Source4,
+    /// IPv6 source address.
+    Source6,
+    /// IPv4 destination address.
+    Destination4,
+    /// IPv6 destination address.
+    Destination6,
+}
+
+impl Root {
+    /// All of them, in order.
+    pub const ALL: [Self; 4] = [Self::Source4, Self::Source6, Self::Destination4, Self::Destination6];
+}
+
+/// A trie entry packed into a `u32`, so that one store switches it:
+/// a class (bit 31 clear), a node (bits 31-30 = 10) or a skip (11).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// The look-up ends with this class.
+    Class(u32),
+    /// Go on in `NODES[id]` with byte `byte` of the address.
+    Node {
+        /// Byte of the address, counted from the most significant.
+        byte: u8,
+        /// Index into `NODES`.
+        id: u32,
+    },
+    /// Go on in `SKIPS[id]`.
+    Skip(u32),
+}
+
+impl Entry {
+    /// Bit that tells a node or skip from a class.
+    pub const INNER: u32 = 1 << 31;
+    /// Bit that tells a skip from a node.
+    pub const SKIP: u32 = 1 << 30;
+    /// Position of a node's byte number.
+    pub const BYTE_SHIFT: u32 = 26;
+    /// Bits of an index.
+    pub const ID_MASK: u32 = (1 << Self::BYTE_SHIFT) - 1;
+
+    /// The packed form.
+    #[must_use]
+    pub const fn pack(self) -> u32 {
+        match self {
+            Self::Class(id) => id,
+            Self::Node { byte, id } => Self::INNER | (byte as u32) << Self::BYTE_SHIFT | id,
+            Self::Skip(id) => Self::INNER | Self::SKIP | id,
+        }
+    }
+
+    /// The inverse of [`Entry::pack`].
+    #[must_use]
+    pub const fn unpack(raw: u32) -> Self {
+        if raw & Self::INNER == 0 {
+            Self::Class(raw)
+        } else if raw & Self::SKIP != 0 {
+            Self::Skip(raw & Self::ID_MASK)
+        } else {
+            Self::Node { byte: (raw >> Self::BYTE_SHIFT & 15) as u8, id: raw & Self::ID_MASK }
+        }
+    }
+}
+
+/// An element of `NODES`: the next [`Entry`] for each value of one address byte.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Node {
+    /// Packed entries.
+    pub child: [u32; 256],
+}
+
+/// An element of `SKIPS`: one comparison in place of a chain of nodes.
+/// An address is two `u64` in host byte order, the first with the most significant bytes; IPv4 fills the upper
+/// half of the first.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Skip {
+    /// The bits that the address must have.
+    pub expect: [u64; 2],
+    /// The bits that are compared.
+    pub mask: [u64; 2],
+    /// Packed entry if they are equal.
+    pub hit: u32,
+    /// Packed entry if not.
+    pub miss: u32,
+}
+
+/// An element of `CLASSES`: a set of slots. Id 0 is the empty set.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Class {
+    /// Bit b is set if the set has slots in block b.
+    pub summary: u64,
+    /// Its non-empty blocks stand in `BLOCKS[base..]`, in ascending order.
+    pub base: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// An element of `SLOTS`: what a match does.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Slot {
+    /// The two copies.
+    pub action: [Action; 2],
+    /// Index into `FILTERS` and `FILTER_STATS`.
+    pub filter: u32,
+    /// 1 if the filter has another slot (bidirectional): it counts a packet once all the same.
+    pub twin: u32,
+}
+
+/// Endpoints as bits, by their index in `ENDPOINTS`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Action {
+    /// Endpoints that get a copy.
+    pub include: u64,
+    /// Endpoints that get none, whatever other filters say.
+    pub exclude: u64,
+}
+
+/// Bytes of the largest outer header: IPv6, UDP, GUE.
+pub const OUTER_MAX_BYTES: usize = 52;
+
+/// A copy of an element of `ENDPOINTS`: how to reach an endpoint.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endpoint {
+    /// 0 if copies can be sent, else the [`Drop`] that each of them is counted as.
+    pub state: u32,
+    /// Index of the output interface.
+    pub interface: u32,
+    /// Largest outer IP packet, bytes.
+    pub mtu: u32,
+    /// Changes whenever `encap` was attached again; see [`EndpointStats::fuse`].
+    pub generation: u32,
+    /// Bytes of the outer header: 32 or 52.
+    pub outer_bytes: u32,
+    /// Bytes of the output interface's link header: 14, or 0 for one that has none.
+    pub link_bytes: u32,
+    /// 1 if `link` is filled in; with 0 the kernel finds the neighbour.
+    pub link_known: u32,
+    /// The Ethernet header.
+    pub link: [u8; 16],
+    /// Outer header, network byte order; lengths, identification, checksum, flow label and source port are zero.
+    pub outer: [u8; OUTER_MAX_BYTES],
+}
+
+/// The two copies of an endpoint.
+pub type EndpointPair = [Endpoint; 2];
+
+/// Longest name of a filter or endpoint, bytes.
+pub const NAME_BYTES: usize = 63;
+
+/// An element of `FILTERS` or `ENDPOINT_NAMES`: for people and the next daemon; no program reads it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Name {
+    /// UTF-8, padded with zeros; all zero if the index is free.
+    pub bytes: [u8; NAME_BYTES + 1],
+}
+
+impl Name {
+    /// `None` if the text is longer than [`NAME_BYTES`].
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let mut bytes = [0; NAME_BYTES + 1];
+        bytes.get_mut(..text.len().min(NAME_BYTES + 1))?.copy_from_slice(text.as_bytes().get(..text.len())?);
+        (text.len() <= NAME_BYTES).then_some(Self { bytes })
+    }
+
+    /// The text; `None` if the index is free or the bytes are not UTF-8.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        let length = self.bytes.iter().position(|&b| b == 0)?;
+        core::str::from_utf8(&self.bytes[..length]).ok().filter(|t| !t.is_empty())
+    }
+}
+
+/// Packets on the wire and their bytes: a superpacket counts as the segments it becomes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes from the IP header on.
+    pub bytes: u64,
+}
+
+/// Per CPU, by index in `FILTERS`: matches.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct FilterStats {
+    /// What matched.
+    pub matched: Count,
+    /// [`Cpu::serial`] of the last packet that was counted for a filter with two slots.
+    pub serial: u64,
+}
+
+/// Per CPU, by index in `ENDPOINTS`. Every match is in `sent` or in one of `drops`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct EndpointStats {
+    /// Copies that the output interface took.
+    pub sent: Count,
+    /// Packets by [`Drop`].
+    pub drops: [u64; Drop::COUNT],
+    /// When the kernel was last asked to find the neighbour, ns of `CLOCK_MONOTONIC_COARSE`.
+    pub probed_ns: u64,
+    /// [`Endpoint::generation`] in which a copy met no `encap`; until it changes nothing more is sent.
+    pub fuse: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Per CPU and hook: packets that no filter could be asked about, by [`Unseen`].
+pub type HookStats = [u64; Unseen::COUNT];
+
+/// Per CPU: what passes between two programs while a copy is on its way.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Cpu {
+    /// Number of the packet that matched last.
+    pub serial: u64,
+    /// What `encap` did with the copy: a [`Receipt`].
+    pub receipt: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+macro_rules! reasons {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $label:literal,)* }) => {
+        $(#[$meta])*
+        #[repr(u32)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum $name { $($(#[$doc])* $variant,)* }
+
+        impl $name {
+            /// All of them, in the order of the counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// Number of reasons.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The word for it in status and metrics.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a copy was not sent.
+    Drop {
+        /// Never counted: state 0 of an endpoint means that it works.
+        None = "none",
+        /// There is no route to the endpoint.
+        NoRoute = "no-route",
+        /// The output interface is missing.
+        NoInterface = "no-interface",
+        /// The output interface is down.
+        InterfaceDown = "interface-down",
+        /// The output interface has no address to send from.
+        NoSource = "no-source",
+        /// The endpoint's address is this host's own.
+        OwnAddress = "own-address",
+        /// The output interface cannot carry tunnels.
+        Unsupported = "unsupported-interface",
+        /// Longer than the MTU once wrapped.
+        Oversize = "oversize",
+        /// A UDP superpacket whose datagrams would be longer than the MTU once wrapped.
+        OversizeUdp = "oversize-udp-gso",
+        /// Any other superpacket that cannot be wrapped as a whole.
+        OversizeGso = "oversize-gso",
+        /// The kernel refused to clone or to send (`bpf_clone_redirect` failed).
+        Clone = "clone",
+        /// The kernel refused to wrap (`bpf_skb_adjust_room` failed).
+        Encap = "encap",
+        /// The output interface's queue was full.
+        Queue = "queue",
+        /// `encap` was missing on the output interface.
+        Unwrapped = "unwrapped",
+    }
+}
+
+reasons! {
+    /// Why a packet was not looked at.
+    Unseen {
+        /// Neither IPv4 nor IPv6.
+        NotIp = "not-ip",
+        /// The IP header is cut off or contradicts itself.
+        Malformed = "malformed",
+        /// A copy of ours.
+        Copy = "copy",
+        /// A table did not hold what another one points to.
+        Table = "table",
+    }
+}
+
+reasons! {
+    /// What `encap` tells `mirror`.
+    Receipt {
+        /// It has not seen the copy.
+        Missing = "missing",
+        /// Wrapped and passed on.
+        Passed = "passed",
+        /// Given to the kernel's neighbour code.
+        Resolving = "resolving",
+        /// Could not be wrapped.
+        Refused = "refused",
+    }
+}
+
+/// Layout of a copy's `skb->cb` between `mirror` and `encap`.
+pub mod cb {
+    /// Words 0 and 1: the secret, low word first.
+    pub const SECRET: usize = 0;
+    /// Word 2: the endpoint (bits 0-7), which copy of it (bit 8), flags.
+    pub const ENDPOINT: usize = 2;
+    /// Word 3: hash of the flow.
+    pub const FLOW: usize = 3;
+    /// Word 4: length of the IP packet in bytes, 0 for a superpacket.
+    pub const LENGTH: usize = 4;
+
+    /// Bit of word 2: index of the endpoint's copy.
+    pub const PARITY_SHIFT: u32 = 8;
+    /// Flag of word 2: segments keep their size.
+    pub const FIXED: u32 = 1 << 9;
+    /// Flag of word 2: ask the kernel for the neighbour.
+    pub const PROBE: u32 = 1 << 10;
+    /// Flag of word 2: the inner packet is IPv6.
+    pub const IPV6: u32 = 1 << 11;
+    /// Flag of word 2: already wrapped.
+    pub const DONE: u32 = 1 << 12;
+}
+
+const _: () = {
+    assert!(size_of::<View>() == FIELDS * 8 + MAX_HOOKS * 4);
+    assert!(size_of::<Control>() == 16 + 2 * size_of::<View>());
+    assert!(size_of::<Row>() == 8 + BLOCKS * BLOCK_WORDS * 8);
+    assert!(size_of::<Values>() == 4 * (256 + 2 * 65_536 + 2 + 4));
+    assert!(size_of::<Skip>() == 40);
+    assert!(size_of::<Class>() == 16);
+    assert!(size_of::<Slot>() == 40);
+    assert!(size_of::<Endpoint>() == 28 + 16 + OUTER_MAX_BYTES);
+    assert!(size_of::<FilterStats>() == 24);
+    assert!(size_of::<EndpointStats>() == 16 + 8 * Drop::COUNT + 8 + 8);
+    assert!(size_of::<Cpu>() == 16);
+    assert!(MAX_SLOTS == 2 * MAX_FILTERS);
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::*;
+
+    macro_rules! pod {
+        ($($name:ty)*) => { $(
+            // SAFETY: repr(C), `Copy`, no padding (asserted above), any bytes are a valid value.
+            unsafe impl aya::Pod for $name {}
+        )* };
+    }
+    pod!(FilterStats EndpointStats Cpu);
+}
+
+#[cfg(test)]
+mod tests {
+    extern crate std;
+    use super::*;
+
+    #[test]
+    fn entries_survive_packing() {
+        for entry in [
+            Entry::Class(0),
+            Entry::Class(70_000),
+            Entry::Node { byte: 15, id: Entry::ID_MASK },
+            Entry::Node { byte: 0, id: 0 },
+            Entry::Skip(0),
+            Entry::Skip(Entry::ID_MASK),
+        ] {
+            assert_eq!(Entry::unpack(entry.pack()), entry);
+        }
+    }
+
+    #[test]
+    fn names_survive_and_long_ones_are_refused() {
+        assert_eq!(Name::new("ids").unwrap().text(), Some("ids"));
+        let longest = "x".repeat(NAME_BYTES);
+        assert_eq!(Name::new(&longest).unwrap().text(), Some(longest.as_str()));
+        assert!(Name::new(&"x".repeat(NAME_BYTES + 1)).is_none());
+        assert_eq!(Name::new("").unwrap().text(), None);
+    }
+}

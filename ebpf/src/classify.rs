@@ -1,0 +1,244 @@
+//! Input: a packet and the tables. Output: the slots of the filters that match it (Aggregated Bit Vectors: Baboescu
+//! and Varghese, SIGCOMM 2001). Must not know: maps; it reads them through [`Tables`], so that the same code runs in
+//! the kernel and in tests.
+
+use crate::abi::{BLOCK_SLOTS, BLOCK_WORDS, Block, FULL_BLOCK, Class, Entry, FIELDS, Field, Node, Root, Row, Skip, Values, View};
+use crate::packet::{Address, Packet};
+
+/// Read access to the tables. `None` means an index beyond the table: the tables contradict each other.
+pub trait Tables {
+    /// The one element of `VALUES`.
+    fn values(&self) -> Option<&Values>;
+    /// An element of `CLASSES`.
+    fn class(&self, id: u32) -> Option<&Class>;
+    /// An element of `BLOCKS`.
+    fn block(&self, id: u32) -> Option<&Block>;
+    /// An element of `NODES`.
+    fn node(&self, id: u32) -> Option<&Node>;
+    /// An element of `SKIPS`.
+    fn skip(&self, id: u32) -> Option<&Skip>;
+    /// An element of `ROWS`.
+    fn row(&self, id: u32) -> Option<&Row>;
+}
+
+/// What the summaries leave: blocks that may hold a match, and the classes to ask there.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct Candidates {
+    /// Bit b is set if block b may hold a match; never 0.
+    pub blocks: u64,
+    /// The packet's class by [`Field`].
+    classes: [u32; FIELDS],
+    /// The hook's row.
+    row: u32,
+}
+
+impl Candidates {
+    /// Asks the summaries: protocol and ports first, addresses only if something is left.
+    /// `Ok(None)` if nothing can match, which is what happens to nearly every packet that no filter wants.
+    ///
+    /// # Errors
+    /// An index beyond a table.
+    #[inline(always)]
+    pub fn of<T: Tables>(tables: &T, view: &View, hook: usize, packet: &Packet) -> Result<Option<Self>, OutOfTable> {
+        let row = view.rows[hook];
+        let mut blocks = tables.row(row).ok_or(OutOfTable)?.summary;
+        if blocks == 0 {
+            return Ok(None);
+        }
+        let omitted = &view.omitted;
+        let values = tables.values().ok_or(OutOfTable)?;
+        let (source_port, destination_port) = if packet.ported != 0 {
+            (
+                values.source_port[packet.source_port as usize],
+                values.destination_port[packet.destination_port as usize],
+            )
+        } else {
+            (values.no_port[0], values.no_port[1])
+        };
+        let protocol = values.protocol[packet.protocol as usize];
+        blocks &= summary(tables, protocol)? | omitted[Field::Protocol as usize];
+        blocks &= summary(tables, source_port)? | omitted[Field::SourcePort as usize];
+        blocks &= summary(tables, destination_port)? | omitted[Field::DestinationPort as usize];
+        if blocks == 0 {
+            return Ok(None);
+        }
+        let (source, destination) =
+            if packet.version == 6 { (Root::Source6, Root::Destination6) } else { (Root::Source4, Root::Destination4) };
+        let source = class_of(tables, values.roots[source as usize], packet.source).ok_or(OutOfTable)?;
+        blocks &= summary(tables, source)? | omitted[Field::Source as usize];
+        if blocks == 0 {
+            return Ok(None);
+        }
+        let destination =
+            class_of(tables, values.roots[destination as usize], packet.destination).ok_or(OutOfTable)?;
+        blocks &= summary(tables, destination)? | omitted[Field::Destination as usize];
+        if blocks == 0 {
+            return Ok(None);
+        }
+        Ok(Some(Self { blocks, classes: [protocol, source_port, destination_port, source, destination], row }))
+    }
+}
+
+#[inline(always)]
+fn summary<T: Tables>(tables: &T, class: u32) -> Result<u64, OutOfTable> {
+    tables.class(class).map(|c| c.summary).ok_or(OutOfTable)
+}
+
+impl Candidates {
+    /// Takes the next candidate block.
+    #[inline(always)]
+    pub fn next_block(&mut self) -> Option<u32> {
+        if self.blocks == 0 {
+            return None;
+        }
+        let block = lowest_bit(self.blocks);
+        self.blocks &= self.blocks - 1;
+        Some(block)
+    }
+
+    /// The slots that match in a candidate block.
+    ///
+    /// # Errors
+    /// An index beyond a table.
+    #[inline(always)]
+    pub fn search<T: Tables>(&self, tables: &T, view: &View, block: u32) -> Result<Search, OutOfTable> {
+        let active = &tables.row(self.row).ok_or(OutOfTable)?.blocks[block as usize];
+        let (class, omitted) = (&self.classes, &view.omitted);
+        let protocol = set_of(tables, class[0], omitted[0], block)?;
+        let source_port = set_of(tables, class[1], omitted[1], block)?;
+        let destination_port = set_of(tables, class[2], omitted[2], block)?;
+        let source = set_of(tables, class[3], omitted[3], block)?;
+        let destination = set_of(tables, class[4], omitted[4], block)?;
+        let and = |w: usize| {
+            active[w] & protocol[w] & source_port[w] & destination_port[w] & source[w] & destination[w]
+        };
+        Ok(Search { first: block * BLOCK_SLOTS as u32, word: 0, matches: [and(0), and(1), and(2), and(3), and(4), and(5), and(6), and(7)] })
+    }
+}
+
+/// A search for the slots that match in one block.
+#[derive(Debug, Clone, Copy)]
+pub struct Search {
+    /// The block's first slot.
+    first: u32,
+    /// The word at hand.
+    word: u32,
+    matches: Block,
+}
+
+/// What a step of a [`Search`] finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Found {
+    /// This slot matches.
+    Slot(u32),
+    /// Nothing in this word, or nothing more.
+    NextWord,
+    /// The block has been searched.
+    End,
+}
+
+impl Search {
+    /// Whether there is anything to find.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        let m = &self.matches;
+        m[0] | m[1] | m[2] | m[3] | m[4] | m[5] | m[6] | m[7] == 0
+    }
+
+    /// One step; at most [`SEARCH_STEPS`] until [`Found::End`].
+    #[inline(always)]
+    pub fn step(&mut self) -> Found {
+        let word = self.word as usize;
+        if word >= BLOCK_WORDS {
+            return Found::End;
+        }
+        let bits = self.matches[word];
+        if bits == 0 {
+            self.word += 1;
+            return Found::NextWord;
+        }
+        self.matches[word] = bits & (bits - 1);
+        Found::Slot(self.first + self.word * 64 + lowest_bit(bits))
+    }
+}
+
+/// Steps of a [`Search`] in a block in which every slot matches.
+pub const SEARCH_STEPS: usize = BLOCK_SLOTS + BLOCK_WORDS + 1;
+
+/// The slots in a block that a class holds; all of them if the block's filters omit the field.
+#[inline(always)]
+fn set_of<T: Tables>(tables: &T, class: u32, omitted: u64, block: u32) -> Result<&Block, OutOfTable> {
+    let class = tables.class(class).ok_or(OutOfTable)?;
+    let rank = (class.summary & ((1 << block) - 1)).count_ones();
+    // without a branch, which would double the verifier's work with each field
+    let given = ((omitted >> block & 1) as u32).wrapping_sub(1);
+    tables.block(class.base.wrapping_add(rank) & given | FULL_BLOCK & !given).ok_or(OutOfTable)
+}
+
+/// Number of the lowest bit that is set, below 64; `bits` must not be 0. BPF has no instruction for it: a de Bruijn
+/// sequence and a table (Leiserson, Prokop and Randall, 1998).
+#[inline(always)]
+#[must_use]
+pub fn lowest_bit(bits: u64) -> u32 {
+    const SEQUENCE: u64 = 0x03f7_9d71_b4cb_0a89;
+    // With the plain positions the compiler sees what the table computes and drops the bound that the verifier needs.
+    const OFFSET: u8 = 64;
+    static POSITION: [u8; 64] = {
+        let mut table = [0; 64];
+        let mut i = 0;
+        while i < 64 {
+            table[((SEQUENCE << i) >> 58) as usize] = OFFSET | i as u8;
+            i += 1;
+        }
+        table
+    };
+    let index = (bits & bits.wrapping_neg()).wrapping_mul(SEQUENCE) >> 58;
+    u32::from(POSITION[index as usize]) & 63
+}
+
+/// A table pointed beyond another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OutOfTable;
+
+/// Steps of an address look-up at most: a node for each byte of an IPv6 address, and a skip at the end.
+const MAX_STEPS: usize = 17;
+
+/// The class of an address: walks from `root` (packed) to a class.
+#[inline(always)]
+pub fn class_of<T: Tables>(tables: &T, root: u32, address: Address) -> Option<u32> {
+    let mut entry = root;
+    let mut step = 0;
+    while step < MAX_STEPS {
+        if entry & Entry::INNER == 0 {
+            return Some(entry);
+        }
+        let id = entry & Entry::ID_MASK;
+        if entry & Entry::SKIP != 0 {
+            let skip = tables.skip(id)?;
+            let differs = (address[0] ^ skip.expect[0]) & skip.mask[0] | (address[1] ^ skip.expect[1]) & skip.mask[1];
+            entry = if differs == 0 { skip.hit } else { skip.miss };
+        } else {
+            let byte = entry >> Entry::BYTE_SHIFT & 15;
+            let half = if byte & 8 == 0 { address[0] } else { address[1] };
+            let child = half >> (56 - 8 * (byte & 7)) & 0xff;
+            entry = tables.node(id)?.child[child as usize];
+        }
+        step += 1;
+    }
+    (entry & Entry::INNER == 0).then_some(entry)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lowest_bit_of_every_bit() {
+        for bit in 0..64 {
+            assert_eq!(lowest_bit(1 << bit), bit);
+            assert_eq!(lowest_bit(!0 << bit), bit);
+        }
+    }
+}

@@ -1,0 +1,8 @@
+//! What the eBPF programs and the daemon must agree on, and the packet code that runs on any host:
+//! the tables' layout ([`abi`]), parsing ([`packet`]), the GUE header ([`gue`]), classification ([`classify`]).
+#![no_std]
+
+pub mod abi;
+pub mod classify;
+pub mod gue;
+pub mod packet;

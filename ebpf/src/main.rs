@@ -1,0 +1,52 @@
+//! The two programs. Their verdict on a packet that is not ours is always "next program".
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+#[cfg(target_arch = "bpf")]
+mod encap;
+#[cfg(target_arch = "bpf")]
+mod maps;
+#[cfg(target_arch = "bpf")]
+mod mirror;
+#[cfg(target_arch = "bpf")]
+mod skb;
+
+#[cfg(target_arch = "bpf")]
+mod entries {
+    use aya_ebpf::macros::classifier;
+    use aya_ebpf::programs::TcContext;
+
+    use crate::skb::Skb;
+
+    /// On both directions of each interface that is looked at.
+    #[classifier]
+    pub fn mirror(ctx: TcContext) -> i32 {
+        crate::mirror::mirror(Skb(ctx.skb.skb))
+    }
+
+    /// On the egress of each output interface.
+    #[classifier]
+    pub fn encap(ctx: TcContext) -> i32 {
+        crate::encap::encap(Skb(ctx.skb.skb))
+    }
+
+    /// Does nothing: what the others' cost is measured against.
+    #[classifier]
+    pub fn noop(_ctx: TcContext) -> i32 {
+        crate::skb::NEXT
+    }
+
+    #[panic_handler]
+    fn panic(_: &core::panic::PanicInfo) -> ! {
+        loop {}
+    }
+
+    // The kernel lets only GPL-compatible programs call `bpf_skb_adjust_room` and others.
+    #[unsafe(no_mangle)]
+    #[unsafe(link_section = "license")]
+    static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {
+    eprintln!("these are eBPF programs; the daemon's build script builds them for the BPF target");
+}

@@ -1,0 +1,81 @@
+//! The maps. The daemon sets `max_entries` from the file; what is written here is the smallest.
+
+use aya_ebpf::bindings::BPF_F_MMAPABLE;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{Array, PerCpuArray};
+use traffic_mirror_ebpf::abi::{
+    Block, Class, Control, Cpu, EndpointPair, EndpointStats, FilterStats, HookStats, Name, Node, Row, Skip, Slot,
+    Values,
+};
+use traffic_mirror_ebpf::classify::Tables;
+
+// Written by the daemon through a memory mapping, each change in one store.
+#[map]
+pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static VALUES: Array<Values> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static ROWS: Array<Row> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static NODES: Array<Node> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static SKIPS: Array<Skip> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static CLASSES: Array<Class> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static BLOCKS: Array<Block> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static ENDPOINTS: Array<EndpointPair> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+// For people and the next daemon.
+#[map]
+pub static FILTERS: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static ENDPOINT_NAMES: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+
+// Written by the programs.
+#[map]
+pub static FILTER_STATS: PerCpuArray<FilterStats> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static ENDPOINT_STATS: PerCpuArray<EndpointStats> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static HOOK_STATS: PerCpuArray<HookStats> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static CPU: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
+
+/// The tables as the kernel holds them.
+pub struct Kernel;
+
+impl Tables for Kernel {
+    #[inline(always)]
+    fn values(&self) -> Option<&Values> {
+        VALUES.get(0)
+    }
+
+    #[inline(always)]
+    fn class(&self, id: u32) -> Option<&Class> {
+        CLASSES.get(id)
+    }
+
+    #[inline(always)]
+    fn block(&self, id: u32) -> Option<&Block> {
+        BLOCKS.get(id)
+    }
+
+    #[inline(always)]
+    fn node(&self, id: u32) -> Option<&Node> {
+        NODES.get(id)
+    }
+
+    #[inline(always)]
+    fn skip(&self, id: u32) -> Option<&Skip> {
+        SKIPS.get(id)
+    }
+
+    #[inline(always)]
+    fn row(&self, id: u32) -> Option<&Row> {
+        ROWS.get(id)
+    }
+}

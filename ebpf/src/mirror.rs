@@ -1,0 +1,412 @@
+//! Input: every packet of a hook. Output: a clone for each endpoint that the filters name; the packet itself goes
+//! on as it came.
+
+use core::ffi::{c_long, c_void};
+
+use aya_ebpf::Global;
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_coarse_ns, bpf_loop, bpf_skb_load_bytes};
+use traffic_mirror_ebpf::abi::{
+    BLOCKS, Count, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, MAX_HOOKS, Receipt, Unseen, cb,
+};
+use traffic_mirror_ebpf::classify::{Candidates, Found, SEARCH_STEPS, Search, lowest_bit};
+use traffic_mirror_ebpf::packet::{Packet, has_ports, parse, protocol};
+
+use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
+use crate::skb::{NEXT, Scattered, Skb};
+
+/// Index of this program's hook: a constant for the verifier, one value in each loaded instance.
+#[unsafe(no_mangle)]
+static HOOK: Global<u32> = Global::new(0);
+
+/// How often the kernel is asked to find the neighbour even though its address is known, so that its neighbour
+/// state machine notices a next hop that has died or moved.
+const PROBE_NS: u64 = 1_000_000_000;
+
+#[inline(always)]
+pub fn mirror(skb: Skb) -> i32 {
+    if let Err(reason) = try_mirror(skb) {
+        count_unseen(reason);
+    }
+    NEXT
+}
+
+#[inline(always)]
+fn try_mirror(skb: Skb) -> Result<(), Unseen> {
+    let control = CONTROL.get(0).ok_or(Unseen::Table)?;
+    if skb.cb::<0>() == control.secret as u32 && skb.cb::<1>() == (control.secret >> 32) as u32 {
+        return Err(Unseen::Copy);
+    }
+    let mut packet = Packet::default();
+    parse_packet(skb, &mut packet)?;
+    let parity = control.epoch & 1;
+    let view = &control.view[parity as usize];
+    let hook = HOOK.load() as usize % MAX_HOOKS;
+    match Candidates::of(&Kernel, view, hook, &packet) {
+        Ok(None) => {}
+        Ok(Some(candidates)) => {
+            let endpoints = gather(skb.0, &raw const packet, &raw const candidates, parity);
+            if endpoints != 0 {
+                fan_out(skb.0, &raw const packet, endpoints, parity);
+            }
+        }
+        Err(_) => return Err(Unseen::Table),
+    }
+    Ok(())
+}
+
+/// Reads the linear part, and only if that does not suffice the whole.
+#[inline(always)]
+fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
+    let parsed = parse(&mut skb.linear(), skb.ethertype(), packet);
+    let complete = match parsed {
+        Ok(()) => !packet.is_extended() && (packet.ported | packet.fragment != 0 || !has_ports(packet.protocol)),
+        Err(reason) => reason != Unseen::Malformed,
+    };
+    if complete || !(packet.is_extended() || skb.is_scattered()) {
+        return parsed;
+    }
+    match parse_scattered(skb.0, &raw mut *packet) {
+        0 => Ok(()),
+        NOT_IP => Err(Unseen::NotIp),
+        _ => Err(Unseen::Malformed),
+    }
+}
+
+const NOT_IP: u32 = 1;
+const MALFORMED: u32 = 2;
+
+/// A global function, as [`gather`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn parse_scattered(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
+    if packet.is_null() {
+        return MALFORMED;
+    }
+    // SAFETY: the caller passes a pointer to a local variable.
+    let (skb, packet) = unsafe { (Skb(skb), &mut *packet) };
+    *packet = Packet::default();
+    match parse(&mut Scattered::new(skb), skb.ethertype(), packet) {
+        Ok(()) => 0,
+        Err(Unseen::NotIp) => NOT_IP,
+        Err(_) => MALFORMED,
+    }
+}
+
+#[inline(always)]
+fn count_unseen(reason: Unseen) {
+    if let Some(stats) = HOOK_STATS.get_ptr_mut(HOOK.load()) {
+        // SAFETY: a per-CPU element; nothing else on this CPU writes it at the same time.
+        unsafe { (*stats)[reason as usize] += 1 }
+    }
+}
+
+/// What the matching filters want, gathered slot by slot.
+struct Wanted {
+    candidates: Candidates,
+    include: u64,
+    exclude: u64,
+    serial: u64,
+    packets: u32,
+    bytes: u32,
+    parity: u32,
+    failed: u32,
+}
+
+/// Counts the filters that match and answers the endpoints that get a copy, as bits.
+///
+/// A global function: the verifier checks it once, not for each way through the parser, and it has a stack frame of
+/// its own. Hence pointers, which it has to check.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, candidates: *const Candidates, parity: u32) -> u64 {
+    let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
+    if packet.is_null() || candidates.is_null() {
+        return 0;
+    }
+    // SAFETY: the caller passes pointers to local variables.
+    let (packet, candidates) = unsafe { (&*packet, &*candidates) };
+    let size = Size::of(Skb(skb), packet);
+    // SAFETY: a per-CPU element.
+    let serial = unsafe {
+        (*cpu).serial += 1;
+        (*cpu).serial
+    };
+    let mut wanted = Wanted {
+        candidates: *candidates,
+        include: 0,
+        exclude: 0,
+        serial,
+        packets: size.packets,
+        bytes: size.bytes,
+        parity,
+        failed: 0,
+    };
+    each(BLOCKS, next_block, &mut wanted);
+    if wanted.failed != 0 {
+        count_unseen(Unseen::Table);
+    }
+    wanted.include & !wanted.exclude
+}
+
+/// Sends a copy to each of the endpoints. A global function, as [`gather`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn fan_out(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u32 {
+    let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
+    if packet.is_null() {
+        return 0;
+    }
+    // SAFETY: the caller passes a pointer to a local variable.
+    let packet = unsafe { &*packet };
+    // SAFETY: a per-CPU element. A copy that passes another hook of ours on its way runs this code again.
+    let receipt = unsafe { (*cpu).receipt };
+    let skb = Skb(skb);
+    let mut fan = Fan {
+        skb,
+        endpoints,
+        parity,
+        flow: packet.flow_hash(),
+        word: parity << cb::PARITY_SHIFT | if packet.version == 6 { cb::IPV6 } else { 0 },
+        protocol: u32::from(packet.protocol),
+        size: Size::of(skb, packet),
+    };
+    each(MAX_ENDPOINTS, next_endpoint, &mut fan);
+    // SAFETY: as above.
+    unsafe { (*cpu).receipt = receipt }
+    0
+}
+
+/// Calls `step` until it answers 1, at most `count` times.
+#[inline(always)]
+fn each<S>(count: usize, step: unsafe extern "C" fn(u32, *mut S) -> c_long, state: &mut S) {
+    // SAFETY: the kernel hands `state` back to `step`, which has the type for it.
+    unsafe { bpf_loop(count as u32, step as *mut c_void, (&raw mut *state).cast(), 0) };
+}
+
+const GO_ON: c_long = 0;
+const STOP: c_long = 1;
+
+unsafe extern "C" fn next_block(_: u32, wanted: *mut Wanted) -> c_long {
+    // SAFETY: `each` passes a valid pointer.
+    let wanted = unsafe { &mut *wanted };
+    let (Some(block), Some(control)) = (wanted.candidates.next_block(), CONTROL.get(0)) else { return STOP };
+    match wanted.candidates.search(&Kernel, &control.view[wanted.parity as usize & 1], block) {
+        Ok(search) => {
+            if !search.is_empty() {
+                each(SEARCH_STEPS, next_slot, &mut Slots { search, wanted });
+            }
+            GO_ON
+        }
+        Err(_) => {
+            wanted.failed = 1;
+            STOP
+        }
+    }
+}
+
+/// The search in one block, and where it puts what it finds.
+struct Slots<'a> {
+    search: Search,
+    wanted: &'a mut Wanted,
+}
+
+unsafe extern "C" fn next_slot(_: u32, slots: *mut Slots<'_>) -> c_long {
+    // SAFETY: `each` passes a valid pointer.
+    let slots = unsafe { &mut *slots };
+    let wanted = &mut *slots.wanted;
+    let slot = match slots.search.step() {
+        Found::Slot(slot) => slot,
+        Found::NextWord => return GO_ON,
+        Found::End => return STOP,
+    };
+    let Some(slot) = SLOTS.get(slot) else {
+        wanted.failed = 1;
+        return STOP;
+    };
+    let action = &slot.action[wanted.parity as usize & 1];
+    wanted.include |= action.include;
+    wanted.exclude |= action.exclude;
+    if let Some(stats) = FILTER_STATS.get_ptr_mut(slot.filter) {
+        // SAFETY: a per-CPU element.
+        let stats = unsafe { &mut *stats };
+        if slot.twin == 0 || stats.serial != wanted.serial {
+            add(&mut stats.matched, wanted.packets, wanted.bytes);
+            stats.serial = wanted.serial;
+        }
+    }
+    GO_ON
+}
+
+#[inline(always)]
+fn add(to: &mut Count, packets: u32, bytes: u32) {
+    to.packets += u64::from(packets);
+    to.bytes += u64::from(bytes);
+}
+
+/// How long a packet is, here and on the wire.
+#[repr(C)]
+#[derive(Clone, Copy)]
+struct Size {
+    /// Packets on the wire.
+    packets: u32,
+    /// Their IP bytes.
+    bytes: u32,
+    /// IP bytes of the largest of them.
+    segment: u32,
+    /// Payload bytes of a segment; 0 if the packet is no superpacket.
+    gso: u32,
+    /// Length without Ethernet padding, 0 if there is none.
+    trim: u32,
+}
+
+impl Size {
+    #[inline(always)]
+    fn of(skb: Skb, packet: &Packet) -> Self {
+        let carried = skb.len().wrapping_sub(u32::from(packet.offset));
+        let gso = skb.gso_size();
+        let stated = packet.ip_bytes();
+        let padded = gso == 0 && stated != 0 && stated < carried;
+        let length = if padded { stated } else { carried };
+        let mut size = Self { packets: 1, bytes: length, segment: length, gso, trim: if padded { length } else { 0 } };
+        if gso != 0 {
+            let headers = u32::from(packet.transport.wrapping_sub(packet.offset)) + transport_bytes(skb, packet);
+            let mut segments = skb.gso_segs();
+            if segments == 0 {
+                // unknown for packets from a guest (`SKB_GSO_DODGY`)
+                segments = length.wrapping_sub(headers).wrapping_add(gso - 1).checked_div(gso).unwrap_or(1);
+            }
+            size.packets = segments;
+            size.bytes = length.wrapping_add(segments.wrapping_sub(1).wrapping_mul(headers));
+            size.segment = headers + gso;
+        }
+        size
+    }
+}
+
+/// Bytes of the transport header of a superpacket.
+#[inline(always)]
+fn transport_bytes(skb: Skb, packet: &Packet) -> u32 {
+    const UDP_BYTES: u32 = 8;
+    const TCP_BYTES: u32 = 20;
+    if packet.protocol != protocol::TCP {
+        return UDP_BYTES;
+    }
+    let mut words = 0u8;
+    let at = u32::from(packet.transport) + 12;
+    // SAFETY: one byte is copied to a local variable.
+    let failed = unsafe { bpf_skb_load_bytes(skb.0.cast(), at, (&raw mut words).cast(), 1) };
+    if failed == 0 { u32::from(words >> 4) * 4 } else { TCP_BYTES }
+}
+
+/// The copies of one packet.
+struct Fan {
+    skb: Skb,
+    endpoints: u64,
+    parity: u32,
+    flow: u32,
+    /// Bits of [`cb::ENDPOINT`] that are the same for all of them.
+    word: u32,
+    protocol: u32,
+    size: Size,
+}
+
+unsafe extern "C" fn next_endpoint(_: u32, fan: *mut Fan) -> c_long {
+    // SAFETY: `each` passes a valid pointer.
+    let fan = unsafe { &mut *fan };
+    if fan.endpoints == 0 {
+        return STOP;
+    }
+    let index = lowest_bit(fan.endpoints);
+    fan.endpoints &= fan.endpoints - 1;
+    let (Some(pair), Some(stats)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index)) else { return STOP };
+    // SAFETY: a per-CPU element.
+    let stats = unsafe { &mut *stats };
+    let reason = send(fan, &pair[fan.parity as usize & 1], index, stats);
+    if reason == Drop::None as u32 {
+        add(&mut stats.sent, fan.size.packets, fan.size.bytes);
+    } else if let Some(drops) = stats.drops.get_mut(reason as usize) {
+        // the bound is for the verifier: `state` comes from a map
+        *drops += u64::from(fan.size.packets);
+    }
+    GO_ON
+}
+
+/// Sends one copy. Answers a [`Drop`] as a number, as [`Endpoint::state`] has it.
+#[inline(always)]
+fn send(fan: &Fan, endpoint: &Endpoint, index: u32, stats: &mut EndpointStats) -> u32 {
+    if endpoint.state != 0 {
+        return endpoint.state;
+    }
+    if stats.fuse == endpoint.generation {
+        return Drop::Unwrapped as u32;
+    }
+    let size = &fan.size;
+    let mut word = fan.word | index;
+    if size.segment + endpoint.outer_bytes <= endpoint.mtu {
+        word |= cb::FIXED;
+    } else if size.gso == 0 {
+        return Drop::Oversize as u32;
+    } else if fan.protocol == u32::from(protocol::UDP) {
+        return Drop::OversizeUdp as u32;
+    } else if fan.protocol != u32::from(protocol::TCP)
+        || size.segment > endpoint.mtu
+        || size.gso <= endpoint.outer_bytes
+    {
+        // `skb_decrease_gso_size` takes the outer header off each segment's payload, and only TCP can bear that
+        return Drop::OversizeGso as u32;
+    }
+    if endpoint.link_bytes != 0 && is_probe_due(endpoint, stats) {
+        word |= cb::PROBE;
+    }
+    clone(fan, endpoint, word, stats)
+}
+
+#[inline(always)]
+fn is_probe_due(endpoint: &Endpoint, stats: &mut EndpointStats) -> bool {
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    if endpoint.link_known != 0 && now - stats.probed_ns < PROBE_NS {
+        return false;
+    }
+    stats.probed_ns = now;
+    true
+}
+
+#[inline(always)]
+fn clone(fan: &Fan, endpoint: &Endpoint, word: u32, stats: &mut EndpointStats) -> u32 {
+    let skb = fan.skb;
+    let (Some(control), Some(cpu)) = (CONTROL.get(0), CPU.get_ptr_mut(0)) else { return Drop::Clone as u32 };
+    // SAFETY: a per-CPU element; volatile, since `encap` writes it while the helper runs.
+    let receipt = unsafe { &raw mut (*cpu).receipt };
+    // SAFETY: as above.
+    unsafe { receipt.write_volatile(Receipt::Missing as u32) };
+    let before = [skb.cb::<0>(), skb.cb::<1>(), skb.cb::<2>(), skb.cb::<3>(), skb.cb::<4>()];
+    skb.set_cb::<{ cb::SECRET }>(control.secret as u32);
+    skb.set_cb::<{ cb::SECRET + 1 }>((control.secret >> 32) as u32);
+    skb.set_cb::<{ cb::ENDPOINT }>(word);
+    skb.set_cb::<{ cb::FLOW }>(fan.flow);
+    skb.set_cb::<{ cb::LENGTH }>(fan.size.trim);
+    // SAFETY: the context is valid; the clone leaves by the egress of the output interface, where `encap` takes it.
+    let failed = unsafe { bpf_clone_redirect(skb.0, endpoint.interface, 0) };
+    skb.set_cb::<0>(before[0]);
+    skb.set_cb::<1>(before[1]);
+    skb.set_cb::<2>(before[2]);
+    skb.set_cb::<3>(before[3]);
+    skb.set_cb::<4>(before[4]);
+    // SAFETY: as above.
+    let receipt = unsafe { receipt.read_volatile() };
+    if failed < 0 {
+        Drop::Clone as u32
+    } else if receipt == Receipt::Missing as u32 {
+        stats.fuse = endpoint.generation;
+        Drop::Unwrapped as u32
+    } else if receipt == Receipt::Refused as u32 {
+        Drop::Encap as u32
+    } else if failed != 0 {
+        // `NET_XMIT_DROP` or `NET_XMIT_CN` of the output interface's queue
+        Drop::Queue as u32
+    } else {
+        Drop::None as u32
+    }
+}

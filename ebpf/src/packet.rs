@@ -1,0 +1,350 @@
+//! Input: a frame and what the kernel says of it. Output: the [`Packet`] that filters are asked about, or why not.
+//! Must not know: maps, filters.
+
+use crate::abi::Unseen;
+
+/// EtherType of IPv4, IANA.
+pub const ETHERTYPE_IPV4: u16 = 0x0800;
+/// EtherType of IPv6.
+pub const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const ETHERTYPE_QINQ: u16 = 0x88a8;
+
+/// Bytes of an Ethernet header.
+pub const ETHER_BYTES: u32 = 14;
+const VLAN_BYTES: u32 = 4;
+/// VLAN tags that are looked through.
+const MAX_TAGS: u32 = 3;
+const IPV4_BYTES: u32 = 20;
+const IPV6_BYTES: u32 = 40;
+/// IPv6 extension headers that are looked through (RFC 8200 names six).
+const MAX_EXTENSIONS: u32 = 8;
+/// The most bytes that are read at once.
+pub const WINDOW_BYTES: usize = 40;
+
+/// IP protocol numbers, IANA.
+pub mod protocol {
+    #![expect(missing_docs, reason = "the names are the registry's")]
+    pub const HOP_BY_HOP: u8 = 0;
+    pub const TCP: u8 = 6;
+    pub const UDP: u8 = 17;
+    pub const DCCP: u8 = 33;
+    pub const ROUTING: u8 = 43;
+    pub const FRAGMENT: u8 = 44;
+    pub const AUTHENTICATION: u8 = 51;
+    pub const DESTINATION_OPTIONS: u8 = 60;
+    pub const SCTP: u8 = 132;
+    pub const MOBILITY: u8 = 135;
+    pub const UDP_LITE: u8 = 136;
+    pub const HIP: u8 = 139;
+    pub const SHIM6: u8 = 140;
+}
+
+/// Whether the protocol's header begins with a source and a destination port.
+#[must_use]
+#[inline(always)]
+pub const fn has_ports(number: u8) -> bool {
+    matches!(number, protocol::TCP | protocol::UDP | protocol::DCCP | protocol::SCTP | protocol::UDP_LITE)
+}
+
+/// An address as two `u64` in host byte order, most significant first; IPv4 in the upper half of the first.
+pub type Address = [u64; 2];
+
+/// What filters are asked about.
+///
+/// Small integers, no `bool`: the verifier forgets the range of what is stored in less than four bytes, so that the
+/// many ways through the parser lead to one state. No padding: a pointer to it goes to functions that the verifier
+/// checks by themselves.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Packet {
+    /// Source address.
+    pub source: Address,
+    /// Destination address.
+    pub destination: Address,
+    /// Offset of the IP header in the frame, bytes.
+    pub offset: u16,
+    /// Offset of the transport header in the frame, bytes.
+    pub transport: u16,
+    /// Length that the IP header gives, less the fixed header for IPv6, bytes; 0 if it gives none (superpackets over
+    /// 64 KiB).
+    pub length: u16,
+    /// Host byte order; 0 if not `ported`.
+    pub source_port: u16,
+    /// Host byte order; 0 if not `ported`.
+    pub destination_port: u16,
+    /// 4 or 6.
+    pub version: u8,
+    /// IP protocol number, behind any IPv6 extension headers.
+    pub protocol: u8,
+    /// 1 for a fragment, be it the first.
+    pub fragment: u8,
+    /// 1 if the packet has ports, and they are in reach.
+    pub ported: u8,
+    /// Zero.
+    pub reserved: u16,
+}
+
+const _: () = assert!(size_of::<Packet>() == 48);
+
+/// A frame that can be read.
+pub trait Frame {
+    /// Whether IPv6 extension headers are looked through. Where they are not, a packet that has them is left with
+    /// the first one as its protocol ([`Packet::is_extended`]).
+    const WALKS: bool;
+
+    /// A pointer to `N` readable bytes at `offset`, valid until the next call; `None` if the frame ends before.
+    /// `N` is at most [`WINDOW_BYTES`].
+    fn window<const N: usize>(&mut self, offset: u32) -> Option<Window<N>>;
+}
+
+/// `N` readable bytes of a frame.
+#[derive(Clone, Copy)]
+pub struct Window<const N: usize>(*const u8);
+
+impl<const N: usize> Window<N> {
+    /// # Safety
+    /// `N` bytes at `pointer` are readable as long as the window is used.
+    #[inline(always)]
+    pub const unsafe fn new(pointer: *const u8) -> Self {
+        Self(pointer)
+    }
+
+    #[inline(always)]
+    fn load<T: Copy>(self, at: usize) -> T {
+        assert_in_window::<T, N>(at);
+        // SAFETY: in the window. For BPF the load must be one instruction, so it is a plain one: the verifier knows
+        // whether the architecture allows it unaligned (`CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS`).
+        unsafe {
+            let pointer = self.0.add(at).cast::<T>();
+            if cfg!(target_arch = "bpf") { *pointer } else { pointer.read_unaligned() }
+        }
+    }
+
+    #[inline(always)]
+    pub fn u8(self, at: usize) -> u8 {
+        self.load(at)
+    }
+
+    #[inline(always)]
+    fn u16(self, at: usize) -> u16 {
+        u16::from_be(self.load(at))
+    }
+
+    #[inline(always)]
+    fn u32(self, at: usize) -> u32 {
+        u32::from_be(self.load(at))
+    }
+
+    #[inline(always)]
+    fn u64(self, at: usize) -> u64 {
+        u64::from_be(self.load(at))
+    }
+}
+
+#[inline(always)]
+fn assert_in_window<T, const N: usize>(at: usize) {
+    debug_assert!(at + size_of::<T>() <= N);
+}
+
+/// Parses a frame with an Ethernet header. `ethertype` is the kernel's `skb->protocol`, host byte order: behind a
+/// VLAN tag that is kept beside the frame, before one that is in it.
+///
+/// A transport header that is cut off, not there (later fragments) or behind more than eight extension headers
+/// leaves a packet without ports. The packet is written where the caller keeps it, since the verifier does not let
+/// pass what the compiler makes of a returned `Result` with a packet in it.
+///
+/// # Errors
+/// [`Unseen::NotIp`], [`Unseen::Malformed`] (RFC 791, RFC 8200).
+#[inline(always)]
+pub fn parse<F: Frame>(frame: &mut F, ethertype: u16, packet: &mut Packet) -> Result<(), Unseen> {
+    let mut offset = ETHER_BYTES;
+    let mut ethertype = ethertype;
+    let mut tags = 0;
+    while tags < MAX_TAGS && matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ) {
+        let tag = frame.window::<{ VLAN_BYTES as usize }>(offset).ok_or(Unseen::Malformed)?;
+        ethertype = tag.u16(2);
+        offset += VLAN_BYTES;
+        tags += 1;
+    }
+    packet.offset = offset as u16;
+    match ethertype {
+        ETHERTYPE_IPV4 => parse_ipv4(frame, offset, packet),
+        ETHERTYPE_IPV6 => parse_ipv6(frame, offset, packet),
+        _ => Err(Unseen::NotIp),
+    }
+}
+
+#[inline(always)]
+fn parse_ipv4<F: Frame>(frame: &mut F, offset: u32, packet: &mut Packet) -> Result<(), Unseen> {
+    const FRAGMENT_OFFSET: u16 = 0x1fff;
+    const MORE_FRAGMENTS: u16 = 0x2000;
+    let ip = frame.window::<{ IPV4_BYTES as usize }>(offset).ok_or(Unseen::Malformed)?;
+    let header = u32::from(ip.u8(0) & 0x0f) * 4;
+    let length = ip.u16(2);
+    if ip.u8(0) >> 4 != 4 || header < IPV4_BYTES || (length != 0 && u32::from(length) < header) {
+        return Err(Unseen::Malformed);
+    }
+    let fragment = ip.u16(6);
+    packet.length = length;
+    packet.version = 4;
+    packet.protocol = ip.u8(9);
+    packet.fragment = u8::from(fragment & (FRAGMENT_OFFSET | MORE_FRAGMENTS) != 0);
+    packet.source = [u64::from(ip.u32(12)) << 32, 0];
+    packet.destination = [u64::from(ip.u32(16)) << 32, 0];
+    packet.transport = (offset + header) as u16;
+    if fragment & FRAGMENT_OFFSET == 0 {
+        read_ports(frame, offset + header, packet);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+fn parse_ipv6<F: Frame>(frame: &mut F, offset: u32, packet: &mut Packet) -> Result<(), Unseen> {
+    let ip = frame.window::<{ IPV6_BYTES as usize }>(offset).ok_or(Unseen::Malformed)?;
+    if ip.u8(0) >> 4 != 6 {
+        return Err(Unseen::Malformed);
+    }
+    packet.length = ip.u16(4);
+    packet.version = 6;
+    packet.protocol = ip.u8(6);
+    packet.source = [ip.u64(8), ip.u64(16)];
+    packet.destination = [ip.u64(24), ip.u64(32)];
+    packet.transport = (offset + IPV6_BYTES) as u16;
+    if !is_extension(packet.protocol) {
+        read_ports(frame, offset + IPV6_BYTES, packet);
+    } else if F::WALKS && walk_extensions(frame, packet) {
+        read_ports(frame, u32::from(packet.transport), packet);
+    }
+    Ok(())
+}
+
+#[inline(always)]
+const fn is_extension(number: u8) -> bool {
+    use protocol::*;
+    matches!(
+        number,
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6
+    )
+}
+
+/// Moves `packet.transport` behind the extension headers; false if there is no transport header to read.
+#[inline(always)]
+fn walk_extensions<F: Frame>(frame: &mut F, packet: &mut Packet) -> bool {
+    const FRAGMENT_OFFSET: u16 = 0xfff8;
+    const MORE_FRAGMENTS: u16 = 0x0001;
+    let mut walked = 0;
+    while walked < MAX_EXTENSIONS {
+        let at = forget(packet.transport) & OFFSET_MASK;
+        let Some(header) = frame.window::<4>(u32::from(at)) else { return false };
+        let units = u16::from(header.u8(1));
+        let mut later = false;
+        let bytes = match packet.protocol {
+            protocol::FRAGMENT => {
+                let fragment = header.u16(2);
+                packet.fragment |= u8::from(fragment & (FRAGMENT_OFFSET | MORE_FRAGMENTS) != 0);
+                later = fragment & FRAGMENT_OFFSET != 0;
+                8
+            }
+            // RFC 4302: in 4-byte units, less two
+            protocol::AUTHENTICATION => (units + 2) * 4,
+            // RFC 8200: in 8-byte units, less one
+            _ => (units + 1) * 8,
+        };
+        packet.protocol = header.u8(0);
+        packet.transport = at + bytes;
+        if later {
+            return false;
+        }
+        if !is_extension(packet.protocol) {
+            packet.transport = forget(packet.transport) & OFFSET_MASK;
+            return true;
+        }
+        walked += 1;
+    }
+    false
+}
+
+/// Offsets in a frame that the verifier accepts (`MAX_PACKET_OFF`), with room for a header behind.
+const OFFSET_MASK: u16 = 0x7fff;
+
+/// The same value, of which neither compiler nor verifier knows the range.
+#[inline(always)]
+fn forget(value: u16) -> u16 {
+    let mut slot = value;
+    // SAFETY: a local variable.
+    unsafe {
+        (&raw mut slot).write_volatile(value);
+        (&raw const slot).read_volatile()
+    }
+}
+
+#[inline(always)]
+fn read_ports<F: Frame>(frame: &mut F, transport: u32, packet: &mut Packet) {
+    if !has_ports(packet.protocol) {
+        return;
+    }
+    if let Some(ports) = frame.window::<4>(transport) {
+        packet.ported = 1;
+        packet.source_port = ports.u16(0);
+        packet.destination_port = ports.u16(2);
+    }
+}
+
+impl Packet {
+    /// Whether extension headers have not been looked through.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_extended(&self) -> bool {
+        self.version == 6 && is_extension(self.protocol)
+    }
+
+    /// Length that the IP header gives, bytes; 0 if it gives none.
+    #[must_use]
+    #[inline(always)]
+    pub const fn ip_bytes(&self) -> u32 {
+        match self.length {
+            0 => 0,
+            length if self.version == 6 => length as u32 + IPV6_BYTES,
+            length => length as u32,
+        }
+    }
+
+    /// A hash that is the same for both directions of a flow, and for all fragments of a datagram.
+    #[must_use]
+    #[inline(always)]
+    pub fn flow_hash(&self) -> u32 {
+        // Sums and exclusive ors do not depend on the order; the multiplications (splitmix64) spread every bit.
+        let fold = |a: Address| mix(a[0] ^ a[1].rotate_left(29));
+        let (source, destination) = (fold(self.source), fold(self.destination));
+        let ports = if self.fragment != 0 {
+            0
+        } else {
+            let (s, d) = (u64::from(self.source_port), u64::from(self.destination_port));
+            (s ^ d) << 20 | (s + d)
+        };
+        let flow = source.wrapping_add(destination) ^ mix(ports << 8 | u64::from(self.protocol));
+        (mix(flow) >> 32) as u32
+    }
+}
+
+#[inline(always)]
+const fn mix(mut x: u64) -> u64 {
+    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
+    x ^ x >> 31
+}
+
+/// A frame in memory.
+pub struct Bytes<'a>(pub &'a [u8]);
+
+impl Frame for Bytes<'_> {
+    const WALKS: bool = true;
+
+    #[inline(always)]
+    fn window<const N: usize>(&mut self, offset: u32) -> Option<Window<N>> {
+        let bytes = self.0.get(offset as usize..)?.get(..N)?;
+        // SAFETY: `bytes` has N of them.
+        Some(unsafe { Window::new(bytes.as_ptr()) })
+    }
+}

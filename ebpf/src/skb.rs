@@ -1,0 +1,119 @@
+//! Access to the packet that the kernel hands to a program (`struct __sk_buff`).
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use traffic_mirror_ebpf::packet::{Frame, WINDOW_BYTES, Window};
+
+/// Go on with the next program or filter: `TC_ACT_UNSPEC`, `TCX_NEXT`.
+pub const NEXT: i32 = -1;
+/// Drop: only ever the verdict on a copy of ours. `TC_ACT_SHOT`, `TCX_DROP`.
+pub const DROP: i32 = 2;
+
+/// The packet at hand.
+#[derive(Clone, Copy)]
+pub struct Skb(pub *mut __sk_buff);
+
+macro_rules! fields {
+    ($($name:ident)*) => { $(
+        #[inline(always)]
+        pub fn $name(self) -> u32 {
+            // SAFETY: the kernel hands a valid context; volatile, or the compiler may merge loads, which the
+            // verifier does not allow for a context.
+            unsafe { (&raw const (*self.0).$name).read_volatile() }
+        }
+    )* };
+}
+
+impl Skb {
+    fields!(len data data_end protocol vlan_present gso_size gso_segs);
+
+    /// Word `I` of the control block.
+    #[inline(always)]
+    pub fn cb<const I: usize>(self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (&raw const (*self.0).cb).cast::<u32>().add(I).read_volatile() }
+    }
+
+    #[inline(always)]
+    pub fn set_cb<const I: usize>(self, value: u32) {
+        // SAFETY: as above; `cb` is writable for a classifier.
+        unsafe { (&raw mut (*self.0).cb).cast::<u32>().add(I).write_volatile(value) }
+    }
+
+    #[inline(always)]
+    pub fn set_mark(self, value: u32) {
+        // SAFETY: as above; `mark` is writable for a classifier.
+        unsafe { (&raw mut (*self.0).mark).write_volatile(value) }
+    }
+
+    #[inline(always)]
+    pub fn set_priority(self, value: u32) {
+        // SAFETY: as above; `priority` is writable for a classifier.
+        unsafe { (&raw mut (*self.0).priority).write_volatile(value) }
+    }
+
+    /// EtherType, host byte order.
+    #[inline(always)]
+    pub fn ethertype(self) -> u16 {
+        u16::from_be(self.protocol() as u16)
+    }
+
+    /// The frame as far as it lies in one piece.
+    #[inline(always)]
+    pub fn linear(self) -> Linear {
+        Linear { data: self.data() as usize, end: self.data_end() as usize }
+    }
+
+    /// Whether the frame goes on behind its linear part.
+    #[inline(always)]
+    pub fn is_scattered(self) -> bool {
+        self.len() as usize > self.data_end() as usize - self.data() as usize
+    }
+}
+
+/// The linear part of a frame.
+pub struct Linear {
+    data: usize,
+    end: usize,
+}
+
+impl Frame for Linear {
+    // in the many ways through a chain of headers, each with its own bounds check, the verifier would get lost
+    const WALKS: bool = false;
+
+    #[inline(always)]
+    fn window<const N: usize>(&mut self, offset: u32) -> Option<Window<N>> {
+        let start = self.data + offset as usize;
+        // SAFETY: N bytes from `start` lie in the linear part.
+        (start + N <= self.end).then(|| unsafe { Window::new(start as *const u8) })
+    }
+}
+
+/// Any frame, byte by byte copied out by the kernel.
+pub struct Scattered {
+    skb: Skb,
+    buffer: [MaybeUninit<u64>; WINDOW_BYTES / 8],
+}
+
+impl Scattered {
+    #[inline(always)]
+    pub fn new(skb: Skb) -> Self {
+        Self { skb, buffer: [MaybeUninit::uninit(); _] }
+    }
+}
+
+impl Frame for Scattered {
+    const WALKS: bool = true;
+
+    #[inline(always)]
+    fn window<const N: usize>(&mut self, offset: u32) -> Option<Window<N>> {
+        let buffer = self.buffer.as_mut_ptr().cast::<u8>();
+        // SAFETY: the buffer has WINDOW_BYTES >= N bytes.
+        unsafe {
+            let failed = bpf_skb_load_bytes(self.skb.0.cast(), offset, buffer.cast(), N as u32);
+            (failed == 0).then(|| Window::new(buffer))
+        }
+    }
+}

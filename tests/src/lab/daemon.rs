@@ -1,0 +1,264 @@
+//! The real daemon as a child process, with a configuration, a pin directory and a notification socket of its own.
+//! What it says and notifies is recorded; waiting for it never sleeps.
+
+mod log;
+#[cfg(test)]
+mod tests;
+
+use super::netns::{Netns, command_in, ensure_bpffs};
+use super::{TempDir, deadline, process, unique};
+use anyhow::{Context as _, Result, bail, ensure};
+use log::{Log, listen, read_lines};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::ffi::OsString;
+use std::fs;
+use std::net::Shutdown;
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::os::unix::net::UnixDatagram;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+/// How a daemon is started.
+#[derive(Clone, Debug, Default)]
+pub struct Launch {
+    /// The binary; by default [`binary`].
+    pub binary: Option<PathBuf>,
+    /// Arguments of `run` beside `--config` and `--pin-path`.
+    pub args: Vec<OsString>,
+    /// Environment beside the inherited one.
+    pub env: Vec<(OsString, OsString)>,
+}
+
+/// A daemon in a namespace, which it keeps alive. On drop it is stopped and whatever it pinned is detached.
+#[derive(Debug)]
+pub struct Daemon {
+    netns: OwnedFd,
+    launch: Launch,
+    binary: PathBuf,
+    directory: TempDir,
+    pin_path: PathBuf,
+    notifications: UnixDatagram,
+    log: Arc<Log>,
+    child: Option<Child>,
+    readers: Vec<JoinHandle<()>>,
+    listener: Option<JoinHandle<()>>,
+}
+
+/// The binary under test: `$TRAFFIC_MIRROR_BIN`, or what the workspace's release or debug build made.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = std::env::var_os("TRAFFIC_MIRROR_BIN") {
+        return Ok(path.into());
+    }
+    let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let candidates = ["release", "debug"].map(|profile| {
+        workspace
+            .join("target")
+            .join(profile)
+            .join("traffic-mirror")
+    });
+    let found = candidates.into_iter().find(|path| path.exists());
+    found.context("traffic-mirror is not built: run `cargo build --release`, or set TRAFFIC_MIRROR_BIN to its path")
+}
+
+impl Daemon {
+    /// Starts the daemon with a configuration, and waits until it is ready.
+    pub fn start(netns: &Netns, config: &str) -> Result<Self> {
+        let mut daemon = Self::spawn(netns, config, Launch::default())?;
+        daemon.ready(deadline())?;
+        Ok(daemon)
+    }
+
+    /// Starts the daemon with a configuration, and does not wait.
+    pub fn spawn(netns: &Netns, config: &str, launch: Launch) -> Result<Self> {
+        ensure_bpffs()?;
+        let binary = launch.binary.clone().map_or_else(binary, Ok)?;
+        let directory = TempDir::new()?;
+        let path = directory.path().join("notify");
+        let notifications =
+            UnixDatagram::bind(&path).with_context(|| format!("bind {}", path.display()))?;
+        let log = Arc::new(Log::default());
+        let (socket, recorded) = (notifications.try_clone()?, Arc::clone(&log));
+        let mut daemon = Self {
+            netns: netns.as_fd().try_clone_to_owned()?,
+            launch,
+            binary,
+            directory,
+            pin_path: Path::new("/sys/fs/bpf").join(unique("traffic-mirror-test")),
+            notifications,
+            log,
+            child: None,
+            readers: Vec::new(),
+            listener: Some(std::thread::spawn(move || listen(&socket, &recorded))),
+        };
+        daemon.write_config(config)?;
+        daemon.restart()?;
+        Ok(daemon)
+    }
+
+    /// Starts it again with the same files and pins, after [`Self::wait_exit`]. The record goes on.
+    pub fn restart(&mut self) -> Result<()> {
+        ensure!(self.child.is_none(), "the daemon still runs");
+        let mut command = self.command("run")?;
+        command
+            .args(&self.launch.args)
+            .envs(self.launch.env.iter().cloned());
+        command.env("NOTIFY_SOCKET", self.directory.path().join("notify"));
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("start {}", self.binary.display()))?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        self.child = Some(child);
+        self.log.lock().open_streams = 2;
+        self.readers
+            .extend(stdout.map(|stream| read_lines(stream, &self.log)));
+        self.readers
+            .extend(stderr.map(|stream| read_lines(stream, &self.log)));
+        Ok(())
+    }
+
+    /// A command line of the same binary in the same namespace, with `--config` and `--pin-path` of this daemon.
+    pub fn command(&self, subcommand: &str) -> Result<Command> {
+        let mut command = command_in(&self.netns, &self.binary)?;
+        command
+            .arg(subcommand)
+            .arg("--config")
+            .arg(self.config_path())
+            .arg("--pin-path")
+            .arg(&self.pin_path);
+        Ok(command)
+    }
+
+    /// Runs a subcommand such as `["status", "--json"]` to its end, whatever its exit status.
+    pub fn run(&self, args: &[&str]) -> Result<Output> {
+        let (subcommand, rest) = args.split_first().context("no subcommand")?;
+        process::output(self.command(subcommand)?.args(rest), deadline())
+    }
+
+    /// The configuration file.
+    pub fn config_path(&self) -> PathBuf {
+        self.directory.path().join("mirror.toml")
+    }
+
+    /// The directory of its pins.
+    pub fn pin_path(&self) -> &Path {
+        &self.pin_path
+    }
+
+    /// Its process number, while it runs.
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().map(Child::id)
+    }
+
+    /// Replaces the configuration by rename, as editors and configuration management do.
+    pub fn write_config(&self, text: &str) -> Result<()> {
+        let beside = self.directory.path().join(".mirror.toml.new");
+        fs::write(&beside, text).with_context(|| format!("write {}", beside.display()))?;
+        fs::rename(&beside, self.config_path())
+            .with_context(|| format!("replace {}", self.config_path().display()))
+    }
+
+    /// Waits for `READY=1`. That the daemon exits instead is an error at once.
+    pub fn ready(&mut self, deadline: Instant) -> Result<()> {
+        self.notified("READY=1", deadline)
+    }
+
+    /// Waits for `RELOADING=1` and the `READY=1` after it, both sent after what was last waited for.
+    pub fn reload_done(&mut self, deadline: Instant) -> Result<()> {
+        self.notified("RELOADING=1", deadline)?;
+        self.notified("READY=1", deadline)
+    }
+
+    fn notified(&self, wanted: &str, deadline: Instant) -> Result<()> {
+        self.log
+            .wait(
+                |record| &mut record.notifications,
+                wanted,
+                |line| line == wanted,
+                deadline,
+            )
+            .map(drop)
+    }
+
+    /// Waits for a line of output for which `wanted` holds, after the line that was last waited for. Lines of
+    /// standard output and standard error are in one record, in the order they were read.
+    pub fn wait_line(&self, wanted: impl Fn(&str) -> bool, deadline: Instant) -> Result<String> {
+        self.log
+            .wait(|record| &mut record.output, "the line", wanted, deadline)
+    }
+
+    /// All it has said so far, since the first start.
+    pub fn output(&self) -> Vec<String> {
+        self.log.lock().output.lines.clone()
+    }
+
+    /// Sends a signal.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = self.pid().context("the daemon does not run")?;
+        kill(Pid::from_raw(pid as i32), signal)
+            .with_context(|| format!("send {signal} to process {pid}"))
+    }
+
+    /// Waits until it has exited, and returns its exit code, or 128 and the number of the signal that killed it.
+    pub fn wait_exit(&mut self, deadline: Instant) -> Result<i32> {
+        let child = self.child.as_mut().context("the daemon does not run")?;
+        let Some(status) = process::wait(child, deadline)? else {
+            bail!(
+                "process {} did not exit in time{}",
+                child.id(),
+                self.log.lock().said()
+            );
+        };
+        self.child = None;
+        for reader in self.readers.drain(..) {
+            reader.join().expect("the reader does not panic");
+        }
+        Ok(process::code(status))
+    }
+
+    fn stop(&mut self) -> Result<()> {
+        if self.child.is_some() {
+            self.signal(Signal::SIGTERM)?;
+            if self.wait_exit(deadline()).is_err() {
+                eprintln!("traffic-mirror does not stop on SIGTERM");
+                self.signal(Signal::SIGKILL)?;
+                self.wait_exit(deadline())?;
+            }
+        }
+        process::succeed(&mut self.command("detach")?, deadline())?;
+        ensure!(
+            !self.pin_path.exists(),
+            "`detach` left {}",
+            self.pin_path.display()
+        );
+        Ok(())
+    }
+}
+
+impl Drop for Daemon {
+    fn drop(&mut self) {
+        if let Err(error) = self.stop() {
+            eprintln!("{error:#}{}", self.log.lock().said());
+            // nothing may stay behind, not even after a daemon that fails at it
+            if self.pin_path.exists()
+                && let Err(error) = fs::remove_dir_all(&self.pin_path)
+            {
+                eprintln!("remove {}: {error}", self.pin_path.display());
+            }
+        }
+        // ends `listen`
+        if let Err(error) = self.notifications.shutdown(Shutdown::Both) {
+            eprintln!("shut the notification socket: {error}");
+        }
+        if let Some(Err(panic)) = self.listener.take().map(JoinHandle::join) {
+            eprintln!("the listener panicked: {panic:?}");
+        }
+    }
+}

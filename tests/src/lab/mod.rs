@@ -1,0 +1,99 @@
+//! The laboratory: network namespaces, frames built and taken apart, raw sockets, the daemon as a child process.
+//! It knows the formats on the wire and the daemon's command line, nothing of how the product works inside.
+//!
+//! Nothing here sleeps to synchronise, and nothing waits for ever: whatever waits takes a deadline, [`deadline`] by
+//! default. A capture that lost frames is an error, never a smaller number.
+
+pub mod collector;
+pub mod daemon;
+pub mod ethtool;
+pub mod netns;
+pub mod packet;
+pub mod process;
+pub mod socket;
+pub mod testrun;
+pub mod traffic;
+pub mod veth;
+pub mod vnet;
+
+use anyhow::{Context as _, Result};
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+/// How long a test waits for what should take milliseconds: generous, for slow machines with two cores.
+pub const DEADLINE: Duration = Duration::from_secs(10);
+
+/// The instant [`DEADLINE`] from here.
+pub fn deadline() -> Instant {
+    Instant::now() + DEADLINE
+}
+
+/// A directory of its own, removed with its contents on drop.
+#[derive(Debug)]
+pub struct TempDir(PathBuf);
+
+impl TempDir {
+    /// Makes `traffic-mirror-test-<pid>-<n>` in the system's directory for temporary files.
+    pub fn new() -> Result<Self> {
+        let path = std::env::temp_dir().join(unique("traffic-mirror-test"));
+        std::fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
+        Ok(Self(path))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for TempDir {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            eprintln!("remove {}: {error}", self.0.display());
+        }
+    }
+}
+
+/// `<prefix>-<pid>-<n>`: no two alike among the processes of this machine.
+pub(crate) fn unique(prefix: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    format!(
+        "{prefix}-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
+}
+
+/// Waits until one of the descriptors is readable or hung up, and says which; `None` at the deadline.
+pub(crate) fn wait_readable(
+    fds: &[std::os::fd::BorrowedFd<'_>],
+    deadline: Instant,
+) -> Result<Option<usize>> {
+    let mut polled: Vec<_> = fds
+        .iter()
+        .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
+        .collect();
+    loop {
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .as_micros()
+            .div_ceil(1000);
+        match poll(
+            &mut polled,
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
+        ) {
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error).context("poll"),
+            Ok(0) if Instant::now() >= deadline => return Ok(None),
+            Ok(_) => {
+                let ready = |fd: &PollFd| fd.any().unwrap_or(true);
+                if let Some(index) = polled.iter().position(ready) {
+                    return Ok(Some(index));
+                }
+            }
+        }
+    }
+}

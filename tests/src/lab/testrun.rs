@@ -1,0 +1,241 @@
+//! `BPF_PROG_TEST_RUN` of programs of type `sched_cls`: a frame and a context in; verdict, frame, context and time out.
+
+use anyhow::{Context as _, Result};
+use std::os::fd::{AsRawFd as _, BorrowedFd};
+use std::time::Duration;
+
+/// `struct __sk_buff` of `linux/bpf.h`, in host order where not said otherwise.
+///
+/// A run takes only some fields, and refuses (`EINVAL`) a value other than 0 in the rest: see [`TestRun::context`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields and names of linux/bpf.h")]
+pub struct SkBuff {
+    pub len: u32,
+    pub pkt_type: u32,
+    pub mark: u32,
+    pub queue_mapping: u32,
+    /// Network byte order.
+    pub protocol: u32,
+    pub vlan_present: u32,
+    pub vlan_tci: u32,
+    /// Network byte order.
+    pub vlan_proto: u32,
+    pub priority: u32,
+    pub ingress_ifindex: u32,
+    pub ifindex: u32,
+    pub tc_index: u32,
+    pub cb: [u32; 5],
+    pub hash: u32,
+    pub tc_classid: u32,
+    pub data: u32,
+    pub data_end: u32,
+    pub napi_id: u32,
+    pub family: u32,
+    pub remote_ip4: u32,
+    pub local_ip4: u32,
+    pub remote_ip6: [u32; 4],
+    pub local_ip6: [u32; 4],
+    pub remote_port: u32,
+    pub local_port: u32,
+    pub data_meta: u32,
+    pub flow_keys: u64,
+    /// Nanoseconds.
+    pub tstamp: u64,
+    pub wire_len: u32,
+    pub gso_segs: u32,
+    pub sk: u64,
+    pub gso_size: u32,
+    /// One byte; the rest of the word is padding.
+    pub tstamp_type: u32,
+    /// Nanoseconds.
+    pub hwtstamp: u64,
+}
+
+/// The arguments of a run.
+#[derive(Clone, Debug)]
+pub struct TestRun<'a> {
+    /// The frame from its Ethernet header on, 14 bytes or more.
+    pub data: &'a [u8],
+    /// The kernel (`convert___skb_to_skb`) takes `mark`, `priority`, `ingress_ifindex`, `ifindex`, `cb`, `tstamp`,
+    /// `wire_len`, `gso_segs`, `gso_size`, `hwtstamp`. `ifindex` names an interface in the namespace of the calling
+    /// thread; 0 is its `lo`.
+    pub context: SkBuff,
+    /// How often the program runs; the time is the mean. A program that changes the frame sees its changes again.
+    pub repeat: u32,
+}
+
+/// What came of a run.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// What the program returned; -1 is `TCX_NEXT`, `TC_ACT_UNSPEC`.
+    pub verdict: i32,
+    /// Mean time of one run, in whole nanoseconds.
+    pub duration: Duration,
+    /// The frame afterwards.
+    pub data: Vec<u8>,
+    /// The context afterwards: the fields that a run takes. The others are 0.
+    pub context: SkBuff,
+}
+
+impl<'a> TestRun<'a> {
+    /// One run over `data` with a context of zeros.
+    pub fn new(data: &'a [u8]) -> Self {
+        Self {
+            data,
+            context: SkBuff::default(),
+            repeat: 1,
+        }
+    }
+
+    /// Runs `program`, as seen from the network namespace of the calling thread ([`super::netns::Netns::enter`]).
+    pub fn run(&self, program: BorrowedFd<'_>) -> Result<Outcome> {
+        const BPF_PROG_TEST_RUN: libc::c_int = 10;
+        // a program may make the frame longer: by an outer header, or several
+        let mut data = vec![0; self.data.len() + 512];
+        let mut context = SkBuff::default();
+        let mut attributes = Attributes {
+            prog_fd: program.as_raw_fd() as u32,
+            data_size_in: u32::try_from(self.data.len())?,
+            data_size_out: u32::try_from(data.len())?,
+            data_in: self.data.as_ptr() as u64,
+            data_out: data.as_mut_ptr() as u64,
+            repeat: self.repeat,
+            ctx_size_in: size_of::<SkBuff>() as u32,
+            ctx_size_out: size_of::<SkBuff>() as u32,
+            ctx_in: &raw const self.context as u64,
+            ctx_out: &raw mut context as u64,
+            ..Attributes::default()
+        };
+        // SAFETY: each pointer goes with the size of what it points to, which lives through the call; the two that
+        // the kernel writes through come from unique borrows, and any bytes are a valid `SkBuff`.
+        let done = unsafe {
+            let size = size_of::<Attributes>();
+            libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attributes, size)
+        };
+        if done < 0 {
+            let error = std::io::Error::last_os_error();
+            return Err(error).with_context(|| {
+                format!(
+                    "BPF_PROG_TEST_RUN with a frame of {} bytes",
+                    self.data.len()
+                )
+            });
+        }
+        data.truncate(attributes.data_size_out as usize);
+        Ok(Outcome {
+            verdict: attributes.retval as i32,
+            duration: Duration::from_nanos(attributes.duration.into()),
+            data,
+            context,
+        })
+    }
+}
+
+/// The member `test` of `union bpf_attr`.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct Attributes {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    reserved: u32,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::fd::{AsFd as _, FromRawFd as _, OwnedFd};
+
+    /// `cb[0] = mark; return mark`.
+    fn program() -> OwnedFd {
+        #[repr(C)]
+        struct Load {
+            program_type: u32,
+            instructions: u32,
+            code: u64,
+            license: u64,
+            rest: [u32; 6],
+        }
+        const SCHED_CLS: u32 = 3;
+        let code: [[u8; 8]; 3] = [
+            [0x61, 0x10, 8, 0, 0, 0, 0, 0],
+            [0x63, 0x01, 48, 0, 0, 0, 0, 0],
+            [0x95, 0, 0, 0, 0, 0, 0, 0],
+        ];
+        let (code, license) = (code.as_ptr() as u64, c"GPL".as_ptr() as u64);
+        let load = Load {
+            program_type: SCHED_CLS,
+            instructions: 3,
+            code,
+            license,
+            rest: [0; 6],
+        };
+        // SAFETY: the pointers go with their lengths and live through the call.
+        let fd = unsafe { libc::syscall(libc::SYS_bpf, 5, &raw const load, size_of::<Load>()) };
+        assert!(
+            fd >= 0,
+            "BPF_PROG_LOAD: {}",
+            std::io::Error::last_os_error()
+        );
+        // SAFETY: the kernel has just given this descriptor to us.
+        unsafe { OwnedFd::from_raw_fd(fd as i32) }
+    }
+
+    #[test]
+    fn layout_is_that_of_the_kernel() {
+        assert_eq!(std::mem::offset_of!(SkBuff, tstamp), 152);
+        assert_eq!(std::mem::offset_of!(SkBuff, gso_size), 176);
+        assert_eq!(size_of::<SkBuff>(), 192);
+        assert_eq!(size_of::<Attributes>(), 80);
+    }
+
+    #[test]
+    fn verdict_frame_and_context_come_back() {
+        let frame = crate::lab::packet::eth()
+            .ip("10.0.0.1", "10.0.0.2")
+            .udp(1, 2)
+            .build();
+        let program = program();
+        let context = SkBuff {
+            mark: u32::MAX,
+            cb: [1, 2, 3, 4, 5],
+            gso_size: 1400,
+            ..SkBuff::default()
+        };
+        let run = TestRun {
+            context,
+            repeat: 1000,
+            ..TestRun::new(&frame)
+        };
+        let outcome = run.run(program.as_fd()).unwrap();
+        assert_eq!(outcome.verdict, -1);
+        assert_eq!(outcome.data, frame);
+        assert_eq!(outcome.context.cb, [u32::MAX, 2, 3, 4, 5]);
+        assert_eq!(
+            (outcome.context.mark, outcome.context.gso_size),
+            (u32::MAX, 1400)
+        );
+        assert!(TestRun::new(&frame[..13]).run(program.as_fd()).is_err());
+        let refused = TestRun {
+            context: SkBuff {
+                hash: 1,
+                ..SkBuff::default()
+            },
+            ..TestRun::new(&frame)
+        };
+        assert!(refused.run(program.as_fd()).is_err());
+    }
+}

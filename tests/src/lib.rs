@@ -1,0 +1,3 @@
+//! Packets through the real kernel: what the kernel tests, the demo and the benchmarks share.
+
+pub mod lab;

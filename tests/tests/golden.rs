@@ -1,0 +1,254 @@
+//! The configuration file, as its users meet it: each file of `golden/config` and what the daemon makes of it.
+//! `BLESS=1` writes the expectations anew; their diff is reviewed like code.
+
+use std::collections::BTreeSet;
+use std::fmt::{self, Write as _};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use traffic_mirror::desired::{self, Action, Desired, Filter};
+use traffic_mirror::diagnostic::{Code, Diagnostic, Severity, locate, render};
+
+/// The parsed files of `golden/config/<kind>`, by name.
+fn files(kind: &str) -> Vec<PathBuf> {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("golden/config")
+        .join(kind);
+    let mut files: Vec<PathBuf> = fs::read_dir(&directory)
+        .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
+        .map(|entry| entry.unwrap().path())
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
+        .collect();
+    files.sort();
+    assert!(!files.is_empty(), "{} is empty", directory.display());
+    files
+}
+
+/// Compares with the `.txt` beside the file, or writes it.
+fn assert_golden(file: &Path, got: &str) {
+    let expectation = file.with_extension("txt");
+    if std::env::var_os("BLESS").is_some() {
+        fs::write(&expectation, got).unwrap();
+        return;
+    }
+    let want = fs::read_to_string(&expectation).unwrap_or_default();
+    assert!(
+        want == got,
+        "{} differs; after a look at it run `make bless`\n--- want\n{want}--- got\n{got}",
+        expectation.display()
+    );
+}
+
+fn rendered(file: &Path, bytes: &[u8], diagnostics: &[Diagnostic]) -> String {
+    let name = file.file_name().unwrap().to_string_lossy();
+    render(diagnostics, &name, &String::from_utf8_lossy(bytes), false)
+}
+
+#[test]
+fn wrong_files_say_what_to_write() {
+    for file in files("bad") {
+        let bytes = fs::read(&file).unwrap();
+        let diagnostics = match desired::load_bytes(&bytes) {
+            Ok((_, warnings)) => warnings,
+            Err(errors) => errors,
+        };
+        assert_golden(&file, &rendered(&file, &bytes, &diagnostics));
+    }
+}
+
+#[test]
+fn each_code_has_a_file() {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/config/bad");
+    for code in Code::ALL {
+        let file = directory.join(format!("{code}.toml"));
+        let bytes = fs::read(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        let found = match (desired::load_bytes(&bytes), code.severity()) {
+            (Err(errors), Severity::Error) => errors,
+            (Ok((_, warnings)), Severity::Warning) => warnings,
+            (loaded, severity) => panic!("{code} is {severity:?}, but the file gave {loaded:?}"),
+        };
+        let found: BTreeSet<&str> = found.iter().map(|found| found.code.as_str()).collect();
+        assert_eq!(found, BTreeSet::from([code.as_str()]), "{}", file.display());
+    }
+}
+
+#[test]
+fn every_message_is_in_house_style() {
+    for file in files("bad") {
+        let bytes = fs::read(&file).unwrap();
+        let (Ok((_, found)) | Err(found)) = desired::load_bytes(&bytes);
+        assert!(!found.is_empty(), "{}", file.display());
+        for found in found {
+            let help = found.help.as_deref();
+            assert!(help.is_some(), "no help: {found:?}");
+            let texts = [Some(found.message.as_str()), help, found.note.as_deref()];
+            for text in texts.into_iter().flatten() {
+                assert!(!text.ends_with('.'), "{text}");
+                assert!(!text.starts_with(char::is_uppercase), "{text}");
+                assert!(!text.contains('\n'), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn right_files_mean_what_is_expected() {
+    for file in files("ok") {
+        let bytes = fs::read(&file).unwrap();
+        match desired::load_bytes(&bytes) {
+            Ok((desired, warnings)) => {
+                let mut got = Dump(&desired).to_string();
+                if !warnings.is_empty() {
+                    write!(got, "\n{}", rendered(&file, &bytes, &warnings)).unwrap();
+                }
+                assert_golden(&file, &got);
+            }
+            Err(errors) => panic!("{}", rendered(&file, &bytes, &errors)),
+        }
+    }
+}
+
+#[test]
+fn the_shipped_example_is_right() {
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../etc/mirror.toml");
+    let bytes = fs::read(&file).unwrap();
+    match desired::load_bytes(&bytes) {
+        Ok((desired, warnings)) => {
+            assert!(
+                warnings.is_empty(),
+                "{}",
+                rendered(&file, &bytes, &warnings)
+            );
+            assert!(!desired.filters.is_empty());
+        }
+        Err(errors) => panic!("{}", rendered(&file, &bytes, &errors)),
+    }
+}
+
+/// Whatever lands in the file, the daemon answers with diagnostics.
+#[test]
+fn damaged_files_never_panic() {
+    const ROUNDS: usize = 60;
+    const MAX_EDITS: usize = 4;
+    const TOKENS: [&[u8]; 12] = [
+        b"\"",
+        b"[",
+        b"]",
+        b"[[filter]]\n",
+        b"\n",
+        b"=",
+        b"{",
+        b",",
+        b"'''",
+        b"\xff",
+        b"\xef\xbb\xbf",
+        b"name = \"a\"\n",
+    ];
+    let mut random = Random(0x9e37_79b9_7f4a_7c15);
+    for file in files("bad").into_iter().chain(files("ok")) {
+        let original = fs::read(&file).unwrap();
+        for _ in 0..ROUNDS {
+            let mut bytes = original.clone();
+            for _ in 0..=random.below(MAX_EDITS) {
+                let at = random.below(bytes.len() + 1);
+                let to = (at + random.below(8)).min(bytes.len());
+                let token = TOKENS[random.below(TOKENS.len())].to_vec();
+                let insert = match random.below(4) {
+                    0 => Vec::new(),
+                    1 => vec![random.below(256) as u8],
+                    2 => token,
+                    _ => bytes[random.below(bytes.len() + 1)..]
+                        .iter()
+                        .take(20)
+                        .copied()
+                        .collect(),
+                };
+                bytes.splice(at..to, insert);
+            }
+            let (Ok((_, found)) | Err(found)) = desired::load_bytes(&bytes);
+            let text = String::from_utf8_lossy(&bytes);
+            let rendered = render(&found, "damaged.toml", &text, random.below(2) == 0);
+            assert_eq!(rendered.is_empty(), found.is_empty());
+            assert_eq!(locate(&found, &text).len(), found.len());
+        }
+    }
+}
+
+/// xorshift64 (Marsaglia 2003): the same damage on every run.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        (self.0 % bound as u64) as usize
+    }
+}
+
+/// What a file means, one line for each object and condition.
+struct Dump<'a>(&'a Desired);
+
+impl fmt::Display for Dump<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let desired = self.0;
+        writeln!(f, "enabled {}", desired.enabled)?;
+        for interface in &desired.interfaces {
+            writeln!(f, "interface {} {:?}", interface.name, interface.direction)?;
+        }
+        for endpoint in &desired.endpoints {
+            let by = endpoint.interface.as_deref().unwrap_or("route");
+            writeln!(
+                f,
+                "endpoint {} {} port {} by {by}",
+                endpoint.name, endpoint.address, endpoint.port
+            )?;
+        }
+        for filter in &desired.filters {
+            dump_filter(f, filter, desired)?;
+        }
+        Ok(())
+    }
+}
+
+fn dump_filter(f: &mut fmt::Formatter<'_>, filter: &Filter, desired: &Desired) -> fmt::Result {
+    let verb = match filter.action {
+        Action::Mirror => "mirror to",
+        Action::Exclude => "exclude from",
+    };
+    let off = if filter.enabled { "" } else { " (disabled)" };
+    let to = filter
+        .to
+        .iter()
+        .map(|index| &desired.endpoints[*index].name);
+    writeln!(f, "filter {}{off} {verb} {}", filter.name, list(to))?;
+    let ports = |ranges: &[std::ops::RangeInclusive<u16>]| {
+        list(ranges.iter().map(|range| format!("{range:?}")))
+    };
+    for (key, values) in [
+        ("protocol", list(&filter.protocol)),
+        ("source", list(&filter.source)),
+        ("source_port", ports(&filter.source_port)),
+        ("destination", list(&filter.destination)),
+        ("destination_port", ports(&filter.destination_port)),
+        ("interface", list(&filter.interface)),
+    ] {
+        if !values.is_empty() {
+            writeln!(f, "  {key} {values}")?;
+        }
+    }
+    let both_ways = if filter.bidirectional {
+        "bidirectional "
+    } else {
+        ""
+    };
+    writeln!(f, "  {both_ways}{:?}", filter.direction)
+}
+
+fn list<T: fmt::Display>(values: impl IntoIterator<Item = T>) -> String {
+    let values: Vec<String> = values.into_iter().map(|value| value.to_string()).collect();
+    values.join(" ")
+}
