@@ -64,11 +64,8 @@ fn build(workspace: &Path, out: &Path) -> PathBuf {
 fn strip(from: &Path, to: &Path) {
     let sysroot = sysroot();
     let tool = sysroot.join("lib/rustlib").join(variable("HOST")).join("bin/rust-objcopy");
-    let status = Command::new(&tool)
-        .arg("--strip-debug")
-        .args([from, to])
-        .env("LD_LIBRARY_PATH", sysroot.join("lib"))
-        .status();
+    let status =
+        Command::new(&tool).arg("--strip-debug").args([from, to]).env("LD_LIBRARY_PATH", sysroot.join("lib")).status();
     match status {
         Ok(status) if status.success() => {}
         Ok(status) => stop(&format!("{} failed ({status})", tool.display())),

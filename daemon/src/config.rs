@@ -109,20 +109,11 @@ pub enum Item {
 const TOP: Kind = Kind {
     noun: "the file",
     keys: &["enabled", "interface", "endpoint", "filter"],
-    tables: &[
-        ("interface", "[[interface]]"),
-        ("endpoint", "[endpoint.NAME]"),
-        ("filter", "[[filter]]"),
-    ],
+    tables: &[("interface", "[[interface]]"), ("endpoint", "[endpoint.NAME]"), ("filter", "[[filter]]")],
     planned: &[],
 };
 
-const INTERFACE: Kind = Kind {
-    noun: "an interface",
-    keys: &["name", "direction"],
-    tables: &[],
-    planned: &["order"],
-};
+const INTERFACE: Kind = Kind { noun: "an interface", keys: &["name", "direction"], tables: &[], planned: &["order"] };
 
 const ENDPOINT: Kind = Kind {
     noun: "an endpoint",
@@ -158,11 +149,7 @@ impl Config {
         let mut diagnostics = Diagnostics::default();
         let root = syntax::parse(text, &mut diagnostics);
         let mut config = match &root {
-            Ok(root) => Reader {
-                text,
-                diagnostics: &mut diagnostics,
-            }
-            .config(root),
+            Ok(root) => Reader { text, diagnostics: &mut diagnostics }.config(root),
             Err(reported) => Config::incomplete(*reported),
         };
         config.diagnostics = diagnostics;
@@ -199,30 +186,20 @@ impl Reader<'_> {
             enabled,
             interfaces: interfaces.and_then(|value| self.interfaces(value)),
             endpoints: endpoints.and_then(|value| self.endpoints(value)),
-            filters: filters
-                .and_then(|value| self.filters(value))
-                .unwrap_or_default(),
+            filters: filters.and_then(|value| self.filters(value)).unwrap_or_default(),
             diagnostics: Diagnostics::default(),
         }
     }
 
     fn interfaces(&mut self, value: Value<'_, '_>) -> Checked<Vec<Interface>> {
         let tables = self.array_of_tables("interface", value)?;
-        let read = tables
-            .into_iter()
-            .enumerate()
-            .map(|(index, (span, table))| {
-                let label = label("interface", table, index);
-                let mut fields = self.fields(&label, &INTERFACE, table);
-                let name = fields.text("name");
-                let direction = fields.text("direction");
-                Interface {
-                    label,
-                    span,
-                    name,
-                    direction,
-                }
-            });
+        let read = tables.into_iter().enumerate().map(|(index, (span, table))| {
+            let label = label("interface", table, index);
+            let mut fields = self.fields(&label, &INTERFACE, table);
+            let name = fields.text("name");
+            let direction = fields.text("direction");
+            Interface { label, span, name, direction }
+        });
         Ok(read.collect())
     }
 
@@ -235,26 +212,17 @@ impl Reader<'_> {
                 Diagnostic::new(
                     Code::WrongType,
                     value.span(),
-                    format!(
-                        "\"endpoint\" is {}, but must be one table for each endpoint",
-                        found(value)
-                    ),
+                    format!("\"endpoint\" is {}, but must be one table for each endpoint", found(value)),
                 )
                 .help("write [endpoint.NAME], with the name of the endpoint"),
             ));
         };
-        let read: Vec<Checked<Endpoint>> = entries(tables)
-            .into_iter()
-            .map(|(name, value)| self.endpoint(name, value))
-            .collect();
+        let read: Vec<Checked<Endpoint>> =
+            entries(tables).into_iter().map(|(name, value)| self.endpoint(name, value)).collect();
         read.into_iter().collect()
     }
 
-    fn endpoint(
-        &mut self,
-        name: &Spanned<DeString<'_>>,
-        value: &Spanned<DeValue<'_>>,
-    ) -> Checked<Endpoint> {
+    fn endpoint(&mut self, name: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Checked<Endpoint> {
         let label = format!("endpoint {}", Quoted(name.get_ref()));
         let DeValue::Table(table) = value.get_ref() else {
             let message = format!("{label} is {}, but must be a table", found(value));
@@ -281,30 +249,27 @@ impl Reader<'_> {
 
     fn filters(&mut self, value: Value<'_, '_>) -> Checked<Vec<Filter>> {
         let tables = self.array_of_tables("filter", value)?;
-        let read = tables
-            .into_iter()
-            .enumerate()
-            .map(|(index, (span, table))| {
-                let label = label("filter", table, index);
-                let mut fields = self.fields(&label, &FILTER, table);
-                let filter = Filter {
-                    span,
-                    name: fields.text("name"),
-                    enabled: fields.boolean("enabled"),
-                    action: fields.text("action"),
-                    protocol: fields.items("protocol"),
-                    source: fields.texts("source"),
-                    source_port: fields.items("source_port"),
-                    destination: fields.texts("destination"),
-                    destination_port: fields.items("destination_port"),
-                    bidirectional: fields.boolean("bidirectional"),
-                    interface: fields.texts("interface"),
-                    direction: fields.text("direction"),
-                    to: fields.texts("to"),
-                    label: String::new(),
-                };
-                Filter { label, ..filter }
-            });
+        let read = tables.into_iter().enumerate().map(|(index, (span, table))| {
+            let label = label("filter", table, index);
+            let mut fields = self.fields(&label, &FILTER, table);
+            let filter = Filter {
+                span,
+                name: fields.text("name"),
+                enabled: fields.boolean("enabled"),
+                action: fields.text("action"),
+                protocol: fields.items("protocol"),
+                source: fields.texts("source"),
+                source_port: fields.items("source_port"),
+                destination: fields.texts("destination"),
+                destination_port: fields.items("destination_port"),
+                bidirectional: fields.boolean("bidirectional"),
+                interface: fields.texts("interface"),
+                direction: fields.text("direction"),
+                to: fields.texts("to"),
+                label: String::new(),
+            };
+            Filter { label, ..filter }
+        });
         Ok(read.collect())
     }
 
@@ -338,21 +303,12 @@ impl Reader<'_> {
                 .map(|(name, _)| format!(" and below it name = {}", Quoted(name.get_ref()))),
             _ => None,
         };
-        let message = format!(
-            "\"{key}\" is {}, but must be one [[{key}]] for each {key}",
-            found(value)
-        );
+        let message = format!("\"{key}\" is {}, but must be one [[{key}]] for each {key}", found(value));
         let help = format!("write [[{key}]]{}", named.unwrap_or_default());
-        self.diagnostics
-            .report(Diagnostic::new(Code::WrongType, value.span(), message).help(help))
+        self.diagnostics.report(Diagnostic::new(Code::WrongType, value.span(), message).help(help))
     }
 
-    fn fields<'f, 't>(
-        &'f mut self,
-        label: &'f str,
-        kind: &'static Kind,
-        table: &'t DeTable<'t>,
-    ) -> Fields<'f, 't> {
+    fn fields<'f, 't>(&'f mut self, label: &'f str, kind: &'static Kind, table: &'t DeTable<'t>) -> Fields<'f, 't> {
         Fields::new(label, kind, table, self.text, self.diagnostics)
     }
 }

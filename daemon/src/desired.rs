@@ -135,7 +135,7 @@ pub struct Filter {
     pub destination_port: Vec<RangeInclusive<u16>>,
     /// Match with source and destination swapped, too.
     pub bidirectional: bool,
-    /// Only packets of these interfaces (names or globs).
+    /// Only packets of these interfaces (names or globs), sorted, no duplicates.
     pub interface: Vec<glob::Pattern>,
     /// Only packets that go this way.
     pub direction: Direction,

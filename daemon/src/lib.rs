@@ -1,1 +1,15 @@
+//! The daemon behind `traffic-mirror`: text -> Config -> Desired -> Tables -> Plan -> apply -> Report.
+
+pub mod compile;
+pub mod config;
+pub mod daemon;
 pub mod desired;
+pub mod diagnostic;
+pub mod kernel;
+pub mod network;
+pub mod plan;
+pub mod reconcile;
+pub mod report;
+pub mod status;
+pub mod tables;
+pub mod watch;

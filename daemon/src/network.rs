@@ -1,6 +1,7 @@
 //! What the kernel says about links, routes, neighbours and tc filters, as plain data.
 //! Must not know: netlink, the clock, the file system.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 /// One network interface of this namespace. Its index is its identity: a name can move to another interface, and
@@ -151,4 +152,31 @@ pub struct TcFilter {
     pub name: Option<String>,
     /// Kernel id of a bpf filter's program.
     pub program_id: Option<u32>,
+}
+
+/// What the daemon has seen of the network that bears on what the file asks for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    /// All interfaces by index.
+    pub links: BTreeMap<u32, Link>,
+    /// The way to each endpoint, by its name.
+    pub paths: BTreeMap<String, Path>,
+}
+
+/// The way to an endpoint.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Path {
+    /// The endpoint's address is this host's own.
+    pub own: bool,
+    /// Where the kernel would send, by the endpoint's interface if it names one.
+    pub route: Option<Route>,
+    /// Hardware address of the next hop, if the kernel knows it.
+    pub mac: Option<[u8; 6]>,
+}
+
+impl Network {
+    /// The interface of that name.
+    pub fn link(&self, name: &str) -> Option<&Link> {
+        self.links.values().find(|link| link.name == name)
+    }
 }

@@ -49,6 +49,7 @@ impl Field {
 /// The one element of `CONTROL`: which copy counts, and what hangs on it.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Control {
     /// Bit 0 selects the copy of everything that exists twice. Storing it is the commit.
     pub epoch: u32,
@@ -63,6 +64,7 @@ pub struct Control {
 /// One copy of what a commit switches as a whole.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct View {
     /// Per [`Field`]: bit b is set if no filter in block b gives the field, so that its class does not matter there.
     pub omitted: [u64; FIELDS],
@@ -73,6 +75,7 @@ pub struct View {
 /// An element of `ROWS`: the slots that are active on a hook.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Row {
     /// Bit b is set if block b has an active slot.
     pub summary: u64,
@@ -88,6 +91,8 @@ pub const FULL_BLOCK: u32 = 0;
 
 /// The one element of `VALUES`: the class of each value of the small fields, and where the tries begin.
 #[repr(C)]
+#[derive(Clone, Copy)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Values {
     /// By IP protocol number.
     pub protocol: [u32; 256],
@@ -172,6 +177,7 @@ impl Entry {
 /// An element of `NODES`: the next [`Entry`] for each value of one address byte.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Node {
     /// Packed entries.
     pub child: [u32; 256],
@@ -182,6 +188,7 @@ pub struct Node {
 /// half of the first.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Skip {
     /// The bits that the address must have.
     pub expect: [u64; 2],
@@ -196,6 +203,7 @@ pub struct Skip {
 /// An element of `CLASSES`: a set of slots. Id 0 is the empty set.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Class {
     /// Bit b is set if the set has slots in block b.
     pub summary: u64,
@@ -208,6 +216,7 @@ pub struct Class {
 /// An element of `SLOTS`: what a match does.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Slot {
     /// The two copies.
     pub action: [Action; 2],
@@ -220,6 +229,7 @@ pub struct Slot {
 /// Endpoints as bits, by their index in `ENDPOINTS`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Action {
     /// Endpoints that get a copy.
     pub include: u64,
@@ -233,6 +243,7 @@ pub const OUTER_MAX_BYTES: usize = 52;
 /// A copy of an element of `ENDPOINTS`: how to reach an endpoint.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Endpoint {
     /// 0 if copies can be sent, else the [`Drop`] that each of them is counted as.
     pub state: u32,
@@ -263,6 +274,7 @@ pub const NAME_BYTES: usize = 63;
 /// An element of `FILTERS` or `ENDPOINT_NAMES`: for people and the next daemon; no program reads it.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Name {
     /// UTF-8, padded with zeros; all zero if the index is free.
     pub bytes: [u8; NAME_BYTES + 1],
@@ -285,9 +297,21 @@ impl Name {
     }
 }
 
+/// An element of `HOOKS`: which hook has which index. No program reads it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Hook {
+    /// Index of the interface; 0 if the hook is free.
+    pub interface: u32,
+    /// 0 for ingress, 1 for egress.
+    pub egress: u32,
+}
+
 /// Packets on the wire and their bytes: a superpacket counts as the segments it becomes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Count {
     /// Packets.
     pub packets: u64,
@@ -298,6 +322,7 @@ pub struct Count {
 /// Per CPU, by index in `FILTERS`: matches.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct FilterStats {
     /// What matched.
     pub matched: Count,
@@ -308,6 +333,7 @@ pub struct FilterStats {
 /// Per CPU, by index in `ENDPOINTS`. Every match is in `sent` or in one of `drops`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct EndpointStats {
     /// Copies that the output interface took.
     pub sent: Count,
@@ -327,6 +353,7 @@ pub type HookStats = [u64; Unseen::COUNT];
 /// Per CPU: what passes between two programs while a copy is on its way.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Cpu {
     /// Number of the packet that matched last.
     pub serial: u64,

@@ -2,7 +2,9 @@
 //! and Varghese, SIGCOMM 2001). Must not know: maps; it reads them through [`Tables`], so that the same code runs in
 //! the kernel and in tests.
 
-use crate::abi::{BLOCK_SLOTS, BLOCK_WORDS, Block, FULL_BLOCK, Class, Entry, FIELDS, Field, Node, Root, Row, Skip, Values, View};
+use crate::abi::{
+    BLOCK_SLOTS, BLOCK_WORDS, Block, Class, Entry, FIELDS, FULL_BLOCK, Field, Node, Root, Row, Skip, Values, View,
+};
 use crate::packet::{Address, Packet};
 
 /// Read access to the tables. `None` means an index beyond the table: the tables contradict each other.
@@ -49,10 +51,7 @@ impl Candidates {
         let omitted = &view.omitted;
         let values = tables.values().ok_or(OutOfTable)?;
         let (source_port, destination_port) = if packet.ported != 0 {
-            (
-                values.source_port[packet.source_port as usize],
-                values.destination_port[packet.destination_port as usize],
-            )
+            (values.source_port[packet.source_port as usize], values.destination_port[packet.destination_port as usize])
         } else {
             (values.no_port[0], values.no_port[1])
         };
@@ -70,8 +69,7 @@ impl Candidates {
         if blocks == 0 {
             return Ok(None);
         }
-        let destination =
-            class_of(tables, values.roots[destination as usize], packet.destination).ok_or(OutOfTable)?;
+        let destination = class_of(tables, values.roots[destination as usize], packet.destination).ok_or(OutOfTable)?;
         blocks &= summary(tables, destination)? | omitted[Field::Destination as usize];
         if blocks == 0 {
             return Ok(None);
@@ -110,10 +108,13 @@ impl Candidates {
         let destination_port = set_of(tables, class[2], omitted[2], block)?;
         let source = set_of(tables, class[3], omitted[3], block)?;
         let destination = set_of(tables, class[4], omitted[4], block)?;
-        let and = |w: usize| {
-            active[w] & protocol[w] & source_port[w] & destination_port[w] & source[w] & destination[w]
-        };
-        Ok(Search { first: block * BLOCK_SLOTS as u32, word: 0, matches: [and(0), and(1), and(2), and(3), and(4), and(5), and(6), and(7)] })
+        let and =
+            |w: usize| active[w] & protocol[w] & source_port[w] & destination_port[w] & source[w] & destination[w];
+        Ok(Search {
+            first: block * BLOCK_SLOTS as u32,
+            word: 0,
+            matches: [and(0), and(1), and(2), and(3), and(4), and(5), and(6), and(7)],
+        })
     }
 }
 

@@ -4,7 +4,7 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use traffic_mirror_ebpf::abi::{
-    Block, Class, Control, Cpu, EndpointPair, EndpointStats, FilterStats, HookStats, Name, Node, Row, Skip, Slot,
+    Block, Class, Control, Cpu, EndpointPair, EndpointStats, FilterStats, Hook, HookStats, Name, Node, Row, Skip, Slot,
     Values,
 };
 use traffic_mirror_ebpf::classify::Tables;
@@ -32,6 +32,8 @@ pub static ENDPOINTS: Array<EndpointPair> = Array::with_max_entries(1, BPF_F_MMA
 // For people and the next daemon.
 #[map]
 pub static FILTERS: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static HOOKS: Array<Hook> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static ENDPOINT_NAMES: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 

@@ -122,7 +122,7 @@ impl<const N: usize> Window<N> {
     }
 
     #[inline(always)]
-    pub fn u8(self, at: usize) -> u8 {
+    fn u8(self, at: usize) -> u8 {
         self.load(at)
     }
 
@@ -222,10 +222,7 @@ fn parse_ipv6<F: Frame>(frame: &mut F, offset: u32, packet: &mut Packet) -> Resu
 #[inline(always)]
 const fn is_extension(number: u8) -> bool {
     use protocol::*;
-    matches!(
-        number,
-        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6
-    )
+    matches!(number, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6)
 }
 
 /// Moves `packet.transport` behind the extension headers; false if there is no transport header to read.

@@ -11,16 +11,11 @@ use traffic_mirror::diagnostic::{Code, Diagnostic, Severity, locate, render};
 
 /// The parsed files of `golden/config/<kind>`, by name.
 fn files(kind: &str) -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("golden/config")
-        .join(kind);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/config").join(kind);
     let mut files: Vec<PathBuf> = fs::read_dir(&directory)
         .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
         .map(|entry| entry.unwrap().path())
-        .filter(|path| {
-            path.extension()
-                .is_some_and(|extension| extension == "toml")
-        })
+        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
         .collect();
     files.sort();
     assert!(!files.is_empty(), "{} is empty", directory.display());
@@ -117,11 +112,7 @@ fn the_shipped_example_is_right() {
     let bytes = fs::read(&file).unwrap();
     match desired::load_bytes(&bytes) {
         Ok((desired, warnings)) => {
-            assert!(
-                warnings.is_empty(),
-                "{}",
-                rendered(&file, &bytes, &warnings)
-            );
+            assert!(warnings.is_empty(), "{}", rendered(&file, &bytes, &warnings));
             assert!(!desired.filters.is_empty());
         }
         Err(errors) => panic!("{}", rendered(&file, &bytes, &errors)),
@@ -160,11 +151,7 @@ fn damaged_files_never_panic() {
                     0 => Vec::new(),
                     1 => vec![random.below(256) as u8],
                     2 => token,
-                    _ => bytes[random.below(bytes.len() + 1)..]
-                        .iter()
-                        .take(20)
-                        .copied()
-                        .collect(),
+                    _ => bytes[random.below(bytes.len() + 1)..].iter().take(20).copied().collect(),
                 };
                 bytes.splice(at..to, insert);
             }
@@ -201,11 +188,7 @@ impl fmt::Display for Dump<'_> {
         }
         for endpoint in &desired.endpoints {
             let by = endpoint.interface.as_deref().unwrap_or("route");
-            writeln!(
-                f,
-                "endpoint {} {} port {} by {by}",
-                endpoint.name, endpoint.address, endpoint.port
-            )?;
+            writeln!(f, "endpoint {} {} port {} by {by}", endpoint.name, endpoint.address, endpoint.port)?;
         }
         for filter in &desired.filters {
             dump_filter(f, filter, desired)?;
@@ -220,14 +203,9 @@ fn dump_filter(f: &mut fmt::Formatter<'_>, filter: &Filter, desired: &Desired) -
         Action::Exclude => "exclude from",
     };
     let off = if filter.enabled { "" } else { " (disabled)" };
-    let to = filter
-        .to
-        .iter()
-        .map(|index| &desired.endpoints[*index].name);
+    let to = filter.to.iter().map(|index| &desired.endpoints[*index].name);
     writeln!(f, "filter {}{off} {verb} {}", filter.name, list(to))?;
-    let ports = |ranges: &[std::ops::RangeInclusive<u16>]| {
-        list(ranges.iter().map(|range| format!("{range:?}")))
-    };
+    let ports = |ranges: &[std::ops::RangeInclusive<u16>]| list(ranges.iter().map(|range| format!("{range:?}")));
     for (key, values) in [
         ("protocol", list(&filter.protocol)),
         ("source", list(&filter.source)),
@@ -240,11 +218,7 @@ fn dump_filter(f: &mut fmt::Formatter<'_>, filter: &Filter, desired: &Desired) -
             writeln!(f, "  {key} {values}")?;
         }
     }
-    let both_ways = if filter.bidirectional {
-        "bidirectional "
-    } else {
-        ""
-    };
+    let both_ways = if filter.bidirectional { "bidirectional " } else { "" };
     writeln!(f, "  {both_ways}{:?}", filter.direction)
 }
 

@@ -4,9 +4,7 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
 use super::{Field, Item, List};
-use crate::diagnostic::{
-    Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, closest,
-};
+use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, closest};
 
 /// What the format knows about a kind of table.
 pub(super) struct Kind {
@@ -32,9 +30,7 @@ pub(super) struct Fields<'a, 't> {
 }
 
 /// The entries of a table in the order of the file.
-pub(super) fn entries<'t, 'i>(
-    table: &'t DeTable<'i>,
-) -> Vec<(&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>)> {
+pub(super) fn entries<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     entries
@@ -63,14 +59,7 @@ impl<'a, 't> Fields<'a, 't> {
         diagnostics: &'a mut Diagnostics,
     ) -> Self {
         let misspelt = Vec::new();
-        let mut fields = Self {
-            label,
-            kind,
-            table,
-            text,
-            diagnostics,
-            misspelt,
-        };
+        let mut fields = Self { label, kind, table, text, diagnostics, misspelt };
         fields.reject_unknown();
         fields
     }
@@ -111,18 +100,12 @@ impl<'a, 't> Fields<'a, 't> {
     fn reject_unknown(&mut self) {
         let (kind, table) = (self.kind, self.table);
         let unknown = entries(table).into_iter();
-        for (key, value) in unknown.filter(|(key, _)| !kind.keys.contains(&key.get_ref().as_ref()))
-        {
+        for (key, value) in unknown.filter(|(key, _)| !kind.keys.contains(&key.get_ref().as_ref())) {
             let name: &str = key.get_ref();
             if kind.planned.contains(&name) {
-                let message = format!(
-                    "{} has {name:?}, which this version does not support yet",
-                    self.label
-                );
-                self.diagnostics.report(
-                    Diagnostic::new(Code::NotSupportedYet, key.span(), message)
-                        .help("remove this line"),
-                );
+                let message = format!("{} has {name:?}, which this version does not support yet", self.label);
+                self.diagnostics
+                    .report(Diagnostic::new(Code::NotSupportedYet, key.span(), message).help("remove this line"));
                 continue;
             }
             let guess = closest(name, kind.keys.iter().copied());
@@ -135,11 +118,7 @@ impl<'a, 't> Fields<'a, 't> {
     }
 
     fn unknown_key(&self, key: &Spanned<DeString<'_>>, guess: Option<&str>) -> Diagnostic {
-        let message = format!(
-            "{} has an unknown key {}",
-            self.label,
-            Quoted(key.get_ref())
-        );
+        let message = format!("{} has an unknown key {}", self.label, Quoted(key.get_ref()));
         let help = match guess {
             Some(guess) => format!("did you mean {guess:?}?"),
             None => "remove this line".to_owned(),
@@ -153,11 +132,7 @@ impl<'a, 't> Fields<'a, 't> {
     fn unknown_table(&self, key: &Spanned<DeString<'_>>, guess: Option<&str>) -> Diagnostic {
         let tables = self.kind.tables;
         let header = tables.iter().find(|(name, _)| Some(*name) == guess);
-        let message = format!(
-            "{} has an unknown table {}",
-            self.label,
-            Quoted(key.get_ref())
-        );
+        let message = format!("{} has an unknown table {}", self.label, Quoted(key.get_ref()));
         let help = match header {
             Some((_, header)) => format!("did you mean {header}?"),
             None => "remove this table".to_owned(),
@@ -170,20 +145,13 @@ impl<'a, 't> Fields<'a, 't> {
 
     fn is_unknown_table(&self, value: &Spanned<DeValue<'_>>) -> bool {
         let is_table = match value.get_ref() {
-            DeValue::Array(array) => {
-                !array.is_empty() && array.iter().all(|element| element.get_ref().is_table())
-            }
+            DeValue::Array(array) => !array.is_empty() && array.iter().all(|element| element.get_ref().is_table()),
             value => value.is_table(),
         };
         is_table && !self.kind.tables.is_empty()
     }
 
-    fn scalar<T>(
-        &mut self,
-        key: &str,
-        shape: Shape,
-        read: impl Fn(&DeValue<'_>) -> Option<T>,
-    ) -> Field<T> {
+    fn scalar<T>(&mut self, key: &str, shape: Shape, read: impl Fn(&DeValue<'_>) -> Option<T>) -> Field<T> {
         let value = match self.get(key)? {
             Ok(value) => value,
             Err(reported) => return Some(Err(reported)),
@@ -194,12 +162,7 @@ impl<'a, 't> Fields<'a, 't> {
         })
     }
 
-    fn list<T>(
-        &mut self,
-        key: &str,
-        shape: Shape,
-        read: impl Fn(&DeValue<'_>) -> Option<T>,
-    ) -> List<T> {
+    fn list<T>(&mut self, key: &str, shape: Shape, read: impl Fn(&DeValue<'_>) -> Option<T>) -> List<T> {
         let value = match self.get(key)? {
             Ok(value) => value,
             Err(reported) => return Some(Err(reported)),
@@ -211,26 +174,17 @@ impl<'a, 't> Fields<'a, 't> {
             Some(read) => Ok(Spanned::new(element.span(), read)),
             None => Err(self.wrong_element(key, element, shape)),
         });
-        Some(Ok(Spanned::new(
-            value.span(),
-            elements.collect::<Vec<Checked<_>>>(),
-        )))
+        Some(Ok(Spanned::new(value.span(), elements.collect::<Vec<Checked<_>>>())))
     }
 
     fn wrong_type(&mut self, key: &str, value: &Spanned<DeValue<'_>>, shape: Shape) -> Reported {
         let (label, found, wanted) = (self.label, found(value), shape.describe());
         let message = format!("{label} has {found} as {key}, which must be {wanted}");
         let help = shape.repair(value, self.text);
-        self.diagnostics
-            .report(Diagnostic::new(Code::WrongType, value.span(), message).help(help))
+        self.diagnostics.report(Diagnostic::new(Code::WrongType, value.span(), message).help(help))
     }
 
-    fn wrong_element(
-        &mut self,
-        key: &str,
-        element: &Spanned<DeValue<'_>>,
-        shape: Shape,
-    ) -> Reported {
+    fn wrong_element(&mut self, key: &str, element: &Spanned<DeValue<'_>>, shape: Shape) -> Reported {
         let (label, found, wanted) = (self.label, found(element), shape.describe());
         let message = format!("{label} has {found} in the list {key}, which must be {wanted}");
         let help = match (shape, source(element, self.text)) {
@@ -238,8 +192,7 @@ impl<'a, 't> Fields<'a, 't> {
             (_, Some(source)) if is_bare_scalar(element) => format!("write {source:?}"),
             _ => "write strings, side by side in one list".to_owned(),
         };
-        self.diagnostics
-            .report(Diagnostic::new(Code::WrongType, element.span(), message).help(help))
+        self.diagnostics.report(Diagnostic::new(Code::WrongType, element.span(), message).help(help))
     }
 }
 
@@ -292,9 +245,7 @@ impl Shape {
             }
             (Self::Items, DeValue::Integer(_)) => format!("write [{source}]"),
             (Self::Texts, _) if is_bare_scalar(only) => format!("write [{source:?}]"),
-            (Self::Texts | Self::Items, _) => {
-                "write a list: its elements in [ and ], with commas between".to_owned()
-            }
+            (Self::Texts | Self::Items, _) => "write a list: its elements in [ and ], with commas between".to_owned(),
         }
     }
 }
@@ -302,10 +253,7 @@ impl Shape {
 /// The elements that a single string holds where somebody wrote `"tcp, udp"`.
 fn split(words: &str) -> String {
     let words = words.split([',', ' ']).filter(|word| !word.is_empty());
-    words
-        .map(|word| Quoted(word).to_string())
-        .collect::<Vec<_>>()
-        .join(", ")
+    words.map(|word| Quoted(word).to_string()).collect::<Vec<_>>().join(", ")
 }
 
 /// The value as it stands in the file, if it is short.
@@ -317,10 +265,7 @@ fn source<'t>(value: &Spanned<DeValue<'_>>, text: &'t str) -> Option<&'t str> {
 
 /// A scalar that is written without quotes.
 fn is_bare_scalar(value: &Spanned<DeValue<'_>>) -> bool {
-    !matches!(
-        value.get_ref(),
-        DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_)
-    )
+    !matches!(value.get_ref(), DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_))
 }
 
 fn string(value: &DeValue<'_>) -> Option<String> {
@@ -328,10 +273,6 @@ fn string(value: &DeValue<'_>) -> Option<String> {
 }
 
 fn integer(number: &DeInteger<'_>) -> i128 {
-    let end = if number.as_str().starts_with('-') {
-        i128::MIN
-    } else {
-        i128::MAX
-    };
+    let end = if number.as_str().starts_with('-') { i128::MIN } else { i128::MAX };
     i128::from_str_radix(number.as_str(), number.radix()).unwrap_or(end)
 }

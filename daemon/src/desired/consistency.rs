@@ -1,15 +1,14 @@
 //! Whether the conditions of a filter can hold together, and whether any interface shows it packets.
 
-use ipnet::IpNet;
+use std::ops::Range;
+
 use toml::Spanned;
 
 use super::filter::Parts;
 use super::protocol::{self, Families};
-use super::{Direction, Interface, name};
+use super::{Direction, Interface, address, name};
 use crate::config::{self, Config, List};
-use crate::diagnostic::{
-    Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, did_you_mean,
-};
+use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, did_you_mean};
 
 /// Reports conditions that no packet fulfils. A value that is wrong by itself takes part in nothing.
 pub(super) fn check(
@@ -36,23 +35,17 @@ fn ports(raw: &config::Filter, filter: &Parts, diagnostics: &mut Diagnostics) {
     let (Ok(protocols), Some(protocol)) = (&filter.protocol, given(&raw.protocol)) else {
         return;
     };
-    if protocols
-        .iter()
-        .any(|protocol| protocol::has_ports(*protocol))
-    {
+    if protocols.iter().any(|protocol| protocol::has_ports(*protocol)) {
         return;
     }
-    for (key, list) in [
-        ("source_port", &raw.source_port),
-        ("destination_port", &raw.destination_port),
+    for (key, list, ports) in [
+        ("source_port", &raw.source_port, &filter.source_port),
+        ("destination_port", &raw.destination_port, &filter.destination_port),
     ] {
-        let Some(list) = given(list) else {
+        let (Some(list), Ok(_)) = (given(list), ports) else {
             continue;
         };
-        let message = format!(
-            "{} has {key}, but none of its protocols has ports",
-            raw.label
-        );
+        let message = format!("{} has {key}, but none of its protocols has ports", raw.label);
         diagnostics.report(
             Diagnostic::new(Code::PortWithoutPorts, list.span(), message)
                 .help(format!("remove {key}, or add a protocol such as \"tcp\""))
@@ -62,102 +55,73 @@ fn ports(raw: &config::Filter, filter: &Parts, diagnostics: &mut Diagnostics) {
 }
 
 fn families(raw: &config::Filter, filter: &Parts, diagnostics: &mut Diagnostics) {
-    let of_protocols = |protocols: &[u8]| {
-        let each = protocols
-            .iter()
-            .map(|protocol| protocol::families(*protocol));
-        each.fold(Families::NONE, Families::or)
-    };
-    let of_networks = |networks: &[IpNet]| {
-        let each = networks.iter().map(|network| match network {
-            IpNet::V4(_) => Families {
-                v4: true,
-                v6: false,
-            },
-            IpNet::V6(_) => Families {
-                v4: false,
-                v6: true,
-            },
-        });
-        each.fold(Families::NONE, Families::or)
-    };
-    let protocol = given(&raw.protocol).map(Spanned::span);
-    let source = given(&raw.source).map(Spanned::span);
-    let destination = given(&raw.destination).map(Spanned::span);
-    let conditions = [
-        (
-            "protocol",
-            protocol,
-            filter.protocol.as_deref().map(of_protocols),
-        ),
-        ("source", source, filter.source.as_deref().map(of_networks)),
-        (
-            "destination",
-            destination,
-            filter.destination.as_deref().map(of_networks),
-        ),
-    ];
-    let known: Vec<_> = conditions
-        .into_iter()
-        .filter_map(|(key, span, families)| Some((key, span?, families.ok()?)))
-        .collect();
-    for (index, (key, span, families)) in known.iter().enumerate() {
-        let others = &known[..index];
-        let Some((other_key, other_span, other)) = others
-            .iter()
-            .find(|other| other.2.and(*families) == Families::NONE)
-        else {
-            continue;
-        };
-        let (is, other_is) = (families.name(), other.name());
-        let message = format!(
-            "{} never matches: {key} is {is}, but {other_key} is {other_is}",
-            raw.label
-        );
-        let help = match *other_key {
-            "protocol" => format!("make {key} fit the protocol, or leave one of them out"),
-            _ => "use the same version of IP in both, or leave one of them out".to_owned(),
-        };
-        diagnostics.report(
-            Diagnostic::new(Code::NeverMatches, span.clone(), message)
-                .help(help)
-                .related(other_span.clone(), other_is),
-        );
-        return;
+    let protocol = filter.protocol.as_deref().map(protocol::families);
+    let source = filter.source.as_deref().map(address::families);
+    let destination = filter.destination.as_deref().map(address::families);
+    let given: Vec<Condition> = [
+        Condition::of("protocol", &raw.protocol, protocol),
+        Condition::of("source", &raw.source, source),
+        Condition::of("destination", &raw.destination, destination),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    let pairs =
+        given.iter().enumerate().flat_map(|(index, later)| given[..index].iter().map(move |earlier| (earlier, later)));
+    for (earlier, later) in pairs {
+        if !earlier.families.meets(later.families) {
+            diagnostics.report(contradiction(&raw.label, earlier, later));
+            return;
+        }
     }
 }
 
+/// A condition that is given, and the versions of IP that can fulfil it.
+struct Condition {
+    key: &'static str,
+    place: Range<usize>,
+    families: Families,
+}
+
+impl Condition {
+    fn of<T>(key: &'static str, list: &List<T>, families: Result<Families, &Reported>) -> Option<Self> {
+        let place = given(list)?.span();
+        let families = families.ok()?;
+        Some(Self { key, place, families })
+    }
+}
+
+fn contradiction(label: &str, earlier: &Condition, later: &Condition) -> Diagnostic {
+    let (key, is) = (later.key, later.families.name());
+    let (other, other_is) = (earlier.key, earlier.families.name());
+    let message = format!("{label} never matches: {key} is {is}, but {other} is {other_is}");
+    let help = match other {
+        "protocol" => format!("make {key} fit the protocol, or leave one of them out"),
+        _ => "use the same version of IP in both, or leave one of them out".to_owned(),
+    };
+    Diagnostic::new(Code::NeverMatches, later.place.clone(), message)
+        .help(help)
+        .related(earlier.place.clone(), other_is)
+}
+
 /// Each interface that the filter names must be one that the file lists.
-fn coverage(
-    raw: &config::Filter,
-    filter: &Parts,
-    interfaces: &[Interface],
-    diagnostics: &mut Diagnostics,
-) {
+fn coverage(raw: &config::Filter, filter: &Parts, interfaces: &[Interface], diagnostics: &mut Diagnostics) {
     let (Ok(wanted), Some(list)) = (&filter.interface, given(&raw.interface)) else {
         return;
     };
     for (pattern, place) in wanted.iter().zip(list.get_ref().iter().flatten()) {
-        if interfaces
-            .iter()
-            .any(|listed| name::overlap(pattern, &listed.name))
-        {
+        if interfaces.iter().any(|listed| name::overlap(pattern, &listed.name)) {
             continue;
         }
         let text = place.get_ref().as_str();
         let listed = interfaces.iter().map(|listed| listed.name.as_str());
-        let message = format!(
-            "{} is limited to interface {}, which is not listed",
-            raw.label,
-            Quoted(text)
-        );
+        let message = format!("{} is limited to interface {}, which is not listed", raw.label, Quoted(text));
         let add = format!("add [[interface]] with name = {}", Quoted(text));
         let help = match did_you_mean(text, listed.clone()) {
             Some(guess) => format!("{guess} otherwise {add}"),
             None => add,
         };
-        let mut diagnostic =
-            Diagnostic::new(Code::UnknownInterface, place.span(), message).help(help);
+        let mut diagnostic = Diagnostic::new(Code::UnknownInterface, place.span(), message).help(help);
         if !interfaces.is_empty() {
             diagnostic = diagnostic.note(format!("interfaces: {}", alternatives(listed)));
         }
@@ -173,23 +137,16 @@ fn direction(
     interfaces: &[Interface],
     diagnostics: &mut Diagnostics,
 ) {
-    let (Ok(direction), Some(Ok(place)), Ok(wanted)) =
-        (filter.direction, &raw.direction, &filter.interface)
-    else {
+    let (Ok(direction), Some(Ok(place)), Ok(wanted)) = (filter.direction, &raw.direction, &filter.interface) else {
         return;
     };
-    let covering = raw_interfaces.iter().zip(interfaces).filter(|(_, listed)| {
-        wanted.is_empty()
-            || wanted
-                .iter()
-                .any(|pattern| name::overlap(pattern, &listed.name))
-    });
+    let covering = raw_interfaces
+        .iter()
+        .zip(interfaces)
+        .filter(|(_, listed)| wanted.is_empty() || wanted.iter().any(|pattern| name::overlap(pattern, &listed.name)));
     let mut blind = Vec::new();
     for (raw, listed) in covering {
-        if direction == Direction::Both
-            || listed.direction == Direction::Both
-            || listed.direction == direction
-        {
+        if direction == Direction::Both || listed.direction == Direction::Both || listed.direction == direction {
             return;
         }
         blind.extend(raw.direction.iter().flatten());
@@ -198,15 +155,10 @@ fn direction(
         return;
     };
     let (way, other) = (place.get_ref(), first.get_ref());
-    let message = format!(
-        "{} never matches: it is for {way}, but its interfaces look at {other} only",
-        raw.label
-    );
+    let message = format!("{} never matches: it is for {way}, but its interfaces look at {other} only", raw.label);
     diagnostics.report(
         Diagnostic::new(Code::NeverMatches, place.span(), message)
-            .help(format!(
-                "write {other:?} here, or \"both\" at the interface"
-            ))
+            .help(format!("write {other:?} here, or \"both\" at the interface"))
             .related(first.span(), format!("{other} only")),
     );
 }

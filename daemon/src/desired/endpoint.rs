@@ -19,18 +19,14 @@ pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> Checked
 }
 
 fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<Endpoint> {
-    let name = value(diagnostics, "an endpoint", "name", &raw.name, |text| {
-        name::object(text)
-    });
+    let name = value(diagnostics, "an endpoint", "name", &raw.name, |text| name::object(text));
     let given = required(&raw.address, diagnostics, || {
         let message = format!("{} has no address", raw.label);
         Diagnostic::new(Code::MissingField, raw.span.clone(), message)
             .help("add the address of the collector, such as address = \"192.0.2.10\"")
     });
     let address = given.and_then(|given| {
-        let address = value(diagnostics, &raw.label, "address", given, |text| {
-            address::endpoint(text)
-        })?;
+        let address = value(diagnostics, &raw.label, "address", given, |text| address::endpoint(text))?;
         check_zone(raw, address, given.span(), diagnostics)
     });
     let port = optional(&raw.port).and_then(|given| match given {
@@ -41,18 +37,11 @@ fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<En
         let Some(given) = given else {
             return Ok(None);
         };
-        value(diagnostics, &raw.label, "interface", given, |text| {
-            name::interface(text)
-        })?;
+        value(diagnostics, &raw.label, "interface", given, |text| name::interface(text))?;
         Ok(Some(given.get_ref().clone()))
     });
     name?;
-    Ok(Endpoint {
-        name: raw.name.get_ref().clone(),
-        address: address?,
-        port: port?,
-        interface: interface?,
-    })
+    Ok(Endpoint { name: raw.name.get_ref().clone(), address: address?, port: port?, interface: interface? })
 }
 
 fn check_zone(
@@ -64,10 +53,8 @@ fn check_zone(
     if raw.interface.is_some() || !address::is_link_local(address) {
         return Ok(address);
     }
-    let message = format!(
-        "{} has address \"{address}\", which is link-local and means nothing without an interface",
-        raw.label
-    );
+    let message =
+        format!("{} has address \"{address}\", which is link-local and means nothing without an interface", raw.label);
     Err(diagnostics.report(
         Diagnostic::new(Code::BadAddress, span, message)
             .help("add the interface that leads there, such as interface = \"eth1\""),

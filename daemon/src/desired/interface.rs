@@ -1,33 +1,24 @@
 //! `[[interface]]`.
 
-use std::collections::BTreeMap;
-
 use super::problem::value;
-use super::resolve::{direction, optional, required};
+use super::resolve::{direction, optional, repeated, required};
 use super::{Direction, Interface, name};
 use crate::config::{self, Config};
-use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics};
+use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted};
 
 /// The interfaces in the order of the file.
 pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> Checked<Vec<Interface>> {
     let raw = config.interfaces.as_ref().map_err(|reported| *reported)?;
     let read: Vec<Checked<Interface>> = raw.iter().map(|raw| interface(raw, diagnostics)).collect();
 
-    let mut first = BTreeMap::new();
-    for name in raw
-        .iter()
-        .filter_map(|raw| raw.name.as_ref()?.as_ref().ok())
-    {
-        if let Some(first) = first.get(name.get_ref()) {
-            let message = format!("interface {:?} is listed twice", name.get_ref());
-            diagnostics.report(
-                Diagnostic::new(Code::DuplicateInterface, name.span(), message)
-                    .help("keep one of the two; direction = \"both\" covers both ways")
-                    .related(Clone::clone(first), "first here"),
-            );
-        } else {
-            first.insert(name.get_ref(), name.span());
-        }
+    let names = raw.iter().filter_map(|raw| raw.name.as_ref()?.as_ref().ok());
+    for (name, first) in repeated(names) {
+        let message = format!("interface {} is listed twice", Quoted(name.get_ref()));
+        diagnostics.report(
+            Diagnostic::new(Code::DuplicateInterface, name.span(), message)
+                .help("keep one of the two; direction = \"both\" covers both ways")
+                .related(first, "first here"),
+        );
     }
     read.into_iter().collect()
 }
@@ -38,19 +29,11 @@ fn interface(raw: &config::Interface, diagnostics: &mut Diagnostics) -> Checked<
         Diagnostic::new(Code::MissingField, raw.span.clone(), message)
             .help("add a name, such as name = \"eth0\" or name = \"eth*\"")
     });
-    let name = given.and_then(|given| {
-        value(diagnostics, "an interface", "name", given, |text| {
-            name::interface_pattern(text)
-        })
-    });
+    let name =
+        given.and_then(|given| value(diagnostics, "an interface", "name", given, |text| name::interface_pattern(text)));
     let direction = optional(&raw.direction).and_then(|given| match given {
-        Some(given) => value(diagnostics, &raw.label, "direction", given, |text| {
-            direction(text)
-        }),
+        Some(given) => value(diagnostics, &raw.label, "direction", given, |text| direction(text)),
         None => Ok(Direction::default()),
     });
-    Ok(Interface {
-        name: name?,
-        direction: direction?,
-    })
+    Ok(Interface { name: name?, direction: direction? })
 }

@@ -22,12 +22,7 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(code: Code, cause: impl Into<String>, help: impl Into<String>) -> Self {
-        Self {
-            code,
-            cause: cause.into(),
-            help: help.into(),
-            note: None,
-        }
+        Self { code, cause: cause.into(), help: help.into(), note: None }
     }
 
     fn about(self, label: &str, key: &str, value: impl Display, span: Range<usize>) -> Diagnostic {
@@ -72,7 +67,6 @@ pub(super) fn value<R: Shown, T>(
     raw: &Spanned<R>,
     parse: impl Fn(&R) -> Result<T, Problem>,
 ) -> Checked<T> {
-    parse(raw.get_ref()).map_err(|problem| {
-        diagnostics.report(problem.about(label, key, raw.get_ref().shown(), raw.span()))
-    })
+    parse(raw.get_ref())
+        .map_err(|problem| diagnostics.report(problem.about(label, key, raw.get_ref().shown(), raw.span())))
 }

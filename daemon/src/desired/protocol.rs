@@ -64,11 +64,7 @@ pub(super) fn protocol(item: &Item) -> Result<u8, Problem> {
 
 fn in_range(number: i128) -> Result<u8, Problem> {
     u8::try_from(number).map_err(|_| {
-        Problem::new(
-            Code::ProtocolOutOfRange,
-            "but protocols go from 0 to 255",
-            "write a number from 0 to 255",
-        )
+        Problem::new(Code::ProtocolOutOfRange, "but protocols go from 0 to 255", "write a number from 0 to 255")
     })
 }
 
@@ -84,39 +80,34 @@ pub(super) fn has_ports(protocol: u8) -> bool {
     matches!(protocol, TCP | UDP | DCCP | SCTP | UDPLITE)
 }
 
-/// Whether the protocol exists in IPv4 and in IPv6.
-pub(super) fn families(protocol: u8) -> Families {
-    Families {
-        v4: protocol != ICMPV6,
-        v6: !matches!(protocol, ICMP | IGMP),
-    }
+/// The versions of IP that one of the protocols exists in.
+pub(super) fn families(protocols: &[u8]) -> Families {
+    let each = protocols.iter().map(|protocol| match *protocol {
+        ICMP | IGMP => Families::V4,
+        ICMPV6 => Families::V6,
+        _ => Families::V4.or(Families::V6),
+    });
+    each.fold(Families::NONE, Families::or)
 }
 
 /// Which versions of IP can fulfil a condition.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Families {
-    pub(super) v4: bool,
-    pub(super) v6: bool,
+    v4: bool,
+    v6: bool,
 }
 
 impl Families {
-    pub(super) const NONE: Self = Self {
-        v4: false,
-        v6: false,
-    };
+    pub(super) const NONE: Self = Self { v4: false, v6: false };
+    pub(super) const V4: Self = Self { v4: true, v6: false };
+    pub(super) const V6: Self = Self { v4: false, v6: true };
 
     pub(super) fn or(self, other: Self) -> Self {
-        Self {
-            v4: self.v4 || other.v4,
-            v6: self.v6 || other.v6,
-        }
+        Self { v4: self.v4 || other.v4, v6: self.v6 || other.v6 }
     }
 
-    pub(super) fn and(self, other: Self) -> Self {
-        Self {
-            v4: self.v4 && other.v4,
-            v6: self.v6 && other.v6,
-        }
+    pub(super) fn meets(self, other: Self) -> bool {
+        self.v4 && other.v4 || self.v6 && other.v6
     }
 
     /// `IPv4 only`, for a message.
@@ -136,8 +127,7 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        let text =
-            |text: &str| protocol(&Item::Text(text.to_owned())).map_err(|problem| problem.code);
+        let text = |text: &str| protocol(&Item::Text(text.to_owned())).map_err(|problem| problem.code);
         assert_eq!(text("tcp"), Ok(6));
         assert_eq!(text("icmpv6"), Ok(58));
         assert_eq!(text("255"), Ok(255));
@@ -155,12 +145,7 @@ mod tests {
     fn names_and_numbers_are_unique() {
         for (index, (name, number)) in NAMES.iter().enumerate() {
             let others = &NAMES[index + 1..];
-            assert!(
-                others
-                    .iter()
-                    .all(|other| other.0 != *name && other.1 != *number),
-                "{name}"
-            );
+            assert!(others.iter().all(|other| other.0 != *name && other.1 != *number), "{name}");
         }
     }
 }

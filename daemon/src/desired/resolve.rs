@@ -1,8 +1,10 @@
 //! The whole file: its parts in their order, its limits, its warnings.
 
-use std::collections::BTreeSet;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use toml::Spanned;
 use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES};
 
 use super::problem::Problem;
@@ -20,12 +22,7 @@ pub(super) fn resolve(config: &Config) -> Loaded {
 
     match (enabled, interfaces, endpoints, filters) {
         (Ok(enabled), Ok(interfaces), Ok(endpoints), Ok(filters)) if diagnostics.is_empty() => {
-            let desired = sorted(Desired {
-                enabled,
-                interfaces,
-                endpoints,
-                filters,
-            });
+            let desired = sorted(Desired { enabled, interfaces, endpoints, filters });
             let warnings = warnings(config, &desired);
             Ok((desired, warnings))
         }
@@ -34,25 +31,15 @@ pub(super) fn resolve(config: &Config) -> Loaded {
 }
 
 fn sorted(mut desired: Desired) -> Desired {
-    desired
-        .interfaces
-        .sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+    desired.interfaces.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
     desired.endpoints.sort_by(|a, b| a.name.cmp(&b.name));
     desired.filters.sort_by(|a, b| a.name.cmp(&b.name));
     desired
 }
 
 fn limits(config: &Config, diagnostics: &mut Diagnostics) {
-    let interfaces = config
-        .interfaces
-        .iter()
-        .flatten()
-        .map(|interface| &interface.span);
-    let endpoints = config
-        .endpoints
-        .iter()
-        .flatten()
-        .map(|endpoint| &endpoint.span);
+    let interfaces = config.interfaces.iter().flatten().map(|interface| &interface.span);
+    let endpoints = config.endpoints.iter().flatten().map(|endpoint| &endpoint.span);
     let filters = config.filters.iter().map(|filter| &filter.span);
     limit("interfaces", MAX_INTERFACES, interfaces, diagnostics);
     limit("endpoints", MAX_ENDPOINTS, endpoints, diagnostics);
@@ -69,8 +56,7 @@ fn limit<'a>(
     if let Some(first_beyond) = objects.clone().nth(max) {
         let message = format!("the file has {count} {noun}, but the limit is {max}");
         let help = format!("remove {} of them", count - max);
-        diagnostics
-            .report(Diagnostic::new(Code::LimitExceeded, first_beyond.clone(), message).help(help));
+        diagnostics.report(Diagnostic::new(Code::LimitExceeded, first_beyond.clone(), message).help(help));
     }
 }
 
@@ -84,24 +70,35 @@ fn warnings(config: &Config, desired: &Desired) -> Vec<Diagnostic> {
                 .help("add [[interface]] with the name of the interface whose packets to mirror"),
         );
     }
-    let mirrors = desired
-        .filters
-        .iter()
-        .filter(|filter| filter.action == Action::Mirror);
-    let used: BTreeSet<&str> = mirrors
-        .flat_map(|filter| &filter.to)
-        .map(|index| desired.endpoints[*index].name.as_str())
-        .collect();
+    let mirrors = desired.filters.iter().filter(|filter| filter.action == Action::Mirror);
+    let used: BTreeSet<&str> =
+        mirrors.flat_map(|filter| &filter.to).map(|index| desired.endpoints[*index].name.as_str()).collect();
     for endpoint in config.endpoints.iter().flatten() {
         if !used.contains(endpoint.name.get_ref().as_str()) {
             let message = format!("no filter sends to {}", endpoint.label);
             let help = "name it in the \"to\" of a filter, or remove it";
-            warnings.report(
-                Diagnostic::new(Code::UnusedEndpoint, endpoint.name.span(), message).help(help),
-            );
+            warnings.report(Diagnostic::new(Code::UnusedEndpoint, endpoint.name.span(), message).help(help));
         }
     }
     warnings.into_sorted()
+}
+
+/// Each name that was there before, with the place where it was first.
+pub(super) fn repeated<'a>(
+    names: impl Iterator<Item = &'a Spanned<String>>,
+) -> Vec<(&'a Spanned<String>, Range<usize>)> {
+    let mut first: BTreeMap<&str, Range<usize>> = BTreeMap::new();
+    let mut repeated = Vec::new();
+    // empty names are an error of their own
+    for name in names.filter(|name| !name.get_ref().is_empty()) {
+        match first.entry(name.get_ref()) {
+            Entry::Occupied(first) => repeated.push((name, first.get().clone())),
+            Entry::Vacant(entry) => {
+                entry.insert(name.span());
+            }
+        }
+    }
+    repeated
 }
 
 /// A boolean that may be left out.
@@ -118,7 +115,7 @@ pub(super) fn required<'a, T>(
     field: &'a Field<T>,
     diagnostics: &mut Diagnostics,
     missing: impl FnOnce() -> Diagnostic,
-) -> Checked<&'a toml::Spanned<T>> {
+) -> Checked<&'a Spanned<T>> {
     match field {
         Some(Ok(value)) => Ok(value),
         Some(Err(reported)) => Err(*reported),
@@ -127,12 +124,8 @@ pub(super) fn required<'a, T>(
 }
 
 /// The value of a field that may be left out.
-pub(super) fn optional<T>(field: &Field<T>) -> Checked<Option<&toml::Spanned<T>>> {
-    field
-        .as_ref()
-        .map(Checked::as_ref)
-        .transpose()
-        .map_err(|reported: &Reported| *reported)
+pub(super) fn optional<T>(field: &Field<T>) -> Checked<Option<&Spanned<T>>> {
+    field.as_ref().map(Checked::as_ref).transpose().map_err(|reported: &Reported| *reported)
 }
 
 pub(super) fn direction(text: &str) -> Result<Direction, Problem> {
@@ -140,12 +133,7 @@ pub(super) fn direction(text: &str) -> Result<Direction, Problem> {
         "ingress" => Ok(Direction::Ingress),
         "egress" => Ok(Direction::Egress),
         "both" => Ok(Direction::Both),
-        _ => Err(bad_choice(
-            Code::BadDirection,
-            "which is not a direction",
-            text,
-            &["ingress", "egress", "both"],
-        )),
+        _ => Err(bad_choice(Code::BadDirection, "which is not a direction", text, &["ingress", "egress", "both"])),
     }
 }
 
@@ -153,21 +141,13 @@ pub(super) fn action(text: &str) -> Result<Action, Problem> {
     match text {
         "mirror" => Ok(Action::Mirror),
         "exclude" => Ok(Action::Exclude),
-        _ => Err(bad_choice(
-            Code::BadAction,
-            "which is not an action",
-            text,
-            &["mirror", "exclude"],
-        )),
+        _ => Err(bad_choice(Code::BadAction, "which is not an action", text, &["mirror", "exclude"])),
     }
 }
 
 fn bad_choice(code: Code, cause: &str, text: &str, choices: &[&str]) -> Problem {
     let quoted: Vec<String> = choices.iter().map(|choice| format!("{choice:?}")).collect();
-    let help = match (
-        did_you_mean(text, choices.iter().copied()),
-        quoted.split_last(),
-    ) {
+    let help = match (did_you_mean(text, choices.iter().copied()), quoted.split_last()) {
         (Some(guess), _) => guess,
         (None, Some((last, others))) => format!("write {} or {last}", others.join(", ")),
         (None, None) => String::new(),
@@ -188,20 +168,10 @@ mod tests {
             writeln!(text, "[[interface]]\nname = \"eth{n}\"").unwrap();
         }
         for n in 0..endpoints {
-            writeln!(
-                text,
-                "[endpoint.e{n}]\naddress = \"192.0.2.10\"\nport = {}",
-                n + 1
-            )
-            .unwrap();
+            writeln!(text, "[endpoint.e{n}]\naddress = \"192.0.2.10\"\nport = {}", n + 1).unwrap();
         }
         for n in 0..filters {
-            writeln!(
-                text,
-                "[[filter]]\nname = \"f{n}\"\nto = [\"e{}\"]",
-                n % endpoints
-            )
-            .unwrap();
+            writeln!(text, "[[filter]]\nname = \"f{n}\"\nto = [\"e{}\"]", n % endpoints).unwrap();
         }
         text
     }

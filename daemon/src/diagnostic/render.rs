@@ -12,11 +12,7 @@ use super::{Diagnostic, Severity};
 /// `text` is what the diagnostics were made from; for bytes that are not UTF-8, [`String::from_utf8_lossy`] of them.
 /// `path` is shown as it is. `color` adds ANSI escapes.
 pub fn render(diagnostics: &[Diagnostic], path: &str, text: &str, color: bool) -> String {
-    let renderer = if color {
-        Renderer::styled()
-    } else {
-        Renderer::plain()
-    };
+    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let lines = Lines::new(text);
     let mut out = String::new();
     for diagnostic in diagnostics {
@@ -45,20 +41,11 @@ fn group<'a>(diagnostic: &'a Diagnostic, path: &'a str, lines: &Lines<'a>) -> Gr
     let snippet = Snippet::source(excerpt.text)
         .line_start(excerpt.line)
         .path(path)
-        .annotation(
-            AnnotationKind::Primary
-                .span(excerpt.relative(&diagnostic.span))
-                .label(beside),
-        )
+        .annotation(AnnotationKind::Primary.span(excerpt.relative(&diagnostic.span)).label(beside))
         .annotations(diagnostic.related.iter().map(|related| {
-            AnnotationKind::Context
-                .span(excerpt.relative(&related.span))
-                .label(related.message.as_str())
+            AnnotationKind::Context.span(excerpt.relative(&related.span)).label(related.message.as_str())
         }));
-    let mut group = level
-        .primary_title(diagnostic.message.as_str())
-        .id(diagnostic.code.as_str())
-        .element(snippet);
+    let mut group = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code.as_str()).element(snippet);
     if let Some(help) = below {
         group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
     }
@@ -115,11 +102,7 @@ pub fn locate<'a>(diagnostics: &'a [Diagnostic], text: &str) -> Vec<Located<'a>>
             let (line, column) = lines.position(diagnostic.span.start);
             let related = diagnostic.related.iter().map(|related| {
                 let (line, column) = lines.position(related.span.start);
-                Note {
-                    line,
-                    column,
-                    message: &related.message,
-                }
+                Note { line, column, message: &related.message }
             });
             Located {
                 severity: diagnostic.code.severity().as_str(),
@@ -151,24 +134,15 @@ struct Excerpt<'a> {
 impl<'a> Lines<'a> {
     fn new(text: &'a str) -> Self {
         // a byte order mark is no character of the first line
-        let first = if text.starts_with('\u{feff}') {
-            '\u{feff}'.len_utf8()
-        } else {
-            0
-        };
+        let first = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
         let others = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let starts = std::iter::once(first).chain(others.map(|(index, _)| index + 1));
-        Self {
-            text,
-            starts: starts.collect(),
-        }
+        Self { text, starts: starts.collect() }
     }
 
     /// Index of the line that holds the byte.
     fn line_of(&self, offset: usize) -> usize {
-        self.starts
-            .partition_point(|start| *start <= offset)
-            .saturating_sub(1)
+        self.starts.partition_point(|start| *start <= offset).saturating_sub(1)
     }
 
     /// Line and column in characters, both from 1.
@@ -183,10 +157,7 @@ impl<'a> Lines<'a> {
     /// The lines from the first to the last of the spans.
     fn excerpt<'s>(&self, spans: impl Iterator<Item = &'s Range<usize>>) -> Excerpt<'a> {
         let (start, end) = spans.fold((usize::MAX, 0), |(start, end), span| {
-            (
-                start.min(span.start),
-                end.max(span.end.saturating_sub(1)).max(span.start),
-            )
+            (start.min(span.start), end.max(span.end.saturating_sub(1)).max(span.start))
         });
         let (first, last) = (self.line_of(start.min(self.text.len())), self.line_of(end));
         let start = self.starts[first];
@@ -195,11 +166,7 @@ impl<'a> Lines<'a> {
             None => self.text.len(),
         };
         let text = self.text.get(start..end).unwrap_or_default();
-        Excerpt {
-            text: text.strip_suffix('\r').unwrap_or(text),
-            start,
-            line: first + 1,
-        }
+        Excerpt { text: text.strip_suffix('\r').unwrap_or(text), start, line: first + 1 }
     }
 }
 
@@ -242,10 +209,7 @@ mod tests {
             let located = locate(std::slice::from_ref(&diagnostic), text);
             let place = format!("--> f:{}:{}\n", located[0].line, located[0].column);
             let rendered = render(&[diagnostic], "f", text, false);
-            assert!(
-                rendered.contains(&place),
-                "{offset}: no {place:?} in {rendered}"
-            );
+            assert!(rendered.contains(&place), "{offset}: no {place:?} in {rendered}");
         }
     }
 

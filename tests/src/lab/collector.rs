@@ -55,14 +55,7 @@ impl Collector {
             end.err().map(|error| sender.send(Err(error)));
         });
         let fragments = Reassembler::default();
-        Ok(Self {
-            frames,
-            fragments,
-            count,
-            socket,
-            thread: Some(thread),
-            stop: Some(stop),
-        })
+        Ok(Self { frames, fragments, count, socket, thread: Some(thread), stop: Some(stop) })
     }
 
     /// How many frames have come since the start.
@@ -72,10 +65,7 @@ impl Collector {
 
     /// Takes the next frame; `None` if none has come at the deadline.
     pub fn next(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>> {
-        match self
-            .frames
-            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
-        {
+        match self.frames.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
             Ok(frame) => frame.map(Some),
             Err(RecvTimeoutError::Timeout) => self.lossless().map(|()| None),
             Err(RecvTimeoutError::Disconnected) => bail!("the capture has ended"),
@@ -95,11 +85,7 @@ impl Collector {
         while frames.len() < n {
             match self.next(deadline)? {
                 Some(frame) => frames.push(frame),
-                None => bail!(
-                    "{} of {n} frames came in time{}",
-                    frames.len(),
-                    list(&frames)
-                ),
+                None => bail!("{} of {n} frames came in time{}", frames.len(), list(&frames)),
             }
         }
         self.lossless()?;
@@ -107,21 +93,13 @@ impl Collector {
     }
 
     /// Takes frames through the first for which `sentinel` holds, and returns those before it.
-    pub fn until(
-        &mut self,
-        sentinel: impl Fn(&[u8]) -> bool,
-        deadline: Instant,
-    ) -> Result<Vec<Vec<u8>>> {
+    pub fn until(&mut self, sentinel: impl Fn(&[u8]) -> bool, deadline: Instant) -> Result<Vec<Vec<u8>>> {
         let mut frames = Vec::new();
         loop {
             match self.next(deadline)? {
                 Some(frame) if sentinel(&frame) => break,
                 Some(frame) => frames.push(frame),
-                None => bail!(
-                    "the sentinel did not come in time, but {} frames{}",
-                    frames.len(),
-                    list(&frames)
-                ),
+                None => bail!("the sentinel did not come in time, but {} frames{}", frames.len(), list(&frames)),
             }
         }
         self.lossless()?;
@@ -133,11 +111,7 @@ impl Collector {
     pub fn next_copy(&mut self, deadline: Instant) -> Result<Option<Gue>> {
         while let Some(frame) = self.next(deadline)? {
             let described = describe(&frame);
-            if let Some(whole) = self
-                .fragments
-                .push(frame)
-                .with_context(|| described.clone())?
-            {
+            if let Some(whole) = self.fragments.push(frame).with_context(|| described.clone())? {
                 return Gue::parse(&whole).map(Some).with_context(|| described);
             }
         }
@@ -151,9 +125,7 @@ impl Collector {
             match self.next_copy(deadline)? {
                 Some(copy) => copies.push(copy),
                 None => {
-                    return Err(
-                        self.too_few(&format!("{} of {n} copies came", copies.len()), &copies)
-                    );
+                    return Err(self.too_few(&format!("{} of {n} copies came", copies.len()), &copies));
                 }
             }
         }
@@ -162,11 +134,7 @@ impl Collector {
     }
 
     /// Takes GUE packets through the first for which `sentinel` holds, and returns those before it.
-    pub fn copies_until(
-        &mut self,
-        sentinel: impl Fn(&Gue) -> bool,
-        deadline: Instant,
-    ) -> Result<Vec<Gue>> {
+    pub fn copies_until(&mut self, sentinel: impl Fn(&Gue) -> bool, deadline: Instant) -> Result<Vec<Gue>> {
         let mut copies = Vec::new();
         loop {
             match self.next_copy(deadline)? {
@@ -194,14 +162,8 @@ impl Collector {
     }
 
     fn too_few(&self, what: &str, copies: &[Gue]) -> anyhow::Error {
-        let flows: String = copies
-            .iter()
-            .map(|copy| format!("\n  {}", describe_packet(&copy.inner)))
-            .collect();
-        anyhow!(
-            "{what} in time, {} lack fragments{flows}",
-            self.incomplete()
-        )
+        let flows: String = copies.iter().map(|copy| format!("\n  {}", describe_packet(&copy.inner))).collect();
+        anyhow!("{what} in time, {} lack fragments{flows}", self.incomplete())
     }
 }
 
@@ -223,10 +185,7 @@ fn capture(
 ) -> Result<()> {
     loop {
         // Hung up by the end of the other side, first in the list: a flood of frames cannot hide it.
-        let ready = wait_readable(
-            &[stopped.as_fd(), socket.as_fd()],
-            Instant::now() + Duration::from_secs(3600),
-        )?;
+        let ready = wait_readable(&[stopped.as_fd(), socket.as_fd()], Instant::now() + Duration::from_secs(3600))?;
         if ready == Some(0) {
             return Ok(());
         }
@@ -260,8 +219,5 @@ fn describe_packet(packet: &[u8]) -> String {
 }
 
 fn list(frames: &[Vec<u8>]) -> String {
-    frames
-        .iter()
-        .map(|frame| format!("\n  {}", describe(frame)))
-        .collect()
+    frames.iter().map(|frame| format!("\n  {}", describe(frame))).collect()
 }

@@ -54,12 +54,7 @@ pub fn binary() -> Result<PathBuf> {
         return Ok(path.into());
     }
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let candidates = ["release", "debug"].map(|profile| {
-        workspace
-            .join("target")
-            .join(profile)
-            .join("traffic-mirror")
-    });
+    let candidates = ["release", "debug"].map(|profile| workspace.join("target").join(profile).join("traffic-mirror"));
     let found = candidates.into_iter().find(|path| path.exists());
     found.context("traffic-mirror is not built: run `cargo build --release`, or set TRAFFIC_MIRROR_BIN to its path")
 }
@@ -78,8 +73,7 @@ impl Daemon {
         let binary = launch.binary.clone().map_or_else(binary, Ok)?;
         let directory = TempDir::new()?;
         let path = directory.path().join("notify");
-        let notifications =
-            UnixDatagram::bind(&path).with_context(|| format!("bind {}", path.display()))?;
+        let notifications = UnixDatagram::bind(&path).with_context(|| format!("bind {}", path.display()))?;
         let log = Arc::new(Log::default());
         let (socket, recorded) = (notifications.try_clone()?, Arc::clone(&log));
         let mut daemon = Self {
@@ -103,36 +97,22 @@ impl Daemon {
     pub fn restart(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the daemon still runs");
         let mut command = self.command("run")?;
-        command
-            .args(&self.launch.args)
-            .envs(self.launch.env.iter().cloned());
+        command.args(&self.launch.args).envs(self.launch.env.iter().cloned());
         command.env("NOTIFY_SOCKET", self.directory.path().join("notify"));
-        command
-            .stdin(Stdio::null())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("start {}", self.binary.display()))?;
+        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().with_context(|| format!("start {}", self.binary.display()))?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         self.child = Some(child);
         self.log.lock().open_streams = 2;
-        self.readers
-            .extend(stdout.map(|stream| read_lines(stream, &self.log)));
-        self.readers
-            .extend(stderr.map(|stream| read_lines(stream, &self.log)));
+        self.readers.extend(stdout.map(|stream| read_lines(stream, &self.log)));
+        self.readers.extend(stderr.map(|stream| read_lines(stream, &self.log)));
         Ok(())
     }
 
     /// A command line of the same binary in the same namespace, with `--config` and `--pin-path` of this daemon.
     pub fn command(&self, subcommand: &str) -> Result<Command> {
         let mut command = command_in(&self.netns, &self.binary)?;
-        command
-            .arg(subcommand)
-            .arg("--config")
-            .arg(self.config_path())
-            .arg("--pin-path")
-            .arg(&self.pin_path);
+        command.arg(subcommand).arg("--config").arg(self.config_path()).arg("--pin-path").arg(&self.pin_path);
         Ok(command)
     }
 
@@ -161,8 +141,7 @@ impl Daemon {
     pub fn write_config(&self, text: &str) -> Result<()> {
         let beside = self.directory.path().join(".mirror.toml.new");
         fs::write(&beside, text).with_context(|| format!("write {}", beside.display()))?;
-        fs::rename(&beside, self.config_path())
-            .with_context(|| format!("replace {}", self.config_path().display()))
+        fs::rename(&beside, self.config_path()).with_context(|| format!("replace {}", self.config_path().display()))
     }
 
     /// Waits for `READY=1`. That the daemon exits instead is an error at once.
@@ -177,21 +156,13 @@ impl Daemon {
     }
 
     fn notified(&self, wanted: &str, deadline: Instant) -> Result<()> {
-        self.log
-            .wait(
-                |record| &mut record.notifications,
-                wanted,
-                |line| line == wanted,
-                deadline,
-            )
-            .map(drop)
+        self.log.wait(|record| &mut record.notifications, wanted, |line| line == wanted, deadline).map(drop)
     }
 
     /// Waits for a line of output for which `wanted` holds, after the line that was last waited for. Lines of
     /// standard output and standard error are in one record, in the order they were read.
     pub fn wait_line(&self, wanted: impl Fn(&str) -> bool, deadline: Instant) -> Result<String> {
-        self.log
-            .wait(|record| &mut record.output, "the line", wanted, deadline)
+        self.log.wait(|record| &mut record.output, "the line", wanted, deadline)
     }
 
     /// All it has said so far, since the first start.
@@ -202,19 +173,14 @@ impl Daemon {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = self.pid().context("the daemon does not run")?;
-        kill(Pid::from_raw(pid as i32), signal)
-            .with_context(|| format!("send {signal} to process {pid}"))
+        kill(Pid::from_raw(pid as i32), signal).with_context(|| format!("send {signal} to process {pid}"))
     }
 
     /// Waits until it has exited, and returns its exit code, or 128 and the number of the signal that killed it.
     pub fn wait_exit(&mut self, deadline: Instant) -> Result<i32> {
         let child = self.child.as_mut().context("the daemon does not run")?;
         let Some(status) = process::wait(child, deadline)? else {
-            bail!(
-                "process {} did not exit in time{}",
-                child.id(),
-                self.log.lock().said()
-            );
+            bail!("process {} did not exit in time{}", child.id(), self.log.lock().said());
         };
         self.child = None;
         for reader in self.readers.drain(..) {
@@ -233,11 +199,7 @@ impl Daemon {
             }
         }
         process::succeed(&mut self.command("detach")?, deadline())?;
-        ensure!(
-            !self.pin_path.exists(),
-            "`detach` left {}",
-            self.pin_path.display()
-        );
+        ensure!(!self.pin_path.exists(), "`detach` left {}", self.pin_path.display());
         Ok(())
     }
 }

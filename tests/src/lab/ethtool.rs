@@ -33,22 +33,12 @@ pub fn features(netns: &Netns, interface: &str) -> Result<Vec<Feature>> {
     ioctl(netns, interface, &mut words)?;
     let bit = |index: usize, word: usize| words[2 + index / 32 * 4 + word] >> (index % 32) & 1 == 1;
     let features = names.into_iter().enumerate();
-    Ok(features
-        .map(|(index, name)| Feature {
-            name,
-            available: bit(index, 0),
-            active: bit(index, 2),
-        })
-        .collect())
+    Ok(features.map(|(index, name)| Feature { name, available: bit(index, 0), active: bit(index, 2) }).collect())
 }
 
 /// Switches features to what `wish` says; `None` leaves one as it is. Wishes for features that cannot be changed, and
 /// wishes that the kernel does not fulfil because of others, are errors.
-pub fn set_features(
-    netns: &Netns,
-    interface: &str,
-    wish: impl Fn(&Feature) -> Option<bool>,
-) -> Result<()> {
+pub fn set_features(netns: &Netns, interface: &str, wish: impl Fn(&Feature) -> Option<bool>) -> Result<()> {
     let live = features(netns, interface)?;
     // struct ethtool_sfeatures: cmd, size, then for each 32 features valid, requested
     let blocks = live.len().div_ceil(32);
@@ -56,11 +46,7 @@ pub fn set_features(
     words[..2].copy_from_slice(&[ETHTOOL_SFEATURES, blocks as u32]);
     for (index, feature) in live.iter().enumerate() {
         let Some(on) = wish(feature) else { continue };
-        ensure!(
-            feature.available || feature.active == on,
-            "{} of {interface} cannot be changed",
-            feature.name
-        );
+        ensure!(feature.available || feature.active == on, "{} of {interface} cannot be changed", feature.name);
         words[2 + index / 32 * 2] |= u32::from(feature.available) << (index % 32);
         words[3 + index / 32 * 2] |= u32::from(on) << (index % 32);
     }
@@ -71,11 +57,7 @@ pub fn set_features(
         .filter(|(feature, before)| wish(before).is_some_and(|on| on != feature.active))
         .map(|(feature, _)| feature.name)
         .collect();
-    ensure!(
-        differs.is_empty(),
-        "{interface} does not take a change of {}",
-        differs.join(", ")
-    );
+    ensure!(differs.is_empty(), "{interface} does not take a change of {}", differs.join(", "));
     Ok(())
 }
 
@@ -85,9 +67,7 @@ pub fn offload(netns: &Netns, interface: &str, on: bool) -> Result<()> {
     set_features(netns, interface, |feature| {
         let name = feature.name.as_str();
         let group = name.ends_with("-segmentation")
-            || ["tx-checksum-", "tx-scatter-gather", "tx-gso-", "rx-gro"]
-                .iter()
-                .any(|start| name.starts_with(start));
+            || ["tx-checksum-", "tx-scatter-gather", "tx-gso-", "rx-gro"].iter().any(|start| name.starts_with(start));
         (group && feature.available).then_some(on)
     })
 }
@@ -105,36 +85,21 @@ fn names(netns: &Netns, interface: &str) -> Result<Vec<String>> {
     let mut words = vec![0; 3 + count * NAME_BYTES / 4];
     words[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count as u32]);
     ioctl(netns, interface, &mut words)?;
-    let bytes: Vec<u8> = words[3..]
-        .iter()
-        .flat_map(|word| word.to_ne_bytes())
-        .collect();
-    let name = |name: &[u8]| {
-        String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or(name)).into_owned()
-    };
+    let bytes: Vec<u8> = words[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
+    let name = |name: &[u8]| String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or(name)).into_owned();
     Ok(bytes.chunks_exact(NAME_BYTES).map(name).collect())
 }
 
 /// One `SIOCETHTOOL`; the first word is the command, and `words` has room for the answer it asks for.
 fn ioctl(netns: &Netns, interface: &str, words: &mut [u32]) -> Result<()> {
-    ensure!(
-        interface.len() < libc::IFNAMSIZ,
-        "interface name {interface:?} is too long"
-    );
+    ensure!(interface.len() < libc::IFNAMSIZ, "interface name {interface:?} is too long");
     let command = words[0];
     netns.enter(|| {
-        let socket = socket(
-            AddressFamily::Inet,
-            SockType::Datagram,
-            SockFlag::SOCK_CLOEXEC,
-            None,
-        )
-        .context("open a socket for ethtool")?;
+        let socket = socket(AddressFamily::Inet, SockType::Datagram, SockFlag::SOCK_CLOEXEC, None)
+            .context("open a socket for ethtool")?;
         let mut request = libc::ifreq {
             ifr_name: [0; libc::IFNAMSIZ],
-            ifr_ifru: libc::__c_anonymous_ifr_ifru {
-                ifru_data: words.as_mut_ptr().cast(),
-            },
+            ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: words.as_mut_ptr().cast() },
         };
         for (to, from) in request.ifr_name.iter_mut().zip(interface.bytes()) {
             *to = from as libc::c_char;
@@ -144,8 +109,7 @@ fn ioctl(netns: &Netns, interface: &str, words: &mut [u32]) -> Result<()> {
         let done = unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, &mut request) };
         if done < 0 {
             let error = std::io::Error::last_os_error();
-            return Err(error)
-                .with_context(|| format!("ethtool command {command:#x} on {interface}"));
+            return Err(error).with_context(|| format!("ethtool command {command:#x} on {interface}"));
         }
         Ok(())
     })
@@ -160,38 +124,20 @@ mod tests {
     fn features_are_switched_by_name() -> Result<()> {
         let netns = Netns::new("lab-ethtool")?;
         veth(&netns, "eth0", &netns, "eth1")?;
-        let change = |name: &str, on| {
-            set_features(&netns, "eth0", |feature| {
-                (feature.name == name).then_some(on)
-            })
-        };
+        let change = |name: &str, on| set_features(&netns, "eth0", |feature| (feature.name == name).then_some(on));
         let active = || -> Result<Vec<String>> {
             let all = features(&netns, "eth0")?;
-            Ok(all
-                .into_iter()
-                .filter(|feature| feature.active)
-                .map(|feature| feature.name)
-                .collect())
+            Ok(all.into_iter().filter(|feature| feature.active).map(|feature| feature.name).collect())
         };
         let before = active()?;
         let name = "tx-udp-segmentation";
         assert!(before.iter().any(|active| active == name));
         change(name, false)?;
-        assert_eq!(
-            active()?,
-            before
-                .iter()
-                .filter(|active| *active != name)
-                .cloned()
-                .collect::<Vec<_>>()
-        );
+        assert_eq!(active()?, before.iter().filter(|active| *active != name).cloned().collect::<Vec<_>>());
         change(name, true)?;
         assert_eq!(active()?, before);
         let all = features(&netns, "eth0")?;
-        let fixed = all
-            .iter()
-            .find(|feature| !feature.available && !feature.active)
-            .context("all can be changed")?;
+        let fixed = all.iter().find(|feature| !feature.available && !feature.active).context("all can be changed")?;
         assert!(change(&fixed.name, true).is_err());
         Ok(())
     }

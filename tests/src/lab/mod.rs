@@ -16,7 +16,7 @@ pub mod traffic;
 pub mod veth;
 pub mod vnet;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::path::{Path, PathBuf};
@@ -29,6 +29,16 @@ pub const DEADLINE: Duration = Duration::from_secs(10);
 /// The instant [`DEADLINE`] from here.
 pub fn deadline() -> Instant {
     Instant::now() + DEADLINE
+}
+
+/// Major and minor number of the running kernel, for tests that must name the kernel they need.
+pub fn kernel() -> Result<(u32, u32)> {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").context("read the kernel's release")?;
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
+    match (numbers.next(), numbers.next()) {
+        (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
+        _ => bail!("kernel release {release:?}"),
+    }
 }
 
 /// A directory of its own, removed with its contents on drop.
@@ -60,31 +70,15 @@ impl Drop for TempDir {
 /// `<prefix>-<pid>-<n>`: no two alike among the processes of this machine.
 pub(crate) fn unique(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!(
-        "{prefix}-{}-{}",
-        std::process::id(),
-        NEXT.fetch_add(1, Ordering::Relaxed)
-    )
+    format!("{prefix}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
 }
 
 /// Waits until one of the descriptors is readable or hung up, and says which; `None` at the deadline.
-pub(crate) fn wait_readable(
-    fds: &[std::os::fd::BorrowedFd<'_>],
-    deadline: Instant,
-) -> Result<Option<usize>> {
-    let mut polled: Vec<_> = fds
-        .iter()
-        .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
-        .collect();
+pub(crate) fn wait_readable(fds: &[std::os::fd::BorrowedFd<'_>], deadline: Instant) -> Result<Option<usize>> {
+    let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
     loop {
-        let left = deadline
-            .saturating_duration_since(Instant::now())
-            .as_micros()
-            .div_ceil(1000);
-        match poll(
-            &mut polled,
-            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
-        ) {
+        let left = deadline.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
+        match poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error).context("poll"),
             Ok(0) if Instant::now() >= deadline => return Ok(None),

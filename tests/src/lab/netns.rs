@@ -1,7 +1,7 @@
 //! Network namespaces that go away with the test.
 
 use super::{deadline, process, unique};
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns};
@@ -13,6 +13,7 @@ use std::os::unix::process::CommandExt as _;
 use std::panic::resume_unwind;
 use std::process::Command;
 use std::sync::Once;
+use std::time::Instant;
 
 /// A network namespace, deleted on drop, also when a test panics.
 ///
@@ -36,16 +37,11 @@ impl Netns {
         BACKLOG.call_once(raise_backlog);
         let name = unique(prefix);
         process::succeed(Command::new("ip").args(["netns", "add", &name]), deadline())?;
-        let opened = File::open(format!("/run/netns/{name}"))
-            .with_context(|| format!("open namespace {name}"));
+        let opened = File::open(format!("/run/netns/{name}")).with_context(|| format!("open namespace {name}"));
         if opened.is_err() {
             delete(&name);
         }
-        let netns = Self {
-            prefix: prefix.to_owned(),
-            name,
-            fd: opened?.into(),
-        };
+        let netns = Self { prefix: prefix.to_owned(), name, fd: opened?.into() };
         netns.run("ip link set lo up")?;
         netns.sysctl("net.ipv6.conf.default.accept_ra", "0")?;
         netns.sysctl("net.ipv6.conf.default.accept_dad", "0")?;
@@ -66,8 +62,7 @@ impl Netns {
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| {
-                setns(&self.fd, CloneFlags::CLONE_NEWNET)
-                    .with_context(|| format!("enter namespace {}", self.name))?;
+                setns(&self.fd, CloneFlags::CLONE_NEWNET).with_context(|| format!("enter namespace {}", self.name))?;
                 work()
             });
             inside.join().unwrap_or_else(|panic| resume_unwind(panic))
@@ -84,8 +79,19 @@ impl Netns {
     pub fn run(&self, line: &str) -> Result<String> {
         let mut words = line.split_whitespace();
         let mut command = self.command(words.next().context("an empty command line")?)?;
-        process::succeed(command.args(words), deadline())
-            .with_context(|| format!("in namespace {}", self.name))
+        process::succeed(command.args(words), deadline()).with_context(|| format!("in namespace {}", self.name))
+    }
+
+    /// Runs a command line again and again until `wanted` holds for what it prints, and returns that.
+    pub fn run_until(&self, line: &str, wanted: impl Fn(&str) -> bool, deadline: Instant) -> Result<String> {
+        loop {
+            let printed = self.run(line)?;
+            if wanted(&printed) {
+                return Ok(printed);
+            }
+            let name = &self.name;
+            ensure!(Instant::now() < deadline, "`{line}` in namespace {name} still prints\n{printed}");
+        }
     }
 
     /// Sets a variable such as `net.ipv4.ip_forward` in the namespace. `/` stands for a dot in an interface's name.
@@ -102,16 +108,19 @@ impl Netns {
                 }
             })
             .collect();
-        self.enter(|| {
-            fs::write(format!("/proc/sys/{path}"), value).with_context(|| format!("set {variable}"))
-        })
+        self.enter(|| fs::write(format!("/proc/sys/{path}"), value).with_context(|| format!("set {variable}")))
     }
 
-    /// Adds an address such as `10.0.0.1/24` or `2001:db8::1/64` to an interface; usable at once.
+    /// Adds an address such as `10.0.0.1/24` or `2001:db8::1/64` to an interface, and waits until it is in use.
     pub fn address(&self, interface: &str, address: &str) -> Result<()> {
-        let nodad = if address.contains(':') { " nodad" } else { "" };
-        self.run(&format!("ip address add {address} dev {interface}{nodad}"))
-            .map(drop)
+        if !address.contains(':') {
+            return self.run(&format!("ip address add {address} dev {interface}")).map(drop);
+        }
+        self.run(&format!("ip address add {address} dev {interface} nodad"))?;
+        // Even without duplicate address detection a work queue (`addrconf_dad_work`) makes the address local.
+        let host = address.split('/').next().unwrap_or(address);
+        let routes = format!("ip -6 route show table local {host}");
+        self.run_until(&routes, |routes| !routes.is_empty(), deadline()).map(drop)
     }
 
     /// Lets the namespace forward packets between its interfaces (`true`), and switches the reverse path filter off.
@@ -127,16 +136,11 @@ impl Netns {
         let value = if strict { "1" } else { "0" };
         let inside = self.enter(|| {
             let entries = fs::read_dir("/proc/sys/net/ipv4/conf").context("list net.ipv4.conf")?;
-            Ok(entries
-                .filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned()))
-                .collect())
+            Ok(entries.filter_map(|entry| Some(entry.ok()?.file_name().to_string_lossy().into_owned())).collect())
         });
         let interfaces: Vec<String> = inside?;
         for interface in interfaces {
-            self.sysctl(
-                &format!("net.ipv4.conf.{}.rp_filter", interface.replace('.', "/")),
-                value,
-            )?;
+            self.sysctl(&format!("net.ipv4.conf.{}.rp_filter", interface.replace('.', "/")), value)?;
         }
         Ok(())
     }
@@ -150,12 +154,8 @@ impl Netns {
     /// The MAC address of an interface.
     pub fn mac(&self, interface: &str) -> Result<super::packet::Mac> {
         let addresses = self.enter(|| Ok(nix::ifaddrs::getifaddrs()?.collect::<Vec<_>>()))?;
-        let link = addresses
-            .iter()
-            .filter(|entry| entry.interface_name == interface);
-        let mac = link
-            .filter_map(|entry| entry.address.as_ref()?.as_link_addr()?.addr())
-            .next();
+        let link = addresses.iter().filter(|entry| entry.interface_name == interface);
+        let mac = link.filter_map(|entry| entry.address.as_ref()?.as_link_addr()?.addr()).next();
         mac.with_context(|| format!("MAC address of {interface} in namespace {}", self.name))
     }
 }
@@ -174,9 +174,7 @@ impl Drop for Netns {
 
 /// A command that will run inside the namespace of a descriptor.
 pub(super) fn command_in(netns: &OwnedFd, program: impl AsRef<OsStr>) -> Result<Command> {
-    let netns = netns
-        .try_clone()
-        .context("duplicate the descriptor of a namespace")?;
+    let netns = netns.try_clone().context("duplicate the descriptor of a namespace")?;
     let mut command = Command::new(program);
     // SAFETY: between fork and exec the closure makes one system call, and neither allocates nor locks.
     unsafe {
@@ -186,10 +184,7 @@ pub(super) fn command_in(netns: &OwnedFd, program: impl AsRef<OsStr>) -> Result<
 }
 
 fn delete(name: &str) {
-    if let Err(error) = process::succeed(
-        Command::new("ip").args(["netns", "delete", name]),
-        deadline(),
-    ) {
+    if let Err(error) = process::succeed(Command::new("ip").args(["netns", "delete", name]), deadline()) {
         eprintln!("{error:#}");
     }
 }
@@ -199,9 +194,7 @@ fn delete(name: &str) {
 fn raise_backlog() {
     const PACKETS: u32 = 100_000;
     let path = "/proc/sys/net/core/netdev_max_backlog";
-    let value = fs::read_to_string(path)
-        .ok()
-        .and_then(|text| text.trim().parse::<u32>().ok());
+    let value = fs::read_to_string(path).ok().and_then(|text| text.trim().parse::<u32>().ok());
     if value.is_some_and(|value| value < PACKETS)
         && let Err(error) = fs::write(path, PACKETS.to_string())
     {
@@ -221,20 +214,12 @@ pub fn ensure_bpffs() -> Result<()> {
     }
     // Two mounts would lie on top of each other; whoever comes second finds the first one's.
     let directory = File::open(path).with_context(|| format!("open {path}"))?;
-    let _one_at_a_time = Flock::lock(directory, FlockArg::LockExclusive)
-        .map_err(|(_, error)| error)
-        .context("lock /sys/fs/bpf")?;
+    let _one_at_a_time =
+        Flock::lock(directory, FlockArg::LockExclusive).map_err(|(_, error)| error).context("lock /sys/fs/bpf")?;
     if mounted()? {
         return Ok(());
     }
-    mount(
-        Some("bpf"),
-        path,
-        Some("bpf"),
-        MsFlags::empty(),
-        None::<&str>,
-    )
-    .with_context(|| format!("mount {path}"))
+    mount(Some("bpf"), path, Some("bpf"), MsFlags::empty(), None::<&str>).with_context(|| format!("mount {path}"))
 }
 
 #[cfg(test)]
@@ -247,50 +232,24 @@ mod tests {
     fn namespaces_are_apart_and_go_away() -> Result<()> {
         let netns = Netns::new("lab-ns")?;
         let path = format!("/run/netns/{}", netns.name());
-        let links =
-            |command: &mut Command| process::succeed(command.args(["-o", "link"]), deadline());
+        let links = |command: &mut Command| process::succeed(command.args(["-o", "link"]), deadline());
         veth(&netns, "m0", &netns, "m1.5")?;
         assert!(links(&mut netns.command("ip")?)?.contains("m1.5@m0"));
         assert!(!links(&mut Command::new("ip"))?.contains("m1.5@m0"));
-        assert_eq!(
-            netns.enter(|| Ok(nix::net::if_::if_nametoindex("m0")?))?,
-            netns.index("m0")?
-        );
+        assert_eq!(netns.enter(|| Ok(nix::net::if_::if_nametoindex("m0")?))?, netns.index("m0")?);
         netns.sysctl("net.ipv4.conf.m1/5.forwarding", "1")?;
         netns.rp_filter(true)?;
         netns.forward(true)?;
-        assert_eq!(
-            netns
-                .run("cat /proc/sys/net/ipv4/conf/m1.5/rp_filter /proc/sys/net/ipv4/ip_forward")?,
-            "0\n1\n"
-        );
+        assert_eq!(netns.run("cat /proc/sys/net/ipv4/conf/m1.5/rp_filter /proc/sys/net/ipv4/ip_forward")?, "0\n1\n");
         ensure_bpffs()?;
-        assert!(
-            netns
-                .run("stat --file-system --format %T /sys/fs/bpf")?
-                .starts_with("bpf")
-        );
-        let error = netns
-            .run("ip link show dev nothing")
-            .expect_err("no such interface");
-        assert!(
-            format!("{error:#}").contains("Device \"nothing\" does not exist"),
-            "{error:#}"
-        );
-        assert!(
-            Veth {
-                macs: Some([[2; 6]; 2]),
-                ..Veth::default()
-            }
-            .create(&netns, "x", &netns, "y")
-            .is_err()
-        );
+        assert!(netns.run("stat --file-system --format %T /sys/fs/bpf")?.starts_with("bpf"));
+        let error = netns.run("ip link show dev nothing").expect_err("no such interface");
+        assert!(format!("{error:#}").contains("Device \"nothing\" does not exist"), "{error:#}");
+        assert!(Veth { macs: Some([[2; 6]; 2]), ..Veth::default() }.create(&netns, "x", &netns, "y").is_err());
 
         let panicked = std::thread::scope(|scope| {
             let inside = scope.spawn(move || {
-                netns
-                    .enter(|| -> Result<()> { panic!("a test that fails") })
-                    .expect("a panic is passed on");
+                netns.enter(|| -> Result<()> { panic!("a test that fails") }).expect("a panic is passed on");
             });
             inside.join()
         });

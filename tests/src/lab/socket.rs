@@ -6,8 +6,7 @@ use super::wait_readable;
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::socket::{
-    AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockType, recvmsg, send,
-    socket,
+    AddressFamily, ControlMessageOwned, LinkAddr, MsgFlags, SockFlag, SockType, recvmsg, send, socket,
 };
 use std::io::IoSliceMut;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
@@ -71,10 +70,7 @@ impl Frame {
             return self.bytes;
         };
         let mut bytes = self.bytes;
-        bytes.splice(
-            12..12,
-            [tag.tpid.to_be_bytes(), tag.tci.to_be_bytes()].concat(),
-        );
+        bytes.splice(12..12, [tag.tpid.to_be_bytes(), tag.tci.to_be_bytes()].concat());
         bytes
     }
 }
@@ -102,54 +98,21 @@ impl PacketSocket {
 
     fn open_with(netns: &Netns, interface: &str, capture: Capture, vnet: bool) -> Result<Self> {
         let index = netns.index(interface)?;
-        let context = || {
-            format!(
-                "open a packet socket on {interface} in namespace {}",
-                netns.name()
-            )
-        };
+        let context = || format!("open a packet socket on {interface} in namespace {}", netns.name());
         let fd = netns.enter(|| {
             // without a protocol nothing is received before the socket is bound to its interface
-            let fd = socket(
-                AddressFamily::Packet,
-                SockType::Raw,
-                SockFlag::SOCK_CLOEXEC,
-                None,
-            )?;
-            set(
-                fd.as_fd(),
-                libc::SOL_SOCKET,
-                libc::SO_RCVBUFFORCE,
-                &RECEIVE_BUFFER_BYTES,
-            )?;
+            let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
+            set(fd.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, &RECEIVE_BUFFER_BYTES)?;
             set(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_AUXDATA, &1_i32)?;
-            set(
-                fd.as_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_IGNORE_OUTGOING,
-                &i32::from(capture != Capture::BothWays),
-            )?;
+            set(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_IGNORE_OUTGOING, &i32::from(capture != Capture::BothWays))?;
             if vnet {
                 set(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1_i32)?;
             }
-            bind(
-                fd.as_fd(),
-                index,
-                if capture == Capture::Nothing {
-                    0
-                } else {
-                    libc::ETH_P_ALL as u16
-                },
-            )?;
+            bind(fd.as_fd(), index, if capture == Capture::Nothing { 0 } else { libc::ETH_P_ALL as u16 })?;
             Ok(fd)
         });
         let fd = fd.with_context(context)?;
-        Ok(Self {
-            fd,
-            interface: interface.to_owned(),
-            vnet,
-            buffer: Mutex::new(vec![0; FRAME_BYTES]),
-        })
+        Ok(Self { fd, interface: interface.to_owned(), vnet, buffer: Mutex::new(vec![0; FRAME_BYTES]) })
     }
 
     /// Sends a frame out of the interface.
@@ -163,38 +126,21 @@ impl PacketSocket {
     /// Sends a frame with its segmentation and checksum state, as [`VnetHeader::partial`] and [`VnetHeader::gso`]
     /// make it.
     pub fn send_vnet(&self, frame: &[u8], header: VnetHeader) -> Result<()> {
-        ensure!(
-            self.vnet,
-            "the packet socket on {} was opened without vnet",
-            self.interface
-        );
+        ensure!(self.vnet, "the packet socket on {} was opened without vnet", self.interface);
         self.send_bytes(&[&header.to_bytes(), frame].concat())
     }
 
     fn send_bytes(&self, bytes: &[u8]) -> Result<()> {
         let context = || format!("send {} bytes out of {}", bytes.len(), self.interface);
-        let sent = send(
-            std::os::fd::AsRawFd::as_raw_fd(&self.fd),
-            bytes,
-            MsgFlags::empty(),
-        )
-        .with_context(context)?;
-        ensure!(
-            sent == bytes.len(),
-            "sent {sent} of {} bytes out of {}",
-            bytes.len(),
-            self.interface
-        );
+        let sent = send(std::os::fd::AsRawFd::as_raw_fd(&self.fd), bytes, MsgFlags::empty()).with_context(context)?;
+        ensure!(sent == bytes.len(), "sent {sent} of {} bytes out of {}", bytes.len(), self.interface);
         Ok(())
     }
 
     /// The next frame; `None` if none has come at the deadline.
     pub fn recv(&self, deadline: Instant) -> Result<Option<Frame>> {
         loop {
-            if let Some(frame) = self
-                .try_recv()
-                .with_context(|| format!("receive from {}", self.interface))?
-            {
+            if let Some(frame) = self.try_recv().with_context(|| format!("receive from {}", self.interface))? {
                 return Ok(Some(frame));
             }
             if wait_readable(&[self.as_fd()], deadline)?.is_none() {
@@ -205,24 +151,14 @@ impl PacketSocket {
 
     /// How many frames did not fit the receive buffer since the last call.
     pub fn lost(&self) -> Result<u32> {
-        let mut statistics = libc::tpacket_stats {
-            tp_packets: 0,
-            tp_drops: 0,
-        };
+        let mut statistics = libc::tpacket_stats { tp_packets: 0, tp_drops: 0 };
         let mut length = size_of_val(&statistics) as libc::socklen_t;
         // SAFETY: the kernel writes at most `length` bytes, the size of `statistics`.
         let done = unsafe {
             let value = (&raw mut statistics).cast();
-            libc::getsockopt(
-                self.fd.as_raw_fd(),
-                libc::SOL_PACKET,
-                libc::PACKET_STATISTICS,
-                value,
-                &mut length,
-            )
+            libc::getsockopt(self.fd.as_raw_fd(), libc::SOL_PACKET, libc::PACKET_STATISTICS, value, &mut length)
         };
-        Errno::result(done)
-            .with_context(|| format!("statistics of the packet socket on {}", self.interface))?;
+        Errno::result(done).with_context(|| format!("statistics of the packet socket on {}", self.interface))?;
         Ok(statistics.tp_drops)
     }
 
@@ -232,12 +168,7 @@ impl PacketSocket {
         let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_TRUNC;
         let (length, address, frame) = {
             let mut parts = [IoSliceMut::new(&mut buffer)];
-            let message = match recvmsg::<LinkAddr>(
-                self.fd.as_raw_fd(),
-                &mut parts,
-                Some(&mut control),
-                flags,
-            ) {
+            let message = match recvmsg::<LinkAddr>(self.fd.as_raw_fd(), &mut parts, Some(&mut control), flags) {
                 Err(Errno::EAGAIN | Errno::EINTR) => return Ok(None),
                 message => message?,
             };
@@ -245,34 +176,17 @@ impl PacketSocket {
                 ControlMessageOwned::Unknown(message) => auxdata(&message.data_bytes),
                 _ => None,
             });
-            (
-                message.bytes,
-                message.address,
-                auxdata.context("no PACKET_AUXDATA")?,
-            )
+            (message.bytes, message.address, auxdata.context("no PACKET_AUXDATA")?)
         };
         ensure!(length <= buffer.len(), "a frame of {length} bytes");
         let skip = if self.vnet { VnetHeader::BYTES } else { 0 };
-        let vnet = self
-            .vnet
-            .then(|| {
-                buffer
-                    .first_chunk()
-                    .map(|bytes| VnetHeader::from_bytes(*bytes))
-            })
-            .flatten();
+        let vnet = self.vnet.then(|| buffer.first_chunk().map(|bytes| VnetHeader::from_bytes(*bytes))).flatten();
         let direction = match address.context("no address")?.pkttype() {
             libc::PACKET_OUTGOING => Direction::Outgoing,
             _ => Direction::Incoming,
         };
         let (tag, checksum_open) = frame;
-        Ok(Some(Frame {
-            bytes: buffer[skip..length].to_vec(),
-            direction,
-            tag,
-            checksum_open,
-            vnet,
-        }))
+        Ok(Some(Frame { bytes: buffer[skip..length].to_vec(), direction, tag, checksum_open, vnet }))
     }
 }
 
@@ -290,11 +204,7 @@ fn auxdata(bytes: &[u8]) -> Option<(Option<Tag>, bool)> {
     };
     let tag = Tag {
         tci: u16::from_ne_bytes([a, b]),
-        tpid: if status & libc::TP_STATUS_VLAN_TPID_VALID != 0 {
-            u16::from_ne_bytes([c, d])
-        } else {
-            0x8100
-        },
+        tpid: if status & libc::TP_STATUS_VLAN_TPID_VALID != 0 { u16::from_ne_bytes([c, d]) } else { 0x8100 },
     };
     let tag = (status & libc::TP_STATUS_VLAN_VALID != 0).then_some(tag);
     Some((tag, status & libc::TP_STATUS_CSUMNOTREADY != 0))
@@ -305,19 +215,10 @@ pub(super) fn set<T: Copy>(fd: BorrowedFd<'_>, level: i32, option: i32, value: &
     // SAFETY: the kernel reads the bytes of `value`, whose size goes with it.
     let done = unsafe {
         let value = std::ptr::from_ref(value).cast();
-        libc::setsockopt(
-            fd.as_raw_fd(),
-            level,
-            option,
-            value,
-            size_of::<T>() as libc::socklen_t,
-        )
+        libc::setsockopt(fd.as_raw_fd(), level, option, value, size_of::<T>() as libc::socklen_t)
     };
     if done != 0 {
-        bail!(
-            "socket option {option} of level {level}: {}",
-            std::io::Error::last_os_error()
-        );
+        bail!("socket option {option} of level {level}: {}", std::io::Error::last_os_error());
     }
     Ok(())
 }
@@ -333,14 +234,44 @@ fn bind(fd: BorrowedFd<'_>, index: u32, protocol: u16) -> Result<()> {
         sll_addr: [0; 8],
     };
     // SAFETY: the kernel reads an address of the size given.
-    let done = unsafe {
-        libc::bind(
-            fd.as_raw_fd(),
-            (&raw const address).cast(),
-            size_of_val(&address) as libc::socklen_t,
-        )
-    };
-    Errno::result(done)
-        .map(drop)
-        .with_context(|| format!("bind to interface {index}"))
+    let done =
+        unsafe { libc::bind(fd.as_raw_fd(), (&raw const address).cast(), size_of_val(&address) as libc::socklen_t) };
+    Errno::result(done).map(drop).with_context(|| format!("bind to interface {index}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::packet::eth;
+    use crate::lab::{deadline, veth::veth};
+
+    #[test]
+    fn lost_frames_are_counted_and_directions_chosen() -> Result<()> {
+        let netns = Netns::new("lab-socket")?;
+        netns.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+        veth(&netns, "eth0", &netns, "eth1")?;
+        let open = |interface, capture| PacketSocket::open(&netns, interface, capture);
+        let (sender, both) = (open("eth0", Capture::Nothing)?, open("eth0", Capture::BothWays)?);
+        let (incoming, small) = (open("eth0", Capture::Incoming)?, open("eth1", Capture::Incoming)?);
+        set(small.as_fd(), libc::SOL_SOCKET, libc::SO_RCVBUF, &4096_i32)?;
+        let frame = eth().payload([7; 1000]).build();
+        for _ in 0..100 {
+            sender.send(&frame)?;
+        }
+        for _ in 0..100 {
+            let seen = both.recv(deadline())?.context("no frame")?;
+            assert_eq!((seen.direction, &seen.bytes), (Direction::Outgoing, &frame));
+        }
+        assert_eq!(incoming.recv(Instant::now())?, None);
+        assert_eq!(sender.recv(Instant::now())?, None);
+        let (mut kept, mut lost, deadline) = (0, 0, deadline());
+        while kept + lost < 100 {
+            assert!(Instant::now() < deadline, "{kept} kept, {lost} lost");
+            kept += u32::from(small.recv(Instant::now())?.is_some());
+            lost += small.lost()?;
+        }
+        assert!(kept > 0 && lost > 0, "{kept} kept, {lost} lost");
+        assert_eq!((small.lost()?, both.lost()?), (0, 0));
+        Ok(())
+    }
 }

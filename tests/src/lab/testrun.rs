@@ -81,11 +81,7 @@ pub struct Outcome {
 impl<'a> TestRun<'a> {
     /// One run over `data` with a context of zeros.
     pub fn new(data: &'a [u8]) -> Self {
-        Self {
-            data,
-            context: SkBuff::default(),
-            repeat: 1,
-        }
+        Self { data, context: SkBuff::default(), repeat: 1 }
     }
 
     /// Runs `program`, as seen from the network namespace of the calling thread ([`super::netns::Netns::enter`]).
@@ -115,12 +111,7 @@ impl<'a> TestRun<'a> {
         };
         if done < 0 {
             let error = std::io::Error::last_os_error();
-            return Err(error).with_context(|| {
-                format!(
-                    "BPF_PROG_TEST_RUN with a frame of {} bytes",
-                    self.data.len()
-                )
-            });
+            return Err(error).with_context(|| format!("BPF_PROG_TEST_RUN with a frame of {} bytes", self.data.len()));
         }
         data.truncate(attributes.data_size_out as usize);
         Ok(Outcome {
@@ -170,26 +161,13 @@ mod tests {
             rest: [u32; 6],
         }
         const SCHED_CLS: u32 = 3;
-        let code: [[u8; 8]; 3] = [
-            [0x61, 0x10, 8, 0, 0, 0, 0, 0],
-            [0x63, 0x01, 48, 0, 0, 0, 0, 0],
-            [0x95, 0, 0, 0, 0, 0, 0, 0],
-        ];
+        let code: [[u8; 8]; 3] =
+            [[0x61, 0x10, 8, 0, 0, 0, 0, 0], [0x63, 0x01, 48, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
         let (code, license) = (code.as_ptr() as u64, c"GPL".as_ptr() as u64);
-        let load = Load {
-            program_type: SCHED_CLS,
-            instructions: 3,
-            code,
-            license,
-            rest: [0; 6],
-        };
+        let load = Load { program_type: SCHED_CLS, instructions: 3, code, license, rest: [0; 6] };
         // SAFETY: the pointers go with their lengths and live through the call.
         let fd = unsafe { libc::syscall(libc::SYS_bpf, 5, &raw const load, size_of::<Load>()) };
-        assert!(
-            fd >= 0,
-            "BPF_PROG_LOAD: {}",
-            std::io::Error::last_os_error()
-        );
+        assert!(fd >= 0, "BPF_PROG_LOAD: {}", std::io::Error::last_os_error());
         // SAFETY: the kernel has just given this descriptor to us.
         unsafe { OwnedFd::from_raw_fd(fd as i32) }
     }
@@ -204,38 +182,17 @@ mod tests {
 
     #[test]
     fn verdict_frame_and_context_come_back() {
-        let frame = crate::lab::packet::eth()
-            .ip("10.0.0.1", "10.0.0.2")
-            .udp(1, 2)
-            .build();
+        let frame = crate::lab::packet::eth().ip("10.0.0.1", "10.0.0.2").udp(1, 2).build();
         let program = program();
-        let context = SkBuff {
-            mark: u32::MAX,
-            cb: [1, 2, 3, 4, 5],
-            gso_size: 1400,
-            ..SkBuff::default()
-        };
-        let run = TestRun {
-            context,
-            repeat: 1000,
-            ..TestRun::new(&frame)
-        };
+        let context = SkBuff { mark: u32::MAX, cb: [1, 2, 3, 4, 5], gso_size: 1400, ..SkBuff::default() };
+        let run = TestRun { context, repeat: 1000, ..TestRun::new(&frame) };
         let outcome = run.run(program.as_fd()).unwrap();
         assert_eq!(outcome.verdict, -1);
         assert_eq!(outcome.data, frame);
         assert_eq!(outcome.context.cb, [u32::MAX, 2, 3, 4, 5]);
-        assert_eq!(
-            (outcome.context.mark, outcome.context.gso_size),
-            (u32::MAX, 1400)
-        );
+        assert_eq!((outcome.context.mark, outcome.context.gso_size), (u32::MAX, 1400));
         assert!(TestRun::new(&frame[..13]).run(program.as_fd()).is_err());
-        let refused = TestRun {
-            context: SkBuff {
-                hash: 1,
-                ..SkBuff::default()
-            },
-            ..TestRun::new(&frame)
-        };
+        let refused = TestRun { context: SkBuff { hash: 1, ..SkBuff::default() }, ..TestRun::new(&frame) };
         assert!(refused.run(program.as_fd()).is_err());
     }
 }

@@ -1,8 +1,8 @@
 //! Ethernet between namespaces.
 
-use super::ethtool;
 use super::netns::Netns;
 use super::packet::Mac;
+use super::{deadline, ethtool};
 use anyhow::{Result, ensure};
 
 /// What a veth pair is like.
@@ -24,13 +24,7 @@ pub struct Veth {
 
 impl Default for Veth {
     fn default() -> Self {
-        Self {
-            mtu: 1500,
-            offload: true,
-            queues: 1,
-            tx_queue_len: 1000,
-            macs: None,
-        }
+        Self { mtu: 1500, offload: true, queues: 1, tx_queue_len: 1000, macs: None }
     }
 }
 
@@ -40,34 +34,30 @@ pub fn veth(a: &Netns, a_name: &str, b: &Netns, b_name: &str) -> Result<()> {
 }
 
 impl Veth {
-    /// Connects `a_name` in `a` with `b_name` in `b`, and brings both up. The namespaces may be the same.
+    /// Connects `a_name` in `a` with `b_name` in `b`, and waits until both are up and carry packets. The namespaces
+    /// may be the same.
     pub fn create(&self, a: &Netns, a_name: &str, b: &Netns, b_name: &str) -> Result<()> {
-        let macs = self
-            .macs
-            .unwrap_or_else(|| [mac_of(a.prefix(), a_name), mac_of(b.prefix(), b_name)]);
-        ensure!(
-            macs[0] != macs[1],
-            "both ends have the MAC address {:02x?}: name the namespaces apart",
-            macs[0]
-        );
+        let macs = self.macs.unwrap_or_else(|| [mac_of(a.prefix(), a_name), mac_of(b.prefix(), b_name)]);
+        ensure!(macs[0] != macs[1], "both ends have the MAC address {:02x?}: name the namespaces apart", macs[0]);
         let end = |name: &str, mac: Mac| {
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
             let (queues, length, mtu) = (self.queues, self.tx_queue_len, self.mtu);
-            format!(
-                "name {name} address {mac} mtu {mtu} txqueuelen {length} numtxqueues {queues} numrxqueues {queues}"
-            )
+            format!("name {name} address {mac} mtu {mtu} txqueuelen {length} numtxqueues {queues} numrxqueues {queues}")
         };
         // `ip` runs inside `a`: made from outside, a link may not have the name of one that is outside
         let (left, right) = (end(a_name, macs[0]), end(b_name, macs[1]));
-        a.run(&format!(
-            "ip link add {left} type veth peer {right} netns {}",
-            b.name()
-        ))?;
+        a.run(&format!("ip link add {left} type veth peer {right} netns {}", b.name()))?;
         for (netns, name) in [(a, a_name), (b, b_name)] {
             if !self.offload {
                 ethtool::offload(netns, name, false)?;
             }
             netns.run(&format!("ip link set {name} up"))?;
+        }
+        // The kernel's link watch takes a moment: until it has run, the first end drops what it sends (`noop_qdisc`)
+        // and IPv6 is not ready.
+        for (netns, name) in [(a, a_name), (b, b_name)] {
+            let line = format!("ip -oneline link show dev {name}");
+            netns.run_until(&line, |link| link.contains(" state UP "), deadline())?;
         }
         Ok(())
     }
@@ -79,9 +69,7 @@ fn mac_of(prefix: &str, interface: &str) -> Mac {
         .bytes()
         .chain([b'/'])
         .chain(interface.bytes())
-        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
-        });
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let [a, b, c, d, e, ..] = hash.to_be_bytes();
     [2, a, b, c, d, e]
 }

@@ -41,10 +41,7 @@ impl VnetHeader {
     pub fn partial(frame: &mut [u8]) -> Result<Self> {
         let start = Link::parse(frame)?.length;
         let ip = Ip::parse(&frame[start..])?;
-        ensure!(
-            ip.fragment.is_none(),
-            "a fragment has no checksum of its own"
-        );
+        ensure!(ip.fragment.is_none(), "a fragment has no checksum of its own");
         let csum_offset = match ip.protocol {
             6 => 16,
             17 => 6,
@@ -53,13 +50,8 @@ impl VnetHeader {
             }
         };
         let csum_start = start + ip.header_length;
-        ensure!(
-            ip.upper.len() >= csum_offset + 2,
-            "transport header of {} bytes",
-            ip.upper.len()
-        );
-        let pseudo =
-            checksum::pseudo_header(ip.source, ip.final_destination, ip.protocol, ip.upper.len());
+        ensure!(ip.upper.len() >= csum_offset + 2, "transport header of {} bytes", ip.upper.len());
+        let pseudo = checksum::pseudo_header(ip.source, ip.final_destination, ip.protocol, ip.upper.len());
         let at = csum_start + csum_offset;
         frame[at..at + 2].copy_from_slice(&checksum::sum(&[&pseudo]).to_be_bytes());
         Ok(Self {
@@ -78,37 +70,20 @@ impl VnetHeader {
         let ip = Ip::parse(&frame[start..])?;
         let (gso_type, transport) = match (ip.protocol, ip.source.is_ipv4()) {
             (6, v4) => {
-                ensure!(
-                    ip.upper.len() >= 20,
-                    "TCP header of {} bytes",
-                    ip.upper.len()
-                );
-                (
-                    if v4 { Self::GSO_TCPV4 } else { Self::GSO_TCPV6 },
-                    usize::from(ip.upper[12] >> 4) * 4,
-                )
+                ensure!(ip.upper.len() >= 20, "TCP header of {} bytes", ip.upper.len());
+                (if v4 { Self::GSO_TCPV4 } else { Self::GSO_TCPV6 }, usize::from(ip.upper[12] >> 4) * 4)
             }
             _ => (Self::GSO_UDP_L4, 8),
         };
         let hdr_len = u16::try_from(start + ip.header_length + transport)?;
-        Ok(Self {
-            gso_type,
-            hdr_len,
-            gso_size,
-            ..partial
-        })
+        Ok(Self { gso_type, hdr_len, gso_size, ..partial })
     }
 
     /// As the kernel reads it.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..2].copy_from_slice(&[self.flags, self.gso_type]);
-        let words = [
-            self.hdr_len,
-            self.gso_size,
-            self.csum_start,
-            self.csum_offset,
-        ];
+        let words = [self.hdr_len, self.gso_size, self.csum_start, self.csum_offset];
         for (to, word) in bytes[2..].chunks_exact_mut(2).zip(words) {
             to.copy_from_slice(&word.to_ne_bytes());
         }

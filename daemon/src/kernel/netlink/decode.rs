@@ -3,9 +3,7 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{
-    DecodeError, NLA_HEADER_SIZE, NlasIterator, parse_ip, parse_mac, parse_u32,
-};
+use netlink_packet_core::{DecodeError, NLA_HEADER_SIZE, NlasIterator, parse_ip, parse_mac, parse_u32};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressHeader;
 use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkLayerType};
@@ -83,9 +81,7 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
     }
     // IFLA_LINK is the other end of these pairs, and 0 for a tunnel that is bound to no interface
     let pair = matches!(link.info_kind.as_deref(), Some("veth" | "vxcan" | "netkit"));
-    link.parent = link
-        .parent
-        .filter(|parent| *parent != 0 && !elsewhere && !pair);
+    link.parent = link.parent.filter(|parent| *parent != 0 && !elsewhere && !pair);
     Ok(link)
 }
 
@@ -124,14 +120,7 @@ pub(super) fn route(payload: &[u8]) -> Result<Route, DecodeError> {
         RouteType::Multicast => RouteKind::Multicast,
         other => RouteKind::Other(other.into()),
     };
-    let mut route = Route {
-        interface: 0,
-        gateway: None,
-        source: None,
-        mtu: None,
-        kind,
-        assumed: false,
-    };
+    let mut route = Route { interface: 0, gateway: None, source: None, mtu: None, kind, assumed: false };
     for attribute in attributes(&payload[RTMSG_BYTES..]) {
         match attribute? {
             (libc::RTA_OIF, value) => route.interface = parse_u32(value)?,
@@ -176,17 +165,7 @@ pub(super) fn neighbour(payload: &[u8]) -> Result<Option<(Neighbour, bool)>, Dec
         }
     }
     let state = neighbour_state(header.state);
-    Ok(address.map(|address| {
-        (
-            Neighbour {
-                interface: header.ifindex,
-                address,
-                mac,
-                state,
-            },
-            managed,
-        )
-    }))
+    Ok(address.map(|address| (Neighbour { interface: header.ifindex, address, mac, state }, managed)))
 }
 
 fn neighbour_state(state: Nud) -> NeighbourState {
@@ -273,9 +252,7 @@ mod tests {
         };
         for length in (0..120).cycle().take(20_000) {
             // small values make many plausible attributes
-            let bytes: Vec<u8> = (0..length)
-                .map(|_| random() % if length % 2 == 0 { 24 } else { 255 })
-                .collect();
+            let bytes: Vec<u8> = (0..length).map(|_| random() % if length % 2 == 0 { 24 } else { 255 }).collect();
             let _ = link(&bytes);
             let _ = address(&bytes);
             let _ = route(&bytes);

@@ -54,10 +54,7 @@ impl Error {
     }
 
     pub(super) fn socket(action: &'static str, error: &io::Error) -> Self {
-        Self::Socket {
-            action,
-            errno: errno(error),
-        }
+        Self::Socket { action, errno: errno(error) }
     }
 }
 
@@ -77,7 +74,6 @@ struct Hint<'a>(Option<&'a str>);
 
 impl fmt::Display for Hint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0
-            .map_or(Ok(()), |text| write!(f, ": {}", text.trim_end_matches('.')))
+        self.0.map_or(Ok(()), |text| write!(f, ": {}", text.trim_end_matches('.')))
     }
 }

@@ -37,9 +37,7 @@ impl Netlink {
     /// # Errors
     /// [`Error::Socket`].
     pub fn open() -> Result<Self, Error> {
-        Ok(Self {
-            socket: RequestSocket::open()?,
-        })
+        Ok(Self { socket: RequestSocket::open()? })
     }
 
     /// All interfaces, by index.
@@ -49,12 +47,8 @@ impl Netlink {
     pub fn links(&mut self) -> Result<BTreeMap<u32, Link>, Error> {
         let what = "list the interfaces";
         let mut message = LinkMessage::default();
-        message
-            .attributes
-            .push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
-        let answers = self
-            .socket
-            .dump(&what, RouteNetlinkMessage::GetLink(message))?;
+        message.attributes.push(LinkAttribute::ExtMask(vec![LinkExtentMask::SkipStats]));
+        let answers = self.socket.dump(&what, RouteNetlinkMessage::GetLink(message))?;
         let links = each(&what, &answers, libc::RTM_NEWLINK, decode::link)?;
         Ok(links.into_iter().map(|link| (link.index, link)).collect())
     }
@@ -66,10 +60,7 @@ impl Netlink {
     /// Any [`Error`].
     pub fn addresses(&mut self) -> Result<BTreeSet<IpAddr>, Error> {
         let what = "list the addresses";
-        let answers = self.socket.dump(
-            &what,
-            RouteNetlinkMessage::GetAddress(AddressMessage::default()),
-        )?;
+        let answers = self.socket.dump(&what, RouteNetlinkMessage::GetAddress(AddressMessage::default()))?;
         let addresses = each(&what, &answers, libc::RTM_NEWADDR, decode::address)?;
         Ok(addresses.into_iter().flatten().collect())
     }
@@ -80,20 +71,13 @@ impl Netlink {
     ///
     /// # Errors
     /// Any [`Error`].
-    pub fn route(
-        &mut self,
-        destination: IpAddr,
-        interface: Option<u32>,
-    ) -> Result<Option<Route>, Error> {
+    pub fn route(&mut self, destination: IpAddr, interface: Option<u32>) -> Result<Option<Route>, Error> {
         let Some(mut route) = self.look_up(destination, interface, RouteFlags::empty())? else {
             return Ok(None);
         };
-        let may_be_assumed =
-            destination.is_ipv4() && interface.is_some() && route.gateway.is_none();
+        let may_be_assumed = destination.is_ipv4() && interface.is_some() && route.gateway.is_none();
         if may_be_assumed && route.kind != RouteKind::Local {
-            route.assumed = self
-                .look_up(destination, interface, RouteFlags::FibMatch)?
-                .is_none();
+            route.assumed = self.look_up(destination, interface, RouteFlags::FibMatch)?.is_none();
         }
         Ok(Some(route))
     }
@@ -110,24 +94,12 @@ impl Netlink {
         message.header.address_family = family(destination);
         message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
         message.header.flags = flags;
-        message
-            .attributes
-            .push(RouteAttribute::Destination(destination.into()));
-        message
-            .attributes
-            .extend(interface.map(RouteAttribute::Oif));
-        let what = RouteRequest {
-            destination,
-            interface,
-        };
-        match self
-            .socket
-            .single(&what, RouteNetlinkMessage::GetRoute(message), 0)
-        {
+        message.attributes.push(RouteAttribute::Destination(destination.into()));
+        message.attributes.extend(interface.map(RouteAttribute::Oif));
+        let what = RouteRequest { destination, interface };
+        match self.socket.single(&what, RouteNetlinkMessage::GetRoute(message), 0) {
             Ok(answers) => Ok(each(&what, &answers, libc::RTM_NEWROUTE, decode::route)?.pop()),
-            Err(Error::Refused { errno, hint, .. }) if means_no_route(errno, hint.as_deref()) => {
-                Ok(None)
-            }
+            Err(Error::Refused { errno, hint, .. }) if means_no_route(errno, hint.as_deref()) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -136,29 +108,15 @@ impl Netlink {
     ///
     /// # Errors
     /// Any [`Error`].
-    pub fn neighbour(
-        &mut self,
-        interface: u32,
-        address: IpAddr,
-    ) -> Result<Option<Neighbour>, Error> {
-        Ok(self
-            .neighbour_entry(interface, address)?
-            .map(|(neighbour, _)| neighbour))
+    pub fn neighbour(&mut self, interface: u32, address: IpAddr) -> Result<Option<Neighbour>, Error> {
+        Ok(self.neighbour_entry(interface, address)?.map(|(neighbour, _)| neighbour))
     }
 
-    fn neighbour_entry(
-        &mut self,
-        interface: u32,
-        address: IpAddr,
-    ) -> Result<Option<(Neighbour, bool)>, Error> {
+    fn neighbour_entry(&mut self, interface: u32, address: IpAddr) -> Result<Option<(Neighbour, bool)>, Error> {
         let what = format_args!("read neighbour {address} on interface {interface}");
         let message = RouteNetlinkMessage::GetNeighbour(neighbour_message(interface, address));
         match self.socket.single(&what, message, 0) {
-            Ok(answers) => Ok(
-                each(&what, &answers, libc::RTM_NEWNEIGH, decode::neighbour)?
-                    .pop()
-                    .flatten(),
-            ),
+            Ok(answers) => Ok(each(&what, &answers, libc::RTM_NEWNEIGH, decode::neighbour)?.pop().flatten()),
             Err(error) if matches!(error.errno(), Some(Errno::ENOENT | Errno::ENODEV)) => Ok(None),
             Err(error) => Err(error),
         }
@@ -182,9 +140,7 @@ impl Netlink {
         let mut message = neighbour_message(interface, address);
         message.header.flags = NeighbourFlags::Use;
         let message = RouteNetlinkMessage::NewNeighbour(message);
-        self.socket
-            .single(&what, message, NLM_F_CREATE | NLM_F_REPLACE)
-            .map(drop)
+        self.socket.single(&what, message, NLM_F_CREATE | NLM_F_REPLACE).map(drop)
     }
 
     /// The filters on one clsact hook, in the order in which the kernel tries them. None if there is no clsact or no
@@ -198,14 +154,9 @@ impl Netlink {
             Hook::Ingress => TcHandle::MIN_INGRESS,
             Hook::Egress => TcHandle::MIN_EGRESS,
         };
-        let parent = TcHandle {
-            major: TcHandle::CLSACT.major,
-            minor,
-        };
+        let parent = TcHandle { major: TcHandle::CLSACT.major, minor };
         let message = tc_message(interface, parent);
-        let answers = self
-            .socket
-            .dump(&what, RouteNetlinkMessage::GetTrafficFilter(message))?;
+        let answers = self.socket.dump(&what, RouteNetlinkMessage::GetTrafficFilter(message))?;
         let filters = each(&what, &answers, libc::RTM_NEWTFILTER, decode::filter)?;
         Ok(filters.into_iter().flatten().collect())
     }
@@ -220,9 +171,7 @@ impl Netlink {
         let message = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
         let answers = self.socket.dump(&what, message)?;
         let qdiscs = each(&what, &answers, libc::RTM_NEWQDISC, decode::qdisc)?;
-        Ok(qdiscs
-            .into_iter()
-            .any(|(index, kind)| index == Some(interface) && kind == CLSACT))
+        Ok(qdiscs.into_iter().any(|(index, kind)| index == Some(interface) && kind == CLSACT))
     }
 
     /// Deletes the clsact queueing discipline of an interface with all its filters, whoever made them. Fine if there
@@ -233,13 +182,8 @@ impl Netlink {
     pub fn delete_clsact(&mut self, interface: u32) -> Result<(), Error> {
         let what = format_args!("delete the clsact queueing discipline of interface {interface}");
         let mut message = tc_message(interface, TcHandle::CLSACT);
-        message
-            .attributes
-            .push(TcAttribute::Kind(CLSACT.to_owned()));
-        match self
-            .socket
-            .single(&what, RouteNetlinkMessage::DelQueueDiscipline(message), 0)
-        {
+        message.attributes.push(TcAttribute::Kind(CLSACT.to_owned()));
+        match self.socket.single(&what, RouteNetlinkMessage::DelQueueDiscipline(message), 0) {
             Ok(_) => Ok(()),
             // without one the kernel says EINVAL or ENOENT, as history on the interface has it (tc_get_qdisc)
             Err(_) if !self.clsact(interface)? => Ok(()),
@@ -260,10 +204,7 @@ fn each<T>(
         .filter(|answer| answer.kind == kind)
         .map(|answer| decode(&answer.payload))
         .collect::<Result<_, _>>()
-        .map_err(|error| Error::Malformed {
-            request: what.to_string(),
-            reason: error.to_string(),
-        })
+        .map_err(|error| Error::Malformed { request: what.to_string(), reason: error.to_string() })
 }
 
 /// What the kernel answers if a packet could not be sent: the errors of `fib_props`, of `ip_route_output_key_hash_rcu`
@@ -285,8 +226,7 @@ struct RouteRequest {
 impl Display for RouteRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "look up the route to {}", self.destination)?;
-        self.interface
-            .map_or(Ok(()), |interface| write!(f, " by interface {interface}"))
+        self.interface.map_or(Ok(()), |interface| write!(f, " by interface {interface}"))
     }
 }
 
@@ -294,18 +234,12 @@ fn neighbour_message(interface: u32, address: IpAddr) -> NeighbourMessage {
     let mut message = NeighbourMessage::default();
     message.header.family = family(address);
     message.header.ifindex = interface;
-    message
-        .attributes
-        .push(NeighbourAttribute::Destination(address.into()));
+    message.attributes.push(NeighbourAttribute::Destination(address.into()));
     message
 }
 
 fn tc_message(interface: u32, parent: TcHandle) -> TcMessage {
-    let header = TcHeader {
-        index: interface.cast_signed(),
-        parent,
-        ..TcHeader::default()
-    };
+    let header = TcHeader { index: interface.cast_signed(), parent, ..TcHeader::default() };
     TcMessage::from_parts(header, Vec::new())
 }
 

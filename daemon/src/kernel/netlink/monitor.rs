@@ -86,14 +86,9 @@ impl Monitor {
         // if refused (no CAP_NET_ADMIN), the default buffer overruns sooner, which is an event
         let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES);
         for group in GROUPS {
-            socket
-                .add_membership(group)
-                .map_err(|error| Error::socket("subscribe", &error))?;
+            socket.add_membership(group).map_err(|error| Error::socket("subscribe", &error))?;
         }
-        Ok(Self {
-            socket,
-            buffer: socket::buffer(),
-        })
+        Ok(Self { socket, buffer: socket::buffer() })
     }
 
     /// Waits until there is something to drain, for ever without a timeout. `false` if the time has passed or a
@@ -108,10 +103,7 @@ impl Monitor {
         match poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], timeout) {
             Ok(ready) => Ok(ready > 0),
             Err(Errno::EINTR) => Ok(false),
-            Err(errno) => Err(Error::Socket {
-                action: "wait for",
-                errno,
-            }),
+            Err(errno) => Err(Error::Socket { action: "wait for", errno }),
         }
     }
 
@@ -152,9 +144,7 @@ impl AsFd for Monitor {
 
 fn event(message: &Message<'_>) -> Result<Option<Event>, DecodeError> {
     Ok(match message.kind {
-        libc::RTM_NEWLINK | libc::RTM_DELLINK => Some(Event::Link {
-            index: LinkHeader::parse(message.payload)?.index,
-        }),
+        libc::RTM_NEWLINK | libc::RTM_DELLINK => Some(Event::Link { index: LinkHeader::parse(message.payload)?.index }),
         libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Event::Address),
         libc::RTM_NEWROUTE
         | libc::RTM_DELROUTE
@@ -162,12 +152,8 @@ fn event(message: &Message<'_>) -> Result<Option<Event>, DecodeError> {
         | libc::RTM_DELRULE
         | RTM_NEWNEXTHOP
         | RTM_DELNEXTHOP => Some(Event::Route),
-        libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {
-            decode::neighbour(message.payload)?.map(|(neighbour, _)| Event::Neighbour {
-                interface: neighbour.interface,
-                address: neighbour.address,
-            })
-        }
+        libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => decode::neighbour(message.payload)?
+            .map(|(neighbour, _)| Event::Neighbour { interface: neighbour.interface, address: neighbour.address }),
         libc::RTM_NEWQDISC | libc::RTM_DELQDISC | libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => {
             decode::tc_interface(message.payload)?.map(|interface| Event::Tc { interface })
         }

@@ -4,8 +4,8 @@
 use std::fmt::Display;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
-    NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
+    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
+    NLMSG_OVERRUN, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
 };
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_sys::protocols::NETLINK_ROUTE;
@@ -57,11 +57,7 @@ pub(super) enum Received {
 }
 
 /// Receives one datagram.
-pub(super) fn receive(
-    socket: &Socket,
-    buffer: &mut Vec<u8>,
-    flags: i32,
-) -> Result<Received, Error> {
+pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>, flags: i32) -> Result<Received, Error> {
     loop {
         buffer.clear();
         match socket.recv(buffer, flags | libc::MSG_TRUNC) {
@@ -123,28 +119,13 @@ enum Failure {
 impl RequestSocket {
     pub(super) fn open() -> Result<Self, Error> {
         let socket = open()?;
-        setsockopt(
-            &socket,
-            sockopt::ReceiveTimeout,
-            &TimeVal::milliseconds(ANSWER_TIMEOUT_MS),
-        )
-        .map_err(|errno| Error::Socket {
-            action: "set up",
-            errno,
-        })?;
-        Ok(Self {
-            socket,
-            sequence: 0,
-            buffer: buffer(),
-        })
+        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(ANSWER_TIMEOUT_MS))
+            .map_err(|errno| Error::Socket { action: "set up", errno })?;
+        Ok(Self { socket, sequence: 0, buffer: buffer() })
     }
 
     /// Asks for all objects of a kind. Answers that the kernel marks as torn by a change are asked for again.
-    pub(super) fn dump(
-        &mut self,
-        what: &dyn Display,
-        message: RouteNetlinkMessage,
-    ) -> Result<Vec<Answer>, Error> {
+    pub(super) fn dump(&mut self, what: &dyn Display, message: RouteNetlinkMessage) -> Result<Vec<Answer>, Error> {
         self.request(what, message, NLM_F_DUMP)
     }
 
@@ -158,12 +139,7 @@ impl RequestSocket {
         self.request(what, message, NLM_F_ACK | flags)
     }
 
-    fn request(
-        &mut self,
-        what: &dyn Display,
-        message: RouteNetlinkMessage,
-        flags: u16,
-    ) -> Result<Vec<Answer>, Error> {
+    fn request(&mut self, what: &dyn Display, message: RouteNetlinkMessage, flags: u16) -> Result<Vec<Answer>, Error> {
         let mut message = NetlinkMessage::new(NetlinkHeader::default(), message.into());
         message.header.flags = NLM_F_REQUEST | flags;
         for _ in 0..ATTEMPTS {
@@ -171,34 +147,22 @@ impl RequestSocket {
                 Ok(answers) => return Ok(answers),
                 Err(Failure::Incomplete) => {}
                 Err(Failure::Refused(errno, hint)) => {
-                    return Err(Error::Refused {
-                        request: what.to_string(),
-                        errno,
-                        hint,
-                    });
+                    return Err(Error::Refused { request: what.to_string(), errno, hint });
                 }
                 Err(Failure::Socket(error)) => return Err(error),
             }
         }
-        Err(Error::Incomplete {
-            request: what.to_string(),
-            attempts: ATTEMPTS,
-        })
+        Err(Error::Incomplete { request: what.to_string(), attempts: ATTEMPTS })
     }
 
     /// Sends once and reads to the end of the answer, even of one that is torn: the kernel runs one dump at a time.
-    fn exchange(
-        &mut self,
-        message: &mut NetlinkMessage<RouteNetlinkMessage>,
-    ) -> Result<Vec<Answer>, Failure> {
+    fn exchange(&mut self, message: &mut NetlinkMessage<RouteNetlinkMessage>) -> Result<Vec<Answer>, Failure> {
         self.sequence = self.sequence.wrapping_add(1);
         message.header.sequence_number = self.sequence;
         message.finalize();
         let mut request = vec![0; message.buffer_len()];
         message.serialize(&mut request);
-        self.socket
-            .send(&request, 0)
-            .map_err(|error| Failure::Socket(Error::socket("write to", &error)))?;
+        self.socket.send(&request, 0).map_err(|error| Failure::Socket(Error::socket("write to", &error)))?;
 
         let mut answers = Vec::new();
         let mut torn = false;
@@ -211,24 +175,15 @@ impl RequestSocket {
                     continue;
                 }
             }
-            for message in
-                messages(&self.buffer).filter(|message| message.sequence == self.sequence)
-            {
+            for message in messages(&self.buffer).filter(|message| message.sequence == self.sequence) {
                 torn |= message.flags & NLM_F_DUMP_INTR != 0;
                 match message.kind {
                     NLMSG_ERROR | NLMSG_DONE => {
                         verdict(&message)?;
-                        return if torn {
-                            Err(Failure::Incomplete)
-                        } else {
-                            Ok(answers)
-                        };
+                        return if torn { Err(Failure::Incomplete) } else { Ok(answers) };
                     }
                     NLMSG_NOOP | NLMSG_OVERRUN => {}
-                    kind => answers.push(Answer {
-                        kind,
-                        payload: message.payload.to_vec(),
-                    }),
+                    kind => answers.push(Answer { kind, payload: message.payload.to_vec() }),
                 }
             }
         }
@@ -241,32 +196,18 @@ fn verdict(end: &Message<'_>) -> Result<(), Failure> {
     const ERRNO_BYTES: usize = 4;
     const HEADER_BYTES: usize = 16;
 
-    let code = end
-        .payload
-        .first_chunk()
-        .map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+    let code = end.payload.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
     if code >= 0 {
         return Ok(());
     }
-    let skip = if end.kind == NLMSG_ERROR {
-        ERRNO_BYTES + HEADER_BYTES
-    } else {
-        ERRNO_BYTES
-    };
-    let hint = end
-        .payload
-        .get(skip..)
-        .filter(|_| end.flags & NLM_F_ACK_TLVS != 0)
-        .and_then(|rest| {
-            attributes(rest).find_map(|attribute| match attribute {
-                Ok((NLMSGERR_ATTR_MSG, value)) => Some(text(value)),
-                _ => None,
-            })
-        });
-    Err(Failure::Refused(
-        Errno::from_raw(code.saturating_neg()),
-        hint,
-    ))
+    let skip = if end.kind == NLMSG_ERROR { ERRNO_BYTES + HEADER_BYTES } else { ERRNO_BYTES };
+    let hint = end.payload.get(skip..).filter(|_| end.flags & NLM_F_ACK_TLVS != 0).and_then(|rest| {
+        attributes(rest).find_map(|attribute| match attribute {
+            Ok((NLMSGERR_ATTR_MSG, value)) => Some(text(value)),
+            _ => None,
+        })
+    });
+    Err(Failure::Refused(Errno::from_raw(code.saturating_neg()), hint))
 }
 
 #[cfg(test)]
@@ -283,16 +224,11 @@ mod tests {
     /// Asks a kernel that answers the nth attempt with the nth of `answers`.
     fn ask(answers: Vec<Vec<Vec<u8>>>) -> Result<Vec<Vec<u8>>, Error> {
         let flags = SockFlag::empty();
-        let (ours, kernel) =
-            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("socketpair");
+        let (ours, kernel) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("socketpair");
         setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::milliseconds(50)).expect("timeout");
         // SAFETY: the descriptor is open and nobody else's.
         let socket = unsafe { Socket::from_raw_fd(ours.into_raw_fd()) };
-        let mut requests = RequestSocket {
-            socket,
-            sequence: 0,
-            buffer: buffer(),
-        };
+        let mut requests = RequestSocket { socket, sequence: 0, buffer: buffer() };
         let server = thread::spawn(move || serve(&kernel, answers));
         let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let result = requests.dump(&"ask", message);
@@ -303,9 +239,7 @@ mod tests {
 
     fn serve(kernel: &OwnedFd, mut answers: Vec<Vec<Vec<u8>>>) {
         let mut request = [0; 4096];
-        while recv(kernel.as_raw_fd(), &mut request, MsgFlags::empty())
-            .is_ok_and(|length| length > 0)
-        {
+        while recv(kernel.as_raw_fd(), &mut request, MsgFlags::empty()).is_ok_and(|length| length > 0) {
             for datagram in answers.drain(..answers.len().min(1)).flatten() {
                 send(kernel.as_raw_fd(), &datagram, MsgFlags::empty()).expect("send");
             }
@@ -346,54 +280,30 @@ mod tests {
 
     #[test]
     fn a_torn_answer_is_asked_for_again() {
-        let torn = message(
-            libc::RTM_NEWLINK,
-            NLM_F_MULTIPART | NLM_F_DUMP_INTR,
-            1,
-            b"torn",
-        );
-        let answer =
-            ask(vec![vec![torn, done(1)], vec![link(2, b"two"), done(2)]]).expect("an answer");
+        let torn = message(libc::RTM_NEWLINK, NLM_F_MULTIPART | NLM_F_DUMP_INTR, 1, b"torn");
+        let answer = ask(vec![vec![torn, done(1)], vec![link(2, b"two"), done(2)]]).expect("an answer");
         assert_eq!(answer, [b"two"]);
     }
 
     #[test]
     fn a_lost_answer_is_asked_for_again() {
         let oversized = link(2, &vec![0; BUFFER_BYTES]);
-        let answers = vec![
-            vec![link(1, b"one")],
-            vec![oversized, done(2)],
-            vec![done(3)],
-        ];
+        let answers = vec![vec![link(1, b"one")], vec![oversized, done(2)], vec![done(3)]];
         assert_eq!(ask(answers).expect("an answer"), Vec::<Vec<u8>>::new());
-        assert_eq!(
-            ask(vec![]).unwrap_err().to_string(),
-            "cannot ask: no complete answer after 8 attempts"
-        );
+        assert_eq!(ask(vec![]).unwrap_err().to_string(), "cannot ask: no complete answer after 8 attempts");
     }
 
     #[test]
     fn a_refusal_carries_the_text_of_the_kernel() {
         let code = (-libc::EBUSY).to_ne_bytes();
-        let text = [
-            &9u16.to_ne_bytes()[..],
-            &NLMSGERR_ATTR_MSG.to_ne_bytes(),
-            b"Busy\0\0\0\0",
-        ]
-        .concat();
+        let text = [&9u16.to_ne_bytes()[..], &NLMSGERR_ATTR_MSG.to_ne_bytes(), b"Busy\0\0\0\0"].concat();
         let error = [&code[..], &[0; 16], &text].concat();
         let done = [&code[..], &text].concat();
         for (kind, payload) in [(NLMSG_ERROR, error), (NLMSG_DONE, done)] {
             let told = ask(vec![vec![message(kind, NLM_F_ACK_TLVS, 1, &payload)]]).unwrap_err();
-            assert_eq!(
-                told.to_string(),
-                "cannot ask: Device or resource busy (EBUSY): Busy"
-            );
+            assert_eq!(told.to_string(), "cannot ask: Device or resource busy (EBUSY): Busy");
             let mute = ask(vec![vec![message(kind, 0, 1, &payload)]]).unwrap_err();
-            assert_eq!(
-                mute.to_string(),
-                "cannot ask: Device or resource busy (EBUSY)"
-            );
+            assert_eq!(mute.to_string(), "cannot ask: Device or resource busy (EBUSY)");
         }
     }
 }

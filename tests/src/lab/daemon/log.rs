@@ -55,38 +55,17 @@ impl Log {
                 return Ok(line);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            ensure!(
-                !left.is_zero(),
-                "{name} did not come in time{}",
-                record.said()
-            );
-            ensure!(
-                record.open_streams > 0,
-                "the daemon exited before {name} came{}",
-                record.said()
-            );
-            record = self
-                .changed
-                .wait_timeout(record, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            ensure!(!left.is_zero(), "{name} did not come in time{}", record.said());
+            ensure!(record.open_streams > 0, "the daemon exited before {name} came{}", record.said());
+            record = self.changed.wait_timeout(record, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
 
 impl Record {
     pub(super) fn said(&self) -> String {
-        let notifications = self
-            .notifications
-            .lines
-            .iter()
-            .map(|line| format!("\n  notified: {line}"));
-        self.output
-            .lines
-            .iter()
-            .map(|line| format!("\n  {line}"))
-            .chain(notifications)
-            .collect()
+        let notifications = self.notifications.lines.iter().map(|line| format!("\n  notified: {line}"));
+        self.output.lines.iter().map(|line| format!("\n  {line}")).chain(notifications).collect()
     }
 }
 
@@ -107,11 +86,6 @@ pub(super) fn listen(socket: &UnixDatagram, log: &Log) {
     let mut buffer = vec![0; 4096];
     while let Ok(length @ 1..) = socket.recv(&mut buffer) {
         let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        log.change(|record| {
-            record
-                .notifications
-                .lines
-                .extend(text.lines().map(str::to_owned))
-        });
+        log.change(|record| record.notifications.lines.extend(text.lines().map(str::to_owned)));
     }
 }

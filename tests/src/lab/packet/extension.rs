@@ -38,55 +38,25 @@ impl Extension {
                 body.resize(body.len() + pad - 2, 0);
             }
         }
-        Self {
-            kind,
-            next_header: None,
-            length: None,
-            body,
-        }
+        Self { kind, next_header: None, length: None, body }
     }
 
     /// A routing header of type `routing_type`; `data` is what follows the segments-left byte.
     pub fn routing(routing_type: u8, segments_left: u8, data: &[u8]) -> Self {
         let body = [&[routing_type, segments_left], data].concat();
-        Self {
-            kind: Self::ROUTING,
-            next_header: None,
-            length: None,
-            body,
-        }
+        Self { kind: Self::ROUTING, next_header: None, length: None, body }
     }
 
     /// A fragment header; `offset` in units of 8 bytes.
     pub fn fragment(offset: u16, more: bool, id: u32) -> Self {
-        let body = [
-            &(offset << 3 | u16::from(more)).to_be_bytes()[..],
-            &id.to_be_bytes(),
-        ]
-        .concat();
-        Self {
-            kind: Self::FRAGMENT,
-            next_header: None,
-            length: None,
-            body,
-        }
+        let body = [&(offset << 3 | u16::from(more)).to_be_bytes()[..], &id.to_be_bytes()].concat();
+        Self { kind: Self::FRAGMENT, next_header: None, length: None, body }
     }
 
     /// An authentication header; over IPv6 `icv` (the check value) is 4 bytes more than a multiple of 8.
     pub fn authentication(spi: u32, sequence: u32, icv: &[u8]) -> Self {
-        let body = [
-            &[0, 0][..],
-            &spi.to_be_bytes(),
-            &sequence.to_be_bytes(),
-            icv,
-        ]
-        .concat();
-        Self {
-            kind: Self::AUTHENTICATION,
-            next_header: None,
-            length: None,
-            body,
-        }
+        let body = [&[0, 0][..], &spi.to_be_bytes(), &sequence.to_be_bytes(), icv].concat();
+        Self { kind: Self::AUTHENTICATION, next_header: None, length: None, body }
     }
 
     pub(super) fn wrap(&self, protocol: u8, body: Vec<u8>) -> Vec<u8> {
@@ -96,12 +66,7 @@ impl Extension {
             Self::AUTHENTICATION => (bytes / 4).saturating_sub(2) as u8,
             _ => (bytes / 8).saturating_sub(1) as u8,
         });
-        [
-            &[self.next_header.unwrap_or(protocol), length][..],
-            &self.body,
-            &body,
-        ]
-        .concat()
+        [&[self.next_header.unwrap_or(protocol), length][..], &self.body, &body].concat()
     }
 }
 

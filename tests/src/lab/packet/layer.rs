@@ -19,11 +19,7 @@ pub struct Ether {
 
 impl Default for Ether {
     fn default() -> Self {
-        Self {
-            source: [2, 0, 0, 0, 0, 1],
-            destination: [2, 0, 0, 0, 0, 2],
-            ethertype: None,
-        }
+        Self { source: [2, 0, 0, 0, 0, 1], destination: [2, 0, 0, 0, 0, 2], ethertype: None }
     }
 }
 
@@ -100,9 +96,7 @@ impl Ipv4 {
     pub(super) fn wrap(&self, protocol: u8, body: Vec<u8>) -> Vec<u8> {
         let options = self.options.len().next_multiple_of(4);
         let ihl = self.ihl.unwrap_or((5 + options / 4) as u8);
-        let total_length = self
-            .total_length
-            .unwrap_or_else(|| length16(20 + options + body.len()));
+        let total_length = self.total_length.unwrap_or_else(|| length16(20 + options + body.len()));
         let mut bytes = vec![self.version << 4 | ihl & 0xf, self.dscp << 2 | self.ecn];
         bytes.extend(total_length.to_be_bytes());
         bytes.extend(self.id.to_be_bytes());
@@ -112,9 +106,7 @@ impl Ipv4 {
         bytes.extend(self.destination.octets());
         bytes.extend(&self.options);
         bytes.resize(20 + options, 0);
-        let checksum = self
-            .checksum
-            .unwrap_or_else(|| checksum::internet(&[&bytes]));
+        let checksum = self.checksum.unwrap_or_else(|| checksum::internet(&[&bytes]));
         bytes[10..12].copy_from_slice(&checksum.to_be_bytes());
         bytes.extend(body);
         bytes
@@ -166,11 +158,7 @@ impl Ipv6 {
             | u32::from(self.ecn) << 20
             | self.flow_label & 0xf_ffff;
         let mut bytes = first.to_be_bytes().to_vec();
-        bytes.extend(
-            self.payload_length
-                .unwrap_or_else(|| length16(body.len()))
-                .to_be_bytes(),
-        );
+        bytes.extend(self.payload_length.unwrap_or_else(|| length16(body.len())).to_be_bytes());
         bytes.extend([self.next_header.unwrap_or(protocol), self.hop_limit]);
         bytes.extend(self.source.octets());
         bytes.extend(self.destination.octets());
@@ -218,28 +206,15 @@ impl Tcp {
 
     /// A data segment: ACK and PSH, a window of 65,535.
     pub fn new(source_port: u16, destination_port: u16) -> Self {
-        Self {
-            source_port,
-            destination_port,
-            flags: Self::ACK | Self::PSH,
-            window: 0xffff,
-            ..Self::default()
-        }
+        Self { source_port, destination_port, flags: Self::ACK | Self::PSH, window: 0xffff, ..Self::default() }
     }
 
     pub(super) fn header(&self) -> Vec<u8> {
         let options = self.options.len().next_multiple_of(4);
-        let mut bytes = [
-            self.source_port.to_be_bytes(),
-            self.destination_port.to_be_bytes(),
-        ]
-        .concat();
+        let mut bytes = [self.source_port.to_be_bytes(), self.destination_port.to_be_bytes()].concat();
         bytes.extend(self.sequence.to_be_bytes());
         bytes.extend(self.acknowledgement.to_be_bytes());
-        bytes.extend([
-            self.data_offset.unwrap_or((5 + options / 4) as u8) << 4,
-            self.flags,
-        ]);
+        bytes.extend([self.data_offset.unwrap_or((5 + options / 4) as u8) << 4, self.flags]);
         bytes.extend(self.window.to_be_bytes());
         bytes.extend([0, 0]);
         bytes.extend(self.urgent.to_be_bytes());
@@ -303,8 +278,7 @@ pub struct GueHeader {
 /// Parses an address that a test wrote down.
 pub(super) fn parse<T: std::str::FromStr>(text: impl ToString) -> T {
     let text = text.to_string();
-    text.parse()
-        .unwrap_or_else(|_| panic!("{text:?} is not an address of this family"))
+    text.parse().unwrap_or_else(|_| panic!("{text:?} is not an address of this family"))
 }
 
 /// A length as its header field holds it.

@@ -1,0 +1,67 @@
+//! Input: the interfaces that the file lists and those that exist. Output: the hooks to look at, and which filters
+//! apply there.
+
+use traffic_mirror_ebpf::abi::{self, MAX_INTERFACES};
+
+use crate::desired::{Desired, Direction, Filter};
+use crate::network::{self, LinkKind, Network};
+
+/// One direction of one interface.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Hook {
+    /// Index of the interface.
+    pub interface: u32,
+    /// Ingress or egress.
+    pub direction: network::Hook,
+    /// Name of the interface.
+    pub name: String,
+}
+
+impl Hook {
+    /// Its element of `HOOKS`.
+    pub(super) fn element(&self) -> abi::Hook {
+        abi::Hook { interface: self.interface, egress: (self.direction == network::Hook::Egress).into() }
+    }
+
+    /// Whether a filter applies here.
+    pub(super) fn has(&self, filter: &Filter) -> bool {
+        let here = filter.interface.is_empty() || filter.interface.iter().any(|pattern| pattern.matches(&self.name));
+        here && covers(filter.direction, self.direction)
+    }
+}
+
+/// Whether frames of the interface can be looked at: they must begin with an Ethernet header.
+pub(crate) fn is_supported(link: &network::Link) -> bool {
+    matches!(link.kind, LinkKind::Ethernet | LinkKind::Loopback)
+}
+
+const fn covers(wanted: Direction, hook: network::Hook) -> bool {
+    match wanted {
+        Direction::Both => true,
+        Direction::Ingress => matches!(hook, network::Hook::Ingress),
+        Direction::Egress => matches!(hook, network::Hook::Egress),
+    }
+}
+
+/// The hooks of the interfaces that the file lists and that exist, the first [`MAX_INTERFACES`] by name; an interface
+/// that several entries match is looked at in all the directions that they give.
+pub(super) fn hooks(desired: &Desired, network: &Network) -> Vec<Hook> {
+    let mut listed: Vec<_> = network.links.values().filter(|link| is_listed(desired, link)).collect();
+    listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
+    listed.truncate(MAX_INTERFACES);
+    let mut hooks = Vec::new();
+    for link in listed {
+        for direction in [network::Hook::Ingress, network::Hook::Egress] {
+            let wanted =
+                desired.interfaces.iter().any(|i| i.name.matches(&link.name) && covers(i.direction, direction));
+            if wanted {
+                hooks.push(Hook { interface: link.index, direction, name: link.name.clone() });
+            }
+        }
+    }
+    hooks
+}
+
+fn is_listed(desired: &Desired, link: &network::Link) -> bool {
+    is_supported(link) && desired.interfaces.iter().any(|interface| interface.name.matches(&link.name))
+}

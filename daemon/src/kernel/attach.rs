@@ -1,0 +1,319 @@
+//! Attaching programs to tc hooks so that they outlive the daemon: TCX links, pinned, or filters of a clsact qdisc,
+//! whose programs are pinned so that the next daemon knows them for ours.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
+use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
+use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
+
+use super::generation::{ENCAP, MIRROR, Program, pin_error, reason};
+use super::{KernelError, netlink::Netlink};
+use crate::network::Hook as Direction;
+
+/// How programs are attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mechanism {
+    /// TCX links: kernel 6.6 and newer.
+    Tcx,
+    /// Filters of a clsact qdisc: any kernel.
+    Clsact,
+}
+
+/// A program on a hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attachment {
+    /// Which program.
+    pub role: Role,
+    /// Index of the interface.
+    pub interface: u32,
+    /// Ingress or egress.
+    pub direction: Direction,
+}
+
+/// What an attached program is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// `mirror`: a new version replaces it in place.
+    Mirror,
+    /// `encap` for the clones of one generation of maps: while one generation takes over from another, both are there.
+    Encap {
+        /// Number of the generation.
+        generation: u32,
+    },
+}
+
+impl Role {
+    /// Name of the program.
+    pub const fn program(self) -> &'static str {
+        match self {
+            Self::Mirror => MIRROR,
+            Self::Encap { .. } => ENCAP,
+        }
+    }
+
+    /// Priority of a clsact filter: late, for `order = "last"`.
+    const fn priority(self) -> u16 {
+        match self {
+            Self::Mirror => 49_000,
+            Self::Encap { .. } => 49_001,
+        }
+    }
+
+    const fn handle(self) -> TcHandle {
+        match self {
+            Self::Mirror => TcHandle::new(0, 1),
+            Self::Encap { generation } => TcHandle::new(0, (generation % 0xffff) as u16 + 1),
+        }
+    }
+}
+
+impl Attachment {
+    fn pin_name(&self) -> String {
+        let role = match self.role {
+            Role::Mirror => MIRROR.to_owned(),
+            Role::Encap { generation } => format!("{ENCAP}{generation}"),
+        };
+        format!("{role}-{}-{}", self.interface, word(self.direction))
+    }
+
+    fn from_pin_name(name: &str) -> Option<Self> {
+        let mut parts = name.split('-');
+        let (role, interface, direction) = (parts.next()?, parts.next()?, parts.next()?);
+        let role = match role.strip_prefix(ENCAP) {
+            Some(generation) => Role::Encap { generation: generation.parse().ok()? },
+            None => (role == MIRROR).then_some(Role::Mirror)?,
+        };
+        let direction = [Direction::Ingress, Direction::Egress].into_iter().find(|&d| word(d) == direction)?;
+        Some(Self { role, interface: interface.parse().ok()?, direction })
+    }
+
+    fn attach_type(&self) -> TcAttachType {
+        match self.direction {
+            Direction::Ingress => TcAttachType::Ingress,
+            Direction::Egress => TcAttachType::Egress,
+        }
+    }
+
+    fn error(&self, action: &'static str, interface: &str, reason: String) -> KernelError {
+        KernelError::Attach {
+            action,
+            program: self.role.program(),
+            interface: interface.to_owned(),
+            direction: word(self.direction),
+            reason,
+        }
+    }
+}
+
+/// The word for a direction in files, logs and pins.
+pub const fn word(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "ingress",
+        Direction::Egress => "egress",
+    }
+}
+
+/// The attachments below a pin path.
+#[derive(Debug)]
+pub struct Attachments {
+    links: PathBuf,
+    filters: PathBuf,
+    /// Holds a directory for each interface whose clsact qdisc is ours.
+    qdiscs: PathBuf,
+}
+
+impl Attachments {
+    /// Those below `pin_path`.
+    pub fn below(pin_path: &Path) -> Self {
+        Self { links: pin_path.join("links"), filters: pin_path.join("filters"), qdiscs: pin_path.join("qdiscs") }
+    }
+
+    /// All of them, with how each is attached.
+    ///
+    /// # Errors
+    /// A directory cannot be read.
+    pub fn list(&self) -> Result<Vec<(Attachment, Mechanism)>, KernelError> {
+        let mut found = Vec::new();
+        for (dir, mechanism) in [(&self.links, Mechanism::Tcx), (&self.filters, Mechanism::Clsact)] {
+            let names = names(dir)?;
+            found.extend(names.iter().filter_map(|name| Some((Attachment::from_pin_name(name)?, mechanism))));
+        }
+        found.sort_unstable_by_key(|&(attachment, _)| attachment);
+        Ok(found)
+    }
+
+    /// Attaches a program; in place of its predecessor, without a gap, if there is one.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn attach(
+        &self,
+        netlink: &mut Netlink,
+        attachment: Attachment,
+        interface: &str,
+        program: &mut Program,
+        mechanism: Mechanism,
+    ) -> Result<(), KernelError> {
+        let error = |reason| attachment.error("attach", interface, reason);
+        let classifier = program.classifier().map_err(error)?;
+        match mechanism {
+            Mechanism::Tcx => self.attach_link(attachment, interface, classifier),
+            Mechanism::Clsact => self.attach_filter(netlink, attachment, interface, classifier),
+        }
+    }
+
+    fn attach_link(
+        &self,
+        attachment: Attachment,
+        interface: &str,
+        classifier: &mut SchedClassifier,
+    ) -> Result<(), KernelError> {
+        let error = |e: &dyn std::error::Error| attachment.error("attach", interface, reason(e));
+        let path = self.links.join(attachment.pin_name());
+        if path.exists() {
+            let link: SchedClassifierLink = PinnedLink::from_pin(&path)
+                .and_then(|pinned| FdLink::from(pinned).try_into())
+                .map_err(|e| error(&e))?;
+            if classifier.attach_to_link(link).and_then(|id| classifier.take_link(id)).map(FdLink::try_from).is_ok() {
+                return Ok(());
+            }
+            // its interface has gone, another has its index
+            fs::remove_file(&path).map_err(|source| pin_error("remove", &path, source))?;
+        }
+        make_dir(&self.links)?;
+        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
+        let id = classifier.attach_with_options(interface, attachment.attach_type(), options).map_err(|e| error(&e))?;
+        let link = classifier.take_link(id).map_err(|e| error(&e))?;
+        let link = FdLink::try_from(link).map_err(|e| error(&e))?;
+        link.pin(&path).map_err(|e| error(&e))?;
+        Ok(())
+    }
+
+    fn attach_filter(
+        &self,
+        netlink: &mut Netlink,
+        attachment: Attachment,
+        interface: &str,
+        classifier: &mut SchedClassifier,
+    ) -> Result<(), KernelError> {
+        let error = |e: &dyn std::error::Error| attachment.error("attach", interface, reason(e));
+        make_dir(&self.filters)?;
+        if !netlink.clsact(attachment.interface)? {
+            tc::qdisc_add_clsact(interface).map_err(|e| error(&e))?;
+            make_dir(&self.qdiscs.join(attachment.interface.to_string()))?;
+        }
+        let path = self.filters.join(attachment.pin_name());
+        let (priority, handle) = (attachment.role.priority(), attachment.role.handle());
+        let id = if self.has_filter(netlink, attachment)? {
+            let link = SchedClassifierLink::attached(interface, attachment.attach_type(), priority, handle, None);
+            link.map_err(|e| error(&e)).and_then(|link| classifier.attach_to_link(link).map_err(|e| error(&e)))?
+        } else {
+            let options = TcAttachOptions::Netlink(NlOptions { priority, handle, classid: None });
+            classifier.attach_with_options(interface, attachment.attach_type(), options).map_err(|e| error(&e))?
+        };
+        // the filter stays when the daemon goes
+        std::mem::forget(classifier.take_link(id).map_err(|e| error(&e))?);
+        remove_file(&path)?;
+        classifier.pin(&path).map_err(|e| error(&e))
+    }
+
+    /// Whether the filter is there and its program is the pinned one.
+    fn has_filter(&self, netlink: &mut Netlink, attachment: Attachment) -> Result<bool, KernelError> {
+        let path = self.filters.join(attachment.pin_name());
+        let Ok(pinned) = ProgramInfo::from_pin(&path) else { return Ok(false) };
+        let filters = netlink.filters(attachment.interface, attachment.direction)?;
+        Ok(filters.iter().any(|filter| {
+            filter.priority == attachment.role.priority()
+                && filter.handle == attachment.role.handle().into()
+                && filter.program_id == Some(pinned.id())
+        }))
+    }
+
+    /// Detaches a program; that it is gone already is no error.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn detach(
+        &self,
+        netlink: &mut Netlink,
+        attachment: Attachment,
+        mechanism: Mechanism,
+    ) -> Result<(), KernelError> {
+        match mechanism {
+            // the kernel detaches a link when nothing refers to it any more
+            Mechanism::Tcx => remove_file(&self.links.join(attachment.pin_name())),
+            Mechanism::Clsact => self.detach_filter(netlink, attachment),
+        }
+    }
+
+    fn detach_filter(&self, netlink: &mut Netlink, attachment: Attachment) -> Result<(), KernelError> {
+        if self.has_filter(netlink, attachment)? {
+            let interface = netlink.links()?.remove(&attachment.interface).map(|link| link.name).unwrap_or_default();
+            let error = |e: &dyn std::error::Error| attachment.error("detach", &interface, reason(e));
+            let (priority, handle) = (attachment.role.priority(), attachment.role.handle());
+            let link = SchedClassifierLink::attached(&interface, attachment.attach_type(), priority, handle, None)
+                .map_err(|e| error(&e))?;
+            aya::programs::links::Link::detach(link).map_err(|e| error(&e))?;
+        }
+        remove_file(&self.filters.join(attachment.pin_name()))?;
+        self.remove_qdisc(netlink, attachment.interface)
+    }
+
+    /// Removes a clsact qdisc that is ours, once nobody has a filter there.
+    fn remove_qdisc(&self, netlink: &mut Netlink, interface: u32) -> Result<(), KernelError> {
+        let marker = self.qdiscs.join(interface.to_string());
+        if !marker.exists() {
+            return Ok(());
+        }
+        for direction in [Direction::Ingress, Direction::Egress] {
+            if !netlink.filters(interface, direction)?.is_empty() {
+                return Ok(());
+            }
+        }
+        netlink.delete_clsact(interface)?;
+        fs::remove_dir(&marker).map_err(|source| pin_error("remove", &marker, source))
+    }
+
+    /// Removes the directories, which must be empty; qdiscs that others use by now stay.
+    ///
+    /// # Errors
+    /// One cannot be removed.
+    pub fn remove_dirs(&self) -> Result<(), KernelError> {
+        for marker in names(&self.qdiscs)? {
+            remove_dir(&self.qdiscs.join(marker))?;
+        }
+        [&self.links, &self.filters, &self.qdiscs].into_iter().try_for_each(|dir| remove_dir(dir))
+    }
+}
+
+fn names(dir: &Path) -> Result<Vec<String>, KernelError> {
+    match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(source) => Err(pin_error("read", dir, source)),
+        Ok(entries) => {
+            Ok(entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().into_string().ok()).collect())
+        }
+    }
+}
+
+fn make_dir(dir: &Path) -> Result<(), KernelError> {
+    fs::create_dir_all(dir).map_err(|source| pin_error("create", dir, source))
+}
+
+pub(super) fn remove_dir(dir: &Path) -> Result<(), KernelError> {
+    absent_is_fine(fs::remove_dir(dir)).map_err(|source| pin_error("remove", dir, source))
+}
+
+fn remove_file(path: &Path) -> Result<(), KernelError> {
+    absent_is_fine(fs::remove_file(path)).map_err(|source| pin_error("remove", path, source))
+}
+
+fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        other => other,
+    }
+}

@@ -1,0 +1,388 @@
+//! One set of maps, pinned in a directory of its own. What the daemon writes is written through memory mappings, so
+//! that a store is seen whole or not at all.
+
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::{Path, PathBuf};
+
+use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
+use aya::programs::SchedClassifier;
+use aya::{Ebpf, EbpfLoader, Pod};
+use memmap2::{MmapOptions, MmapRaw};
+use traffic_mirror_ebpf::abi::{
+    BLOCK_SLOTS, Control, EndpointStats, FilterStats, HookStats, MAX_ENDPOINTS, MAX_HOOKS, MAX_SLOTS, Unseen,
+};
+
+use super::KernelError;
+use crate::tables::{Table, Tables};
+
+/// The BPF object that the build script made.
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mirror.o"));
+
+/// Names of the programs in the object.
+pub(crate) const MIRROR: &str = "mirror";
+pub(crate) const ENCAP: &str = "encap";
+
+const FILTER_STATS: &str = "FILTER_STATS";
+const ENDPOINT_STATS: &str = "ENDPOINT_STATS";
+const HOOK_STATS: &str = "HOOK_STATS";
+const CPU: &str = "CPU";
+
+/// A set of maps.
+#[derive(Debug)]
+pub struct Generation {
+    number: u32,
+    dir: PathBuf,
+}
+
+const PREFIX: &str = "maps-";
+
+impl Generation {
+    /// The numbers of the generations below a pin path, ascending.
+    ///
+    /// # Errors
+    /// The directory cannot be read. One that does not exist has none.
+    pub fn list(pin_path: &Path) -> Result<Vec<u32>, KernelError> {
+        let entries = match fs::read_dir(pin_path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            other => other.map_err(|source| pin_error("read", pin_path, source))?,
+        };
+        let names = entries.filter_map(Result::ok).map(|entry| entry.file_name());
+        let mut numbers: Vec<u32> =
+            names.filter_map(|name| name.to_str()?.strip_prefix(PREFIX)?.parse().ok()).collect();
+        numbers.sort_unstable();
+        Ok(numbers)
+    }
+
+    /// The generation of that number, which must exist.
+    pub fn open(pin_path: &Path, number: u32) -> Self {
+        Self { number, dir: pin_path.join(format!("{PREFIX}{number}")) }
+    }
+
+    /// Creates the maps, with room for `tables` and some more.
+    ///
+    /// # Errors
+    /// The kernel refuses; what was made is removed.
+    pub fn create(pin_path: &Path, number: u32, tables: &Tables) -> Result<Self, KernelError> {
+        let generation = Self::open(pin_path, number);
+        fs::create_dir_all(&generation.dir).map_err(|source| pin_error("create", &generation.dir, source))?;
+        let created = generation.load(0, |loader| {
+            for table in Table::ALL {
+                loader.map_max_entries(table.map_name(), capacity(table, tables.len(table)));
+            }
+            loader.map_max_entries(FILTER_STATS, capacity(Table::Filters, tables.len(Table::Filters)));
+            loader.map_max_entries(ENDPOINT_STATS, MAX_ENDPOINTS as u32);
+            loader.map_max_entries(HOOK_STATS, MAX_HOOKS as u32);
+        });
+        match created {
+            Ok(_) => Ok(generation),
+            Err(error) => {
+                generation.remove()?;
+                Err(error)
+            }
+        }
+    }
+
+    /// Its number.
+    pub fn number(&self) -> u32 {
+        self.number
+    }
+
+    /// Removes the pins: the kernel frees the maps when no program uses them any more.
+    ///
+    /// # Errors
+    /// A pin cannot be removed.
+    pub fn remove(&self) -> Result<(), KernelError> {
+        remove_dir(&self.dir)
+    }
+
+    /// Loads the `mirror` program of a hook.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn mirror(&self, hook: u32) -> Result<Program, KernelError> {
+        Program::load(self.load(hook, |_| {})?, MIRROR)
+    }
+
+    /// Loads the `encap` program.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn encap(&self) -> Result<Program, KernelError> {
+        Program::load(self.load(0, |_| {})?, ENCAP)
+    }
+
+    /// Loads the program that does nothing, for measurements.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn noop(&self) -> Result<Program, KernelError> {
+        Program::load(self.load(0, |_| {})?, "noop")
+    }
+
+    fn load(&self, hook: u32, sizes: impl FnOnce(&mut EbpfLoader<'_>)) -> Result<Ebpf, KernelError> {
+        let mut loader = EbpfLoader::new();
+        loader.override_global("HOOK", &hook, true);
+        let stats = [FILTER_STATS, ENDPOINT_STATS, HOOK_STATS, CPU];
+        for map in Table::ALL.map(Table::map_name).into_iter().chain(stats) {
+            loader.map_pin_path(map, self.dir.join(map));
+        }
+        sizes(&mut loader);
+        loader.load(OBJECT).map_err(|error| KernelError::Program { program: "object", reason: reason(&error) })
+    }
+
+    /// The content of a table, with the elements that are not in use.
+    ///
+    /// # Errors
+    /// The map is missing or cannot be mapped.
+    pub fn read(&self, table: Table) -> Result<Vec<u8>, KernelError> {
+        Ok(self.map(table)?.read())
+    }
+
+    /// Writes elements of a table.
+    ///
+    /// # Errors
+    /// The map is missing or cannot be mapped.
+    pub fn write<'b>(
+        &self,
+        table: Table,
+        elements: impl IntoIterator<Item = (usize, &'b [u8])>,
+    ) -> Result<(), KernelError> {
+        let mapping = self.map(table)?;
+        for (offset, bytes) in elements {
+            mapping.write(offset, bytes);
+        }
+        Ok(())
+    }
+
+    /// Stores the epoch: the commit.
+    ///
+    /// # Errors
+    /// The map is missing or cannot be mapped.
+    pub fn commit(&self, epoch: u32) -> Result<(), KernelError> {
+        self.write(Table::Control, [(std::mem::offset_of!(Control, epoch), &epoch.to_ne_bytes()[..])])
+    }
+
+    fn map(&self, table: Table) -> Result<Mapping, KernelError> {
+        let name = table.map_name();
+        let error = |action| move |source| KernelError::Map { action, map: name.to_owned(), source };
+        let map = self.open_map(name)?;
+        let info = map.info().map_err(io::Error::other).map_err(error("inspect"))?;
+        let bytes = info.max_entries() as usize * (info.value_size() as usize).next_multiple_of(8);
+        let mapping = MmapOptions::new().len(bytes).map_raw(map.fd().as_fd().as_raw_fd()).map_err(error("map"))?;
+        Ok(Mapping { mapping, bytes })
+    }
+
+    fn open_map(&self, name: &str) -> Result<MapData, KernelError> {
+        MapData::from_pin(self.dir.join(name)).map_err(|error| KernelError::Map {
+            action: "open",
+            map: name.to_owned(),
+            source: io::Error::other(error),
+        })
+    }
+
+    /// Counters of the filters, by index and CPU.
+    ///
+    /// # Errors
+    /// The map is missing or cannot be read.
+    pub fn filter_stats(&self, count: usize) -> Result<Vec<Vec<FilterStats>>, KernelError> {
+        self.stats(FILTER_STATS, count)
+    }
+
+    /// Counters of the endpoints, by index and CPU.
+    ///
+    /// # Errors
+    /// The map is missing or cannot be read.
+    pub fn endpoint_stats(&self, count: usize) -> Result<Vec<Vec<EndpointStats>>, KernelError> {
+        self.stats(ENDPOINT_STATS, count)
+    }
+
+    /// Counters of the hooks, by index and CPU.
+    ///
+    /// # Errors
+    /// The map is missing or cannot be read.
+    pub fn hook_stats(&self, count: usize) -> Result<Vec<Vec<HookStats>>, KernelError> {
+        let stats: Vec<Vec<[u64; Unseen::COUNT]>> = self.stats(HOOK_STATS, count)?;
+        Ok(stats)
+    }
+
+    fn stats<T: Pod>(&self, name: &str, count: usize) -> Result<Vec<Vec<T>>, KernelError> {
+        let error = |source| KernelError::Map { action: "read", map: name.to_owned(), source };
+        let map = self.per_cpu(name)?;
+        let one = |index| map.get(&index, 0).map(|values| values.iter().copied().collect());
+        (0..count as u32).map(one).collect::<Result<_, _>>().map_err(io::Error::other).map_err(error)
+    }
+
+    fn per_cpu<T: Pod>(&self, name: &str) -> Result<PerCpuArray<MapData, T>, KernelError> {
+        let error = |source| KernelError::Map { action: "open", map: name.to_owned(), source };
+        PerCpuArray::try_from(Map::PerCpuArray(self.open_map(name)?)).map_err(io::Error::other).map_err(error)
+    }
+
+    /// Takes counters over from another generation: (index there, index here).
+    ///
+    /// # Errors
+    /// A map is missing, cannot be read or written.
+    pub fn take_stats(&self, from: &Self, filters: &[(u32, u32)], endpoints: &[(u32, u32)]) -> Result<(), KernelError> {
+        self.copy_stats::<FilterStats>(from, FILTER_STATS, filters, |stats| stats)?;
+        // `encap` is attached anew with each generation
+        self.copy_stats::<EndpointStats>(from, ENDPOINT_STATS, endpoints, |stats| EndpointStats { fuse: 0, ..stats })
+    }
+
+    fn copy_stats<T: Pod>(
+        &self,
+        from: &Self,
+        name: &str,
+        pairs: &[(u32, u32)],
+        adapt: impl Fn(T) -> T,
+    ) -> Result<(), KernelError> {
+        let error = |source| KernelError::Map { action: "copy", map: name.to_owned(), source };
+        let (source, mut target) = (from.per_cpu::<T>(name)?, self.per_cpu::<T>(name)?);
+        for &(there, here) in pairs {
+            let values = source.get(&there, 0).map_err(io::Error::other).map_err(error)?;
+            let adapted = values.iter().map(|&value| adapt(value)).collect::<Vec<T>>();
+            let values = PerCpuValues::try_from(adapted).map_err(error)?;
+            target.set(here, values, 0).map_err(io::Error::other).map_err(error)?;
+        }
+        Ok(())
+    }
+
+    /// Names, sizes in elements and memory in bytes of all maps, as the kernel accounts them.
+    ///
+    /// # Errors
+    /// A map is missing or cannot be inspected.
+    pub fn memory(&self) -> Result<Vec<(&'static str, u32, u64)>, KernelError> {
+        let stats = [FILTER_STATS, ENDPOINT_STATS, HOOK_STATS, CPU];
+        let names = Table::ALL.map(Table::map_name).into_iter().chain(stats);
+        names
+            .map(|name| {
+                let error = |source| KernelError::Map { action: "inspect", map: name.to_owned(), source };
+                let map = self.open_map(name)?;
+                let entries = map.info().map_err(io::Error::other).map_err(error)?.max_entries();
+                let bytes = memlock(&map).map_err(error)?;
+                Ok((name, entries, bytes))
+            })
+            .collect()
+    }
+}
+
+/// `memlock` of a map's fdinfo: its memory in bytes.
+fn memlock(map: &MapData) -> io::Result<u64> {
+    let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()))?;
+    let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
+    line.and_then(|value| value.trim().parse().ok()).ok_or_else(|| io::Error::other("no memlock in fdinfo"))
+}
+
+/// A loaded program that is not attached yet.
+pub struct Program {
+    ebpf: Ebpf,
+    name: &'static str,
+}
+
+impl Program {
+    fn load(ebpf: Ebpf, name: &'static str) -> Result<Self, KernelError> {
+        let mut program = Self { ebpf, name };
+        let loaded = program.classifier().and_then(|classifier| classifier.load().map_err(|e| reason(&e)));
+        loaded.map_err(|reason| KernelError::Program { program: name, reason })?;
+        Ok(program)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// The program as aya sees it.
+    ///
+    /// # Errors
+    /// The object has no such classifier.
+    pub fn classifier(&mut self) -> Result<&mut SchedClassifier, String> {
+        let program = self.ebpf.program_mut(self.name).ok_or("no such program in the object")?;
+        program.try_into().map_err(|error: aya::programs::ProgramError| error.to_string())
+    }
+}
+
+/// An error with its causes; of the verifier's log the last line that says something.
+pub(super) fn reason(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default().to_owned();
+    let telling = lines.rfind(|line| !line.starts_with("processed ") && !line.starts_with("verification time"));
+    telling.map_or_else(|| first.clone(), |last| format!("{first} ... {last}"))
+}
+
+/// The memory of a map.
+struct Mapping {
+    mapping: MmapRaw,
+    bytes: usize,
+}
+
+impl Mapping {
+    fn read(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.bytes];
+        // SAFETY: the mapping has that many bytes; the kernel does not write them.
+        unsafe { std::ptr::copy_nonoverlapping(self.mapping.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
+        bytes
+    }
+
+    /// Stores bytes, eight at a time where offset and length allow, else four.
+    fn write(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset + bytes.len() <= self.bytes, "write beyond a map");
+        assert!(offset.is_multiple_of(4) && bytes.len().is_multiple_of(4), "elements are made of words");
+        // SAFETY: inside the mapping, checked above; its start is page-aligned, so each store is aligned.
+        unsafe {
+            let start = self.mapping.as_mut_ptr().add(offset);
+            if offset.is_multiple_of(8) && bytes.len().is_multiple_of(8) {
+                for (at, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
+                    start.cast::<u64>().add(at).write_volatile(u64::from_ne_bytes(*word));
+                }
+            } else {
+                for (at, word) in bytes.as_chunks::<4>().0.iter().enumerate() {
+                    start.cast::<u32>().add(at).write_volatile(u32::from_ne_bytes(*word));
+                }
+            }
+        }
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    }
+}
+
+/// Elements to make room for: half as many again, so that most edits of a file fit into the maps that are there.
+fn capacity(table: Table, used: usize) -> u32 {
+    let (least, most) = match table {
+        Table::Control | Table::Values => (1, 1),
+        Table::Endpoints | Table::EndpointNames => (MAX_ENDPOINTS, MAX_ENDPOINTS),
+        Table::Hooks => (MAX_HOOKS, MAX_HOOKS),
+        Table::Rows => (8, 2 * MAX_HOOKS + 1),
+        Table::Slots => (8 * BLOCK_SLOTS, MAX_SLOTS),
+        Table::Filters => (64, traffic_mirror_ebpf::abi::MAX_FILTERS),
+        Table::Nodes => (64, usize::MAX),
+        Table::Skips | Table::Classes => (1024, usize::MAX),
+        Table::Blocks => (2048, usize::MAX),
+    };
+    (used + used / 2).clamp(least, most) as u32
+}
+
+fn remove_dir(dir: &Path) -> Result<(), KernelError> {
+    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
+    let entries = match fs::read_dir(dir) {
+        Err(error) if gone(&error) => return Ok(()),
+        other => other.map_err(|source| pin_error("read", dir, source))?,
+    };
+    for entry in entries.filter_map(Result::ok) {
+        let path = entry.path();
+        fs::remove_file(&path).map_err(|source| pin_error("remove", &path, source))?;
+    }
+    fs::remove_dir(dir).map_err(|source| pin_error("remove", dir, source))
+}
+
+pub(super) fn pin_error(action: &'static str, path: &Path, source: io::Error) -> KernelError {
+    KernelError::Pin { action, path: path.to_owned(), source }
+}

@@ -1,0 +1,266 @@
+//! The only module that talks to the kernel: maps, programs, attachments, netlink.
+
+mod attach;
+mod error;
+mod generation;
+pub mod netlink;
+mod observe;
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use nix::fcntl::{Flock, FlockArg};
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
+pub use attach::{Attachment, Attachments, Mechanism, Role, word};
+pub use error::KernelError;
+pub use generation::{Generation, Program};
+
+use crate::compile::Compiled;
+use crate::plan::Plan;
+use crate::tables::{Live, Table};
+use attach::remove_dir;
+use generation::pin_error;
+use netlink::Netlink;
+
+/// What is ours in the kernel, below one pin path.
+pub struct Kernel {
+    pin_path: PathBuf,
+    mechanism: Mechanism,
+    attachments: Attachments,
+    netlink: Netlink,
+    _lock: Flock<File>,
+}
+
+/// The lowest kernel: it has `bpf_loop`.
+const FLOOR: (u32, u32) = (5, 17);
+/// The first kernel with TCX.
+const TCX: (u32, u32) = (6, 6);
+
+impl Kernel {
+    /// Claims the pin path. Without `mechanism` the kernel's best is taken.
+    ///
+    /// # Errors
+    /// The kernel is too old, there is no bpf file system, no permission, or another daemon has the pin path.
+    pub fn claim(pin_path: &Path, mechanism: Option<Mechanism>) -> Result<Self, KernelError> {
+        let release = release();
+        if release < FLOOR {
+            return Err(KernelError::Missing {
+                what: format!("kernel {}.{} lacks bpf_loop", release.0, release.1),
+                remedy: "5.17 or newer is needed",
+            });
+        }
+        let best = if release >= TCX { Mechanism::Tcx } else { Mechanism::Clsact };
+        let parent = pin_path.parent().unwrap_or(pin_path);
+        if statfs(parent).map(|stat| stat.filesystem_type()) != Ok(BPF_FS_MAGIC) {
+            return Err(KernelError::Missing {
+                what: format!("{} is not a bpf file system", parent.display()),
+                remedy: "mount it: mount -t bpf bpf /sys/fs/bpf",
+            });
+        }
+        fs::create_dir_all(pin_path).map_err(|source| pin_error("create", pin_path, source))?;
+        Ok(Self {
+            pin_path: pin_path.to_owned(),
+            mechanism: mechanism.unwrap_or(best),
+            attachments: Attachments::below(pin_path),
+            netlink: Netlink::open()?,
+            _lock: lock(pin_path)?,
+        })
+    }
+
+    /// The content of the live tables; `None` if there are none.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn live(&self) -> Result<Option<Live>, KernelError> {
+        let Some(number) = Generation::list(&self.pin_path)?.pop() else { return Ok(None) };
+        let generation = Generation::open(&self.pin_path, number);
+        let tables = Table::ALL.iter().map(|&table| Ok((table, generation.read(table)?)));
+        Ok(Some(Live { generation: number, tables: tables.collect::<Result<_, KernelError>>()? }))
+    }
+
+    /// Applies a plan. Attachments that fail do not undo the rest; they are returned.
+    ///
+    /// # Errors
+    /// The maps or programs cannot be made; the live ones stay as they were.
+    pub fn apply(&mut self, plan: &Plan, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
+        match plan {
+            Plan::Nothing => Ok(self.attach_missing(want)),
+            Plan::Endpoints { generation, epoch, .. } => {
+                let live = Generation::open(&self.pin_path, *generation);
+                let mut failed = self.attach_encap(&live, want)?;
+                self.commit_endpoints(&live, plan, *epoch)?;
+                failed.extend(self.detach_surplus(*generation, want));
+                Ok(failed)
+            }
+            Plan::Replace { generation, .. } => self.replace(*generation, want),
+        }
+    }
+
+    /// Writes the idle copies, switches, waits until no packet sees the other copies, and makes them the same.
+    fn commit_endpoints(&self, live: &Generation, plan: &Plan, epoch: u32) -> Result<(), KernelError> {
+        let next = epoch.wrapping_add(1);
+        live.write(Table::Endpoints, plan.endpoint_writes(next))?;
+        live.commit(next)?;
+        synchronize_rcu();
+        live.write(Table::Endpoints, plan.endpoint_writes(epoch))
+    }
+
+    /// Makes new maps beside the old ones, fills them, and lets programs that use them take over hook by hook.
+    fn replace(&mut self, number: u32, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
+        let old = Generation::list(&self.pin_path)?;
+        let generation = Generation::create(&self.pin_path, number, &want.tables)?;
+        let prepared = self.fill(&generation, old.last(), want).and_then(|()| {
+            let mirrors: Result<Vec<_>, _> = (0..want.hooks.len()).map(|hook| generation.mirror(hook as u32)).collect();
+            Ok((mirrors?, self.attach_encap(&generation, want)?))
+        });
+        let (mirrors, mut failed) = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                generation.remove()?;
+                return Err(error);
+            }
+        };
+        for (hook, mut mirror) in want.hooks.iter().zip(mirrors) {
+            let attachment = Attachment { role: Role::Mirror, interface: hook.interface, direction: hook.direction };
+            let Self { attachments, netlink, mechanism, .. } = self;
+            failed.extend(attachments.attach(netlink, attachment, &hook.name, &mut mirror, *mechanism).err());
+        }
+        failed.extend(self.detach_surplus(number, want));
+        for number in old {
+            Generation::open(&self.pin_path, number).remove()?;
+        }
+        Ok(failed)
+    }
+
+    fn fill(&self, generation: &Generation, old: Option<&u32>, want: &Compiled) -> Result<(), KernelError> {
+        for table in Table::ALL {
+            generation.write(table, [(0, want.tables.bytes(table))])?;
+        }
+        let secret = random_secret()?;
+        let offset = std::mem::offset_of!(traffic_mirror_ebpf::abi::Control, secret);
+        generation.write(Table::Control, [(offset, &secret.to_ne_bytes()[..])])?;
+        let Some(&old) = old else { return Ok(()) };
+        let old = Generation::open(&self.pin_path, old);
+        let same = |table, want: &[_]| Ok::<_, KernelError>(Live::same_names(&old.read(table)?, want));
+        let filters = same(Table::Filters, &want.tables.filters)?;
+        let endpoints = same(Table::EndpointNames, &want.tables.endpoint_names)?;
+        generation.take_stats(&old, &filters, &endpoints)
+    }
+
+    fn attach_encap(&mut self, generation: &Generation, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
+        let present = self.attachments.list()?;
+        let links = self.netlink.links()?;
+        let mut failed = Vec::new();
+        for &interface in &want.outputs {
+            let attachment = encap_of(generation.number(), interface);
+            let Some(link) = links.get(&interface) else { continue };
+            if present.iter().any(|(there, _)| *there == attachment) {
+                continue;
+            }
+            let mut encap = generation.encap()?;
+            let Self { attachments, netlink, mechanism, .. } = self;
+            failed.extend(attachments.attach(netlink, attachment, &link.name, &mut encap, *mechanism).err());
+        }
+        Ok(failed)
+    }
+
+    /// Attaches what is wanted and has no pin, such as after a failure.
+    fn attach_missing(&mut self, want: &Compiled) -> Vec<KernelError> {
+        let attach = |kernel: &mut Self| {
+            let Some(number) = Generation::list(&kernel.pin_path)?.pop() else { return Ok(Vec::new()) };
+            let generation = Generation::open(&kernel.pin_path, number);
+            let mut failed = kernel.attach_encap(&generation, want)?;
+            let present = kernel.attachments.list()?;
+            for (index, hook) in want.hooks.iter().enumerate() {
+                let attachment =
+                    Attachment { role: Role::Mirror, interface: hook.interface, direction: hook.direction };
+                if !present.iter().any(|(there, _)| *there == attachment) {
+                    let mut mirror = generation.mirror(index as u32)?;
+                    let Self { attachments, netlink, mechanism, .. } = &mut *kernel;
+                    failed.extend(attachments.attach(netlink, attachment, &hook.name, &mut mirror, *mechanism).err());
+                }
+            }
+            Ok(failed)
+        };
+        attach(self).unwrap_or_else(|error: KernelError| vec![error])
+    }
+
+    fn detach_surplus(&mut self, generation: u32, want: &Compiled) -> Vec<KernelError> {
+        let wanted = |attachment: &Attachment| match attachment.role {
+            Role::Mirror => want
+                .hooks
+                .iter()
+                .any(|hook| hook.interface == attachment.interface && hook.direction == attachment.direction),
+            Role::Encap { generation: g } => g == generation && want.outputs.contains(&attachment.interface),
+        };
+        let present = match self.attachments.list() {
+            Ok(present) => present,
+            Err(error) => return vec![error],
+        };
+        let Self { attachments, netlink, mechanism, .. } = self;
+        let surplus = present.into_iter().filter(|(attachment, how)| !wanted(attachment) || how != mechanism);
+        surplus.filter_map(|(attachment, how)| attachments.detach(netlink, attachment, how).err()).collect()
+    }
+
+    /// Detaches and removes everything, the pin path too.
+    ///
+    /// # Errors
+    /// The first that the kernel refuses to remove; the rest is tried all the same.
+    pub fn remove(mut self) -> Result<(), KernelError> {
+        let mut result = Ok(());
+        let mut attempt = |done: Result<(), KernelError>| {
+            if result.is_ok() {
+                result = done;
+            }
+        };
+        for (attachment, mechanism) in self.attachments.list()? {
+            attempt(self.attachments.detach(&mut self.netlink, attachment, mechanism));
+        }
+        for number in Generation::list(&self.pin_path)? {
+            attempt(Generation::open(&self.pin_path, number).remove());
+        }
+        attempt(self.attachments.remove_dirs());
+        attempt(remove_dir(&self.pin_path));
+        result
+    }
+}
+
+fn encap_of(generation: u32, interface: u32) -> Attachment {
+    Attachment { role: Role::Encap { generation }, interface, direction: crate::network::Hook::Egress }
+}
+
+/// Two daemons must not share a pin path.
+fn lock(pin_path: &Path) -> Result<Flock<File>, KernelError> {
+    let dir = File::open(pin_path).map_err(|source| pin_error("open", pin_path, source))?;
+    Flock::lock(dir, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| KernelError::Missing {
+        what: format!("another traffic-mirror uses {}", pin_path.display()),
+        remedy: "stop it, or give another --pin-path",
+    })
+}
+
+/// Version of the running kernel.
+pub fn release() -> (u32, u32) {
+    let text = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
+    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
+}
+
+fn random_secret() -> Result<u64, KernelError> {
+    let mut bytes = [0; 8];
+    // SAFETY: the buffer has that many bytes.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if got != bytes.len() as isize {
+        let source = io::Error::last_os_error();
+        return Err(KernelError::Map { action: "draw the secret of", map: "CONTROL".to_owned(), source });
+    }
+    Ok(u64::from_ne_bytes(bytes).max(1))
+}
+
+/// Waits until every program that was running has ended (`MEMBARRIER_CMD_GLOBAL` is `synchronize_rcu`).
+fn synchronize_rcu() {
+    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+    // SAFETY: no pointers.
+    unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+}

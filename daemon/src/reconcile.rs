@@ -1,0 +1,51 @@
+//! THE pipeline: text -> Config -> Desired -> Tables -> Plan -> apply -> Report.
+
+use std::time::Instant;
+
+use crate::compile::{Compiled, compile};
+use crate::desired::Desired;
+use crate::kernel::{Kernel, KernelError};
+use crate::network::Network;
+use crate::plan::Plan;
+use crate::report::{self, Report};
+
+/// What was last made to hold.
+#[derive(Default)]
+pub struct State {
+    /// What the file asked for.
+    pub desired: Desired,
+    /// What the network was like.
+    pub network: Network,
+    /// What could not be, a line each.
+    pub obstacles: Vec<String>,
+}
+
+/// Makes the kernel hold what is desired, and says what that took.
+///
+/// # Errors
+/// The kernel refuses; what was live stays.
+pub fn reconcile(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Report, KernelError> {
+    let begin = Instant::now();
+    let network = kernel.observe(desired)?;
+    let want = compile(desired, &network);
+    let plan = Plan::diff(kernel.live()?.as_ref(), &want.tables);
+    let failed = kernel.apply(&plan, &want)?;
+    verify(kernel, &want)?;
+
+    let changes = report::changes(&state.desired, desired);
+    let mut obstacles = report::obstacles(desired, &network, &want);
+    obstacles.extend(failed.iter().map(ToString::to_string));
+    *state = State { desired: desired.clone(), network, obstacles };
+    Ok(Report { changes, writes: plan.writes().len(), duration: begin.elapsed() })
+}
+
+/// Reads everything again: nothing may be left to write.
+fn verify(kernel: &Kernel, want: &Compiled) -> Result<(), KernelError> {
+    match Plan::diff(kernel.live()?.as_ref(), &want.tables) {
+        Plan::Nothing => Ok(()),
+        left => Err(KernelError::Missing {
+            what: format!("{} map elements differ from what was written", left.writes().len()),
+            remedy: "something else writes these maps; run `traffic-mirror detach` and start again",
+        }),
+    }
+}

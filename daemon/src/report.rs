@@ -1,0 +1,129 @@
+//! Input: what was wanted before and what is wanted by now. Output: the lines that an operator reads. Pure.
+
+use std::fmt;
+use std::time::Duration;
+
+use traffic_mirror_ebpf::abi::Drop;
+
+use crate::compile::Compiled;
+use crate::desired::Desired;
+use crate::network::Network;
+
+/// What a reload has changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// One line each, such as `+ filter web`.
+    pub changes: Vec<Change>,
+    /// Elements of maps that were written.
+    pub writes: usize,
+    /// How long it took.
+    pub duration: Duration,
+}
+
+/// One object that has come, gone or changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What happened to it.
+    pub sign: Sign,
+    /// "filter", "endpoint", "interface" or "mirroring".
+    pub object: &'static str,
+    /// Its name.
+    pub name: String,
+}
+
+/// What happened to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sign {
+    /// It is new.
+    Added,
+    /// It differs.
+    Changed,
+    /// It is gone.
+    Removed,
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let sign = match self.sign {
+            Sign::Added => '+',
+            Sign::Changed => '~',
+            Sign::Removed => '-',
+        };
+        write!(f, "{sign} {} {}", self.object, self.name)
+    }
+}
+
+impl Report {
+    /// The last line.
+    pub fn summary(&self) -> String {
+        let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+        let ms = self.duration.as_millis();
+        format!("{}, {}, {ms} ms", plural(self.changes.len(), "change"), plural(self.writes, "map write"))
+    }
+}
+
+/// The objects that differ between two versions of the file.
+pub fn changes(live: &Desired, want: &Desired) -> Vec<Change> {
+    let mut changes = Vec::new();
+    if live.enabled != want.enabled {
+        let name = if want.enabled { "enabled" } else { "disabled" };
+        changes.push(Change { sign: Sign::Changed, object: "mirroring", name: name.to_owned() });
+    }
+    compare(&mut changes, "interface", &live.interfaces, &want.interfaces, |i| i.name.as_str());
+    compare(&mut changes, "endpoint", &live.endpoints, &want.endpoints, |e| &e.name);
+    // a filter names its endpoints by their place in the file's order, which shifts with every new one
+    compare(&mut changes, "filter", &by_name(live), &by_name(want), |(f, _)| &f.name);
+    changes
+}
+
+type Resolved = (crate::desired::Filter, Vec<String>);
+
+fn by_name(desired: &Desired) -> Vec<Resolved> {
+    let endpoint = |&index: &usize| desired.endpoints[index].name.clone();
+    let resolve = |filter: &crate::desired::Filter| {
+        let to = filter.to.iter().map(endpoint).collect();
+        (crate::desired::Filter { to: Vec::new(), ..filter.clone() }, to)
+    };
+    desired.filters.iter().map(resolve).collect()
+}
+
+/// Both lists are sorted by name.
+fn compare<T: PartialEq>(
+    changes: &mut Vec<Change>,
+    object: &'static str,
+    live: &[T],
+    want: &[T],
+    name: impl Fn(&T) -> &str,
+) {
+    let find = |list: &[T], wanted: &str| list.binary_search_by(|one| name(one).cmp(wanted)).ok();
+    let mut push = |sign, one: &T| changes.push(Change { sign, object, name: name(one).to_owned() });
+    live.iter().filter(|one| find(want, name(one)).is_none()).for_each(|one| push(Sign::Removed, one));
+    for one in want {
+        match find(live, name(one)) {
+            None => push(Sign::Added, one),
+            Some(index) if live[index] != *one => push(Sign::Changed, one),
+            Some(_) => {}
+        }
+    }
+}
+
+/// What is wanted and cannot be at the moment, a line each.
+pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> Vec<String> {
+    let mut lines = Vec::new();
+    for interface in &desired.interfaces {
+        let mut matching = network.links.values().filter(|link| interface.name.matches(&link.name)).peekable();
+        if matching.peek().is_none() {
+            lines.push(format!("interface {} is not there yet; it is attached when it appears", interface.name));
+        }
+        for link in matching.filter(|link| !compiled.hooks.iter().any(|hook| hook.interface == link.index)) {
+            lines.push(format!("interface {} is left out: {}", link.name, crate::compile::why_left_out(link)));
+        }
+    }
+    for (endpoint, pair) in desired.endpoints.iter().zip(&compiled.tables.endpoints) {
+        let reason = Drop::ALL.get(pair[0].state as usize).copied().unwrap_or(Drop::None);
+        if reason != Drop::None {
+            lines.push(format!("endpoint {} ({}) gets no copies: {}", endpoint.name, endpoint.address, reason.label()));
+        }
+    }
+    lines
+}

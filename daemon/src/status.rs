@@ -1,0 +1,247 @@
+//! Input: the maps and pins in the kernel; no daemon is asked. Output: [`Status`], for people and as JSON.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::IpAddr;
+use std::path::Path;
+
+use serde::Serialize;
+use traffic_mirror_ebpf::abi::{self, BLOCK_SLOTS, Drop, Row, Slot, Unseen};
+
+use crate::desired::Desired;
+use crate::kernel::netlink::Netlink;
+use crate::kernel::{Attachments, Generation, KernelError, Mechanism, Role, word};
+use crate::network;
+use crate::tables::{Live, Table};
+
+/// What is mirrored at the moment.
+#[derive(Debug, Clone, Serialize)]
+pub struct Status {
+    /// Version of this structure.
+    pub schema: u32,
+    /// Something that is wanted does not work.
+    pub degraded: bool,
+    /// Where packets are looked at.
+    pub interfaces: Vec<Interface>,
+    /// What is looked for.
+    pub filters: Vec<Filter>,
+    /// Where copies go.
+    pub endpoints: Vec<Endpoint>,
+}
+
+/// One direction of one interface.
+#[derive(Debug, Clone, Serialize)]
+pub struct Interface {
+    /// Its name; absent if it is gone.
+    pub name: Option<String>,
+    /// Its index.
+    pub index: u32,
+    /// "ingress" or "egress".
+    pub direction: &'static str,
+    /// "tcx" or "clsact"; absent if the program is not attached.
+    pub attached: Option<&'static str>,
+    /// Packets that no filter could be asked about, by reason, if any.
+    pub unseen: BTreeMap<&'static str, u64>,
+}
+
+/// One filter.
+#[derive(Debug, Clone, Serialize)]
+pub struct Filter {
+    /// Its name.
+    pub name: String,
+    /// Whether it is in force somewhere.
+    pub active: bool,
+    /// Packets that matched, as they are on the wire.
+    pub packets: u64,
+    /// Their bytes from the IP header on.
+    pub bytes: u64,
+}
+
+/// One endpoint.
+#[derive(Debug, Clone, Serialize)]
+pub struct Endpoint {
+    /// Its name.
+    pub name: String,
+    /// "ready", or why it gets no copies.
+    pub state: &'static str,
+    /// Outer destination address; absent while the endpoint cannot be reached.
+    pub address: Option<IpAddr>,
+    /// Outer destination port.
+    pub port: Option<u16>,
+    /// Output interface.
+    pub interface: Option<String>,
+    /// Hardware address of the next hop; absent while the kernel looks for it.
+    pub next_hop: Option<String>,
+    /// Packets that were copied.
+    pub packets: u64,
+    /// Their bytes from the inner IP header on.
+    pub bytes: u64,
+    /// Packets that matched and were not copied, by reason, if any.
+    pub drops: BTreeMap<&'static str, u64>,
+}
+
+/// Reads the status; `None` if nothing is live below the pin path.
+///
+/// # Errors
+/// A map cannot be read.
+pub fn read(pin_path: &Path) -> Result<Option<Status>, KernelError> {
+    let Some(number) = Generation::list(pin_path)?.pop() else { return Ok(None) };
+    let generation = Generation::open(pin_path, number);
+    let control: abi::Control = pod(&generation.read(Table::Control)?);
+    let parity = control.epoch as usize & 1;
+    let links = Netlink::open()?.links()?;
+    let interfaces = interfaces(pin_path, &generation, &links)?;
+    let endpoints = endpoints(&generation, parity, &links)?;
+    let filters = filters(&generation, &control.view[parity])?;
+    let degraded = interfaces.iter().any(|interface| interface.attached.is_none())
+        || endpoints.iter().any(|endpoint| endpoint.state != READY);
+    Ok(Some(Status { schema: 1, degraded, interfaces, filters, endpoints }))
+}
+
+const READY: &str = "ready";
+
+fn pod<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> T {
+    bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()])
+}
+
+fn elements<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> impl Iterator<Item = T> {
+    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned)
+}
+
+fn interfaces(
+    pin_path: &Path,
+    generation: &Generation,
+    links: &BTreeMap<u32, network::Link>,
+) -> Result<Vec<Interface>, KernelError> {
+    let attached = Attachments::below(pin_path).list()?;
+    let hooks: Vec<abi::Hook> = elements(&generation.read(Table::Hooks)?).collect();
+    let stats = generation.hook_stats(hooks.len())?;
+    let used = hooks.iter().zip(stats).filter(|(hook, _)| hook.interface != 0);
+    let interface = |(hook, stats): (&abi::Hook, Vec<abi::HookStats>)| {
+        let direction = if hook.egress == 0 { network::Hook::Ingress } else { network::Hook::Egress };
+        let name = links.get(&hook.interface).map(|link| link.name.clone());
+        let how = attached.iter().find(|(attachment, _)| {
+            attachment.role == Role::Mirror
+                && attachment.interface == hook.interface
+                && attachment.direction == direction
+        });
+        let how = how.filter(|_| name.is_some()).map(|(_, how)| match how {
+            Mechanism::Tcx => "tcx",
+            Mechanism::Clsact => "clsact",
+        });
+        let count = |reason: &Unseen| stats.iter().map(|cpu| cpu[*reason as usize]).sum::<u64>();
+        let unseen = Unseen::ALL.iter().map(|reason| (reason.label(), count(reason))).filter(|(_, n)| *n > 0);
+        Interface { name, index: hook.interface, direction: word(direction), attached: how, unseen: unseen.collect() }
+    };
+    Ok(used.map(interface).collect())
+}
+
+fn endpoints(
+    generation: &Generation,
+    parity: usize,
+    links: &BTreeMap<u32, network::Link>,
+) -> Result<Vec<Endpoint>, KernelError> {
+    let names: Vec<(u32, abi::Name)> = Live::names(&generation.read(Table::EndpointNames)?).collect();
+    let pairs: Vec<abi::EndpointPair> = elements(&generation.read(Table::Endpoints)?).collect();
+    let stats = generation.endpoint_stats(names.len())?;
+    let endpoint = |((index, name), cpus): (&(u32, abi::Name), Vec<abi::EndpointStats>)| {
+        let record = &pairs[*index as usize][parity];
+        let reached = (record.state == Drop::None as u32).then_some(record);
+        let destination = reached.map(destination);
+        let total = |get: &dyn Fn(&abi::EndpointStats) -> u64| cpus.iter().map(get).sum::<u64>();
+        let drops = Drop::ALL.iter().map(|reason| (reason.label(), total(&|cpu| cpu.drops[*reason as usize])));
+        let link = |record: &abi::Endpoint| links.get(&record.interface).map(|link| link.name.clone());
+        let next_hop = reached.filter(|record| record.link_known != 0).map(|record| mac(&record.link[..6]));
+        Endpoint {
+            name: name.text().unwrap_or_default().to_owned(),
+            state: Drop::ALL.get(record.state as usize).filter(|r| **r != Drop::None).map_or(READY, |r| r.label()),
+            address: destination.map(|(address, _)| address),
+            port: destination.map(|(_, port)| port),
+            interface: reached.and_then(link),
+            next_hop,
+            packets: total(&|cpu| cpu.sent.packets),
+            bytes: total(&|cpu| cpu.sent.bytes),
+            drops: drops.filter(|(_, n)| *n > 0).collect(),
+        }
+    };
+    Ok(names.iter().zip(stats).map(endpoint).collect())
+}
+
+/// Address and port from the outer header.
+fn destination(record: &abi::Endpoint) -> (IpAddr, u16) {
+    let outer = &record.outer;
+    let (address, udp) = if outer[0] >> 4 == 4 {
+        (IpAddr::from(pod::<[u8; 4]>(&outer[16..])), 20)
+    } else {
+        (IpAddr::from(pod::<[u8; 16]>(&outer[24..])), 40)
+    };
+    (address, u16::from_be_bytes(pod(&outer[udp + 2..])))
+}
+
+fn mac(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+}
+
+fn filters(generation: &Generation, view: &abi::View) -> Result<Vec<Filter>, KernelError> {
+    let names: Vec<(u32, abi::Name)> = Live::names(&generation.read(Table::Filters)?).collect();
+    let rows: Vec<Row> = elements(&generation.read(Table::Rows)?).collect();
+    let slots: Vec<Slot> = elements(&generation.read(Table::Slots)?).collect();
+    let used: BTreeSet<u32> = view.rows.iter().copied().collect();
+    let is_active = |slot: usize| {
+        let (block, bit) = (slot / BLOCK_SLOTS, slot % BLOCK_SLOTS);
+        used.iter().any(|&row| rows[row as usize].blocks[block][bit / 64] >> (bit % 64) & 1 != 0)
+    };
+    let active: BTreeSet<u32> =
+        slots.iter().enumerate().filter(|(slot, _)| is_active(*slot)).map(|(_, slot)| slot.filter).collect();
+    let stats = generation.filter_stats(names.len())?;
+    let filter = |((index, name), cpus): (&(u32, abi::Name), Vec<abi::FilterStats>)| Filter {
+        name: name.text().unwrap_or_default().to_owned(),
+        active: active.contains(index),
+        packets: cpus.iter().map(|cpu| cpu.matched.packets).sum(),
+        bytes: cpus.iter().map(|cpu| cpu.matched.bytes).sum(),
+    };
+    Ok(names.iter().zip(stats).map(filter).collect())
+}
+
+/// What a file asks for, in a few words.
+pub fn summary(desired: &Desired) -> String {
+    let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
+    let Desired { interfaces, filters, endpoints, enabled } = desired;
+    let switch = if *enabled { "" } else { ", disabled" };
+    format!(
+        "{}, {}, {}{switch}",
+        plural(interfaces.len(), "interface"),
+        plural(filters.len(), "filter"),
+        plural(endpoints.len(), "endpoint")
+    )
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reasons = |reasons: &BTreeMap<&str, u64>| -> String {
+            reasons.iter().map(|(reason, count)| format!("  {reason} {count}")).collect()
+        };
+        writeln!(f, "{}", if self.degraded { "degraded" } else { "ok" })?;
+        for interface in &self.interfaces {
+            let Interface { name, index, direction, attached, unseen } = interface;
+            let name = name.clone().unwrap_or_else(|| format!("(index {index})"));
+            let how = attached.unwrap_or("not attached");
+            writeln!(f, "interface  {name:<15} {direction:<7}  {how}{}", reasons(unseen))?;
+        }
+        for Filter { name, active, packets, bytes } in &self.filters {
+            let state = if *active { "active" } else { "inactive" };
+            writeln!(f, "filter     {name:<15} {state:<8} {packets} packets {bytes} bytes")?;
+        }
+        for endpoint in &self.endpoints {
+            let Endpoint { name, state, packets, bytes, drops, .. } = endpoint;
+            write!(f, "endpoint   {name:<15} {state:<8} {packets} packets {bytes} bytes{}", reasons(drops))?;
+            if let (Some(address), Some(port)) = (endpoint.address, endpoint.port) {
+                let interface = endpoint.interface.as_deref().unwrap_or("?");
+                let next_hop = endpoint.next_hop.as_deref().unwrap_or("being looked for");
+                write!(f, "  to {address} port {port} by {interface}, next hop {next_hop}")?;
+            }
+            writeln!(f)?;
+        }
+        Ok(())
+    }
+}
