@@ -1,0 +1,43 @@
+# The verbs of a developer. Tests and demo run as root: they make network namespaces and load eBPF programs.
+
+CARGO ?= cargo
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+.PHONY: help setup build demo test check bench bless deb clean
+
+help:
+	@echo "make demo   the main job on real packets, in network namespaces"
+	@echo "make test   every test"
+	@echo "make check  format, lints, documentation"
+	@echo "make bench  cost per packet, memory, compile time"
+	@echo "make bless  rewrite the golden files; review the diff"
+	@echo "make deb    the Debian package, into target/deb"
+
+setup:
+	@./setup.sh
+
+build: setup
+	$(CARGO) build --release --locked
+
+demo: build
+	$(CARGO) run --release --locked --quiet --package traffic-mirror-tests --bin demo
+
+test: build
+	$(CARGO) test --release --locked --workspace
+
+check: setup
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
+
+bench: build
+	$(CARGO) run --release --locked --quiet --package traffic-mirror-tests --bin bench
+
+bless: setup
+	BLESS=1 $(CARGO) test --release --locked --package traffic-mirror-tests --test golden
+
+deb: build
+	./packaging/deb/build.sh
+
+clean:
+	$(CARGO) clean

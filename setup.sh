@@ -1,0 +1,39 @@
+#!/bin/sh
+# Installs what the build and the tests need on Debian 12, where rustup and git are. Run again, it does nothing.
+set -eu
+cd "$(dirname "$0")"
+
+BPF_LINKER=0.13.0
+# bpf-linker must be built with the LLVM that rustc 1.95 has
+LLVM=22
+BUILD="build-essential pkg-config llvm-$LLVM-dev libpolly-$LLVM-dev zlib1g-dev libzstd-dev"
+TESTS="iproute2 iputils-ping ethtool procps strace bpftool util-linux"
+
+missing() {
+    for package in $BUILD $TESTS; do
+        dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || echo "$package"
+    done
+}
+
+packages=$(missing)
+if [ -n "$packages" ]; then
+    if [ "$(id -u)" != 0 ]; then
+        echo "setup: these packages are missing; install them as root:" $packages >&2
+        exit 1
+    fi
+    apt-get update --quiet
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends $packages
+fi
+
+if ! command -v rustup >/dev/null; then
+    echo "setup: rustup is missing; install it from your distribution or from rustup.rs" >&2
+    exit 1
+fi
+# the toolchain of rust-toolchain.toml
+rustup component add rust-src rustfmt clippy 2>/dev/null
+
+if [ "$(bpf-linker --version 2>/dev/null)" != "bpf-linker $BPF_LINKER" ]; then
+    LLVM_PREFIX=/usr/lib/llvm-$LLVM cargo install bpf-linker --version "$BPF_LINKER" --locked --force \
+        --no-default-features --features "llvm-$LLVM"
+fi
