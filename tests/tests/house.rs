@@ -1,0 +1,82 @@
+//! Rules of the house that a compiler does not check.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+fn workspace() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn sources(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let entries = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.flat_map(|path| sources(&path)).filter(|path| path.extension().is_some_and(|e| e == "rs")).collect()
+}
+
+/// What a pure module must not name: the kernel, the file system, the clock.
+const IMPURE: &[&str] = &[
+    "aya::",
+    "nix::",
+    "libc::",
+    "netlink_",
+    "crate::kernel",
+    "std::fs",
+    "std::net::TcpStream",
+    "std::net::UdpSocket",
+    "std::process",
+    "std::env",
+    "Instant",
+    "SystemTime",
+    "std::thread",
+];
+
+fn impurities(text: &str) -> Vec<&'static str> {
+    let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let code: String = code.flat_map(|line| [line, "\n"]).collect();
+    IMPURE.iter().copied().filter(|word| code.contains(word)).collect()
+}
+
+#[test]
+fn pure_modules_know_neither_kernel_nor_clock_nor_files() {
+    let pure = [
+        "config", "config.rs", "desired", "desired.rs", "diagnostic", "diagnostic.rs", "compile", "network.rs",
+        "plan.rs", "report.rs", "tables.rs",
+    ];
+    let mut checked = 0;
+    for path in pure.iter().flat_map(|name| sources(&workspace().join("daemon/src").join(name))) {
+        let found = impurities(&fs::read_to_string(&path).unwrap());
+        assert!(found.is_empty(), "{} names {found:?}", path.display());
+        checked += 1;
+    }
+    assert!(checked > 20, "only {checked} files were found");
+}
+
+#[test]
+fn the_check_for_purity_sees_what_it_should() {
+    assert_eq!(impurities("use std::fs;\nlet now = Instant::now();"), ["std::fs", "Instant"]);
+    assert!(impurities("// the file system is not for std::fs here").is_empty());
+}
+
+#[test]
+fn only_the_kernel_module_imports_aya() {
+    for path in sources(&workspace().join("daemon/src")) {
+        let kernel = path.components().any(|part| part.as_os_str() == "kernel");
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(kernel || !text.contains("aya::"), "{} imports aya", path.display());
+    }
+}
+
+#[test]
+fn the_shipped_examples_are_valid() {
+    for path in ["etc/mirror.toml", "packaging/deb/mirror.toml"] {
+        let bytes = fs::read(workspace().join(path)).unwrap();
+        let loaded = traffic_mirror::desired::load_bytes(&bytes);
+        let text = String::from_utf8_lossy(&bytes);
+        let render = |d: &[_]| traffic_mirror::diagnostic::render(d, path, &text, false);
+        let (_, warnings) = loaded.unwrap_or_else(|errors| panic!("{}", render(&errors)));
+        assert!(warnings.is_empty(), "{}", render(&warnings));
+    }
+}
