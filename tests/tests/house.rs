@@ -42,8 +42,17 @@ fn impurities(text: &str) -> Vec<&'static str> {
 #[test]
 fn pure_modules_know_neither_kernel_nor_clock_nor_files() {
     let pure = [
-        "config", "config.rs", "desired", "desired.rs", "diagnostic", "diagnostic.rs", "compile", "network.rs",
-        "plan.rs", "report.rs", "tables.rs",
+        "config",
+        "config.rs",
+        "desired",
+        "desired.rs",
+        "diagnostic",
+        "diagnostic.rs",
+        "compile",
+        "network.rs",
+        "plan.rs",
+        "report.rs",
+        "tables.rs",
     ];
     let mut checked = 0;
     for path in pure.iter().flat_map(|name| sources(&workspace().join("daemon/src").join(name))) {
