@@ -227,7 +227,7 @@ impl Attachments {
         let filters = netlink.filters(attachment.interface, attachment.direction)?;
         Ok(filters.iter().any(|filter| {
             filter.priority == attachment.role.priority()
-                && filter.handle == attachment.role.handle().into()
+                && filter.handle == u32::from(attachment.role.handle())
                 && filter.program_id == Some(pinned.id())
         }))
     }
