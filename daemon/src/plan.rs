@@ -83,3 +83,80 @@ fn diff(live: Option<&Live>, want: &Tables, table: Table) -> Vec<Write> {
     });
     differing.map(|(index, bytes)| Write { table, index, bytes: bytes.to_owned() }).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired;
+    use crate::network::Network;
+
+    const FILE: &str = r#"
+        [[interface]]
+        name = "eth0"
+        [endpoint.ids]
+        address = "192.0.2.10"
+        [[filter]]
+        name = "web"
+        destination_port = [443]
+        to = ["ids"]
+    "#;
+
+    fn tables(text: &str) -> Tables {
+        let (desired, _) = desired::load(text).unwrap();
+        crate::compile::compile(&desired, &Network::default()).tables
+    }
+
+    /// The tables as maps with room to spare hold them.
+    fn live(tables: &Tables, generation: u32) -> Live {
+        let padded = |table: Table| {
+            let mut bytes = tables.bytes(table).to_owned();
+            bytes.resize(bytes.len() + 3 * table.element_bytes(), 0);
+            bytes
+        };
+        Live { generation, tables: Table::ALL.iter().map(|&table| (table, padded(table))).collect() }
+    }
+
+    #[test]
+    fn nothing_live_means_everything() {
+        let plan = Plan::diff(None, &tables(FILE));
+        assert!(matches!(plan, Plan::Replace { generation: 1, ref writes } if !writes.is_empty()));
+    }
+
+    #[test]
+    fn the_same_file_writes_nothing() {
+        let tables = tables(FILE);
+        assert_eq!(Plan::diff(Some(&live(&tables, 4)), &tables), Plan::Nothing);
+    }
+
+    #[test]
+    fn epoch_and_secret_do_not_differ() {
+        let tables = tables(FILE);
+        let mut changed = tables.clone();
+        changed.control.epoch = 3;
+        changed.control.secret = 99;
+        assert_eq!(Plan::diff(Some(&live(&changed, 4)), &tables), Plan::Nothing);
+    }
+
+    #[test]
+    fn a_moved_endpoint_is_one_write_in_place() {
+        let before = tables(FILE);
+        let mut after = before.clone();
+        after.endpoints[0] = after.endpoints[0].map(|e| Endpoint { link_known: 1, link: [7; 16], ..e });
+        let mut live = live(&before, 4);
+        live.tables.get_mut(&Table::Control).unwrap()[0] = 5;
+        let plan = Plan::diff(Some(&live), &after);
+        assert!(matches!(plan, Plan::Endpoints { generation: 4, epoch: 5, ref writes } if writes.len() == 1));
+        let size = size_of::<Endpoint>();
+        for (epoch, offset) in [(6, 0), (5, size)] {
+            let writes: Vec<_> = plan.endpoint_writes(epoch).collect();
+            assert_eq!(writes, [(offset, bytemuck::bytes_of(&after.endpoints[0][0]))]);
+        }
+    }
+
+    #[test]
+    fn another_filter_takes_new_maps() {
+        let more = format!("{FILE}\n[[filter]]\nname = \"dns\"\ndestination_port = [53]\nto = [\"ids\"]");
+        let plan = Plan::diff(Some(&live(&tables(FILE), 4)), &tables(&more));
+        assert!(matches!(plan, Plan::Replace { generation: 5, .. }));
+    }
+}

@@ -127,3 +127,73 @@ pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> V
     }
     lines
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired;
+
+    fn lines(live: &str, want: &str) -> Vec<String> {
+        let load = |text| desired::load(text).unwrap().0;
+        changes(&load(live), &load(want)).iter().map(ToString::to_string).collect()
+    }
+
+    const LIVE: &str = r#"
+        [[interface]]
+        name = "eth0"
+        [endpoint.ids]
+        address = "192.0.2.10"
+        [endpoint.old]
+        address = "192.0.2.11"
+        [[filter]]
+        name = "web"
+        to = ["ids"]
+        [[filter]]
+        name = "old-dns"
+        to = ["old"]
+    "#;
+
+    #[test]
+    fn what_came_went_and_changed() {
+        let want = r#"
+            enabled = false
+            [[interface]]
+            name = "eth0"
+            [endpoint.capture]
+            address = "192.0.2.12"
+            [endpoint.ids]
+            address = "192.0.2.20"
+            [[filter]]
+            name = "web"
+            to = ["ids"]
+            [[filter]]
+            name = "dns"
+            to = ["ids", "capture"]
+        "#;
+        assert_eq!(
+            lines(LIVE, want),
+            [
+                "~ mirroring disabled",
+                "- endpoint old",
+                "+ endpoint capture",
+                "~ endpoint ids",
+                "- filter old-dns",
+                "+ filter dns",
+            ],
+            "web names the same endpoint, at another place"
+        );
+    }
+
+    #[test]
+    fn order_never_shows() {
+        let mut tables: Vec<&str> = LIVE.split("[[filter]]").collect();
+        tables.swap(1, 2);
+        assert!(lines(LIVE, &tables.join("[[filter]]")).is_empty());
+    }
+
+    #[test]
+    fn the_summary_counts() {
+        let report = Report { writes: 1, duration: Duration::from_millis(4), ..Report::default() };
+        assert_eq!(report.summary(), "0 changes, 1 map write, 4 ms");
+    }
+}

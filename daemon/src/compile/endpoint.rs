@@ -90,3 +90,107 @@ pub(super) fn outputs(endpoints: &[EndpointPair]) -> Vec<u32> {
     outputs.dedup();
     outputs
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Path;
+
+    const ETH1: u32 = 7;
+    const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
+    const HOP: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+    fn link(kind: LinkKind) -> Link {
+        Link {
+            index: ETH1,
+            name: "eth1".to_owned(),
+            mtu: 1600,
+            up: true,
+            running: true,
+            mac: Some(OWN),
+            kind,
+            master: None,
+            parent: None,
+            info_kind: None,
+        }
+    }
+
+    fn route() -> Route {
+        Route {
+            interface: ETH1,
+            gateway: None,
+            source: Some("192.0.2.1".parse().unwrap()),
+            mtu: None,
+            kind: RouteKind::Unicast,
+            assumed: false,
+        }
+    }
+
+    fn wanted() -> Endpoint {
+        Endpoint {
+            name: "ids".to_owned(),
+            address: "192.0.2.10".parse().unwrap(),
+            port: 6080,
+            interface: Some("eth1".to_owned()),
+        }
+    }
+
+    fn network(link: Option<Link>, path: Path) -> Network {
+        Network {
+            links: link.into_iter().map(|link| (link.index, link)).collect(),
+            paths: [("ids".to_owned(), path)].into(),
+        }
+    }
+
+    fn state(link: Option<Link>, path: Path) -> Drop {
+        Drop::ALL[endpoint(&wanted(), &network(link, path)).state as usize]
+    }
+
+    fn path() -> Path {
+        Path { own: false, route: Some(route()), mac: Some(HOP) }
+    }
+
+    #[test]
+    fn a_known_next_hop_gives_a_finished_header() {
+        let reached = endpoint(&wanted(), &network(Some(link(LinkKind::Ethernet)), path()));
+        assert_eq!(reached.state, 0);
+        assert_eq!((reached.interface, reached.mtu, reached.outer_bytes), (ETH1, 1600, 32));
+        assert_eq!((reached.link_bytes, reached.link_known), (14, 1));
+        assert_eq!(reached.link, [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1, 0x08, 0x00, 0, 0]);
+    }
+
+    #[test]
+    fn an_unknown_next_hop_is_left_to_the_kernel() {
+        let reached = endpoint(&wanted(), &network(Some(link(LinkKind::Ethernet)), Path { mac: None, ..path() }));
+        assert_eq!((reached.state, reached.link_known), (0, 0));
+        assert_eq!(reached.link[..6], [0; 6], "not a multicast address");
+    }
+
+    #[test]
+    fn an_interface_without_ethernet_needs_no_header() {
+        let reached = endpoint(&wanted(), &network(Some(link(LinkKind::Other(65_534))), path()));
+        assert_eq!((reached.state, reached.link_bytes), (0, 0));
+    }
+
+    #[test]
+    fn the_path_mtu_counts_if_it_is_smaller() {
+        let route = Route { mtu: Some(1400), ..route() };
+        let reached =
+            endpoint(&wanted(), &network(Some(link(LinkKind::Ethernet)), Path { route: Some(route), ..path() }));
+        assert_eq!(reached.mtu, 1400);
+    }
+
+    #[test]
+    fn each_obstacle_has_its_reason() {
+        let ethernet = || Some(link(LinkKind::Ethernet));
+        let with = |route: Route| Path { route: Some(route), ..path() };
+        assert_eq!(state(ethernet(), Path { own: true, ..path() }), Drop::OwnAddress);
+        assert_eq!(state(None, path()), Drop::NoInterface);
+        assert_eq!(state(Some(Link { up: false, ..link(LinkKind::Ethernet) }), path()), Drop::InterfaceDown);
+        assert_eq!(state(ethernet(), Path { route: None, ..path() }), Drop::NoRoute);
+        assert_eq!(state(ethernet(), with(Route { assumed: true, ..route() })), Drop::NoRoute);
+        assert_eq!(state(ethernet(), with(Route { kind: RouteKind::Broadcast, ..route() })), Drop::NoRoute);
+        assert_eq!(state(ethernet(), with(Route { source: None, ..route() })), Drop::NoSource);
+        assert_eq!(state(Some(link(LinkKind::Loopback)), path()), Drop::Unsupported);
+    }
+}
