@@ -1,6 +1,7 @@
 //! One set of maps, pinned in a directory of its own. What the daemon writes is written through memory mappings, so
 //! that a store is seen whole or not at all.
 
+use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -30,11 +31,27 @@ const HOOK_STATS: &str = "HOOK_STATS";
 const CPU: &str = "CPU";
 
 /// A set of maps.
-#[derive(Debug)]
 pub struct Generation {
     number: u32,
     dir: PathBuf,
+    /// Made when it is first needed, and only once: it reads the kernel's type information, which takes longer than
+    /// everything else about loading a program.
+    loader: RefCell<Option<EbpfLoader<'static>>>,
 }
+
+/// What a loader borrows for [`HOOK`].
+static HOOKS: [u32; MAX_HOOKS] = {
+    let mut hooks = [0; MAX_HOOKS];
+    let mut hook = 0;
+    while hook < MAX_HOOKS {
+        hooks[hook] = hook as u32;
+        hook += 1;
+    }
+    hooks
+};
+
+/// Name of the constant that is a program's hook.
+const HOOK: &str = "HOOK";
 
 const PREFIX: &str = "maps-";
 
@@ -57,7 +74,7 @@ impl Generation {
 
     /// The generation of that number, which must exist.
     pub fn open(pin_path: &Path, number: u32) -> Self {
-        Self { number, dir: pin_path.join(format!("{PREFIX}{number}")) }
+        Self { number, dir: pin_path.join(format!("{PREFIX}{number}")), loader: RefCell::new(None) }
     }
 
     /// Creates the maps, with room for `tables` and some more.
@@ -121,15 +138,23 @@ impl Generation {
         Program::load(self.load(0, |_| {})?, "noop")
     }
 
-    fn load(&self, hook: u32, sizes: impl FnOnce(&mut EbpfLoader<'_>)) -> Result<Ebpf, KernelError> {
+    fn load(&self, hook: u32, sizes: impl FnOnce(&mut EbpfLoader<'static>)) -> Result<Ebpf, KernelError> {
+        let refuse = |reason| KernelError::Program { program: "object", reason };
+        let hook = HOOKS.get(hook as usize).ok_or_else(|| refuse(format!("there is no hook {hook}")))?;
+        let mut loader = self.loader.borrow_mut();
+        let loader = loader.get_or_insert_with(|| self.new_loader());
+        loader.override_global(HOOK, hook, true);
+        sizes(loader);
+        loader.load(OBJECT).map_err(|error| refuse(reason(&error)))
+    }
+
+    fn new_loader(&self) -> EbpfLoader<'static> {
         let mut loader = EbpfLoader::new();
-        loader.override_global("HOOK", &hook, true);
         let stats = [FILTER_STATS, ENDPOINT_STATS, HOOK_STATS, CPU];
         for map in Table::ALL.map(Table::map_name).into_iter().chain(stats) {
             loader.map_pin_path(map, self.dir.join(map));
         }
-        sizes(&mut loader);
-        loader.load(OBJECT).map_err(|error| KernelError::Program { program: "object", reason: reason(&error) })
+        loader
     }
 
     /// The content of a table, with the elements that are not in use.
