@@ -10,7 +10,6 @@ use crate::plan::Plan;
 use crate::report::{self, Report};
 
 /// What was last made to hold.
-#[derive(Default)]
 pub struct State {
     /// What the file asked for.
     pub desired: Desired,
@@ -18,6 +17,14 @@ pub struct State {
     pub network: Network,
     /// What could not be, a line each.
     pub obstacles: Vec<String>,
+}
+
+impl Default for State {
+    /// Before the first file: nothing to mirror, and mirroring is on unless a file says otherwise.
+    fn default() -> Self {
+        let desired = Desired { enabled: true, ..Desired::default() };
+        Self { desired, network: Network::default(), obstacles: Vec::new() }
+    }
 }
 
 /// Makes the kernel hold what is desired, and says what that took.
