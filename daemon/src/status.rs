@@ -234,13 +234,12 @@ impl fmt::Display for Status {
         }
         for endpoint in &self.endpoints {
             let Endpoint { name, state, packets, bytes, drops, .. } = endpoint;
-            write!(f, "endpoint   {name:<15} {state:<8} {packets} packets {bytes} bytes{}", reasons(drops))?;
+            writeln!(f, "endpoint   {name:<15} {state:<8} {packets} packets {bytes} bytes{}", reasons(drops))?;
             if let (Some(address), Some(port)) = (endpoint.address, endpoint.port) {
                 let interface = endpoint.interface.as_deref().unwrap_or("?");
                 let next_hop = endpoint.next_hop.as_deref().unwrap_or("being looked for");
-                write!(f, "  to {address} port {port} by {interface}, next hop {next_hop}")?;
+                writeln!(f, "{:27}to {address} port {port} by {interface}, next hop {next_hop}", "")?;
             }
-            writeln!(f)?;
         }
         Ok(())
     }
