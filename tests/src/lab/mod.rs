@@ -7,7 +7,9 @@
 pub mod collector;
 pub mod daemon;
 pub mod ethtool;
+pub mod multiset;
 pub mod netns;
+pub mod objects;
 pub mod packet;
 pub mod process;
 pub mod socket;

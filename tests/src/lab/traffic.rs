@@ -4,9 +4,12 @@ use super::netns::Netns;
 use super::socket::set;
 use super::{DEADLINE, deadline, wait_readable};
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::socket::{
+    AddressFamily, SockFlag, SockType, SockaddrStorage, bind, connect, setsockopt, socket, sockopt,
+};
 use std::io::{ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket};
-use std::os::fd::AsFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::time::Instant;
 
 const CHUNK_BYTES: usize = 64 << 10;
@@ -80,6 +83,68 @@ fn receive(listener: &TcpListener, bytes: usize, seed: u64) -> Result<()> {
         }
     }
     ensure!(connection.read(&mut [0]).context("wait for the end")? == 0, "more than {bytes} bytes came");
+    Ok(())
+}
+
+/// One connection of a client's fixed address to a server: `request` one way, then `answer` the other, each byte
+/// checked. When this returns, the server's kernel has forgotten the connection, so that its last packet has arrived.
+pub fn tcp_exchange(
+    client: &Netns,
+    client_address: SocketAddr,
+    server: &Netns,
+    server_address: SocketAddr,
+    request: &[u8],
+    answer: &[u8],
+) -> Result<()> {
+    let listener = server.enter(|| {
+        bind_when_free(|| TcpListener::bind(server_address)).with_context(|| format!("listen on {server_address}"))
+    })?;
+    std::thread::scope(|scope| {
+        let serving = scope.spawn(|| {
+            ensure!(wait_readable(&[listener.as_fd()], deadline())?.is_some(), "nobody connected in time");
+            let (connection, _) = listener.accept().context("accept")?;
+            expect(&connection, request)?;
+            (&connection).write_all(answer).context("send the answer")?;
+            // the client closes first, so that no state stays here
+            expect_end(&connection)
+        });
+        let asked = client.enter(|| {
+            let connection = connect_from(client_address, server_address)?;
+            (&connection).write_all(request).context("send the request")?;
+            expect(&connection, answer)?;
+            connection.shutdown(Shutdown::Write)?;
+            expect_end(&connection)
+        });
+        let served = serving.join().expect("the server does not panic");
+        served.and(asked).with_context(|| format!("exchange between {client_address} and {server_address}"))
+    })?;
+    drop(listener);
+    let filter = format!("ss -Htan state connected src {server_address} dst {client_address}");
+    server.run_until(&filter, str::is_empty, deadline()).map(drop)
+}
+
+fn connect_from(from: SocketAddr, to: SocketAddr) -> Result<TcpStream> {
+    let family = if from.is_ipv4() { AddressFamily::Inet } else { AddressFamily::Inet6 };
+    let socket = socket(family, SockType::Stream, SockFlag::SOCK_CLOEXEC, None).context("open a TCP socket")?;
+    setsockopt(&socket, sockopt::ReuseAddr, &true)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(from)).with_context(|| format!("bind to tcp {from}"))?;
+    let connection = TcpStream::from(socket);
+    connection.set_read_timeout(Some(DEADLINE))?;
+    connection.set_write_timeout(Some(DEADLINE))?;
+    connect(connection.as_raw_fd(), &SockaddrStorage::from(to)).with_context(|| format!("connect to tcp {to}"))?;
+    Ok(connection)
+}
+
+fn expect(mut connection: &TcpStream, wanted: &[u8]) -> Result<()> {
+    connection.set_read_timeout(Some(DEADLINE))?;
+    let mut bytes = vec![0; wanted.len()];
+    connection.read_exact(&mut bytes).with_context(|| format!("receive {} bytes", wanted.len()))?;
+    ensure!(bytes == wanted, "other bytes came than were sent");
+    Ok(())
+}
+
+fn expect_end(mut connection: &TcpStream) -> Result<()> {
+    ensure!(connection.read(&mut [0]).context("wait for the end")? == 0, "more bytes came than were sent");
     Ok(())
 }
 
