@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::{IsTerminal, Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -86,7 +87,7 @@ fn main() -> ExitCode {
 fn run(arguments: &Arguments, attach: Option<Attach>) -> anyhow::Result<ExitCode> {
     // the journal adds the time itself
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_ansi(false);
-    if std::env::var_os("JOURNAL_STREAM").is_some() {
+    if is_journal(std::io::stderr()) {
         log.without_time().init();
     } else {
         log.init();
@@ -100,6 +101,12 @@ fn run(arguments: &Arguments, attach: Option<Attach>) -> anyhow::Result<ExitCode
         Outcome::Stopped => ExitCode::SUCCESS,
         Outcome::BadConfig => CONFIG.into(),
     })
+}
+
+/// Whether a stream is the journal's, as systemd.exec(5) tells: children that write elsewhere inherit the variable too.
+fn is_journal(stream: impl AsFd) -> bool {
+    let Ok(stat) = nix::sys::stat::fstat(stream) else { return false };
+    std::env::var("JOURNAL_STREAM").is_ok_and(|journal| journal == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 fn check(path: &Path) -> anyhow::Result<ExitCode> {
