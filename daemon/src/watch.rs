@@ -51,22 +51,22 @@ impl FileWatch {
         Ok(watch)
     }
 
-    /// Follows the symbolic links again.
+    /// Follows the symbolic links again, and watches the directories that are there: one may have been replaced by
+    /// another of the same name. To be called before the file is read, so that no change falls between.
     ///
     /// # Errors
-    /// The directory of the file itself cannot be watched.
+    /// A directory cannot be watched. One that is missing is none.
     pub fn rearm(&mut self) -> notify::Result<()> {
-        let resolved = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
-        let directory = |path: &Path| path.parent().map(Path::to_owned).filter(|parent| parent.is_dir());
-        let wanted: BTreeSet<PathBuf> = [directory(&self.path), directory(&resolved)].into_iter().flatten().collect();
-        for gone in self.watched.difference(&wanted) {
+        for directory in std::mem::take(&mut self.watched) {
             // it may have been deleted
-            let _ = self.watcher.unwatch(gone);
+            let _ = self.watcher.unwatch(&directory);
         }
-        for new in wanted.difference(&self.watched) {
-            self.watcher.watch(new, RecursiveMode::NonRecursive)?;
+        let resolved = self.path.canonicalize().unwrap_or_else(|_| self.path.clone());
+        for directory in [&self.path, &resolved].into_iter().filter_map(|path| path.parent()) {
+            if directory.is_dir() && self.watched.insert(directory.to_owned()) {
+                self.watcher.watch(directory, RecursiveMode::NonRecursive)?;
+            }
         }
-        self.watched = wanted;
         Ok(())
     }
 }
