@@ -36,14 +36,14 @@ pub fn reconcile(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> R
     let network = kernel.observe(desired)?;
     let want = compile(desired, &network);
     let plan = Plan::diff(kernel.live()?.as_ref(), &want.tables);
-    let failed = kernel.apply(&plan, &want)?;
+    let applied = kernel.apply(&plan, &want)?;
     verify(kernel, &want)?;
 
     let changes = report::changes(&state.desired, desired);
     let mut obstacles = report::obstacles(desired, &network, &want);
-    obstacles.extend(failed.iter().map(ToString::to_string));
+    obstacles.extend(applied.failed.iter().map(ToString::to_string));
     *state = State { desired: desired.clone(), network, obstacles };
-    Ok(Report { changes, writes: plan.writes().len(), duration: begin.elapsed() })
+    Ok(Report { changes, repaired: applied.repaired, writes: plan.writes().len(), duration: begin.elapsed() })
 }
 
 /// Reads everything again: nothing may be left to write.

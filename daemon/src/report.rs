@@ -14,6 +14,8 @@ use crate::network::Network;
 pub struct Report {
     /// One line each, such as `+ filter web`.
     pub changes: Vec<Change>,
+    /// What somebody else had undone, a line each.
+    pub repaired: Vec<String>,
     /// Elements of maps that were written.
     pub writes: usize,
     /// How long it took.

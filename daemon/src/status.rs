@@ -10,7 +10,7 @@ use traffic_mirror_ebpf::abi::{self, BLOCK_SLOTS, Drop, Row, Slot, Unseen};
 
 use crate::desired::Desired;
 use crate::kernel::netlink::Netlink;
-use crate::kernel::{Attachments, Generation, KernelError, Mechanism, Role, word};
+use crate::kernel::{Attachment, Attachments, Generation, KernelError, Mechanism, Role, word};
 use crate::network;
 use crate::tables::{Live, Table};
 
@@ -89,9 +89,11 @@ pub fn read(pin_path: &Path) -> Result<Option<Status>, KernelError> {
     let generation = Generation::open(pin_path, number);
     let control: abi::Control = pod(&generation.read(Table::Control)?);
     let parity = control.epoch as usize & 1;
-    let links = Netlink::open()?.links()?;
-    let interfaces = interfaces(pin_path, &generation, &links)?;
-    let endpoints = endpoints(&generation, parity, &links)?;
+    let mut netlink = Netlink::open()?;
+    let links = netlink.links()?;
+    let attached = attached(pin_path, &mut netlink, &links)?;
+    let interfaces = interfaces(&attached, &generation, &links)?;
+    let endpoints = endpoints(&attached, &generation, parity, &links)?;
     let filters = filters(&generation, &control.view[parity])?;
     let degraded = interfaces.iter().any(|interface| interface.attached.is_none())
         || endpoints.iter().any(|endpoint| endpoint.state != READY);
@@ -108,12 +110,29 @@ fn elements<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> impl Iterator<Item = T>
     bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned)
 }
 
-fn interfaces(
+/// What is in force, of what has a pin.
+fn attached(
     pin_path: &Path,
+    netlink: &mut Netlink,
+    links: &BTreeMap<u32, network::Link>,
+) -> Result<Vec<(Attachment, Mechanism)>, KernelError> {
+    let attachments = Attachments::below(pin_path);
+    let mut attached = Vec::new();
+    for (attachment, mechanism) in attachments.list()? {
+        if let Some(link) = links.get(&attachment.interface)
+            && attachments.is_attached(netlink, attachment, &link.name, mechanism)?
+        {
+            attached.push((attachment, mechanism));
+        }
+    }
+    Ok(attached)
+}
+
+fn interfaces(
+    attached: &[(Attachment, Mechanism)],
     generation: &Generation,
     links: &BTreeMap<u32, network::Link>,
 ) -> Result<Vec<Interface>, KernelError> {
-    let attached = Attachments::below(pin_path).list()?;
     let hooks: Vec<abi::Hook> = elements(&generation.read(Table::Hooks)?).collect();
     let stats = generation.hook_stats(hooks.len())?;
     let used = hooks.iter().zip(stats).filter(|(hook, _)| hook.interface != 0);
@@ -125,7 +144,7 @@ fn interfaces(
                 && attachment.interface == hook.interface
                 && attachment.direction == direction
         });
-        let how = how.filter(|_| name.is_some()).map(|(_, how)| match how {
+        let how = how.map(|(_, how)| match how {
             Mechanism::Tcx => "tcx",
             Mechanism::Clsact => "clsact",
         });
@@ -137,6 +156,7 @@ fn interfaces(
 }
 
 fn endpoints(
+    attached: &[(Attachment, Mechanism)],
     generation: &Generation,
     parity: usize,
     links: &BTreeMap<u32, network::Link>,
@@ -151,10 +171,18 @@ fn endpoints(
         let total = |get: &dyn Fn(&abi::EndpointStats) -> u64| cpus.iter().map(get).sum::<u64>();
         let drops = Drop::ALL.iter().map(|reason| (reason.label(), total(&|cpu| cpu.drops[*reason as usize])));
         let link = |record: &abi::Endpoint| links.get(&record.interface).map(|link| link.name.clone());
+        let wraps = |record: &abi::Endpoint| {
+            let role = Role::Encap { generation: generation.number() };
+            attached.iter().any(|(there, _)| there.role == role && there.interface == record.interface)
+        };
         let next_hop = reached.filter(|record| record.link_known != 0).map(|record| mac(&record.link[..6]));
         Endpoint {
             name: name.text().unwrap_or_default().to_owned(),
-            state: Drop::ALL.get(record.state as usize).filter(|r| **r != Drop::None).map_or(READY, |r| r.label()),
+            state: match reached {
+                None => Drop::ALL.get(record.state as usize).map_or(READY, |reason| reason.label()),
+                Some(record) if wraps(record) => READY,
+                Some(_) => "not attached",
+            },
             address: destination.map(|(address, _)| address),
             port: destination.map(|(_, port)| port),
             interface: reached.and_then(link),

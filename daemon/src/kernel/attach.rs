@@ -145,6 +145,29 @@ impl Attachments {
         Ok(found)
     }
 
+    /// Whether a program is in force, not just pinned: a link outlives its being detached by force, and the pin of a
+    /// filter's program outlives the qdisc.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub fn is_attached(
+        &self,
+        netlink: &mut Netlink,
+        attachment: Attachment,
+        interface: &str,
+        mechanism: Mechanism,
+    ) -> Result<bool, KernelError> {
+        let path = match mechanism {
+            Mechanism::Tcx => self.links.join(attachment.pin_name()),
+            Mechanism::Clsact => return self.has_filter(netlink, attachment),
+        };
+        let Ok(link) = PinnedLink::from_pin(path) else { return Ok(false) };
+        let error = |e: &dyn std::error::Error| attachment.error("look for", interface, reason(e));
+        let program = FdLink::from(link).info().map_err(|e| error(&e))?.program_id();
+        let (_, present) = SchedClassifier::query_tcx(interface, attachment.attach_type()).map_err(|e| error(&e))?;
+        Ok(present.iter().any(|one| one.id() == program))
+    }
+
     /// Attaches a program; in place of its predecessor, without a gap, if there is one.
     ///
     /// # Errors
@@ -230,6 +253,18 @@ impl Attachments {
                 && filter.handle == u32::from(attachment.role.handle())
                 && filter.program_id == Some(pinned.id())
         }))
+    }
+
+    /// Removes the pin of what is not attached any more.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub fn forget(&self, attachment: Attachment, mechanism: Mechanism) -> Result<(), KernelError> {
+        let dir = match mechanism {
+            Mechanism::Tcx => &self.links,
+            Mechanism::Clsact => &self.filters,
+        };
+        remove_file(&dir.join(attachment.pin_name()))
     }
 
     /// Detaches a program; that it is gone already is no error.

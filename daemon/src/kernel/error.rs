@@ -27,9 +27,9 @@ pub enum KernelError {
         reason: String,
     },
     /// A program could not be attached or detached.
-    #[error("cannot {action} {program} {preposition} the {direction} of {interface}: {reason}", preposition = if *action == "attach" { "to" } else { "from" })]
+    #[error("cannot {action} {program} {preposition} the {direction} of {interface}: {reason}", preposition = match *action { "attach" => "to", "detach" => "from", _ => "at" })]
     Attach {
-        /// "attach" or "detach".
+        /// "attach", "detach" or "look for".
         action: &'static str,
         /// Its name.
         program: &'static str,

@@ -6,6 +6,7 @@ mod generation;
 pub mod netlink;
 mod observe;
 
+use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ pub use attach::{Attachment, Attachments, Mechanism, Role, word};
 pub use error::KernelError;
 pub use generation::{Generation, Program};
 
-use crate::compile::Compiled;
+use crate::compile::{Compiled, Hook};
 use crate::plan::Plan;
 use crate::tables::{Live, Table};
 use attach::remove_dir;
@@ -69,6 +70,14 @@ impl Kernel {
         })
     }
 
+    /// Whether there are live tables, such as those that a predecessor left.
+    ///
+    /// # Errors
+    /// The pin path cannot be read.
+    pub fn is_live(&self) -> Result<bool, KernelError> {
+        Ok(!Generation::list(&self.pin_path)?.is_empty())
+    }
+
     /// The content of the live tables; `None` if there are none.
     ///
     /// # Errors
@@ -80,22 +89,51 @@ impl Kernel {
         Ok(Some(Live { generation: number, tables: tables.collect::<Result<_, KernelError>>()? }))
     }
 
-    /// Applies a plan. Attachments that fail do not undo the rest; they are returned.
+    /// Applies a plan, and attaches again what somebody else has detached. Attachments that fail do not undo the rest.
     ///
     /// # Errors
     /// The maps or programs cannot be made; the live ones stay as they were.
-    pub fn apply(&mut self, plan: &Plan, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
-        match plan {
-            Plan::Nothing => Ok(self.attach_missing(want)),
-            Plan::Endpoints { generation, epoch, .. } => {
+    pub fn apply(&mut self, plan: &Plan, want: &Compiled) -> Result<Applied, KernelError> {
+        let live = Generation::list(&self.pin_path)?.pop();
+        let lost = self.lost(live, want)?;
+        let repaired = lost.iter().map(|lost| lost.to_string()).collect();
+        // copies that left while `encap` was away have blown the fuses of its endpoints; a new generation has new ones
+        let replaces = lost.iter().any(|lost| lost.role != Role::Mirror);
+        let failed = match (plan, live) {
+            (Plan::Replace { generation, .. }, _) => self.replace(*generation, want)?,
+            (_, Some(live)) if replaces => self.replace(live + 1, want)?,
+            (Plan::Endpoints { generation, epoch, .. }, _) => {
                 let live = Generation::open(&self.pin_path, *generation);
                 let mut failed = self.attach_encap(&live, want)?;
                 self.commit_endpoints(&live, plan, *epoch)?;
+                failed.extend(self.attach_missing(want));
                 failed.extend(self.detach_surplus(*generation, want));
-                Ok(failed)
+                failed
             }
-            Plan::Replace { generation, .. } => self.replace(*generation, want),
+            (Plan::Nothing, _) => self.attach_missing(want),
+        };
+        Ok(Applied { failed, repaired })
+    }
+
+    /// What is wanted, has a pin, and is not attached all the same.
+    fn lost(&mut self, generation: Option<u32>, want: &Compiled) -> Result<Vec<Lost>, KernelError> {
+        let mirrors = want.hooks.iter().map(mirror_of);
+        let encaps = generation.into_iter().flat_map(|g| want.outputs.iter().map(move |&output| encap_of(g, output)));
+        let wanted: Vec<Attachment> = mirrors.chain(encaps).collect();
+        let links = self.netlink.links()?;
+        let mut lost = Vec::new();
+        for (attachment, mechanism) in self.attachments.list()? {
+            // an interface that has gone will be an event
+            let Some(link) = links.get(&attachment.interface).filter(|_| wanted.contains(&attachment)) else {
+                continue;
+            };
+            if !self.attachments.is_attached(&mut self.netlink, attachment, &link.name, mechanism)? {
+                let Attachment { role, direction, .. } = attachment;
+                lost.push(Lost { role, interface: link.name.clone(), direction: word(direction) });
+                self.attachments.forget(attachment, mechanism)?;
+            }
         }
+        Ok(lost)
     }
 
     /// Writes the idle copies, switches, waits until no packet sees the other copies, and makes them the same.
@@ -123,10 +161,11 @@ impl Kernel {
             }
         };
         for (hook, mut mirror) in want.hooks.iter().zip(mirrors) {
-            let attachment = Attachment { role: Role::Mirror, interface: hook.interface, direction: hook.direction };
             let Self { attachments, netlink, mechanism, .. } = self;
-            failed.extend(attachments.attach(netlink, attachment, &hook.name, &mut mirror, *mechanism).err());
+            failed.extend(attachments.attach(netlink, mirror_of(hook), &hook.name, &mut mirror, *mechanism).err());
         }
+        // an old `mirror` that still runs needs the old `encap`
+        synchronize_rcu();
         failed.extend(self.detach_surplus(number, want));
         for number in old {
             Generation::open(&self.pin_path, number).remove()?;
@@ -174,8 +213,7 @@ impl Kernel {
             let mut failed = kernel.attach_encap(&generation, want)?;
             let present = kernel.attachments.list()?;
             for (index, hook) in want.hooks.iter().enumerate() {
-                let attachment =
-                    Attachment { role: Role::Mirror, interface: hook.interface, direction: hook.direction };
+                let attachment = mirror_of(hook);
                 if !present.iter().any(|(there, _)| *there == attachment) {
                     let mut mirror = generation.mirror(index as u32)?;
                     let Self { attachments, netlink, mechanism, .. } = &mut *kernel;
@@ -225,6 +263,33 @@ impl Kernel {
         attempt(remove_dir(&self.pin_path));
         result
     }
+}
+
+/// What came of applying a plan.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// What could not be attached or detached.
+    pub failed: Vec<KernelError>,
+    /// What somebody else had detached, a line each.
+    pub repaired: Vec<String>,
+}
+
+/// An attachment that has a pin and is not in force.
+struct Lost {
+    role: Role,
+    interface: String,
+    direction: &'static str,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { role, interface, direction } = self;
+        write!(f, "{} was detached from the {direction} of {interface}; attached again", role.program())
+    }
+}
+
+fn mirror_of(hook: &Hook) -> Attachment {
+    Attachment { role: Role::Mirror, interface: hook.interface, direction: hook.direction }
 }
 
 fn encap_of(generation: u32, interface: u32) -> Attachment {
