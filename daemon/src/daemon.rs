@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::net::IpAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use crate::desired::{self, Desired};
 use crate::diagnostic;
 use crate::kernel::netlink::{Event, Monitor};
 use crate::kernel::{Kernel, Mechanism};
-use crate::network::Network;
+use crate::network::{Link, Network, Path};
 use crate::reconcile::{State, reconcile};
 use crate::watch::{FileWatch, Trigger, watch_network, watch_signals};
 
@@ -54,60 +54,79 @@ const DRIFT: Duration = Duration::from_secs(30);
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let (sender, triggers) = mpsc::channel();
     watch_signals(sender.clone()).context("cannot install signal handlers")?;
-    let Some(loaded) = load(&options.config) else { return Ok(Outcome::BadConfig) };
-    let mut kernel = Kernel::claim(&options.pin_path, options.mechanism)?;
-    let monitor = Monitor::open()?;
-    let mut watch = FileWatch::new(&options.config, sender.clone())
+    // before the file is read: no later change is missed
+    let watch = FileWatch::new(&options.config, sender.clone())
         .with_context(|| format!("cannot watch the directory of {}", options.config.display()))?;
+    let content = read(&options.config);
+    let Some(desired) = load(&options.config, &content) else { return Ok(Outcome::BadConfig) };
+    let monitor = Monitor::open()?;
+    let mut kernel = Kernel::claim(&options.pin_path, options.mechanism)?;
+    let adopted = kernel.is_live()?;
     let mut state = State::default();
-    if let Err(error) = take(&mut kernel, &mut state, &loaded.desired) {
-        kernel.remove()?;
+    if let Err(error) = take(&mut kernel, &mut state, &desired, Reason::File) {
+        // what a predecessor left keeps mirroring
+        if !adopted && let Err(failure) = kernel.remove() {
+            error!("{failure}");
+        }
         return Err(error);
     }
     watch_network(monitor, sender).context("cannot watch the network")?;
     notify(&[NotifyState::Ready]);
-    serve(options, &mut kernel, &mut state, &mut watch, &triggers, loaded);
+    let mut source = Source { path: options.config.clone(), watch, seen: content, desired };
+    serve(&mut kernel, &mut state, &mut source, &triggers);
     notify(&[NotifyState::Stopping]);
     kernel.remove()?;
     info!("stopped; nothing is left in the kernel");
     Ok(Outcome::Stopped)
 }
 
-fn serve(
-    options: &Options,
-    kernel: &mut Kernel,
-    state: &mut State,
-    watch: &mut FileWatch,
-    triggers: &Receiver<Trigger>,
-    mut live: Loaded,
-) {
-    loop {
-        let pending = match gather(triggers) {
-            Pending::Stop => return,
-            pending => pending,
-        };
-        if let Pending::Look { file, reload, .. } = &pending
-            && (*file || *reload)
-        {
-            if let Err(error) = watch.rearm() {
-                warn!("cannot watch {}: {error}", options.config.display());
-            }
-            let bytes = fs::read(&options.config).ok();
-            if *reload || bytes.as_ref() != Some(&live.bytes) {
-                notify_reloading();
-                if let Some(loaded) = load(&options.config) {
-                    live = loaded;
-                    log_failure(take(kernel, state, &live.desired));
-                } else {
-                    warn!("the running configuration was kept; nothing changed");
-                }
-                notify(&[NotifyState::Ready]);
-                continue;
+/// The file, and what it last asked for.
+struct Source {
+    path: PathBuf,
+    watch: FileWatch,
+    /// What was last found there, right or wrong: it is complained about once.
+    seen: Content,
+    /// What was last right.
+    desired: Desired,
+}
+
+fn serve(kernel: &mut Kernel, state: &mut State, source: &mut Source, triggers: &Receiver<Trigger>) {
+    let mut drift = Instant::now() + DRIFT;
+    while let Some(pending) = gather(triggers, drift) {
+        if pending.timer {
+            drift = Instant::now() + DRIFT;
+        }
+        let mut concerned = pending.concerns(&state.network, &state.desired);
+        let is_new = (pending.file || pending.reload || pending.timer) && source.look();
+        if is_new || pending.reload {
+            notify_reloading();
+            if let Some(desired) = load(&source.path, &source.seen) {
+                source.desired = desired;
+                log_failure(take(kernel, state, &source.desired, Reason::File));
+                concerned = false;
+            } else {
+                warn!("the running configuration was kept; nothing changed");
             }
         }
-        if pending.concerns(&state.network, &state.desired) {
-            log_failure(take(kernel, state, &live.desired));
+        if concerned {
+            log_failure(take(kernel, state, &source.desired, Reason::Network));
         }
+        if is_new || pending.reload {
+            notify(&[NotifyState::Ready]);
+        }
+    }
+}
+
+impl Source {
+    /// Reads the file; whether it has changed.
+    fn look(&mut self) -> bool {
+        if let Err(error) = self.watch.rearm() {
+            warn!("cannot watch the directory of {}: {error}", self.path.display());
+        }
+        let content = read(&self.path);
+        let is_new = content != self.seen;
+        self.seen = content;
+        is_new
     }
 }
 
@@ -118,89 +137,100 @@ fn log_failure(taken: anyhow::Result<()>) {
 }
 
 /// What has been asked for since the last look.
-enum Pending {
-    Stop,
-    Look { file: bool, reload: bool, network: BTreeSet<Event>, timer: bool },
+#[derive(Debug, Default)]
+struct Pending {
+    file: bool,
+    reload: bool,
+    network: BTreeSet<Event>,
+    timer: bool,
 }
 
-/// Waits for a trigger, then until there is quiet.
-fn gather(triggers: &Receiver<Trigger>) -> Pending {
-    let (mut file, mut reload, mut network) = (false, false, BTreeSet::new());
-    let mut received = triggers.recv_timeout(DRIFT);
-    let timer = received == Err(RecvTimeoutError::Timeout);
+/// Waits for a trigger or the drift timer, then until there is quiet. `None` if it is time to stop.
+fn gather(triggers: &Receiver<Trigger>, drift: Instant) -> Option<Pending> {
+    let mut pending = Pending::default();
+    let mut received = triggers.recv_timeout(drift.saturating_duration_since(Instant::now()));
     let latest = Instant::now() + QUIET_MOST;
     loop {
         match received {
-            Ok(Trigger::Stop) | Err(RecvTimeoutError::Disconnected) => return Pending::Stop,
-            Ok(Trigger::File) => file = true,
-            Ok(Trigger::Reload) => reload = true,
-            Ok(Trigger::Network(events)) => network.extend(events),
-            Err(RecvTimeoutError::Timeout) => return Pending::Look { file: file || timer, reload, network, timer },
+            Ok(Trigger::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+            Ok(Trigger::File) => pending.file = true,
+            Ok(Trigger::Reload) => pending.reload = true,
+            Ok(Trigger::Network(events)) => pending.network.extend(events),
+            Err(RecvTimeoutError::Timeout) => break,
         }
-        let quiet = if file { QUIET } else { NETWORK_QUIET };
-        received = triggers.recv_timeout(quiet.min(latest.saturating_duration_since(Instant::now())));
+        let quiet = if pending.file { QUIET } else { NETWORK_QUIET };
+        let left = latest.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            break;
+        }
+        received = triggers.recv_timeout(quiet.min(left));
     }
+    // however much happens, the timer is not put off
+    pending.timer = Instant::now() >= drift;
+    Some(pending)
 }
 
 impl Pending {
     /// Whether anything that was seen of the network bears on what is desired.
     fn concerns(&self, network: &Network, desired: &Desired) -> bool {
-        let Self::Look { network: events, timer, .. } = self else { return false };
         let next_hop = |interface: u32, address: IpAddr| {
             desired.endpoints.iter().any(|endpoint| {
                 let route = network.paths.get(&endpoint.name).and_then(|path| path.route.as_ref());
                 route.is_some_and(|r| r.interface == interface && r.gateway.unwrap_or(endpoint.address) == address)
             })
         };
-        *timer
-            || events.iter().any(|event| match *event {
+        // somebody may have taken our programs off; that we put them there ends in a look that finds nothing to do
+        let attached = |interface: u32| {
+            let is_output = |path: &Path| path.route.as_ref().is_some_and(|route| route.interface == interface);
+            let is_listed = |link: &Link| desired.interfaces.iter().any(|listed| listed.name.matches(&link.name));
+            network.paths.values().any(is_output) || network.links.get(&interface).is_some_and(is_listed)
+        };
+        self.timer
+            || self.network.iter().any(|event| match *event {
                 Event::Neighbour { interface, address } => next_hop(interface, address),
-                Event::Tc { .. } => false,
+                Event::Tc { interface } => attached(interface),
                 Event::Overrun | Event::Link { .. } | Event::Address | Event::Route => true,
             })
     }
 }
 
-/// A file that was read, and what it means.
-struct Loaded {
-    bytes: Vec<u8>,
-    desired: Desired,
+/// What is in the file, or why it cannot be read.
+type Content = Result<Vec<u8>, String>;
+
+fn read(path: &std::path::Path) -> Content {
+    fs::read(path).map_err(|error| error.to_string())
 }
 
-/// Reads the file; what is wrong with it goes to standard error.
-fn load(path: &Path) -> Option<Loaded> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) => {
-            error!("cannot read {}: {error}", path.display());
-            return None;
-        }
+/// What the file means; what is wrong with it goes to standard error.
+fn load(path: &std::path::Path, content: &Content) -> Option<Desired> {
+    let bytes = content.as_ref().map_err(|reason| error!("cannot read {}: {reason}", path.display())).ok()?;
+    let (desired, diagnostics) = match desired::load_bytes(bytes) {
+        Ok((desired, warnings)) => (Some(desired), warnings),
+        Err(errors) => (None, errors),
     };
-    match desired::load_bytes(&bytes) {
-        Ok((desired, warnings)) => {
-            print(path, &bytes, &warnings);
-            Some(Loaded { bytes, desired })
-        }
-        Err(errors) => {
-            print(path, &bytes, &errors);
-            None
-        }
-    }
-}
-
-fn print(path: &Path, bytes: &[u8], diagnostics: &[diagnostic::Diagnostic]) {
     if !diagnostics.is_empty() {
         let text = String::from_utf8_lossy(bytes);
-        eprint!("{}", diagnostic::render(diagnostics, &path.display().to_string(), &text, false));
+        eprint!("{}", diagnostic::render(&diagnostics, &path.display().to_string(), &text, false));
     }
+    desired
 }
 
-fn take(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> anyhow::Result<()> {
+/// Why the kernel is looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reason {
+    /// The file was read.
+    File,
+    /// Something else changed.
+    Network,
+}
+
+fn take(kernel: &mut Kernel, state: &mut State, desired: &Desired, reason: Reason) -> anyhow::Result<()> {
     let before = state.obstacles.clone();
     let report = reconcile(kernel, state, desired)?;
     report.changes.iter().for_each(|change| info!("{change}"));
+    report.repaired.iter().for_each(|line| warn!("{line}"));
     state.obstacles.iter().filter(|line| !before.contains(line)).for_each(|line| warn!("{line}"));
-    if report.writes > 0 || !report.changes.is_empty() {
+    if report.writes > 0 || reason == Reason::File {
         info!("{}", report.summary());
     }
     Ok(())
