@@ -1,3 +1,4 @@
 //! Packets through the real kernel: what the kernel tests, the demo and the benchmarks share.
 
 pub mod lab;
+pub mod oracle;

@@ -1,0 +1,137 @@
+//! Tables and programs in the kernel, without an interface: frames go through `BPF_PROG_TEST_RUN`.
+
+use std::collections::BTreeMap;
+use std::os::fd::{AsFd as _, BorrowedFd};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, Result};
+use aya::programs::ProgramFd;
+use traffic_mirror::kernel::{Generation, Program};
+use traffic_mirror::tables::{Table, Tables};
+use traffic_mirror_ebpf::abi::{Control, Count, Drop as Reason, EndpointStats, FilterStats, MAX_HOOKS, Unseen};
+
+use crate::lab::netns::ensure_bpffs;
+use crate::lab::unique;
+
+/// A pin path of its own, removed on drop with all below.
+#[derive(Debug)]
+pub struct PinPath(PathBuf);
+
+impl PinPath {
+    /// A path that nobody else uses; nothing is there yet.
+    pub fn new() -> Result<Self> {
+        ensure_bpffs()?;
+        Ok(Self(Path::new("/sys/fs/bpf").join(unique("traffic-mirror-test"))))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for PinPath {
+    fn drop(&mut self) {
+        let generations = Generation::list(&self.0).unwrap_or_default();
+        let removed = generations.into_iter().try_for_each(|number| Generation::open(&self.0, number).remove());
+        if let Err(error) = removed {
+            eprintln!("{error}");
+        }
+        match std::fs::remove_dir(&self.0) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                eprintln!("remove {}: {error}", self.0.display());
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Maps that hold what a file means, and the `mirror` programs that read them.
+pub struct Loaded {
+    generation: Generation,
+    /// By hook, each loaded when it is first run.
+    mirrors: Vec<Option<ProgramFd>>,
+    /// Elements that each map has room for.
+    room: BTreeMap<&'static str, u32>,
+    filters: usize,
+    endpoints: usize,
+    _pins: PinPath,
+}
+
+impl Loaded {
+    /// Makes maps and fills them with `tables`, with `secret` as the mark of a copy.
+    pub fn new(tables: &Tables, secret: u64) -> Result<Self> {
+        let pins = PinPath::new()?;
+        let generation = Generation::create(pins.path(), 1, tables)?;
+        let room = generation.memory()?.into_iter().map(|(name, elements, _bytes)| (name, elements)).collect();
+        let mirrors = (0..MAX_HOOKS).map(|_| None).collect();
+        let mut loaded = Self { generation, mirrors, room, filters: 0, endpoints: 0, _pins: pins };
+        loaded.fill(tables, secret)?;
+        Ok(loaded)
+    }
+
+    /// Whether the maps have room for other tables.
+    pub fn fits(&self, tables: &Tables) -> bool {
+        Table::ALL.iter().all(|&table| tables.len(table) <= self.room[table.map_name()] as usize)
+    }
+
+    /// Writes other tables into the maps; elements beyond them stay what they were, and so do all counters.
+    pub fn fill(&mut self, tables: &Tables, secret: u64) -> Result<()> {
+        for table in Table::ALL {
+            self.generation.write(table, [(0, tables.bytes(table))])?;
+        }
+        let offset = std::mem::offset_of!(Control, secret);
+        self.generation.write(Table::Control, [(offset, &secret.to_ne_bytes()[..])])?;
+        (self.filters, self.endpoints) = (tables.len(Table::Filters), tables.len(Table::Endpoints));
+        Ok(())
+    }
+
+    /// The maps.
+    pub fn generation(&self) -> &Generation {
+        &self.generation
+    }
+
+    /// The `mirror` program of a hook.
+    pub fn mirror(&mut self, hook: usize) -> Result<BorrowedFd<'_>> {
+        let mirror = &mut self.mirrors[hook];
+        if mirror.is_none() {
+            *mirror = Some(descriptor(self.generation.mirror(hook as u32)?)?);
+        }
+        Ok(mirror.as_ref().context("no program")?.as_fd())
+    }
+
+    /// Per endpoint: packets that went nowhere because there is no route.
+    pub fn no_route(&self) -> Result<Vec<u64>> {
+        let stats = self.generation.endpoint_stats(self.endpoints)?;
+        let dropped = |cpus: &Vec<EndpointStats>| cpus.iter().map(|stats| stats.drops[Reason::NoRoute as usize]).sum();
+        Ok(stats.iter().map(dropped).collect())
+    }
+
+    /// Per filter: what matched.
+    pub fn matched(&self) -> Result<Vec<Count>> {
+        let stats = self.generation.filter_stats(self.filters)?;
+        let sum = |cpus: &Vec<FilterStats>| {
+            cpus.iter().fold(Count::default(), |sum, cpu| Count {
+                packets: sum.packets + cpu.matched.packets,
+                bytes: sum.bytes + cpu.matched.bytes,
+            })
+        };
+        Ok(stats.iter().map(sum).collect())
+    }
+
+    /// Per hook and [`Unseen`]: packets that no filter was asked about.
+    pub fn unseen(&self) -> Result<Vec<[u64; Unseen::COUNT]>> {
+        let stats = self.generation.hook_stats(MAX_HOOKS)?;
+        let sum = |cpus: &Vec<[u64; Unseen::COUNT]>| {
+            std::array::from_fn(|reason| cpus.iter().map(|cpu| cpu[reason]).sum::<u64>())
+        };
+        Ok(stats.iter().map(sum).collect())
+    }
+}
+
+/// The descriptor of a loaded program, which keeps it loaded.
+pub fn descriptor(mut program: Program) -> Result<ProgramFd> {
+    let name = program.name();
+    let classifier = program.classifier().map_err(anyhow::Error::msg).with_context(|| format!("program {name}"))?;
+    Ok(classifier.fd()?.try_clone()?)
+}

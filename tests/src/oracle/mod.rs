@@ -1,0 +1,31 @@
+//! An independent judge of the classification: random files, random frames, and a matcher that reads a file the way a
+//! person would. Shares nothing with the product but [`Desired`](traffic_mirror::desired::Desired), which it takes as
+//! given; in particular neither `compile` nor `classify`.
+
+pub mod configuration;
+pub mod frame;
+pub mod kernel;
+pub mod large;
+pub mod naive;
+pub mod random;
+
+use traffic_mirror::desired::{self, Desired};
+
+/// What a file means. Panics if anything is wrong with it: the generators write correct files.
+pub fn load(text: &str) -> Desired {
+    match desired::load(text) {
+        Ok((desired, _warnings)) => desired,
+        Err(errors) => {
+            let rendered = traffic_mirror::diagnostic::render(&errors, "generated", text, false);
+            panic!("a generated file is refused\n{rendered}")
+        }
+    }
+}
+
+/// The number in an environment variable, or `default`. Panics if it is no number.
+pub fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is not a number")),
+        Err(_) => default,
+    }
+}

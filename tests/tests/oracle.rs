@@ -1,0 +1,208 @@
+//! The programs in the kernel against the naive matcher: random files, random frames. `ORACLE_SEED` begins elsewhere,
+//! `ORACLE_VERDICTS` sets how many frames there are at least.
+
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, ensure};
+use traffic_mirror::compile::compile;
+use traffic_mirror::desired::Desired;
+use traffic_mirror_ebpf::abi::{Count, MAX_FILTERS, Unseen};
+use traffic_mirror_tests::lab::testrun::{SkBuff, TestRun};
+use traffic_mirror_tests::oracle::frame::{Frame, flow, frame};
+use traffic_mirror_tests::oracle::kernel::Loaded;
+use traffic_mirror_tests::oracle::naive::{Answer, Place, ask, places};
+use traffic_mirror_tests::oracle::random::Random;
+use traffic_mirror_tests::oracle::{configuration, large, load, setting};
+
+/// The verdict "next program".
+const NEXT: i32 = -1;
+
+/// What came of many frames.
+#[derive(Debug, Default)]
+struct Tally {
+    configurations: u64,
+    verdicts: u64,
+    matched: u64,
+    copies: u64,
+    unseen: u64,
+}
+
+impl std::fmt::Display for Tally {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { configurations, verdicts, matched, copies, unseen } = self;
+        write!(f, "{configurations} configurations, {verdicts} verdicts ({matched} with a match, ")?;
+        write!(f, "{copies} copies wanted, {unseen} not to be looked at), 0 wrong")
+    }
+}
+
+/// A file in the kernel, beside what it means.
+struct Subject {
+    desired: Desired,
+    places: Vec<Place>,
+    loaded: Loaded,
+    secret: u64,
+    /// What the naive matcher has counted.
+    matched: Vec<Count>,
+    unseen: Vec<[u64; Unseen::COUNT]>,
+    no_route: Vec<u64>,
+}
+
+impl Subject {
+    /// Puts a file into the kernel: into the maps of another one if there are any and it fits.
+    fn new(text: &str, random: &mut Random, reuse: Option<Loaded>) -> Result<Self> {
+        let (desired, network) = (load(text), configuration::network());
+        let compiled = compile(&desired, &network);
+        let places = places(&desired, &network);
+        let hooks = compiled.hooks.iter().map(|hook| (hook.name.as_str(), hook.direction));
+        ensure!(
+            hooks.clone().eq(places.iter().map(|place| (place.interface.as_str(), place.direction))),
+            "hooks: {places:?} wanted, {:?} compiled",
+            compiled.hooks
+        );
+        let secret = random.bits();
+        let loaded = match reuse.filter(|loaded| loaded.fits(&compiled.tables)) {
+            None => Loaded::new(&compiled.tables, secret)?,
+            Some(mut loaded) => {
+                loaded.fill(&compiled.tables, secret)?;
+                loaded
+            }
+        };
+        let (matched, unseen, no_route) = (loaded.matched()?, loaded.unseen()?, loaded.no_route()?);
+        Ok(Self { desired, places, loaded, secret, matched, unseen, no_route })
+    }
+
+    /// Sends frames through the programs and compares each answer.
+    fn examine(&mut self, frames: u64, random: &mut Random, tally: &mut Tally) -> Result<()> {
+        tally.configurations += 1;
+        if self.places.is_empty() {
+            return Ok(());
+        }
+        // loading a program takes longer than running it a hundred times
+        let hooks: Vec<usize> = (0..3).map(|_| random.below(self.places.len() as u64) as usize).collect();
+        for _ in 0..frames {
+            let flow = flow(random, &self.desired);
+            let mut frame = frame(random, flow);
+            if random.percent(1) {
+                (frame.context.cb[0], frame.context.cb[1]) = (self.secret as u32, (self.secret >> 32) as u32);
+                frame.flow = Err(Unseen::Copy);
+            }
+            let hook = *random.pick(&hooks);
+            let want = match &frame.flow {
+                Ok(flow) => ask(&self.desired, &self.places[hook], flow),
+                Err(_) => Answer::default(),
+            };
+            self.compare(hook, &frame, &want)
+                .with_context(|| format!("{:?}\nwanted {want:?}\n{frame:02x?}", self.places[hook]))?;
+            tally.verdicts += 1;
+            tally.matched += u64::from(!want.filters.is_empty());
+            tally.copies += u64::from(want.endpoints.count_ones());
+            tally.unseen += u64::from(frame.flow.is_err());
+        }
+        self.compare_counters()
+    }
+
+    /// One frame: verdict, bytes, context, endpoints.
+    fn compare(&mut self, hook: usize, frame: &Frame, want: &Answer) -> Result<()> {
+        let run = TestRun { context: frame.context, ..TestRun::new(&frame.bytes) };
+        let outcome = run.run(self.loaded.mirror(hook)?)?;
+        ensure!(outcome.verdict == NEXT, "verdict {}", outcome.verdict);
+        ensure!(outcome.data == frame.bytes, "the frame was changed to {:02x?}", outcome.data);
+        let kept = |context: SkBuff| (context.mark, context.priority, context.cb, context.gso_size, context.gso_segs);
+        ensure!(kept(outcome.context) == kept(frame.context), "the context was changed to {:?}", outcome.context);
+        for filter in &want.filters {
+            self.matched[*filter].packets += frame.packets;
+            self.matched[*filter].bytes += frame.length;
+        }
+        if let Err(reason) = frame.flow {
+            self.unseen[hook][reason as usize] += 1;
+        }
+        let before = std::mem::replace(&mut self.no_route, self.loaded.no_route()?);
+        for (endpoint, (before, after)) in before.iter().zip(&self.no_route).enumerate() {
+            let copies = if want.endpoints >> endpoint & 1 != 0 { frame.packets } else { 0 };
+            ensure!(after - before == copies, "endpoint {endpoint}: {copies} copies wanted, {} made", after - before);
+        }
+        Ok(())
+    }
+
+    fn compare_counters(&self) -> Result<()> {
+        let unseen = self.loaded.unseen()?;
+        ensure!(unseen == self.unseen, "packets not looked at: {:?} wanted, {unseen:?} counted", self.unseen);
+        for ((filter, want), got) in self.desired.filters.iter().zip(&self.matched).zip(self.loaded.matched()?) {
+            ensure!(*want == got, "{}: {want:?} wanted, {got:?} counted for {filter:?}", filter.name);
+        }
+        Ok(())
+    }
+}
+
+/// Examines a file, in the maps that are left from another one if it fits there, and leaves them to the next.
+/// A failure tells how to see it again.
+fn examine(
+    seed: u64,
+    frames: u64,
+    tally: &mut Tally,
+    maps: &mut Option<Loaded>,
+    text: impl FnOnce(&mut Random) -> String,
+) {
+    let mut random = Random::new(seed);
+    let text = text(&mut random);
+    let reused = if maps.is_some() { "; it was written over other files" } else { "" };
+    let mut examined = || -> Result<Loaded> {
+        let mut file = Subject::new(&text, &mut random, maps.take())?;
+        file.examine(frames, &mut random, tally)?;
+        Ok(file.loaded)
+    };
+    match examined() {
+        Ok(loaded) => *maps = Some(loaded),
+        Err(error) => {
+            const SHOWN_BYTES: usize = 20_000;
+            let shown = if text.len() <= SHOWN_BYTES { text.as_str() } else { "(too long to show)" };
+            panic!("{error:?}\n\nthe file:\n{shown}\nORACLE_SEED={seed} begins with it{reused}");
+        }
+    }
+}
+
+#[test]
+fn the_kernel_does_what_random_files_mean() {
+    const FRAMES: u64 = 250;
+    const SIZES: [usize; 8] = [0, 1, 2, 3, 10, 30, 100, 1000];
+    let seed = setting("ORACLE_SEED", 1);
+    let verdicts = setting("ORACLE_VERDICTS", 200_000);
+    let begin = Instant::now();
+    let (mut tally, mut maps) = (Tally::default(), None);
+    for seed in seed.. {
+        if tally.verdicts >= verdicts {
+            break;
+        }
+        // the file's size follows from its seed, so that a failure is seen again from there
+        let mut random = Random::new(!seed);
+        let filters = *random.pick(&SIZES);
+        if random.percent(5) {
+            maps = None;
+        }
+        examine(seed, FRAMES, &mut tally, &mut maps, |random| configuration::random(random, filters));
+    }
+    println!("oracle: seed {seed}, {tally}, {:.1} s", begin.elapsed().as_secs_f64());
+    let matched = tally.matched * 100 / tally.verdicts.max(1);
+    assert!((25..75).contains(&matched), "{matched} % of the packets match something: not much of a test");
+}
+
+#[test]
+fn the_tables_hold_up_to_their_limit() {
+    type Family = (&'static str, fn(&mut Random, usize) -> String);
+    const FAMILIES: [Family; 5] = [
+        ("mixed", large::mixed),
+        ("bidirectional", large::bidirectional),
+        ("nested prefixes", large::nested),
+        ("ports", large::ports),
+        ("IPv6 hosts", large::hosts),
+    ];
+    let seed = setting("ORACLE_SEED", 1);
+    for (name, family) in FAMILIES {
+        for filters in [1, 100, MAX_FILTERS] {
+            let begin = Instant::now();
+            let mut tally = Tally::default();
+            examine(seed, 3000, &mut tally, &mut None, |random| family(random, filters));
+            println!("{filters} {name}: {tally}, {:.1} s", begin.elapsed().as_secs_f64());
+        }
+    }
+}
