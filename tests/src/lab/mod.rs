@@ -5,14 +5,18 @@
 //! default. A capture that lost frames is an error, never a smaller number.
 
 pub mod collector;
+pub mod cpu;
 pub mod daemon;
 pub mod ethtool;
 pub mod multiset;
 pub mod netns;
 pub mod objects;
+pub mod observer;
 pub mod packet;
 pub mod process;
+pub mod scatter;
 pub mod socket;
+pub mod status;
 pub mod testrun;
 pub mod traffic;
 pub mod veth;

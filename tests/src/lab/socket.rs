@@ -223,7 +223,7 @@ pub(super) fn set<T: Copy>(fd: BorrowedFd<'_>, level: i32, option: i32, value: &
     Ok(())
 }
 
-fn bind(fd: BorrowedFd<'_>, index: u32, protocol: u16) -> Result<()> {
+pub(super) fn bind(fd: BorrowedFd<'_>, index: u32, protocol: u16) -> Result<()> {
     let address = libc::sockaddr_ll {
         sll_family: libc::AF_PACKET as u16,
         sll_protocol: protocol.to_be(),

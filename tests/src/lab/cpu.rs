@@ -1,0 +1,50 @@
+//! One CPU for a while. The receive queue between two veth ends is one for each CPU: what is sent on one CPU arrives
+//! in the order it was sent, and a copy that a packet causes on its way arrives before whatever is sent after it.
+
+use anyhow::{Context as _, Result};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// A CPU that this process may use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cpu(usize);
+
+impl Cpu {
+    /// The next one in turn, so that tests that run side by side are spread.
+    pub fn next() -> Result<Self> {
+        static NEXT: AtomicUsize = AtomicUsize::new(0);
+        let allowed = sched_getaffinity(CALLER).context("ask for the CPUs of this thread")?;
+        let usable: Vec<usize> = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
+        Ok(Self(usable[NEXT.fetch_add(1, Ordering::Relaxed) % usable.len()]))
+    }
+
+    /// Runs `work` with the calling thread on this CPU.
+    pub fn run<T>(self, work: impl FnOnce() -> Result<T>) -> Result<T> {
+        let before = sched_getaffinity(CALLER).context("ask for the CPUs of this thread")?;
+        let mut one = CpuSet::new();
+        one.set(self.0)?;
+        sched_setaffinity(CALLER, &one).with_context(|| format!("go to CPU {}", self.0))?;
+        let done = work();
+        sched_setaffinity(CALLER, &before).context("give the thread back its CPUs")?;
+        done
+    }
+}
+
+/// The calling thread, for the system calls.
+const CALLER: Pid = Pid::from_raw(0);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn work_runs_there_and_the_thread_is_free_afterwards() -> Result<()> {
+        let before = sched_getaffinity(CALLER)?;
+        let cpu = Cpu::next()?;
+        let there = cpu.run(|| Ok(nix::sched::sched_getcpu()?))?;
+        assert_eq!(there, cpu.0);
+        assert_eq!(sched_getaffinity(CALLER)?, before);
+        Ok(())
+    }
+}

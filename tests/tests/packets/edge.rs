@@ -1,0 +1,296 @@
+//! The laboratory of the table: a bridge under test between two hosts without any protocol stack, and a collector.
+//!
+//! `client` and `server` hang on a bridge in `edge` (`eth0`, `eth2`), so that whatever passes the hooks of `eth0` is
+//! caught behind them, of any protocol and however damaged. `eth1` leads to `collector`. Nobody but the test sends.
+
+use anyhow::{Context as _, Result, bail, ensure};
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::net::IpAddr;
+use traffic_mirror_tests::lab::collector::{Collector, describe};
+use traffic_mirror_tests::lab::cpu::Cpu;
+use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
+use traffic_mirror_tests::lab::netns::Netns;
+use traffic_mirror_tests::lab::packet::{Ether, Gue, Ip, Link, Mac, Packet};
+use traffic_mirror_tests::lab::scatter::ScatterSocket;
+use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
+use traffic_mirror_tests::lab::status::{Counters, Status};
+use traffic_mirror_tests::lab::veth::Veth;
+use traffic_mirror_tests::lab::vnet::VnetHeader;
+use traffic_mirror_tests::lab::{deadline, kernel};
+
+/// How programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Attach {
+    Tcx,
+    Clsact,
+}
+
+impl Attach {
+    /// What this kernel has; TCX came with 6.6.
+    pub(crate) fn all() -> Result<&'static [Self]> {
+        Ok(if kernel()? >= (6, 6) { &[Self::Tcx, Self::Clsact] } else { &[Self::Clsact] })
+    }
+
+    pub(crate) fn launch(self) -> Launch {
+        let word = match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        };
+        Launch { args: ["--attach", word].map(OsString::from).to_vec(), ..Launch::default() }
+    }
+}
+
+/// Starts the daemon and waits until it is ready.
+pub(crate) fn start(netns: &Netns, config: &str, attach: Attach) -> Result<Daemon> {
+    let mut daemon = Daemon::spawn(netns, config, attach.launch())?;
+    daemon.ready(deadline())?;
+    Ok(daemon)
+}
+
+/// Endpoints that each configuration of the table has: name, outer address and port.
+pub(crate) const ENDPOINTS: [(&str, &str, u16); 4] =
+    [("a", "10.9.0.11", 6080), ("b", "10.9.0.12", 6080), ("six", "fd09::13", 6080), ("odd", "fd09::14", 7000)];
+
+/// MTU of the interfaces that are looked at.
+pub(crate) const MTU: u32 = 9000;
+/// MTU towards the collector: room for the largest outer header.
+pub(crate) const OUTPUT_MTU: u32 = MTU + 52;
+
+/// The way a frame takes through the hooks of `eth0`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// From the client: received by `eth0`. An outermost VLAN tag is beside the frame.
+    Ingress,
+    /// From the server, forwarded: sent by `eth0`. An outermost VLAN tag is beside the frame.
+    Egress,
+    /// From a socket in `edge`: sent by `eth0`. VLAN tags are in the frame.
+    Local,
+}
+
+impl Way {
+    /// The hook of `eth0`, as status names it.
+    pub(crate) fn hook(self) -> &'static str {
+        match self {
+            Self::Ingress => "eth0 ingress",
+            Self::Egress | Self::Local => "eth0 egress",
+        }
+    }
+}
+
+/// How the bytes of a frame lie in memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Shape {
+    /// In one piece.
+    Linear,
+    /// The first bytes in the linear part, the rest in page fragments.
+    Scattered(u16),
+    /// As the vnet header says: the checksum open, or a superpacket.
+    Vnet(VnetHeader),
+}
+
+/// What one frame has caused.
+pub(crate) struct Seen {
+    /// What arrived on the other side.
+    pub(crate) originals: Vec<Vec<u8>>,
+    /// What the collector got, by endpoint, in order.
+    pub(crate) copies: BTreeMap<&'static str, Vec<Gue>>,
+    /// What else the collector got.
+    pub(crate) strangers: Vec<Vec<u8>>,
+    /// Which counters moved.
+    pub(crate) moved: Counters,
+}
+
+pub(crate) struct Edge {
+    pub(crate) daemon: Daemon,
+    pub(crate) edge: Netns,
+    _hosts: [Netns; 3],
+    cpu: Cpu,
+    senders: [Senders; 3],
+    flush: PacketSocket,
+    copies: Collector,
+    at_client: Collector,
+    at_server: Collector,
+    status: Status,
+    config: String,
+}
+
+/// MAC addresses that nobody has.
+const HERE: Mac = [2, 0, 0, 0, 0, 0xaa];
+const THERE: Mac = [2, 0, 0, 0, 0, 0xbb];
+
+/// A frame between two hosts behind the bridge.
+pub(crate) fn frame() -> Packet {
+    Packet::new().layer(Ether { source: HERE, destination: THERE, ethertype: None })
+}
+
+impl Edge {
+    pub(crate) fn new(config: &str, attach: Attach) -> Result<Self> {
+        let [client, edge, server, collector] =
+            ["client", "edge", "server", "collector"].map(|name| Netns::new(&format!("pk-{name}")));
+        let (client, edge, server, collector) = (client?, edge?, server?, collector?);
+        for netns in [&client, &edge, &server] {
+            netns.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+        }
+        let inside = Veth { mtu: MTU, ..Veth::default() };
+        inside.create(&client, "eth0", &edge, "eth0")?;
+        inside.create(&server, "eth0", &edge, "eth2")?;
+        bridge(&edge)?;
+        Veth { mtu: OUTPUT_MTU, offload: false, ..Veth::default() }.create(&edge, "eth1", &collector, "eth0")?;
+        edge.sysctl("net.ipv6.conf.eth1.disable_ipv6", "0")?;
+        let mac = collector.mac("eth0")?.map(|byte| format!("{byte:02x}")).join(":");
+        edge.address("eth1", "10.9.0.1/24")?;
+        edge.address("eth1", "fd09::1/64")?;
+        for (_, address, _) in ENDPOINTS {
+            edge.run(&format!("ip neighbour add {address} lladdr {mac} dev eth1 nud permanent"))?;
+        }
+        let copies = Collector::start_filtered(&collector, "eth0", |frame| !is_housekeeping(frame))?;
+        let at_client = Collector::start(&client, "eth0")?;
+        let at_server = Collector::start(&server, "eth0")?;
+        let daemon = start(&edge, config, attach)?;
+        daemon.wait_line(is_verdict, deadline())?;
+        let status = Status::read(&daemon)?;
+        ensure!(status.0["degraded"] == false, "not all is well at the start: {:#}", status.0);
+        let senders = [Senders::open(&client)?, Senders::open(&server)?, Senders::open(&edge)?];
+        let flush = PacketSocket::open(&edge, "eth1", Capture::Nothing)?;
+        let cpu = Cpu::next()?;
+        let config = config.to_owned();
+        let _hosts = [client, server, collector];
+        Ok(Self { daemon, edge, _hosts, cpu, senders, flush, copies, at_client, at_server, status, config })
+    }
+
+    /// Replaces the configuration and waits until it is live.
+    pub(crate) fn configure(&mut self, config: &str) -> Result<()> {
+        if self.config == config {
+            return Ok(());
+        }
+        self.daemon.write_config(config)?;
+        self.config = config.to_owned();
+        self.daemon.reload_done(deadline())?;
+        let said = self.daemon.wait_line(is_verdict, deadline())?;
+        ensure!(!said.contains("kept"), "the configuration was refused: {said}\n{config}");
+        self.status = Status::read(&self.daemon)?;
+        Ok(())
+    }
+
+    /// Sends one frame and says what came of it. Nothing can come later: on one CPU all queues are in order.
+    pub(crate) fn pass(&mut self, frame: &[u8], shape: Shape, way: Way) -> Result<Seen> {
+        let marker = marker();
+        self.cpu.run(|| {
+            self.send(frame, shape, way)?;
+            self.send(&marker, Shape::Linear, way)
+        })?;
+        let at = if way == Way::Ingress { &mut self.at_server } else { &mut self.at_client };
+        let originals = at.until(|frame| frame == marker, deadline()).context("on the other side")?;
+        // the program has run by now; what it sent lies before this in the collector's queue
+        self.cpu.run(|| self.flush.send(&marker))?;
+        let frames = self.copies.until(|frame| frame == marker, deadline()).context("at the collector")?;
+        let (copies, strangers) = sort(frames)?;
+        let status = Status::read(&self.daemon)?;
+        let mut moved = status.since(&self.status)?;
+        self.status = status;
+        // the marker itself
+        take_one(&mut moved, &format!("{} not-ip", way.hook()));
+        Ok(Seen { originals, copies, strangers, moved })
+    }
+
+    fn send(&self, frame: &[u8], shape: Shape, way: Way) -> Result<()> {
+        let senders = &self.senders[way as usize];
+        match shape {
+            Shape::Linear => senders.plain.send(frame),
+            Shape::Scattered(linear) => senders.scattered.send(frame, linear, VnetHeader::default()),
+            Shape::Vnet(header) => senders.vnet.send_vnet(frame, header),
+        }
+    }
+}
+
+/// Sockets of one namespace, open all the time: to close one takes the kernel many milliseconds.
+struct Senders {
+    plain: PacketSocket,
+    vnet: PacketSocket,
+    scattered: ScatterSocket,
+}
+
+impl Senders {
+    fn open(netns: &Netns) -> Result<Self> {
+        Ok(Self {
+            plain: PacketSocket::open(netns, "eth0", Capture::Nothing)?,
+            vnet: PacketSocket::open_vnet(netns, "eth0", Capture::Nothing)?,
+            scattered: ScatterSocket::open(netns, "eth0")?,
+        })
+    }
+}
+
+/// The line that ends the daemon's report on a new configuration.
+fn is_verdict(line: &str) -> bool {
+    line.contains(" map write") || line.contains("configuration was kept")
+}
+
+/// A bridge of `eth0` and `eth2` that forwards whatever comes, link-local groups included where the kernel lets it.
+fn bridge(edge: &Netns) -> Result<()> {
+    edge.run("ip link add br0 type bridge mcast_snooping 0 group_fwd_mask 0xfff8")?;
+    edge.run(&format!("ip link set br0 mtu {MTU} up"))?;
+    for port in ["eth0", "eth2"] {
+        edge.run(&format!("ip link set {port} master br0"))?;
+        edge.run_until(
+            &format!("bridge -details link show dev {port}"),
+            |link| link.contains("state forwarding"),
+            deadline(),
+        )?;
+    }
+    // where netfilter looks at bridges, it must not judge what a test sends
+    for family in ["arp", "ip", "ip6"] {
+        let variable = format!("net.bridge.bridge-nf-call-{family}tables");
+        if edge.enter(|| Ok(std::path::Path::new("/proc/sys/net/bridge").exists()))? {
+            edge.sysctl(&variable, "0")?;
+        }
+    }
+    Ok(())
+}
+
+/// A frame that no filter can match, each with a number of its own.
+fn marker() -> Vec<u8> {
+    use std::sync::atomic::{AtomicU64, Ordering};
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    frame().payload(format!("marker {:040}", NEXT.fetch_add(1, Ordering::Relaxed))).build()
+}
+
+/// ARP, and what IPv6 sends when it gets an address or looks for a neighbour.
+pub(crate) fn is_housekeeping(frame: &[u8]) -> bool {
+    let Ok(link) = Link::parse(frame) else { return false };
+    let icmpv6 =
+        || Ip::parse(&frame[link.length..]).is_ok_and(|ip| ip.protocol == 58 && matches!(ip.upper, [130..=143, ..]));
+    link.ethertype == 0x0806 || link.ethertype == 0x86dd && icmpv6()
+}
+
+/// Strictly parsed copies by endpoint, and frames that go to none.
+fn sort(frames: Vec<Vec<u8>>) -> Result<(BTreeMap<&'static str, Vec<Gue>>, Vec<Vec<u8>>)> {
+    let mut copies: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    let mut strangers = Vec::new();
+    for frame in frames {
+        let Ok(copy) = Gue::parse(&frame) else {
+            strangers.push(frame);
+            continue;
+        };
+        ensure!(copy.outer_vlan.is_none(), "a copy in VLAN {:?}", copy.outer_vlan);
+        match endpoint(copy.outer_dst, copy.dport) {
+            Some(name) => copies.entry(name).or_default().push(copy),
+            None => bail!("a copy to {} port {}: {}", copy.outer_dst, copy.dport, describe(&frame)),
+        }
+    }
+    Ok((copies, strangers))
+}
+
+fn endpoint(address: IpAddr, port: u16) -> Option<&'static str> {
+    let is = |(_, to, at): &&(&str, &str, u16)| to.parse() == Ok(address) && *at == port;
+    ENDPOINTS.iter().find(is).map(|(name, ..)| *name)
+}
+
+fn take_one(counters: &mut Counters, key: &str) {
+    if let Some(count) = counters.get_mut(key) {
+        *count -= 1;
+        if *count == 0 {
+            counters.remove(key);
+        }
+    }
+}

@@ -1,0 +1,80 @@
+//! Packets through the real daemon and the real kernel, attached by TCX and by clsact: the original passes as it came,
+//! each endpoint gets what the filters say, and the counters move by exactly that.
+
+mod case;
+mod edge;
+mod filters;
+mod headers;
+mod link;
+
+use anyhow::{Result, ensure};
+use edge::{Attach, Edge};
+
+/// A part of the table: one or several configurations and their cases.
+type Group = fn(&mut Edge, Attach) -> Result<()>;
+
+const TABLE: &[Group] = &[
+    filters::protocols,
+    filters::ports,
+    filters::networks,
+    filters::bidirectional,
+    filters::excludes,
+    filters::several_endpoints,
+    filters::scopes,
+    filters::switches,
+    headers::plain,
+    headers::ipv4,
+    headers::ipv6_extensions,
+    headers::fragments,
+    headers::cut_off_and_lies,
+    headers::scattered,
+    headers::open_checksums,
+    link::tags,
+    link::padding,
+    link::not_ip,
+    link::groups,
+];
+
+fn table(attach: Attach) -> Result<()> {
+    if !Attach::all()?.contains(&attach) {
+        return Ok(());
+    }
+    let mut edge = Edge::new(&config(""), attach)?;
+    let failures: Vec<String> =
+        TABLE.iter().filter_map(|group| group(&mut edge, attach).err()).map(|error| format!("{error:#}\n")).collect();
+    ensure!(failures.is_empty(), "{} of {} groups fail\n{}", failures.len(), TABLE.len(), failures.concat());
+    Ok(())
+}
+
+#[test]
+fn table_with_tcx() -> Result<()> {
+    table(Attach::Tcx)
+}
+
+#[test]
+fn table_with_clsact() -> Result<()> {
+    table(Attach::Clsact)
+}
+
+/// `eth0` both ways, the endpoints of the table, and `filters`.
+fn config(filters: &str) -> String {
+    with_interfaces("[[interface]]\nname = \"eth0\"\n", filters)
+}
+
+fn with_interfaces(interfaces: &str, filters: &str) -> String {
+    let endpoints = edge::ENDPOINTS.map(|(name, address, port)| {
+        let port = if port == 6080 { String::new() } else { format!("port = {port}\n") };
+        format!("[endpoint.{name}]\naddress = \"{address}\"\n{port}")
+    });
+    format!("{interfaces}{}{filters}", endpoints.concat())
+}
+
+/// A mirror filter.
+fn filter(name: &str, fields: &str, to: &str) -> String {
+    format!("[[filter]]\nname = \"{name}\"\n{fields}\nto = [{to}]\n")
+}
+
+/// An exclude filter.
+fn exclude(name: &str, fields: &str) -> String {
+    format!("[[filter]]\nname = \"{name}\"\naction = \"exclude\"\n{fields}\n")
+}
