@@ -249,7 +249,8 @@ impl Generation {
     /// # Errors
     /// A map is missing, cannot be read or written.
     pub fn take_stats(&self, from: &Self, filters: &[(u32, u32)], endpoints: &[(u32, u32)]) -> Result<(), KernelError> {
-        self.copy_stats::<FilterStats>(from, FILTER_STATS, filters, |stats| stats)?;
+        // the serial numbers of packets begin anew with each generation
+        self.copy_stats::<FilterStats>(from, FILTER_STATS, filters, |stats| FilterStats { serial: 0, ..stats })?;
         // `encap` is attached anew with each generation
         self.copy_stats::<EndpointStats>(from, ENDPOINT_STATS, endpoints, |stats| EndpointStats { fuse: 0, ..stats })
     }
