@@ -16,8 +16,8 @@ use crate::skb::{DROP, NEXT, Skb};
 
 /// `BPF_ADJ_ROOM_MAC`: room behind the link header.
 const ROOM_MAC: u32 = 1;
-/// Tags that a frame may carry: one beside it, two in it.
-const MAX_TAGS: u32 = 3;
+/// Tags that a frame may carry: one beside it, and in it as many as the parser looks through.
+const MAX_TAGS: u32 = 4;
 
 #[inline(always)]
 pub fn encap(skb: Skb) -> i32 {
@@ -98,15 +98,17 @@ fn wrap(skb: Skb, word: u32) -> Option<i32> {
 #[inline(always)]
 fn pop_tags(skb: Skb) -> Option<()> {
     let mut popped = 0;
-    while popped < MAX_TAGS {
+    loop {
         if skb.vlan_present() == 0 && matches!(skb.ethertype(), ETHERTYPE_IPV4 | ETHERTYPE_IPV6) {
             return Some(());
+        }
+        if popped == MAX_TAGS {
+            return None;
         }
         // SAFETY: the context is valid.
         (unsafe { bpf_skb_vlan_pop(skb.0) } == 0).then_some(())?;
         popped += 1;
     }
-    Some(())
 }
 
 /// Differs between the packets of one CPU and between CPUs, so that fragments made on the way are not mixed up.
