@@ -301,6 +301,10 @@ impl Packet {
     #[inline(always)]
     pub const fn ip_bytes(&self) -> u32 {
         match self.length {
+            // Behind a hop-by-hop header 0 stands for the length of a jumbogram (RFC 2675), elsewhere for nothing.
+            0 if self.version == 6 && !self.is_extended() && self.transport - self.offset == IPV6_BYTES as u16 => {
+                IPV6_BYTES
+            }
             0 => 0,
             length if self.version == 6 => length as u32 + IPV6_BYTES,
             length => length as u32,
