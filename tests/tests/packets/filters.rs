@@ -355,3 +355,17 @@ pub(crate) fn switches(edge: &mut Edge, attach: Attach) -> Result<()> {
     let none = config("");
     run(edge, attach, "no filter", &none, &[case("TCP", &tcp())])
 }
+
+/// A change elsewhere in the file neither loses nor repeats a count. What tells a packet that matches both ways from
+/// two packets is a number that begins anew with each set of maps.
+pub(crate) fn counters_across_a_change(edge: &mut Edge, attach: Attach) -> Result<()> {
+    let filters = filter("both", "bidirectional = true\nsource = [\"10.0.0.0/8\"]\nprotocol = [\"tcp\"]", "\"a\"");
+    let more = [filters.clone(), filter("more", "protocol = [89]", "\"a\"")].concat();
+    let one = |what| {
+        let packet = frame().ip("10.0.0.1", "10.0.0.2").tcp(1, 2);
+        case(what, &packet).matches(["both"]).to(["a"]).ways(&[Way::Ingress])
+    };
+    run(edge, attach, "counters", &config(&filters), &[one("first packet of the first maps")])?;
+    let cases = [one("first packet of the second maps"), one("second packet of the second maps")];
+    run(edge, attach, "counters across a change", &config(&more), &cases)
+}

@@ -293,11 +293,7 @@ pub(crate) fn scattered(edge: &mut Edge, attach: Attach) -> Result<()> {
         .tcp_without_port()
         .shape(later(14))
         .ways(&all),
-        case("not IP", &frame().payload([1; 300]))
-            .unseen("not-ip")
-            .shape(later(14))
-            .ways(&[Way::Ingress])
-            .also("eth0 ingress not-ip", 1),
+        case("not IP", &frame().payload([1; 300])).unseen("not-ip").shape(later(14)).ways(&all),
     ]);
     run(edge, attach, "in pieces", &all_and_port(), &cases)
 }

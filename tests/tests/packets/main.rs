@@ -22,6 +22,7 @@ const TABLE: &[Group] = &[
     filters::several_endpoints,
     filters::scopes,
     filters::switches,
+    filters::counters_across_a_change,
     headers::plain,
     headers::ipv4,
     headers::ipv6_extensions,
