@@ -11,12 +11,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 pub struct Cpu(usize);
 
 impl Cpu {
+    /// All of them.
+    pub fn all() -> Result<Vec<Self>> {
+        let allowed = sched_getaffinity(CALLER).context("ask for the CPUs of this thread")?;
+        Ok((0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).map(Self).collect())
+    }
+
     /// The next one in turn, so that tests that run side by side are spread.
     pub fn next() -> Result<Self> {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
-        let allowed = sched_getaffinity(CALLER).context("ask for the CPUs of this thread")?;
-        let usable: Vec<usize> = (0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).collect();
-        Ok(Self(usable[NEXT.fetch_add(1, Ordering::Relaxed) % usable.len()]))
+        let usable = Self::all()?;
+        Ok(usable[NEXT.fetch_add(1, Ordering::Relaxed) % usable.len()])
     }
 
     /// Runs `work` with the calling thread on this CPU.

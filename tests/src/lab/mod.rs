@@ -17,6 +17,7 @@ pub mod process;
 pub mod scatter;
 pub mod socket;
 pub mod status;
+pub mod stream;
 pub mod testrun;
 pub mod traffic;
 pub mod veth;

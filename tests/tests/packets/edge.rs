@@ -249,10 +249,14 @@ fn bridge(edge: &Netns) -> Result<()> {
 }
 
 /// A frame that no filter can match, each with a number of its own.
-fn marker() -> Vec<u8> {
+pub(crate) fn marker() -> Vec<u8> {
     use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0);
     frame().payload(format!("marker {:040}", NEXT.fetch_add(1, Ordering::Relaxed))).build()
+}
+
+pub(crate) fn is_marker(frame: &[u8]) -> bool {
+    frame.get(14..20) == Some(b"marker")
 }
 
 /// ARP, and what IPv6 sends when it gets an address or looks for a neighbour.

@@ -4,8 +4,10 @@
 mod case;
 mod edge;
 mod filters;
+mod gso;
 mod headers;
 mod link;
+mod routed;
 
 use anyhow::{Result, ensure};
 use edge::{Attach, Edge};
