@@ -176,7 +176,7 @@ fn the_kernel_does_what_random_files_mean() {
         // the file's size follows from its seed, so that a failure is seen again from there
         let mut random = Random::new(!seed);
         let filters = *random.pick(&SIZES);
-        if random.percent(5) {
+        if random.percent(3) {
             maps = None;
         }
         examine(seed, FRAMES, &mut tally, &mut maps, |random| configuration::random(random, filters));
