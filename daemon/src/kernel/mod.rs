@@ -1,6 +1,7 @@
 //! The only module that talks to the kernel: maps, programs, attachments, netlink.
 
 mod attach;
+mod capability;
 mod error;
 mod generation;
 pub mod netlink;
@@ -52,6 +53,7 @@ impl Kernel {
                 remedy: "5.17 or newer is needed",
             });
         }
+        capability::require()?;
         let best = if release >= TCX { Mechanism::Tcx } else { Mechanism::Clsact };
         let parent = pin_path.parent().unwrap_or(pin_path);
         if statfs(parent).map(|stat| stat.filesystem_type()) != Ok(BPF_FS_MAGIC) {
