@@ -85,7 +85,17 @@ pub struct Endpoint {
 /// # Errors
 /// A map cannot be read.
 pub fn read(pin_path: &Path) -> Result<Option<Status>, KernelError> {
-    let Some(number) = Generation::list(pin_path)?.pop() else { return Ok(None) };
+    loop {
+        let Some(number) = Generation::list(pin_path)?.pop() else { return Ok(None) };
+        match read_generation(pin_path, number) {
+            // a reload has put another in its place
+            Err(_) if Generation::list(pin_path)?.last() != Some(&number) => {}
+            status => return status.map(Some),
+        }
+    }
+}
+
+fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> {
     let generation = Generation::open(pin_path, number);
     let control: abi::Control = pod(&generation.read(Table::Control)?);
     let parity = control.epoch as usize & 1;
@@ -97,7 +107,7 @@ pub fn read(pin_path: &Path) -> Result<Option<Status>, KernelError> {
     let filters = filters(&generation, &control.view[parity])?;
     let degraded = interfaces.iter().any(|interface| interface.attached.is_none())
         || endpoints.iter().any(|endpoint| endpoint.state != READY);
-    Ok(Some(Status { schema: 1, degraded, interfaces, filters, endpoints }))
+    Ok(Status { schema: 1, degraded, interfaces, filters, endpoints })
 }
 
 const READY: &str = "ready";
@@ -119,9 +129,7 @@ fn attached(
     let attachments = Attachments::below(pin_path);
     let mut attached = Vec::new();
     for (attachment, mechanism) in attachments.list()? {
-        if let Some(link) = links.get(&attachment.interface)
-            && attachments.is_attached(netlink, attachment, &link.name, mechanism)?
-        {
+        if links.contains_key(&attachment.interface) && attachments.is_attached(netlink, attachment, mechanism)? {
             attached.push((attachment, mechanism));
         }
     }
@@ -181,7 +189,7 @@ fn endpoints(
             state: match reached {
                 None => Drop::ALL.get(record.state as usize).map_or(READY, |reason| reason.label()),
                 Some(record) if wraps(record) => READY,
-                Some(_) => "not attached",
+                Some(_) => "not-attached",
             },
             address: destination.map(|(address, _)| address),
             port: destination.map(|(_, port)| port),

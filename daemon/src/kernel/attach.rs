@@ -10,6 +10,7 @@ use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, T
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 
 use super::generation::{ENCAP, MIRROR, Program, pin_error, reason};
+use super::link::Link;
 use super::{KernelError, netlink::Netlink};
 use crate::network::Hook as Direction;
 
@@ -154,18 +155,22 @@ impl Attachments {
         &self,
         netlink: &mut Netlink,
         attachment: Attachment,
-        interface: &str,
         mechanism: Mechanism,
     ) -> Result<bool, KernelError> {
-        let path = match mechanism {
-            Mechanism::Tcx => self.links.join(attachment.pin_name()),
-            Mechanism::Clsact => return self.has_filter(netlink, attachment),
-        };
-        let Ok(link) = PinnedLink::from_pin(path) else { return Ok(false) };
-        let error = |e: &dyn std::error::Error| attachment.error("look for", interface, reason(e));
-        let program = FdLink::from(link).info().map_err(|e| error(&e))?.program_id();
-        let (_, present) = SchedClassifier::query_tcx(interface, attachment.attach_type()).map_err(|e| error(&e))?;
-        Ok(present.iter().any(|one| one.id() == program))
+        match mechanism {
+            Mechanism::Tcx => {
+                let path = self.links.join(attachment.pin_name());
+                match Link::open(&path) {
+                    Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+                    link => {
+                        let interface = link.and_then(|link| link.interface());
+                        Ok(interface.map_err(|source| pin_error("inspect", &path, source))?
+                            == Some(attachment.interface))
+                    }
+                }
+            }
+            Mechanism::Clsact => self.has_filter(netlink, attachment),
+        }
     }
 
     /// Attaches a program; in place of its predecessor, without a gap, if there is one.
@@ -278,10 +283,16 @@ impl Attachments {
         mechanism: Mechanism,
     ) -> Result<(), KernelError> {
         match mechanism {
-            // the kernel detaches a link when nothing refers to it any more
-            Mechanism::Tcx => remove_file(&self.links.join(attachment.pin_name())),
+            Mechanism::Tcx => self.detach_link(attachment),
             Mechanism::Clsact => self.detach_filter(netlink, attachment),
         }
+    }
+
+    fn detach_link(&self, attachment: Attachment) -> Result<(), KernelError> {
+        let path = self.links.join(attachment.pin_name());
+        absent_is_fine(Link::open(&path).and_then(|link| link.detach()))
+            .map_err(|source| pin_error("detach", &path, source))?;
+        remove_file(&path)
     }
 
     fn detach_filter(&self, netlink: &mut Netlink, attachment: Attachment) -> Result<(), KernelError> {

@@ -27,9 +27,9 @@ pub enum KernelError {
         reason: String,
     },
     /// A program could not be attached or detached.
-    #[error("cannot {action} {program} {preposition} the {direction} of {interface}: {reason}", preposition = match *action { "attach" => "to", "detach" => "from", _ => "at" })]
+    #[error("cannot {action} {program} {preposition} the {direction} of {interface}: {reason}", preposition = if *action == "attach" { "to" } else { "from" })]
     Attach {
-        /// "attach", "detach" or "look for".
+        /// "attach" or "detach".
         action: &'static str,
         /// Its name.
         program: &'static str,

@@ -82,7 +82,9 @@ impl Generation {
     /// # Errors
     /// The kernel refuses; what was made is removed.
     pub fn create(pin_path: &Path, number: u32, tables: &Tables) -> Result<Self, KernelError> {
-        let generation = Self::open(pin_path, number);
+        let generation = Self { number, dir: Self::unfinished(pin_path), loader: RefCell::new(None) };
+        // left by a daemon that was killed in the middle
+        generation.remove()?;
         fs::create_dir_all(&generation.dir).map_err(|source| pin_error("create", &generation.dir, source))?;
         let created = generation.load(0, |loader| {
             for table in Table::ALL {
@@ -101,6 +103,22 @@ impl Generation {
         }
     }
 
+    /// Where a generation is made: it is not among those of [`Generation::list`] before it is published.
+    pub fn unfinished(pin_path: &Path) -> PathBuf {
+        pin_path.join("unfinished")
+    }
+
+    /// Makes it the live one.
+    ///
+    /// # Errors
+    /// The pins cannot be renamed.
+    pub fn publish(&mut self, pin_path: &Path) -> Result<(), KernelError> {
+        let published = Self::open(pin_path, self.number);
+        fs::rename(&self.dir, &published.dir).map_err(|source| pin_error("rename", &self.dir, source))?;
+        *self = published;
+        Ok(())
+    }
+
     /// Its number.
     pub fn number(&self) -> u32 {
         self.number
@@ -111,7 +129,7 @@ impl Generation {
     /// # Errors
     /// A pin cannot be removed.
     pub fn remove(&self) -> Result<(), KernelError> {
-        remove_dir(&self.dir)
+        remove_pins(&self.dir)
     }
 
     /// Loads the `mirror` program of a hook.
@@ -396,7 +414,7 @@ fn capacity(table: Table, used: usize) -> u32 {
     (used + used / 2).clamp(least, most) as u32
 }
 
-fn remove_dir(dir: &Path) -> Result<(), KernelError> {
+pub(super) fn remove_pins(dir: &Path) -> Result<(), KernelError> {
     let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
     let entries = match fs::read_dir(dir) {
         Err(error) if gone(&error) => return Ok(()),

@@ -4,6 +4,7 @@ mod attach;
 mod capability;
 mod error;
 mod generation;
+mod link;
 pub mod netlink;
 mod observe;
 
@@ -23,7 +24,7 @@ use crate::compile::{Compiled, Hook};
 use crate::plan::Plan;
 use crate::tables::{Live, Table};
 use attach::remove_dir;
-use generation::pin_error;
+use generation::{pin_error, remove_pins};
 use netlink::Netlink;
 
 /// What is ours in the kernel, below one pin path.
@@ -101,19 +102,18 @@ impl Kernel {
         let repaired = lost.iter().map(|lost| lost.to_string()).collect();
         // copies that left while `encap` was away have blown the fuses of its endpoints; a new generation has new ones
         let replaces = lost.iter().any(|lost| lost.role != Role::Mirror);
-        let failed = match (plan, live) {
-            (Plan::Replace { generation, .. }, _) => self.replace(*generation, want)?,
-            (_, Some(live)) if replaces => self.replace(live + 1, want)?,
-            (Plan::Endpoints { generation, epoch, .. }, _) => {
-                let live = Generation::open(&self.pin_path, *generation);
+        let (number, mut failed) = match (plan, live) {
+            (Plan::Nothing, Some(live)) if !replaces => (live, self.attach_missing(want)),
+            (Plan::Endpoints { epoch, .. }, Some(number)) if !replaces => {
+                let live = Generation::open(&self.pin_path, number);
                 let mut failed = self.attach_encap(&live, want)?;
                 self.commit_endpoints(&live, plan, *epoch)?;
                 failed.extend(self.attach_missing(want));
-                failed.extend(self.detach_surplus(*generation, want));
-                failed
+                (number, failed)
             }
-            (Plan::Nothing, _) => self.attach_missing(want),
+            _ => self.replace(live, want)?,
         };
+        failed.extend(self.clean(number, want).unwrap_or_else(|error| vec![error]));
         Ok(Applied { failed, repaired })
     }
 
@@ -129,7 +129,7 @@ impl Kernel {
             let Some(link) = links.get(&attachment.interface).filter(|_| wanted.contains(&attachment)) else {
                 continue;
             };
-            if !self.attachments.is_attached(&mut self.netlink, attachment, &link.name, mechanism)? {
+            if !self.attachments.is_attached(&mut self.netlink, attachment, mechanism)? {
                 let Attachment { role, direction, .. } = attachment;
                 lost.push(Lost { role, interface: link.name.clone(), direction: word(direction) });
                 self.attachments.forget(attachment, mechanism)?;
@@ -147,11 +147,13 @@ impl Kernel {
         live.write(Table::Endpoints, plan.endpoint_writes(epoch))
     }
 
-    /// Makes new maps beside the old ones, fills them, and lets programs that use them take over hook by hook.
-    fn replace(&mut self, number: u32, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
-        let old = Generation::list(&self.pin_path)?;
-        let generation = Generation::create(&self.pin_path, number, &want.tables)?;
-        let prepared = self.fill(&generation, old.last(), want).and_then(|()| {
+    /// Makes new maps beside the old ones, fills them, and lets programs that use them take over hook by hook. Only
+    /// then is the new generation the live one: killed in the middle, a daemon leaves one that its successor replaces
+    /// on every hook.
+    fn replace(&mut self, live: Option<u32>, want: &Compiled) -> Result<(u32, Vec<KernelError>), KernelError> {
+        let number = self.next_number()?;
+        let mut generation = Generation::create(&self.pin_path, number, &want.tables)?;
+        let prepared = self.fill(&generation, live, want).and_then(|()| {
             let mirrors: Result<Vec<_>, _> = (0..want.hooks.len()).map(|hook| generation.mirror(hook as u32)).collect();
             Ok((mirrors?, self.attach_encap(&generation, want)?))
         });
@@ -166,23 +168,28 @@ impl Kernel {
             let Self { attachments, netlink, mechanism, .. } = self;
             failed.extend(attachments.attach(netlink, mirror_of(hook), &hook.name, &mut mirror, *mechanism).err());
         }
-        // an old `mirror` that still runs needs the old `encap`
-        synchronize_rcu();
-        failed.extend(self.detach_surplus(number, want));
-        for number in old {
-            Generation::open(&self.pin_path, number).remove()?;
-        }
-        Ok(failed)
+        generation.publish(&self.pin_path)?;
+        Ok((number, failed))
     }
 
-    fn fill(&self, generation: &Generation, old: Option<&u32>, want: &Compiled) -> Result<(), KernelError> {
+    /// A number that no generation has, not even one that was never published.
+    fn next_number(&self) -> Result<u32, KernelError> {
+        let encap = |(attachment, _): (Attachment, Mechanism)| match attachment.role {
+            Role::Encap { generation } => Some(generation),
+            Role::Mirror => None,
+        };
+        let used = self.attachments.list()?.into_iter().filter_map(encap);
+        Ok(Generation::list(&self.pin_path)?.into_iter().chain(used).max().map_or(1, |last| last + 1))
+    }
+
+    fn fill(&self, generation: &Generation, old: Option<u32>, want: &Compiled) -> Result<(), KernelError> {
         for table in Table::ALL {
             generation.write(table, [(0, want.tables.bytes(table))])?;
         }
         let secret = random_secret()?;
         let offset = std::mem::offset_of!(traffic_mirror_ebpf::abi::Control, secret);
         generation.write(Table::Control, [(offset, &secret.to_ne_bytes()[..])])?;
-        let Some(&old) = old else { return Ok(()) };
+        let Some(old) = old else { return Ok(()) };
         let old = Generation::open(&self.pin_path, old);
         let same = |table, want: &[_]| Ok::<_, KernelError>(Live::same_names(&old.read(table)?, want));
         let filters = same(Table::Filters, &want.tables.filters)?;
@@ -197,7 +204,7 @@ impl Kernel {
         for &interface in &want.outputs {
             let attachment = encap_of(generation.number(), interface);
             let Some(link) = links.get(&interface) else { continue };
-            if present.iter().any(|(there, _)| *there == attachment) {
+            if present.contains(&(attachment, self.mechanism)) {
                 continue;
             }
             let mut encap = generation.encap()?;
@@ -216,7 +223,7 @@ impl Kernel {
             let present = kernel.attachments.list()?;
             for (index, hook) in want.hooks.iter().enumerate() {
                 let attachment = mirror_of(hook);
-                if !present.iter().any(|(there, _)| *there == attachment) {
+                if !present.contains(&(attachment, kernel.mechanism)) {
                     let mut mirror = generation.mirror(index as u32)?;
                     let Self { attachments, netlink, mechanism, .. } = &mut *kernel;
                     failed.extend(attachments.attach(netlink, attachment, &hook.name, &mut mirror, *mechanism).err());
@@ -227,21 +234,25 @@ impl Kernel {
         attach(self).unwrap_or_else(|error: KernelError| vec![error])
     }
 
-    fn detach_surplus(&mut self, generation: u32, want: &Compiled) -> Vec<KernelError> {
+    /// Removes what does not belong to this generation or is not wanted.
+    fn clean(&mut self, number: u32, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
         let wanted = |attachment: &Attachment| match attachment.role {
-            Role::Mirror => want
-                .hooks
-                .iter()
-                .any(|hook| hook.interface == attachment.interface && hook.direction == attachment.direction),
-            Role::Encap { generation: g } => g == generation && want.outputs.contains(&attachment.interface),
-        };
-        let present = match self.attachments.list() {
-            Ok(present) => present,
-            Err(error) => return vec![error],
+            Role::Mirror => want.hooks.iter().any(|hook| mirror_of(hook) == *attachment),
+            Role::Encap { generation } => generation == number && want.outputs.contains(&attachment.interface),
         };
         let Self { attachments, netlink, mechanism, .. } = self;
-        let surplus = present.into_iter().filter(|(attachment, how)| !wanted(attachment) || how != mechanism);
-        surplus.filter_map(|(attachment, how)| attachments.detach(netlink, attachment, how).err()).collect()
+        let mut surplus = attachments.list()?;
+        surplus.retain(|(attachment, how)| !wanted(attachment) || how != mechanism);
+        if !surplus.is_empty() {
+            // an old `mirror` that still runs needs the old `encap`
+            synchronize_rcu();
+        }
+        let mut detach = |(attachment, how)| attachments.detach(netlink, attachment, how).err();
+        let failed = surplus.into_iter().filter_map(&mut detach).collect();
+        for old in Generation::list(&self.pin_path)?.into_iter().filter(|&old| old != number) {
+            Generation::open(&self.pin_path, old).remove()?;
+        }
+        Ok(failed)
     }
 
     /// Detaches and removes everything, the pin path too.
@@ -255,12 +266,19 @@ impl Kernel {
                 result = done;
             }
         };
-        for (attachment, mechanism) in self.attachments.list()? {
-            attempt(self.attachments.detach(&mut self.netlink, attachment, mechanism));
+        let (mirrors, encaps): (Vec<_>, Vec<_>) =
+            self.attachments.list()?.into_iter().partition(|(attachment, _)| attachment.role == Role::Mirror);
+        for attachments in [mirrors, encaps] {
+            for (attachment, mechanism) in attachments {
+                attempt(self.attachments.detach(&mut self.netlink, attachment, mechanism));
+            }
+            // a `mirror` that still runs needs `encap`
+            synchronize_rcu();
         }
         for number in Generation::list(&self.pin_path)? {
             attempt(Generation::open(&self.pin_path, number).remove());
         }
+        attempt(remove_pins(&Generation::unfinished(&self.pin_path)));
         attempt(self.attachments.remove_dirs());
         attempt(remove_dir(&self.pin_path));
         result

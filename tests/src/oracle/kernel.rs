@@ -32,12 +32,7 @@ impl PinPath {
 
 impl Drop for PinPath {
     fn drop(&mut self) {
-        let generations = Generation::list(&self.0).unwrap_or_default();
-        let removed = generations.into_iter().try_for_each(|number| Generation::open(&self.0, number).remove());
-        if let Err(error) = removed {
-            eprintln!("{error}");
-        }
-        match std::fs::remove_dir(&self.0) {
+        match std::fs::remove_dir_all(&self.0) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
                 eprintln!("remove {}: {error}", self.0.display());
             }

@@ -1,0 +1,86 @@
+//! Pinned BPF links: where they are attached, and detaching them at once. aya tells neither.
+
+use std::ffi::CString;
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+// enum bpf_cmd and enum bpf_link_type of include/uapi/linux/bpf.h
+const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_LINK_DETACH: libc::c_long = 34;
+const BPF_LINK_TYPE_TCX: u32 = 11;
+
+/// A link that was opened by its pin.
+pub(super) struct Link(OwnedFd);
+
+/// The beginning of `struct bpf_link_info` for a TCX link.
+#[repr(C)]
+#[derive(Default)]
+struct Info {
+    kind: u32,
+    id: u32,
+    program: u32,
+    _padding: u32,
+    interface: u32,
+    attach_type: u32,
+}
+
+impl Link {
+    /// # Errors
+    /// There is no such pin, or the kernel refuses.
+    pub(super) fn open(pin: &Path) -> io::Result<Self> {
+        #[repr(C)]
+        struct Attributes {
+            pathname: u64,
+            bpf_fd: u32,
+            file_flags: u32,
+        }
+        let path = CString::new(pin.as_os_str().as_bytes())?;
+        let mut attributes = Attributes { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+        // SAFETY: the path lives through the call and ends with 0.
+        let fd = unsafe { bpf(BPF_OBJ_GET, &mut attributes) }?;
+        // SAFETY: the kernel has just given this descriptor to us.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Index of the interface that a TCX link is attached to; `None` if it is not attached any more, because somebody
+    /// has detached it or the interface has gone (`tcx_link_fill_info`).
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn interface(&self) -> io::Result<Option<u32>> {
+        #[repr(C)]
+        struct Attributes {
+            bpf_fd: u32,
+            info_len: u32,
+            info: u64,
+        }
+        let mut info = Info::default();
+        let bpf_fd = self.0.as_raw_fd() as u32;
+        let mut attributes = Attributes { bpf_fd, info_len: size_of::<Info>() as u32, info: &raw mut info as u64 };
+        // SAFETY: the kernel writes at most `info_len` bytes to `info`, for which any bytes are valid.
+        unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
+        Ok((info.kind == BPF_LINK_TYPE_TCX && info.interface != 0).then_some(info.interface))
+    }
+
+    /// Detaches it, and returns when its program runs no more (`tcx_link_release` waits for it). Removing a pin alone
+    /// takes effect some time later, after an RCU grace period and in a work queue.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn detach(&self) -> io::Result<()> {
+        let mut link_fd = self.0.as_raw_fd() as u32;
+        // SAFETY: no pointers.
+        unsafe { bpf(BPF_LINK_DETACH, &mut link_fd) }.map(drop)
+    }
+}
+
+/// # Safety
+/// `attributes` is what the command takes, and its pointers are valid for what the command does.
+unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
+    // SAFETY: the kernel reads as many bytes as there are, and treats what is missing as zeros; the rest is promised.
+    let done = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
+    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done as i32) }
+}
