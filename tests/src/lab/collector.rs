@@ -63,6 +63,11 @@ impl Collector {
         self.count.load(Ordering::Relaxed)
     }
 
+    /// The same count, for another thread.
+    pub fn counter(&self) -> Arc<AtomicUsize> {
+        Arc::clone(&self.count)
+    }
+
     /// Takes the next frame; `None` if none has come at the deadline.
     pub fn next(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>> {
         match self.frames.recv_timeout(deadline.saturating_duration_since(Instant::now())) {

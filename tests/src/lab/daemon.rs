@@ -27,6 +27,8 @@ use std::time::Instant;
 pub struct Launch {
     /// The binary; by default [`binary`].
     pub binary: Option<PathBuf>,
+    /// Where the configuration file is; by default in a directory of its own.
+    pub config: Option<PathBuf>,
     /// Arguments of `run` beside `--config` and `--pin-path`.
     pub args: Vec<OsString>,
     /// Environment beside the inherited one.
@@ -124,7 +126,7 @@ impl Daemon {
 
     /// The configuration file.
     pub fn config_path(&self) -> PathBuf {
-        self.directory.path().join("mirror.toml")
+        self.launch.config.clone().unwrap_or_else(|| self.directory.path().join("mirror.toml"))
     }
 
     /// The directory of its pins.
@@ -139,7 +141,7 @@ impl Daemon {
 
     /// Replaces the configuration by rename, as editors and configuration management do.
     pub fn write_config(&self, text: &str) -> Result<()> {
-        let beside = self.directory.path().join(".mirror.toml.new");
+        let beside = self.config_path().with_file_name(".mirror.toml.new");
         fs::write(&beside, text).with_context(|| format!("write {}", beside.display()))?;
         fs::rename(&beside, self.config_path()).with_context(|| format!("replace {}", self.config_path().display()))
     }
@@ -149,9 +151,14 @@ impl Daemon {
         self.notified("READY=1", deadline)
     }
 
+    /// Waits for `RELOADING=1`, sent after what was last waited for.
+    pub fn reloading(&mut self, deadline: Instant) -> Result<()> {
+        self.notified("RELOADING=1", deadline)
+    }
+
     /// Waits for `RELOADING=1` and the `READY=1` after it, both sent after what was last waited for.
     pub fn reload_done(&mut self, deadline: Instant) -> Result<()> {
-        self.notified("RELOADING=1", deadline)?;
+        self.reloading(deadline)?;
         self.notified("READY=1", deadline)
     }
 
@@ -163,6 +170,11 @@ impl Daemon {
     /// standard output and standard error are in one record, in the order they were read.
     pub fn wait_line(&self, wanted: impl Fn(&str) -> bool, deadline: Instant) -> Result<String> {
         self.log.wait(|record| &mut record.output, "the line", wanted, deadline)
+    }
+
+    /// All it has notified so far, since the first start.
+    pub fn notifications(&self) -> Vec<String> {
+        self.log.lock().notifications.lines.clone()
     }
 
     /// All it has said so far, since the first start.

@@ -1,0 +1,193 @@
+//! Much traffic, many filters.
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+use std::fs;
+use std::time::{Duration, Instant};
+use traffic_mirror_tests::lab::collector::{Collector, describe};
+use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
+use traffic_mirror_tests::lab::packet::{FiveTuple, ip_part};
+use traffic_mirror_tests::lab::{deadline, process};
+
+use crate::site::{SITE, Site, attach, config, filter, mechanisms, status_until};
+
+/// Both sets of rules match all that a flood sends, each by other fields, and send it to another port.
+const RULES: [&str; 2] = [
+    r#"
+[[interface]]
+name = "eth0"
+
+[endpoint.first]
+address = "192.0.2.10"
+port = 6081
+
+[[filter]]
+name = "by-port"
+protocol = ["udp"]
+destination_port = [4000, 4001]
+to = ["first"]
+"#,
+    r#"
+[[interface]]
+name = "eth0"
+
+[endpoint.second]
+address = "192.0.2.10"
+port = 6082
+
+[[filter]]
+name = "by-address"
+protocol = ["udp"]
+source = ["10.0.0.0/24"]
+destination = ["10.0.0.0/24"]
+to = ["second"]
+"#,
+];
+
+#[test]
+fn each_packet_sees_the_rules_before_or_after_a_reload() -> Result<()> {
+    const RELOADS: usize = 8;
+    let mut site = Site::new()?;
+    for mechanism in mechanisms()? {
+        let mut daemon = Daemon::spawn(&site.edge, RULES[0], attach(mechanism))?;
+        daemon.ready(deadline())?;
+        let flooded = site.flood(|| {
+            for reload in 1..=RELOADS {
+                daemon.write_config(RULES[reload % 2])?;
+                daemon.reload_done(deadline())?;
+            }
+            Ok(())
+        })?;
+        println!("{mechanism}: {} packets, {:?} copies during {RELOADS} reloads", flooded.sent, flooded.by_port);
+        assert_eq!(flooded.by_port.keys().copied().collect::<Vec<_>>(), [6081, 6082]);
+        let reports = daemon.output().iter().filter(|line| line.contains("INFO 4 changes, ")).count();
+        assert_eq!(reports, RELOADS, "{:?}", daemon.output());
+    }
+    Ok(())
+}
+
+#[test]
+fn nothing_bare_leaves_while_it_starts_and_stops() -> Result<()> {
+    const ROUNDS: usize = 4;
+    let mut site = Site::new()?;
+    let bare = |frame: &[u8]| {
+        let flow = ip_part(frame).and_then(FiveTuple::parse);
+        flow.is_ok_and(|flow| flow.ports.is_some_and(|(_, port)| matches!(port, 4000 | 4001)))
+    };
+    let mut bare = Collector::start_filtered(&site.host, "eth0", bare)?;
+    for mechanism in mechanisms()? {
+        let mut daemon = site.launch(&[4000, 4001], attach(mechanism))?;
+        let sent = site.pour(u32::MAX as usize, || {
+            for _ in 0..ROUNDS {
+                daemon.signal(Signal::SIGTERM)?;
+                assert_eq!(daemon.wait_exit(deadline())?, 0);
+                daemon.restart()?;
+                daemon.ready(deadline())?;
+            }
+            Ok(())
+        })?;
+        let copies = site.collector.take()?.len();
+        println!("{mechanism}: {copies} copies of {} packets", sent.iter().map(|(_, sent)| sent).sum::<u32>());
+        assert!(copies > 0);
+        let status = status_until(&daemon, |_, _| true)?;
+        assert!(status["endpoints"][0]["drops"].as_object().is_some_and(|drops| drops.is_empty()), "{status:#}");
+    }
+    let frames: Vec<_> = bare.take()?.iter().map(|frame| describe(frame)).collect();
+    assert!(frames.is_empty(), "{} clones without a tunnel, such as {}", frames.len(), frames[0]);
+    Ok(())
+}
+
+#[test]
+fn a_crash_in_the_middle_of_a_reload_is_repaired() -> Result<()> {
+    const CRASHES: u32 = 24;
+    let mut site = Site::new()?;
+    for mechanism in mechanisms()? {
+        let mut daemon = site.launch(&[4000, 4001], attach(mechanism))?;
+        for crash in 0..CRASHES {
+            let ports = [[4000, 5000], [4000, 5001]][crash as usize % 2];
+            daemon.write_config(&config(&ports))?;
+            daemon.signal(Signal::SIGHUP)?;
+            daemon.reloading(deadline())?;
+            // at another moment each time: the whole reload takes some ten milliseconds
+            let moment = Instant::now() + Duration::from_micros(u64::from(crash) * 3000);
+            while Instant::now() < moment {
+                std::hint::spin_loop();
+            }
+            daemon.signal(Signal::SIGKILL)?;
+            daemon.wait_exit(deadline())?;
+            site.expect(4000, 1)?;
+            daemon.restart()?;
+            daemon.ready(deadline())?;
+            site.expect(4000, 1)?;
+            site.expect(ports[1], 1)?;
+            site.expect(10_001 - ports[1], 0)?;
+        }
+        daemon.signal(Signal::SIGTERM)?;
+        assert_eq!(daemon.wait_exit(deadline())?, 0);
+        site.bare(daemon.pin_path())?;
+    }
+    Ok(())
+}
+
+fn many(filters: usize) -> String {
+    let kind = |n: usize| match n % 4 {
+        0 => String::new(),
+        1 => format!("source = [\"10.{}.{}.0/24\", \"10.0.0.0/24\"]\n", n / 256 % 256, n % 256),
+        2 => format!("destination = [\"10.0.0.254\", \"2001:db8:{n:x}::/48\"]\n"),
+        _ => format!("source_port = [999, \"{}-{}\"]\n", 1000 + n, 1010 + n),
+    };
+    let filters = (0..filters).map(|n| filter(&format!("f{n}"), 1000 + n as u16) + &kind(n));
+    SITE.to_owned() + &filters.collect::<String>()
+}
+
+/// Resident memory of the daemon in KiB, at the moment and at most.
+fn memory_kib(daemon: &Daemon) -> Result<(u64, u64)> {
+    let pid = daemon.pid().context("it does not run")?;
+    let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let field = |name: &str| -> Result<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name)).context("no such field")?;
+        Ok(line.trim().trim_end_matches(" kB").parse()?)
+    };
+    Ok((field("VmRSS:")?, field("VmHWM:")?))
+}
+
+#[test]
+fn filters_up_to_the_limit_are_taken_and_one_more_is_refused() -> Result<()> {
+    const LIMIT: usize = 16_384;
+    let patience = || Instant::now() + Duration::from_secs(60);
+    let mut site = Site::new()?;
+    let mut daemon = site.daemon(&[53])?;
+    let (small, _) = memory_kib(&daemon)?;
+    println!("memory with 1 filter: {small} KiB");
+    assert!(small < 32 << 10, "{small} KiB");
+
+    daemon.write_config(&many(LIMIT))?;
+    let report = daemon.wait_line(|line| line.contains("INFO 16385 changes, "), patience())?;
+    daemon.reload_done(patience())?;
+    let (large, most) = memory_kib(&daemon)?;
+    println!("{LIMIT} filters: {report}; memory {large} KiB, at most {most} KiB");
+    // each kind, the first and the last
+    for n in [0, 1, 2, 3, LIMIT / 2, LIMIT - 4, LIMIT - 3, LIMIT - 2, LIMIT - 1] {
+        site.expect(1000 + n as u16, 1)?;
+    }
+    site.expect(999, 0)?;
+    site.expect(1000 + LIMIT as u16, 0)?;
+
+    daemon.write_config(&many(LIMIT + 1))?;
+    let refused = |line: &str| line.contains("limit-exceeded") && line.contains("16384") && line.contains("16385");
+    let error = daemon.wait_line(refused, patience())?;
+    println!("{error}");
+    daemon.reload_done(patience())?;
+    site.expect(1000, 1)?;
+    site.expect(1000 + LIMIT as u16, 0)?;
+    let output = process::output(&mut daemon.command("check")?, patience())?;
+    let said = String::from_utf8(output.stderr)?;
+    assert!(process::code(output.status) == 1 && said.lines().any(refused), "{said}");
+    daemon.signal(Signal::SIGTERM)?;
+    assert_eq!(daemon.wait_exit(patience())?, 0);
+    site.bare(daemon.pin_path())?;
+
+    let mut refusing = Daemon::spawn(&site.edge, &many(LIMIT + 1), Launch::default())?;
+    assert_eq!(refusing.wait_exit(patience())?, 78);
+    site.bare(refusing.pin_path())
+}

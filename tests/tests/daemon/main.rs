@@ -1,0 +1,11 @@
+//! The daemon as its operator knows it: commands, exit codes, signals, the file, interfaces that come and go, a crash,
+//! what it leaves behind. The real binary in namespaces, real packets; needs root.
+
+mod command;
+mod drift;
+mod file;
+mod interfaces;
+mod life;
+mod load;
+mod site;
+mod system;

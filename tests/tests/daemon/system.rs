@@ -1,0 +1,101 @@
+//! What the daemon asks of the system, seen from outside: sockets, netlink requests.
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+use traffic_mirror_tests::lab::daemon::{Launch, binary};
+use traffic_mirror_tests::lab::{TempDir, deadline, process};
+
+use crate::life::install;
+use crate::site::{Site, attach, config, mechanisms};
+
+/// A launch under strace, which records `calls` of all threads. The daemon keeps its process number.
+fn traced(directory: &TempDir, calls: &str, launch: Launch) -> Result<(Launch, PathBuf)> {
+    let (script, trace) = (directory.path().join("traced"), directory.path().join("trace"));
+    let strace = format!("strace -D -f -q -e trace={calls} -e signal=none --output-append-mode -o {}", trace.display());
+    install(&script, &format!("#!/bin/sh\nexec {strace} {} \"$@\"\n", binary()?.display()))?;
+    Ok((Launch { binary: Some(script), ..launch }, trace))
+}
+
+/// How often each address family was given to socket(2).
+fn families(trace: &Path) -> Result<BTreeMap<String, usize>> {
+    let mut families = BTreeMap::new();
+    for line in fs::read_to_string(trace)?.lines() {
+        let Some((_, arguments)) = line.split_once("socket(") else { continue };
+        let family = arguments.split(',').next().context("no family")?;
+        *families.entry(family.to_owned()).or_default() += 1;
+    }
+    Ok(families)
+}
+
+#[test]
+fn no_socket_but_netlink_and_unix_is_ever_opened() -> Result<()> {
+    for mechanism in mechanisms()? {
+        let mut site = Site::new()?;
+        let directory = TempDir::new()?;
+        let (launch, trace) = traced(&directory, "socket,socketpair,listen,accept,accept4,bpf", attach(mechanism))?;
+        let mut daemon = site.launch(&[53], launch)?;
+        site.expect(53, 1)?;
+        daemon.write_config(&config(&[54]))?;
+        daemon.reload_done(deadline())?;
+        daemon.write_config("wrong")?;
+        daemon.wait_line(|line| line.contains("was kept"), deadline())?;
+
+        // as the kernel lists them: family, state, ... , users:(("name",pid=...,fd=...))
+        let pid = format!("pid={},", daemon.pid().context("it does not run")?);
+        let sockets = process::succeed(site.edge.command("ss")?.args(["-anp"]), deadline())?;
+        let own: Vec<&str> = sockets.lines().filter(|line| line.contains(&pid)).collect();
+        // ss names the owner of a netlink socket by its port: name/pid
+        let kinds: Vec<_> = own.iter().filter_map(|line| line.split_whitespace().next()).collect();
+        assert!(kinds.iter().all(|kind| *kind == "nl" || kind.starts_with("u_")), "{own:#?}");
+
+        for subcommand in ["status", "check"] {
+            process::output(&mut daemon.command(subcommand)?, deadline())?;
+        }
+        daemon.signal(Signal::SIGTERM)?;
+        assert_eq!(daemon.wait_exit(deadline())?, 0);
+        process::succeed(&mut daemon.command("detach")?, deadline())?;
+        let families = families(&trace)?;
+        println!("{mechanism}: {families:?}");
+        assert!(families.contains_key("AF_NETLINK"), "{families:?}");
+        let others: Vec<_> = families.keys().filter(|family| !matches!(&***family, "AF_NETLINK" | "AF_UNIX")).collect();
+        assert!(others.is_empty(), "{others:?}");
+        let text = fs::read_to_string(&trace)?;
+        assert!(text.contains("bpf(BPF_PROG_LOAD"), "strace saw nothing");
+        let listening =
+            text.lines().find(|line| ["listen(", "accept(", "accept4("].iter().any(|call| line.contains(call)));
+        assert_eq!(listening, None);
+    }
+    Ok(())
+}
+
+#[test]
+fn a_dead_next_hop_does_not_keep_the_daemon_busy() -> Result<()> {
+    const SECONDS: u64 = 7;
+    let mut site = Site::new()?;
+    let directory = TempDir::new()?;
+    let (launch, trace) = traced(&directory, "sendto,sendmsg", Launch::default())?;
+    let mut daemon = site.launch(&[53], launch)?;
+    site.expect(53, 1)?;
+    // nobody answers there; IPv4 and IPv6
+    site.edge.address("eth1", "2001:db8::1/64")?;
+    let dead = "\n[endpoint.dead4]\naddress = \"192.0.2.99\"\n\n[endpoint.dead6]\naddress = \"2001:db8::99\"\n";
+    let file = config(&[53]) + dead;
+    daemon.write_config(&file.replace("to = [\"ids\"]", "to = [\"ids\", \"dead4\", \"dead6\"]"))?;
+    daemon.reload_done(deadline())?;
+    let requests = || Ok::<_, anyhow::Error>(fs::read_to_string(&trace)?.lines().count());
+    let (begin, before) = (Instant::now(), requests()?);
+    // traffic, as each copy asks for the neighbour too
+    while begin.elapsed() < Duration::from_secs(SECONDS) {
+        site.expect(53, 1)?;
+        let pause = Instant::now() + Duration::from_millis(100);
+        ensure!(daemon.wait_line(|line| line.contains("ERROR"), pause).is_err(), "{:?}", daemon.output());
+    }
+    let rate = (requests()? - before) as f64 / begin.elapsed().as_secs_f64();
+    println!("{rate:.1} netlink requests a second");
+    assert!(rate < 10.0, "{rate} netlink requests a second");
+    Ok(())
+}
