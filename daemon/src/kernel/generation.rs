@@ -2,6 +2,7 @@
 //! that a store is seen whole or not at all.
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -12,7 +13,8 @@ use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, Pod};
 use memmap2::{MmapOptions, MmapRaw};
 use traffic_mirror_ebpf::abi::{
-    BLOCK_SLOTS, Control, EndpointStats, FilterStats, HookStats, MAX_ENDPOINTS, MAX_HOOKS, MAX_SLOTS, Unseen,
+    BLOCK_SLOTS, Control, Drop, EndpointPair, EndpointStats, FilterStats, HookStats, MAX_ENDPOINTS, MAX_HOOKS,
+    MAX_SLOTS, Unseen,
 };
 
 use super::KernelError;
@@ -205,6 +207,19 @@ impl Generation {
     /// The map is missing or cannot be mapped.
     pub fn commit(&self, epoch: u32) -> Result<(), KernelError> {
         self.write(Table::Control, [(std::mem::offset_of!(Control, epoch), &epoch.to_ne_bytes()[..])])
+    }
+
+    /// Indices of the interfaces that copies leave by, ascending.
+    ///
+    /// # Errors
+    /// A map is missing or cannot be mapped.
+    pub fn outputs(&self) -> Result<BTreeSet<u32>, KernelError> {
+        let control: Control = bytemuck::pod_read_unaligned(&self.read(Table::Control)?[..size_of::<Control>()]);
+        let endpoints = self.read(Table::Endpoints)?;
+        let pairs = endpoints.chunks_exact(size_of::<EndpointPair>()).map(bytemuck::pod_read_unaligned::<EndpointPair>);
+        let live = pairs.map(|pair| pair[control.epoch as usize & 1]);
+        let sent = live.filter(|endpoint| endpoint.state == Drop::None as u32 && endpoint.interface != 0);
+        Ok(sent.map(|endpoint| endpoint.interface).collect())
     }
 
     fn map(&self, table: Table) -> Result<Mapping, KernelError> {

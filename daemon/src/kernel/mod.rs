@@ -117,7 +117,8 @@ impl Kernel {
         Ok(Applied { failed, repaired })
     }
 
-    /// What is wanted, has a pin, and is not attached all the same.
+    /// What is wanted, has a pin, and is not attached all the same; and each `encap` that copies are sent to and that
+    /// has not even a pin.
     fn lost(&mut self, generation: Option<u32>, want: &Compiled) -> Result<Vec<Lost>, KernelError> {
         let mirrors = want.hooks.iter().map(mirror_of);
         let encaps = generation.into_iter().flat_map(|g| want.outputs.iter().map(move |&output| encap_of(g, output)));
@@ -133,6 +134,16 @@ impl Kernel {
                 let Attachment { role, direction, .. } = attachment;
                 lost.push(Lost { role, interface: link.name.clone(), direction: word(direction) });
                 self.attachments.forget(attachment, mechanism)?;
+            }
+        }
+        let Some(generation) = generation else { return Ok(lost) };
+        let present = self.attachments.list()?;
+        for interface in Generation::open(&self.pin_path, generation).outputs()? {
+            let attachment = encap_of(generation, interface);
+            let is_lost = wanted.contains(&attachment) && !present.iter().any(|(there, _)| *there == attachment);
+            if let Some(link) = links.get(&interface).filter(|_| is_lost) {
+                let Attachment { role, direction, .. } = attachment;
+                lost.push(Lost { role, interface: link.name.clone(), direction: word(direction) });
             }
         }
         Ok(lost)
