@@ -20,6 +20,7 @@ pub mod status;
 pub mod stream;
 pub mod testrun;
 pub mod traffic;
+pub mod tun;
 pub mod veth;
 pub mod vnet;
 

@@ -6,7 +6,8 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, UdpSocket};
+use std::time::Instant;
 use traffic_mirror_tests::lab::collector::{Collector, describe};
 use traffic_mirror_tests::lab::cpu::Cpu;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
@@ -15,6 +16,7 @@ use traffic_mirror_tests::lab::packet::{Ether, Gue, Ip, Link, Mac, Packet};
 use traffic_mirror_tests::lab::scatter::ScatterSocket;
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
 use traffic_mirror_tests::lab::status::{Counters, Status};
+use traffic_mirror_tests::lab::traffic::udp_bind;
 use traffic_mirror_tests::lab::veth::Veth;
 use traffic_mirror_tests::lab::vnet::VnetHeader;
 use traffic_mirror_tests::lab::{deadline, kernel};
@@ -89,12 +91,15 @@ pub(crate) enum Shape {
     Vnet(VnetHeader),
 }
 
+/// Copies by endpoint, in order.
+pub(crate) type Copies = BTreeMap<&'static str, Vec<Gue>>;
+
 /// What one frame has caused.
 pub(crate) struct Seen {
     /// What arrived on the other side.
     pub(crate) originals: Vec<Vec<u8>>,
     /// What the collector got, by endpoint, in order.
-    pub(crate) copies: BTreeMap<&'static str, Vec<Gue>>,
+    pub(crate) copies: Copies,
     /// What else the collector got.
     pub(crate) strangers: Vec<Vec<u8>>,
     /// Which counters moved.
@@ -104,7 +109,7 @@ pub(crate) struct Seen {
 pub(crate) struct Edge {
     pub(crate) daemon: Daemon,
     pub(crate) edge: Netns,
-    _hosts: [Netns; 3],
+    hosts: [Netns; 3],
     cpu: Cpu,
     senders: [Senders; 3],
     flush: PacketSocket,
@@ -113,6 +118,7 @@ pub(crate) struct Edge {
     at_server: Collector,
     status: Status,
     config: String,
+    _sinks: Vec<UdpSocket>,
 }
 
 /// MAC addresses that nobody has.
@@ -125,7 +131,17 @@ pub(crate) fn frame() -> Packet {
 }
 
 impl Edge {
+    /// With a collector that has no protocol stack, so that nothing comes from there.
     pub(crate) fn new(config: &str, attach: Attach) -> Result<Self> {
+        Self::build(config, attach, false)
+    }
+
+    /// With a collector that has the endpoints' addresses, answers for them and takes what comes.
+    pub(crate) fn with_live_collector(config: &str, attach: Attach) -> Result<Self> {
+        Self::build(config, attach, true)
+    }
+
+    fn build(config: &str, attach: Attach, live: bool) -> Result<Self> {
         let [client, edge, server, collector] =
             ["client", "edge", "server", "collector"].map(|name| Netns::new(&format!("pk-{name}")));
         let (client, edge, server, collector) = (client?, edge?, server?, collector?);
@@ -136,15 +152,21 @@ impl Edge {
         inside.create(&client, "eth0", &edge, "eth0")?;
         inside.create(&server, "eth0", &edge, "eth2")?;
         bridge(&edge)?;
-        Veth { mtu: OUTPUT_MTU, offload: false, ..Veth::default() }.create(&edge, "eth1", &collector, "eth0")?;
-        edge.sysctl("net.ipv6.conf.eth1.disable_ipv6", "0")?;
-        let mac = collector.mac("eth0")?.map(|byte| format!("{byte:02x}")).join(":");
-        edge.address("eth1", "10.9.0.1/24")?;
-        edge.address("eth1", "fd09::1/64")?;
+        connect(&edge, &collector)?;
+        let sinks = if live {
+            [6080, 7000].map(|port| udp_bind(&collector, ([0; 16], port).into())).into_iter().collect::<Result<_>>()?
+        } else {
+            Vec::new()
+        };
         for (_, address, _) in ENDPOINTS {
-            edge.run(&format!("ip neighbour add {address} lladdr {mac} dev eth1 nud permanent"))?;
+            if live {
+                collector.address("eth0", &with_length(address))?;
+            } else {
+                let mac = collector.mac("eth0")?.map(|byte| format!("{byte:02x}")).join(":");
+                edge.run(&format!("ip neighbour add {address} lladdr {mac} dev eth1 nud permanent"))?;
+            }
         }
-        let copies = Collector::start_filtered(&collector, "eth0", |frame| !is_housekeeping(frame))?;
+        let copies = copies_at(&collector)?;
         let at_client = Collector::start(&client, "eth0")?;
         let at_server = Collector::start(&server, "eth0")?;
         let daemon = start(&edge, config, attach)?;
@@ -153,10 +175,27 @@ impl Edge {
         ensure!(status.0["degraded"] == false, "not all is well at the start: {:#}", status.0);
         let senders = [Senders::open(&client)?, Senders::open(&server)?, Senders::open(&edge)?];
         let flush = PacketSocket::open(&edge, "eth1", Capture::Nothing)?;
-        let cpu = Cpu::next()?;
-        let config = config.to_owned();
-        let _hosts = [client, server, collector];
-        Ok(Self { daemon, edge, _hosts, cpu, senders, flush, copies, at_client, at_server, status, config })
+        let (cpu, config) = (Cpu::next()?, config.to_owned());
+        let hosts = [client, server, collector];
+        Ok(Self {
+            daemon,
+            edge,
+            hosts,
+            cpu,
+            senders,
+            flush,
+            copies,
+            at_client,
+            at_server,
+            status,
+            config,
+            _sinks: sinks,
+        })
+    }
+
+    /// Where the copies go.
+    pub(crate) fn collector(&self) -> &Netns {
+        &self.hosts[2]
     }
 
     /// Replaces the configuration and waits until it is live.
@@ -175,23 +214,66 @@ impl Edge {
 
     /// Sends one frame and says what came of it. Nothing can come later: on one CPU all queues are in order.
     pub(crate) fn pass(&mut self, frame: &[u8], shape: Shape, way: Way) -> Result<Seen> {
+        let originals = self.originals(&[frame.to_vec()], shape, way)?;
+        let (copies, strangers) = self.copies()?;
+        let moved = self.moved(way)?;
+        Ok(Seen { originals, copies, strangers, moved })
+    }
+
+    /// Sends frames and a marker, and takes what arrives on the other side before the marker does.
+    pub(crate) fn originals(&mut self, frames: &[Vec<u8>], shape: Shape, way: Way) -> Result<Vec<Vec<u8>>> {
         let marker = marker();
         self.cpu.run(|| {
-            self.send(frame, shape, way)?;
+            frames.iter().try_for_each(|frame| self.send(frame, shape, way))?;
             self.send(&marker, Shape::Linear, way)
         })?;
         let at = if way == Way::Ingress { &mut self.at_server } else { &mut self.at_client };
-        let originals = at.until(|frame| frame == marker, deadline()).context("on the other side")?;
+        at.until(|frame| frame == marker, deadline()).context("on the other side")
+    }
+
+    /// Takes the copies of packets whose originals have arrived.
+    pub(crate) fn copies(&mut self) -> Result<(Copies, Vec<Vec<u8>>)> {
         // the program has run by now; what it sent lies before this in the collector's queue
+        let marker = marker();
         self.cpu.run(|| self.flush.send(&marker))?;
-        let frames = self.copies.until(|frame| frame == marker, deadline()).context("at the collector")?;
-        let (copies, strangers) = sort(frames)?;
+        sort(self.copies.until(|frame| frame == marker, deadline()).context("at the collector")?)
+    }
+
+    /// Takes the next copy, however long it was on its way; `None` at the deadline.
+    pub(crate) fn next_copy(&mut self, deadline: Instant) -> Result<Option<Gue>> {
+        self.copies.next(deadline)?.map(|frame| Gue::parse(&frame)).transpose()
+    }
+
+    /// The counters that have moved since the last time, but for the marker.
+    pub(crate) fn moved(&mut self, way: Way) -> Result<Counters> {
         let status = Status::read(&self.daemon)?;
         let mut moved = status.since(&self.status)?;
         self.status = status;
-        // the marker itself
         take_one(&mut moved, &format!("{} not-ip", way.hook()));
-        Ok(Seen { originals, copies, strangers, moved })
+        Ok(moved)
+    }
+
+    /// Waits until the status says something.
+    pub(crate) fn wait(&mut self, wanted: impl Fn(&Status) -> bool) -> Result<()> {
+        self.status = Status::until(&self.daemon, wanted, deadline())?;
+        Ok(())
+    }
+
+    /// Makes the output interface anew, without its addresses.
+    pub(crate) fn reconnect(&mut self) -> Result<()> {
+        connect(&self.edge, &self.hosts[2])?;
+        self.flush = PacketSocket::open(&self.edge, "eth1", Capture::Nothing)?;
+        for (_, address, _) in ENDPOINTS {
+            self.hosts[2].address("eth0", &with_length(address))?;
+        }
+        self.copies = copies_at(&self.hosts[2])?;
+        Ok(())
+    }
+
+    /// Forgets the copies that have come or are still on their way.
+    pub(crate) fn reconnect_capture(&mut self) -> Result<()> {
+        self.copies = copies_at(&self.hosts[2])?;
+        Ok(())
     }
 
     fn send(&self, frame: &[u8], shape: Shape, way: Way) -> Result<()> {
@@ -219,6 +301,22 @@ impl Senders {
             scattered: ScatterSocket::open(netns, "eth0")?,
         })
     }
+}
+
+/// The output interface and the way to the collector.
+fn connect(edge: &Netns, collector: &Netns) -> Result<()> {
+    Veth { mtu: OUTPUT_MTU, offload: false, ..Veth::default() }.create(edge, "eth1", collector, "eth0")?;
+    edge.sysctl("net.ipv6.conf.eth1.disable_ipv6", "0")?;
+    edge.address("eth1", "10.9.0.1/24")?;
+    edge.address("eth1", "fd09::1/64")
+}
+
+fn with_length(address: &str) -> String {
+    format!("{address}/{}", if address.contains(':') { 64 } else { 24 })
+}
+
+fn copies_at(collector: &Netns) -> Result<Collector> {
+    Collector::start_filtered(collector, "eth0", |frame| !is_housekeeping(frame))
 }
 
 /// The line that ends the daemon's report on a new configuration.
@@ -268,7 +366,7 @@ pub(crate) fn is_housekeeping(frame: &[u8]) -> bool {
 }
 
 /// Strictly parsed copies by endpoint, and frames that go to none.
-fn sort(frames: Vec<Vec<u8>>) -> Result<(BTreeMap<&'static str, Vec<Gue>>, Vec<Vec<u8>>)> {
+fn sort(frames: Vec<Vec<u8>>) -> Result<(Copies, Vec<Vec<u8>>)> {
     let mut copies: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let mut strangers = Vec::new();
     for frame in frames {

@@ -5,8 +5,10 @@ mod case;
 mod edge;
 mod filters;
 mod gso;
+mod harm;
 mod headers;
 mod link;
+mod original;
 mod routed;
 
 use anyhow::{Result, ensure};

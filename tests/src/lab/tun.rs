@@ -1,0 +1,79 @@
+//! An interface without link header whose other end is the test.
+
+use super::netns::Netns;
+use super::wait_readable;
+use anyhow::{Context as _, Result, ensure};
+use std::fs::{File, OpenOptions};
+use std::io::Read as _;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::time::Instant;
+
+const PACKET_BYTES: usize = 1 << 16;
+
+/// A tun interface, which goes with this.
+#[derive(Debug)]
+pub struct Tun(File);
+
+impl Tun {
+    /// Makes the interface, up, without an address.
+    pub fn create(netns: &Netns, name: &str) -> Result<Self> {
+        ensure!(name.len() < libc::IFNAMSIZ, "interface name {name:?} is too long");
+        let open = || {
+            let path = "/dev/net/tun";
+            let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
+            let file = file.with_context(|| format!("open {path}"))?;
+            let flags = (libc::IFF_TUN | libc::IFF_NO_PI) as i16;
+            let mut request = libc::ifreq {
+                ifr_name: [0; libc::IFNAMSIZ],
+                ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: flags },
+            };
+            for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+                *to = from as libc::c_char;
+            }
+            // SAFETY: the request is valid and ends its name with 0.
+            let done = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+            ensure!(done == 0, "make {name}: {}", std::io::Error::last_os_error());
+            Ok(file)
+        };
+        let tun = Self(netns.enter(open)?);
+        netns.run(&format!("ip link set {name} up"))?;
+        Ok(tun)
+    }
+
+    /// The next packet that was sent to it; `None` if none has come at the deadline.
+    pub fn recv(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>> {
+        if wait_readable(&[self.0.as_fd()], deadline)?.is_none() {
+            return Ok(None);
+        }
+        let mut packet = vec![0; PACKET_BYTES];
+        let length = self.0.read(&mut packet).context("read from a tun interface")?;
+        packet.truncate(length);
+        Ok(Some(packet))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::lab::deadline;
+    use crate::lab::packet::FiveTuple;
+    use crate::lab::traffic::udp_bind;
+
+    #[test]
+    fn packets_come_out() -> Result<()> {
+        let netns = Netns::new("lab-tun")?;
+        let mut tun = Tun::create(&netns, "tun0")?;
+        netns.address("tun0", "10.0.0.1/24")?;
+        udp_bind(&netns, "10.0.0.1:5".parse()?)?.send_to(b"hello", "10.0.0.2:6")?;
+        loop {
+            let packet = tun.recv(deadline())?.context("no packet")?;
+            // IPv6 has sent its own
+            if packet[0] >> 4 == 4 {
+                assert_eq!(FiveTuple::parse(&packet)?.to_string(), "udp 10.0.0.1:5 > 10.0.0.2:6");
+                assert!(packet.ends_with(b"hello"));
+                return Ok(());
+            }
+        }
+    }
+}
