@@ -27,6 +27,8 @@ fn build(workspace: &Path, out: &Path) -> PathBuf {
         "-Cdebuginfo=2".to_owned(),
         "-Clinker=bpf-linker".to_owned(),
         "-Clink-arg=--btf".to_owned(),
+        // else LLVM calls a loop over single bytes to clear a struct
+        "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
         // 32-bit jumps and arithmetic; every kernel of the floor (5.17) has them
         "-Ctarget-cpu=v3".to_owned(),
         format!("--remap-path-prefix={}=/traffic-mirror", workspace.display()),

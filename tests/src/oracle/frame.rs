@@ -316,20 +316,26 @@ impl Draft {
             ip.version = random.within(7, 15) as u8;
             self.flow = self.flow.clone().and(Err(Unseen::Malformed));
         }
-        if random.percent(2) {
+        // behind a hop-by-hop header 0 stands for a length beyond 65,535
+        let jumbo = random.percent(3);
+        if jumbo {
             ip.payload_length = Some(0);
         }
         self.add(ip);
-        let (later, bytes) = if random.percent(25) { self.extensions(random, flow) } else { (false, 0) };
+        let (later, bytes) =
+            if jumbo || random.percent(25) { self.extensions(random, flow, jumbo) } else { (false, 0) };
         self.transport(random, flow, later, 40 + bytes);
     }
 
     /// Whether a later fragment follows, and the bytes of the headers.
-    fn extensions(&mut self, random: &mut Random, flow: &Flow) -> (bool, usize) {
+    fn extensions(&mut self, random: &mut Random, flow: &Flow, jumbo: bool) -> (bool, usize) {
         let count = if random.percent(90) { random.within(1, 3) } else { random.within(4, 10) } as usize;
         let mut bytes = 0;
         for position in 0..count {
-            let mut header = extension(random);
+            let mut header = match position {
+                0 if jumbo => Extension::options(Extension::HOP_BY_HOP, &random.bytes(6)),
+                _ => extension(random),
+            };
             bytes += header.body.len() + 2;
             let later = header.kind == FRAGMENT && header.body[..2] >= [0, 8][..];
             if later {
