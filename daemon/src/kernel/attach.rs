@@ -12,7 +12,7 @@ use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 use super::generation::{ENCAP, MIRROR, Program, pin_error, reason};
 use super::link::Link;
 use super::{KernelError, netlink::Netlink};
-use crate::network::Hook as Direction;
+use crate::network::{Hook as Direction, TcFilter};
 
 /// How programs are attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -143,6 +143,8 @@ impl Attachments {
             found.extend(names.iter().filter_map(|name| Some((Attachment::from_pin_name(name)?, mechanism))));
         }
         found.sort_unstable_by_key(|&(attachment, _)| attachment);
+        // of a filter there may be two pins
+        found.dedup();
         Ok(found)
     }
 
@@ -169,7 +171,7 @@ impl Attachments {
                     }
                 }
             }
-            Mechanism::Clsact => self.has_filter(netlink, attachment),
+            Mechanism::Clsact => Ok(self.live_pin(netlink, attachment)?.is_some()),
         }
     }
 
@@ -230,12 +232,19 @@ impl Attachments {
         let error = |e: &dyn std::error::Error| attachment.error("attach", interface, reason(e));
         make_dir(&self.filters)?;
         if !netlink.clsact(attachment.interface)? {
-            tc::qdisc_add_clsact(interface).map_err(|e| error(&e))?;
             make_dir(&self.qdiscs.join(attachment.interface.to_string()))?;
+            tc::qdisc_add_clsact(interface).map_err(|e| error(&e))?;
         }
-        let path = self.filters.join(attachment.pin_name());
+        let [path, fresh] = self.filter_pins(attachment);
         let (priority, handle) = (attachment.role.priority(), attachment.role.handle());
-        let id = if self.has_filter(netlink, attachment)? {
+        let live = self.live_pin(netlink, attachment)?;
+        if live.as_ref() == Some(&fresh) {
+            // a predecessor was killed before it came to this
+            rename(&fresh, &path)?;
+        }
+        remove_file(&fresh)?;
+        classifier.pin(&fresh).map_err(|e| error(&e))?;
+        let id = if live.is_some() {
             let link = SchedClassifierLink::attached(interface, attachment.attach_type(), priority, handle, None);
             link.map_err(|e| error(&e)).and_then(|link| classifier.attach_to_link(link).map_err(|e| error(&e)))?
         } else {
@@ -244,20 +253,25 @@ impl Attachments {
         };
         // the filter stays when the daemon goes
         std::mem::forget(classifier.take_link(id).map_err(|e| error(&e))?);
-        remove_file(&path)?;
-        classifier.pin(&path).map_err(|e| error(&e))
+        rename(&fresh, &path)
     }
 
-    /// Whether the filter is there and its program is the pinned one.
-    fn has_filter(&self, netlink: &mut Netlink, attachment: Attachment) -> Result<bool, KernelError> {
-        let path = self.filters.join(attachment.pin_name());
-        let Ok(pinned) = ProgramInfo::from_pin(&path) else { return Ok(false) };
+    /// Where the program of a filter is pinned, and where its successor is until it has taken over: a filter whose
+    /// program has no pin would not be known for ours.
+    fn filter_pins(&self, attachment: Attachment) -> [PathBuf; 2] {
+        ["", "-fresh"].map(|suffix| self.filters.join(attachment.pin_name() + suffix))
+    }
+
+    /// The pin of the program that the filter has; `None` if the filter is not there, or not ours.
+    fn live_pin(&self, netlink: &mut Netlink, attachment: Attachment) -> Result<Option<PathBuf>, KernelError> {
         let filters = netlink.filters(attachment.interface, attachment.direction)?;
-        Ok(filters.iter().any(|filter| {
-            filter.priority == attachment.role.priority()
-                && filter.handle == u32::from(attachment.role.handle())
-                && filter.program_id == Some(pinned.id())
-        }))
+        let is_it = |filter: &&TcFilter| {
+            let handle: u32 = attachment.role.handle().into();
+            filter.priority == attachment.role.priority() && filter.handle == handle
+        };
+        let Some(program) = filters.iter().find(is_it).and_then(|filter| filter.program_id) else { return Ok(None) };
+        let has_it = |path: &PathBuf| ProgramInfo::from_pin(path).is_ok_and(|pinned| pinned.id() == program);
+        Ok(self.filter_pins(attachment).into_iter().find(has_it))
     }
 
     /// Removes the pin of what is not attached any more.
@@ -265,11 +279,10 @@ impl Attachments {
     /// # Errors
     /// The kernel refuses.
     pub fn forget(&self, attachment: Attachment, mechanism: Mechanism) -> Result<(), KernelError> {
-        let dir = match mechanism {
-            Mechanism::Tcx => &self.links,
-            Mechanism::Clsact => &self.filters,
-        };
-        remove_file(&dir.join(attachment.pin_name()))
+        match mechanism {
+            Mechanism::Tcx => remove_file(&self.links.join(attachment.pin_name())),
+            Mechanism::Clsact => self.filter_pins(attachment).iter().try_for_each(|path| remove_file(path)),
+        }
     }
 
     /// Detaches a program; that it is gone already is no error.
@@ -296,7 +309,7 @@ impl Attachments {
     }
 
     fn detach_filter(&self, netlink: &mut Netlink, attachment: Attachment) -> Result<(), KernelError> {
-        if self.has_filter(netlink, attachment)? {
+        if self.live_pin(netlink, attachment)?.is_some() {
             let interface = netlink.links()?.remove(&attachment.interface).map(|link| link.name).unwrap_or_default();
             let error = |e: &dyn std::error::Error| attachment.error("detach", &interface, reason(e));
             let (priority, handle) = (attachment.role.priority(), attachment.role.handle());
@@ -304,7 +317,7 @@ impl Attachments {
                 .map_err(|e| error(&e))?;
             aya::programs::links::Link::detach(link).map_err(|e| error(&e))?;
         }
-        remove_file(&self.filters.join(attachment.pin_name()))?;
+        self.forget(attachment, Mechanism::Clsact)?;
         self.remove_qdisc(netlink, attachment.interface)
     }
 
@@ -351,6 +364,10 @@ fn make_dir(dir: &Path) -> Result<(), KernelError> {
 
 pub(super) fn remove_dir(dir: &Path) -> Result<(), KernelError> {
     absent_is_fine(fs::remove_dir(dir)).map_err(|source| pin_error("remove", dir, source))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), KernelError> {
+    fs::rename(from, to).map_err(|source| pin_error("rename", from, source))
 }
 
 fn remove_file(path: &Path) -> Result<(), KernelError> {
