@@ -6,6 +6,7 @@ use std::fs;
 use std::io::Write as _;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 use traffic_mirror_tests::lab::{TempDir, deadline};
 
@@ -107,6 +108,8 @@ fn a_wrong_file_changes_nothing_and_says_why_once() -> Result<()> {
     // other files in the directory are no reason to say it again; SIGHUP is
     let complaints = |daemon: &Daemon| daemon.output().iter().filter(|line| line.contains(KEPT)).count();
     fs::write(daemon.config_path().with_file_name("passwd"), "")?;
+    let soon = Instant::now() + Duration::from_millis(500);
+    assert!(daemon.wait_line(|line| line.contains(KEPT), soon).is_err(), "{:?}", daemon.output());
     daemon.signal(Signal::SIGHUP)?;
     daemon.wait_line(|line| line.contains(KEPT), deadline())?;
     assert_eq!(complaints(&daemon), 2);

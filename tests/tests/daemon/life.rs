@@ -60,8 +60,10 @@ fn what_others_have_on_the_interface_stays() -> Result<()> {
     let add = |hook: &str| {
         format!("tc filter add dev eth0 {hook} protocol ip prio 7 u32 match ip dst 203.0.113.99/32 flowid 1:1")
     };
+    // with a filter, and without
     site.edge.run("tc qdisc add dev eth0 clsact")?;
     site.edge.run(&add("ingress"))?;
+    site.edge.run("tc qdisc add dev eth1 clsact")?;
     let before = tc_filters(&site.edge, "eth0")?;
     ensure!(before.contains("u32"), "{before}");
     for mechanism in mechanisms()? {
@@ -74,7 +76,8 @@ fn what_others_have_on_the_interface_stays() -> Result<()> {
                 process::succeed(&mut daemon.command("detach")?, deadline())?;
             }
             assert_eq!(tc_filters(&site.edge, "eth0")?, before, "{mechanism}");
-            assert!(has_clsact(&site.edge, "eth0")? && !has_clsact(&site.edge, "eth1")?);
+            assert!(has_clsact(&site.edge, "eth0")? && has_clsact(&site.edge, "eth1")?, "{mechanism}");
+            assert_eq!(tc_filters(&site.edge, "eth1")?, "", "{mechanism}");
             assert!(!daemon.pin_path().exists());
         }
     }

@@ -1,12 +1,15 @@
 //! Much traffic, many filters.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fs;
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::collector::{Collector, describe};
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 use traffic_mirror_tests::lab::packet::{FiveTuple, ip_part};
+use traffic_mirror_tests::lab::veth::veth;
 use traffic_mirror_tests::lab::{deadline, process};
 
 use crate::site::{SITE, Site, attach, config, filter, mechanisms, status_until};
@@ -97,30 +100,50 @@ fn nothing_bare_leaves_while_it_starts_and_stops() -> Result<()> {
     Ok(())
 }
 
+/// What is attached, by the names of the pins.
+fn pins(daemon: &Daemon) -> Result<BTreeSet<OsString>> {
+    let directories = ["links", "filters"].map(|name| daemon.pin_path().join(name));
+    let entries = directories.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten();
+    entries.map(|entry| Ok(entry?.file_name())).collect()
+}
+
 #[test]
 fn a_crash_in_the_middle_of_a_reload_is_repaired() -> Result<()> {
-    const CRASHES: u32 = 24;
+    const CRASHES: u32 = 8;
+    const WIRES: u32 = 5;
     let mut site = Site::new()?;
+    // more hooks, more to be caught in the middle of
+    for wire in 0..WIRES {
+        veth(&site.edge, &format!("lan{wire}"), &site.client, &format!("c{wire}"))?;
+    }
+    let config = |port| config(&[4000, port]) + "\n[[interface]]\nname = \"lan*\"\n";
     for mechanism in mechanisms()? {
-        let mut daemon = site.launch(&[4000, 4001], attach(mechanism))?;
+        let mut daemon = Daemon::spawn(&site.edge, &config(5000), attach(mechanism))?;
+        daemon.ready(deadline())?;
         for crash in 0..CRASHES {
-            let ports = [[4000, 5000], [4000, 5001]][crash as usize % 2];
-            daemon.write_config(&config(&ports))?;
+            let ports = [[5001, 5000], [5000, 5001]][crash as usize % 2];
+            let before = pins(&daemon)?;
+            daemon.write_config(&config(ports[0]))?;
             daemon.signal(Signal::SIGHUP)?;
-            daemon.reloading(deadline())?;
-            // at another moment each time: the whole reload takes some ten milliseconds
-            let moment = Instant::now() + Duration::from_micros(u64::from(crash) * 3000);
+            // the first of the new programs is attached; the others follow within a millisecond
+            let deadline = deadline();
+            while pins(&daemon)?.is_subset(&before) {
+                ensure!(Instant::now() < deadline, "nothing is attached");
+            }
+            let moment = Instant::now() + Duration::from_micros(u64::from(crash) * 200);
             while Instant::now() < moment {
                 std::hint::spin_loop();
             }
             daemon.signal(Signal::SIGKILL)?;
-            daemon.wait_exit(deadline())?;
+            daemon.wait_exit(deadline)?;
             site.expect(4000, 1)?;
             daemon.restart()?;
-            daemon.ready(deadline())?;
-            site.expect(4000, 1)?;
-            site.expect(ports[1], 1)?;
-            site.expect(10_001 - ports[1], 0)?;
+            daemon.ready(deadline)?;
+            for (client, edge) in [("eth0", "eth0"), ("c0", "lan0"), ("c4", "lan4")] {
+                site.expect_by(client, edge, ports[0], 1)?;
+                site.expect_by(client, edge, ports[1], 0)?;
+            }
+            assert_eq!(pins(&daemon)?.len(), before.len(), "{:?}", pins(&daemon)?);
         }
         daemon.signal(Signal::SIGTERM)?;
         assert_eq!(daemon.wait_exit(deadline())?, 0);
