@@ -68,6 +68,12 @@ pub struct Control {
 pub struct View {
     /// Per [`Field`]: bit b is set if no filter in block b gives the field, so that its class does not matter there.
     pub omitted: [u64; FIELDS],
+    /// By IP protocol number: bit b is set if block b has a filter for it, or omits the field.
+    pub protocols: [u64; 256],
+    /// By [`Root`]: the first step of an address look-up.
+    pub roots: [Skip; 4],
+    /// Per hook: bit b is set if block b has an active slot there.
+    pub hooks: [u64; MAX_HOOKS],
     /// Per hook: its row in `ROWS`.
     pub rows: [u32; MAX_HOOKS],
 }
@@ -77,9 +83,7 @@ pub struct View {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Row {
-    /// Bit b is set if block b has an active slot.
-    pub summary: u64,
-    /// The active slots.
+    /// By number of the block.
     pub blocks: [Block; BLOCKS],
 }
 
@@ -89,7 +93,7 @@ pub type Block = [u64; BLOCK_WORDS];
 /// Index of the block that has every bit set: it stands for a field that is omitted.
 pub const FULL_BLOCK: u32 = 0;
 
-/// The one element of `VALUES`: the class of each value of the small fields, and where the tries begin.
+/// The one element of `VALUES`: the class of each value of the small fields.
 #[repr(C)]
 #[derive(Clone, Copy)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -102,8 +106,6 @@ pub struct Values {
     pub destination_port: [u32; 65_536],
     /// Source and destination port class of a packet that has no ports.
     pub no_port: [u32; 2],
-    /// [`Entry`] by [`Root`].
-    pub roots: [u32; 4],
 }
 
 /// Where an address look-up begins.
@@ -200,7 +202,18 @@ pub struct Skip {
     pub miss: u32,
 }
 
-/// An element of `CLASSES`: a set of slots. Id 0 is the empty set.
+impl Skip {
+    /// Compares nothing: the look-up goes on with `entry`.
+    #[must_use]
+    pub const fn to(entry: Entry) -> Self {
+        Self { expect: [0; 2], mask: [0; 2], hit: entry.pack(), miss: entry.pack() }
+    }
+}
+
+/// Id of the class without slots.
+pub const EMPTY_CLASS: u32 = 0;
+
+/// An element of `CLASSES`: a set of slots.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -471,10 +484,10 @@ pub mod cb {
 }
 
 const _: () = {
-    assert!(size_of::<View>() == FIELDS * 8 + MAX_HOOKS * 4);
+    assert!(size_of::<View>() == FIELDS * 8 + 256 * 8 + 4 * size_of::<Skip>() + MAX_HOOKS * 12);
     assert!(size_of::<Control>() == 16 + 2 * size_of::<View>());
-    assert!(size_of::<Row>() == 8 + BLOCKS * BLOCK_WORDS * 8);
-    assert!(size_of::<Values>() == 4 * (256 + 2 * 65_536 + 2 + 4));
+    assert!(size_of::<Row>() == BLOCKS * BLOCK_WORDS * 8);
+    assert!(size_of::<Values>() == 4 * (256 + 2 * 65_536 + 2));
     assert!(size_of::<Skip>() == 40);
     assert!(size_of::<Class>() == 16);
     assert!(size_of::<Slot>() == 40);

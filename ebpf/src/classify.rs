@@ -3,7 +3,8 @@
 //! the kernel and in tests.
 
 use crate::abi::{
-    BLOCK_SLOTS, BLOCK_WORDS, Block, Class, Entry, FIELDS, FULL_BLOCK, Field, Node, Root, Row, Skip, Values, View,
+    BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_CLASS, Entry, FIELDS, FULL_BLOCK, Field, Node, Root, Row, Skip,
+    Values, View,
 };
 use crate::packet::{Address, Packet};
 
@@ -43,8 +44,7 @@ impl Candidates {
     /// An index beyond a table.
     #[inline(always)]
     pub fn of<T: Tables>(tables: &T, view: &View, hook: usize, packet: &Packet) -> Result<Option<Self>, OutOfTable> {
-        let row = view.rows[hook];
-        let mut blocks = tables.row(row).ok_or(OutOfTable)?.summary;
+        let mut blocks = view.hooks[hook] & view.protocols[packet.protocol as usize];
         if blocks == 0 {
             return Ok(None);
         }
@@ -55,8 +55,6 @@ impl Candidates {
         } else {
             (values.no_port[0], values.no_port[1])
         };
-        let protocol = values.protocol[packet.protocol as usize];
-        blocks &= summary(tables, protocol)? | omitted[Field::Protocol as usize];
         blocks &= summary(tables, source_port)? | omitted[Field::SourcePort as usize];
         blocks &= summary(tables, destination_port)? | omitted[Field::DestinationPort as usize];
         if blocks == 0 {
@@ -64,22 +62,29 @@ impl Candidates {
         }
         let (source, destination) =
             if packet.version == 6 { (Root::Source6, Root::Destination6) } else { (Root::Source4, Root::Destination4) };
-        let source = class_of(tables, values.roots[source as usize], packet.source).ok_or(OutOfTable)?;
+        let source = class_of(tables, &view.roots[source as usize], packet.source).ok_or(OutOfTable)?;
         blocks &= summary(tables, source)? | omitted[Field::Source as usize];
         if blocks == 0 {
             return Ok(None);
         }
-        let destination = class_of(tables, values.roots[destination as usize], packet.destination).ok_or(OutOfTable)?;
+        let destination = class_of(tables, &view.roots[destination as usize], packet.destination).ok_or(OutOfTable)?;
         blocks &= summary(tables, destination)? | omitted[Field::Destination as usize];
         if blocks == 0 {
             return Ok(None);
         }
-        Ok(Some(Self { blocks, classes: [protocol, source_port, destination_port, source, destination], row }))
+        let protocol = values.protocol[packet.protocol as usize];
+        let classes = [protocol, source_port, destination_port, source, destination];
+        Ok(Some(Self { blocks, classes, row: view.rows[hook] }))
     }
 }
 
+/// The blocks that a class has slots in.
 #[inline(always)]
 fn summary<T: Tables>(tables: &T, class: u32) -> Result<u64, OutOfTable> {
+    // what most packets have: values that no filter asks for
+    if class == EMPTY_CLASS {
+        return Ok(0);
+    }
     tables.class(class).map(|c| c.summary).ok_or(OutOfTable)
 }
 
@@ -203,13 +208,13 @@ pub fn lowest_bit(bits: u64) -> u32 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutOfTable;
 
-/// Steps of an address look-up at most: a node for each byte of an IPv6 address, and a skip at the end.
+/// Steps of an address look-up at most, behind the root: a node for each byte of an IPv6 address, and a skip at the end.
 const MAX_STEPS: usize = 17;
 
-/// The class of an address: walks from `root` (packed) to a class.
+/// The class of an address: walks from `root` to a class.
 #[inline(always)]
-pub fn class_of<T: Tables>(tables: &T, root: u32, address: Address) -> Option<u32> {
-    let mut entry = root;
+pub fn class_of<T: Tables>(tables: &T, root: &Skip, address: Address) -> Option<u32> {
+    let mut entry = pass(root, address);
     let mut step = 0;
     while step < MAX_STEPS {
         if entry & Entry::INNER == 0 {
@@ -217,9 +222,7 @@ pub fn class_of<T: Tables>(tables: &T, root: u32, address: Address) -> Option<u3
         }
         let id = entry & Entry::ID_MASK;
         if entry & Entry::SKIP != 0 {
-            let skip = tables.skip(id)?;
-            let differs = (address[0] ^ skip.expect[0]) & skip.mask[0] | (address[1] ^ skip.expect[1]) & skip.mask[1];
-            entry = if differs == 0 { skip.hit } else { skip.miss };
+            entry = pass(tables.skip(id)?, address);
         } else {
             let byte = entry >> Entry::BYTE_SHIFT & 15;
             let half = if byte & 8 == 0 { address[0] } else { address[1] };
@@ -229,6 +232,12 @@ pub fn class_of<T: Tables>(tables: &T, root: u32, address: Address) -> Option<u3
         step += 1;
     }
     (entry & Entry::INNER == 0).then_some(entry)
+}
+
+#[inline(always)]
+fn pass(skip: &Skip, address: Address) -> u32 {
+    let differs = (address[0] ^ skip.expect[0]) & skip.mask[0] | (address[1] ^ skip.expect[1]) & skip.mask[1];
+    if differs == 0 { skip.hit } else { skip.miss }
 }
 
 #[cfg(test)]

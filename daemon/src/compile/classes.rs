@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Block, Class, FULL_BLOCK};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Block, Class, EMPTY_CLASS, FULL_BLOCK};
 
 use super::slots::block_of;
 
@@ -42,10 +42,10 @@ pub(super) struct Classes {
 }
 
 impl Classes {
-    /// Knows the empty set, whose id is 0.
+    /// Knows the empty set.
     pub(super) fn new() -> Self {
         Self {
-            ids: HashMap::from([(SlotSet::default(), 0)]),
+            ids: HashMap::from([(SlotSet::default(), EMPTY_CLASS)]),
             classes: vec![Class::default()],
             blocks: vec![[!0; _]; FULL_BLOCK as usize + 1],
         }

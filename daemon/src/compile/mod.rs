@@ -12,7 +12,7 @@ use std::ops::RangeInclusive;
 
 use bytemuck::Zeroable;
 use ipnet::IpNet;
-use traffic_mirror_ebpf::abi::{Action, EndpointPair, Field, MAX_HOOKS, Name, Root, Row, Slot, View};
+use traffic_mirror_ebpf::abi::{Action, EndpointPair, Field, Name, Root, Row, Slot, View};
 
 use crate::desired::{self, Desired, Filter};
 use crate::network::Network;
@@ -42,9 +42,9 @@ pub fn compile(desired: &Desired, network: &Network) -> Compiled {
     let placement = Placement::new(oriented);
 
     let mut tables = Tables::empty();
-    fill_values(&mut tables, &placement);
+    let mut view = fill_values(&mut tables, &placement);
     fill_slots(&mut tables, &placement, &desired.filters);
-    let view = fill_rows(&mut tables, &placement, desired, &hooks);
+    fill_rows(&mut tables, &mut view, &placement, desired, &hooks);
     tables.control.view = [view; 2];
     tables.endpoints = desired.endpoints.iter().map(|e| pair(endpoint::endpoint(e, network))).collect();
     tables.endpoint_names = desired.endpoints.iter().map(|e| name(&e.name)).collect();
@@ -64,7 +64,9 @@ fn name(text: &str) -> Name {
     Name::new(text).unwrap_or(Name::zeroed())
 }
 
-fn fill_values(tables: &mut Tables, placement: &Placement<'_>) {
+/// Answers the view, in which no hook has an active slot so far.
+fn fill_values(tables: &mut Tables, placement: &Placement<'_>) -> View {
+    let mut view = View { omitted: placement.omitted, ..View::zeroed() };
     let mut classes = Classes::new();
     let values = &mut tables.values;
 
@@ -89,10 +91,14 @@ fn fill_values(tables: &mut Tables, placement: &Placement<'_>) {
     let mut tries = Tries::default();
     for root in Root::ALL {
         let prefixes = prefixes(placement, root);
-        values.roots[root as usize] = tries.insert(&mut classes, prefixes).pack();
+        view.roots[root as usize] = tries.insert(&mut classes, prefixes);
     }
     (tables.nodes, tables.skips) = (tries.nodes, tries.skips);
     (tables.classes, tables.blocks) = classes.into_tables();
+    for (blocks, &class) in view.protocols.iter_mut().zip(&values.protocol) {
+        *blocks = tables.classes[class as usize].summary | view.omitted[Field::Protocol as usize];
+    }
+    view
 }
 
 /// The ranges of values that the deciding slots give; a slot that omits the field has all up to `last`.
@@ -150,28 +156,26 @@ fn fill_slots(tables: &mut Tables, placement: &Placement<'_>, filters: &[Filter]
 }
 
 /// One row for each distinct set of active slots; row 0 is empty.
-fn fill_rows(tables: &mut Tables, placement: &Placement<'_>, desired: &Desired, hooks: &[Hook]) -> View {
-    let mut view = View { omitted: placement.omitted, rows: [0; MAX_HOOKS] };
+fn fill_rows(tables: &mut Tables, view: &mut View, placement: &Placement<'_>, desired: &Desired, hooks: &[Hook]) {
     if !desired.enabled {
-        return view;
+        return;
     }
     // hooks with the same filters share a row
     let mut known: BTreeMap<Vec<u32>, u32> = BTreeMap::from([(Vec::new(), 0)]);
-    for (hook, index) in hooks.iter().zip(&mut view.rows) {
+    for (index, hook) in hooks.iter().enumerate() {
         let applies = |(slot, one): &(u32, Oriented<'_>)| hook.has(&desired.filters[one.filter]).then_some(*slot);
         let active: Vec<u32> = placement.slots.iter().filter_map(applies).collect();
-        *index = *known.entry(active).or_insert_with_key(|active| {
+        view.hooks[index] = active.iter().fold(0, |blocks, &slot| blocks | 1 << block_of(slot));
+        view.rows[index] = *known.entry(active).or_insert_with_key(|active| {
             let mut row = Row::zeroed();
             for &slot in active {
                 let (word, bit) = position(slot);
-                row.summary |= 1 << block_of(slot);
                 row.blocks[block_of(slot) as usize][word] |= bit;
             }
             tables.rows.push(row);
             tables.rows.len() as u32 - 1
         });
     }
-    view
 }
 
 /// Why an interface that the file lists has no hook.

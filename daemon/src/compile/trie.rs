@@ -1,4 +1,4 @@
-//! Input: prefixes and the slots that they satisfy. Output: an [`Entry`] and the elements of `NODES` and `SKIPS`
+//! Input: prefixes and the slots that they satisfy. Output: a root and the elements of `NODES` and `SKIPS`
 //! below it. A chain of nodes with one way through it is a skip: one comparison.
 
 use traffic_mirror_ebpf::abi::{Entry, Node, Skip};
@@ -23,10 +23,14 @@ pub(super) struct Tries {
 const BYTE: u8 = 8;
 
 impl Tries {
-    /// Builds the trie of `prefixes`, which it sorts.
-    pub(super) fn insert(&mut self, classes: &mut Classes, mut prefixes: Vec<Prefix>) -> Entry {
+    /// Builds the trie of `prefixes`, which it sorts. Answers its root.
+    pub(super) fn insert(&mut self, classes: &mut Classes, mut prefixes: Vec<Prefix>) -> Skip {
         prefixes.sort_unstable();
-        self.build(classes, &prefixes, 0, SlotSet::default())
+        match self.build(classes, &prefixes, 0, SlotSet::default()) {
+            // made last
+            Entry::Skip(_) => self.skips.pop().unwrap_or_default(),
+            entry => Skip::to(entry),
+        }
     }
 
     /// `prefixes` agree in their first `depth` bits (a multiple of 8) and are at least that long; `cover` holds the
