@@ -1,0 +1,159 @@
+//! What the programs write: counters, and what passes between the two programs. All per CPU; the sum is what counts.
+
+/// Packets on the wire and their bytes: a superpacket counts as the segments it becomes.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Count {
+    /// Packets.
+    pub packets: u64,
+    /// Bytes from the IP header on.
+    pub bytes: u64,
+}
+
+/// Per CPU, by index in `FILTERS`: matches.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct FilterStats {
+    /// What matched.
+    pub matched: Count,
+    /// [`Cpu::serial`] of the last packet that was counted for a filter with two slots.
+    pub serial: u64,
+}
+
+/// Per CPU, by index in `ENDPOINTS`. Every match is in `sent` or in one of `drops`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct EndpointStats {
+    /// Copies that the output interface took.
+    pub sent: Count,
+    /// Packets by [`Drop`].
+    pub drops: [u64; Drop::COUNT],
+    /// When the kernel was last asked to find the neighbour, ns of `CLOCK_MONOTONIC_COARSE`.
+    pub probed_ns: u64,
+    /// [`Endpoint::generation`](super::Endpoint::generation) in which a copy met no `encap`; until it changes nothing more is sent.
+    pub fuse: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+/// Per CPU and hook: packets that no filter could be asked about, by [`Unseen`].
+pub type HookStats = [u64; Unseen::COUNT];
+
+/// Per CPU: what passes between two programs while a copy is on its way.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Cpu {
+    /// Number of the packet that matched last.
+    pub serial: u64,
+    /// What `encap` did with the copy: a [`Receipt`].
+    pub receipt: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+macro_rules! reasons {
+    ($(#[$meta:meta])* $name:ident { $($(#[$doc:meta])* $variant:ident = $label:literal,)* }) => {
+        $(#[$meta])*
+        #[repr(u32)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum $name { $($(#[$doc])* $variant,)* }
+
+        impl $name {
+            /// All of them, in the order of the counters.
+            pub const ALL: &'static [Self] = &[$(Self::$variant,)*];
+            /// Number of reasons.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The word for it in status and metrics.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self { $(Self::$variant => $label,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// Why a copy was not sent.
+    Drop {
+        /// Never counted: state 0 of an endpoint means that it works.
+        None = "none",
+        /// There is no route to the endpoint.
+        NoRoute = "no-route",
+        /// The output interface is missing.
+        NoInterface = "no-interface",
+        /// The output interface is down.
+        InterfaceDown = "interface-down",
+        /// The output interface has no address to send from.
+        NoSource = "no-source",
+        /// The endpoint's address is this host's own.
+        OwnAddress = "own-address",
+        /// The output interface cannot carry tunnels.
+        Unsupported = "unsupported-interface",
+        /// Longer than the MTU once wrapped.
+        Oversize = "oversize",
+        /// A UDP superpacket whose datagrams would be longer than the MTU once wrapped.
+        OversizeUdp = "oversize-udp-gso",
+        /// Any other superpacket that cannot be wrapped as a whole.
+        OversizeGso = "oversize-gso",
+        /// The kernel refused to clone or to send (`bpf_clone_redirect` failed).
+        Clone = "clone",
+        /// The kernel refused to wrap (`bpf_skb_adjust_room` failed).
+        Encap = "encap",
+        /// The output interface's queue was full.
+        Queue = "queue",
+        /// `encap` was missing on the output interface.
+        Unwrapped = "unwrapped",
+    }
+}
+
+reasons! {
+    /// Why a packet was not looked at.
+    Unseen {
+        /// Neither IPv4 nor IPv6.
+        NotIp = "not-ip",
+        /// The IP header is cut off or contradicts itself.
+        Malformed = "malformed",
+        /// A copy of ours.
+        Copy = "copy",
+        /// A table did not hold what another one points to.
+        Table = "table",
+    }
+}
+
+reasons! {
+    /// What `encap` tells `mirror`.
+    Receipt {
+        /// It has not seen the copy.
+        Missing = "missing",
+        /// Wrapped and passed on.
+        Passed = "passed",
+        /// Given to the kernel's neighbour code.
+        Resolving = "resolving",
+        /// Could not be wrapped.
+        Refused = "refused",
+    }
+}
+
+const _: () = {
+    assert!(size_of::<FilterStats>() == 24);
+    assert!(size_of::<EndpointStats>() == 16 + 8 * Drop::COUNT + 8 + 8);
+    assert!(size_of::<Cpu>() == 16);
+};
+
+#[cfg(feature = "user")]
+mod pod {
+    use super::{Cpu, EndpointStats, FilterStats};
+
+    macro_rules! pod {
+        ($($name:ty)*) => { $(
+            // SAFETY: repr(C), `Copy`, no padding (`bytemuck::Pod`), any bytes are a valid value.
+            unsafe impl aya::Pod for $name {}
+        )* };
+    }
+    pod!(FilterStats EndpointStats Cpu);
+}
