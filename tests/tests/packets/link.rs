@@ -1,10 +1,13 @@
 //! What lies below IP: VLAN tags beside and in the frame, padding, other protocols, groups.
 
 use crate::case::{case, run};
-use crate::edge::{Attach, Edge, Way, frame};
+use crate::edge::{Attach, Edge, Shape, Way, frame};
 use crate::{config, filter};
-use anyhow::Result;
+use anyhow::{Context as _, Result, ensure};
+use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::packet::{Ether, Ipv6, Mac, Packet, Vlan};
+use traffic_mirror_tests::lab::socket::{Capture, Direction, PacketSocket};
+use traffic_mirror_tests::lab::status::Counters;
 
 fn all() -> String {
     config(&filter("all", "", "\"a\""))
@@ -111,4 +114,27 @@ pub(crate) fn groups(edge: &mut Edge, attach: Attach) -> Result<()> {
         case("unspecified addresses", &ether(here, [2, 9, 9, 9, 9, 9]).ip("::", "::").udp(1, 2)).copied(),
     ];
     run(edge, attach, "groups", &all(), &cases.map(|case| case.ways(&BOTH)))
+}
+
+/// Nobody receives such a frame (`skb_vlan_untag` drops it), so that it is caught where it leaves.
+#[test]
+fn cut_off_in_the_tag() -> Result<()> {
+    for &attach in Attach::all()? {
+        let mut edge = Edge::new(&all(), attach)?;
+        let leaves = PacketSocket::open(&edge.edge, "eth0", Capture::BothWays)?;
+        for length in 14..18 {
+            let cut = frame().vlan(5).ip("10.0.0.1", "10.0.0.2").udp(1, 2).truncate(length).build();
+            let arrived = edge.originals(std::slice::from_ref(&cut), Shape::Linear, Way::Local)?;
+            ensure!(arrived.is_empty(), "{attach:?}: {} frames of {length} bytes arrived", arrived.len());
+            let left = leaves.recv(deadline())?.context("the frame did not leave")?;
+            ensure!(left.bytes == cut && left.direction == Direction::Outgoing, "{attach:?}: {left:?}");
+            leaves.recv(deadline())?.context("the marker did not leave")?;
+            let (copies, strangers) = edge.copies()?;
+            ensure!(copies.is_empty() && strangers.is_empty(), "{attach:?}: {copies:?} {strangers:?}");
+            let moved = edge.moved(Way::Local)?;
+            let malformed = Counters::from([("eth0 egress malformed".to_owned(), 1)]);
+            ensure!(moved == malformed, "{attach:?}, {length} bytes: {moved:?}");
+        }
+    }
+    Ok(())
 }

@@ -8,8 +8,11 @@ mod gso;
 mod harm;
 mod headers;
 mod link;
+mod neighbour;
 mod original;
+mod output;
 mod routed;
+mod routes;
 
 use anyhow::{Result, ensure};
 use edge::{Attach, Edge};

@@ -26,7 +26,7 @@ pub(crate) struct Routed {
     pub(crate) client: Netns,
     pub(crate) edge: Netns,
     pub(crate) server: Netns,
-    pub(crate) collector: Netns,
+    _collector: Netns,
     pub(crate) copies: Collector,
     flush: PacketSocket,
 }
@@ -64,7 +64,7 @@ impl Routed {
         let copies = Collector::start_filtered(&collector, "eth0", |frame| is_gue(frame) || is_marker(frame))?;
         let daemon = start(&edge, config, attach)?;
         let flush = PacketSocket::open(&edge, "eth1", Capture::Nothing)?;
-        Ok(Self { daemon, client, edge, server, collector, copies, flush })
+        Ok(Self { daemon, client, edge, server, _collector: collector, copies, flush })
     }
 
     /// Takes all copies of packets that have passed the hooks, and the counters as they stand at the last of them.
