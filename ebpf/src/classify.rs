@@ -3,7 +3,7 @@
 //! the kernel and in tests.
 
 use crate::abi::{
-    BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_CLASS, Entry, FIELDS, FULL_BLOCK, Field, Node, Root, Row, Skip,
+    BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_CLASS, Entry, FIELDS, Field, Node, Root, Row, Skip,
     Values, View,
 };
 use crate::packet::{Address, Packet};
@@ -106,20 +106,28 @@ impl Candidates {
     /// An index beyond a table.
     #[inline(always)]
     pub fn search<T: Tables>(&self, tables: &T, view: &View, block: u32) -> Result<Search, OutOfTable> {
-        let active = &tables.row(self.row).ok_or(OutOfTable)?.blocks[block as usize];
-        let (class, omitted) = (&self.classes, &view.omitted);
-        let protocol = set_of(tables, class[0], omitted[0], block)?;
-        let source_port = set_of(tables, class[1], omitted[1], block)?;
-        let destination_port = set_of(tables, class[2], omitted[2], block)?;
-        let source = set_of(tables, class[3], omitted[3], block)?;
-        let destination = set_of(tables, class[4], omitted[4], block)?;
-        let and =
-            |w: usize| active[w] & protocol[w] & source_port[w] & destination_port[w] & source[w] & destination[w];
-        Ok(Search {
-            first: block * BLOCK_SLOTS as u32,
-            word: 0,
-            matches: [and(0), and(1), and(2), and(3), and(4), and(5), and(6), and(7)],
-        })
+        let mut matches = tables.row(self.row).ok_or(OutOfTable)?.blocks[block as usize];
+        let mut narrow = |field: Field| {
+            if view.omitted[field as usize] >> block & 1 != 0 {
+                return Ok(true);
+            }
+            let set = set_of(tables, self.classes[field as usize], block)?;
+            let mut left = 0;
+            let mut word = 0;
+            while word < BLOCK_WORDS {
+                matches[word] &= set[word];
+                left |= matches[word];
+                word += 1;
+            }
+            Ok(left != 0)
+        };
+        // Summaries leave many a block in which each field has a slot, but not the same: mostly the addresses tell.
+        let _ = narrow(Field::Destination)?
+            && narrow(Field::Source)?
+            && narrow(Field::DestinationPort)?
+            && narrow(Field::SourcePort)?
+            && narrow(Field::Protocol)?;
+        Ok(Search { first: block * BLOCK_SLOTS as u32, word: 0, matches })
     }
 }
 
@@ -173,14 +181,12 @@ impl Search {
 /// Steps of a [`Search`] in a block in which every slot matches.
 pub const SEARCH_STEPS: usize = BLOCK_SLOTS + BLOCK_WORDS + 1;
 
-/// The slots in a block that a class holds; all of them if the block's filters omit the field.
+/// The slots in a block that a class holds, if it has any there.
 #[inline(always)]
-fn set_of<T: Tables>(tables: &T, class: u32, omitted: u64, block: u32) -> Result<&Block, OutOfTable> {
+fn set_of<T: Tables>(tables: &T, class: u32, block: u32) -> Result<&Block, OutOfTable> {
     let class = tables.class(class).ok_or(OutOfTable)?;
     let rank = (class.summary & ((1 << block) - 1)).count_ones();
-    // without a branch, which would double the verifier's work with each field
-    let given = ((omitted >> block & 1) as u32).wrapping_sub(1);
-    tables.block(class.base.wrapping_add(rank) & given | FULL_BLOCK & !given).ok_or(OutOfTable)
+    tables.block(class.base.wrapping_add(rank)).ok_or(OutOfTable)
 }
 
 /// Number of the lowest bit that is set, below 64; `bits` must not be 0. BPF has no instruction for it: a de Bruijn
