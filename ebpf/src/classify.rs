@@ -3,8 +3,7 @@
 //! the kernel and in tests.
 
 use crate::abi::{
-    BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_CLASS, Entry, FIELDS, Field, Node, Root, Row, Skip,
-    Values, View,
+    BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_CLASS, Entry, FIELDS, Field, Node, Root, Row, Skip, Values, View,
 };
 use crate::packet::{Address, Packet};
 

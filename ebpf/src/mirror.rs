@@ -10,7 +10,7 @@ use traffic_mirror_ebpf::abi::{
     BLOCKS, Count, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, MAX_HOOKS, Receipt, Unseen, cb,
 };
 use traffic_mirror_ebpf::classify::{Candidates, Found, SEARCH_STEPS, Search, lowest_bit};
-use traffic_mirror_ebpf::packet::{Packet, has_ports, parse, protocol};
+use traffic_mirror_ebpf::packet::{Packet, has_ports, parse, parse_extensions, protocol};
 
 use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
 use crate::skb::{NEXT, Scattered, Skb};
@@ -61,11 +61,14 @@ fn try_mirror(skb: Skb) -> Result<(), Unseen> {
 #[inline(always)]
 fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
     let parsed = parse(&mut skb.linear(), skb.ethertype(), packet);
-    let complete = match parsed {
-        Ok(()) => !packet.is_extended() && (packet.ported | packet.fragment != 0 || !has_ports(packet.protocol)),
-        Err(reason) => reason != Unseen::Malformed,
+    if parsed.is_ok() && packet.is_extended() {
+        parse_extensions_linear(skb.0, &raw mut *packet);
+    }
+    let is_cut = match parsed {
+        Ok(()) => packet.ported == 0 && (packet.is_extended() || has_ports(packet.protocol)),
+        Err(reason) => reason == Unseen::Malformed,
     };
-    if complete || !(packet.is_extended() || skb.is_scattered()) {
+    if !(is_cut && skb.is_scattered()) {
         return parsed;
     }
     match parse_scattered(skb.0, &raw mut *packet) {
@@ -73,6 +76,17 @@ fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
         NOT_IP => Err(Unseen::NotIp),
         _ => Err(Unseen::Malformed),
     }
+}
+
+/// A global function, as [`gather`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn parse_extensions_linear(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
+    if !packet.is_null() {
+        // SAFETY: the caller passes a pointer to a local variable.
+        parse_extensions(&mut Skb(skb).linear(), unsafe { &mut *packet });
+    }
+    0
 }
 
 const NOT_IP: u32 = 1;
