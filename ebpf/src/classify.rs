@@ -121,64 +121,65 @@ impl Candidates {
             Ok(left != 0)
         };
         // Summaries leave many a block in which each field has a slot, but not the same: mostly the addresses tell.
-        let _ = narrow(Field::Destination)?
+        let matched = narrow(Field::Destination)?
             && narrow(Field::Source)?
             && narrow(Field::DestinationPort)?
             && narrow(Field::SourcePort)?
             && narrow(Field::Protocol)?;
-        Ok(Search { first: block * BLOCK_SLOTS as u32, word: 0, matches })
+        let words = if matched { words_of(&matches) } else { 0 };
+        Ok(Search { first: block * BLOCK_SLOTS as u32, words, matches })
     }
 }
 
-/// A search for the slots that match in one block.
+/// Bit w is set if word w is not zero.
+#[inline(always)]
+fn words_of(block: &Block) -> u32 {
+    let mut words = 0;
+    let mut w = 0;
+    while w < BLOCK_WORDS {
+        // any bit of the word into its highest one; a comparison would be a branch, and each doubles the verifier's work
+        let word = block[w];
+        let high = (word & (u64::MAX >> 1)).wrapping_add(u64::MAX >> 1) | word;
+        words |= (high >> 63 << w) as u32;
+        w += 1;
+    }
+    words
+}
+
+/// The slots that match in one block, one after the other.
 #[derive(Debug, Clone, Copy)]
 pub struct Search {
     /// The block's first slot.
     first: u32,
-    /// The word at hand.
-    word: u32,
+    /// Bit w is set if word w of `matches` is not zero.
+    words: u32,
     matches: Block,
 }
 
-/// What a step of a [`Search`] finds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// This slot matches.
-    Slot(u32),
-    /// Nothing in this word, or nothing more.
-    NextWord,
-    /// The block has been searched.
-    End,
-}
-
 impl Search {
-    /// Whether there is anything to find.
+    /// Whether there is nothing more to find.
     #[inline(always)]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        let m = &self.matches;
-        m[0] | m[1] | m[2] | m[3] | m[4] | m[5] | m[6] | m[7] == 0
+        self.words == 0
     }
 
-    /// One step; at most [`SEARCH_STEPS`] until [`Found::End`].
+    /// Takes the next slot.
     #[inline(always)]
-    pub fn step(&mut self) -> Found {
-        let word = self.word as usize;
-        if word >= BLOCK_WORDS {
-            return Found::End;
+    pub fn next_slot(&mut self) -> Option<u32> {
+        if self.words == 0 {
+            return None;
         }
+        let word = lowest_bit(self.words.into()) as usize % BLOCK_WORDS;
         let bits = self.matches[word];
-        if bits == 0 {
-            self.word += 1;
-            return Found::NextWord;
+        let left = bits & bits.wrapping_sub(1);
+        self.matches[word] = left;
+        if left == 0 {
+            self.words &= self.words - 1;
         }
-        self.matches[word] = bits & (bits - 1);
-        Found::Slot(self.first + self.word * 64 + lowest_bit(bits))
+        Some(self.first + word as u32 * 64 + lowest_bit(bits))
     }
 }
-
-/// Steps of a [`Search`] in a block in which every slot matches.
-pub const SEARCH_STEPS: usize = BLOCK_SLOTS + BLOCK_WORDS + 1;
 
 /// The slots in a block that a class holds, if it has any there.
 #[inline(always)]
@@ -248,6 +249,20 @@ fn pass(skip: &Skip, address: Address) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_of_every_bit() {
+        for word in 0..BLOCK_WORDS {
+            for bit in 0..64 {
+                let mut block = [0; BLOCK_WORDS];
+                block[word] = 1 << bit;
+                assert_eq!(words_of(&block), 1 << word);
+                block[word] = !0 << bit;
+                assert_eq!(words_of(&block), 1 << word);
+            }
+        }
+        assert_eq!((words_of(&[0; _]), words_of(&[!0; _])), (0, 0xff));
+    }
 
     #[test]
     fn lowest_bit_of_every_bit() {

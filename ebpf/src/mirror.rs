@@ -7,9 +7,9 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_coarse_ns, bpf_loop, bpf_skb_load_bytes};
 use traffic_mirror_ebpf::abi::{
-    BLOCKS, Count, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, MAX_HOOKS, Receipt, Unseen, cb,
+    BLOCK_SLOTS, BLOCKS, Count, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, MAX_HOOKS, Receipt, Unseen, cb,
 };
-use traffic_mirror_ebpf::classify::{Candidates, Found, SEARCH_STEPS, Search, lowest_bit};
+use traffic_mirror_ebpf::classify::{Candidates, Search, lowest_bit};
 use traffic_mirror_ebpf::packet::{Packet, has_ports, parse, parse_extensions, protocol};
 
 use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
@@ -200,8 +200,12 @@ fn each<S>(count: usize, step: unsafe extern "C" fn(u32, *mut S) -> c_long, stat
     unsafe { bpf_loop(count as u32, step as *mut c_void, (&raw mut *state).cast(), 0) };
 }
 
-const GO_ON: c_long = 0;
 const STOP: c_long = 1;
+
+#[inline(always)]
+const fn go_on_if(more: bool) -> c_long {
+    !more as c_long
+}
 
 unsafe extern "C" fn next_block(_: u32, wanted: *mut Wanted) -> c_long {
     // SAFETY: `each` passes a valid pointer.
@@ -210,9 +214,9 @@ unsafe extern "C" fn next_block(_: u32, wanted: *mut Wanted) -> c_long {
     match wanted.candidates.search(&Kernel, &control.view[wanted.parity as usize & 1], block) {
         Ok(search) => {
             if !search.is_empty() {
-                each(SEARCH_STEPS, next_slot, &mut Slots { search, wanted });
+                each(BLOCK_SLOTS, next_slot, &mut Slots { search, wanted });
             }
-            GO_ON
+            go_on_if(wanted.candidates.blocks != 0)
         }
         Err(_) => {
             wanted.failed = 1;
@@ -231,11 +235,7 @@ unsafe extern "C" fn next_slot(_: u32, slots: *mut Slots<'_>) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let slots = unsafe { &mut *slots };
     let wanted = &mut *slots.wanted;
-    let slot = match slots.search.step() {
-        Found::Slot(slot) => slot,
-        Found::NextWord => return GO_ON,
-        Found::End => return STOP,
-    };
+    let Some(slot) = slots.search.next_slot() else { return STOP };
     let Some(slot) = SLOTS.get(slot) else {
         wanted.failed = 1;
         return STOP;
@@ -251,7 +251,7 @@ unsafe extern "C" fn next_slot(_: u32, slots: *mut Slots<'_>) -> c_long {
             stats.serial = wanted.serial;
         }
     }
-    GO_ON
+    go_on_if(!slots.search.is_empty())
 }
 
 #[inline(always)]
@@ -345,7 +345,7 @@ unsafe extern "C" fn next_endpoint(_: u32, fan: *mut Fan) -> c_long {
         // the bound is for the verifier: `state` comes from a map
         *drops += u64::from(fan.size.packets);
     }
-    GO_ON
+    go_on_if(fan.endpoints != 0)
 }
 
 /// Sends one copy. Answers a [`Drop`] as a number, as [`Endpoint::state`] has it.
