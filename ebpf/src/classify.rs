@@ -3,8 +3,7 @@
 //! the kernel and in tests.
 
 use crate::abi::{
-    BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_CLASS, Entry, FIELDS, FULL_BLOCK, Field, Node, Root, Row, Skip,
-    Values, View,
+    BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_CLASS, Entry, FIELDS, Field, Node, Root, Row, Skip, Values, View,
 };
 use crate::packet::{Address, Packet};
 
@@ -106,81 +105,88 @@ impl Candidates {
     /// An index beyond a table.
     #[inline(always)]
     pub fn search<T: Tables>(&self, tables: &T, view: &View, block: u32) -> Result<Search, OutOfTable> {
-        let active = &tables.row(self.row).ok_or(OutOfTable)?.blocks[block as usize];
-        let (class, omitted) = (&self.classes, &view.omitted);
-        let protocol = set_of(tables, class[0], omitted[0], block)?;
-        let source_port = set_of(tables, class[1], omitted[1], block)?;
-        let destination_port = set_of(tables, class[2], omitted[2], block)?;
-        let source = set_of(tables, class[3], omitted[3], block)?;
-        let destination = set_of(tables, class[4], omitted[4], block)?;
-        let and =
-            |w: usize| active[w] & protocol[w] & source_port[w] & destination_port[w] & source[w] & destination[w];
-        Ok(Search {
-            first: block * BLOCK_SLOTS as u32,
-            word: 0,
-            matches: [and(0), and(1), and(2), and(3), and(4), and(5), and(6), and(7)],
-        })
+        let mut matches = tables.row(self.row).ok_or(OutOfTable)?.blocks[block as usize];
+        let mut narrow = |field: Field| {
+            if view.omitted[field as usize] >> block & 1 != 0 {
+                return Ok(true);
+            }
+            let set = set_of(tables, self.classes[field as usize], block)?;
+            let mut left = 0;
+            let mut word = 0;
+            while word < BLOCK_WORDS {
+                matches[word] &= set[word];
+                left |= matches[word];
+                word += 1;
+            }
+            Ok(left != 0)
+        };
+        // Summaries leave many a block in which each field has a slot, but not the same: mostly the addresses tell.
+        let matched = narrow(Field::Destination)?
+            && narrow(Field::Source)?
+            && narrow(Field::DestinationPort)?
+            && narrow(Field::SourcePort)?
+            && narrow(Field::Protocol)?;
+        let words = if matched { words_of(&matches) } else { 0 };
+        Ok(Search { first: block * BLOCK_SLOTS as u32, words, matches })
     }
 }
 
-/// A search for the slots that match in one block.
+/// Bit w is set if word w is not zero.
+#[inline(always)]
+fn words_of(block: &Block) -> u32 {
+    let mut words = 0;
+    let mut w = 0;
+    while w < BLOCK_WORDS {
+        // any bit of the word into its highest one; a comparison would be a branch, and each doubles the verifier's work
+        let word = block[w];
+        let high = (word & (u64::MAX >> 1)).wrapping_add(u64::MAX >> 1) | word;
+        words |= (high >> 63 << w) as u32;
+        w += 1;
+    }
+    words
+}
+
+/// The slots that match in one block, one after the other.
 #[derive(Debug, Clone, Copy)]
 pub struct Search {
     /// The block's first slot.
     first: u32,
-    /// The word at hand.
-    word: u32,
+    /// Bit w is set if word w of `matches` is not zero.
+    words: u32,
     matches: Block,
 }
 
-/// What a step of a [`Search`] finds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Found {
-    /// This slot matches.
-    Slot(u32),
-    /// Nothing in this word, or nothing more.
-    NextWord,
-    /// The block has been searched.
-    End,
-}
-
 impl Search {
-    /// Whether there is anything to find.
+    /// Whether there is nothing more to find.
     #[inline(always)]
     #[must_use]
     pub const fn is_empty(&self) -> bool {
-        let m = &self.matches;
-        m[0] | m[1] | m[2] | m[3] | m[4] | m[5] | m[6] | m[7] == 0
+        self.words == 0
     }
 
-    /// One step; at most [`SEARCH_STEPS`] until [`Found::End`].
+    /// Takes the next slot.
     #[inline(always)]
-    pub fn step(&mut self) -> Found {
-        let word = self.word as usize;
-        if word >= BLOCK_WORDS {
-            return Found::End;
+    pub fn next_slot(&mut self) -> Option<u32> {
+        if self.words == 0 {
+            return None;
         }
+        let word = lowest_bit(self.words.into()) as usize % BLOCK_WORDS;
         let bits = self.matches[word];
-        if bits == 0 {
-            self.word += 1;
-            return Found::NextWord;
+        let left = bits & bits.wrapping_sub(1);
+        self.matches[word] = left;
+        if left == 0 {
+            self.words &= self.words - 1;
         }
-        self.matches[word] = bits & (bits - 1);
-        Found::Slot(self.first + self.word * 64 + lowest_bit(bits))
+        Some(self.first + word as u32 * 64 + lowest_bit(bits))
     }
 }
 
-/// Steps of a [`Search`] in a block in which every slot matches.
-pub const SEARCH_STEPS: usize = BLOCK_SLOTS + BLOCK_WORDS + 1;
-
-/// The slots in a block that a class holds; all of them if the block's filters omit the field.
+/// The slots in a block that a class holds, if it has any there.
 #[inline(always)]
-fn set_of<T: Tables>(tables: &T, class: u32, omitted: u64, block: u32) -> Result<&Block, OutOfTable> {
+fn set_of<T: Tables>(tables: &T, class: u32, block: u32) -> Result<&Block, OutOfTable> {
     let class = tables.class(class).ok_or(OutOfTable)?;
     let rank = (class.summary & ((1 << block) - 1)).count_ones();
-    // without a branch, which would double the verifier's work with each field
-    let given = ((omitted >> block & 1) as u32).wrapping_sub(1);
-    tables.block(class.base.wrapping_add(rank) & given | FULL_BLOCK & !given).ok_or(OutOfTable)
+    tables.block(class.base.wrapping_add(rank)).ok_or(OutOfTable)
 }
 
 /// Number of the lowest bit that is set, below 64; `bits` must not be 0. BPF has no instruction for it: a de Bruijn
@@ -243,6 +249,20 @@ fn pass(skip: &Skip, address: Address) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_of_every_bit() {
+        for word in 0..BLOCK_WORDS {
+            for bit in 0..64 {
+                let mut block = [0; BLOCK_WORDS];
+                block[word] = 1 << bit;
+                assert_eq!(words_of(&block), 1 << word);
+                block[word] = !0 << bit;
+                assert_eq!(words_of(&block), 1 << word);
+            }
+        }
+        assert_eq!((words_of(&[0; _]), words_of(&[!0; _])), (0, 0xff));
+    }
 
     #[test]
     fn lowest_bit_of_every_bit() {

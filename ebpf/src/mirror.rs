@@ -7,10 +7,10 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_coarse_ns, bpf_loop, bpf_skb_load_bytes};
 use traffic_mirror_ebpf::abi::{
-    BLOCKS, Count, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, MAX_HOOKS, Receipt, Unseen, cb,
+    BLOCK_SLOTS, BLOCKS, Count, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, MAX_HOOKS, Receipt, Unseen, cb,
 };
-use traffic_mirror_ebpf::classify::{Candidates, Found, SEARCH_STEPS, Search, lowest_bit};
-use traffic_mirror_ebpf::packet::{Packet, has_ports, parse, protocol};
+use traffic_mirror_ebpf::classify::{Candidates, Search, lowest_bit};
+use traffic_mirror_ebpf::packet::{Packet, has_ports, parse, parse_extensions, protocol};
 
 use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
 use crate::skb::{NEXT, Scattered, Skb};
@@ -61,11 +61,14 @@ fn try_mirror(skb: Skb) -> Result<(), Unseen> {
 #[inline(always)]
 fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
     let parsed = parse(&mut skb.linear(), skb.ethertype(), packet);
-    let complete = match parsed {
-        Ok(()) => !packet.is_extended() && (packet.ported | packet.fragment != 0 || !has_ports(packet.protocol)),
-        Err(reason) => reason != Unseen::Malformed,
+    if parsed.is_ok() && packet.is_extended() {
+        parse_extensions_linear(skb.0, &raw mut *packet);
+    }
+    let is_cut = match parsed {
+        Ok(()) => packet.ported == 0 && (packet.is_extended() || has_ports(packet.protocol)),
+        Err(reason) => reason == Unseen::Malformed,
     };
-    if complete || !(packet.is_extended() || skb.is_scattered()) {
+    if !(is_cut && skb.is_scattered()) {
         return parsed;
     }
     match parse_scattered(skb.0, &raw mut *packet) {
@@ -73,6 +76,17 @@ fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
         NOT_IP => Err(Unseen::NotIp),
         _ => Err(Unseen::Malformed),
     }
+}
+
+/// A global function, as [`gather`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn parse_extensions_linear(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
+    if !packet.is_null() {
+        // SAFETY: the caller passes a pointer to a local variable.
+        parse_extensions(&mut Skb(skb).linear(), unsafe { &mut *packet });
+    }
+    0
 }
 
 const NOT_IP: u32 = 1;
@@ -186,8 +200,12 @@ fn each<S>(count: usize, step: unsafe extern "C" fn(u32, *mut S) -> c_long, stat
     unsafe { bpf_loop(count as u32, step as *mut c_void, (&raw mut *state).cast(), 0) };
 }
 
-const GO_ON: c_long = 0;
 const STOP: c_long = 1;
+
+#[inline(always)]
+const fn go_on_if(more: bool) -> c_long {
+    !more as c_long
+}
 
 unsafe extern "C" fn next_block(_: u32, wanted: *mut Wanted) -> c_long {
     // SAFETY: `each` passes a valid pointer.
@@ -196,9 +214,9 @@ unsafe extern "C" fn next_block(_: u32, wanted: *mut Wanted) -> c_long {
     match wanted.candidates.search(&Kernel, &control.view[wanted.parity as usize & 1], block) {
         Ok(search) => {
             if !search.is_empty() {
-                each(SEARCH_STEPS, next_slot, &mut Slots { search, wanted });
+                each(BLOCK_SLOTS, next_slot, &mut Slots { search, wanted });
             }
-            GO_ON
+            go_on_if(wanted.candidates.blocks != 0)
         }
         Err(_) => {
             wanted.failed = 1;
@@ -217,11 +235,7 @@ unsafe extern "C" fn next_slot(_: u32, slots: *mut Slots<'_>) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let slots = unsafe { &mut *slots };
     let wanted = &mut *slots.wanted;
-    let slot = match slots.search.step() {
-        Found::Slot(slot) => slot,
-        Found::NextWord => return GO_ON,
-        Found::End => return STOP,
-    };
+    let Some(slot) = slots.search.next_slot() else { return STOP };
     let Some(slot) = SLOTS.get(slot) else {
         wanted.failed = 1;
         return STOP;
@@ -237,7 +251,7 @@ unsafe extern "C" fn next_slot(_: u32, slots: *mut Slots<'_>) -> c_long {
             stats.serial = wanted.serial;
         }
     }
-    GO_ON
+    go_on_if(!slots.search.is_empty())
 }
 
 #[inline(always)]
@@ -331,7 +345,7 @@ unsafe extern "C" fn next_endpoint(_: u32, fan: *mut Fan) -> c_long {
         // the bound is for the verifier: `state` comes from a map
         *drops += u64::from(fan.size.packets);
     }
-    GO_ON
+    go_on_if(fan.endpoints != 0)
 }
 
 /// Sends one copy. Answers a [`Drop`] as a number, as [`Endpoint::state`] has it.

@@ -213,10 +213,18 @@ fn parse_ipv6<F: Frame>(frame: &mut F, offset: u32, packet: &mut Packet) -> Resu
     packet.transport = (offset + IPV6_BYTES) as u16;
     if !is_extension(packet.protocol) {
         read_ports(frame, offset + IPV6_BYTES, packet);
-    } else if F::WALKS && walk_extensions(frame, packet) {
-        read_ports(frame, u32::from(packet.transport), packet);
+    } else if F::WALKS {
+        parse_extensions(frame, packet);
     }
     Ok(())
+}
+
+/// Looks through the extension headers of a packet that [`Packet::is_extended`], as far as they are in the frame.
+#[inline(always)]
+pub fn parse_extensions<F: Frame>(frame: &mut F, packet: &mut Packet) {
+    if walk_extensions(frame, packet) {
+        read_ports(frame, u32::from(packet.transport), packet);
+    }
 }
 
 #[inline(always)]

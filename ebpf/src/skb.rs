@@ -80,7 +80,8 @@ pub struct Linear {
 }
 
 impl Frame for Linear {
-    // in the many ways through a chain of headers, each with its own bounds check, the verifier would get lost
+    // The verifier would get lost in the many ways through a chain of headers, each with its own bounds check, if they
+    // were not a function of its own.
     const WALKS: bool = false;
 
     #[inline(always)]

@@ -8,7 +8,7 @@ use traffic_mirror::compile::{Compiled, compile};
 use traffic_mirror::desired::Desired;
 use traffic_mirror::tables::Tables;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, MAX_FILTERS, MAX_SLOTS, Unseen};
-use traffic_mirror_ebpf::classify::{Candidates, Found};
+use traffic_mirror_ebpf::classify::Candidates;
 use traffic_mirror_ebpf::packet::{Bytes, Packet, parse};
 use traffic_mirror_tests::oracle::frame::{Frame, flow, frame};
 use traffic_mirror_tests::oracle::naive::{Answer, Flow, Place, ask, places};
@@ -66,17 +66,11 @@ fn classify(tables: &Tables, hook: usize, packet: &Packet) -> Answer {
     };
     while let Some(block) = candidates.next_block() {
         let mut search = candidates.search(tables, tables.view(), block).expect("no index beyond a table");
-        loop {
-            match search.step() {
-                Found::NextWord => {}
-                Found::End => break,
-                Found::Slot(slot) => {
-                    let slot = tables.slots[slot as usize];
-                    answer.endpoints |= slot.action[0].include;
-                    excluded |= slot.action[0].exclude;
-                    answer.filters.push(slot.filter as usize);
-                }
-            }
+        while let Some(slot) = search.next_slot() {
+            let slot = tables.slots[slot as usize];
+            answer.endpoints |= slot.action[0].include;
+            excluded |= slot.action[0].exclude;
+            answer.filters.push(slot.filter as usize);
         }
     }
     answer.endpoints &= !excluded;
