@@ -122,7 +122,7 @@ fn table(
         if let (Some(rule), Some((collector, _))) = (rule, to) {
             let difference = Difference::between(&sent, &come);
             let (missing, surplus) = (difference.missing.len(), difference.surplus.len());
-            ensure!(difference.is_none(), "{flow}: {missing} packets without a copy, {surplus} copies of no packet");
+            ensure!(difference.is_none(), "{flow}: packets without a copy: {missing}, copies of no packet: {surplus}");
             let cells = format!("{:<6} {:<7} {collector:<11} {:<47}", rule.filter, rule.endpoint, flow.to_string());
             screen.row(&format!("{cells} {:>4} {:>6}", sent.len(), come.len()), "identical");
             *totals.filters.entry(rule.filter).or_default() += sent.len() as u64;

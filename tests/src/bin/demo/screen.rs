@@ -59,7 +59,7 @@ impl Screen {
 
     /// What the daemon says.
     pub(crate) fn daemon(&self, lines: &[String]) {
-        lines.iter().for_each(|line| println!("  {} {line}", self.paint("2", "daemon |")));
+        lines.iter().for_each(|line| println!("  {} {line}", self.paint("2", "daemon:")));
     }
 
     /// A line of a table.
