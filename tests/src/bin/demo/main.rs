@@ -90,7 +90,7 @@ const EDITS: [Edit; 4] = [
     Edit {
         title: "A mistake: nothing changes, and the daemon says where it is",
         find: "destination_port = [53]",
-        replace: "destination_port = [\"53-5\"]",
+        replace: "destination_port = [\"9-5\"]",
         report: &[],
         rules: &[DNS, NTP_RULE],
         ids: stage::COLLECTOR_A,
