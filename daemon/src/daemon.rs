@@ -95,6 +95,7 @@ fn serve(kernel: &mut Kernel, state: &mut State, source: &mut Source, triggers: 
     while let Some(pending) = gather(triggers, drift) {
         if pending.timer {
             drift = Instant::now() + DRIFT;
+            kernel.try_again();
         }
         let mut concerned = pending.concerns(&state.network, &state.desired);
         let is_new = (pending.file || pending.reload || pending.timer) && source.look();
@@ -102,6 +103,7 @@ fn serve(kernel: &mut Kernel, state: &mut State, source: &mut Source, triggers: 
             notify_reloading();
             if let Some(desired) = load(&source.path, &source.seen) {
                 source.desired = desired;
+                kernel.try_again();
                 log_failure(take(kernel, state, &source.desired, Reason::File));
                 concerned = false;
             } else {

@@ -1,7 +1,7 @@
 //! What the kernel says about links, routes, neighbours and tc filters, as plain data.
 //! Must not know: netlink, the clock, the file system.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 /// One network interface of this namespace. Its index is its identity: a name can move to another interface, and
@@ -161,6 +161,8 @@ pub struct Network {
     pub links: BTreeMap<u32, Link>,
     /// The way to each endpoint, by its name.
     pub paths: BTreeMap<String, Path>,
+    /// Interfaces on which `encap` could not be attached.
+    pub refused: BTreeSet<u32>,
 }
 
 /// The way to an endpoint.

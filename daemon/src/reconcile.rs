@@ -33,15 +33,24 @@ impl Default for State {
 /// The kernel refuses; what was live stays.
 pub fn reconcile(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Report, KernelError> {
     let begin = Instant::now();
-    let network = kernel.observe(desired)?;
-    let want = compile(desired, &network);
-    let plan = Plan::diff(kernel.live()?.as_ref(), &want.tables);
-    let applied = kernel.apply(&plan, &want)?;
+    let mut refused = Vec::new();
+    let (network, want, plan, applied) = loop {
+        let network = kernel.observe(desired)?;
+        let want = compile(desired, &network);
+        let plan = Plan::diff(kernel.live()?.as_ref(), &want.tables);
+        let refusals = kernel.refusals();
+        match kernel.apply(&plan, &want) {
+            Ok(applied) => break (network, want, plan, applied),
+            // an output interface that takes no `encap`: nothing has changed so far, and nothing may be sent there
+            Err(error) if kernel.refusals() > refusals => refused.push(error),
+            Err(error) => return Err(error),
+        }
+    };
     verify(kernel, &want)?;
 
     let changes = report::changes(&state.desired, desired);
     let mut obstacles = report::obstacles(desired, &network, &want);
-    obstacles.extend(applied.failed.iter().map(ToString::to_string));
+    obstacles.extend(refused.iter().chain(&applied.failed).map(ToString::to_string));
     *state = State { desired: desired.clone(), network, obstacles };
     Ok(Report { changes, repaired: applied.repaired, writes: plan.writes().len(), duration: begin.elapsed() })
 }

@@ -57,9 +57,9 @@ impl Field {
 pub struct Control {
     /// Bit 0 selects the copy of everything that exists twice. Storing it is the commit.
     pub epoch: u32,
-    /// Zero.
-    pub reserved: u32,
-    /// Marks a copy in `skb->cb` between `mirror` and `encap`; random, never zero.
+    /// Number of the maps' generation: `encap` takes the clones of its own.
+    pub generation: u32,
+    /// Marks a copy in `skb->cb`; random, never zero, the same for all generations below a pin path.
     pub secret: u64,
     /// The two copies.
     pub view: [View; 2],
@@ -346,6 +346,8 @@ pub mod cb {
     pub const IPV6: u32 = 1 << 11;
     /// Flag of word 2: already wrapped.
     pub const DONE: u32 = 1 << 12;
+    /// Word 2 from here on: the low bits of the generation.
+    pub const GENERATION_SHIFT: u32 = 16;
 }
 
 const _: () = {

@@ -26,7 +26,7 @@ pub fn encap(skb: Skb) -> i32 {
         return NEXT;
     }
     let word = skb.cb::<{ cb::ENDPOINT }>();
-    if word & cb::DONE != 0 {
+    if word & cb::DONE != 0 || word >> cb::GENERATION_SHIFT != control.generation & 0xffff {
         return NEXT;
     }
     let (verdict, receipt) = match wrap(skb, word) {

@@ -145,7 +145,8 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, candidates: *co
     let size = Size::of(Skb(skb), packet);
     // SAFETY: a per-CPU element.
     let serial = unsafe {
-        (*cpu).serial += 1;
+        (*cpu).serial += u64::from((*cpu).segments.max(1));
+        (*cpu).segments = size.packets;
         (*cpu).serial
     };
     let mut wanted = Wanted {
@@ -400,7 +401,7 @@ fn clone(fan: &Fan, endpoint: &Endpoint, word: u32, stats: &mut EndpointStats) -
     let before = [skb.cb::<0>(), skb.cb::<1>(), skb.cb::<2>(), skb.cb::<3>(), skb.cb::<4>()];
     skb.set_cb::<{ cb::SECRET }>(control.secret as u32);
     skb.set_cb::<{ cb::SECRET + 1 }>((control.secret >> 32) as u32);
-    skb.set_cb::<{ cb::ENDPOINT }>(word);
+    skb.set_cb::<{ cb::ENDPOINT }>(word | control.generation << cb::GENERATION_SHIFT);
     skb.set_cb::<{ cb::FLOW }>(fan.flow);
     skb.set_cb::<{ cb::LENGTH }>(fan.size.trim);
     // SAFETY: the context is valid; the clone leaves by the egress of the output interface, where `encap` takes it.

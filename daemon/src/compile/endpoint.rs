@@ -34,6 +34,9 @@ fn reach(endpoint: &Endpoint, network: &Network) -> Result<abi::Endpoint, Drop> 
     if !link.up {
         return Err(Drop::InterfaceDown);
     }
+    if network.refused.contains(&link.index) {
+        return Err(Drop::Unwrapped);
+    }
     let source = route.source.filter(|source| !source.is_unspecified()).ok_or(Drop::NoSource)?;
     let (outer, outer_bytes) = gue::template(source, endpoint.address, endpoint.port).ok_or(Drop::NoSource)?;
     let reached = abi::Endpoint {
@@ -51,6 +54,10 @@ fn is_usable(route: &Route) -> bool {
     matches!(route.kind, RouteKind::Unicast) && !route.assumed
 }
 
+/// `ARPHRD_*` of interfaces that send packets as they are: PPP, RAWIP, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, NONE (tun,
+/// WireGuard).
+const HEADERLESS: [u16; 8] = [512, 519, 768, 769, 776, 778, 823, 0xfffe];
+
 fn with_link(
     reached: abi::Endpoint,
     address: IpAddr,
@@ -59,7 +66,8 @@ fn with_link(
 ) -> Result<abi::Endpoint, Drop> {
     match link.kind {
         LinkKind::Loopback => Err(Drop::Unsupported),
-        LinkKind::Other(_) => Ok(reached),
+        LinkKind::Other(kind) if HEADERLESS.contains(&kind) => Ok(reached),
+        LinkKind::Other(_) => Err(Drop::Unsupported),
         LinkKind::Ethernet => {
             let own = link.mac.ok_or(Drop::Unsupported)?;
             let ethertype = match address {

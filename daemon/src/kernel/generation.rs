@@ -2,6 +2,7 @@
 //! that a store is seen whole or not at all.
 
 use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -13,7 +14,7 @@ use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, Pod};
 use memmap2::{MmapOptions, MmapRaw};
 use traffic_mirror_ebpf::abi::{
-    BLOCK_SLOTS, Control, Drop, EndpointPair, EndpointStats, FilterStats, HookStats, MAX_ENDPOINTS, MAX_HOOKS,
+    BLOCK_SLOTS, Control, Count, Drop, EndpointPair, EndpointStats, FilterStats, HookStats, MAX_ENDPOINTS, MAX_HOOKS,
     MAX_SLOTS, Unseen,
 };
 
@@ -39,6 +40,13 @@ pub struct Generation {
     /// Made when it is first needed, and only once: it reads the kernel's type information, which takes longer than
     /// everything else about loading a program.
     loader: RefCell<Option<EbpfLoader<'static>>>,
+    /// What was taken over from the predecessor's counters, by map and index here.
+    taken: RefCell<BTreeMap<(&'static str, u32), Vec<u8>>>,
+}
+
+/// Adds what has come to a counter since it was taken.
+fn add(here: Count, there: Count, taken: Count) -> Count {
+    Count { packets: here.packets + there.packets - taken.packets, bytes: here.bytes + there.bytes - taken.bytes }
 }
 
 /// What a loader borrows for [`HOOK`].
@@ -76,7 +84,12 @@ impl Generation {
 
     /// The generation of that number, which must exist.
     pub fn open(pin_path: &Path, number: u32) -> Self {
-        Self { number, dir: pin_path.join(format!("{PREFIX}{number}")), loader: RefCell::new(None) }
+        Self {
+            number,
+            dir: pin_path.join(format!("{PREFIX}{number}")),
+            loader: RefCell::new(None),
+            taken: RefCell::default(),
+        }
     }
 
     /// Creates the maps, with room for `tables` and some more.
@@ -84,7 +97,8 @@ impl Generation {
     /// # Errors
     /// The kernel refuses; what was made is removed.
     pub fn create(pin_path: &Path, number: u32, tables: &Tables) -> Result<Self, KernelError> {
-        let generation = Self { number, dir: Self::unfinished(pin_path), loader: RefCell::new(None) };
+        let generation =
+            Self { number, dir: Self::unfinished(pin_path), loader: RefCell::new(None), taken: RefCell::default() };
         // left by a daemon that was killed in the middle
         generation.remove()?;
         fs::create_dir_all(&generation.dir).map_err(|source| pin_error("create", &generation.dir, source))?;
@@ -277,33 +291,72 @@ impl Generation {
         PerCpuArray::try_from(Map::PerCpuArray(self.open_map(name)?)).map_err(io::Error::other).map_err(error)
     }
 
-    /// Takes counters over from another generation: (index there, index here).
+    /// Takes counters over from another generation: (index there, index here). Done again, it adds what has come to
+    /// them there since.
     ///
     /// # Errors
     /// A map is missing, cannot be read or written.
     pub fn take_stats(&self, from: &Self, filters: &[(u32, u32)], endpoints: &[(u32, u32)]) -> Result<(), KernelError> {
-        // the serial numbers of packets begin anew with each generation
-        self.copy_stats::<FilterStats>(from, FILTER_STATS, filters, |stats| FilterStats { serial: 0, ..stats })?;
-        // `encap` is attached anew with each generation
-        self.copy_stats::<EndpointStats>(from, ENDPOINT_STATS, endpoints, |stats| EndpointStats { fuse: 0, ..stats })
+        self.add_stats(from, FILTER_STATS, filters, |here: FilterStats, there: FilterStats, taken| FilterStats {
+            matched: add(here.matched, there.matched, taken.matched),
+            // the serial numbers of packets begin anew with each generation
+            serial: here.serial,
+        })?;
+        self.add_stats(from, ENDPOINT_STATS, endpoints, |here: EndpointStats, there: EndpointStats, taken| {
+            let mut sum = EndpointStats { sent: add(here.sent, there.sent, taken.sent), ..here };
+            for (reason, drops) in sum.drops.iter_mut().enumerate() {
+                *drops += there.drops[reason] - taken.drops[reason];
+            }
+            sum
+        })
     }
 
-    fn copy_stats<T: Pod>(
+    fn add_stats<T: Pod + bytemuck::Pod + Default>(
         &self,
         from: &Self,
-        name: &str,
+        name: &'static str,
         pairs: &[(u32, u32)],
-        adapt: impl Fn(T) -> T,
+        sum: impl Fn(T, T, T) -> T,
     ) -> Result<(), KernelError> {
         let error = |source| KernelError::Map { action: "copy", map: name.to_owned(), source };
         let (source, mut target) = (from.per_cpu::<T>(name)?, self.per_cpu::<T>(name)?);
+        let mut all_taken = self.taken.borrow_mut();
         for &(there, here) in pairs {
-            let values = source.get(&there, 0).map_err(io::Error::other).map_err(error)?;
-            let adapted = values.iter().map(|&value| adapt(value)).collect::<Vec<T>>();
-            let values = PerCpuValues::try_from(adapted).map_err(error)?;
+            let live = source.get(&there, 0).map_err(io::Error::other).map_err(error)?;
+            let taken = all_taken.insert((name, here), bytemuck::cast_slice(&live).to_vec());
+            let taken: Vec<T> = taken.map_or_else(Vec::new, |bytes| bytemuck::pod_collect_to_vec(&bytes));
+            if taken.len() == live.len()
+                && bytemuck::cast_slice::<T, u8>(&taken) == bytemuck::cast_slice::<T, u8>(&live)
+            {
+                continue;
+            }
+            let values = target.get(&here, 0).map_err(io::Error::other).map_err(error)?;
+            let sums = values.iter().zip(live.iter()).enumerate();
+            let sums = sums.map(|(cpu, (&here, &there))| sum(here, there, taken.get(cpu).copied().unwrap_or_default()));
+            let values = PerCpuValues::try_from(sums.collect::<Vec<T>>()).map_err(error)?;
             target.set(here, values, 0).map_err(io::Error::other).map_err(error)?;
         }
         Ok(())
+    }
+
+    /// What marks a copy.
+    ///
+    /// # Errors
+    /// The map is missing or cannot be mapped.
+    pub fn secret(&self) -> Result<u64, KernelError> {
+        let control: Control = bytemuck::pod_read_unaligned(&self.read(Table::Control)?[..size_of::<Control>()]);
+        Ok(control.secret)
+    }
+
+    /// Writes what marks a copy, and which of them are for this generation's `encap`.
+    ///
+    /// # Errors
+    /// The map is missing or cannot be mapped.
+    pub fn identify(&self, secret: u64) -> Result<(), KernelError> {
+        let (generation, secret) = (self.number.to_ne_bytes(), secret.to_ne_bytes());
+        let generation = (std::mem::offset_of!(Control, generation), &generation[..]);
+        self.write(Table::Control, [generation])?;
+        self.write(Table::Control, [(std::mem::offset_of!(Control, secret), &secret[..])])
     }
 
     /// Names, sizes in elements and memory in bytes of all maps, as the kernel accounts them.

@@ -8,6 +8,7 @@ mod link;
 pub mod netlink;
 mod observe;
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::fs::{self, File};
 use std::io;
@@ -33,6 +34,8 @@ pub struct Kernel {
     mechanism: Mechanism,
     attachments: Attachments,
     netlink: Netlink,
+    /// Output interfaces on which `encap` could not be attached: no copy may be sent there.
+    refused: BTreeSet<u32>,
     _lock: Flock<File>,
 }
 
@@ -57,6 +60,12 @@ impl Kernel {
         capability::require()?;
         let best = if release >= TCX { Mechanism::Tcx } else { Mechanism::Clsact };
         let parent = pin_path.parent().unwrap_or(pin_path);
+        if !parent.is_dir() {
+            return Err(KernelError::Missing {
+                what: format!("there is no directory {}", parent.display()),
+                remedy: "make it, or give another --pin-path",
+            });
+        }
         if statfs(parent).map(|stat| stat.filesystem_type()) != Ok(BPF_FS_MAGIC) {
             return Err(KernelError::Missing {
                 what: format!("{} is not a bpf file system", parent.display()),
@@ -69,6 +78,7 @@ impl Kernel {
             mechanism: mechanism.unwrap_or(best),
             attachments: Attachments::below(pin_path),
             netlink: Netlink::open()?,
+            refused: BTreeSet::new(),
             _lock: lock(pin_path)?,
         })
     }
@@ -103,13 +113,12 @@ impl Kernel {
         // copies that left while `encap` was away have blown the fuses of its endpoints; a new generation has new ones
         let replaces = lost.iter().any(|lost| lost.role != Role::Mirror);
         let (number, mut failed) = match (plan, live) {
-            (Plan::Nothing, Some(live)) if !replaces => (live, self.attach_missing(want)),
+            (Plan::Nothing, Some(live)) if !replaces => (live, self.attach_missing(live, want)?),
             (Plan::Endpoints { epoch, .. }, Some(number)) if !replaces => {
                 let live = Generation::open(&self.pin_path, number);
-                let mut failed = self.attach_encap(&live, want)?;
+                self.attach_encap(&live, want)?;
                 self.commit_endpoints(&live, plan, *epoch)?;
-                failed.extend(self.attach_missing(want));
-                (number, failed)
+                (number, self.attach_missing(number, want)?)
             }
             _ => self.replace(live, want)?,
         };
@@ -166,20 +175,31 @@ impl Kernel {
         let mut generation = Generation::create(&self.pin_path, number, &want.tables)?;
         let prepared = self.fill(&generation, live, want).and_then(|()| {
             let mirrors: Result<Vec<_>, _> = (0..want.hooks.len()).map(|hook| generation.mirror(hook as u32)).collect();
-            Ok((mirrors?, self.attach_encap(&generation, want)?))
+            self.attach_encap(&generation, want)?;
+            mirrors
         });
-        let (mirrors, mut failed) = match prepared {
+        let mirrors = match prepared {
             Ok(prepared) => prepared,
             Err(error) => {
                 generation.remove()?;
                 return Err(error);
             }
         };
+        let mut failed = Vec::new();
         for (hook, mut mirror) in want.hooks.iter().zip(mirrors) {
             let Self { attachments, netlink, mechanism, .. } = self;
-            failed.extend(attachments.attach(netlink, mirror_of(hook), &hook.name, &mut mirror, *mechanism).err());
+            if let Err(error) = attachments.attach(netlink, mirror_of(hook), &hook.name, &mut mirror, *mechanism) {
+                failed.push(error);
+                // a predecessor that stayed would send clones that no `encap` takes any more
+                failed.extend(attachments.detach(netlink, mirror_of(hook), *mechanism).err());
+            }
         }
         generation.publish(&self.pin_path)?;
+        if let Some(live) = live {
+            // what the predecessors counted since the counters were copied
+            synchronize_rcu();
+            self.copy_stats(&generation, live, want)?;
+        }
         Ok((number, failed))
     }
 
@@ -197,10 +217,14 @@ impl Kernel {
         for table in Table::ALL {
             generation.write(table, [(0, want.tables.bytes(table))])?;
         }
-        let secret = random_secret()?;
-        let offset = std::mem::offset_of!(traffic_mirror_ebpf::abi::Control, secret);
-        generation.write(Table::Control, [(offset, &secret.to_ne_bytes()[..])])?;
-        let Some(old) = old else { return Ok(()) };
+        // the same secret: while one generation takes over from another, a copy of either is known for ours
+        let secret = old.map_or_else(random_secret, |old| Generation::open(&self.pin_path, old).secret())?;
+        generation.identify(secret)?;
+        old.map_or(Ok(()), |old| self.copy_stats(generation, old, want))
+    }
+
+    /// Takes over the counters of filters and endpoints whose names stay, or what has come to them since that was done.
+    fn copy_stats(&self, generation: &Generation, old: u32, want: &Compiled) -> Result<(), KernelError> {
         let old = Generation::open(&self.pin_path, old);
         let same = |table, want: &[_]| Ok::<_, KernelError>(Live::same_names(&old.read(table)?, want));
         let filters = same(Table::Filters, &want.tables.filters)?;
@@ -208,10 +232,11 @@ impl Kernel {
         generation.take_stats(&old, &filters, &endpoints)
     }
 
-    fn attach_encap(&mut self, generation: &Generation, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
+    /// Attaches what wraps the clones, before any can be sent: one that met no `encap` would leave as it is.
+    fn attach_encap(&mut self, generation: &Generation, want: &Compiled) -> Result<(), KernelError> {
         let present = self.attachments.list()?;
         let links = self.netlink.links()?;
-        let mut failed = Vec::new();
+        let mut failed = Ok(());
         for &interface in &want.outputs {
             let attachment = encap_of(generation.number(), interface);
             let Some(link) = links.get(&interface) else { continue };
@@ -220,29 +245,39 @@ impl Kernel {
             }
             let mut encap = generation.encap()?;
             let Self { attachments, netlink, mechanism, .. } = self;
-            failed.extend(attachments.attach(netlink, attachment, &link.name, &mut encap, *mechanism).err());
+            if let Err(error) = attachments.attach(netlink, attachment, &link.name, &mut encap, *mechanism) {
+                self.refused.insert(interface);
+                failed = Err(error);
+            }
+        }
+        failed
+    }
+
+    /// Attaches what is wanted and has no pin, such as after a failure.
+    fn attach_missing(&mut self, number: u32, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
+        let generation = Generation::open(&self.pin_path, number);
+        self.attach_encap(&generation, want)?;
+        let present = self.attachments.list()?;
+        let mut failed = Vec::new();
+        for (index, hook) in want.hooks.iter().enumerate() {
+            let attachment = mirror_of(hook);
+            if !present.contains(&(attachment, self.mechanism)) {
+                let mut mirror = generation.mirror(index as u32)?;
+                let Self { attachments, netlink, mechanism, .. } = &mut *self;
+                failed.extend(attachments.attach(netlink, attachment, &hook.name, &mut mirror, *mechanism).err());
+            }
         }
         Ok(failed)
     }
 
-    /// Attaches what is wanted and has no pin, such as after a failure.
-    fn attach_missing(&mut self, want: &Compiled) -> Vec<KernelError> {
-        let attach = |kernel: &mut Self| {
-            let Some(number) = Generation::list(&kernel.pin_path)?.pop() else { return Ok(Vec::new()) };
-            let generation = Generation::open(&kernel.pin_path, number);
-            let mut failed = kernel.attach_encap(&generation, want)?;
-            let present = kernel.attachments.list()?;
-            for (index, hook) in want.hooks.iter().enumerate() {
-                let attachment = mirror_of(hook);
-                if !present.contains(&(attachment, kernel.mechanism)) {
-                    let mut mirror = generation.mirror(index as u32)?;
-                    let Self { attachments, netlink, mechanism, .. } = &mut *kernel;
-                    failed.extend(attachments.attach(netlink, attachment, &hook.name, &mut mirror, *mechanism).err());
-                }
-            }
-            Ok(failed)
-        };
-        attach(self).unwrap_or_else(|error: KernelError| vec![error])
+    /// Forgets which output interfaces have refused `encap`, so that the next look tries them again.
+    pub fn try_again(&mut self) {
+        self.refused.clear();
+    }
+
+    /// How many output interfaces have refused `encap`: with each, what is wanted must be compiled anew.
+    pub fn refusals(&self) -> usize {
+        self.refused.len()
     }
 
     /// Removes what does not belong to this generation or is not wanted.
@@ -291,8 +326,20 @@ impl Kernel {
         }
         attempt(remove_pins(&Generation::unfinished(&self.pin_path)));
         attempt(self.attachments.remove_dirs());
-        attempt(remove_dir(&self.pin_path));
+        attempt(remove_pin_path(&self.pin_path));
         result
+    }
+}
+
+/// Under the service manager the pin path is a mount point that is made before us and stays.
+fn remove_pin_path(pin_path: &Path) -> Result<(), KernelError> {
+    match remove_dir(pin_path) {
+        Err(KernelError::Pin { source, .. })
+            if matches!(source.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::ResourceBusy) =>
+        {
+            Ok(())
+        }
+        other => other,
     }
 }
 

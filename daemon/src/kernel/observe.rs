@@ -10,7 +10,7 @@ impl Kernel {
     /// # Errors
     /// A netlink request fails.
     pub fn observe(&mut self, desired: &Desired) -> Result<Network, KernelError> {
-        let mut network = Network { links: self.netlink.links()?, ..Network::default() };
+        let mut network = Network { links: self.netlink.links()?, refused: self.refused.clone(), ..Network::default() };
         for endpoint in &desired.endpoints {
             let path = self.path(endpoint, &network)?;
             network.paths.insert(endpoint.name.clone(), path);
@@ -37,7 +37,8 @@ impl Kernel {
             let neighbour = self.netlink.neighbour(route.interface, next_hop)?;
             path.mac = neighbour.and_then(|neighbour| neighbour.usable_mac());
             if path.mac.is_none() {
-                self.netlink.resolve(route.interface, next_hop)?;
+                // a full neighbour table, say, must not stand in the way of everything else; the next look tries again
+                let _ = self.netlink.resolve(route.interface, next_hop);
             }
         }
         Ok(path)

@@ -47,12 +47,12 @@ pub type HookStats = [u64; Unseen::COUNT];
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Cpu {
-    /// Number of the packet that matched last.
+    /// Number of the packet that matched last: one for each packet on the wire.
     pub serial: u64,
     /// What `encap` did with the copy: a [`Receipt`].
     pub receipt: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Packets on the wire that it stands for.
+    pub segments: u32,
 }
 
 macro_rules! reasons {
