@@ -89,8 +89,8 @@ const EDITS: [Edit; 4] = [
     },
     Edit {
         title: "A mistake: nothing changes, and the daemon says where it is",
-        find: "destination_port = [53]",
-        replace: "destination_port = [\"9-5\"]",
+        find: "name = \"dns\"\nprotocol = [\"udp\"]\n",
+        replace: "name = \"dns\"\nprotocol = [\"upd\"]\n",
         report: &[],
         rules: &[DNS, NTP_RULE],
         ids: stage::COLLECTOR_A,

@@ -50,11 +50,13 @@ impl Screen {
 
     /// What is edited in the file, as a diff.
     pub(crate) fn edit(&self, find: &str, replace: &str) {
-        let kept = |line: &&str| find.lines().any(|other| other == *line);
-        let removed = find.lines().filter(|line| !replace.lines().any(|other| other == *line));
+        let has = |text: &str, wanted: &str| text.lines().any(|line| line == wanted);
+        let removed = find.lines().filter(|line| !has(replace, line));
         removed.for_each(|line| println!("  {}", self.paint("31", &format!("-{line}"))));
-        let added = replace.trim_start_matches('\n').lines();
-        added.filter(|line| !kept(line)).for_each(|line| println!("  {}", self.green(&format!("+{line}"))));
+        for line in replace.trim_start_matches('\n').lines() {
+            let line = if has(find, line) { format!(" {line}") } else { self.green(&format!("+{line}")) };
+            println!("  {line}");
+        }
     }
 
     /// What the daemon says.

@@ -88,7 +88,9 @@ impl Stage {
     /// What it has said and nobody has asked for.
     pub(crate) fn rest(&mut self) -> Vec<String> {
         let output = self.daemon.output();
-        let rest = output[self.said..].iter().map(|line| message(line)).collect();
+        // a neighbour that was found meanwhile is no news
+        let news = output[self.said..].iter().map(|line| message(line)).filter(|line| !line.starts_with("0 changes, "));
+        let rest = news.collect();
         self.said = output.len();
         rest
     }
