@@ -181,9 +181,9 @@ impl Subject {
         ask(&self.desired, place, flow).filters.len()
     }
 
-    /// A flow between random addresses in the networks that the filters lie in, to a port that some filter asks for if
-    /// `wanted_port`; one that so many filters match. `None` if none is found.
-    fn inside(&mut self, v6: bool, protocol: u8, wanted_port: bool, matching: usize) -> Option<Flow> {
+    /// A TCP flow to a random address in the networks that the filters lie in, from such an address or from `source`, to
+    /// a port that some filter asks for if `wanted_port`; one that so many filters match. `None` if none is found.
+    fn inside(&mut self, v6: bool, source: Option<IpAddr>, wanted_port: bool, matching: usize) -> Option<Flow> {
         let ports: Vec<u16> =
             self.desired.filters.iter().flat_map(|f| &f.destination_port).map(|r| *r.start()).collect();
         (0..200_000).find_map(|_| {
@@ -195,9 +195,9 @@ impl Subject {
                     (10 << 24 | random.bits() as u32 >> 8).to_be_bytes().into()
                 }
             };
-            let (source, destination) = (address(), address());
+            let (source, destination) = (source.unwrap_or_else(&mut address), address());
             let port = if wanted_port && !ports.is_empty() { *random.pick(&ports) } else { random.bits() as u16 };
-            let flow = Flow { source, destination, protocol, ports: Some((40_000, port)) };
+            let flow = Flow { source, destination, protocol: TCP, ports: Some((40_000, port)) };
             (self.matches(&flow) == matching).then_some(flow)
         })
     }
@@ -245,14 +245,16 @@ fn unmatched(report: &mut Report, filters: usize) -> Result<()> {
         ("unwanted protocol, IPv4 SCTP", plain(&Flow { protocol: 132, ..outside4.clone() })),
         ("unwanted protocol, IPv6 SCTP", plain(&Flow { protocol: 132, ..outside6.clone() })),
     ];
-    let names = [
-        ["inside, IPv4 TCP", "inside, IPv4 TCP to a wanted port"],
-        ["inside, IPv6 TCP", "inside, IPv6 TCP to a wanted port"],
+    let inwards = [
+        ("from outside to inside, IPv4 TCP", false, Some(outside4.source), false),
+        ("from outside to inside, IPv6 TCP", true, Some(outside6.source), false),
+        ("inside, IPv4 TCP", false, None, false),
+        ("inside, IPv4 TCP to a wanted port", false, None, true),
+        ("inside, IPv6 TCP", true, None, false),
+        ("inside, IPv6 TCP to a wanted port", true, None, true),
     ];
-    for (v6, names) in [false, true].into_iter().zip(names) {
-        for (wanted_port, name) in [false, true].into_iter().zip(names) {
-            frames.extend(subject.inside(v6, TCP, wanted_port, 0).map(|flow| (name, plain(&flow))));
-        }
+    for (name, v6, source, wanted_port) in inwards {
+        frames.extend(subject.inside(v6, source, wanted_port, 0).map(|flow| (name, plain(&flow))));
     }
     for (name, frame) in frames {
         if !report.wants(name) {
@@ -270,7 +272,7 @@ fn unmatched(report: &mut Report, filters: usize) -> Result<()> {
 fn matched(report: &mut Report, filters: usize) -> Result<()> {
     let mut subject = Subject::new(filters)?;
     for (v6, name) in [(false, "matched, no route, IPv4 TCP"), (true, "matched, no route, IPv6 TCP")] {
-        let Some(flow) = subject.inside(v6, TCP, true, 1).filter(|_| report.wants(name)) else { continue };
+        let Some(flow) = subject.inside(v6, None, true, 1).filter(|_| report.wants(name)) else { continue };
         let before: u64 = subject.loaded.no_route()?.iter().sum();
         let cost = subject.measure(&plain(&flow), REPEAT)?;
         let dropped = subject.loaded.no_route()?.iter().sum::<u64>() - before;
