@@ -147,6 +147,7 @@ mod tests {
         Network {
             links: link.into_iter().map(|link| (link.index, link)).collect(),
             paths: [("ids".to_owned(), path)].into(),
+            ..Network::default()
         }
     }
 

@@ -1,7 +1,6 @@
 //! Random files, as text, and a network for them. All that the classification bears on varies; endpoints are out of
 //! reach, so that each copy that is wanted shows as a drop.
 
-use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -31,7 +30,7 @@ pub fn network() -> Network {
         };
         (index, link)
     });
-    Network { links: links.collect(), paths: BTreeMap::new() }
+    Network { links: links.collect(), ..Network::default() }
 }
 
 /// A file with so many filters.
