@@ -122,7 +122,6 @@ struct Wanted {
     candidates: Candidates,
     include: u64,
     exclude: u64,
-    serial: u64,
     packets: u32,
     bytes: u32,
     parity: u32,
@@ -144,16 +143,14 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, candidates: *co
     let (packet, candidates) = unsafe { (&*packet, &*candidates) };
     let size = Size::of(Skb(skb), packet);
     // SAFETY: a per-CPU element.
-    let serial = unsafe {
+    unsafe {
         (*cpu).serial += u64::from((*cpu).segments.max(1));
         (*cpu).segments = size.packets;
-        (*cpu).serial
-    };
+    }
     let mut wanted = Wanted {
         candidates: *candidates,
         include: 0,
         exclude: 0,
-        serial,
         packets: size.packets,
         bytes: size.bytes,
         parity,
@@ -247,12 +244,21 @@ unsafe extern "C" fn next_slot(_: u32, slots: *mut Slots<'_>) -> c_long {
     if let Some(stats) = FILTER_STATS.get_ptr_mut(slot.filter) {
         // SAFETY: a per-CPU element.
         let stats = unsafe { &mut *stats };
-        if slot.twin == 0 || stats.serial != wanted.serial {
+        // looked up here, since in `wanted` it would exceed the stack of kernels that round up each frame
+        let serial = if slot.twin == 0 { 0 } else { serial() };
+        if slot.twin == 0 || stats.serial != serial {
             add(&mut stats.matched, wanted.packets, wanted.bytes);
-            stats.serial = wanted.serial;
+            stats.serial = serial;
         }
     }
     go_on_if(!slots.search.is_empty())
+}
+
+/// Number of the packet at hand.
+#[inline(always)]
+fn serial() -> u64 {
+    // SAFETY: a per-CPU element.
+    CPU.get_ptr_mut(0).map_or(0, |cpu| unsafe { (*cpu).serial })
 }
 
 #[inline(always)]
