@@ -1,5 +1,5 @@
 //! An independent judge of the classification: random files, random frames, and a matcher that reads a file the way a
-//! person would. Shares nothing with the product but [`Desired`](traffic_mirror::desired::Desired), which it takes as
+//! person would. Shares nothing with the product but [`Desired`], which it takes as
 //! given; in particular neither `compile` nor `classify`.
 
 pub mod configuration;
