@@ -131,7 +131,7 @@ impl Generation {
     pub fn publish(&mut self, pin_path: &Path) -> Result<(), KernelError> {
         let published = Self::open(pin_path, self.number);
         fs::rename(&self.dir, &published.dir).map_err(|source| pin_error("rename", &self.dir, source))?;
-        *self = published;
+        *self = Self { taken: std::mem::take(&mut self.taken), ..published };
         Ok(())
     }
 

@@ -194,12 +194,12 @@ impl Kernel {
                 failed.extend(attachments.detach(netlink, mirror_of(hook), *mechanism).err());
             }
         }
-        generation.publish(&self.pin_path)?;
         if let Some(live) = live {
             // what the predecessors counted since the counters were copied
             synchronize_rcu();
             self.copy_stats(&generation, live, want)?;
         }
+        generation.publish(&self.pin_path)?;
         Ok((number, failed))
     }
 
