@@ -8,6 +8,7 @@ mod gso;
 mod harm;
 mod headers;
 mod link;
+mod mtu;
 mod neighbour;
 mod original;
 mod output;

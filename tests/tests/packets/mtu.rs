@@ -1,0 +1,73 @@
+//! Copies that no longer fit: counted, to the byte, and by the MTU as it is.
+
+use crate::case::{Case, case, run};
+use crate::edge::{Attach, Edge, Shape, Way, frame};
+use crate::routed::count;
+use crate::{config, filter};
+use anyhow::{Result, ensure};
+use std::time::Instant;
+use traffic_mirror_tests::lab::deadline;
+use traffic_mirror_tests::lab::packet::Packet;
+
+const FAMILIES: [(&str, &str, usize); 2] = [("10.0.0.1", "10.0.0.2", 28), ("2001:db8::1", "2001:db8::2", 48)];
+
+/// An IP packet of that many bytes.
+fn sized((from, to, headers): (&str, &str, usize), bytes: usize) -> Packet {
+    frame().ip(from, to).udp(1, 2).payload(vec![7; bytes - headers])
+}
+
+/// Of a packet of `bytes` a copy goes to those endpoints whose outer packet fits into their MTU.
+fn expected(bytes: usize, packet: &Packet, [four, six]: [usize; 2]) -> Case {
+    let one = case(format!("{bytes} bytes"), packet).ways(&[Way::Ingress, Way::Egress, Way::Local]);
+    match (bytes + 32 <= four, bytes + 52 <= six) {
+        (true, true) => one.matches(["all"]).to(["a", "six"]),
+        (true, false) => one.matches(["all"]).to(["a"]).also("endpoint six drop oversize", 1),
+        (false, true) => one.matches(["all"]).to(["six"]).also("endpoint a drop oversize", 1),
+        (false, false) => {
+            one.matches(["all"]).also("endpoint a drop oversize", 1).also("endpoint six drop oversize", 1)
+        }
+    }
+}
+
+fn cases(mtus: [usize; 2]) -> Vec<Case> {
+    let lengths = [68, mtus[0] - 32, mtus[1] - 52].into_iter().flat_map(|length| [length - 1, length, length + 1]);
+    let lengths: Vec<_> = lengths.chain([1500, 4000, 9000]).collect();
+    let mut cases: Vec<_> = FAMILIES
+        .into_iter()
+        .flat_map(|family| lengths.iter().map(move |&length| expected(length, &sized(family, length), mtus)))
+        .collect();
+    // padding does not count, a tag neither
+    cases.push(expected(mtus[0] - 32, &sized(FAMILIES[0], mtus[0] - 32).pad(4000), mtus));
+    let tagged = frame().vlan(5).ip("10.0.0.1", "10.0.0.2").udp(1, 2).payload(vec![1; mtus[0] - 60]);
+    cases.push(expected(mtus[0] - 32, &tagged, mtus));
+    cases
+}
+
+/// Waits until a packet that no longer fits is not copied to an endpoint any more; status does not tell MTUs.
+fn until_too_long(edge: &mut Edge, endpoint: &str, bytes: usize) -> Result<()> {
+    let (frame, patience) = (sized(FAMILIES[0], bytes).build(), deadline());
+    loop {
+        let seen = edge.pass(&frame, Shape::Linear, Way::Ingress)?;
+        if count(&seen.moved, &format!("endpoint {endpoint} drop oversize")) == 1 {
+            return Ok(());
+        }
+        ensure!(Instant::now() < patience, "{bytes} bytes are still sent to {endpoint}");
+    }
+}
+
+#[test]
+fn what_no_longer_fits_is_counted() -> Result<()> {
+    for &attach in Attach::all()? {
+        let config = config(&filter("all", "", "\"a\", \"six\""));
+        let mut edge = Edge::new(&config, attach)?;
+        edge.edge.run("ip link set eth1 mtu 1500")?;
+        until_too_long(&mut edge, "a", 1469)?;
+        until_too_long(&mut edge, "six", 1449)?;
+        run(&mut edge, attach, "MTU 1500", &config, &cases([1500, 1500]))?;
+
+        edge.edge.run("ip route add 10.9.0.11 dev eth1 mtu 1400")?;
+        until_too_long(&mut edge, "a", 1369)?;
+        run(&mut edge, attach, "route to a with MTU 1400", &config, &cases([1400, 1500]))?;
+    }
+    Ok(())
+}
