@@ -105,6 +105,9 @@ impl Candidates {
     /// An index beyond a table.
     #[inline(always)]
     pub fn search<T: Tables>(&self, tables: &T, view: &View, block: u32) -> Result<Search, OutOfTable> {
+        if self.is_ruled_out(tables, view, block)? {
+            return Ok(Search { first: 0, words: 0, matches: [0; BLOCK_WORDS] });
+        }
         let mut matches = tables.row(self.row).ok_or(OutOfTable)?.blocks[block as usize];
         let mut narrow = |field: Field| {
             if view.omitted[field as usize] >> block & 1 != 0 {
@@ -120,7 +123,6 @@ impl Candidates {
             }
             Ok(left != 0)
         };
-        // Summaries leave many a block in which each field has a slot, but not the same: mostly the addresses tell.
         let matched = narrow(Field::Destination)?
             && narrow(Field::Source)?
             && narrow(Field::DestinationPort)?
@@ -128,6 +130,29 @@ impl Candidates {
             && narrow(Field::Protocol)?;
         let words = if matched { words_of(&matches) } else { 0 };
         Ok(Search { first: block * BLOCK_SLOTS as u32, words, matches })
+    }
+
+    /// A quick look: summaries leave many a block in which each field has a slot, but not the same, and mostly the two
+    /// fields that tell packets apart best say so.
+    #[inline(always)]
+    fn is_ruled_out<T: Tables>(&self, tables: &T, view: &View, block: u32) -> Result<bool, OutOfTable> {
+        use Field::{Destination, DestinationPort, Source};
+        let given = |field: Field| view.omitted[field as usize] >> block & 1 == 0;
+        let (one, other) = match (given(Destination), given(Source), given(DestinationPort)) {
+            (true, true, _) => (Destination, Source),
+            (true, false, true) => (Destination, DestinationPort),
+            (false, true, true) => (Source, DestinationPort),
+            _ => return Ok(false),
+        };
+        let one = set_of(tables, self.classes[one as usize], block)?;
+        let other = set_of(tables, self.classes[other as usize], block)?;
+        let mut both = 0;
+        let mut word = 0;
+        while word < BLOCK_WORDS {
+            both |= one[word] & other[word];
+            word += 1;
+        }
+        Ok(both == 0)
     }
 }
 
@@ -221,11 +246,12 @@ const MAX_STEPS: usize = 17;
 #[inline(always)]
 pub fn class_of<T: Tables>(tables: &T, root: &Skip, address: Address) -> Option<u32> {
     let mut entry = pass(root, address);
-    let mut step = 0;
-    while step < MAX_STEPS {
-        if entry & Entry::INNER == 0 {
-            return Some(entry);
+    let mut steps = 0;
+    while entry & Entry::INNER != 0 {
+        if steps == MAX_STEPS {
+            return None;
         }
+        steps += 1;
         let id = entry & Entry::ID_MASK;
         if entry & Entry::SKIP != 0 {
             entry = pass(tables.skip(id)?, address);
@@ -235,9 +261,8 @@ pub fn class_of<T: Tables>(tables: &T, root: &Skip, address: Address) -> Option<
             let child = half >> (56 - 8 * (byte & 7)) & 0xff;
             entry = tables.node(id)?.child[child as usize];
         }
-        step += 1;
     }
-    (entry & Entry::INNER == 0).then_some(entry)
+    Some(entry)
 }
 
 #[inline(always)]

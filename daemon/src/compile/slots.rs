@@ -4,7 +4,7 @@
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, FIELDS, Field};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCK_WORDS, BLOCKS, FIELDS, Field};
 
 use crate::desired::Filter;
 
@@ -14,8 +14,8 @@ pub(super) struct Oriented<'a> {
     /// The fields it gives: bit f for [`Field`] f.
     pub shape: u8,
     pub protocol: &'a [u8],
-    pub ports: [Ports<'a>; 2],
     pub networks: [&'a [IpNet]; 2],
+    pub ports: [Ports<'a>; 2],
     /// Index of the filter in the file's order.
     pub filter: usize,
     /// The filter has another slot, for the other way round.
@@ -78,23 +78,19 @@ pub(super) struct Placement<'a> {
 }
 
 impl<'a> Placement<'a> {
-    /// Begins each shape in a block of its own. Only where the blocks do not suffice for that, shapes share a block:
-    /// there a field that one of them gives is a set of all values for the others.
+    /// Spreads the slots over all blocks, those of one shape and protocol together: the fewer slots a block has, the
+    /// fewer packets find both their addresses there but no filter that has both.
     pub(super) fn new(mut oriented: Vec<Oriented<'a>>) -> Self {
         oriented.sort_unstable();
-        let by_shape = oriented.chunk_by(|a, b| a.shape == b.shape);
-        let blocks: usize = by_shape.map(|same| same.len().div_ceil(BLOCK_SLOTS)).sum();
-        let mut slots = Vec::with_capacity(oriented.len());
-        let mut next = 0;
-        let mut shape = None;
-        for one in oriented {
-            if blocks <= BLOCKS && shape != Some(one.shape) {
-                next = u32::next_multiple_of(next, BLOCK_SLOTS as u32);
-                shape = Some(one.shape);
-            }
-            slots.push((next, one));
-            next += 1;
-        }
+        let fills = (1..=BLOCK_WORDS).map(|words| words * 64);
+        let alike = |a: &Oriented<'_>, b: &Oriented<'_>| a.shape == b.shape && a.protocol == b.protocol;
+        let same_shape = |a: &Oriented<'_>, b: &Oriented<'_>| a.shape == b.shape;
+        let slots = fills
+            .clone()
+            .find_map(|fill| place(&oriented, fill, alike))
+            .or_else(|| place(&oriented, BLOCK_SLOTS, same_shape))
+            .or_else(|| place(&oriented, BLOCK_SLOTS, |_, _| true))
+            .unwrap_or_default();
         let mut omitted = [!0; FIELDS];
         for (slot, one) in &slots {
             for field in Field::ALL.into_iter().filter(|&f| one.gives(f)) {
@@ -109,6 +105,19 @@ impl<'a> Placement<'a> {
         let omitted = self.omitted[field as usize];
         self.slots.iter().filter(move |(slot, _)| omitted >> block_of(*slot) & 1 == 0)
     }
+}
+
+/// Begins a block for each run of slots that are `together`, and with every `fill` of them. `None` if the blocks do not
+/// suffice for that.
+fn place<'a>(
+    oriented: &[Oriented<'a>],
+    fill: usize,
+    together: impl Fn(&Oriented<'_>, &Oriented<'_>) -> bool,
+) -> Option<Vec<(u32, Oriented<'a>)>> {
+    let runs = oriented.chunk_by(|a, b| together(a, b)).flat_map(|run| run.chunks(fill));
+    let slots = (0..).zip(runs).flat_map(|(block, run)| (block * BLOCK_SLOTS as u32..).zip(run.iter().copied()));
+    let slots: Vec<_> = slots.collect();
+    slots.last().is_none_or(|(slot, _)| block_of(*slot) < BLOCKS as u32).then_some(slots)
 }
 
 /// Number of the block that a slot lies in.
