@@ -163,6 +163,8 @@ pub struct Network {
     pub paths: BTreeMap<String, Path>,
     /// Interfaces on which `encap` could not be attached.
     pub refused: BTreeSet<u32>,
+    /// Output interfaces on which `encap` was missing for a while.
+    pub rewired: BTreeSet<u32>,
 }
 
 /// The way to an endpoint.

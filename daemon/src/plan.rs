@@ -1,162 +1,135 @@
-//! Input: the live tables and the wanted ones. Output: what must be written. Pure.
+//! Input: the live tables and what was compiled. Output: every store, in an order in which no packet ever meets
+//! anything but the old rules before the commit and the new ones after it. Pure.
 
-use std::mem::{offset_of, size_of};
+use std::collections::BTreeSet;
+use std::mem::offset_of;
 
-use traffic_mirror_ebpf::abi::{Control, Endpoint, EndpointPair};
+use traffic_mirror_ebpf::abi::Control;
 
+use crate::compile::{self, Compiled, Memory, Reachable, Then, compile};
+use crate::desired::Desired;
+use crate::network::Network;
 use crate::tables::{Live, Table, Tables};
 
-/// How to get from the live tables to the wanted ones.
+/// How to get from what is live to what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Plan {
-    /// They are the same.
-    Nothing,
-    /// Only endpoints differ: written in place, switched by the epoch.
-    Endpoints {
-        /// The live generation.
-        generation: u32,
-        /// The live epoch.
-        epoch: u32,
-        /// What differs.
-        writes: Vec<Write>,
-    },
-    /// New maps take over.
-    Replace {
-        /// Number of the new generation.
-        generation: u32,
-        /// What differs; everything if nothing is live.
-        writes: Vec<Write>,
-    },
+pub enum Change {
+    /// By writes into the live maps.
+    InPlace(Plan),
+    /// By new maps, which take over: there are none, they have no room, or they contradict themselves.
+    NewMaps,
 }
 
-/// One element that differs.
+/// Compiles for the live maps if they have room, else for new ones. `None` if even those have none.
+pub fn decide(
+    desired: &Desired,
+    network: &Network,
+    live: Option<&Live>,
+    memory: &mut Memory,
+) -> Option<(Compiled, Change)> {
+    let in_place = live.and_then(|live| {
+        let want = compile(desired, network, &live.tables, memory)?;
+        let fits = Table::ALL.iter().all(|&table| want.tables.len(table) <= live.tables.len(table));
+        let plan = fits.then(|| Plan::new(&live.tables, &want))?;
+        Some((want, Change::InPlace(plan)))
+    });
+    in_place.or_else(|| Some((compile::new_maps(desired, network)?, Change::NewMaps)))
+}
+
+/// Writes that change nothing for any packet, and a store of the epoch that does. Before them, no program may run any
+/// more that began before the last plan was done.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Plan {
+    /// In their order.
+    pub writes: Vec<Write>,
+    /// The epoch to store after them.
+    pub commit: Option<u32>,
+}
+
+/// Words of one element that differ, in one piece. Each 8 bytes (4 where an element has no more) are one store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
-    /// Its table.
+    /// The table.
     pub table: Table,
-    /// Its index.
-    pub index: usize,
-    /// What it must be.
+    /// Where in the table, bytes.
+    pub offset: usize,
+    /// What must stand there.
     pub bytes: Vec<u8>,
 }
 
 impl Plan {
-    /// Compares element by element. Elements beyond the wanted ones are not in use and do not matter.
-    pub fn diff(live: Option<&Live>, want: &Tables) -> Self {
-        let writes: Vec<Write> = Table::ALL.iter().flat_map(|&table| diff(live, want, table)).collect();
-        let Some(live) = live else { return Self::Replace { generation: 1, writes } };
-        if writes.is_empty() {
-            Self::Nothing
-        } else if writes.iter().all(|write| write.table == Table::Endpoints) {
-            Self::Endpoints { generation: live.generation, epoch: live.epoch(), writes }
-        } else {
-            Self::Replace { generation: live.generation + 1, writes }
-        }
-    }
-
-    /// Elements that differ.
-    pub fn writes(&self) -> &[Write] {
-        match self {
-            Self::Nothing => &[],
-            Self::Endpoints { writes, .. } | Self::Replace { writes, .. } => writes,
-        }
-    }
-
-    /// For [`Plan::Endpoints`]: offset and content of the copies that the epoch selects.
-    pub fn endpoint_writes(&self, epoch: u32) -> impl Iterator<Item = (usize, &[u8])> {
-        let copy = (epoch & 1) as usize * size_of::<Endpoint>();
-        self.writes().iter().map(move |write| {
-            let bytes = &write.bytes[copy..copy + size_of::<Endpoint>()];
-            (write.index * size_of::<EndpointPair>() + copy, bytes)
-        })
-    }
-}
-
-fn diff(live: Option<&Live>, want: &Tables, table: Table) -> Vec<Write> {
-    let size = table.element_bytes();
-    let live = live.and_then(|live| live.tables.get(&table)).map_or(&[][..], Vec::as_slice);
-    // epoch and secret belong to the live maps, not to the file
-    let skip = if table == Table::Control { offset_of!(Control, view) } else { 0 };
-    let elements = want.bytes(table).chunks_exact(size).enumerate();
-    let differing = elements.filter(|(index, bytes)| {
-        live.get(index * size..(index + 1) * size).is_none_or(|there| there[skip..] != bytes[skip..])
-    });
-    differing.map(|(index, bytes)| Write { table, index, bytes: bytes.to_owned() }).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::desired;
-    use crate::network::Network;
-
-    const FILE: &str = r#"
-        [[interface]]
-        name = "eth0"
-        [endpoint.ids]
-        address = "192.0.2.10"
-        [[filter]]
-        name = "web"
-        destination_port = [443]
-        to = ["ids"]
-    "#;
-
-    fn tables(text: &str) -> Tables {
-        let (desired, _) = desired::load(text).unwrap();
-        crate::compile::compile(&desired, &Network::default()).tables
-    }
-
-    /// The tables as maps with room to spare hold them.
-    fn live(tables: &Tables, generation: u32) -> Live {
-        let padded = |table: Table| {
-            let mut bytes = tables.bytes(table).to_owned();
-            bytes.resize(bytes.len() + 3 * table.element_bytes(), 0);
-            bytes
+    /// Compares. What nothing points to is written before what will point to it.
+    pub fn new(live: &Tables, want: &Compiled) -> Self {
+        let writes = ordered(diff(live, &want.tables), &want.in_use);
+        let commit = match want.then {
+            Then::Commit(epoch) => Some(epoch),
+            Then::Nothing => None,
         };
-        Live { generation, tables: Table::ALL.iter().map(|&table| (table, padded(table))).collect() }
+        Self { writes, commit }
     }
 
-    #[test]
-    fn nothing_live_means_everything() {
-        let plan = Plan::diff(None, &tables(FILE));
-        assert!(matches!(plan, Plan::Replace { generation: 1, ref writes } if !writes.is_empty()));
+    /// Nothing to do: what is wanted is live, and nothing else is there.
+    pub fn is_empty(&self) -> bool {
+        self.writes.is_empty() && self.commit.is_none()
     }
 
-    #[test]
-    fn the_same_file_writes_nothing() {
-        let tables = tables(FILE);
-        assert_eq!(Plan::diff(Some(&live(&tables, 4)), &tables), Plan::Nothing);
+    /// The elements that are written, that of the epoch included; each range of a table that is one large element
+    /// counts for itself.
+    pub fn elements(&self) -> usize {
+        let place = |write: &Write| {
+            let values = write.table == Table::Values;
+            (write.table, if values { write.offset } else { write.element() as usize })
+        };
+        let elements: BTreeSet<_> = self.writes.iter().map(place).collect();
+        elements.len() + usize::from(self.commit.is_some())
+    }
+}
+
+impl Write {
+    /// The element that it is in.
+    pub fn element(&self) -> u32 {
+        (self.offset / self.table.element_bytes()) as u32
     }
 
-    #[test]
-    fn epoch_and_secret_do_not_differ() {
-        let tables = tables(FILE);
-        let mut changed = tables.clone();
-        changed.control.epoch = 3;
-        changed.control.secret = 99;
-        assert_eq!(Plan::diff(Some(&live(&changed, 4)), &tables), Plan::Nothing);
+    /// Bytes of a store.
+    pub fn store_bytes(&self) -> usize {
+        if self.table.element_bytes().is_multiple_of(8) { 8 } else { 4 }
     }
+}
 
-    #[test]
-    fn a_moved_endpoint_is_one_write_in_place() {
-        let before = tables(FILE);
-        let mut after = before.clone();
-        after.endpoints[0] = after.endpoints[0].map(|e| Endpoint { link_known: 1, link: [7; 16], ..e });
-        let mut live = live(&before, 4);
-        live.tables.get_mut(&Table::Control).unwrap()[0] = 5;
-        let plan = Plan::diff(Some(&live), &after);
-        assert!(matches!(plan, Plan::Endpoints { generation: 4, epoch: 5, ref writes } if writes.len() == 1));
-        let size = size_of::<Endpoint>();
-        for (epoch, offset) in [(6, 0), (5, size)] {
-            let writes: Vec<_> = plan.endpoint_writes(epoch).collect();
-            assert_eq!(writes, [(offset, bytemuck::bytes_of(&after.endpoints[0][0]))]);
+/// First what is not in use, in the order of [`Table::ALL`]; then what is.
+fn ordered(mut writes: Vec<Write>, in_use: &Reachable) -> Vec<Write> {
+    writes.sort_by_key(|write| in_use.has(write.table, write.element()));
+    writes
+}
+
+fn diff(live: &Tables, want: &Tables) -> Vec<Write> {
+    Table::ALL.iter().flat_map(|&table| diff_table(live.bytes(table), want.bytes(table), table)).collect()
+}
+
+fn diff_table(live: &[u8], want: &[u8], table: Table) -> Vec<Write> {
+    let size = table.element_bytes();
+    let zeros = vec![0; size];
+    // generation, epoch and secret are not for the plan
+    let first = if table == Table::Control { offset_of!(Control, view) } else { 0 };
+    let word = if size.is_multiple_of(8) { 8 } else { 4 };
+    let mut writes: Vec<Write> = Vec::new();
+    for (element, want) in want.chunks_exact(size).enumerate() {
+        let start = element * size;
+        let live = live.get(start..start + size).unwrap_or(&zeros);
+        if live == want {
+            continue;
         }
+        let mut run: Option<Write> = None;
+        for at in (first..size).step_by(word) {
+            if live[at..at + word] != want[at..at + word] {
+                let write = run.get_or_insert(Write { table, offset: start + at, bytes: Vec::new() });
+                write.bytes.extend_from_slice(&want[at..at + word]);
+            } else {
+                writes.extend(run.take());
+            }
+        }
+        writes.extend(run);
     }
-
-    #[test]
-    fn another_filter_takes_new_maps() {
-        let more = format!("{FILE}\n[[filter]]\nname = \"dns\"\ndestination_port = [53]\nto = [\"ids\"]");
-        let plan = Plan::diff(Some(&live(&tables(FILE), 4)), &tables(&more));
-        assert!(matches!(plan, Plan::Replace { generation: 5, .. }));
-    }
+    writes
 }

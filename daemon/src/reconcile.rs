@@ -2,11 +2,11 @@
 
 use std::time::Instant;
 
-use crate::compile::{Compiled, compile};
+use crate::compile::Memory;
 use crate::desired::Desired;
 use crate::kernel::{Kernel, KernelError};
 use crate::network::Network;
-use crate::plan::Plan;
+use crate::plan;
 use crate::report::{self, Report};
 
 /// What was last made to hold.
@@ -17,51 +17,62 @@ pub struct State {
     pub network: Network,
     /// What could not be, a line each.
     pub obstacles: Vec<String>,
+    /// What is known of the live tables.
+    pub memory: Memory,
 }
 
 impl Default for State {
     /// Before the first file: nothing to mirror, and mirroring is on unless a file says otherwise.
     fn default() -> Self {
         let desired = Desired { enabled: true, ..Desired::default() };
-        Self { desired, network: Network::default(), obstacles: Vec::new() }
+        Self { desired, network: Network::default(), obstacles: Vec::new(), memory: Memory::default() }
     }
 }
 
-/// Makes the kernel hold what is desired, and says what that took.
+/// Steps to take at most; two switches and their ends need five.
+const MAX_STEPS: usize = 16;
+
+/// Makes the kernel hold what is desired, and says what that took: reads what is live, compiles the next step, applies it,
+/// and reads again, until nothing is left to do. So what a predecessor left in the middle is no special case.
 ///
 /// # Errors
 /// The kernel refuses; what was live stays.
 pub fn reconcile(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Report, KernelError> {
     let begin = Instant::now();
-    let mut refused = Vec::new();
-    let (network, want, plan, applied) = loop {
+    let (mut refused, mut repaired, mut writes) = (Vec::new(), Vec::new(), 0);
+    for _ in 0..MAX_STEPS {
         let network = kernel.observe(desired)?;
-        let want = compile(desired, &network);
-        let plan = Plan::diff(kernel.live()?.as_ref(), &want.tables);
+        let (want, change) =
+            plan::decide(desired, &network, kernel.live()?.as_ref(), &mut state.memory).ok_or_else(no_room)?;
         let refusals = kernel.refusals();
-        match kernel.apply(&plan, &want) {
-            Ok(applied) => break (network, want, plan, applied),
+        let applied = match kernel.apply(&change, &want) {
+            Ok(applied) => applied,
             // an output interface that takes no `encap`: nothing has changed so far, and nothing may be sent there
-            Err(error) if kernel.refusals() > refusals => refused.push(error),
+            Err(error) if kernel.refusals() > refusals => {
+                refused.push(error);
+                continue;
+            }
             Err(error) => return Err(error),
+        };
+        repaired.extend(applied.repaired);
+        writes += applied.writes;
+        if applied.is_done {
+            let changes = report::changes(&state.desired, desired);
+            let mut obstacles = report::obstacles(desired, &network, &want);
+            obstacles.extend(refused.iter().chain(&applied.failed).map(ToString::to_string));
+            (state.desired, state.network, state.obstacles) = (desired.clone(), network, obstacles);
+            return Ok(Report { changes, repaired, writes, duration: begin.elapsed() });
         }
-    };
-    verify(kernel, &want)?;
-
-    let changes = report::changes(&state.desired, desired);
-    let mut obstacles = report::obstacles(desired, &network, &want);
-    obstacles.extend(refused.iter().chain(&applied.failed).map(ToString::to_string));
-    *state = State { desired: desired.clone(), network, obstacles };
-    Ok(Report { changes, repaired: applied.repaired, writes: plan.writes().len(), duration: begin.elapsed() })
+    }
+    Err(KernelError::Missing {
+        what: format!("after {MAX_STEPS} steps the maps still differ from what was written"),
+        remedy: "something else writes them; run `traffic-mirror detach` and start again",
+    })
 }
 
-/// Reads everything again: nothing may be left to write.
-fn verify(kernel: &Kernel, want: &Compiled) -> Result<(), KernelError> {
-    match Plan::diff(kernel.live()?.as_ref(), &want.tables) {
-        Plan::Nothing => Ok(()),
-        left => Err(KernelError::Missing {
-            what: format!("{} map elements differ from what was written", left.writes().len()),
-            remedy: "something else writes these maps; run `traffic-mirror detach` and start again",
-        }),
+fn no_room() -> KernelError {
+    KernelError::Missing {
+        what: "the filters need more than 32,768 slots".to_owned(),
+        remedy: "make fewer of them, or fewer of them bidirectional",
     }
 }

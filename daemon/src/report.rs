@@ -1,5 +1,6 @@
 //! Input: what was wanted before and what is wanted by now. Output: the lines that an operator reads. Pure.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use traffic_mirror_ebpf::abi::Drop;
 use crate::compile::Compiled;
 use crate::desired::Desired;
 use crate::network::Network;
+use crate::tables::names;
 
 /// What a reload has changed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -117,12 +119,16 @@ pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> V
         if matching.peek().is_none() {
             lines.push(format!("interface {} is not there yet; it is attached when it appears", interface.name));
         }
-        for link in matching.filter(|link| !compiled.hooks.iter().any(|hook| hook.interface == link.index)) {
+        for link in matching.filter(|link| !compiled.hooks.values().any(|hook| hook.interface == link.index)) {
             lines.push(format!("interface {} is left out: {}", link.name, crate::compile::why_left_out(link)));
         }
     }
-    for (endpoint, pair) in desired.endpoints.iter().zip(&compiled.tables.endpoints) {
-        let reason = Drop::ALL.get(pair[0].state as usize).copied().unwrap_or(Drop::None);
+    let tables = &compiled.tables;
+    let states: BTreeMap<&str, u32> =
+        names(&tables.endpoint_names).map(|(index, name)| (name, tables.endpoints[index as usize][0].state)).collect();
+    for endpoint in &desired.endpoints {
+        let state = states.get(endpoint.name.as_str()).copied().unwrap_or_default();
+        let reason = Drop::ALL.get(state as usize).copied().unwrap_or(Drop::None);
         if reason != Drop::None {
             lines.push(format!("endpoint {} ({}) gets no copies: {}", endpoint.name, endpoint.address, reason.label()));
         }

@@ -12,7 +12,7 @@ use crate::desired::Desired;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::{Attachment, Attachments, Generation, KernelError, Mechanism, Role, word};
 use crate::network;
-use crate::tables::{Live, Table};
+use crate::tables::{Table, names};
 
 /// What is mirrored at the moment.
 #[derive(Debug, Clone, Serialize)]
@@ -136,6 +136,8 @@ fn attached(
     Ok(attached)
 }
 
+const INGRESS: &str = word(network::Hook::Ingress);
+
 fn interfaces(
     attached: &[(Attachment, Mechanism)],
     generation: &Generation,
@@ -160,7 +162,7 @@ fn interfaces(
         let unseen = Unseen::ALL.iter().map(|reason| (reason.label(), count(reason))).filter(|(_, n)| *n > 0);
         Interface { name, index: hook.interface, direction: word(direction), attached: how, unseen: unseen.collect() }
     };
-    Ok(used.map(interface).collect())
+    Ok(sorted(used.map(interface), |one| (one.name.clone(), one.index, one.direction != INGRESS)))
 }
 
 fn endpoints(
@@ -169,11 +171,11 @@ fn endpoints(
     parity: usize,
     links: &BTreeMap<u32, network::Link>,
 ) -> Result<Vec<Endpoint>, KernelError> {
-    let names: Vec<(u32, abi::Name)> = Live::names(&generation.read(Table::EndpointNames)?).collect();
+    let named: Vec<abi::Name> = elements(&generation.read(Table::EndpointNames)?).collect();
     let pairs: Vec<abi::EndpointPair> = elements(&generation.read(Table::Endpoints)?).collect();
-    let stats = generation.endpoint_stats(names.len())?;
-    let endpoint = |((index, name), cpus): (&(u32, abi::Name), Vec<abi::EndpointStats>)| {
-        let record = &pairs[*index as usize][parity];
+    let stats = generation.endpoint_stats(named.len())?;
+    let endpoint = |(index, name): (u32, &str)| {
+        let (record, cpus) = (&pairs[index as usize][parity], &stats[index as usize]);
         let reached = (record.state == Drop::None as u32).then_some(record);
         let destination = reached.map(destination);
         let total = |get: &dyn Fn(&abi::EndpointStats) -> u64| cpus.iter().map(get).sum::<u64>();
@@ -185,7 +187,7 @@ fn endpoints(
         };
         let next_hop = reached.filter(|record| record.link_known != 0).map(|record| mac(&record.link[..6]));
         Endpoint {
-            name: name.text().unwrap_or_default().to_owned(),
+            name: name.to_owned(),
             state: match reached {
                 None => Drop::ALL.get(record.state as usize).map_or(READY, |reason| reason.label()),
                 Some(record) if wraps(record) => READY,
@@ -200,7 +202,7 @@ fn endpoints(
             drops: drops.filter(|(_, n)| *n > 0).collect(),
         }
     };
-    Ok(names.iter().zip(stats).map(endpoint).collect())
+    Ok(sorted(names(&named).map(endpoint), |one| one.name.clone()))
 }
 
 /// Address and port from the outer header.
@@ -219,7 +221,7 @@ fn mac(bytes: &[u8]) -> String {
 }
 
 fn filters(generation: &Generation, view: &abi::View) -> Result<Vec<Filter>, KernelError> {
-    let names: Vec<(u32, abi::Name)> = Live::names(&generation.read(Table::Filters)?).collect();
+    let named: Vec<abi::Name> = elements(&generation.read(Table::Filters)?).collect();
     let rows: Vec<Row> = elements(&generation.read(Table::Rows)?).collect();
     let slots: Vec<Slot> = elements(&generation.read(Table::Slots)?).collect();
     let used: BTreeSet<u32> = view.rows.iter().copied().collect();
@@ -229,14 +231,22 @@ fn filters(generation: &Generation, view: &abi::View) -> Result<Vec<Filter>, Ker
     };
     let active: BTreeSet<u32> =
         slots.iter().enumerate().filter(|(slot, _)| is_active(*slot)).map(|(_, slot)| slot.filter).collect();
-    let stats = generation.filter_stats(names.len())?;
-    let filter = |((index, name), cpus): (&(u32, abi::Name), Vec<abi::FilterStats>)| Filter {
-        name: name.text().unwrap_or_default().to_owned(),
-        active: active.contains(index),
-        packets: cpus.iter().map(|cpu| cpu.matched.packets).sum(),
-        bytes: cpus.iter().map(|cpu| cpu.matched.bytes).sum(),
+    let used = names(&named).last().map_or(0, |(index, _)| index as usize + 1);
+    let stats = generation.filter_stats(used)?;
+    let filter = |(index, name): (u32, &str)| Filter {
+        name: name.to_owned(),
+        active: active.contains(&index),
+        packets: stats[index as usize].iter().map(|cpu| cpu.matched.packets).sum(),
+        bytes: stats[index as usize].iter().map(|cpu| cpu.matched.bytes).sum(),
     };
-    Ok(names.iter().zip(stats).map(filter).collect())
+    Ok(sorted(names(&named).map(filter), |one| one.name.clone()))
+}
+
+/// Objects keep their place in the maps while others come and go, so they stand there in no order.
+fn sorted<T, K: Ord>(objects: impl Iterator<Item = T>, key: impl FnMut(&T) -> K) -> Vec<T> {
+    let mut objects: Vec<T> = objects.collect();
+    objects.sort_by_cached_key(key);
+    objects
 }
 
 /// What a file asks for, in a few words.

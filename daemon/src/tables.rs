@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use bytemuck::{Pod, Zeroable};
-use traffic_mirror_ebpf::abi::{
-    Block, Class, Control, EndpointPair, FULL_BLOCK, Hook, Name, Node, Row, Skip, Slot, Values, View,
-};
+use traffic_mirror_ebpf::abi::{Block, Class, Control, EndpointPair, Hook, Name, Node, Row, Skip, Slot, Values, View};
 use traffic_mirror_ebpf::classify;
 
 /// A table that the daemon writes: the name of its map.
@@ -94,7 +92,7 @@ pub struct Tables {
     pub skips: Vec<Skip>,
     /// `CLASSES`; the first is the empty set.
     pub classes: Vec<Class>,
-    /// `BLOCKS`; the first has every bit set.
+    /// `BLOCKS`.
     pub blocks: Vec<Block>,
     /// `SLOTS`.
     pub slots: Vec<Slot>,
@@ -118,7 +116,7 @@ impl Tables {
             nodes: Vec::new(),
             skips: Vec::new(),
             classes: vec![Class::default()],
-            blocks: vec![[!0; _]; FULL_BLOCK as usize + 1],
+            blocks: Vec::new(),
             slots: Vec::new(),
             endpoints: Vec::new(),
             filters: Vec::new(),
@@ -148,14 +146,66 @@ impl Tables {
         }
     }
 
+    /// Stores bytes at an offset of a table.
+    ///
+    /// # Panics
+    /// The table is shorter.
+    pub fn store(&mut self, table: Table, offset: usize, bytes: &[u8]) {
+        fn bytes_of<T: Pod>(elements: &mut [T]) -> &mut [u8] {
+            bytemuck::cast_slice_mut(elements)
+        }
+        let table = match table {
+            Table::Blocks => bytes_of(&mut self.blocks),
+            Table::Classes => bytes_of(&mut self.classes),
+            Table::Nodes => bytes_of(&mut self.nodes),
+            Table::Skips => bytes_of(&mut self.skips),
+            Table::Slots => bytes_of(&mut self.slots),
+            Table::Rows => bytes_of(&mut self.rows),
+            Table::Filters => bytes_of(&mut self.filters),
+            Table::EndpointNames => bytes_of(&mut self.endpoint_names),
+            Table::Hooks => bytes_of(&mut self.hooks),
+            Table::Endpoints => bytes_of(&mut self.endpoints),
+            Table::Values => bytes_of(std::slice::from_mut(&mut *self.values)),
+            Table::Control => bytes_of(std::slice::from_mut(&mut self.control)),
+        };
+        table[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+
     /// Elements of a table.
     pub fn len(&self, table: Table) -> usize {
         self.bytes(table).len() / table.element_bytes()
     }
 
+    /// Elements of all tables.
+    pub fn elements(&self) -> usize {
+        Table::ALL.iter().map(|&table| self.len(table)).sum()
+    }
+
+    /// Which copy does not count.
+    pub fn idle(&self) -> usize {
+        (self.control.epoch as usize + 1) & 1
+    }
+
+    /// The same, with each idle copy the same as the one that counts.
+    #[must_use]
+    pub fn with_idle_copies(&self) -> Self {
+        let mut tables = self.clone();
+        let (idle, live) = (self.idle(), 1 - self.idle());
+        tables.control.view[idle] = self.control.view[live];
+        tables.slots.iter_mut().for_each(|slot| slot.action[idle] = slot.action[live]);
+        tables.endpoints.iter_mut().for_each(|pair| pair[idle] = pair[live]);
+        tables
+    }
+
     /// The copy that counts.
     pub fn view(&self) -> &View {
         &self.control.view[self.control.epoch as usize & 1]
+    }
+}
+
+impl PartialEq for Tables {
+    fn eq(&self, other: &Self) -> bool {
+        Table::ALL.iter().all(|&table| self.bytes(table) == other.bytes(table))
     }
 }
 
@@ -190,31 +240,51 @@ impl classify::Tables for Tables {
 }
 
 /// What the maps hold at the moment, elements that are not in use included.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone)]
 pub struct Live {
     /// Number of the maps' generation.
     pub generation: u32,
-    /// By table.
-    pub tables: BTreeMap<Table, Vec<u8>>,
+    /// Their content; each table is as long as its map.
+    pub tables: Tables,
 }
 
-impl Live {
-    /// The live epoch.
-    pub fn epoch(&self) -> u32 {
-        let control = self.tables.get(&Table::Control).and_then(|bytes| bytes.first_chunk());
-        control.map_or(0, |bytes| u32::from_ne_bytes(*bytes))
+impl Tables {
+    /// The inverse of [`Tables::bytes`]: reads each table. Bytes behind the last whole element are left out.
+    ///
+    /// # Errors
+    /// What `read` answers.
+    pub fn read<E>(mut read: impl FnMut(Table) -> Result<Vec<u8>, E>) -> Result<Self, E> {
+        fn elements<T: Pod>(bytes: &[u8]) -> Vec<T> {
+            bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
+        }
+        let mut tables = Self {
+            control: Control::zeroed(),
+            values: bytemuck::zeroed_box(),
+            rows: elements(&read(Table::Rows)?),
+            nodes: elements(&read(Table::Nodes)?),
+            skips: elements(&read(Table::Skips)?),
+            classes: elements(&read(Table::Classes)?),
+            blocks: elements(&read(Table::Blocks)?),
+            slots: elements(&read(Table::Slots)?),
+            endpoints: elements(&read(Table::Endpoints)?),
+            filters: elements(&read(Table::Filters)?),
+            endpoint_names: elements(&read(Table::EndpointNames)?),
+            hooks: elements(&read(Table::Hooks)?),
+        };
+        let (values, control) = (read(Table::Values)?, read(Table::Control)?);
+        bytemuck::bytes_of_mut(&mut *tables.values).iter_mut().zip(values).for_each(|(to, from)| *to = from);
+        bytemuck::bytes_of_mut(&mut tables.control).iter_mut().zip(control).for_each(|(to, from)| *to = from);
+        Ok(tables)
     }
+}
 
-    /// The names in a table, by index.
-    pub fn names(bytes: &[u8]) -> impl Iterator<Item = (u32, Name)> {
-        let elements = bytes.chunks_exact(size_of::<Name>()).map(bytemuck::pod_read_unaligned);
-        (0..).zip(elements).filter(|(_, name): &(u32, Name)| name.text().is_some())
-    }
+/// The names in a table, by index.
+pub fn names(table: &[Name]) -> impl Iterator<Item = (u32, &str)> {
+    (0..).zip(table).filter_map(|(index, name)| Some((index, name.text()?)))
+}
 
-    /// Names that stand both in a live table and in a wanted one: (index there, index here).
-    pub fn same_names(live: &[u8], want: &[Name]) -> Vec<(u32, u32)> {
-        let there: BTreeMap<[u8; size_of::<Name>()], u32> =
-            Self::names(live).map(|(i, name)| (name.bytes, i)).collect();
-        (0..).zip(want).filter_map(|(here, name)| Some((*there.get(&name.bytes)?, here))).collect()
-    }
+/// Names that stand in both tables: (index there, index here).
+pub fn same_names(there: &[Name], here: &[Name]) -> Vec<(u32, u32)> {
+    let there: BTreeMap<&str, u32> = names(there).map(|(index, name)| (name, index)).collect();
+    names(here).filter_map(|(here, name)| Some((*there.get(name)?, here))).collect()
 }

@@ -94,9 +94,6 @@ pub struct Row {
 /// An element of `BLOCKS`: one bit for each of 512 slots.
 pub type Block = [u64; BLOCK_WORDS];
 
-/// Index of the block that has every bit set: it stands for a field that is omitted.
-pub const FULL_BLOCK: u32 = 0;
-
 /// The one element of `VALUES`: the class of each value of the small fields.
 #[repr(C)]
 #[derive(Clone, Copy)]
@@ -239,8 +236,15 @@ pub struct Slot {
     pub action: [Action; 2],
     /// Index into `FILTERS` and `FILTER_STATS`.
     pub filter: u32,
-    /// 1 if the filter has another slot (bidirectional): it counts a packet once all the same.
-    pub twin: u32,
+    /// [`Slot::USED`], [`Slot::TWIN`].
+    pub flags: u32,
+}
+
+impl Slot {
+    /// The slot stands for something.
+    pub const USED: u32 = 1;
+    /// Its filter has another slot (bidirectional): it counts a packet once all the same.
+    pub const TWIN: u32 = 2;
 }
 
 /// Endpoints as bits, by their index in `ENDPOINTS`.

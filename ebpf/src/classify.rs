@@ -72,6 +72,11 @@ impl Candidates {
             return Ok(None);
         }
         let protocol = values.protocol[packet.protocol as usize];
+        // the view may say more of a protocol than its class still does
+        blocks &= summary(tables, protocol)? | omitted[Field::Protocol as usize];
+        if blocks == 0 {
+            return Ok(None);
+        }
         let classes = [protocol, source_port, destination_port, source, destination];
         Ok(Some(Self { blocks, classes, row: view.rows[hook] }))
     }
@@ -206,7 +211,7 @@ impl Search {
     }
 }
 
-/// The slots in a block that a class holds, if it has any there.
+/// The slots in a block that a class holds, which must have some there.
 #[inline(always)]
 fn set_of<T: Tables>(tables: &T, class: u32, block: u32) -> Result<&Block, OutOfTable> {
     let class = tables.class(class).ok_or(OutOfTable)?;

@@ -7,7 +7,7 @@ use aya_ebpf::Global;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_coarse_ns, bpf_loop, bpf_skb_load_bytes};
 use traffic_mirror_ebpf::abi::{
-    BLOCK_SLOTS, BLOCKS, Count, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, MAX_HOOKS, Receipt, Unseen, cb,
+    BLOCK_SLOTS, BLOCKS, Count, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, MAX_HOOKS, Receipt, Slot, Unseen, cb,
 };
 use traffic_mirror_ebpf::classify::{Candidates, Search, lowest_bit};
 use traffic_mirror_ebpf::packet::{Packet, has_ports, parse, parse_extensions, protocol};
@@ -245,8 +245,9 @@ unsafe extern "C" fn next_slot(_: u32, slots: *mut Slots<'_>) -> c_long {
         // SAFETY: a per-CPU element.
         let stats = unsafe { &mut *stats };
         // looked up here, since in `wanted` it would exceed the stack of kernels that round up each frame
-        let serial = if slot.twin == 0 { 0 } else { serial() };
-        if slot.twin == 0 || stats.serial != serial {
+        let has_twin = slot.flags & Slot::TWIN != 0;
+        let serial = if has_twin { serial() } else { 0 };
+        if !has_twin || stats.serial != serial {
             add(&mut stats.matched, wanted.packets, wanted.bytes);
             stats.serial = serial;
         }

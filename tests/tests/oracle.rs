@@ -4,7 +4,6 @@
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use traffic_mirror::compile::compile;
 use traffic_mirror::desired::Desired;
 use traffic_mirror_ebpf::abi::{Count, MAX_FILTERS, Unseen, cb};
 use traffic_mirror_tests::lab::testrun::{SkBuff, TestRun};
@@ -12,7 +11,7 @@ use traffic_mirror_tests::oracle::frame::{Frame, flow, frame};
 use traffic_mirror_tests::oracle::kernel::Loaded;
 use traffic_mirror_tests::oracle::naive::{Answer, Place, ask, places};
 use traffic_mirror_tests::oracle::random::Random;
-use traffic_mirror_tests::oracle::{configuration, large, load, setting};
+use traffic_mirror_tests::oracle::{compiled, configuration, large, load, setting};
 
 /// The verdict "next program".
 const NEXT: i32 = -1;
@@ -51,9 +50,9 @@ impl Subject {
     /// Puts a file into the kernel: into the maps of another one if there are any and it fits.
     fn new(text: &str, random: &mut Random, reuse: Option<Loaded>) -> Result<Self> {
         let (desired, network) = (load(text), configuration::network());
-        let compiled = compile(&desired, &network);
+        let compiled = compiled(&desired, &network);
         let places = places(&desired, &network);
-        let hooks = compiled.hooks.iter().map(|hook| (hook.name.as_str(), hook.direction));
+        let hooks = compiled.hooks.values().map(|hook| (hook.name.as_str(), hook.direction));
         ensure!(
             hooks.clone().eq(places.iter().map(|place| (place.interface.as_str(), place.direction))),
             "hooks: {places:?} wanted, {:?} compiled",

@@ -9,13 +9,14 @@ use traffic_mirror_ebpf::{gue, packet};
 use crate::desired::Endpoint;
 use crate::network::{Link, LinkKind, Network, Route, RouteKind};
 
-/// How to reach the endpoint, or the reason why it cannot be.
-pub(super) fn endpoint(endpoint: &Endpoint, network: &Network) -> abi::Endpoint {
-    // other than the fuse of fresh counters
-    const FIRST_GENERATION: u32 = 1;
+/// How to reach the endpoint, or the reason why it cannot be. `live` is its generation so far, 0 if it is new.
+pub(super) fn endpoint(endpoint: &Endpoint, network: &Network, live: u32) -> abi::Endpoint {
     let reached = reach(endpoint, network)
         .unwrap_or_else(|reason| abi::Endpoint { state: reason as u32, ..abi::Endpoint::zeroed() });
-    abi::Endpoint { generation: FIRST_GENERATION, ..reached }
+    let next = live.wrapping_add(1).max(1);
+    // other than the fuse, which is 0 in fresh counters
+    let generation = if live == 0 || network.rewired.contains(&reached.interface) { next } else { live };
+    abi::Endpoint { generation, ..reached }
 }
 
 fn reach(endpoint: &Endpoint, network: &Network) -> Result<abi::Endpoint, Drop> {
@@ -107,6 +108,10 @@ mod tests {
     const ETH1: u32 = 7;
     const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
     const HOP: [u8; 6] = [2, 0, 0, 0, 0, 2];
+
+    fn endpoint(endpoint: &Endpoint, network: &Network) -> abi::Endpoint {
+        super::endpoint(endpoint, network, 0)
+    }
 
     fn link(kind: LinkKind) -> Link {
         Link {

@@ -1,7 +1,11 @@
 //! Input: the interfaces that the file lists and those that exist. Output: the hooks to look at, and which filters
 //! apply there.
 
-use traffic_mirror_ebpf::abi::{self, MAX_INTERFACES};
+use std::collections::BTreeMap;
+
+use traffic_mirror_ebpf::abi::{self, MAX_HOOKS, MAX_INTERFACES};
+
+use super::sets::grow;
 
 use crate::desired::{Desired, Direction, Filter};
 use crate::network::{self, LinkKind, Network};
@@ -44,22 +48,37 @@ const fn covers(wanted: Direction, hook: network::Hook) -> bool {
 }
 
 /// The hooks of the interfaces that the file lists and that exist, the first [`MAX_INTERFACES`] by name; an interface
-/// that several entries match is looked at in all the directions that they give.
-pub(super) fn hooks(desired: &Desired, network: &Network) -> Vec<Hook> {
+/// that several entries match is looked at in all the directions that they give. A live hook keeps its index. `None` if
+/// there are not enough.
+pub(super) fn hooks(desired: &Desired, network: &Network, live: &[abi::Hook]) -> Option<BTreeMap<u32, Hook>> {
     let mut listed: Vec<_> = network.links.values().filter(|link| is_listed(desired, link)).collect();
     listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     listed.truncate(MAX_INTERFACES);
-    let mut hooks = Vec::new();
+    let mut hooks = BTreeMap::new();
+    let mut free =
+        (0..MAX_HOOKS as u32).filter(|&index| live.get(index as usize).is_none_or(|hook| hook.interface == 0));
     for link in listed {
         for direction in [network::Hook::Ingress, network::Hook::Egress] {
             let wanted =
                 desired.interfaces.iter().any(|i| i.name.matches(&link.name) && covers(i.direction, direction));
             if wanted {
-                hooks.push(Hook { interface: link.index, direction, name: link.name.clone() });
+                let hook = Hook { interface: link.index, direction, name: link.name.clone() };
+                let there = live.iter().position(|live| *live == hook.element()).map(|index| index as u32);
+                hooks.insert(there.or_else(|| free.next())?, hook);
             }
         }
     }
-    hooks
+    Some(hooks)
+}
+
+/// The elements of `HOOKS`.
+pub(super) fn table(hooks: &BTreeMap<u32, Hook>) -> Vec<abi::Hook> {
+    let mut table = Vec::new();
+    for (&index, hook) in hooks {
+        grow(&mut table, index as usize + 1, abi::Hook::default());
+        table[index as usize] = hook.element();
+    }
+    table
 }
 
 fn is_listed(desired: &Desired, link: &network::Link) -> bool {

@@ -1,126 +1,148 @@
-//! Input: the enabled filters. Output: which slot stands for which, clustered by shape, and which fields each block
-//! leaves out.
+//! Input: what is wanted and what is live, each slot with what it stands for. Output: which slot stands for what:
+//! live ones where they are, new ones clustered by shape and protocol.
 
-use std::ops::RangeInclusive;
+use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use ipnet::IpNet;
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCK_WORDS, BLOCKS, FIELDS, Field};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCK_WORDS, BLOCKS, FIELDS, Field, MAX_SLOTS};
 
-use crate::desired::Filter;
+use super::definition::{Definition, Ranges};
 
-/// One way round of a filter: what a slot stands for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Oriented<'a> {
-    /// The fields it gives: bit f for [`Field`] f.
-    pub shape: u8,
-    pub protocol: &'a [u8],
-    pub networks: [&'a [IpNet]; 2],
-    pub ports: [Ports<'a>; 2],
-    /// Index of the filter in the file's order.
-    pub filter: usize,
-    /// The filter has another slot, for the other way round.
-    pub twin: bool,
-}
-
-/// Port ranges that can be ordered.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ports<'a>(pub &'a [RangeInclusive<u16>]);
-
-impl Ord for Ports<'_> {
-    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
-        let key = |r: &RangeInclusive<u16>| (*r.start(), *r.end());
-        self.0.iter().map(key).cmp(other.0.iter().map(key))
-    }
-}
-
-impl PartialOrd for Ports<'_> {
-    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
-        Some(self.cmp(other))
-    }
-}
-
-impl<'a> Oriented<'a> {
-    /// The ways round of a filter: one, or two if it is bidirectional and not the same both ways.
-    pub(super) fn of(index: usize, filter: &'a Filter) -> impl Iterator<Item = Self> {
-        let ports = [Ports(&filter.source_port), Ports(&filter.destination_port)];
-        let networks = [&filter.source[..], &filter.destination[..]];
-        let swapped = filter.bidirectional && (ports[0] != ports[1] || networks[0] != networks[1]);
-        let there = Self::new(index, &filter.protocol, ports, networks, swapped);
-        let back = swapped
-            .then(|| Self::new(index, &filter.protocol, [ports[1], ports[0]], [networks[1], networks[0]], swapped));
-        std::iter::once(there).chain(back)
-    }
-
-    fn new(filter: usize, protocol: &'a [u8], ports: [Ports<'a>; 2], networks: [&'a [IpNet]; 2], twin: bool) -> Self {
-        let given = [
-            !protocol.is_empty(),
-            !ports[0].0.is_empty(),
-            !ports[1].0.is_empty(),
-            !networks[0].is_empty(),
-            !networks[1].is_empty(),
-        ];
-        let shape = given.iter().enumerate().fold(0, |shape, (field, &given)| shape | u8::from(given) << field);
-        Self { shape, protocol, ports, networks, filter, twin }
-    }
-
-    pub(super) fn gives(&self, field: Field) -> bool {
-        self.shape >> field as u8 & 1 != 0
-    }
-}
-
-/// Which slot stands for what.
-#[derive(Debug)]
-pub(super) struct Placement<'a> {
-    /// By slot number, ascending.
-    pub slots: Vec<(u32, Oriented<'a>)>,
-    /// Per field: bit b if no slot of block b gives it.
-    pub omitted: [u64; FIELDS],
-}
-
-impl<'a> Placement<'a> {
-    /// Spreads the slots over all blocks, those of one shape and protocol together: the fewer slots a block has, the
-    /// fewer packets find both their addresses there but no filter that has both.
-    pub(super) fn new(mut oriented: Vec<Oriented<'a>>) -> Self {
-        oriented.sort_unstable();
-        let fills = (1..=BLOCK_WORDS).map(|words| words * 64);
-        let alike = |a: &Oriented<'_>, b: &Oriented<'_>| a.shape == b.shape && a.protocol == b.protocol;
-        let same_shape = |a: &Oriented<'_>, b: &Oriented<'_>| a.shape == b.shape;
-        let slots = fills
-            .clone()
-            .find_map(|fill| place(&oriented, fill, alike))
-            .or_else(|| place(&oriented, BLOCK_SLOTS, same_shape))
-            .or_else(|| place(&oriented, BLOCK_SLOTS, |_, _| true))
-            .unwrap_or_default();
-        let mut omitted = [!0; FIELDS];
-        for (slot, one) in &slots {
-            for field in Field::ALL.into_iter().filter(|&f| one.gives(f)) {
-                omitted[field as usize] &= !(1 << block_of(*slot));
-            }
-        }
-        Self { slots, omitted }
-    }
-
-    /// Slots that the values of a field decide about.
-    pub(super) fn deciding(&self, field: Field) -> impl Iterator<Item = &(u32, Oriented<'a>)> {
-        let omitted = self.omitted[field as usize];
-        self.slots.iter().filter(move |(slot, _)| omitted >> block_of(*slot) & 1 == 0)
-    }
-}
-
-/// Begins a block for each run of slots that are `together`, and with every `fill` of them. `None` if the blocks do not
-/// suffice for that.
-fn place<'a>(
-    oriented: &[Oriented<'a>],
-    fill: usize,
-    together: impl Fn(&Oriented<'_>, &Oriented<'_>) -> bool,
-) -> Option<Vec<(u32, Oriented<'a>)>> {
-    let runs = oriented.chunk_by(|a, b| together(a, b)).flat_map(|run| run.chunks(fill));
-    let slots = (0..).zip(runs).flat_map(|(block, run)| (block * BLOCK_SLOTS as u32..).zip(run.iter().copied()));
-    let slots: Vec<_> = slots.collect();
-    slots.last().is_none_or(|(slot, _)| block_of(*slot) < BLOCKS as u32).then_some(slots)
-}
+/// What each slot stands for.
+pub(super) type Slots = BTreeMap<u32, Arc<Definition>>;
 
 /// Number of the block that a slot lies in.
 pub(super) const fn block_of(slot: u32) -> u32 {
     slot / BLOCK_SLOTS as u32
+}
+
+/// What filters that share a block have in common: the fields that they give, and the protocols.
+type Kind<'d> = (u8, &'d Option<Ranges>);
+
+fn kind(definition: &Definition) -> Kind<'_> {
+    (definition.shape(), &definition.protocol)
+}
+
+/// A block that is in use.
+#[derive(Debug)]
+struct Used<'d> {
+    /// Of its first slot; `None` if others differ.
+    kind: Option<Kind<'d>>,
+    /// Fields that its slots give.
+    shape: u8,
+    slots: usize,
+}
+
+/// Blocks to leave empty if that can be, for kinds that later files bring.
+const SPARE_BLOCKS: usize = 8;
+
+/// Finds slots for what is new beside what is there: in blocks of its kind and in empty ones, with as few slots in a
+/// block as the number of blocks allows. The fewer slots a block has, the fewer packets find both their addresses
+/// there but no filter that has both. `None` if there are not enough slots. `new` must be sorted by shape, then protocol.
+pub(super) fn allocate(there: &Slots, new: Vec<&Definition>) -> Option<Vec<u32>> {
+    debug_assert!(new.is_sorted_by_key(|definition| kind(definition)));
+    let mut per_block = [0; BLOCKS];
+    there.keys().for_each(|&slot| per_block[block_of(slot) as usize] += 1);
+    let least = per_block.iter().max().map_or(1, |&most: &usize| most.div_ceil(64).max(1));
+    let fills = (least..=BLOCK_WORDS).map(|words| words * 64);
+    let tries = fills.map(|fill| (fill, SPARE_BLOCKS)).chain([(BLOCK_SLOTS, 0)]);
+    let mut found = tries.into_iter().find_map(|(fill, spare)| {
+        let mut allocator = Allocator::new(there, fill, spare);
+        new.iter().map(|definition| allocator.take_alike(definition)).collect::<Option<Vec<_>>>()
+    });
+    if found.is_none() {
+        let mut allocator = Allocator::new(there, BLOCK_SLOTS, 0);
+        found = new.iter().map(|definition| allocator.take_any(definition)).collect();
+    }
+    found
+}
+
+struct Allocator<'d> {
+    used: Vec<bool>,
+    blocks: Vec<Option<Used<'d>>>,
+    fill: usize,
+    spare: usize,
+}
+
+impl<'d> Allocator<'d> {
+    /// Knows the slots that are in use.
+    fn new(slots: &'d Slots, fill: usize, spare: usize) -> Self {
+        let blocks = (0..BLOCKS).map(|_| None).collect();
+        let mut allocator = Self { used: vec![false; MAX_SLOTS], blocks, fill, spare };
+        slots.iter().for_each(|(&slot, definition)| allocator.mark(slot, definition));
+        allocator
+    }
+
+    fn mark(&mut self, slot: u32, definition: &'d Definition) {
+        self.used[slot as usize] = true;
+        let fresh = || Used { kind: Some(kind(definition)), shape: 0, slots: 0 };
+        let block = self.blocks[block_of(slot) as usize].get_or_insert_with(fresh);
+        block.kind = block.kind.filter(|kind| *kind == self::kind(definition));
+        block.shape |= definition.shape();
+        block.slots += 1;
+    }
+
+    /// A slot in a block of that kind, else in an empty one.
+    fn take_alike(&mut self, definition: &'d Definition) -> Option<u32> {
+        let fits = |used: &Used<'_>| used.kind == Some(kind(definition)) && used.slots < self.fill;
+        let alike = self.blocks.iter().position(|block| block.as_ref().is_some_and(fits));
+        let block = alike.or_else(|| {
+            let empty = self.blocks.iter().filter(|block| block.is_none()).count();
+            (empty > self.spare).then(|| self.blocks.iter().position(Option::is_none)).flatten()
+        })?;
+        self.take(block, definition)
+    }
+
+    /// A slot in a block of that shape, else in an empty one, else in the one that has to give the fewest more fields:
+    /// every slot of a block gets all values of each field that another gives.
+    fn take_any(&mut self, definition: &'d Definition) -> Option<u32> {
+        let shape = definition.shape();
+        let cost = |block: &Option<Used<'_>>| match block {
+            Some(used) if used.slots == BLOCK_SLOTS => None,
+            Some(used) if used.shape == shape => Some(0),
+            None => Some(1),
+            Some(used) => Some(2 + (used.shape ^ shape).count_ones()),
+        };
+        let costs = self.blocks.iter().enumerate().filter_map(|(number, block)| Some((cost(block)?, number)));
+        let (_, block) = costs.min()?;
+        self.take(block, definition)
+    }
+
+    fn take(&mut self, block: usize, definition: &'d Definition) -> Option<u32> {
+        let first = block * BLOCK_SLOTS;
+        let slot = (first..first + BLOCK_SLOTS).find(|&slot| !self.used[slot])? as u32;
+        self.mark(slot, definition);
+        Some(slot)
+    }
+}
+
+/// Per field: bit b if no slot of block b gives it, and none has since the block began to be used: what a live view says
+/// of a block stays until the block has been empty. `standing` are the blocks that are in use in that view.
+pub(super) fn omitted(slots: &Slots, live: &[u64; FIELDS], standing: u64) -> [u64; FIELDS] {
+    let used = blocks(slots.keys());
+    let mut omitted = live.map(|live| live | used & !standing);
+    for (&slot, definition) in slots {
+        for field in Field::ALL.into_iter().filter(|&field| definition.gives(field)) {
+            omitted[field as usize] &= !(1 << block_of(slot));
+        }
+    }
+    omitted
+}
+
+/// The blocks that slots lie in, as bits.
+pub(super) fn blocks<'s>(slots: impl Iterator<Item = &'s u32>) -> u64 {
+    slots.fold(0, |blocks, &slot| blocks | 1 << block_of(slot))
+}
+
+/// The slots that the values of a field decide about.
+pub(super) fn deciding<'s>(
+    slots: &'s Slots,
+    omitted: &[u64; FIELDS],
+    field: Field,
+) -> impl Iterator<Item = (u32, &'s Definition)> {
+    let omitted = omitted[field as usize];
+    slots
+        .iter()
+        .filter(move |(slot, _)| omitted >> block_of(**slot) & 1 == 0)
+        .map(|(&slot, definition)| (slot, &**definition))
 }

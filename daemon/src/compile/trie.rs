@@ -1,9 +1,13 @@
-//! Input: prefixes and the slots that they satisfy. Output: a root and the elements of `NODES` and `SKIPS`
-//! below it. A chain of nodes with one way through it is a skip: one comparison.
+//! Input: prefixes and the slots that they satisfy. Output: the first step of a look-up and the elements of
+//! `NODES` and `SKIPS` behind it, at the places where they live already. A chain of nodes with one way through it is a skip: one comparison.
 
-use traffic_mirror_ebpf::abi::{Entry, Node, Skip};
+use traffic_mirror_ebpf::abi::{Entry, Node, Root, Skip};
+use traffic_mirror_ebpf::classify::class_of;
 
-use super::classes::{Classes, SlotSet};
+use super::definition::{halves, mask};
+use super::reachable::{Place, Reachable};
+use super::sets::{Classes, Selected, Sets, SlotSet, grow};
+use crate::tables::Tables;
 
 /// A prefix of an address, left-aligned in 128 bits. Those of one slot do not overlap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -13,96 +17,174 @@ pub(super) struct Prefix {
     pub slot: u32,
 }
 
-/// The tries of all fields and families, in one pair of tables.
-#[derive(Debug, Default)]
-pub(super) struct Tries {
-    pub nodes: Vec<Node>,
-    pub skips: Vec<Skip>,
+/// A trie; `bits` are those of the place.
+#[derive(Debug)]
+pub(super) enum Tree {
+    Leaf(Selected),
+    Skip {
+        bits: u128,
+        length: u8,
+        hit: Box<Tree>,
+        miss: Selected,
+    },
+    /// Each child with the first value of the byte that leads to it.
+    Node {
+        children: Vec<(u8, Tree)>,
+    },
 }
 
 const BYTE: u8 = 8;
 
-impl Tries {
-    /// Builds the trie of `prefixes`, which it sorts. Answers its root.
-    pub(super) fn insert(&mut self, classes: &mut Classes, mut prefixes: Vec<Prefix>) -> Skip {
+/// Builds trees.
+pub(super) struct Planter<'a, 'l> {
+    pub sets: &'a mut Sets<'l>,
+    pub live: &'a Tables,
+    pub root: Root,
+}
+
+impl Planter<'_, '_> {
+    /// The tree of `prefixes`.
+    pub(super) fn plant(&mut self, mut prefixes: Vec<Prefix>) -> Tree {
         prefixes.sort_unstable();
-        match self.build(classes, &prefixes, 0, SlotSet::default()) {
-            // made last
-            Entry::Skip(_) => self.skips.pop().unwrap_or_default(),
-            entry => Skip::to(entry),
-        }
+        self.tree(&prefixes, 0, 0, SlotSet::default())
     }
 
-    /// `prefixes` agree in their first `depth` bits (a multiple of 8) and are at least that long; `cover` holds the
-    /// slots of shorter ones.
-    fn build(&mut self, classes: &mut Classes, prefixes: &[Prefix], depth: u8, mut cover: SlotSet) -> Entry {
+    /// What the addresses of a place select.
+    fn select(&mut self, set: &SlotSet, bits: u128, values: u32) -> Selected {
+        let selected = self.sets.select(set);
+        let root = &self.live.view().roots[self.root as usize];
+        self.sets.take(selected, values, || class_of(self.live, root, halves(bits)));
+        selected
+    }
+
+    /// `prefixes` agree with `bits` in the first `depth` bits (a multiple of 8) and are at least that long; `cover`
+    /// holds the slots of shorter ones.
+    fn tree(&mut self, prefixes: &[Prefix], depth: u8, bits: u128, mut cover: SlotSet) -> Tree {
         let ends = prefixes.iter().take_while(|p| p.length == depth).count();
         prefixes[..ends].iter().for_each(|p| cover.insert(p.slot));
         let prefixes = &prefixes[ends..];
         let (Some(first), Some(last)) = (prefixes.first(), prefixes.last()) else {
-            return Entry::Class(classes.id(&cover));
+            return Tree::Leaf(self.select(&cover, bits, 1));
         };
         // sorted: what the first and the last have in common, all have
         let shortest = prefixes.iter().map(|p| p.length).min().unwrap_or(depth);
         let common = ((first.bits ^ last.bits).leading_zeros() as u8).min(shortest);
-        if prefixes.iter().all(|p| p.length == common) {
-            let miss = Entry::Class(classes.id(&cover));
+        let alone = prefixes.iter().all(|p| p.length == common);
+        let length = if alone { common } else { common / BYTE * BYTE };
+        if !alone && length == depth {
+            return self.node(prefixes, depth, bits, cover);
+        }
+        let bits = first.bits & mask(length);
+        // an address that misses: the last bit that is compared differs
+        let miss = self.select(&cover, bits ^ 1 << (128 - length), 1);
+        let hit = if alone {
             prefixes.iter().for_each(|p| cover.insert(p.slot));
-            let hit = Entry::Class(classes.id(&cover));
-            return self.skip(first.bits, common, hit, miss);
-        }
-        let bytes = common / BYTE * BYTE;
-        if bytes > depth {
-            let miss = Entry::Class(classes.id(&cover));
-            let hit = self.build(classes, prefixes, bytes, cover);
-            return self.skip(first.bits, bytes, hit, miss);
-        }
-        self.node(classes, prefixes, depth, cover)
+            Tree::Leaf(self.select(&cover, bits, 1))
+        } else {
+            self.tree(prefixes, length, bits, cover)
+        };
+        Tree::Skip { bits, length, hit: Box::new(hit), miss }
     }
 
-    fn skip(&mut self, bits: u128, length: u8, hit: Entry, miss: Entry) -> Entry {
-        let mask = prefix_mask(length);
-        let halves = |x: u128| [(x >> 64) as u64, x as u64];
-        self.skips.push(Skip { expect: halves(bits & mask), mask: halves(mask), hit: hit.pack(), miss: miss.pack() });
-        Entry::Skip(self.skips.len() as u32 - 1)
-    }
-
-    fn node(&mut self, classes: &mut Classes, prefixes: &[Prefix], depth: u8, mut cover: SlotSet) -> Entry {
+    fn node(&mut self, prefixes: &[Prefix], depth: u8, bits: u128, mut cover: SlotSet) -> Tree {
         let byte = |p: &Prefix| (p.bits >> (120 - depth)) as u8;
         // those that end in this byte cover a range of its values each, which nest or are apart
         let (short, long): (Vec<_>, Vec<_>) = prefixes.iter().partition(|p| p.length <= depth + BYTE);
-        let span = |p: &Prefix| (u32::from(byte(p)), u32::from(byte(p)) + (1u32 << (depth + BYTE - p.length)));
         let mut begin = vec![Vec::new(); 257];
         let mut end = vec![Vec::new(); 257];
         for prefix in short {
-            let (first, after) = span(prefix);
-            begin[first as usize].push(prefix.slot);
-            end[after as usize].push(prefix.slot);
+            let first = usize::from(byte(prefix));
+            begin[first].push(prefix.slot);
+            end[first + (1 << (depth + BYTE - prefix.length))].push(prefix.slot);
         }
-        let id = self.nodes.len();
-        self.nodes.push(Node { child: [0; 256] });
         let mut long = long.chunk_by(|a, b| byte(a) == byte(b)).peekable();
-        let mut class = classes.id(&cover);
+        let mut children: Vec<(u8, Tree)> = Vec::new();
+        let mut is_new = true;
         for value in 0..=255u8 {
+            let bits = bits | u128::from(value) << (120 - depth);
             let (begin, end) = (&begin[usize::from(value)], &end[usize::from(value)]);
-            if !begin.is_empty() || !end.is_empty() {
-                end.iter().for_each(|&slot| cover.remove(slot));
-                begin.iter().for_each(|&slot| cover.insert(slot));
-                class = classes.id(&cover);
+            end.iter().for_each(|&slot| cover.remove(slot));
+            begin.iter().for_each(|&slot| cover.insert(slot));
+            is_new |= !begin.is_empty() || !end.is_empty();
+            if let Some(group) = long.next_if(|group| byte(group[0]) == value) {
+                let group: Vec<_> = group.iter().map(|&&p| p).collect();
+                children.push((value, self.tree(&group, depth + BYTE, bits, cover.clone())));
+                is_new = true;
+            } else if is_new {
+                children.push((value, Tree::Leaf(self.select(&cover, bits, 1))));
+                is_new = false;
             }
-            let child = match long.next_if(|group| byte(group[0]) == value) {
-                None => Entry::Class(class),
-                Some(group) => {
-                    let group: Vec<_> = group.iter().map(|&&p| p).collect();
-                    self.build(classes, &group, depth + BYTE, cover.clone())
-                }
-            };
-            self.nodes[id].child[usize::from(value)] = child.pack();
         }
-        Entry::Node { byte: depth / BYTE, id: id as u32 }
+        Tree::Node { children }
     }
 }
 
-const fn prefix_mask(length: u8) -> u128 {
-    if length == 0 { 0 } else { !0 << (128 - length) }
+/// Puts trees into tables.
+pub(super) struct Gardener<'a> {
+    tables: &'a mut Tables,
+    live: &'a Reachable,
+    classes: &'a Classes,
+    nodes: Box<dyn Iterator<Item = u32> + 'a>,
+    skips: Box<dyn Iterator<Item = u32> + 'a>,
+}
+
+impl<'a> Gardener<'a> {
+    pub(super) fn new(tables: &'a mut Tables, live: &'a Reachable, classes: &'a Classes) -> Self {
+        Self { tables, live, classes, nodes: Box::new(live.nodes.free()), skips: Box::new(live.skips.free()) }
+    }
+
+    /// Puts a tree at a root; answers its first step.
+    pub(super) fn place(&mut self, tree: &Tree, root: Root) -> Skip {
+        match tree {
+            Tree::Skip { bits, length, hit, miss } => self.skip(root as u8, *bits, *length, hit, *miss),
+            _ => Skip::to(self.entry(tree, (root as u8, 0, 0))),
+        }
+    }
+
+    fn entry(&mut self, tree: &Tree, place: Place) -> Entry {
+        match tree {
+            Tree::Leaf(selected) => self.class(*selected),
+            Tree::Skip { bits, length, hit, miss } => {
+                let there = self.live.entries.get(&place).copied();
+                let skip = self.skip(place.0, *bits, *length, hit, *miss);
+                Entry::Skip(self.put_skip(there, skip))
+            }
+            Tree::Node { children } => {
+                let (root, depth, bits) = place;
+                let id = match self.live.entries.get(&place) {
+                    Some(Entry::Node { id, .. }) => *id,
+                    _ => self.nodes.next().unwrap_or_default(),
+                };
+                grow(&mut self.tables.nodes, id as usize + 1, Node { child: [0; 256] });
+                for (number, (first, child)) in children.iter().enumerate() {
+                    let end = children.get(number + 1).map_or(256, |(next, _)| usize::from(*next));
+                    let bits = bits | u128::from(*first) << (120 - depth);
+                    let entry = self.entry(child, (root, depth + BYTE, bits)).pack();
+                    self.tables.nodes[id as usize].child[usize::from(*first)..end].fill(entry);
+                }
+                Entry::Node { byte: depth / BYTE, id }
+            }
+        }
+    }
+
+    fn skip(&mut self, root: u8, bits: u128, length: u8, hit: &Tree, miss: Selected) -> Skip {
+        let hit = self.entry(hit, (root, length, bits)).pack();
+        Skip { expect: halves(bits), mask: halves(mask(length)), hit, miss: self.class(miss).pack() }
+    }
+
+    fn class(&self, selected: Selected) -> Entry {
+        Entry::Class(self.classes.of(selected))
+    }
+
+    /// The live skip of that place, if it compares the same; else a free one.
+    fn put_skip(&mut self, there: Option<Entry>, want: Skip) -> u32 {
+        let same = |live: &Skip| live.expect == want.expect && live.mask == want.mask;
+        let id = match there {
+            Some(Entry::Skip(id)) if same(&self.tables.skips[id as usize]) => id,
+            _ => self.skips.next().unwrap_or_default(),
+        };
+        grow(&mut self.tables.skips, id as usize + 1, Skip::default());
+        self.tables.skips[id as usize] = want;
+        id
+    }
 }

@@ -19,6 +19,7 @@ use traffic_mirror_ebpf::abi::{
 };
 
 use super::KernelError;
+use crate::plan::{Plan, Write};
 use crate::tables::{Table, Tables};
 
 /// The BPF object that the build script made.
@@ -211,6 +212,48 @@ impl Generation {
         let mapping = self.map(table)?;
         for (offset, bytes) in elements {
             mapping.write(offset, bytes);
+        }
+        Ok(())
+    }
+
+    /// Applies writes in their order, and calls `after` each of them.
+    ///
+    /// # Errors
+    /// A map is missing or cannot be mapped.
+    pub fn apply(&self, writes: &[Write], after: &mut dyn FnMut()) -> Result<(), KernelError> {
+        for same in writes.chunk_by(|a, b| a.table == b.table) {
+            let mapping = self.map(same[0].table)?;
+            for write in same {
+                mapping.write(write.offset, &write.bytes);
+                after();
+            }
+        }
+        Ok(())
+    }
+
+    /// Clears the counters of the filters, endpoints and hooks that a plan adds or removes.
+    ///
+    /// # Errors
+    /// A map is missing or cannot be written.
+    pub fn clear_stats(&self, plan: &Plan) -> Result<(), KernelError> {
+        let added = |table| -> BTreeSet<u32> {
+            plan.writes.iter().filter(|write| write.table == table).map(Write::element).collect()
+        };
+        self.clear::<FilterStats>(FILTER_STATS, &added(Table::Filters))?;
+        self.clear::<EndpointStats>(ENDPOINT_STATS, &added(Table::EndpointNames))?;
+        self.clear::<HookStats>(HOOK_STATS, &added(Table::Hooks))
+    }
+
+    fn clear<T: Pod + Default>(&self, name: &'static str, indices: &BTreeSet<u32>) -> Result<(), KernelError> {
+        let error = |source| KernelError::Map { action: "clear", map: name.to_owned(), source };
+        if indices.is_empty() {
+            return Ok(());
+        }
+        let mut map = self.per_cpu::<T>(name)?;
+        let cpus = aya::util::nr_cpus().map_err(|(_, source)| error(source))?;
+        for &index in indices {
+            let zeros = PerCpuValues::try_from(vec![T::default(); cpus]).map_err(error)?;
+            map.set(index, zeros, 0).map_err(io::Error::other).map_err(error)?;
         }
         Ok(())
     }

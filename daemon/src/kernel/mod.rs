@@ -21,9 +21,9 @@ pub use attach::{Attachment, Attachments, Mechanism, Role, word};
 pub use error::KernelError;
 pub use generation::{Generation, Program};
 
-use crate::compile::{Compiled, Hook};
-use crate::plan::Plan;
-use crate::tables::{Live, Table};
+use crate::compile::{Compiled, Hook, Then};
+use crate::plan::{Change, Plan};
+use crate::tables::{Live, Table, Tables, same_names};
 use attach::remove_dir;
 use generation::{pin_error, remove_pins};
 use netlink::Netlink;
@@ -36,6 +36,12 @@ pub struct Kernel {
     netlink: Netlink,
     /// Output interfaces on which `encap` could not be attached: no copy may be sent there.
     refused: BTreeSet<u32>,
+    /// Output interfaces on which `encap` was attached again: copies that left meanwhile have blown the fuses of its
+    /// endpoints.
+    rewired: BTreeSet<u32>,
+    after_write: Box<dyn FnMut()>,
+    /// Programs may still run that began before the last commit, be it a predecessor's.
+    is_switching: bool,
     _lock: Flock<File>,
 }
 
@@ -79,8 +85,16 @@ impl Kernel {
             attachments: Attachments::below(pin_path),
             netlink: Netlink::open()?,
             refused: BTreeSet::new(),
+            rewired: BTreeSet::new(),
+            after_write: Box::new(|| {}),
+            is_switching: true,
             _lock: lock(pin_path)?,
         })
+    }
+
+    /// Has something called after each write into live maps: tests stop the process there.
+    pub fn after_write(&mut self, call: impl FnMut() + 'static) {
+        self.after_write = Box::new(call);
     }
 
     /// Whether there are live tables, such as those that a predecessor left.
@@ -98,38 +112,56 @@ impl Kernel {
     pub fn live(&self) -> Result<Option<Live>, KernelError> {
         let Some(number) = Generation::list(&self.pin_path)?.pop() else { return Ok(None) };
         let generation = Generation::open(&self.pin_path, number);
-        let tables = Table::ALL.iter().map(|&table| Ok((table, generation.read(table)?)));
-        Ok(Some(Live { generation: number, tables: tables.collect::<Result<_, KernelError>>()? }))
+        Ok(Some(Live { generation: number, tables: Tables::read(|table| generation.read(table))? }))
     }
 
-    /// Applies a plan, and attaches again what somebody else has detached. Attachments that fail do not undo the rest.
+    /// Applies a change, and attaches again what somebody else has detached. Attachments that fail do not undo the rest.
     ///
     /// # Errors
     /// The maps or programs cannot be made; the live ones stay as they were.
-    pub fn apply(&mut self, plan: &Plan, want: &Compiled) -> Result<Applied, KernelError> {
+    pub fn apply(&mut self, change: &Change, want: &Compiled) -> Result<Applied, KernelError> {
         let live = Generation::list(&self.pin_path)?.pop();
         let lost = self.lost(live, want)?;
-        let repaired = lost.iter().map(|lost| lost.to_string()).collect();
-        // copies that left while `encap` was away have blown the fuses of its endpoints; a new generation has new ones
-        let replaces = lost.iter().any(|lost| lost.role != Role::Mirror);
-        let (number, mut failed) = match (plan, live) {
-            (Plan::Nothing, Some(live)) if !replaces => (live, self.attach_missing(live, want)?),
-            (Plan::Endpoints { epoch, .. }, Some(number)) if !replaces => {
-                let live = Generation::open(&self.pin_path, number);
-                self.attach_encap(&live, want)?;
-                self.commit_endpoints(&live, plan, *epoch)?;
-                (number, self.attach_missing(number, want)?)
+        let rewired: BTreeSet<u32> = lost.iter().filter(|l| l.role != Role::Mirror).map(|l| l.index).collect();
+        let (number, mut failed, writes) = match (change, live) {
+            (Change::InPlace(plan), Some(live)) => (live, self.write(plan, live, want)?, plan.elements()),
+            (Change::NewMaps, live) | (Change::InPlace(_), live @ None) => {
+                let (number, failed) = self.replace(live, want)?;
+                (number, failed, want.tables.elements())
             }
-            _ => self.replace(live, want)?,
         };
-        failed.extend(self.clean(number, want).unwrap_or_else(|error| vec![error]));
-        Ok(Applied { failed, repaired })
+        if want.then == Then::Nothing {
+            failed.extend(self.clean(number, want).unwrap_or_else(|error| vec![error]));
+        }
+        let is_done = matches!(change, Change::InPlace(plan) if plan.is_empty()) && rewired.is_empty();
+        self.rewired = rewired;
+        Ok(Applied { failed, repaired: lost.iter().map(ToString::to_string).collect(), writes, is_done })
+    }
+
+    /// Writes what differs into the live maps.
+    fn write(&mut self, plan: &Plan, number: u32, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
+        let live = Generation::open(&self.pin_path, number);
+        self.attach_encap(&live, want)?;
+        if !plan.is_empty() {
+            if std::mem::take(&mut self.is_switching) {
+                // what is not in use any more may still be for programs that began before the last commit
+                synchronize_rcu();
+            }
+            live.clear_stats(plan)?;
+            live.apply(&plan.writes, &mut self.after_write)?;
+        }
+        if let Some(epoch) = plan.commit {
+            live.commit(epoch)?;
+            (self.after_write)();
+            self.is_switching = true;
+        }
+        self.attach_missing(number, want)
     }
 
     /// What is wanted, has a pin, and is not attached all the same; and each `encap` that copies are sent to and that
     /// has not even a pin.
     fn lost(&mut self, generation: Option<u32>, want: &Compiled) -> Result<Vec<Lost>, KernelError> {
-        let mirrors = want.hooks.iter().map(mirror_of);
+        let mirrors = want.hooks.values().map(mirror_of);
         let encaps = generation.into_iter().flat_map(|g| want.outputs.iter().map(move |&output| encap_of(g, output)));
         let wanted: Vec<Attachment> = mirrors.chain(encaps).collect();
         let links = self.netlink.links()?;
@@ -141,7 +173,7 @@ impl Kernel {
             };
             if !self.attachments.is_attached(&mut self.netlink, attachment, mechanism)? {
                 let Attachment { role, direction, .. } = attachment;
-                lost.push(Lost { role, interface: link.name.clone(), direction: word(direction) });
+                lost.push(Lost { role, index: link.index, interface: link.name.clone(), direction: word(direction) });
                 self.attachments.forget(attachment, mechanism)?;
             }
         }
@@ -152,19 +184,10 @@ impl Kernel {
             let is_lost = wanted.contains(&attachment) && !present.iter().any(|(there, _)| *there == attachment);
             if let Some(link) = links.get(&interface).filter(|_| is_lost) {
                 let Attachment { role, direction, .. } = attachment;
-                lost.push(Lost { role, interface: link.name.clone(), direction: word(direction) });
+                lost.push(Lost { role, index: link.index, interface: link.name.clone(), direction: word(direction) });
             }
         }
         Ok(lost)
-    }
-
-    /// Writes the idle copies, switches, waits until no packet sees the other copies, and makes them the same.
-    fn commit_endpoints(&self, live: &Generation, plan: &Plan, epoch: u32) -> Result<(), KernelError> {
-        let next = epoch.wrapping_add(1);
-        live.write(Table::Endpoints, plan.endpoint_writes(next))?;
-        live.commit(next)?;
-        synchronize_rcu();
-        live.write(Table::Endpoints, plan.endpoint_writes(epoch))
     }
 
     /// Makes new maps beside the old ones, fills them, and lets programs that use them take over hook by hook. Only
@@ -174,7 +197,7 @@ impl Kernel {
         let number = self.next_number()?;
         let mut generation = Generation::create(&self.pin_path, number, &want.tables)?;
         let prepared = self.fill(&generation, live, want).and_then(|()| {
-            let mirrors: Result<Vec<_>, _> = (0..want.hooks.len()).map(|hook| generation.mirror(hook as u32)).collect();
+            let mirrors: Result<Vec<_>, _> = want.hooks.keys().map(|&hook| generation.mirror(hook)).collect();
             self.attach_encap(&generation, want)?;
             mirrors
         });
@@ -186,7 +209,7 @@ impl Kernel {
             }
         };
         let mut failed = Vec::new();
-        for (hook, mut mirror) in want.hooks.iter().zip(mirrors) {
+        for (hook, mut mirror) in want.hooks.values().zip(mirrors) {
             let Self { attachments, netlink, mechanism, .. } = self;
             if let Err(error) = attachments.attach(netlink, mirror_of(hook), &hook.name, &mut mirror, *mechanism) {
                 failed.push(error);
@@ -226,9 +249,9 @@ impl Kernel {
     /// Takes over the counters of filters and endpoints whose names stay, or what has come to them since that was done.
     fn copy_stats(&self, generation: &Generation, old: u32, want: &Compiled) -> Result<(), KernelError> {
         let old = Generation::open(&self.pin_path, old);
-        let same = |table, want: &[_]| Ok::<_, KernelError>(Live::same_names(&old.read(table)?, want));
-        let filters = same(Table::Filters, &want.tables.filters)?;
-        let endpoints = same(Table::EndpointNames, &want.tables.endpoint_names)?;
+        let live = Tables::read(|table| old.read(table))?;
+        let filters = same_names(&live.filters, &want.tables.filters);
+        let endpoints = same_names(&live.endpoint_names, &want.tables.endpoint_names);
         generation.take_stats(&old, &filters, &endpoints)
     }
 
@@ -259,10 +282,10 @@ impl Kernel {
         self.attach_encap(&generation, want)?;
         let present = self.attachments.list()?;
         let mut failed = Vec::new();
-        for (index, hook) in want.hooks.iter().enumerate() {
+        for (&index, hook) in &want.hooks {
             let attachment = mirror_of(hook);
             if !present.contains(&(attachment, self.mechanism)) {
-                let mut mirror = generation.mirror(index as u32)?;
+                let mut mirror = generation.mirror(index)?;
                 let Self { attachments, netlink, mechanism, .. } = &mut *self;
                 failed.extend(attachments.attach(netlink, attachment, &hook.name, &mut mirror, *mechanism).err());
             }
@@ -283,7 +306,7 @@ impl Kernel {
     /// Removes what does not belong to this generation or is not wanted.
     fn clean(&mut self, number: u32, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
         let wanted = |attachment: &Attachment| match attachment.role {
-            Role::Mirror => want.hooks.iter().any(|hook| mirror_of(hook) == *attachment),
+            Role::Mirror => want.hooks.values().any(|hook| mirror_of(hook) == *attachment),
             Role::Encap { generation } => generation == number && want.outputs.contains(&attachment.interface),
         };
         let Self { attachments, netlink, mechanism, .. } = self;
@@ -350,18 +373,23 @@ pub struct Applied {
     pub failed: Vec<KernelError>,
     /// What somebody else had detached, a line each.
     pub repaired: Vec<String>,
+    /// Elements that were written.
+    pub writes: usize,
+    /// What is wanted is live, and nothing was left to do.
+    pub is_done: bool,
 }
 
 /// An attachment that has a pin and is not in force.
 struct Lost {
     role: Role,
+    index: u32,
     interface: String,
     direction: &'static str,
 }
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { role, interface, direction } = self;
+        let Self { role, interface, direction, .. } = self;
         write!(f, "{} was detached from the {direction} of {interface}; attached again", role.program())
     }
 }

@@ -10,7 +10,12 @@ impl Kernel {
     /// # Errors
     /// A netlink request fails.
     pub fn observe(&mut self, desired: &Desired) -> Result<Network, KernelError> {
-        let mut network = Network { links: self.netlink.links()?, refused: self.refused.clone(), ..Network::default() };
+        let mut network = Network {
+            links: self.netlink.links()?,
+            refused: self.refused.clone(),
+            rewired: self.rewired.clone(),
+            ..Network::default()
+        };
         for endpoint in &desired.endpoints {
             let path = self.path(endpoint, &network)?;
             network.paths.insert(endpoint.name.clone(), path);

@@ -11,7 +11,6 @@ use aya::programs::{ProgramFd, TcAttachType};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
-use traffic_mirror::compile::compile;
 use traffic_mirror::desired::Desired;
 use traffic_mirror::kernel::Generation;
 use traffic_mirror::network::{Network, Path, Route, RouteKind};
@@ -23,7 +22,7 @@ use traffic_mirror_tests::lab::veth::veth;
 use traffic_mirror_tests::oracle::kernel::{Loaded, descriptor};
 use traffic_mirror_tests::oracle::naive::{Flow, ask, places};
 use traffic_mirror_tests::oracle::random::Random;
-use traffic_mirror_tests::oracle::{configuration, large, load};
+use traffic_mirror_tests::oracle::{compiled, configuration, large, load};
 
 const SEED: u64 = 1;
 const ROUNDS: usize = 7;
@@ -174,7 +173,7 @@ impl Subject {
     fn new(filters: usize) -> Result<Self> {
         let mut random = Random::new(SEED);
         let desired = load(&large::mixed(&mut random, filters));
-        let tables = compile(&desired, &configuration::network()).tables;
+        let tables = compiled(&desired, &configuration::network()).tables;
         let loaded = Loaded::new(&tables, random.bits())?;
         let noop = descriptor(loaded.generation().noop()?)?;
         Ok(Self { desired, loaded, noop, random })
@@ -323,7 +322,7 @@ fn copied(report: &mut Report) -> Result<()> {
             "[[interface]]\nname = \"eth0\"\n[endpoint.ids]\naddress = \"{address}\"\n\
              [[filter]]\nname = \"all\"\nprotocol = [\"tcp\"]\nto = [\"ids\"]\n"
         );
-        let tables = compile(&load(&text), &reaching(index, source.parse()?)).tables;
+        let tables = compiled(&load(&text), &reaching(index, source.parse()?)).tables;
         let mut loaded = Loaded::new(&tables, Random::new(SEED).bits())?;
         let noop = descriptor(loaded.generation().noop()?)?;
         let mut encap = loaded.generation().encap()?;
@@ -397,7 +396,7 @@ fn change(report: &mut Report) -> Result<()> {
     let desired = load(&text);
     step("read and check the file", begin);
     let begin = Instant::now();
-    let tables = compile(&desired, &configuration::network()).tables;
+    let tables = compiled(&desired, &configuration::network()).tables;
     step("compile the tables", begin);
     let begin = Instant::now();
     let generation = Generation::create(pins.path(), 1, &tables)?;

@@ -167,8 +167,11 @@ impl Collector {
     }
 
     fn too_few(&self, what: &str, copies: &[Gue]) -> anyhow::Error {
-        let flows: String = copies.iter().map(|copy| format!("\n  {}", describe_packet(&copy.inner))).collect();
-        anyhow!("{what} in time, {} lack fragments{flows}", self.incomplete())
+        const SHOWN: usize = 100;
+        let shown = copies.iter().take(SHOWN);
+        let flows: String = shown.map(|copy| format!("\n  {}", describe_packet(&copy.inner))).collect();
+        let lost = self.lossless().err().map_or_else(String::new, |error| format!(", {error:#}"));
+        anyhow!("{what} in time, {} lack fragments{lost}{flows}", self.incomplete())
     }
 }
 

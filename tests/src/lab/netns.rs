@@ -173,7 +173,7 @@ impl Drop for Netns {
 }
 
 /// A command that will run inside the namespace of a descriptor.
-pub(super) fn command_in(netns: &OwnedFd, program: impl AsRef<OsStr>) -> Result<Command> {
+pub fn command_in(netns: &OwnedFd, program: impl AsRef<OsStr>) -> Result<Command> {
     let netns = netns.try_clone().context("duplicate the descriptor of a namespace")?;
     let mut command = Command::new(program);
     // SAFETY: between fork and exec the closure makes one system call, and neither allocates nor locks.

@@ -455,3 +455,22 @@ fn extension(random: &mut Random) -> Extension {
     let units = random.within(1, 5) as usize;
     Extension { kind, next_header: None, length: None, body: random.bytes(8 * units - 2) }
 }
+
+/// A packet that says nothing but this.
+pub fn packet(flow: &Flow) -> traffic_mirror_ebpf::packet::Packet {
+    let bits = |address: IpAddr| match address {
+        IpAddr::V4(v4) => [u64::from(v4.to_bits()) << 32, 0],
+        IpAddr::V6(v6) => [(v6.to_bits() >> 64) as u64, v6.to_bits() as u64],
+    };
+    let (source_port, destination_port) = flow.ports.unwrap_or_default();
+    traffic_mirror_ebpf::packet::Packet {
+        source: bits(flow.source),
+        destination: bits(flow.destination),
+        source_port,
+        destination_port,
+        version: if flow.source.is_ipv6() { 6 } else { 4 },
+        protocol: flow.protocol,
+        ported: flow.ports.is_some().into(),
+        ..traffic_mirror_ebpf::packet::Packet::default()
+    }
+}

@@ -6,10 +6,13 @@ pub mod configuration;
 pub mod frame;
 pub mod kernel;
 pub mod large;
+pub mod maps;
 pub mod naive;
 pub mod random;
 
+use traffic_mirror::compile::{Compiled, new_maps};
 use traffic_mirror::desired::{self, Desired};
+use traffic_mirror::network::Network;
 
 /// What a file means. Panics if anything is wrong with it: the generators write correct files.
 pub fn load(text: &str) -> Desired {
@@ -28,4 +31,9 @@ pub fn setting(name: &str, default: u64) -> u64 {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is not a number")),
         Err(_) => default,
     }
+}
+
+/// What a file means on a host, for new maps.
+pub fn compiled(desired: &Desired, network: &Network) -> Compiled {
+    new_maps(desired, network).expect("there is room")
 }

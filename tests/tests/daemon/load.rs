@@ -108,29 +108,33 @@ fn pins(daemon: &Daemon) -> Result<BTreeSet<OsString>> {
 }
 
 #[test]
-fn a_crash_in_the_middle_of_a_reload_is_repaired() -> Result<()> {
-    const CRASHES: u32 = 8;
+fn a_crash_while_new_maps_take_over_is_repaired() -> Result<()> {
+    /// Each half as many again as the one before, and more: the maps have no room for them.
+    const FILTERS: [usize; 8] = [100, 220, 480, 1000, 2200, 4800, 10_000, 16_000];
     const WIRES: u32 = 5;
     let mut site = Site::new()?;
     // more hooks, more to be caught in the middle of
     for wire in 0..WIRES {
         veth(&site.edge, &format!("lan{wire}"), &site.client, &format!("c{wire}"))?;
     }
-    let config = |port| config(&[4000, port]) + "\n[[interface]]\nname = \"lan*\"\n";
+    let config = |port, filters| {
+        let filler = (0..filters).map(|n| filter(&format!("filler-{n}"), 20_000 + n as u16));
+        config(&[4000, port]) + &filler.collect::<String>() + "\n[[interface]]\nname = \"lan*\"\n"
+    };
     for mechanism in mechanisms()? {
-        let mut daemon = Daemon::spawn(&site.edge, &config(5000), attach(mechanism))?;
+        let mut daemon = Daemon::spawn(&site.edge, &config(5000, 0), attach(mechanism))?;
         daemon.ready(deadline())?;
-        for crash in 0..CRASHES {
-            let ports = [[5001, 5000], [5000, 5001]][crash as usize % 2];
+        for (crash, filters) in FILTERS.into_iter().enumerate() {
+            let ports = [[5001, 5000], [5000, 5001]][crash % 2];
             let before = pins(&daemon)?;
-            daemon.write_config(&config(ports[0]))?;
+            daemon.write_config(&config(ports[0], filters))?;
             daemon.signal(Signal::SIGHUP)?;
             // the first of the new programs is attached; the others follow within a millisecond
             let deadline = deadline();
             while pins(&daemon)?.is_subset(&before) {
                 ensure!(Instant::now() < deadline, "nothing is attached");
             }
-            let moment = Instant::now() + Duration::from_micros(u64::from(crash) * 200);
+            let moment = Instant::now() + Duration::from_micros(crash as u64 * 200);
             while Instant::now() < moment {
                 std::hint::spin_loop();
             }

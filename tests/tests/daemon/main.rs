@@ -2,6 +2,7 @@
 //! what it leaves behind. The real binary in namespaces, real packets; needs root.
 
 mod command;
+mod crash;
 mod drift;
 mod file;
 mod interfaces;

@@ -1,0 +1,131 @@
+//! The tables with one element for each object of the file: names, slots, endpoints, hooks. Until the commit the copies
+//! that count, and the elements of what goes, stay as they are.
+
+use std::collections::BTreeMap;
+
+use bytemuck::Zeroable;
+use traffic_mirror_ebpf::abi::{self, Action, EndpointPair, Name, Slot};
+
+use super::endpoint::{self, endpoint};
+use super::hooks::{self, Hook};
+use super::index::{Index, name};
+use super::place::Placed;
+use super::sets::grow;
+use crate::desired::{self, Desired};
+use crate::network::Network;
+use crate::tables::Tables;
+
+/// What the tables hold in the end.
+pub(super) struct Elements {
+    filters: Vec<Name>,
+    endpoint_names: Vec<Name>,
+    endpoints: Vec<EndpointPair>,
+    slots: Vec<Slot>,
+    hooks: Vec<abi::Hook>,
+}
+
+impl Elements {
+    pub(super) fn new(
+        desired: &Desired,
+        network: &Network,
+        filters: &Index,
+        endpoints: &Index,
+        placed: &Placed,
+        hooks: &BTreeMap<u32, Hook>,
+        live: &Tables,
+    ) -> Self {
+        let pairs = desired.endpoints.iter().enumerate().map(|(position, one)| {
+            let place = endpoints.place(position) as usize;
+            let named = live.endpoint_names.get(place).is_some_and(|name| name.text().is_some());
+            let pair = live.endpoints.get(place).filter(|_| named);
+            [endpoint(one, network, pair.map_or(0, |pair| pair[1 - live.idle()].generation)); 2]
+        });
+        let mut slots = Vec::new();
+        for (&slot, wanted) in &placed.slots {
+            let filter = &desired.filters[wanted.filter];
+            let bits = filter.to.iter().fold(0, |bits, &one| bits | 1 << endpoints.place(one));
+            let action = match filter.action {
+                desired::Action::Mirror => Action { include: bits, exclude: 0 },
+                desired::Action::Exclude => Action { include: 0, exclude: bits },
+            };
+            let flags = Slot::USED | if wanted.twin { Slot::TWIN } else { 0 };
+            grow(&mut slots, slot as usize + 1, Slot::default());
+            slots[slot as usize] = Slot { action: [action; 2], filter: filters.place(wanted.filter), flags };
+        }
+        Self {
+            filters: filters.table(desired.filters.iter().map(|one| name(&one.name)), Name::zeroed()),
+            endpoint_names: endpoints.table(desired.endpoints.iter().map(|one| name(&one.name)), Name::zeroed()),
+            endpoints: endpoints.table(pairs, EndpointPair::zeroed()),
+            slots,
+            hooks: hooks::table(hooks),
+        }
+    }
+
+    /// Indices of the interfaces that copies leave by, ascending.
+    pub(super) fn outputs(&self) -> Vec<u32> {
+        endpoint::outputs(&self.endpoints)
+    }
+
+    /// Adds what is new, and writes the idle copies of what differs.
+    pub(super) fn prepare(&self, tables: &mut Tables) {
+        let idle = tables.idle();
+        merge(
+            &mut tables.filters,
+            &self.filters,
+            Name::zeroed(),
+            |live, want| {
+                if live.text().is_none() { *want } else { *live }
+            },
+        );
+        let fresh: Vec<bool> = tables.endpoint_names.iter().map(|name| name.text().is_none()).collect();
+        for (place, want) in self.endpoints.iter().enumerate() {
+            grow(&mut tables.endpoints, place + 1, EndpointPair::zeroed());
+            if fresh.get(place).copied().unwrap_or(true) {
+                tables.endpoints[place] = *want;
+            } else {
+                tables.endpoints[place][idle] = want[idle];
+            }
+        }
+        merge(&mut tables.endpoint_names, &self.endpoint_names, Name::zeroed(), |live, want| {
+            if live.text().is_none() { *want } else { *live }
+        });
+        merge(&mut tables.slots, &self.slots, Slot::default(), |live, want| {
+            // a slot that stays is still the same filter's; what is left over from a reload that did not get far is not
+            let stays = live.flags & Slot::USED != 0 && live.filter == want.filter;
+            match (want.flags & Slot::USED != 0, stays) {
+                (false, _) => *live,
+                (true, false) => *want,
+                (true, true) => {
+                    let mut slot = *want;
+                    slot.action[1 - idle] = live.action[1 - idle];
+                    slot
+                }
+            }
+        });
+        merge(
+            &mut tables.hooks,
+            &self.hooks,
+            abi::Hook::default(),
+            |live, want| {
+                if want.interface == 0 { *live } else { *want }
+            },
+        );
+    }
+
+    /// Writes everything, and clears what has gone.
+    pub(super) fn finish(&self, tables: &mut Tables) {
+        merge(&mut tables.filters, &self.filters, Name::zeroed(), |_, want| *want);
+        merge(&mut tables.endpoint_names, &self.endpoint_names, Name::zeroed(), |_, want| *want);
+        merge(&mut tables.endpoints, &self.endpoints, EndpointPair::zeroed(), |_, want| *want);
+        merge(&mut tables.slots, &self.slots, Slot::default(), |_, want| *want);
+        merge(&mut tables.hooks, &self.hooks, abi::Hook::default(), |_, want| *want);
+    }
+}
+
+/// Combines two tables element by element, the shorter one filled up.
+fn merge<T: Copy>(live: &mut Vec<T>, want: &[T], filler: T, combine: impl Fn(&T, &T) -> T) {
+    grow(live, want.len(), filler);
+    for (place, element) in live.iter_mut().enumerate() {
+        *element = combine(element, want.get(place).unwrap_or(&filler));
+    }
+}

@@ -1,0 +1,49 @@
+//! Spares the work of finding out again what the live tables say, as long as they are what they were last made. The
+//! tables decide; what is remembered of others is forgotten.
+
+use std::sync::Arc;
+
+use super::decompile::decompile;
+use super::place::known;
+use super::reachable::Reachable;
+use super::slots::Slots;
+use super::{Compiled, Then};
+use crate::tables::Tables;
+
+/// What was last found out, and of which tables.
+#[derive(Default)]
+pub struct Memory(Option<(Tables, Option<Arc<Reachable>>, Arc<Slots>)>);
+
+/// What tables say.
+pub(super) struct Known {
+    pub in_use: Arc<Reachable>,
+    /// What each slot stands for.
+    pub slots: Arc<Slots>,
+}
+
+impl Memory {
+    /// `None` if the tables contradict themselves.
+    pub(super) fn recall(&mut self, live: &Tables) -> Option<Known> {
+        if let Some((tables, in_use, slots)) = self.0.take().filter(|(tables, ..)| tables == live) {
+            let in_use = in_use.or_else(|| Some(Arc::new(Reachable::of(live)?)))?;
+            self.0 = Some((tables, Some(in_use.clone()), slots.clone()));
+            return Some(Known { in_use, slots });
+        }
+        let in_use = Arc::new(Reachable::of(live)?);
+        let slots = Arc::new(decompile(live, known(live)?.into_iter())?);
+        Some(Known { in_use, slots })
+    }
+
+    /// Expects what the live tables will be: the next ones, after their commit.
+    pub(super) fn expect(&mut self, live: &Tables, compiled: &Compiled, slots: Slots) {
+        let in_use = (compiled.tables == *live).then(|| compiled.in_use.clone());
+        if in_use.is_some() && self.0.is_some() {
+            return;
+        }
+        let mut tables = compiled.tables.clone();
+        if let Then::Commit(epoch) = compiled.then {
+            tables.control.epoch = epoch;
+        }
+        self.0 = Some((tables, in_use, Arc::new(slots)));
+    }
+}

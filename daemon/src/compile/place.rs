@@ -1,0 +1,99 @@
+//! Input: the filters, the live tables and what they say. Output: which slot stands for which way round of which filter.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use traffic_mirror_ebpf::abi::Slot;
+
+use super::definition::Definition;
+use super::index::Index;
+use super::sets::SlotSet;
+use super::slots::{Slots, allocate, blocks};
+use crate::desired::Desired;
+use crate::tables::Tables;
+
+/// One slot of a filter.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    pub definition: Arc<Definition>,
+    /// Position of the filter in `Desired`.
+    pub filter: usize,
+    /// The filter has two slots.
+    pub twin: bool,
+}
+
+/// Which slot stands for what.
+#[derive(Debug)]
+pub(super) struct Placed {
+    /// What is wanted, by slot.
+    pub slots: BTreeMap<u32, Wanted>,
+    /// What is wanted and what is active as yet.
+    pub union: Slots,
+    /// Blocks in which something stands already.
+    pub standing: u64,
+}
+
+impl Placed {
+    /// A live slot of the same filter that stands for the same stays. `known` says what the live slots stand for. `None`
+    /// if there are not enough slots.
+    pub(super) fn new(desired: &Desired, filters: &Index, live: &Tables, known: &Slots) -> Option<Self> {
+        let mut there: HashMap<u32, Vec<u32>> = HashMap::new();
+        for (number, slot) in allocated(live) {
+            there.entry(slot.filter).or_default().push(number);
+        }
+        let mut slots = BTreeMap::new();
+        let mut new = Vec::new();
+        for (filter, one) in desired.filters.iter().enumerate().filter(|(_, one)| one.enabled) {
+            let ways = Definition::of(one);
+            let twin = ways.len() > 1;
+            let there = there.entry(filters.place(filter)).or_default();
+            for definition in ways {
+                let same = there.iter().position(|slot| known.get(slot).is_some_and(|there| **there == definition));
+                match same.map(|at| there.swap_remove(at)) {
+                    Some(slot) => {
+                        let definition = known[&slot].clone();
+                        slots.insert(slot, Wanted { definition, filter, twin });
+                    }
+                    None => new.push(Wanted { definition: Arc::new(definition), filter, twin }),
+                }
+            }
+        }
+        let kept = slots.iter().map(|(&slot, wanted): (&u32, &Wanted)| (slot, wanted.definition.clone()));
+        let mut union: Slots = kept.collect();
+        for slot in active(live)?.iter() {
+            if let Some(definition) = known.get(&slot) {
+                union.insert(slot, definition.clone());
+            }
+        }
+        let standing = blocks(union.keys());
+        // alike beside alike: they share words
+        let shaped = |wanted: &Wanted| wanted.definition.shape();
+        new.sort_unstable_by(|a, b| (shaped(a), &a.definition).cmp(&(shaped(b), &b.definition)));
+        let found = allocate(&union, new.iter().map(|wanted| &*wanted.definition).collect())?;
+        for (slot, wanted) in found.into_iter().zip(new) {
+            union.insert(slot, wanted.definition.clone());
+            slots.insert(slot, wanted);
+        }
+        Some(Self { slots, union, standing })
+    }
+}
+
+/// The slots that stand for something, active or not.
+pub(super) fn known(live: &Tables) -> Option<BTreeSet<u32>> {
+    let allocated = allocated(live).map(|(number, _)| number);
+    Some(allocated.chain(active(live)?.iter()).collect())
+}
+
+fn allocated(live: &Tables) -> impl Iterator<Item = (u32, &Slot)> {
+    (0..).zip(&live.slots).filter(|(_, slot)| slot.flags & Slot::USED != 0)
+}
+
+/// The slots that are active on some hook.
+fn active(live: &Tables) -> Option<SlotSet> {
+    let rows: BTreeSet<u32> = live.view().rows.iter().copied().collect();
+    let mut active = SlotSet::default();
+    for row in rows {
+        SlotSet::of_row(live.rows.get(row as usize)?).iter().for_each(|slot| active.insert(slot));
+    }
+    Some(active)
+}

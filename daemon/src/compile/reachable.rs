@@ -1,0 +1,190 @@
+//! Input: tables. Output: the elements that a packet can meet; the rest is free.
+
+use std::collections::{BTreeSet, HashMap};
+
+use bytemuck::Zeroable;
+use traffic_mirror_ebpf::abi::{Class, EMPTY_CLASS, Entry, Root, Skip};
+
+use super::definition::{bits_of, length_of};
+use super::sets::{BySet, SlotSet};
+use crate::tables::{Table, Tables};
+
+/// Elements in use.
+#[derive(Debug, Clone)]
+pub struct Reachable {
+    pub(super) classes: Ids,
+    pub(super) nodes: Ids,
+    pub(super) skips: Ids,
+    pub(super) rows: Ids,
+    blocks: Ids,
+    /// The class of each set that one holds.
+    pub(super) sets: BySet,
+    /// The node or skip at each place of the tries.
+    pub(super) entries: HashMap<Place, Entry>,
+}
+
+/// A place in a trie: root, depth in bits, the bits before it.
+pub(super) type Place = (u8, u8, u128);
+
+impl Reachable {
+    /// `None` if the tables contradict each other.
+    pub(super) fn of(tables: &Tables) -> Option<Self> {
+        let ids = |table| Ids(vec![false; tables.len(table)]);
+        let mut found = Self {
+            classes: ids(Table::Classes),
+            nodes: ids(Table::Nodes),
+            skips: ids(Table::Skips),
+            rows: ids(Table::Rows),
+            blocks: ids(Table::Blocks),
+            sets: BySet::default(),
+            entries: HashMap::new(),
+        };
+        found.classes.insert(EMPTY_CLASS)?;
+        for &row in &tables.view().rows {
+            found.rows.insert(row)?;
+        }
+        let values = &tables.values;
+        let direct = [&values.protocol[..], &values.source_port[..], &values.destination_port[..], &values.no_port[..]];
+        for &class in direct.into_iter().flatten() {
+            found.classes.insert(class)?;
+        }
+        for root in Root::ALL {
+            found.skip(tables, root as u8, &tables.view().roots[root as usize], 0, 0)?;
+        }
+        for class in found.classes.iter() {
+            let Class { summary, base, .. } = tables.classes[class as usize];
+            for block in base..base.checked_add(summary.count_ones())? {
+                found.blocks.insert(block)?;
+            }
+        }
+        for class in found.classes.iter() {
+            let set = SlotSet::of_class(tables, class)?;
+            found.sets.entry(set).or_insert(class);
+        }
+        Some(found)
+    }
+
+    /// Follows an entry at a place.
+    fn walk(&mut self, tables: &Tables, root: u8, entry: Entry, depth: u8, bits: u128) -> Option<()> {
+        match entry {
+            Entry::Class(class) => drop(self.classes.insert(class)?),
+            Entry::Skip(id) => {
+                // each way down must be new, or the tables go round in circles
+                self.skips.insert(id)?.then_some(())?;
+                self.entries.insert((root, depth, bits), entry);
+                self.skip(tables, root, tables.skips.get(id as usize)?, depth, bits)?;
+            }
+            Entry::Node { byte, id } => {
+                let node = tables.nodes.get(id as usize)?;
+                (self.nodes.insert(id)? && depth < 128 && byte * 8 == depth).then_some(())?;
+                self.entries.insert((root, depth, bits), entry);
+                for (value, &child) in (0u32..).zip(&node.child) {
+                    let bits = bits | u128::from(value) << (120 - depth);
+                    self.walk(tables, root, Entry::unpack(child), depth + 8, bits)?;
+                }
+            }
+        }
+        Some(())
+    }
+
+    fn skip(&mut self, tables: &Tables, root: u8, skip: &Skip, depth: u8, bits: u128) -> Option<()> {
+        let length = length_of(skip.mask);
+        if length == 0 {
+            return self.walk(tables, root, Entry::unpack(skip.hit), depth, bits);
+        }
+        let Entry::Class(miss) = Entry::unpack(skip.miss) else { return None };
+        self.classes.insert(miss)?;
+        (length > depth).then_some(())?;
+        self.walk(tables, root, Entry::unpack(skip.hit), length, bits_of(skip.expect))
+    }
+
+    /// Whether a packet can meet an element; those of the tables that nothing points into it always can.
+    pub fn has(&self, table: Table, element: u32) -> bool {
+        match table {
+            Table::Classes => self.classes.has(element),
+            Table::Nodes => self.nodes.has(element),
+            Table::Skips => self.skips.has(element),
+            Table::Rows => self.rows.has(element),
+            Table::Blocks => self.blocks.has(element),
+            _ => true,
+        }
+    }
+
+    /// Clears classes, blocks, nodes, skips and rows that are not in use.
+    pub(super) fn clear_the_rest(&self, tables: &mut Tables) {
+        fn clear<T: Zeroable>(table: &mut [T], used: &Ids) {
+            let elements = (0..).zip(table);
+            elements.filter(|(id, _)| !used.has(*id)).for_each(|(_, element)| *element = T::zeroed());
+        }
+        clear(&mut tables.classes, &self.classes);
+        clear(&mut tables.blocks, &self.blocks);
+        clear(&mut tables.nodes, &self.nodes);
+        clear(&mut tables.skips, &self.skips);
+        clear(&mut tables.rows, &self.rows);
+    }
+
+    /// Where runs of blocks are free.
+    pub(super) fn free_blocks(&self) -> FreeBlocks {
+        let mut gaps: Vec<(usize, usize)> = Vec::new();
+        for free in self.blocks.free().take_while(|&id| (id as usize) < self.blocks.end()) {
+            match gaps.last_mut() {
+                Some((first, count)) if *first + *count == free as usize => *count += 1,
+                _ => gaps.push((free as usize, 1)),
+            }
+        }
+        FreeBlocks { gaps: gaps.into_iter().collect(), next: self.blocks.end() }
+    }
+}
+
+/// A set of ids of one table.
+#[derive(Debug, Clone)]
+pub(super) struct Ids(Vec<bool>);
+
+impl Ids {
+    /// Whether it was not in there; `None` if the table is not that long.
+    fn insert(&mut self, id: u32) -> Option<bool> {
+        Some(!std::mem::replace(self.0.get_mut(id as usize)?, true))
+    }
+
+    pub(super) fn has(&self, id: u32) -> bool {
+        self.0.get(id as usize).copied().unwrap_or_default()
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+        (0..).zip(&self.0).filter(|(_, used)| **used).map(|(id, _)| id)
+    }
+
+    /// Those that are not in there, ascending; without end.
+    pub(super) fn free(&self) -> impl Iterator<Item = u32> {
+        (0..).filter(|&id| !self.has(id))
+    }
+
+    /// Behind the last.
+    fn end(&self) -> usize {
+        self.0.iter().rposition(|used| *used).map_or(0, |last| last + 1)
+    }
+}
+
+/// Runs of free blocks: gaps first, then behind all that is in use.
+#[derive(Debug)]
+pub(super) struct FreeBlocks {
+    gaps: BTreeSet<(usize, usize)>,
+    next: usize,
+}
+
+impl FreeBlocks {
+    /// Takes a run.
+    pub(super) fn take(&mut self, count: usize) -> usize {
+        let gap = self.gaps.iter().find(|(_, room)| *room >= count).copied();
+        if let Some((first, room)) = gap {
+            self.gaps.remove(&(first, room));
+            if room > count {
+                self.gaps.insert((first + count, room - count));
+            }
+            return first;
+        }
+        let first = self.next;
+        self.next += count;
+        first
+    }
+}

@@ -1,0 +1,59 @@
+//! Maps in memory: what a reload does to them, step by step.
+
+use bytemuck::Zeroable as _;
+use traffic_mirror::compile::Memory;
+use traffic_mirror::desired::Desired;
+use traffic_mirror::network::Network;
+use traffic_mirror::plan::{Change, Plan, decide};
+use traffic_mirror::tables::{Live, Tables};
+use traffic_mirror_ebpf::abi::{Hook, MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS, MAX_SLOTS, Slot};
+
+/// Maps with room for whatever a test does.
+pub struct Maps {
+    /// Their content.
+    pub live: Live,
+    memory: Memory,
+}
+
+impl Maps {
+    /// Maps that match nothing, with room for so many filters as [`large::mixed`](super::large::mixed) makes.
+    pub fn new(filters: usize) -> Self {
+        let mut tables = Tables::empty();
+        tables.rows.resize(3 * MAX_HOOKS, tables.rows[0]);
+        tables.nodes.resize(4_000 + filters, traffic_mirror_ebpf::abi::Node::zeroed());
+        tables.skips.resize(10_000 + 5 * filters, traffic_mirror_ebpf::abi::Skip::default());
+        tables.classes.resize(40_000 + 10 * filters, traffic_mirror_ebpf::abi::Class::default());
+        tables.blocks.resize(200_000 + 40 * filters, [0; _]);
+        tables.slots.resize(MAX_SLOTS, Slot::default());
+        tables.endpoints.resize(MAX_ENDPOINTS, bytemuck::Zeroable::zeroed());
+        tables.endpoint_names.resize(MAX_ENDPOINTS, bytemuck::Zeroable::zeroed());
+        tables.filters.resize(MAX_FILTERS, bytemuck::Zeroable::zeroed());
+        tables.hooks.resize(MAX_HOOKS, Hook::default());
+        Self { live: Live { generation: 1, tables }, memory: Memory::default() }
+    }
+
+    /// What must be written next; `None` if nothing is left to do. Panics if it cannot be done in place.
+    pub fn next(&mut self, desired: &Desired, network: &Network) -> Option<Plan> {
+        let (_, change) = decide(desired, network, Some(&self.live), &mut self.memory).expect("there is room");
+        let Change::InPlace(plan) = change else { panic!("the tables have room and do not contradict themselves") };
+        (!plan.is_empty()).then_some(plan)
+    }
+
+    /// Stores the epoch.
+    pub fn commit(&mut self, plan: &Plan) {
+        self.live.tables.control.epoch = plan.commit.unwrap_or(self.live.tables.control.epoch);
+    }
+
+    /// Does everything that there is to do; answers the plans.
+    pub fn reload(&mut self, desired: &Desired, network: &Network) -> Vec<Plan> {
+        let mut plans = Vec::new();
+        while let Some(plan) = self.next(desired, network) {
+            for write in &plan.writes {
+                self.live.tables.store(write.table, write.offset, &write.bytes);
+            }
+            self.commit(&plan);
+            plans.push(plan);
+        }
+        plans
+    }
+}

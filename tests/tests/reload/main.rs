@@ -1,0 +1,4 @@
+//! Reloads on tables in memory.
+
+mod model;
+mod writes;

@@ -1,0 +1,197 @@
+//! Reloads on tables in memory: between every two stores a packet must meet the old rules or the new ones, and all
+//! packets the same side of the commit.
+
+use std::collections::BTreeSet;
+
+use traffic_mirror::desired::Desired;
+use traffic_mirror::network::{Hook, Network};
+use traffic_mirror::plan::Write;
+use traffic_mirror::tables::Tables;
+use traffic_mirror_ebpf::abi;
+use traffic_mirror_ebpf::classify::Candidates;
+use traffic_mirror_ebpf::packet::Packet;
+use traffic_mirror_tests::oracle::frame::{flow, packet};
+use traffic_mirror_tests::oracle::maps::Maps;
+use traffic_mirror_tests::oracle::naive::{Flow, Place, ask, places};
+use traffic_mirror_tests::oracle::random::Random;
+use traffic_mirror_tests::oracle::{configuration, load, setting};
+
+/// What happens to a packet, by name.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Verdict {
+    endpoints: BTreeSet<String>,
+    filters: BTreeSet<String>,
+}
+
+fn naive(desired: &Desired, place: &Place, flow: &Flow) -> Verdict {
+    let answer = ask(desired, place, flow);
+    let endpoints = desired.endpoints.iter().enumerate().filter(|(e, _)| answer.endpoints >> e & 1 != 0);
+    Verdict {
+        endpoints: endpoints.map(|(_, endpoint)| endpoint.name.clone()).collect(),
+        filters: answer.filters.iter().map(|&filter| desired.filters[filter].name.clone()).collect(),
+    }
+}
+
+/// What the tables say at a hook; `None` if they do not have it.
+fn classified(tables: &Tables, network: &Network, place: &Place, packet: &Packet) -> Option<Verdict> {
+    let interface = network.link(&place.interface)?.index;
+    let wanted = abi::Hook { interface, egress: (place.direction == Hook::Egress).into() };
+    let hook = tables.hooks.iter().position(|hook| *hook == wanted)?;
+    let parity = tables.control.epoch as usize & 1;
+    let (mut include, mut exclude, mut verdict) = (0, 0, Verdict::default());
+    let candidates = Candidates::of(tables, tables.view(), hook, packet).expect("no index beyond a table");
+    let Some(mut candidates) = candidates else { return Some(verdict) };
+    while let Some(block) = candidates.next_block() {
+        let mut search = candidates.search(tables, tables.view(), block).expect("no index beyond a table");
+        while let Some(slot) = search.next_slot() {
+            let slot = tables.slots[slot as usize];
+            include |= slot.action[parity].include;
+            exclude |= slot.action[parity].exclude;
+            verdict.filters.insert(tables.filters[slot.filter as usize].text().expect("a name").to_owned());
+        }
+    }
+    let bits = include & !exclude;
+    let names = tables.endpoint_names.iter().enumerate().filter(|(e, _)| bits >> e & 1 != 0);
+    verdict.endpoints = names.map(|(_, name)| name.text().expect("a name").to_owned()).collect();
+    Some(verdict)
+}
+
+/// A packet at a place, and what must happen to it before and after.
+struct Probe {
+    place: Place,
+    flow: Flow,
+    packet: Packet,
+    /// `None` where the file does not list the interface: there is no program.
+    before: Option<Verdict>,
+    after: Option<Verdict>,
+}
+
+/// The maps, and what they were last made to say.
+struct World {
+    maps: Maps,
+    desired: Desired,
+    network: Network,
+}
+
+impl World {
+    fn new() -> Self {
+        Self { maps: Maps::new(0), desired: Desired::default(), network: configuration::network() }
+    }
+
+    fn probes(&self, random: &mut Random, want: &Desired, count: usize) -> Vec<Probe> {
+        let mut places = places(want, &self.network);
+        places.extend(self::places(&self.desired, &self.network));
+        let probe = |number: usize| {
+            let place = random.pick(&places).clone();
+            let flow = flow(random, if number.is_multiple_of(2) { want } else { &self.desired });
+            let packet = packet(&flow);
+            let verdict = |desired: &Desired| {
+                self::places(desired, &self.network).contains(&place).then(|| naive(desired, &place, &flow))
+            };
+            let (before, after) = (verdict(&self.desired), verdict(want));
+            Probe { place, flow, packet, before, after }
+        };
+        if places.is_empty() { Vec::new() } else { (0..count).map(probe).collect() }
+    }
+
+    /// Reloads store by store; answers how many stores there were.
+    fn reload(&mut self, random: &mut Random, want: Desired) -> usize {
+        let probes = self.probes(random, &want, 24);
+        let mut stores = 0;
+        let mut committed = false;
+        while let Some(plan) = self.maps.next(&want, &self.network) {
+            stores += self.write(&plan.writes, &probes, committed);
+            self.maps.commit(&plan);
+            committed = true;
+        }
+        self.desired = want;
+        self.check(&probes, true, "at the end");
+        stores
+    }
+
+    fn write(&mut self, writes: &[Write], probes: &[Probe], committed: bool) -> usize {
+        let mut stores = 0;
+        for write in writes {
+            for (number, word) in write.bytes.chunks(write.store_bytes()).enumerate() {
+                let offset = write.offset + number * write.store_bytes();
+                self.maps.live.tables.store(write.table, offset, word);
+                stores += 1;
+                // each store moves what one or a few values say: a few probes at a time, all of them in turn
+                let some = stores % probes.len().max(1);
+                self.check(probes.get(some..=some).unwrap_or_default(), committed, "between two stores");
+            }
+            self.check(probes, committed, "after a write");
+        }
+        stores
+    }
+
+    fn check(&self, probes: &[Probe], committed: bool, when: &str) {
+        for Probe { place, flow, packet, before, after } in probes {
+            let Some(want) = (if committed { after } else { before }) else { continue };
+            if let Some(got) = classified(&self.maps.live.tables, &self.network, place, packet) {
+                assert_eq!(
+                    got,
+                    *want,
+                    "{when}, {} the commit: {place:?} {flow:?}",
+                    if committed { "after" } else { "before" }
+                );
+            }
+        }
+    }
+}
+
+/// A file made of filters of the last one and of a new one.
+fn next_file(random: &mut Random, last: &str) -> String {
+    let filters = random.below(12) as usize;
+    let fresh = configuration::random(random, filters);
+    let part = |text: &str| -> (String, Vec<String>) {
+        let mut parts = text.split("[[filter]]").map(str::to_owned);
+        (parts.next().unwrap_or_default(), parts.collect())
+    };
+    let ((fresh_head, fresh_filters), (last_head, last_filters)) = (part(&fresh), part(last));
+    if last.is_empty() || random.percent(10) {
+        return fresh;
+    }
+    let mut text = last_head;
+    if random.percent(20) {
+        text = text.replace("enabled = false\n", "");
+    } else if random.percent(10) && !text.starts_with("enabled") {
+        text = format!("enabled = false\n{text}");
+    }
+    for filter in last_filters {
+        if random.percent(80) {
+            text += &format!("[[filter]]{filter}");
+        }
+    }
+    // filters of the new file under names of their own; those whose endpoints or interfaces are missing do not count
+    for filter in fresh_filters {
+        let unique = random.bits();
+        let added = format!("{text}[[filter]]{}", filter.replacen("name = \"", &format!("name = \"n{unique}-"), 1));
+        if traffic_mirror::desired::load(&added).is_ok() {
+            text = added;
+        }
+    }
+    drop(fresh_head);
+    text
+}
+
+#[test]
+fn a_packet_meets_the_old_rules_or_the_new_ones() {
+    let seed = setting("ORACLE_SEED", 1);
+    let wanted = setting("MODEL_RELOADS", 400);
+    let (mut reloads, mut stores) = (0, 0);
+    for seed in seed.. {
+        if reloads >= wanted {
+            break;
+        }
+        let mut random = Random::new(seed);
+        let mut world = World::new();
+        let mut text = String::new();
+        for _ in 0..20 {
+            text = next_file(&mut random, &text);
+            stores += world.reload(&mut random, load(&text));
+            reloads += 1;
+        }
+    }
+    println!("reload model: seed {seed}, {reloads} reloads, {stores} stores");
+}
