@@ -11,7 +11,7 @@ use anyhow::Context;
 use sd_notify::NotifyState;
 use tracing::{error, info, warn};
 
-use crate::desired::{self, Desired};
+use crate::desired::{Desired, Rereader};
 use crate::diagnostic;
 use crate::kernel::netlink::{Event, Monitor};
 use crate::kernel::{Kernel, Mechanism};
@@ -58,7 +58,8 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let watch = FileWatch::new(&options.config, sender.clone())
         .with_context(|| format!("cannot watch the directory of {}", options.config.display()))?;
     let content = read(&options.config);
-    let Some(desired) = load(&options.config, &content) else { return Ok(Outcome::BadConfig) };
+    let mut rereader = Rereader::default();
+    let Some(desired) = load(&options.config, &content, &mut rereader) else { return Ok(Outcome::BadConfig) };
     let monitor = Monitor::open()?;
     let mut kernel = Kernel::claim(&options.pin_path, options.mechanism)?;
     let adopted = kernel.is_live()?;
@@ -72,7 +73,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     }
     watch_network(monitor, sender).context("cannot watch the network")?;
     notify(&[NotifyState::Ready]);
-    let mut source = Source { path: options.config.clone(), watch, seen: content, desired };
+    let mut source = Source { path: options.config.clone(), watch, seen: content, rereader, desired };
     serve(&mut kernel, &mut state, &mut source, &triggers);
     notify(&[NotifyState::Stopping]);
     kernel.remove()?;
@@ -86,6 +87,7 @@ struct Source {
     watch: FileWatch,
     /// What was last found there, right or wrong: it is complained about once.
     seen: Content,
+    rereader: Rereader,
     /// What was last right.
     desired: Desired,
 }
@@ -101,7 +103,7 @@ fn serve(kernel: &mut Kernel, state: &mut State, source: &mut Source, triggers: 
         let is_new = (pending.file || pending.reload || pending.timer) && source.look();
         if is_new || pending.reload {
             notify_reloading();
-            if let Some(desired) = load(&source.path, &source.seen) {
+            if let Some(desired) = load(&source.path, &source.seen, &mut source.rereader) {
                 source.desired = desired;
                 kernel.try_again();
                 log_failure(take(kernel, state, &source.desired, Reason::File));
@@ -204,9 +206,9 @@ fn read(path: &std::path::Path) -> Content {
 }
 
 /// What the file means; what is wrong with it goes to standard error.
-fn load(path: &std::path::Path, content: &Content) -> Option<Desired> {
+fn load(path: &std::path::Path, content: &Content, rereader: &mut Rereader) -> Option<Desired> {
     let bytes = content.as_ref().map_err(|reason| error!("cannot read {}: {reason}", path.display())).ok()?;
-    let (desired, diagnostics) = match desired::load_bytes(bytes) {
+    let (desired, diagnostics) = match rereader.load(bytes) {
         Ok((desired, warnings)) => (Some(desired), warnings),
         Err(errors) => (None, errors),
     };

@@ -10,15 +10,19 @@ mod name;
 mod port;
 mod problem;
 mod protocol;
+mod reread;
 mod resolve;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
 use crate::config::Config;
 use crate::diagnostic::{Code, Diagnostic};
+
+pub use reread::Rereader;
 
 /// What the file means and the warnings about it, or everything that is wrong with it, in the order of the file.
 pub type Loaded = Result<(Desired, Vec<Diagnostic>), Vec<Diagnostic>>;
@@ -65,7 +69,7 @@ pub struct Desired {
     /// The GUE endpoints; at most [`MAX_ENDPOINTS`](traffic_mirror_ebpf::abi::MAX_ENDPOINTS).
     pub endpoints: Vec<Endpoint>,
     /// The filters; at most [`MAX_FILTERS`](traffic_mirror_ebpf::abi::MAX_FILTERS).
-    pub filters: Vec<Filter>,
+    pub filters: Vec<Arc<Filter>>,
 }
 
 impl Desired {

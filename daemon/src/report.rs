@@ -7,7 +7,7 @@ use std::time::Duration;
 use traffic_mirror_ebpf::abi::Drop;
 
 use crate::compile::Compiled;
-use crate::desired::Desired;
+use crate::desired::{Desired, Endpoint, Filter};
 use crate::network::Network;
 use crate::tables::names;
 
@@ -76,19 +76,24 @@ pub fn changes(live: &Desired, want: &Desired) -> Vec<Change> {
     compare(&mut changes, "interface", &live.interfaces, &want.interfaces, |i| i.name.as_str());
     compare(&mut changes, "endpoint", &live.endpoints, &want.endpoints, |e| &e.name);
     // a filter names its endpoints by their place in the file's order, which shifts with every new one
-    compare(&mut changes, "filter", &by_name(live), &by_name(want), |(f, _)| &f.name);
+    compare(&mut changes, "filter", &by_name(live), &by_name(want), |filter| &filter.0.name);
     changes
 }
 
-type Resolved = (crate::desired::Filter, Vec<String>);
+/// A filter, with the names of its endpoints.
+#[derive(Clone, Copy)]
+struct Resolved<'d>(&'d Filter, &'d [Endpoint]);
 
-fn by_name(desired: &Desired) -> Vec<Resolved> {
-    let endpoint = |&index: &usize| desired.endpoints[index].name.clone();
-    let resolve = |filter: &crate::desired::Filter| {
-        let to = filter.to.iter().map(endpoint).collect();
-        (crate::desired::Filter { to: Vec::new(), ..filter.clone() }, to)
-    };
-    desired.filters.iter().map(resolve).collect()
+impl PartialEq for Resolved<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let names = |one: &Self| one.0.to.iter().map(|&index| one.1[index].name.clone()).collect::<Vec<_>>();
+        let rest = |filter: &Filter| Filter { to: Vec::new(), ..filter.clone() };
+        names(self) == names(other) && (self.0 == other.0 || rest(self.0) == rest(other.0))
+    }
+}
+
+fn by_name(desired: &Desired) -> Vec<Resolved<'_>> {
+    desired.filters.iter().map(|filter| Resolved(filter, &desired.endpoints)).collect()
 }
 
 /// Both lists are sorted by name.

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use glob::Pattern;
 use ipnet::IpNet;
@@ -19,7 +20,7 @@ pub(super) fn resolve(
     config: &Config,
     interfaces: Result<&[Interface], &Reported>,
     diagnostics: &mut Diagnostics,
-) -> Checked<Vec<Filter>> {
+) -> Checked<Vec<Arc<Filter>>> {
     duplicate_names(config, diagnostics);
     let endpoints = config.endpoints.as_ref().map(|endpoints| {
         let mut names: Vec<&str> = endpoints.iter().map(|endpoint| endpoint.name.get_ref().as_str()).collect();
@@ -31,7 +32,7 @@ pub(super) fn resolve(
     for raw in &config.filters {
         let filter = reader.filter(raw);
         consistency::check(raw, &filter, config, interfaces, reader.diagnostics);
-        read.push(filter.complete());
+        read.push(filter.complete().map(Arc::new));
     }
     read.into_iter().collect()
 }

@@ -3,6 +3,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use traffic_mirror::desired::{Desired, Filter};
@@ -115,7 +116,7 @@ fn ports(
     random: &mut Random,
     protocol: u8,
     wanted: [&[RangeInclusive<u16>]; 2],
-    others: &[Filter],
+    others: &[Arc<Filter>],
 ) -> Option<(u16, u16)> {
     let mut port = |wanted: &[RangeInclusive<u16>], side: usize| {
         let foreign = (!others.is_empty()).then(|| random.pick(others));

@@ -68,7 +68,7 @@ impl Crash {
 #[test]
 fn a_daemon_may_die_after_any_write() -> Result<()> {
     const LEAST_DEATHS: u32 = 1000;
-    const DEATHS_IN_A_FLOOD: u32 = 40;
+    const DEATHS_IN_A_ROW: u32 = 100;
     let mut site = Site::new()?;
     let mut daemon = site.daemon(&[4000, 4001])?;
     let directory = TempDir::new()?;
@@ -88,9 +88,9 @@ fn a_daemon_may_die_after_any_write() -> Result<()> {
         let (mut writes, mut more) = (1, true);
         while more {
             let begin = deaths;
-            let flooded = site.flood(|| {
+            let flooded = site.trickle(|| {
                 crash.take(a)?;
-                while more && deaths < begin + DEATHS_IN_A_FLOOD {
+                while more && deaths < begin + DEATHS_IN_A_ROW {
                     // from each to the other, dead on the way, and on from there
                     more = false;
                     for (file, other) in [(b, a), (a, b)] {
@@ -111,7 +111,8 @@ fn a_daemon_may_die_after_any_write() -> Result<()> {
                 }
                 Ok(())
             });
-            let flooded = flooded.with_context(|| format!("{packets} before {deaths} {a} {b} {writes} {:?}", status_of(&daemon)))?;
+            let flooded = flooded
+                .with_context(|| format!("{packets} before {deaths} {a} {b} {writes} {:?}", status_of(&daemon)))?;
             packets += flooded.sent;
         }
     }

@@ -80,7 +80,7 @@ fn nothing_bare_leaves_while_it_starts_and_stops() -> Result<()> {
     let mut bare = Collector::start_filtered(&site.host, "eth0", bare)?;
     for mechanism in mechanisms()? {
         let mut daemon = site.launch(&[4000, 4001], attach(mechanism))?;
-        let sent = site.pour(u32::MAX as usize, || {
+        let sent = site.pour(u32::MAX as usize, Duration::ZERO, || {
             for _ in 0..ROUNDS {
                 daemon.signal(Signal::SIGTERM)?;
                 assert_eq!(daemon.wait_exit(deadline())?, 0);

@@ -7,7 +7,7 @@ use std::net::UdpSocket;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::collector::Collector;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 use traffic_mirror_tests::lab::netns::Netns;
@@ -181,9 +181,15 @@ impl Site {
     }
 
     /// Sends datagrams both ways through the edge's `eth0` as fast as this machine can while `during` runs, the
-    /// client's to port 4000 and the edge's to port 4001, each no more than `ahead` datagrams ahead of the copies.
+    /// client's to port 4000 and the edge's to port 4001, each no more than `ahead` datagrams ahead of the copies, with a
+    /// pause behind each.
     /// Returns the frames, and how often each was sent; the last four bytes are its number.
-    pub(crate) fn pour(&self, ahead: usize, during: impl FnOnce() -> Result<()>) -> Result<Vec<(Vec<u8>, u32)>> {
+    pub(crate) fn pour(
+        &self,
+        ahead: usize,
+        pause: Duration,
+        during: impl FnOnce() -> Result<()>,
+    ) -> Result<Vec<(Vec<u8>, u32)>> {
         let stop = AtomicBool::new(false);
         let (count, before) = (self.collector.counter(), self.collector.count());
         let macs = [self.client.mac("eth0")?, self.edge.mac("eth0")?];
@@ -207,6 +213,9 @@ impl Site {
                 frame[at..].copy_from_slice(&sent.to_be_bytes());
                 socket.send(&frame)?;
                 sent += 1;
+                if !pause.is_zero() {
+                    std::thread::sleep(pause);
+                }
             }
             anyhow::Ok((frame, sent))
         };
@@ -223,9 +232,18 @@ impl Site {
 
     /// The same, and each datagram must have come as exactly one copy.
     pub(crate) fn flood(&mut self, during: impl FnOnce() -> Result<()>) -> Result<Flooded> {
+        self.flood_with(Duration::ZERO, during)
+    }
+
+    /// The same with a pause behind each datagram, so that the processor has time for more than that.
+    pub(crate) fn trickle(&mut self, during: impl FnOnce() -> Result<()>) -> Result<Flooded> {
+        self.flood_with(Duration::from_micros(200), during)
+    }
+
+    fn flood_with(&mut self, pause: Duration, during: impl FnOnce() -> Result<()>) -> Result<Flooded> {
         /// So that the receive buffer of the capture does not overflow on a slow machine.
         const AHEAD: usize = 50_000;
-        let (frames, sent): (Vec<_>, Vec<_>) = self.pour(AHEAD, during)?.into_iter().unzip();
+        let (frames, sent): (Vec<_>, Vec<_>) = self.pour(AHEAD, pause, during)?.into_iter().unzip();
         let total: u32 = sent.iter().sum();
         let copies = self.collector.copies(total as usize, deadline()).context("lost copies")?;
         ensure!(self.surplus()?.is_empty(), "copies of the same packet twice");
