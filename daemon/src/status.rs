@@ -97,6 +97,12 @@ pub fn read(pin_path: &Path) -> Result<Option<Status>, KernelError> {
 
 fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> {
     let generation = Generation::open(pin_path, number);
+    if !generation.has_our_layout() {
+        return Err(KernelError::Missing {
+            what: "the maps were made by another version of traffic-mirror".to_owned(),
+            remedy: "ask that version, or start this one in its place",
+        });
+    }
     let control: abi::Control = pod(&generation.read(Table::Control)?);
     let parity = control.epoch as usize & 1;
     let mut netlink = Netlink::open()?;

@@ -6,6 +6,10 @@
 
 mod counters;
 
+/// Version of all that is laid out here: to be raised by one whenever anything in it changes, so that a daemon leaves the
+/// maps of another version alone. The first 16 bytes of [`Control`] stay what they are for ever.
+pub const LAYOUT: u32 = 1;
+
 pub use counters::*;
 
 /// Filters in a file, at most.

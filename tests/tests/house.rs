@@ -89,3 +89,24 @@ fn the_shipped_examples_are_valid() {
         assert!(warnings.is_empty(), "{}", render(&warnings));
     }
 }
+
+/// The layout of the maps without comments, blanks and tests.
+fn layout() -> u64 {
+    let code = ["abi.rs", "abi/counters.rs"].map(|name| {
+        let text = fs::read_to_string(workspace().join("ebpf/src").join(name)).unwrap();
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+        let lines = text.lines().filter(|line| !line.contains("const LAYOUT"));
+        lines.map(|line| line.split("//").next().unwrap_or_default().trim().to_owned()).collect::<String>()
+    });
+    // FNV-1a
+    code.concat()
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+}
+
+#[test]
+fn another_layout_has_another_version() {
+    const KNOWN: (u32, u64) = (1, 0xdd63_7d3a_04c9_8250);
+    let found = (traffic_mirror_ebpf::abi::LAYOUT, layout());
+    assert!(found == KNOWN, "{found:#x?}: raise LAYOUT in abi.rs if the layout has changed, and write both here");
+}

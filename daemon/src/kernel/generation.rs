@@ -8,14 +8,15 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, Pod};
 use memmap2::{MmapOptions, MmapRaw};
 use traffic_mirror_ebpf::abi::{
-    BLOCK_SLOTS, Control, Count, Drop, EndpointPair, EndpointStats, FilterStats, HookStats, MAX_ENDPOINTS, MAX_HOOKS,
-    MAX_SLOTS, Unseen,
+    BLOCK_SLOTS, Control, Count, Drop, EndpointPair, EndpointStats, FilterStats, HookStats, LAYOUT, MAX_ENDPOINTS,
+    MAX_HOOKS, MAX_SLOTS, Unseen,
 };
 
 use super::KernelError;
@@ -38,6 +39,7 @@ const CPU: &str = "CPU";
 pub struct Generation {
     number: u32,
     dir: PathBuf,
+    origin: Origin,
     /// Made when it is first needed, and only once: it reads the kernel's type information, which takes longer than
     /// everything else about loading a program.
     loader: RefCell<Option<EbpfLoader<'static>>>,
@@ -66,6 +68,42 @@ const HOOK: &str = "HOOK";
 
 const PREFIX: &str = "maps-";
 
+/// Which version of us made a generation. Part of the name of its directory, so that no map has to be read for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Origin {
+    layout: u32,
+    /// Hash of the object.
+    programs: u32,
+}
+
+impl Origin {
+    fn ours() -> Self {
+        static PROGRAMS: OnceLock<u32> = OnceLock::new();
+        Self { layout: LAYOUT, programs: *PROGRAMS.get_or_init(|| fnv1a(OBJECT)) }
+    }
+}
+
+/// Fowler, Noll and Vo, variant 1a with 32 bits: RFC 9923.
+fn fnv1a(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+fn name(number: u32, origin: Origin) -> String {
+    if origin.layout == 0 {
+        return format!("{PREFIX}{number}");
+    }
+    format!("{PREFIX}{number}-{}-{:08x}", origin.layout, origin.programs)
+}
+
+fn parse(name: &str) -> Option<(u32, Origin)> {
+    let mut parts = name.strip_prefix(PREFIX)?.split('-');
+    let number = parts.next()?.parse().ok()?;
+    // the first versions had no origin
+    let layout = parts.next().map_or(Some(0), |layout| layout.parse().ok())?;
+    let programs = parts.next().map_or(Some(0), |programs| u32::from_str_radix(programs, 16).ok())?;
+    Some((number, Origin { layout, programs }))
+}
+
 impl Generation {
     /// The numbers of the generations below a pin path, ascending.
     ///
@@ -77,20 +115,31 @@ impl Generation {
             other => other.map_err(|source| pin_error("read", pin_path, source))?,
         };
         let names = entries.filter_map(Result::ok).map(|entry| entry.file_name());
-        let mut numbers: Vec<u32> =
-            names.filter_map(|name| name.to_str()?.strip_prefix(PREFIX)?.parse().ok()).collect();
+        let mut numbers: Vec<u32> = names.filter_map(|name| Some(parse(name.to_str()?)?.0)).collect();
         numbers.sort_unstable();
         Ok(numbers)
     }
 
     /// The generation of that number, which must exist.
     pub fn open(pin_path: &Path, number: u32) -> Self {
-        Self {
-            number,
-            dir: pin_path.join(format!("{PREFIX}{number}")),
-            loader: RefCell::new(None),
-            taken: RefCell::default(),
-        }
+        let entries = fs::read_dir(pin_path).into_iter().flatten().filter_map(Result::ok);
+        let mut origins = entries.filter_map(|entry| parse(entry.file_name().to_str()?));
+        let origin = origins.find(|(there, _)| *there == number).map_or_else(Origin::ours, |(_, origin)| origin);
+        Self::at(number, pin_path.join(name(number, origin)), origin)
+    }
+
+    fn at(number: u32, dir: PathBuf, origin: Origin) -> Self {
+        Self { number, dir, origin, loader: RefCell::new(None), taken: RefCell::default() }
+    }
+
+    /// Whether its maps are laid out as ours: those of another version cannot be read.
+    pub fn has_our_layout(&self) -> bool {
+        self.origin.layout == Origin::ours().layout
+    }
+
+    /// Whether it has our programs, too: only then its maps can be changed in place.
+    pub fn is_ours(&self) -> bool {
+        self.origin == Origin::ours()
     }
 
     /// Creates the maps, with room for `tables` and some more.
@@ -98,8 +147,7 @@ impl Generation {
     /// # Errors
     /// The kernel refuses; what was made is removed.
     pub fn create(pin_path: &Path, number: u32, tables: &Tables) -> Result<Self, KernelError> {
-        let generation =
-            Self { number, dir: Self::unfinished(pin_path), loader: RefCell::new(None), taken: RefCell::default() };
+        let generation = Self::at(number, Self::unfinished(pin_path), Origin::ours());
         // left by a daemon that was killed in the middle
         generation.remove()?;
         fs::create_dir_all(&generation.dir).map_err(|source| pin_error("create", &generation.dir, source))?;
@@ -130,7 +178,7 @@ impl Generation {
     /// # Errors
     /// The pins cannot be renamed.
     pub fn publish(&mut self, pin_path: &Path) -> Result<(), KernelError> {
-        let published = Self::open(pin_path, self.number);
+        let published = Self::at(self.number, pin_path.join(name(self.number, self.origin)), self.origin);
         fs::rename(&self.dir, &published.dir).map_err(|source| pin_error("rename", &self.dir, source))?;
         *self = Self { taken: std::mem::take(&mut self.taken), ..published };
         Ok(())
@@ -387,8 +435,9 @@ impl Generation {
     /// # Errors
     /// The map is missing or cannot be mapped.
     pub fn secret(&self) -> Result<u64, KernelError> {
-        let control: Control = bytemuck::pod_read_unaligned(&self.read(Table::Control)?[..size_of::<Control>()]);
-        Ok(control.secret)
+        let control = self.read(Table::Control)?;
+        let at = std::mem::offset_of!(Control, secret);
+        Ok(bytemuck::pod_read_unaligned(&control[at..at + size_of::<u64>()]))
     }
 
     /// Writes what marks a copy, and which of them are for this generation's `encap`.

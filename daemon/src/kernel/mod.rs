@@ -105,13 +105,16 @@ impl Kernel {
         Ok(!Generation::list(&self.pin_path)?.is_empty())
     }
 
-    /// The content of the live tables; `None` if there are none.
+    /// The content of the live tables; `None` if there are none, or if another version of us made them or their programs.
     ///
     /// # Errors
     /// A map cannot be read.
     pub fn live(&self) -> Result<Option<Live>, KernelError> {
         let Some(number) = Generation::list(&self.pin_path)?.pop() else { return Ok(None) };
         let generation = Generation::open(&self.pin_path, number);
+        if !generation.is_ours() {
+            return Ok(None);
+        }
         Ok(Some(Live { generation: number, tables: Tables::read(|table| generation.read(table))? }))
     }
 
@@ -179,7 +182,9 @@ impl Kernel {
         }
         let Some(generation) = generation else { return Ok(lost) };
         let present = self.attachments.list()?;
-        for interface in Generation::open(&self.pin_path, generation).outputs()? {
+        let live = Generation::open(&self.pin_path, generation);
+        let outputs = if live.has_our_layout() { live.outputs()? } else { BTreeSet::new() };
+        for interface in outputs {
             let attachment = encap_of(generation, interface);
             let is_lost = wanted.contains(&attachment) && !present.iter().any(|(there, _)| *there == attachment);
             if let Some(link) = links.get(&interface).filter(|_| is_lost) {
@@ -249,6 +254,9 @@ impl Kernel {
     /// Takes over the counters of filters and endpoints whose names stay, or what has come to them since that was done.
     fn copy_stats(&self, generation: &Generation, old: u32, want: &Compiled) -> Result<(), KernelError> {
         let old = Generation::open(&self.pin_path, old);
+        if !old.has_our_layout() {
+            return Ok(());
+        }
         let live = Tables::read(|table| old.read(table))?;
         let filters = same_names(&live.filters, &want.tables.filters);
         let endpoints = same_names(&live.endpoint_names, &want.tables.endpoint_names);

@@ -1,6 +1,6 @@
 //! Readiness, signals, a crash and what comes after it, the log.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use std::fs;
 use std::path::Path;
@@ -140,6 +140,47 @@ fn a_crash_loses_no_copy_and_the_next_daemon_takes_over() -> Result<()> {
         process::succeed(&mut daemon.command("detach")?, deadline())?;
         site.bare(daemon.pin_path())?;
         objects.wait_gone(deadline())?;
+    }
+    Ok(())
+}
+
+/// The directory of the live maps, `maps-NUMBER-LAYOUT-PROGRAMS`.
+fn maps(daemon: &Daemon) -> Result<String> {
+    let names = fs::read_dir(daemon.pin_path())?.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
+    let maps: Vec<String> = names.filter(|name| name.starts_with("maps-")).collect();
+    ensure!(maps.len() == 1, "{maps:?}");
+    Ok(maps[0].clone())
+}
+
+#[test]
+fn maps_of_another_version_are_replaced_without_a_gap() -> Result<()> {
+    let mut site = Site::new()?;
+    let mut daemon = site.daemon(&[4000, 4001])?;
+    let ours = maps(&daemon)?;
+    let [_, number, layout, programs] = ours.split('-').collect::<Vec<_>>()[..] else { bail!("{ours}") };
+    let count = |daemon: &Daemon| -> Result<u64> {
+        let (_, status) = status_of(daemon)?;
+        status["endpoints"][0]["packets"].as_u64().context("a counter")
+    };
+    // other programs with the same maps, as after an upgrade; maps that only a later version can read, as after going back
+    let mut number: u32 = number.parse()?;
+    let later = format!("{}-{programs}", layout.parse::<u32>()? + 1);
+    for (origin, keeps_counters) in [(format!("{layout}-00000001"), true), (later, false)] {
+        let before = count(&daemon)?;
+        daemon.signal(Signal::SIGKILL)?;
+        daemon.wait_exit(deadline())?;
+        fs::rename(daemon.pin_path().join(maps(&daemon)?), daemon.pin_path().join(format!("maps-{number}-{origin}")))?;
+        let flooded = site.flood(|| {
+            daemon.restart()?;
+            daemon.ready(deadline())
+        })?;
+        number += 1;
+        assert_eq!(maps(&daemon)?, format!("maps-{number}-{layout}-{programs}"));
+        println!("{origin}: {} packets while it is replaced, each copied once", flooded.sent);
+        if keeps_counters {
+            assert_eq!(count(&daemon)?, before + u64::from(flooded.sent));
+        }
+        site.expect(4000, 1)?;
     }
     Ok(())
 }
