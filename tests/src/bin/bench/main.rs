@@ -1,10 +1,11 @@
-//! What a packet costs, what the maps cost, what a change costs: text, or `--json`; `--only TEXT` for the lines that
+//! What a packet costs, what the maps cost, what a reload costs: text, or `--json`; `--only TEXT` for the lines that
 //! contain it. Times are those of `BPF_PROG_TEST_RUN` on one CPU, each beside an empty program of the same object in
 //! the same run.
 
+mod reload;
+
 use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
-use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{ProgramFd, TcAttachType};
@@ -12,9 +13,7 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use traffic_mirror::desired::Desired;
-use traffic_mirror::kernel::Generation;
 use traffic_mirror::network::{Network, Path, Route, RouteKind};
-use traffic_mirror::tables::Table;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{Packet, eth};
 use traffic_mirror_tests::lab::testrun::TestRun;
@@ -62,13 +61,17 @@ fn main() -> Result<()> {
         matched(&mut report, filters)?;
     }
     copied(&mut report)?;
+    if report.wants("reload") {
+        report.heading("From a file of 10,000 filters to a program that runs");
+        reload::stages(&mut report)?;
+        report.heading("A daemon with 10,000 filters");
+        reload::daemon(&mut report)?;
+    }
     if report.only.is_empty() {
         report.heading("Memory of the maps");
         for (filters, limit) in MEMORY_LIMITS {
             memory(&mut report, filters, limit)?;
         }
-        report.heading("From a file of 10,000 filters to a program that runs");
-        change(&mut report)?;
     }
     if !report.text {
         println!("{}", serde_json::to_string_pretty(&report.values)?);
@@ -380,34 +383,5 @@ fn memory(report: &mut Report, filters: usize, limit: u64) -> Result<()> {
         &text,
         json!({"what": "memory", "filters": filters, "bytes": bytes, "limit_bytes": limit, "verdict": verdict}),
     );
-    Ok(())
-}
-
-fn change(report: &mut Report) -> Result<()> {
-    let mut random = Random::new(SEED);
-    let text = large::mixed(&mut random, LIMITED_FILTERS);
-    let pins = traffic_mirror_tests::oracle::kernel::PinPath::new()?;
-    let mut step = |what: &str, begin: Instant| {
-        let took: Duration = begin.elapsed();
-        let milliseconds = took.as_secs_f64() * 1000.0;
-        report.line(&format!("{milliseconds:>8.1} ms  {what}"), json!({"what": what, "milliseconds": milliseconds}));
-    };
-    let begin = Instant::now();
-    let desired = load(&text);
-    step("read and check the file", begin);
-    let begin = Instant::now();
-    let tables = compiled(&desired, &configuration::network()).tables;
-    step("compile the tables", begin);
-    let begin = Instant::now();
-    let generation = Generation::create(pins.path(), 1, &tables)?;
-    step("create the maps", begin);
-    let begin = Instant::now();
-    for table in Table::ALL {
-        generation.write(table, [(0, tables.bytes(table))])?;
-    }
-    step("fill the maps", begin);
-    let begin = Instant::now();
-    generation.mirror(0)?;
-    step("load the program of a hook", begin);
     Ok(())
 }
