@@ -8,9 +8,11 @@ BPF_LINKER=0.13.0
 LLVM=22
 BUILD="build-essential pkg-config llvm-$LLVM-dev libpolly-$LLVM-dev zlib1g-dev libzstd-dev"
 TESTS="iproute2 iputils-ping ethtool procps strace bpftool util-linux"
+# what people save the file with
+EDITORS="vim nano ansible-core puppet-agent"
 
 missing() {
-    for package in $BUILD $TESTS; do
+    for package in $BUILD $TESTS $EDITORS; do
         dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || echo "$package"
     done
 }
