@@ -1,7 +1,6 @@
 //! `run`: the loop around [`reconcile`](crate::reconcile).
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -11,13 +10,14 @@ use anyhow::Context;
 use sd_notify::NotifyState;
 use tracing::{error, info, warn};
 
-use crate::desired::{Desired, Rereader};
-use crate::diagnostic;
+use crate::desired::Desired;
 use crate::kernel::netlink::{Event, Monitor};
 use crate::kernel::{Kernel, Mechanism};
 use crate::network::{Link, Network, Path};
+use crate::quiet::Quiet;
 use crate::reconcile::{State, reconcile};
-use crate::watch::{FileWatch, Trigger, watch_network, watch_signals};
+use crate::source::Source;
+use crate::watch::{Trigger, watch_network, watch_signals};
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -39,11 +39,9 @@ pub enum Outcome {
     BadConfig,
 }
 
-/// The file is taken once nothing has happened to it for this long, at the latest after [`QUIET_MOST`].
-const QUIET: Duration = Duration::from_millis(150);
-const QUIET_MOST: Duration = Duration::from_secs(1);
 /// Changes of the network come in bursts.
-const NETWORK_QUIET: Duration = Duration::from_millis(20);
+const QUIET: Duration = Duration::from_millis(20);
+const QUIET_MOST: Duration = Duration::from_secs(1);
 /// What failed is tried again, and what no event tells is looked for.
 const DRIFT: Duration = Duration::from_secs(30);
 
@@ -54,12 +52,8 @@ const DRIFT: Duration = Duration::from_secs(30);
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let (sender, triggers) = mpsc::channel();
     watch_signals(sender.clone()).context("cannot install signal handlers")?;
-    // before the file is read: no later change is missed
-    let watch = FileWatch::new(&options.config, sender.clone())
-        .with_context(|| format!("cannot watch the directory of {}", options.config.display()))?;
-    let content = read(&options.config);
-    let mut rereader = Rereader::default();
-    let Some(desired) = load(&options.config, &content, &mut rereader) else { return Ok(Outcome::BadConfig) };
+    let mut source = Source::open(&options.config, sender.clone())?;
+    let Some(desired) = source.load() else { return Ok(Outcome::BadConfig) };
     let monitor = Monitor::open()?;
     let mut kernel = Kernel::claim(&options.pin_path, options.mechanism)?;
     let adopted = kernel.is_live()?;
@@ -73,64 +67,51 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     }
     watch_network(monitor, sender).context("cannot watch the network")?;
     notify(&[NotifyState::Ready]);
-    let mut source = Source { path: options.config.clone(), watch, seen: content, rereader, desired };
-    serve(&mut kernel, &mut state, &mut source, &triggers);
+    serve(&mut kernel, &mut state, &mut source, desired, &triggers);
     notify(&[NotifyState::Stopping]);
     kernel.remove()?;
     info!("stopped; nothing is left in the kernel");
     Ok(Outcome::Stopped)
 }
 
-/// The file, and what it last asked for.
-struct Source {
-    path: PathBuf,
-    watch: FileWatch,
-    /// What was last found there, right or wrong: it is complained about once.
-    seen: Content,
-    rereader: Rereader,
-    /// What was last right.
-    desired: Desired,
-}
-
-fn serve(kernel: &mut Kernel, state: &mut State, source: &mut Source, triggers: &Receiver<Trigger>) {
+/// `desired` is what the file last asked for when it was right.
+fn serve(
+    kernel: &mut Kernel,
+    state: &mut State,
+    source: &mut Source,
+    mut desired: Desired,
+    triggers: &Receiver<Trigger>,
+) {
     let mut drift = Instant::now() + DRIFT;
-    while let Some(pending) = gather(triggers, drift) {
+    while let Some(pending) = gather(triggers, source, drift) {
         if pending.timer {
             drift = Instant::now() + DRIFT;
             kernel.try_again();
         }
-        let mut concerned = pending.concerns(&state.network, &state.desired);
-        let is_new = (pending.file || pending.reload || pending.timer) && source.look();
-        if is_new || pending.reload {
+        let mut concerned = pending.concerns(&state.network, &desired);
+        let is_new = if pending.reload {
+            source.insist();
+            true
+        } else {
+            source.look(pending.timer)
+        };
+        if is_new {
             notify_reloading();
-            if let Some(desired) = load(&source.path, &source.seen, &mut source.rereader) {
-                source.desired = desired;
+            if let Some(wanted) = source.load() {
+                desired = wanted;
                 kernel.try_again();
-                log_failure(take(kernel, state, &source.desired, Reason::File));
+                log_failure(take(kernel, state, &desired, Reason::File));
                 concerned = false;
             } else {
                 warn!("the running configuration was kept; nothing changed");
             }
         }
         if concerned {
-            log_failure(take(kernel, state, &source.desired, Reason::Network));
+            log_failure(take(kernel, state, &desired, Reason::Network));
         }
-        if is_new || pending.reload {
+        if is_new {
             notify(&[NotifyState::Ready]);
         }
-    }
-}
-
-impl Source {
-    /// Reads the file; whether it has changed.
-    fn look(&mut self) -> bool {
-        if let Err(error) = self.watch.rearm() {
-            warn!("cannot watch the directory of {}: {error}", self.path.display());
-        }
-        let content = read(&self.path);
-        let is_new = content != self.seen;
-        self.seen = content;
-        is_new
     }
 }
 
@@ -140,38 +121,37 @@ fn log_failure(taken: anyhow::Result<()>) {
     }
 }
 
-/// What has been asked for since the last look.
+/// What has been asked for since the last look, beside what the source knows of.
 #[derive(Debug, Default)]
 struct Pending {
-    file: bool,
     reload: bool,
     network: BTreeSet<Event>,
     timer: bool,
 }
 
-/// Waits for a trigger or the drift timer, then until there is quiet. `None` if it is time to stop.
-fn gather(triggers: &Receiver<Trigger>, drift: Instant) -> Option<Pending> {
+/// Waits until something is due. `None` if it is time to stop.
+fn gather(triggers: &Receiver<Trigger>, source: &mut Source, drift: Instant) -> Option<Pending> {
     let mut pending = Pending::default();
-    let mut received = triggers.recv_timeout(drift.saturating_duration_since(Instant::now()));
-    let latest = Instant::now() + QUIET_MOST;
+    let mut quiet = Quiet::default();
     loop {
-        match received {
+        let now = Instant::now();
+        let due = [source.due(), quiet.due()].into_iter().flatten().fold(drift, Instant::min);
+        if due <= now || pending.reload {
+            // however much happens, the timer is not put off
+            pending.timer = drift <= now;
+            return Some(pending);
+        }
+        match triggers.recv_timeout(due - now) {
             Ok(Trigger::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
-            Ok(Trigger::File) => pending.file = true,
+            Ok(Trigger::File(save)) => source.tell(save),
             Ok(Trigger::Reload) => pending.reload = true,
-            Ok(Trigger::Network(events)) => pending.network.extend(events),
-            Err(RecvTimeoutError::Timeout) => break,
+            Ok(Trigger::Network(events)) => {
+                pending.network.extend(events);
+                quiet.extend(Instant::now(), QUIET, QUIET_MOST);
+            }
+            Err(RecvTimeoutError::Timeout) => {}
         }
-        let quiet = if pending.file { QUIET } else { NETWORK_QUIET };
-        let left = latest.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            break;
-        }
-        received = triggers.recv_timeout(quiet.min(left));
     }
-    // however much happens, the timer is not put off
-    pending.timer = Instant::now() >= drift;
-    Some(pending)
 }
 
 impl Pending {
@@ -196,27 +176,6 @@ impl Pending {
                 Event::Overrun | Event::Link { .. } | Event::Address | Event::Route => true,
             })
     }
-}
-
-/// What is in the file, or why it cannot be read.
-type Content = Result<Vec<u8>, String>;
-
-fn read(path: &std::path::Path) -> Content {
-    fs::read(path).map_err(|error| error.to_string())
-}
-
-/// What the file means; what is wrong with it goes to standard error.
-fn load(path: &std::path::Path, content: &Content, rereader: &mut Rereader) -> Option<Desired> {
-    let bytes = content.as_ref().map_err(|reason| error!("cannot read {}: {reason}", path.display())).ok()?;
-    let (desired, diagnostics) = match rereader.load(bytes) {
-        Ok((desired, warnings)) => (Some(desired), warnings),
-        Err(errors) => (None, errors),
-    };
-    if !diagnostics.is_empty() {
-        let text = String::from_utf8_lossy(bytes);
-        eprint!("{}", diagnostic::render(&diagnostics, &path.display().to_string(), &text, false));
-    }
-    desired
 }
 
 /// Why the kernel is looked at again.

@@ -1,0 +1,191 @@
+//! The file: when it is read, what was found, what that means. Half-written content is never taken.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::Sender;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use nix::sys::signal::{SigHandler, Signal, signal};
+use tracing::{error, warn};
+
+use crate::desired::{self, Desired};
+use crate::diagnostic;
+use crate::quiet::Quiet;
+use crate::watch::{FileWatch, Save, Trigger};
+
+/// The file is read this long after the last change, since some writers open and close it several times; at the latest
+/// after [`QUIET_MOST`]. What was renamed into place is read at once.
+const QUIET: Duration = Duration::from_millis(150);
+const QUIET_MOST: Duration = Duration::from_secs(1);
+/// A file that is being written is looked at again when it is closed, and in case nobody tells, after this long, then
+/// twice as long, and so on.
+const PATIENCE: Duration = Duration::from_millis(10);
+const PATIENCE_MOST: Duration = Duration::from_secs(30);
+
+/// What is in the file, or why it cannot be read.
+type Content = Result<Vec<u8>, String>;
+
+/// The file, and what was last found there.
+pub struct Source {
+    path: PathBuf,
+    watch: FileWatch,
+    /// Right or wrong: it is complained about once.
+    seen: Content,
+    quiet: Quiet,
+    patience: Duration,
+    /// What was last complained about the watch.
+    complaint: Option<String>,
+}
+
+impl Source {
+    /// Watches the file and reads it. One that is being written is waited for, but not for ever.
+    ///
+    /// # Errors
+    /// It cannot be watched.
+    pub fn open(path: &Path, triggers: Sender<Trigger>) -> anyhow::Result<Self> {
+        // a writer that waits for the lease of `read_complete` is announced by SIGIO, which would end the process
+        // SAFETY: no handler is installed.
+        unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }.context("cannot ignore SIGIO")?;
+        let watch = FileWatch::new(path, triggers);
+        let watch = watch.with_context(|| format!("cannot watch the directory of {}", path.display()))?;
+        let latest = Instant::now() + QUIET_MOST;
+        let seen = loop {
+            if let Some(content) = read_complete(path, &watch) {
+                break content;
+            }
+            if Instant::now() >= latest {
+                warn!("{} is open for writing; it is taken as it is", path.display());
+                break read(path);
+            }
+            std::thread::sleep(PATIENCE);
+        };
+        let path = path.to_owned();
+        Ok(Self { path, watch, seen, quiet: Quiet::default(), patience: PATIENCE, complaint: None })
+    }
+
+    /// Something has happened to the file.
+    pub fn tell(&mut self, save: Save) {
+        let now = Instant::now();
+        match save {
+            Save::Replaced => self.quiet.set(now),
+            Save::Changed => self.quiet.extend(now, QUIET, QUIET_MOST),
+            // most writers tell when they are done; some change a file without opening it
+            Save::Writing => return self.quiet.set(now + QUIET),
+        }
+        self.patience = PATIENCE;
+    }
+
+    /// When to look at the file; `None` if nothing has happened to it.
+    pub fn due(&self) -> Option<Instant> {
+        self.quiet.due()
+    }
+
+    /// Reads the file if that is due, or if nothing has happened to it and `anyway`. Whether it has changed.
+    pub fn look(&mut self, anyway: bool) -> bool {
+        let now = Instant::now();
+        if !self.quiet.due().map_or(anyway, |due| due <= now) {
+            return false;
+        }
+        self.rearm();
+        let Some(content) = read_complete(&self.path, &self.watch) else {
+            self.quiet.set(now + self.patience);
+            self.patience = PATIENCE_MOST.min(self.patience * 2);
+            return false;
+        };
+        self.see(content)
+    }
+
+    /// Reads the file as it is.
+    pub fn insist(&mut self) {
+        self.rearm();
+        self.see(read(&self.path));
+    }
+
+    fn see(&mut self, content: Content) -> bool {
+        (self.quiet, self.patience) = (Quiet::default(), PATIENCE);
+        let is_new = content != self.seen;
+        self.seen = content;
+        is_new
+    }
+
+    fn rearm(&mut self) {
+        let complaint = self.watch.rearm().err().map(|error| error.to_string());
+        if let Some(complaint) = complaint.as_ref().filter(|text| self.complaint.as_ref() != Some(*text)) {
+            warn!("cannot watch the directory of {}: {complaint}", self.path.display());
+        }
+        self.complaint = complaint;
+    }
+
+    /// What the file means; what is wrong with it goes to standard error.
+    pub fn load(&self) -> Option<Desired> {
+        let cannot = |reason| error!("cannot read {}: {reason}", self.path.display());
+        let bytes = self.seen.as_ref().map_err(cannot).ok()?;
+        let (desired, diagnostics) = match desired::load_bytes(bytes) {
+            Ok((desired, warnings)) => (Some(desired), warnings),
+            Err(errors) => (None, errors),
+        };
+        if !diagnostics.is_empty() {
+            let text = String::from_utf8_lossy(bytes);
+            eprint!("{}", diagnostic::render(&diagnostics, &self.path.display().to_string(), &text, false));
+        }
+        desired
+    }
+}
+
+fn read(path: &Path) -> Content {
+    open(path).and_then(read_all).map_err(|error| error.to_string())
+}
+
+/// What is in the file, unless somebody is writing it.
+fn read_complete(path: &Path, watch: &FileWatch) -> Option<Content> {
+    let mut file = match open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+        Err(error) => return Some(Err(error.to_string())),
+    };
+    let content = match lease(&file) {
+        // nobody can open it for writing until it is closed
+        Ok(()) => read_all(&mut file),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+        // only events can tell
+        Err(_) => {
+            let state = || file.metadata().map(|data| (data.mtime(), data.mtime_nsec(), data.size())).ok();
+            let before = state();
+            let content = read_all(&file);
+            if watch.is_written() || state() != before {
+                return None;
+            }
+            content
+        }
+    };
+    Some(content.map_err(|error| error.to_string()))
+}
+
+/// Opens a regular file without waiting for anybody.
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() || kind.is_dir() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
+fn read_all(mut file: impl io::Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.read_to_end(&mut bytes).map(|_| bytes)
+}
+
+/// A read lease: the kernel refuses it while the file is open for writing or mapped so (`generic_add_lease`), and keeps
+/// waiting whoever opens it for writing until it is given back, by closing the file.
+///
+/// # Errors
+/// `WouldBlock`: the file is open for writing. Others: it belongs to another user, or the file system has no leases.
+fn lease(file: &File) -> io::Result<()> {
+    // SAFETY: the call takes a descriptor that is open, and an integer.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,200 @@
+//! What inotify tells about the file, and about the directories and symbolic links on the way to it. Output: [`Save`]s.
+//! The file is never read here.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Sender;
+
+use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
+use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+
+use super::Trigger;
+
+/// What has happened to the file, or on the way to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Save {
+    /// Something was renamed into place, which is complete.
+    Replaced,
+    /// It was closed after writing, made, removed or given other rights. More may follow.
+    Changed,
+    /// It is being written.
+    Writing,
+}
+
+/// As many symbolic links as the kernel follows (`MAXSYMLINKS`).
+const MAX_LINKS: u32 = 40;
+/// How often the way is looked at again if it changes all the time.
+const MAX_ATTEMPTS: u32 = 8;
+
+/// Watches the file, as long as it lives.
+pub struct FileWatch {
+    path: PathBuf,
+    triggers: Sender<Trigger>,
+    way: Way,
+    told: Arc<Told>,
+    watcher: Option<RecommendedWatcher>,
+}
+
+/// What the events said last.
+#[derive(Debug, Default)]
+struct Told {
+    /// The file was written, and not closed since.
+    is_written: AtomicBool,
+    /// A directory was moved or deleted: what is watched may no longer be what has its name.
+    is_stale: AtomicBool,
+}
+
+impl FileWatch {
+    /// # Errors
+    /// inotify refuses.
+    pub fn new(path: &Path, triggers: Sender<Trigger>) -> notify::Result<Self> {
+        let path = std::path::absolute(path)?;
+        let mut watch = Self { path, triggers, way: Way::default(), told: Arc::default(), watcher: None };
+        watch.rearm()?;
+        Ok(watch)
+    }
+
+    /// Follows the way again, and watches it if it has become another. To be called before the file is read, so that no
+    /// change falls between.
+    ///
+    /// # Errors
+    /// A directory cannot be watched. One that is missing is none.
+    pub fn rearm(&mut self) -> notify::Result<()> {
+        for _ in 0..MAX_ATTEMPTS {
+            let way = Way::to(&self.path);
+            if way == self.way && !self.told.is_stale.load(Ordering::Relaxed) {
+                break;
+            }
+            let told: Arc<Told> = Arc::default();
+            let mut watcher = listen(way.clone(), Arc::clone(&told), self.triggers.clone())?;
+            let watched = way.directories.values().map(|directory| watch(&mut watcher, directory));
+            let watched = watched.fold(Ok(()), Result::and);
+            // what could not be watched is tried again
+            told.is_stale.fetch_or(watched.is_err(), Ordering::Relaxed);
+            // the one before listened until here
+            (self.way, self.told, self.watcher) = (way, told, Some(watcher));
+            watched?;
+        }
+        Ok(())
+    }
+
+    /// Whether the file is being written, as far as events tell: not if that began before the way was watched, or under
+    /// another name.
+    pub fn is_written(&self) -> bool {
+        self.told.is_written.load(Ordering::Relaxed)
+    }
+}
+
+/// A watcher that watches nothing so far.
+fn listen(way: Way, told: Arc<Told>, triggers: Sender<Trigger>) -> notify::Result<RecommendedWatcher> {
+    notify::recommended_watcher(move |event: notify::Result<Event>| {
+        if let Some(save) = told.hear(&way, event) {
+            // the receiver is gone only when the daemon ends
+            let _ = triggers.send(Trigger::File(save));
+        }
+    })
+}
+
+fn watch(watcher: &mut RecommendedWatcher, directory: &Path) -> notify::Result<()> {
+    match watcher.watch(directory, RecursiveMode::NonRecursive) {
+        // deleted meanwhile: the way is another
+        Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => Ok(()),
+        watched => watched,
+    }
+}
+
+impl Told {
+    /// What an event means for the file. One about other files means nothing.
+    fn hear(&self, way: &Way, event: notify::Result<Event>) -> Option<Save> {
+        let Some(event) = event.ok().filter(|event| !event.need_rescan()) else {
+            // events were lost: it may have been anything
+            self.is_stale.store(true, Ordering::Relaxed);
+            return Some(Save::Changed);
+        };
+        let path = event.paths.first().filter(|path| way.concerns(path))?;
+        let (save, is_written) = match event.kind {
+            EventKind::Modify(ModifyKind::Data(_)) => (Save::Writing, true),
+            EventKind::Modify(ModifyKind::Name(RenameMode::To)) => (Save::Replaced, false),
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => (Save::Changed, false),
+            EventKind::Access(AccessKind::Close(AccessMode::Write)) => (Save::Changed, false),
+            // a link is complete, a new file is about to be written
+            EventKind::Create(_) => {
+                (Save::Changed, fs::symlink_metadata(path).is_ok_and(|made| made.is_file() && made.nlink() == 1))
+            }
+            // what could not be read may be readable
+            EventKind::Modify(ModifyKind::Metadata(_)) => return Some(Save::Changed),
+            _ => return None,
+        };
+        self.is_written.store(is_written, Ordering::Relaxed);
+        if way.directories.values().any(|directory| directory == path) {
+            self.is_stale.store(true, Ordering::Relaxed);
+        }
+        Some(save)
+    }
+}
+
+/// Which names in which directories lead to the file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Way {
+    /// To watch, by device and inode number: inotify knows a directory but once, whatever its paths.
+    directories: BTreeMap<(u64, u64), PathBuf>,
+    /// In these directories: directories and symbolic links, and at last the file, or what is missing.
+    entries: BTreeSet<PathBuf>,
+}
+
+impl Way {
+    fn to(path: &Path) -> Self {
+        let mut way = Self::default();
+        let (mut directory, mut rest, mut links) = (PathBuf::from("/"), parts(path), 0);
+        while let Some(part) = rest.pop() {
+            if part == ".." {
+                directory.pop();
+                continue;
+            }
+            let entry = directory.join(&part);
+            let kind = fs::symlink_metadata(&entry).map(|entry| entry.file_type());
+            let is_directory = kind.as_ref().is_ok_and(fs::FileType::is_dir);
+            // a watched directory tells itself that it was moved or deleted, and the root, where much happens, is not
+            if !(is_directory && directory == Path::new("/")) {
+                way.watch(&directory, &part);
+            }
+            match kind {
+                Ok(_) if is_directory => directory = entry,
+                Ok(kind) if kind.is_symlink() && links < MAX_LINKS => {
+                    links += 1;
+                    let target = fs::read_link(&entry).unwrap_or_default();
+                    if target.is_absolute() {
+                        directory = PathBuf::from("/");
+                    }
+                    rest.extend(parts(&target));
+                }
+                _ => break,
+            }
+        }
+        way
+    }
+
+    fn watch(&mut self, directory: &Path, name: &OsString) {
+        let Ok(metadata) = fs::metadata(directory) else { return };
+        let known = self.directories.entry((metadata.dev(), metadata.ino())).or_insert_with(|| directory.to_owned());
+        self.entries.insert(known.join(name));
+    }
+
+    fn concerns(&self, path: &Path) -> bool {
+        self.entries.contains(path) || self.directories.values().any(|directory| directory == path)
+    }
+}
+
+/// The names in a path, the last one first.
+fn parts(path: &Path) -> Vec<OsString> {
+    let name = |part: Component<'_>| match part {
+        Component::Normal(_) | Component::ParentDir => Some(part.as_os_str().to_owned()),
+        Component::Prefix(_) | Component::RootDir | Component::CurDir => None,
+    };
+    path.components().rev().filter_map(name).collect()
+}
