@@ -148,28 +148,30 @@ impl Daemon {
 
     /// Waits for `READY=1`. That the daemon exits instead is an error at once.
     pub fn ready(&mut self, deadline: Instant) -> Result<()> {
-        self.notified("READY=1", deadline)
+        self.notified("READY=1", deadline).map(drop)
     }
 
     /// Waits for `RELOADING=1`, sent after what was last waited for.
     pub fn reloading(&mut self, deadline: Instant) -> Result<()> {
-        self.notified("RELOADING=1", deadline)
+        self.notified("RELOADING=1", deadline).map(drop)
     }
 
-    /// Waits for `RELOADING=1` and the `READY=1` after it, both sent after what was last waited for.
-    pub fn reload_done(&mut self, deadline: Instant) -> Result<()> {
+    /// Waits for `RELOADING=1` and the `READY=1` after it, both sent after what was last waited for. Returns when the
+    /// latter came.
+    pub fn reload_done(&mut self, deadline: Instant) -> Result<Instant> {
         self.reloading(deadline)?;
         self.notified("READY=1", deadline)
     }
 
-    fn notified(&self, wanted: &str, deadline: Instant) -> Result<()> {
-        self.log.wait(|record| &mut record.notifications, wanted, |line| line == wanted, deadline).map(drop)
+    fn notified(&self, wanted: &str, deadline: Instant) -> Result<Instant> {
+        let (time, _) = self.log.wait(|record| &mut record.notifications, wanted, |line| line == wanted, deadline)?;
+        Ok(time)
     }
 
     /// Waits for a line of output for which `wanted` holds, after the line that was last waited for. Lines of
     /// standard output and standard error are in one record, in the order they were read.
     pub fn wait_line(&self, wanted: impl Fn(&str) -> bool, deadline: Instant) -> Result<String> {
-        self.log.wait(|record| &mut record.output, "the line", wanted, deadline)
+        self.log.wait(|record| &mut record.output, "the line", wanted, deadline).map(|(_, line)| line)
     }
 
     /// All it has notified so far, since the first start.

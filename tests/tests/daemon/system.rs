@@ -13,7 +13,7 @@ use crate::life::install;
 use crate::site::{Site, attach, config, mechanisms};
 
 /// A launch under strace, which records `calls` of all threads. The daemon keeps its process number.
-fn traced(directory: &TempDir, calls: &str, launch: Launch) -> Result<(Launch, PathBuf)> {
+pub(crate) fn traced(directory: &TempDir, calls: &str, launch: Launch) -> Result<(Launch, PathBuf)> {
     let (script, trace) = (directory.path().join("traced"), directory.path().join("trace"));
     let strace = format!("strace -D -f -q -e trace={calls} -e signal=none --output-append-mode -o {}", trace.display());
     install(&script, &format!("#!/bin/sh\nexec {strace} {} \"$@\"\n", binary()?.display()))?;

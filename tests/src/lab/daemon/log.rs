@@ -24,6 +24,8 @@ pub(super) struct Record {
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     pub(super) lines: Vec<String>,
+    /// When each came.
+    times: Vec<Instant>,
     /// How many lines were waited for.
     seen: usize,
 }
@@ -44,21 +46,28 @@ impl Log {
         name: &str,
         wanted: impl Fn(&str) -> bool,
         deadline: Instant,
-    ) -> Result<String> {
+    ) -> Result<(Instant, String)> {
         let mut record = self.lock();
         loop {
             let lines = select(&mut record);
             let unseen = &lines.lines[lines.seen..];
             if let Some((index, line)) = unseen.iter().enumerate().find(|(_, line)| wanted(line)) {
-                let line = line.clone();
+                let found = (lines.times[lines.seen + index], line.clone());
                 lines.seen += index + 1;
-                return Ok(line);
+                return Ok(found);
             }
             let left = deadline.saturating_duration_since(Instant::now());
             ensure!(!left.is_zero(), "{name} did not come in time{}", record.said());
             ensure!(record.open_streams > 0, "the daemon exited before {name} came{}", record.said());
             record = self.changed.wait_timeout(record, left).unwrap_or_else(PoisonError::into_inner).0;
         }
+    }
+}
+
+impl Lines {
+    fn push(&mut self, line: String) {
+        self.lines.push(line);
+        self.times.push(Instant::now());
     }
 }
 
@@ -75,7 +84,7 @@ pub(super) fn read_lines(stream: impl Read + Send + 'static, log: &Arc<Log>) -> 
         let mut lines = BufReader::new(stream).split(b'\n');
         while let Some(Ok(line)) = lines.next() {
             let line = String::from_utf8_lossy(&line).into_owned();
-            log.change(|record| record.output.lines.push(line));
+            log.change(|record| record.output.push(line));
         }
         log.change(|record| record.open_streams -= 1);
     })
@@ -86,6 +95,6 @@ pub(super) fn listen(socket: &UnixDatagram, log: &Log) {
     let mut buffer = vec![0; 4096];
     while let Ok(length @ 1..) = socket.recv(&mut buffer) {
         let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        log.change(|record| record.notifications.lines.extend(text.lines().map(str::to_owned)));
+        log.change(|record| text.lines().for_each(|line| record.notifications.push(line.to_owned())));
     }
 }

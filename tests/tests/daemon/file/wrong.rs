@@ -1,66 +1,15 @@
-//! The file: each way of saving it, what is wrong with it, what happens to it and to its directory.
+//! What is wrong with the file, and what is no reason to take it again.
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use std::fs;
-use std::io::Write as _;
-use std::os::unix::fs::symlink;
-use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
-use traffic_mirror_tests::lab::{TempDir, deadline};
+use traffic_mirror_tests::lab::daemon::Daemon;
+use traffic_mirror_tests::lab::deadline;
 
 use crate::site::{Site, config, shell};
 
 const KEPT: &str = "the running configuration was kept; nothing changed";
-
-#[test]
-fn a_saved_file_is_taken_however_it_is_saved() -> Result<()> {
-    type Save = fn(&Path, &Path) -> Result<()>;
-    // the file, and another one with the new content
-    let ways: [(&str, Save); 7] = [
-        ("rename over", |file, new| Ok(fs::rename(new, file)?)),
-        ("truncate and write", |file, new| Ok(fs::write(file, fs::read(new)?)?)),
-        ("install", |file, new| shell(&format!("install -m644 {} {}", new.display(), file.display())).map(drop)),
-        ("cp", |file, new| shell(&format!("cp {} {}", new.display(), file.display())).map(drop)),
-        ("sed -i", |file, new| {
-            let text = fs::read_to_string(new)?;
-            let port = text.split("destination_port = [").nth(1).and_then(|rest| rest.split(']').next());
-            let port = port.context("no port")?;
-            shell(&format!("sed -i -E s/(port-|\\[)[0-9]+/\\1{port}/ {}", file.display())).map(drop)
-        }),
-        ("delete and create", |file, new| {
-            fs::remove_file(file)?;
-            Ok(fs::write(file, fs::read(new)?)?)
-        }),
-        ("written in two halves", |file, new| {
-            let text = fs::read(new)?;
-            let mut file = fs::File::create(file)?;
-            file.write_all(&text[..text.len() / 2])?;
-            file.sync_all()?;
-            Ok(file.write_all(&text[text.len() / 2..])?)
-        }),
-    ];
-    let mut site = Site::new()?;
-    let daemon = site.daemon(&[1000])?;
-    let directory = TempDir::new()?;
-    let mut port = 1000;
-    for (way, save) in ways {
-        let new = directory.path().join("new.toml");
-        fs::write(&new, config(&[port + 1]))?;
-        save(&daemon.config_path(), &new).context(way)?;
-        daemon
-            .wait_line(|line| line.ends_with(&format!("INFO + filter port-{}", port + 1)), deadline())
-            .context(way)?;
-        daemon.wait_line(|line| line.contains("INFO 2 changes, "), deadline()).context(way)?;
-        site.expect(port, 0).context(way)?;
-        port += 1;
-        site.expect(port, 1).context(way)?;
-    }
-    let output = daemon.output();
-    assert!(!output.iter().any(|line| line.contains("error") || line.contains(KEPT)), "{output:?}");
-    Ok(())
-}
 
 #[test]
 fn the_same_content_again_is_no_reload() -> Result<()> {
@@ -139,79 +88,4 @@ fn a_file_that_vanishes_changes_nothing() -> Result<()> {
     daemon.wait_line(|line| line.contains("INFO 2 changes, "), deadline())?;
     site.expect(53, 0)?;
     site.expect(54, 1)
-}
-
-#[test]
-fn a_symbolic_link_is_followed() -> Result<()> {
-    let mut site = Site::new()?;
-    let places = [TempDir::new()?, TempDir::new()?];
-    let [first, second] = places.each_ref().map(|place| place.path().join("real.toml"));
-    let link = Launch { config: Some(places[0].path().join("mirror.toml")), ..Launch::default() };
-    let daemon = site.launch(&[53], link)?;
-    let taken = |site: &mut Site, port: u16| -> Result<()> {
-        daemon.wait_line(|line| line.ends_with(&format!("INFO + filter port-{port}")), deadline())?;
-        daemon.wait_line(|line| line.contains(" map write"), deadline())?;
-        site.expect(port, 1)
-    };
-    // the file becomes a link into another directory
-    fs::write(&second, config(&[54]))?;
-    let swap = |target: &Path| -> Result<()> {
-        let beside = places[0].path().join(".link");
-        symlink(target, &beside)?;
-        Ok(fs::rename(&beside, daemon.config_path())?)
-    };
-    swap(&second)?;
-    taken(&mut site, 54)?;
-    // the target is written and replaced
-    fs::write(&second, config(&[55]))?;
-    taken(&mut site, 55)?;
-    fs::write(second.with_extension("new"), config(&[56]))?;
-    fs::rename(second.with_extension("new"), &second)?;
-    taken(&mut site, 56)?;
-    // the link is swapped
-    fs::write(&first, config(&[57]))?;
-    swap(&first)?;
-    taken(&mut site, 57)?;
-    fs::write(&first, config(&[58]))?;
-    taken(&mut site, 58)
-}
-
-#[test]
-fn a_directory_that_is_replaced_is_followed() -> Result<()> {
-    let mut site = Site::new()?;
-    let place = TempDir::new()?;
-    let directory = |name: &str, port: u16| -> Result<PathBuf> {
-        let path = place.path().join(name);
-        fs::create_dir(&path)?;
-        fs::write(path.join("mirror.toml"), config(&[port]))?;
-        Ok(path)
-    };
-    let live = directory("live", 0)?;
-    let launch = Launch { config: Some(live.join("mirror.toml")), ..Launch::default() };
-    let daemon = site.launch(&[53], launch)?;
-    let taken = |site: &mut Site, port: u16| -> Result<()> {
-        daemon.wait_line(|line| line.ends_with(&format!("INFO + filter port-{port}")), deadline())?;
-        daemon.wait_line(|line| line.contains(" map write"), deadline())?;
-        site.expect(port, 1)
-    };
-    // moved away, and another one of the same name in its place
-    let new = directory("new", 54)?;
-    fs::rename(&live, place.path().join("old"))?;
-    fs::rename(&new, &live)?;
-    taken(&mut site, 54)?;
-    // and the new one is watched
-    daemon.write_config(&config(&[55]))?;
-    taken(&mut site, 55)?;
-    // deleted: what is live stays
-    fs::remove_dir_all(&live)?;
-    daemon.wait_line(|line| line.contains(KEPT), deadline())?;
-    site.expect(55, 1)?;
-    directory("live", 56)?;
-    // the slow timer would see it too
-    daemon.signal(Signal::SIGHUP)?;
-    taken(&mut site, 56)?;
-    daemon.write_config(&config(&[57]))?;
-    taken(&mut site, 57)?;
-    ensure!(daemon.pid().is_some(), "it ended");
-    Ok(())
 }
