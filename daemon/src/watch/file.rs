@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::Sender;
 
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
-use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
+use notify::{Config, Event, EventKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::Trigger;
 
@@ -92,12 +92,15 @@ impl FileWatch {
 
 /// A watcher that watches nothing so far.
 fn listen(way: Way, told: Arc<Told>, triggers: Sender<Trigger>) -> notify::Result<RecommendedWatcher> {
-    notify::recommended_watcher(move |event: notify::Result<Event>| {
+    let hear = move |event: notify::Result<Event>| {
         if let Some(save) = told.hear(&way, event) {
             // the receiver is gone only when the daemon ends
             let _ = triggers.send(Trigger::File(save));
         }
-    })
+    };
+    // who opens or reads a file wakes nobody
+    let kinds = EventKindMask::CORE | EventKindMask::ACCESS_CLOSE;
+    RecommendedWatcher::new(hear, Config::default().with_event_kinds(kinds))
 }
 
 fn watch(watcher: &mut RecommendedWatcher, directory: &Path) -> notify::Result<()> {

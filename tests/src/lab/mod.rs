@@ -56,7 +56,12 @@ pub struct TempDir(PathBuf);
 impl TempDir {
     /// Makes `traffic-mirror-test-<pid>-<n>` in the system's directory for temporary files.
     pub fn new() -> Result<Self> {
-        let path = std::env::temp_dir().join(unique("traffic-mirror-test"));
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// The same in another directory.
+    pub fn below(parent: &Path) -> Result<Self> {
+        let path = parent.join(unique("traffic-mirror-test"));
         std::fs::create_dir(&path).with_context(|| format!("create {}", path.display()))?;
         Ok(Self(path))
     }

@@ -13,6 +13,8 @@ use crate::system::traced;
 
 /// Less than the slow timer, more than any other period.
 const REST: Duration = Duration::from_secs(5);
+/// Enough for what follows from an event.
+const SOON: Duration = Duration::from_secs(1);
 
 /// System calls in a trace, each as thread and text.
 fn calls(trace: &Path) -> Result<Vec<(u32, String)>> {
@@ -50,7 +52,8 @@ fn only_the_file_wakes_the_daemon() -> Result<()> {
     // the collector's neighbour entry, which ages, would be a reason to wake
     let mac = site.host.mac("eth0")?.map(|byte| format!("{byte:02x}")).join(":");
     site.edge.run(&format!("ip neighbour replace 192.0.2.10 lladdr {mac} dev eth1 nud permanent"))?;
-    let (directory, place) = (TempDir::new()?, TempDir::new()?);
+    // where nobody else makes files, in its parent neither
+    let (directory, place) = (TempDir::new()?, TempDir::below(Path::new("/srv"))?);
     let launch = Launch { config: Some(place.path().join("mirror.toml")), ..Launch::default() };
     let (launch, trace) = traced(&directory, "all", launch)?;
     let mut daemon = site.launch(&[53], launch)?;
@@ -66,16 +69,21 @@ fn only_the_file_wakes_the_daemon() -> Result<()> {
     }
     ensure!(watchers.len() == 1 && !watchers.contains(&main), "{watchers:?}");
 
-    // other files of the same directory, each way, and somebody who only reads the file
+    // who only reads wakes nobody
     let beside = |name: &str| place.path().join(name);
+    fs::read(daemon.config_path())?;
+    shell(&format!("ls {}", place.path().display()))?;
+    let read = at_rest(&daemon, &trace, SOON)?;
+    ensure!(read == begin, "{:#?}", &calls(&trace)?[begin..]);
+
+    // other files of the same directory, each way
     for name in ["another.toml", "mirror.toml.bak", ".mirror.toml.swp"] {
         fs::write(beside(name), config(&[54]))?;
         fs::rename(beside(name), beside("renamed"))?;
         fs::remove_file(beside("renamed"))?;
     }
     fs::create_dir(beside("directory"))?;
-    fs::read(daemon.config_path())?;
-    let end = at_rest(&daemon, &trace, Duration::from_secs(1))?;
+    let end = at_rest(&daemon, &trace, SOON)?;
     let woken = calls(&trace)?[begin..end].to_vec();
     ensure!(!woken.is_empty(), "the watcher must have read");
     let reads =
@@ -87,7 +95,7 @@ fn only_the_file_wakes_the_daemon() -> Result<()> {
     // the trace does show who looks at the file
     begin = end;
     shell(&format!("touch {}", daemon.config_path().display()))?;
-    at_rest(&daemon, &trace, Duration::from_secs(1))?;
+    at_rest(&daemon, &trace, SOON)?;
     let seen = calls(&trace)?[begin..].iter().any(|(thread, call)| *thread == main && call.contains("mirror.toml"));
     ensure!(seen, "{:#?}", &calls(&trace)?[begin..]);
     daemon.write_config(&config(&[54]))?;
