@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use nix::sys::signal::{SigHandler, Signal, signal};
@@ -25,6 +25,8 @@ const QUIET_MOST: Duration = Duration::from_secs(1);
 /// twice as long, and so on.
 const PATIENCE: Duration = Duration::from_millis(10);
 const PATIENCE_MOST: Duration = Duration::from_secs(30);
+/// Where the kernel does not tell who writes, a file that has changed since is too new.
+const SETTLED: Duration = Duration::from_millis(10);
 
 /// What is in the file, or why it cannot be read.
 type Content = Result<Vec<u8>, String>;
@@ -151,18 +153,28 @@ fn read_complete(path: &Path, watch: &FileWatch) -> Option<Content> {
         // nobody can open it for writing until it is closed
         Ok(()) => read_all(&mut file),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-        // only events can tell
+        // only events can tell, and they may be on their way
         Err(_) => {
-            let state = || file.metadata().map(|data| (data.mtime(), data.mtime_nsec(), data.size())).ok();
-            let before = state();
+            let before = last_change(&file)?;
+            // in the future, if the clock was set back
+            if before.elapsed().is_ok_and(|age| age < SETTLED) {
+                return None;
+            }
             let content = read_all(&file);
-            if watch.is_written() || state() != before {
+            if watch.is_written() || last_change(&file)? != before {
                 return None;
             }
             content
         }
     };
     Some(content.map_err(|error| error.to_string()))
+}
+
+/// What no program can set: the change of the inode (`st_ctime`).
+fn last_change(file: &File) -> Option<SystemTime> {
+    let data = file.metadata().ok()?;
+    let since = Duration::new(data.ctime().try_into().ok()?, data.ctime_nsec().try_into().ok()?);
+    Some(SystemTime::UNIX_EPOCH + since)
 }
 
 /// Opens a regular file without waiting for anybody.

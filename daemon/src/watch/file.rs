@@ -125,9 +125,10 @@ impl Told {
             EventKind::Modify(ModifyKind::Name(RenameMode::To)) => (Save::Replaced, false),
             EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => (Save::Changed, false),
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => (Save::Changed, false),
-            // a link is complete, a new file is about to be written
+            // a new file is about to be written, a link is complete
             EventKind::Create(_) => {
-                (Save::Changed, fs::symlink_metadata(path).is_ok_and(|made| made.is_file() && made.nlink() == 1))
+                let is_empty = |made: fs::Metadata| made.is_file() && made.size() == 0;
+                (Save::Changed, fs::symlink_metadata(path).is_ok_and(is_empty))
             }
             // what could not be read may be readable
             EventKind::Modify(ModifyKind::Metadata(_)) => return Some(Save::Changed),
