@@ -12,7 +12,7 @@ use anyhow::Context as _;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use tracing::{error, warn};
 
-use crate::desired::{self, Desired};
+use crate::desired::{Desired, Rereader};
 use crate::diagnostic;
 use crate::quiet::Quiet;
 use crate::watch::{FileWatch, Save, Trigger};
@@ -37,6 +37,7 @@ pub struct Source {
     watch: FileWatch,
     /// Right or wrong: it is complained about once.
     seen: Content,
+    rereader: Rereader,
     quiet: Quiet,
     patience: Duration,
     /// What was last complained about the watch.
@@ -66,7 +67,8 @@ impl Source {
             std::thread::sleep(PATIENCE);
         };
         let path = path.to_owned();
-        Ok(Self { path, watch, seen, quiet: Quiet::default(), patience: PATIENCE, complaint: None })
+        let (rereader, quiet) = (Rereader::default(), Quiet::default());
+        Ok(Self { path, watch, seen, rereader, quiet, patience: PATIENCE, complaint: None })
     }
 
     /// Something has happened to the file.
@@ -123,10 +125,10 @@ impl Source {
     }
 
     /// What the file means; what is wrong with it goes to standard error.
-    pub fn load(&self) -> Option<Desired> {
+    pub fn load(&mut self) -> Option<Desired> {
         let cannot = |reason| error!("cannot read {}: {reason}", self.path.display());
         let bytes = self.seen.as_ref().map_err(cannot).ok()?;
-        let (desired, diagnostics) = match desired::load_bytes(bytes) {
+        let (desired, diagnostics) = match self.rereader.load(bytes) {
             Ok((desired, warnings)) => (Some(desired), warnings),
             Err(errors) => (None, errors),
         };
