@@ -9,6 +9,7 @@ pub mod kernel;
 pub mod network;
 pub mod plan;
 pub mod quiet;
+pub mod preview;
 pub mod reconcile;
 pub mod report;
 pub mod source;

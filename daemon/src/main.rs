@@ -1,16 +1,14 @@
 //! `traffic-mirror`: arguments and exit codes.
 
-use std::fs;
-use std::io::{IsTerminal, Read, Write};
+mod commands;
+
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
 use traffic_mirror::daemon::{self, Options, Outcome};
 use traffic_mirror::kernel::{Kernel, Mechanism};
-use traffic_mirror::{desired, diagnostic, status};
 
 /// Mirrors chosen traffic into GUE tunnels, driven by one file
 #[derive(Debug, Parser)]
@@ -39,6 +37,16 @@ enum Command {
         /// The file, or - for standard input; --config if not given
         file: Option<PathBuf>,
     },
+    /// Show what taking the file would change in the kernel, without touching anything
+    ///
+    /// Exits with 0 if nothing would change, 2 if something would, 1 on an error.
+    Plan {
+        /// The file, or - for standard input; --config if not given
+        file: Option<PathBuf>,
+        /// For programs
+        #[arg(long)]
+        json: bool,
+    },
     /// Show what is mirrored, from the kernel
     Status {
         /// For programs
@@ -59,6 +67,7 @@ enum Attach {
 
 /// Exit codes, sysexits.h where it has one.
 const FAILURE: u8 = 1;
+const CHANGES: u8 = 2;
 const NOT_RUNNING: u8 = 3;
 const USAGE: u8 = 64;
 const CONFIG: u8 = 78;
@@ -74,8 +83,11 @@ fn main() -> ExitCode {
     };
     let result = match &arguments.command {
         Command::Run { attach } => run(&arguments, *attach),
-        Command::Check { file } => check(file.as_deref().unwrap_or(&arguments.config)),
-        Command::Status { json } => show(&arguments.pin_path, *json),
+        Command::Check { file } => commands::check(file.as_deref().unwrap_or(&arguments.config)),
+        Command::Plan { file, json } => {
+            commands::plan(file.as_deref().unwrap_or(&arguments.config), &arguments.pin_path, *json)
+        }
+        Command::Status { json } => commands::status(&arguments.pin_path, *json),
         Command::Detach => detach(&arguments.pin_path),
     };
     result.unwrap_or_else(|error| {
@@ -107,45 +119,6 @@ fn run(arguments: &Arguments, attach: Option<Attach>) -> anyhow::Result<ExitCode
 fn is_journal(stream: impl AsFd) -> bool {
     let Ok(stat) = nix::sys::stat::fstat(stream) else { return false };
     std::env::var("JOURNAL_STREAM").is_ok_and(|journal| journal == format!("{}:{}", stat.st_dev, stat.st_ino))
-}
-
-fn check(path: &Path) -> anyhow::Result<ExitCode> {
-    let (name, bytes) = if path == Path::new("-") {
-        let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
-        ("<stdin>".to_owned(), bytes)
-    } else {
-        (path.display().to_string(), fs::read(path).with_context(|| format!("cannot read {}", path.display()))?)
-    };
-    let text = String::from_utf8_lossy(&bytes);
-    let color = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none();
-    let print = |diagnostics: &[diagnostic::Diagnostic]| {
-        eprint!("{}", diagnostic::render(diagnostics, &name, &text, color));
-    };
-    match desired::load_bytes(&bytes) {
-        Ok((desired, warnings)) => {
-            print(&warnings);
-            println!("{name}: ok, {}", status::summary(&desired));
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(errors) => {
-            print(&errors);
-            let count = errors.len();
-            eprintln!("{name}: {count} error{}", if count == 1 { "" } else { "s" });
-            Ok(FAILURE.into())
-        }
-    }
-}
-
-fn show(pin_path: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let Some(status) = status::read(pin_path)? else {
-        eprintln!("nothing is mirrored below {}", pin_path.display());
-        return Ok(NOT_RUNNING.into());
-    };
-    let text = if json { serde_json::to_string_pretty(&status)? + "\n" } else { status.to_string() };
-    // a closed pipe is the reader's choice
-    let _ = std::io::stdout().write_all(text.as_bytes());
-    Ok(if status.degraded { FAILURE.into() } else { ExitCode::SUCCESS })
 }
 
 fn detach(pin_path: &Path) -> anyhow::Result<ExitCode> {

@@ -139,6 +139,16 @@ pub enum Hook {
     Egress,
 }
 
+impl Hook {
+    /// The word for it in files, logs and pins.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+}
+
 /// One filter on a tc hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TcFilter {

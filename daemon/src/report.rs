@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
 
+use serde::Serialize;
 use traffic_mirror_ebpf::abi::Drop;
 
 use crate::compile::Compiled;
@@ -36,7 +37,8 @@ pub struct Change {
 }
 
 /// What happened to an object.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Sign {
     /// It is new.
     Added,
@@ -46,24 +48,33 @@ pub enum Sign {
     Removed,
 }
 
+impl fmt::Display for Sign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Added => "+",
+            Self::Changed => "~",
+            Self::Removed => "-",
+        })
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let sign = match self.sign {
-            Sign::Added => '+',
-            Sign::Changed => '~',
-            Sign::Removed => '-',
-        };
-        write!(f, "{sign} {} {}", self.object, self.name)
+        write!(f, "{} {} {}", self.sign, self.object, self.name)
     }
 }
 
 impl Report {
     /// The last line.
     pub fn summary(&self) -> String {
-        let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
         let ms = self.duration.as_millis();
         format!("{}, {}, {ms} ms", plural(self.changes.len(), "change"), plural(self.writes, "map write"))
     }
+}
+
+/// "1 filter", "2 filters".
+pub fn plural(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
 }
 
 /// The objects that differ between two versions of the file.

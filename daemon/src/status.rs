@@ -8,10 +8,12 @@ use std::path::Path;
 use serde::Serialize;
 use traffic_mirror_ebpf::abi::{self, BLOCK_SLOTS, Drop, Row, Slot, Unseen};
 
+use crate::compile::{mac, outer};
 use crate::desired::Desired;
 use crate::kernel::netlink::Netlink;
 use crate::kernel::{Attachment, Attachments, Generation, KernelError, Mechanism, Role, word};
 use crate::network;
+use crate::report::plural;
 use crate::tables::{Table, names};
 
 /// What is mirrored at the moment.
@@ -97,12 +99,7 @@ pub fn read(pin_path: &Path) -> Result<Option<Status>, KernelError> {
 
 fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> {
     let generation = Generation::open(pin_path, number);
-    if !generation.has_our_layout() {
-        return Err(KernelError::Missing {
-            what: "the maps were made by another version of traffic-mirror".to_owned(),
-            remedy: "ask that version, or start this one in its place",
-        });
-    }
+    generation.require_our_layout()?;
     let control: abi::Control = pod(&generation.read(Table::Control)?);
     let parity = control.epoch as usize & 1;
     let mut netlink = Netlink::open()?;
@@ -183,7 +180,7 @@ fn endpoints(
     let endpoint = |(index, name): (u32, &str)| {
         let (record, cpus) = (&pairs[index as usize][parity], &stats[index as usize]);
         let reached = (record.state == Drop::None as u32).then_some(record);
-        let destination = reached.map(destination);
+        let outer = reached.map(outer);
         let total = |get: &dyn Fn(&abi::EndpointStats) -> u64| cpus.iter().map(get).sum::<u64>();
         let drops = Drop::ALL.iter().map(|reason| (reason.label(), total(&|cpu| cpu.drops[*reason as usize])));
         let link = |record: &abi::Endpoint| links.get(&record.interface).map(|link| link.name.clone());
@@ -199,8 +196,8 @@ fn endpoints(
                 Some(record) if wraps(record) => READY,
                 Some(_) => "not-attached",
             },
-            address: destination.map(|(address, _)| address),
-            port: destination.map(|(_, port)| port),
+            address: outer.map(|(_, address, _)| address),
+            port: outer.map(|(.., port)| port),
             interface: reached.and_then(link),
             next_hop,
             packets: total(&|cpu| cpu.sent.packets),
@@ -209,21 +206,6 @@ fn endpoints(
         }
     };
     Ok(sorted(names(&named).map(endpoint), |one| one.name.clone()))
-}
-
-/// Address and port from the outer header.
-fn destination(record: &abi::Endpoint) -> (IpAddr, u16) {
-    let outer = &record.outer;
-    let (address, udp) = if outer[0] >> 4 == 4 {
-        (IpAddr::from(pod::<[u8; 4]>(&outer[16..])), 20)
-    } else {
-        (IpAddr::from(pod::<[u8; 16]>(&outer[24..])), 40)
-    };
-    (address, u16::from_be_bytes(pod(&outer[udp + 2..])))
-}
-
-fn mac(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
 }
 
 fn filters(generation: &Generation, view: &abi::View) -> Result<Vec<Filter>, KernelError> {
@@ -257,7 +239,6 @@ fn sorted<T, K: Ord>(objects: impl Iterator<Item = T>, key: impl FnMut(&T) -> K)
 
 /// What a file asks for, in a few words.
 pub fn summary(desired: &Desired) -> String {
-    let plural = |count: usize, word: &str| format!("{count} {word}{}", if count == 1 { "" } else { "s" });
     let Desired { interfaces, filters, endpoints, enabled } = desired;
     let switch = if *enabled { "" } else { ", disabled" };
     format!(

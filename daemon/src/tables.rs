@@ -257,7 +257,7 @@ impl classify::Tables for Tables {
 }
 
 /// What the maps hold at the moment, elements that are not in use included.
-#[derive(Clone)]
+#[derive(Clone, PartialEq)]
 pub struct Live {
     /// Number of the maps' generation.
     pub generation: u32,

@@ -8,6 +8,10 @@ use std::path::{Path, PathBuf};
 
 use traffic_mirror::desired::{self, Action, Desired, Filter};
 use traffic_mirror::diagnostic::{Code, Diagnostic, Severity, locate, render};
+use traffic_mirror::network::Hook;
+use traffic_mirror::preview::{Attached, preview};
+use traffic_mirror_tests::oracle::configuration;
+use traffic_mirror_tests::oracle::maps::Maps;
 
 /// The parsed files of `golden/config/<kind>`, by name.
 fn files(kind: &str) -> Vec<PathBuf> {
@@ -117,6 +121,30 @@ fn the_shipped_example_is_right() {
         }
         Err(errors) => panic!("{}", rendered(&file, &bytes, &errors)),
     }
+}
+
+/// `golden/plan/NAME.live.toml` is in the kernel, `NAME.want.toml` is in the file.
+#[test]
+fn plans_say_what_changes() {
+    let network = configuration::network();
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/plan");
+    let mut pairs = 0;
+    for entry in fs::read_dir(&directory).unwrap() {
+        let want = entry.unwrap().path();
+        let name = want.file_name().unwrap().to_string_lossy().into_owned();
+        let Some(name) = name.strip_suffix(".want.toml") else { continue };
+        let load = |path: &Path| desired::load_bytes(&fs::read(path).unwrap()).expect("a right file").0;
+        let mut maps = Maps::new(100);
+        maps.reload(&load(&directory.join(format!("{name}.live.toml"))), &network);
+        let listed = maps.live.tables.hooks.iter().filter(|hook| hook.interface != 0);
+        let hook = |egress| if egress == 0 { Hook::Ingress } else { Hook::Egress };
+        let mirrors = listed.map(|listed| (listed.interface, hook(listed.egress))).collect();
+        let attached = Attached { are_ours: true, mirrors, encaps: BTreeSet::new() };
+        let preview = preview(&load(&want), &network, Some(&maps.live), &attached).expect("enough slots");
+        assert_golden(&directory.join(name), &preview.to_string());
+        pairs += 1;
+    }
+    assert!(pairs > 0, "{} is empty", directory.display());
 }
 
 /// Whatever lands in the file, the daemon answers with diagnostics.

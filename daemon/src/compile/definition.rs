@@ -65,6 +65,17 @@ impl Definition {
             Field::Destination => self.networks[1].is_some(),
         }
     }
+
+    /// Whether the two give other values of a field.
+    pub(super) fn differs(&self, other: &Self, field: Field) -> bool {
+        match field {
+            Field::Protocol => self.protocol != other.protocol,
+            Field::SourcePort => self.ports[0] != other.ports[0],
+            Field::DestinationPort => self.ports[1] != other.ports[1],
+            Field::Source => self.networks[0] != other.networks[0],
+            Field::Destination => self.networks[1] != other.networks[1],
+        }
+    }
 }
 const _: () = assert!(FIELDS == 5);
 

@@ -4,6 +4,7 @@
 mod build;
 mod decompile;
 mod definition;
+mod describe;
 mod elements;
 mod endpoint;
 mod hooks;
@@ -30,6 +31,7 @@ use memory::Known;
 use place::Placed;
 use slots::omitted;
 
+pub use describe::{Described, Filter as DescribedFilter, Place, Way, describe, key, mac, outer};
 pub use hooks::Hook;
 pub use memory::Memory;
 pub use reachable::Reachable;

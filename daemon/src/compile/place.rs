@@ -84,7 +84,8 @@ pub(super) fn known(live: &Tables) -> Option<BTreeSet<u32>> {
     Some(allocated.chain(active(live)?.iter()).collect())
 }
 
-fn allocated(live: &Tables) -> impl Iterator<Item = (u32, &Slot)> {
+/// The slots that belong to a filter, active or not.
+pub(super) fn allocated(live: &Tables) -> impl Iterator<Item = (u32, &Slot)> {
     (0..).zip(&live.slots).filter(|(_, slot)| slot.flags & Slot::USED != 0)
 }
 

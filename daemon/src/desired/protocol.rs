@@ -62,6 +62,12 @@ pub(super) fn protocol(item: &Item) -> Result<u8, Problem> {
     })
 }
 
+/// The name of a protocol, or its number if it has none.
+pub(crate) fn name(number: u8) -> String {
+    let known = NAMES.iter().find(|(_, known)| *known == number);
+    known.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
+}
+
 fn in_range(number: i128) -> Result<u8, Problem> {
     u8::try_from(number).map_err(|_| {
         Problem::new(Code::ProtocolOutOfRange, "but protocols go from 0 to 255", "write a number from 0 to 255")
@@ -146,6 +152,7 @@ mod tests {
         for (index, (name, number)) in NAMES.iter().enumerate() {
             let others = &NAMES[index + 1..];
             assert!(others.iter().all(|other| other.0 != *name && other.1 != *number), "{name}");
+            assert_eq!(super::name(*number), *name);
         }
     }
 }

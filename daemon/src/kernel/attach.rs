@@ -111,10 +111,7 @@ impl Attachment {
 
 /// The word for a direction in files, logs and pins.
 pub const fn word(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Ingress => "ingress",
-        Direction::Egress => "egress",
-    }
+    direction.word()
 }
 
 /// The attachments below a pin path.

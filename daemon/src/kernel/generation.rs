@@ -21,7 +21,7 @@ use traffic_mirror_ebpf::abi::{
 
 use super::KernelError;
 use crate::plan::{Plan, Write};
-use crate::tables::{Table, Tables};
+use crate::tables::{Live, Table, Tables};
 
 /// The BPF object that the build script made.
 static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mirror.o"));
@@ -137,6 +137,20 @@ impl Generation {
         self.origin.layout == Origin::ours().layout
     }
 
+    /// For those who can only read.
+    ///
+    /// # Errors
+    /// The maps are laid out in another way.
+    pub fn require_our_layout(&self) -> Result<(), KernelError> {
+        if self.has_our_layout() {
+            return Ok(());
+        }
+        Err(KernelError::Missing {
+            what: "the maps were made by another version of traffic-mirror".to_owned(),
+            remedy: "ask that version, or start this one in its place",
+        })
+    }
+
     /// Whether it has our programs, too: only then its maps can be changed in place.
     pub fn is_ours(&self) -> bool {
         self.origin == Origin::ours()
@@ -246,6 +260,14 @@ impl Generation {
     /// The map is missing or cannot be mapped.
     pub fn read(&self, table: Table) -> Result<Vec<u8>, KernelError> {
         Ok(self.map(table)?.read())
+    }
+
+    /// The content of all tables.
+    ///
+    /// # Errors
+    /// A map is missing or cannot be mapped.
+    pub fn live(&self) -> Result<Live, KernelError> {
+        Ok(Live { generation: self.number, tables: Tables::read(|table| self.read(table))? })
     }
 
     /// Writes elements of a table.

@@ -20,6 +20,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 pub use attach::{Attachment, Attachments, Mechanism, Role, word};
 pub use error::KernelError;
 pub use generation::{Generation, Program};
+pub use observe::Observer;
 
 use crate::compile::{Compiled, Hook, Then};
 use crate::plan::{Change, Plan};
@@ -115,7 +116,7 @@ impl Kernel {
         if !generation.is_ours() {
             return Ok(None);
         }
-        Ok(Some(Live { generation: number, tables: Tables::read(|table| generation.read(table))? }))
+        generation.live().map(Some)
     }
 
     /// Applies a change, and attaches again what somebody else has detached. Attachments that fail do not undo the rest.

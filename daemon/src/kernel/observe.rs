@@ -1,8 +1,18 @@
-//! Reads what [`Network`] holds, and has the kernel find neighbours that it does not know.
+//! Reads what [`Network`] holds. The daemon has the kernel find neighbours that it does not know; an [`Observer`] changes
+//! nothing.
 
-use super::{Kernel, KernelError};
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use traffic_mirror_ebpf::abi::Drop;
+
+use super::netlink::Netlink;
+use super::{Attachments, Generation, Kernel, KernelError, Role};
 use crate::desired::{Desired, Endpoint};
 use crate::network::{LinkKind, Network, Path, RouteKind};
+use crate::preview::Attached;
+use crate::tables::{Live, names};
 
 impl Kernel {
     /// What the network is like, as far as the file is concerned with it.
@@ -10,42 +20,139 @@ impl Kernel {
     /// # Errors
     /// A netlink request fails.
     pub fn observe(&mut self, desired: &Desired) -> Result<Network, KernelError> {
-        let mut network = Network {
-            links: self.netlink.links()?,
-            refused: self.refused.clone(),
-            rewired: self.rewired.clone(),
-            ..Network::default()
-        };
-        for endpoint in &desired.endpoints {
-            let path = self.path(endpoint, &network)?;
-            network.paths.insert(endpoint.name.clone(), path);
+        let network = observe(&mut self.netlink, desired, Unknown::Resolve)?;
+        Ok(Network { refused: self.refused.clone(), rewired: self.rewired.clone(), ..network })
+    }
+}
+
+/// What to do about a next hop whose hardware address the kernel does not know.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unknown {
+    Resolve,
+    Leave,
+}
+
+fn observe(netlink: &mut Netlink, desired: &Desired, unknown: Unknown) -> Result<Network, KernelError> {
+    let mut network = Network { links: netlink.links()?, ..Network::default() };
+    for endpoint in &desired.endpoints {
+        let path = path(netlink, endpoint, &network, unknown)?;
+        network.paths.insert(endpoint.name.clone(), path);
+    }
+    Ok(network)
+}
+
+fn path(netlink: &mut Netlink, endpoint: &Endpoint, network: &Network, unknown: Unknown) -> Result<Path, KernelError> {
+    // asked for with an interface, the kernel answers as if even an address of its own were elsewhere
+    let anywhere = netlink.route(endpoint.address, None)?;
+    let own = anywhere.as_ref().is_some_and(|route| route.kind == RouteKind::Local);
+    let route = match &endpoint.interface {
+        None => anywhere,
+        Some(name) => match network.link(name) {
+            None => None,
+            Some(link) => netlink.route(endpoint.address, Some(link.index))?,
+        },
+    };
+    let mut path = Path { own, route, mac: None };
+    let Some(route) = path.route.as_ref().filter(|route| !own && !route.assumed) else { return Ok(path) };
+    let ethernet = network.links.get(&route.interface).is_some_and(|l| l.kind == LinkKind::Ethernet && l.up);
+    if ethernet {
+        let next_hop = route.gateway.unwrap_or(endpoint.address);
+        let neighbour = netlink.neighbour(route.interface, next_hop)?;
+        path.mac = neighbour.and_then(|neighbour| neighbour.usable_mac());
+        if path.mac.is_none() && unknown == Unknown::Resolve {
+            // a full neighbour table, say, must not stand in the way of everything else; the next look tries again
+            let _ = netlink.resolve(route.interface, next_hop);
+        }
+    }
+    Ok(path)
+}
+
+/// Looks at what is below a pin path, beside the daemon that has it or without one. Changes nothing, and has no packet
+/// sent.
+pub struct Observer {
+    pin_path: PathBuf,
+    netlink: Netlink,
+}
+
+/// How often two readings of the tables are compared, and how long is waited between them.
+const READINGS: usize = 50;
+const PAUSE: Duration = Duration::from_millis(20);
+
+impl Observer {
+    /// # Errors
+    /// No netlink socket.
+    pub fn open(pin_path: &std::path::Path) -> Result<Self, KernelError> {
+        Ok(Self { pin_path: pin_path.to_owned(), netlink: Netlink::open()? })
+    }
+
+    /// The content of the live tables; `None` if there are none. A daemon may be writing them: what is read twice the
+    /// same is whole.
+    ///
+    /// # Errors
+    /// A map cannot be read.
+    pub fn live(&self) -> Result<Option<Live>, KernelError> {
+        let mut last = self.read()?;
+        for _ in 0..READINGS {
+            let next = self.read()?;
+            if next == last {
+                break;
+            }
+            thread::sleep(PAUSE);
+            last = next;
+        }
+        Ok(last)
+    }
+
+    fn read(&self) -> Result<Option<Live>, KernelError> {
+        loop {
+            let Some(generation) = Generation::list(&self.pin_path)?.pop() else { return Ok(None) };
+            let maps = Generation::open(&self.pin_path, generation);
+            match maps.require_our_layout().and_then(|()| maps.live()) {
+                // another has taken its place
+                Err(_) if Generation::list(&self.pin_path)?.last() != Some(&generation) => {}
+                live => return live.map(Some),
+            }
+        }
+    }
+
+    /// What the network is like, for a daemon that would make the file hold. `live` tells which interfaces it has found
+    /// to refuse `encap`.
+    ///
+    /// # Errors
+    /// A netlink request fails.
+    pub fn observe(&mut self, desired: &Desired, live: Option<&Live>) -> Result<Network, KernelError> {
+        let mut network = observe(&mut self.netlink, desired, Unknown::Leave)?;
+        let Some(Live { tables, .. }) = live else { return Ok(network) };
+        for (index, name) in names(&tables.endpoint_names) {
+            let state = tables.endpoints.get(index as usize).map(|pair| pair[1 - tables.idle()].state);
+            let route = network.paths.get(name).and_then(|path| path.route.as_ref());
+            if let Some(route) = route.filter(|_| state == Some(Drop::Unwrapped as u32)) {
+                network.refused.insert(route.interface);
+            }
         }
         Ok(network)
     }
 
-    fn path(&mut self, endpoint: &Endpoint, network: &Network) -> Result<Path, KernelError> {
-        // asked for with an interface, the kernel answers as if even an address of its own were elsewhere
-        let anywhere = self.netlink.route(endpoint.address, None)?;
-        let own = anywhere.as_ref().is_some_and(|route| route.kind == RouteKind::Local);
-        let route = match &endpoint.interface {
-            None => anywhere,
-            Some(name) => match network.link(name) {
-                None => None,
-                Some(link) => self.netlink.route(endpoint.address, Some(link.index))?,
-            },
-        };
-        let mut path = Path { own, route, mac: None };
-        let Some(route) = path.route.as_ref().filter(|route| !own && !route.assumed) else { return Ok(path) };
-        let ethernet = network.links.get(&route.interface).is_some_and(|l| l.kind == LinkKind::Ethernet && l.up);
-        if ethernet {
-            let next_hop = route.gateway.unwrap_or(endpoint.address);
-            let neighbour = self.netlink.neighbour(route.interface, next_hop)?;
-            path.mac = neighbour.and_then(|neighbour| neighbour.usable_mac());
-            if path.mac.is_none() {
-                // a full neighbour table, say, must not stand in the way of everything else; the next look tries again
-                let _ = self.netlink.resolve(route.interface, next_hop);
+    /// What is attached, and in force.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub fn attached(&mut self, generation: u32) -> Result<Attached, KernelError> {
+        let attachments = Attachments::below(&self.pin_path);
+        let are_ours = Generation::open(&self.pin_path, generation).is_ours();
+        let mut attached = Attached { are_ours, ..Attached::default() };
+        for (attachment, mechanism) in attachments.list()? {
+            if !attachments.is_attached(&mut self.netlink, attachment, mechanism)? {
+                continue;
+            }
+            match attachment.role {
+                Role::Mirror => drop(attached.mirrors.insert((attachment.interface, attachment.direction))),
+                Role::Encap { generation: of } if of == generation => {
+                    attached.encaps.insert(attachment.interface);
+                }
+                Role::Encap { .. } => {}
             }
         }
-        Ok(path)
+        Ok(attached)
     }
 }

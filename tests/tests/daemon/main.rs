@@ -8,5 +8,6 @@ mod file;
 mod interfaces;
 mod life;
 mod load;
+mod plan;
 mod site;
 mod system;

@@ -3,8 +3,9 @@
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 use std::net::UdpSocket;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -66,6 +67,14 @@ pub(crate) fn status_until(daemon: &Daemon, wanted: impl Fn(i32, &Value) -> bool
         }
         ensure!(Instant::now() < deadline, "the status is still {code}, {status:#}");
     }
+}
+
+/// The directory with the pins of a generation's maps, `maps-NUMBER-LAYOUT-PROGRAMS`.
+pub(crate) fn maps_of(daemon: &Daemon, number: u32) -> Result<PathBuf> {
+    let prefix = format!("maps-{number}-");
+    let mut entries = fs::read_dir(daemon.pin_path())?.filter_map(Result::ok).map(|entry| entry.path());
+    let is_it = |path: &PathBuf| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&prefix));
+    entries.find(is_it).with_context(|| format!("no {prefix}* below {}", daemon.pin_path().display()))
 }
 
 /// The arguments of `run` for each mechanism that the kernel has.

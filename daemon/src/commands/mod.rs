@@ -1,0 +1,74 @@
+//! The subcommands that end: what each prints, and its exit code.
+
+mod check;
+mod plan;
+mod status;
+
+use std::fs;
+use std::io::{IsTerminal, Read, Write};
+use std::path::Path;
+
+use anyhow::Context;
+use traffic_mirror::desired::{self, Desired};
+use traffic_mirror::diagnostic;
+use traffic_mirror::report::plural;
+
+pub(crate) use check::check;
+pub(crate) use plan::plan;
+pub(crate) use status::status;
+
+/// A configuration file, or standard input.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct File {
+    /// As diagnostics name it.
+    name: String,
+    bytes: Vec<u8>,
+}
+
+impl File {
+    /// Reads the file; - is standard input.
+    fn read(path: &Path) -> anyhow::Result<Self> {
+        if path == Path::new("-") {
+            let mut bytes = Vec::new();
+            std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+            return Ok(Self { name: "<stdin>".to_owned(), bytes });
+        }
+        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Self { name: path.display().to_string(), bytes })
+    }
+}
+
+/// What the file means; what is wrong with it goes to standard error.
+fn load(file: &File) -> Option<Desired> {
+    let text = String::from_utf8_lossy(&file.bytes);
+    let print = |diagnostics: &[diagnostic::Diagnostic]| {
+        eprint!("{}", diagnostic::render(diagnostics, &file.name, &text, has_color(&std::io::stderr())));
+    };
+    match desired::load_bytes(&file.bytes) {
+        Ok((desired, warnings)) => {
+            print(&warnings);
+            Some(desired)
+        }
+        Err(errors) => {
+            print(&errors);
+            eprintln!("{}: {}", file.name, plural(errors.len(), "error"));
+            None
+        }
+    }
+}
+
+/// Whether to write colours there.
+fn has_color(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("NO_COLOR").is_none()
+}
+
+/// Prints; a closed pipe is the reader's choice.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+/// Prints for programs.
+fn print_json(value: &impl serde::Serialize) -> anyhow::Result<()> {
+    print(&(serde_json::to_string_pretty(value)? + "\n"));
+    Ok(())
+}

@@ -1,0 +1,182 @@
+//! Input: tables. Output: what they stand for, in the words of the file: the objects of the kernel, for people.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use traffic_mirror_ebpf::abi::{self, Field, Slot};
+use traffic_mirror_ebpf::packet::Packet;
+
+use super::decompile::decompile;
+use super::definition::{Definition, NO_PORT, Networks, Ranges, bits_of, mask};
+use super::place::{allocated, known};
+use super::reachable::Reachable;
+use super::sets::SlotSet;
+use crate::desired::{self, Action, Desired, protocol_name};
+use crate::network::Hook;
+use crate::tables::{Tables, names};
+
+/// A hook: index of the interface, direction.
+pub type Place = (u32, Hook);
+
+/// What tables stand for.
+#[derive(Debug, Clone, Default)]
+pub struct Described {
+    /// Whether any filter is in force; also if there is none that could be.
+    pub enabled: bool,
+    /// The hooks that are looked at, by their index.
+    pub hooks: BTreeMap<u32, Place>,
+    /// By name.
+    pub endpoints: BTreeMap<String, abi::Endpoint>,
+    /// By name.
+    pub filters: BTreeMap<String, Filter>,
+}
+
+/// A filter as the tables have it.
+#[derive(Debug, Clone)]
+pub struct Filter {
+    /// One, or two if it is bidirectional; none if it is disabled.
+    pub ways: Vec<Way>,
+    /// What a match does.
+    pub action: Action,
+    /// Names of its endpoints.
+    pub to: BTreeSet<String>,
+    /// Indices of the hooks on which it is in force.
+    pub hooks: BTreeSet<u32>,
+}
+
+/// One way round of a filter.
+#[derive(Debug, Clone)]
+pub struct Way {
+    /// The slot that stands for it.
+    pub slot: u32,
+    definition: Arc<Definition>,
+}
+
+/// Describes tables. Which way round of a bidirectional filter is the one in the file they do not say: the one that has
+/// more in common with the filter of that name in `desired` comes first. `None` if they contradict themselves.
+pub fn describe(tables: &Tables, desired: &Desired) -> Option<Described> {
+    // what goes round in circles is found here
+    Reachable::of(tables)?;
+    let mut definitions = decompile(tables, known(tables)?.into_iter())?;
+    let place = |hook: &abi::Hook| (hook.interface, if hook.egress == 0 { Hook::Ingress } else { Hook::Egress });
+    let hooks = (0..).zip(&tables.hooks).filter(|(_, hook)| hook.interface != 0);
+    let hooks: BTreeMap<u32, Place> = hooks.map(|(index, hook)| (index, place(hook))).collect();
+    let mut rows = BTreeMap::new();
+    for &index in hooks.keys() {
+        let row = tables.rows.get(*tables.view().rows.get(index as usize)? as usize)?;
+        rows.insert(index, SlotSet::of_row(row).iter().collect::<BTreeSet<u32>>());
+    }
+    let endpoint_names: BTreeMap<u32, &str> = names(&tables.endpoint_names).collect();
+    let parity = tables.control.epoch as usize & 1;
+    let disabled = Filter { ways: Vec::new(), action: Action::Mirror, to: BTreeSet::new(), hooks: BTreeSet::new() };
+    let mut filters: BTreeMap<u32, Filter> =
+        names(&tables.filters).map(|(index, _)| (index, disabled.clone())).collect();
+    for (slot, Slot { action, filter, .. }) in allocated(tables) {
+        let (Some(filter), Some(definition)) = (filters.get_mut(filter), definitions.remove(&slot)) else { continue };
+        let action = action[parity];
+        let bits = action.include | action.exclude;
+        filter.action = if action.exclude == 0 { Action::Mirror } else { Action::Exclude };
+        filter.to = (0..64).filter(|bit| bits >> bit & 1 != 0).map(|bit| name_of(&endpoint_names, bit)).collect();
+        filter.hooks.extend(rows.iter().filter(|(_, row)| row.contains(&slot)).map(|(&hook, _)| hook));
+        filter.ways.push(Way { slot, definition });
+    }
+    let ways = filters.values().any(|filter| !filter.ways.is_empty());
+    let enabled = !ways || hooks.is_empty() || filters.values().any(|filter| !filter.hooks.is_empty());
+    let mut filters: BTreeMap<String, Filter> =
+        names(&tables.filters).filter_map(|(index, name)| Some((name.to_owned(), filters.remove(&index)?))).collect();
+    desired.filters.iter().for_each(|filter| orient(&mut filters, filter));
+    let endpoint = |(&index, name): (&u32, &&str)| {
+        Some(((*name).to_owned(), tables.endpoints.get(index as usize).map(|pair| pair[parity])?))
+    };
+    Some(Described { enabled, hooks, endpoints: endpoint_names.iter().filter_map(endpoint).collect(), filters })
+}
+
+fn name_of(names: &BTreeMap<u32, &str>, index: u32) -> String {
+    names.get(&index).map_or_else(|| format!("(number {index})"), |name| (*name).to_owned())
+}
+
+fn orient(filters: &mut BTreeMap<String, Filter>, wanted: &desired::Filter) {
+    if let (Some(filter), Some(there)) = (filters.get_mut(&wanted.name), Definition::of(wanted).first()) {
+        filter.ways.sort_by_key(|way| Field::ALL.into_iter().filter(|&f| way.definition.differs(there, f)).count());
+    }
+}
+
+impl Way {
+    /// The values of a field, as the file would give them; empty if any will do.
+    pub fn values(&self, field: Field) -> Vec<String> {
+        let ports = |ranges: &Option<Ranges>| ranges.iter().flatten().map(|&ports| range(ports)).collect();
+        let definition = &*self.definition;
+        match field {
+            Field::Protocol => {
+                let numbers = definition.protocol.iter().flatten().flat_map(|&(first, last)| first..=last);
+                numbers.map(|number| protocol_name(number as u8)).collect()
+            }
+            Field::SourcePort => ports(&definition.ports[0]),
+            Field::DestinationPort => ports(&definition.ports[1]),
+            Field::Source => networks(definition.networks[0].as_ref()),
+            Field::Destination => networks(definition.networks[1].as_ref()),
+        }
+    }
+
+    /// Whether a packet's value of a field is among them.
+    pub fn admits(&self, field: Field, packet: &Packet) -> bool {
+        let among = |ranges: &Option<Ranges>, value: u32| {
+            ranges.as_ref().is_none_or(|ranges| ranges.iter().any(|&(first, last)| (first..=last).contains(&value)))
+        };
+        let port = |port: u16| if packet.ported == 0 { NO_PORT } else { port.into() };
+        let inside = |networks: &Option<Networks>, address: [u64; 2]| {
+            let within = |&(bits, length): &(u128, u8)| bits_of(address) & mask(length) == bits;
+            networks.as_ref().is_none_or(|n| n.0[usize::from(packet.version == 6)].iter().any(within))
+        };
+        let definition = &*self.definition;
+        match field {
+            Field::Protocol => among(&definition.protocol, packet.protocol.into()),
+            Field::SourcePort => among(&definition.ports[0], port(packet.source_port)),
+            Field::DestinationPort => among(&definition.ports[1], port(packet.destination_port)),
+            Field::Source => inside(&definition.networks[0], packet.source),
+            Field::Destination => inside(&definition.networks[1], packet.destination),
+        }
+    }
+}
+
+/// The word of the file for a field.
+pub const fn key(field: Field) -> &'static str {
+    match field {
+        Field::Protocol => "protocol",
+        Field::SourcePort => "source_port",
+        Field::DestinationPort => "destination_port",
+        Field::Source => "source",
+        Field::Destination => "destination",
+    }
+}
+
+fn range((first, last): (u32, u32)) -> String {
+    let port = |value: u32| if value == NO_PORT { "none".to_owned() } else { value.to_string() };
+    if first == last { port(first) } else { format!("{}-{}", port(first), port(last)) }
+}
+
+fn networks(networks: Option<&Networks>) -> Vec<String> {
+    let Some(Networks([v4, v6])) = networks else { return Vec::new() };
+    let network = |address: IpAddr, length: u8, host: u8| {
+        if length == host { address.to_string() } else { format!("{address}/{length}") }
+    };
+    let v4 = v4.iter().map(|&(bits, length)| network(Ipv4Addr::from((bits >> 96) as u32).into(), length, 32));
+    let v6 = v6.iter().map(|&(bits, length)| network(Ipv6Addr::from(bits).into(), length, 128));
+    v4.chain(v6).collect()
+}
+
+/// Source, destination and port of an endpoint's outer header.
+pub fn outer(endpoint: &abi::Endpoint) -> (IpAddr, IpAddr, u16) {
+    let outer = &endpoint.outer;
+    let four = |at: usize| IpAddr::from([outer[at], outer[at + 1], outer[at + 2], outer[at + 3]]);
+    let sixteen = |at: usize| IpAddr::from(std::array::from_fn::<u8, 16, _>(|byte| outer[at + byte]));
+    let (source, destination, udp) =
+        if outer[0] >> 4 == 4 { (four(12), four(16), 20) } else { (sixteen(8), sixteen(24), 40) };
+    (source, destination, u16::from_be_bytes([outer[udp + 2], outer[udp + 3]]))
+}
+
+/// A hardware address as people write it.
+pub fn mac(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")
+}

@@ -1,0 +1,320 @@
+//! Input: what is live, and what the file means. Output: what taking the file would change in the kernel, object by
+//! object. Pure: the steps of a reload are taken in memory.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use serde::Serialize;
+use traffic_mirror_ebpf::abi::{self, Drop, Field};
+
+use crate::compile::{Compiled, Described, DescribedFilter, Memory, Place, describe, key, mac, outer};
+use crate::desired::{Action, Desired};
+use crate::network::Network;
+use crate::plan::{self, Change};
+use crate::report::{self, Sign};
+use crate::tables::{Live, Tables};
+
+/// What taking a file would change.
+#[derive(Debug, Clone, Serialize)]
+pub struct Preview {
+    /// Version of this structure.
+    pub schema: u32,
+    /// Objects that would be added, changed or removed.
+    pub changes: Vec<Difference>,
+    /// Elements of maps that would be written.
+    pub map_writes: usize,
+    /// They would be written into new maps, since the live ones have no room or there are none.
+    pub new_maps: bool,
+    /// What is wanted and cannot be at the moment, a line each.
+    pub obstacles: Vec<String>,
+}
+
+/// One object that differs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Difference {
+    /// Whether it is added, changed or removed.
+    pub change: Sign,
+    /// "mirroring", "interface", "endpoint" or "filter".
+    pub object: &'static str,
+    /// Its name.
+    pub name: String,
+    /// What is to be said of it; of one that changes, what differs.
+    pub fields: Vec<FieldDifference>,
+}
+
+/// One value of an object, or several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct FieldDifference {
+    /// Its name, where the file has it too that of the file.
+    pub field: &'static str,
+    /// In the kernel; absent if the object is not there. Of a filter's field an empty list means any.
+    pub live: Option<Vec<String>>,
+    /// In the kernel when the file has been taken.
+    pub want: Option<Vec<String>>,
+}
+
+/// Which programs are attached, and in force.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Attached {
+    /// The programs are this version's: else the maps are not changed in place, but new ones take over.
+    pub are_ours: bool,
+    /// `mirror`: index of the interface, direction.
+    pub mirrors: BTreeSet<Place>,
+    /// `encap` of the live generation: index of the output interface.
+    pub encaps: BTreeSet<u32>,
+}
+
+/// Steps of a reload, at most.
+const MAX_STEPS: usize = 16;
+
+/// Takes the steps of a reload in memory. `None` if the filters need more slots than there are.
+pub fn preview(desired: &Desired, network: &Network, live: Option<&Live>, attached: &Attached) -> Option<Preview> {
+    let Foreseen { want, writes, new_maps } = foresee(desired, network, live.filter(|_| attached.are_ours))?;
+    let before = live.and_then(|live| describe(&live.tables, desired));
+    let after = describe(&want.tables, desired)?;
+    let before = before.unwrap_or_else(|| Described { enabled: true, ..Described::default() });
+    // a hook that comes or goes is a change of its interface, not of every filter
+    let common: BTreeSet<Place> =
+        before.hooks.values().filter(|h| after.hooks.values().any(|o| o == *h)).copied().collect();
+    let is_enabled = before.enabled && after.enabled;
+    let hooks = is_enabled.then_some(&common);
+    let everywhere = Attached {
+        are_ours: true,
+        mirrors: after.hooks.values().copied().collect(),
+        encaps: want.outputs.iter().copied().collect(),
+    };
+    let changes =
+        differences(&objects(&before, network, attached, hooks), &objects(&after, network, &everywhere, hooks));
+    Some(Preview {
+        schema: 1,
+        changes,
+        map_writes: writes,
+        new_maps,
+        obstacles: report::obstacles(desired, network, &want),
+    })
+}
+
+struct Foreseen {
+    want: Compiled,
+    writes: usize,
+    new_maps: bool,
+}
+
+fn foresee(desired: &Desired, network: &Network, live: Option<&Live>) -> Option<Foreseen> {
+    let (mut memory, mut live, mut writes) = (Memory::default(), live.cloned(), 0);
+    for _ in 0..MAX_STEPS {
+        let (want, change) = plan::decide(desired, network, live.as_ref(), &mut memory)?;
+        let (Change::InPlace(plan), Some(live)) = (change, live.as_mut()) else {
+            return Some(Foreseen { writes: writes + want.tables.elements(), want, new_maps: true });
+        };
+        if plan.is_empty() {
+            return Some(Foreseen { want, writes, new_maps: false });
+        }
+        writes += plan.elements();
+        apply(&plan, &mut live.tables);
+    }
+    None
+}
+
+fn apply(plan: &plan::Plan, tables: &mut Tables) {
+    plan.writes.iter().for_each(|write| tables.store(write.table, write.offset, &write.bytes));
+    if let Some(epoch) = plan.commit {
+        tables.control.epoch = epoch;
+    }
+}
+
+/// Objects by kind and name, with what is to be said of each. Kinds are in the order in which they are shown.
+type Objects = BTreeMap<(usize, String), Facts>;
+type Facts = Vec<(&'static str, Vec<String>)>;
+const KINDS: [&str; 4] = ["mirroring", "interface", "endpoint", "filter"];
+
+/// `hooks` are those on which filters are compared, if they are.
+fn objects(described: &Described, network: &Network, attached: &Attached, hooks: Option<&BTreeSet<Place>>) -> Objects {
+    let mut objects = Objects::new();
+    let state = if described.enabled { "enabled" } else { "disabled" };
+    objects.insert((0, String::new()), vec![("state", vec![state.to_owned()])]);
+    for &(index, direction) in described.hooks.values() {
+        let facts = objects
+            .entry((1, interface_name(network, index)))
+            .or_insert_with(|| vec![("direction", Vec::new()), (ATTACHED, vec![YES.to_owned()])]);
+        facts[0].1.push(direction.word().to_owned());
+        facts[0].1.sort_unstable_by(|a, b| b.cmp(a));
+        if !attached.mirrors.contains(&(index, direction)) {
+            facts[1].1 = vec![NO.to_owned()];
+        }
+    }
+    for (name, endpoint) in &described.endpoints {
+        objects.insert((2, name.clone()), endpoint_facts(endpoint, network, attached));
+    }
+    for (name, filter) in &described.filters {
+        objects.insert((3, name.clone()), filter_facts(filter, described, network, hooks));
+    }
+    objects
+}
+
+const ATTACHED: &str = "attached";
+const ENABLED: &str = "enabled";
+const YES: &str = "yes";
+const NO: &str = "no";
+
+fn endpoint_facts(endpoint: &abi::Endpoint, network: &Network, attached: &Attached) -> Facts {
+    let one = |text: String| vec![text];
+    if endpoint.state != Drop::None as u32 {
+        let reason = Drop::ALL.get(endpoint.state as usize).copied().unwrap_or(Drop::None);
+        return vec![("state", one(reason.label().to_owned()))];
+    }
+    let (source, destination, port) = outer(endpoint);
+    let known = endpoint.link_known != 0 || endpoint.link_bytes == 0;
+    let next_hop = if known { mac(&endpoint.link[..6]) } else { "to be found".to_owned() };
+    let wrapped = if attached.encaps.contains(&endpoint.interface) { YES } else { NO };
+    let mut facts = vec![
+        ("state", one("ready".to_owned())),
+        ("address", one(destination.to_string())),
+        ("port", one(port.to_string())),
+        ("interface", one(interface_name(network, endpoint.interface))),
+        ("source", one(source.to_string())),
+        ("mtu", one(endpoint.mtu.to_string())),
+        (ATTACHED, one(wrapped.to_owned())),
+    ];
+    if endpoint.link_bytes != 0 {
+        facts.push(("next_hop", one(next_hop)));
+    }
+    facts
+}
+
+fn filter_facts(
+    filter: &DescribedFilter,
+    described: &Described,
+    network: &Network,
+    hooks: Option<&BTreeSet<Place>>,
+) -> Facts {
+    let flag = |is: bool| vec![if is { YES } else { NO }.to_owned()];
+    let Some(way) = filter.ways.first() else { return vec![(ENABLED, flag(false))] };
+    let action = match filter.action {
+        Action::Mirror => "mirror",
+        Action::Exclude => "exclude",
+    };
+    let mut facts = vec![(ENABLED, flag(true)), ("action", vec![action.to_owned()])];
+    let shown = [Field::Protocol, Field::Source, Field::SourcePort, Field::Destination, Field::DestinationPort];
+    facts.extend(shown.map(|field| (key(field), way.values(field))));
+    facts.push(("bidirectional", flag(filter.ways.len() > 1)));
+    facts.push(("to", filter.to.iter().cloned().collect()));
+    if let Some(hooks) = hooks {
+        let on = filter.hooks.iter().filter_map(|hook| described.hooks.get(hook));
+        let on: BTreeSet<Place> = on.copied().filter(|hook| hooks.contains(hook)).collect();
+        let mut names: Vec<String> = on.iter().map(|hook| hook_name(network, *hook)).collect();
+        names.sort_unstable();
+        facts.push(("on", if on == *hooks { Vec::new() } else { names }));
+    }
+    facts
+}
+
+/// Name and direction of a hook.
+pub fn hook_name(network: &Network, (index, direction): Place) -> String {
+    format!("{} {}", interface_name(network, index), direction.word())
+}
+
+fn interface_name(network: &Network, index: u32) -> String {
+    network.links.get(&index).map_or_else(|| format!("(index {index})"), |link| link.name.clone())
+}
+
+fn differences(live: &Objects, want: &Objects) -> Vec<Difference> {
+    let keys: BTreeSet<_> = live.keys().chain(want.keys()).collect();
+    let difference = |key: &&(usize, String)| {
+        let (change, fields) = match (live.get(*key), want.get(*key)) {
+            (None, Some(want)) => {
+                (Sign::Added, said(want).map(|(field, want)| field_of(field, None, Some(want))).collect())
+            }
+            (Some(_), None) => (Sign::Removed, Vec::new()),
+            (Some(live), Some(want)) if live != want => (Sign::Changed, changed(live, want)),
+            _ => return None,
+        };
+        Some(Difference { change, object: KINDS[key.0], name: key.1.clone(), fields })
+    };
+    keys.iter().filter_map(difference).collect()
+}
+
+/// What is worth saying of a new object: what is not a matter of course.
+fn said(facts: &Facts) -> impl Iterator<Item = &(&'static str, Vec<String>)> + '_ {
+    let ordinary = |(field, values): &&(&'static str, Vec<String>)| match *field {
+        ENABLED | ATTACHED => values[0] == YES,
+        "bidirectional" => values[0] == NO,
+        "action" => values[0] == "mirror",
+        _ => values.is_empty(),
+    };
+    facts.iter().filter(move |fact| !ordinary(fact))
+}
+
+fn changed(live: &Facts, want: &Facts) -> Vec<FieldDifference> {
+    let pairs = live.iter().filter_map(|(field, live)| {
+        let (_, want) = want.iter().find(|(other, _)| other == field)?;
+        (live != want).then(|| field_of(field, Some(live), Some(want)))
+    });
+    pairs.collect()
+}
+
+fn field_of(field: &'static str, live: Option<&Vec<String>>, want: Option<&Vec<String>>) -> FieldDifference {
+    FieldDifference { field, live: live.cloned(), want: want.cloned() }
+}
+
+impl Preview {
+    /// Whether the file is live.
+    pub fn is_empty(&self) -> bool {
+        self.changes.is_empty() && self.map_writes == 0
+    }
+}
+
+impl fmt::Display for Preview {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.changes.iter().try_for_each(|change| write!(f, "{change}"))?;
+        self.obstacles.iter().try_for_each(|line| writeln!(f, "! {line}"))?;
+        if self.is_empty() {
+            return writeln!(f, "no changes: the file is live");
+        }
+        let count = |sign: Sign| self.changes.iter().filter(|change| change.change == sign).count();
+        let (added, changed, removed) = (count(Sign::Added), count(Sign::Changed), count(Sign::Removed));
+        let writes = report::plural(self.map_writes, "map write");
+        let into = if self.new_maps { " into new maps" } else { "" };
+        writeln!(f, "{added} to add, {changed} to change, {removed} to remove; {writes}{into}")
+    }
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = if self.name.is_empty() { String::new() } else { format!(" {}", self.name) };
+        writeln!(f, "{} {}{name}", self.change, self.object)?;
+        for FieldDifference { field, live, want } in &self.fields {
+            match (live, want) {
+                (Some(live), Some(want)) if live.len().max(want.len()) > SHOWN => {
+                    let only = |these: &[String], those: &[String]| -> Vec<String> {
+                        these.iter().filter(|one| !those.contains(one)).cloned().collect()
+                    };
+                    for (sign, values) in [('-', only(live, want)), ('+', only(want, live))] {
+                        if !values.is_empty() {
+                            writeln!(f, "    {field}: {sign} {}", list(&values))?;
+                        }
+                    }
+                }
+                (Some(live), Some(want)) => writeln!(f, "    {field}: {} -> {}", list(live), list(want))?,
+                (live, want) => {
+                    writeln!(f, "    {field}: {}", list(want.as_ref().or(live.as_ref()).unwrap_or(&Vec::new())))?
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Values of a list that are shown; of longer ones the differences.
+const SHOWN: usize = 8;
+
+/// Values with commas, the first of many.
+pub fn list(values: &[String]) -> String {
+    let more = values.len().saturating_sub(SHOWN);
+    let shown = values[..values.len() - more].join(", ");
+    match (values.len(), more) {
+        (0, _) => "any".to_owned(),
+        (_, 0) => shown,
+        _ => format!("{shown} and {more} more"),
+    }
+}
