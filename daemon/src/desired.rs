@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::diagnostic::{Code, Diagnostic};
 
 pub(crate) use protocol::name as protocol_name;
+pub use protocol::parse as parse_protocol;
 pub use reread::Rereader;
 
 /// What the file means and the warnings about it, or everything that is wrong with it, in the order of the file.

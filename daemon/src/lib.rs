@@ -5,6 +5,7 @@ pub mod config;
 pub mod daemon;
 pub mod desired;
 pub mod diagnostic;
+pub mod explain;
 pub mod kernel;
 pub mod network;
 pub mod plan;

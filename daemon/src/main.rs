@@ -5,8 +5,10 @@ mod commands;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use commands::Question;
 use traffic_mirror::daemon::{self, Options, Outcome};
 use traffic_mirror::kernel::{Kernel, Mechanism};
 
@@ -47,6 +49,18 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Wait until the file is the live one
+    ///
+    /// Exits with 0 once it is; with 1 at the end of the time, or at once if the file is wrong.
+    Wait {
+        /// How long to wait; without end if not given
+        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+        timeout: Option<Duration>,
+    },
+    /// Say what happens to a packet and why, asking the kernel's tables; nothing is sent, nothing is counted
+    ///
+    /// Exits with 0 if there is an answer, 3 if nothing is mirrored, 1 on an error.
+    Explain(Question),
     /// Show what is mirrored, from the kernel
     Status {
         /// For programs
@@ -63,6 +77,11 @@ enum Attach {
     Tcx,
     /// Filters of a clsact qdisc
     Clsact,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let duration = text.parse().ok().and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.ok_or_else(|| "write a number of seconds such as 30 or 0.5".to_owned())
 }
 
 /// Exit codes, sysexits.h where it has one.
@@ -87,6 +106,8 @@ fn main() -> ExitCode {
         Command::Plan { file, json } => {
             commands::plan(file.as_deref().unwrap_or(&arguments.config), &arguments.pin_path, *json)
         }
+        Command::Wait { timeout } => commands::wait(&arguments.config, &arguments.pin_path, *timeout),
+        Command::Explain(question) => commands::explain(question, &arguments.pin_path),
         Command::Status { json } => commands::status(&arguments.pin_path, *json),
         Command::Detach => detach(&arguments.pin_path),
     };

@@ -214,7 +214,8 @@ pub fn hook_name(network: &Network, (index, direction): Place) -> String {
     format!("{} {}", interface_name(network, index), direction.word())
 }
 
-fn interface_name(network: &Network, index: u32) -> String {
+/// Name of an interface that may have gone.
+pub fn interface_name(network: &Network, index: u32) -> String {
     network.links.get(&index).map_or_else(|| format!("(index {index})"), |link| link.name.clone())
 }
 

@@ -5,12 +5,14 @@
 //! twice, in copy `epoch % 2` and in the idle copy.
 
 mod counters;
+mod explained;
 
 /// Version of all that is laid out here: to be raised by one whenever anything in it changes, so that a daemon leaves the
 /// maps of another version alone. The first 16 bytes of [`Control`] stay what they are for ever.
 pub const LAYOUT: u32 = 1;
 
 pub use counters::*;
+pub use explained::Explained;
 
 /// Filters in a file, at most.
 pub const MAX_FILTERS: usize = 16_384;

@@ -194,6 +194,13 @@ impl Search {
         self.words == 0
     }
 
+    /// All of them, as the bits of the block, while none has been taken.
+    #[inline(always)]
+    #[must_use]
+    pub const fn matches(&self) -> &Block {
+        &self.matches
+    }
+
     /// Takes the next slot.
     #[inline(always)]
     pub fn next_slot(&mut self) -> Option<u32> {

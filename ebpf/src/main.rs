@@ -1,8 +1,10 @@
-//! The two programs. Their verdict on a packet that is not ours is always "next program".
+//! The two programs, and one that answers questions. Their verdict on a packet that is not ours is always "next program".
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
 mod encap;
+#[cfg(target_arch = "bpf")]
+mod explain;
 #[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
@@ -27,6 +29,12 @@ mod entries {
     #[classifier]
     pub fn encap(ctx: TcContext) -> i32 {
         crate::encap::encap(Skb(ctx.skb.skb))
+    }
+
+    /// On no hook: run by `BPF_PROG_TEST_RUN`, with the hook's index in the first word of `cb`.
+    #[classifier]
+    pub fn explain(ctx: TcContext) -> i32 {
+        crate::explain::explain(Skb(ctx.skb.skb))
     }
 
     /// Does nothing: what the others' cost is measured against.

@@ -4,8 +4,8 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use traffic_mirror_ebpf::abi::{
-    Block, Class, Control, Cpu, EndpointPair, EndpointStats, FilterStats, Hook, HookStats, Name, Node, Row, Skip, Slot,
-    Values,
+    Block, Class, Control, Cpu, EndpointPair, EndpointStats, Explained, FilterStats, Hook, HookStats, Name, Node, Row,
+    Skip, Slot, Values,
 };
 use traffic_mirror_ebpf::classify::Tables;
 
@@ -46,6 +46,10 @@ pub static ENDPOINT_STATS: PerCpuArray<EndpointStats> = PerCpuArray::with_max_en
 pub static HOOK_STATS: PerCpuArray<HookStats> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static CPU: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
+
+/// Written by `explain`. It is pinned nowhere: each process that loads the program has its own.
+#[map]
+pub static EXPLAINED: Array<Explained> = Array::with_max_entries(1, 0);
 
 /// The tables as the kernel holds them.
 pub struct Kernel;

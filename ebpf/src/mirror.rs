@@ -59,7 +59,7 @@ fn try_mirror(skb: Skb) -> Result<(), Unseen> {
 
 /// Reads the linear part, and only if that does not suffice the whole.
 #[inline(always)]
-fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
+pub fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
     let parsed = parse(&mut skb.linear(), skb.ethertype(), packet);
     if parsed.is_ok() && packet.is_extended() {
         parse_extensions_linear(skb.0, &raw mut *packet);
@@ -193,15 +193,15 @@ extern "C" fn fan_out(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64
 
 /// Calls `step` until it answers 1, at most `count` times.
 #[inline(always)]
-fn each<S>(count: usize, step: unsafe extern "C" fn(u32, *mut S) -> c_long, state: &mut S) {
+pub fn each<S>(count: usize, step: unsafe extern "C" fn(u32, *mut S) -> c_long, state: &mut S) {
     // SAFETY: the kernel hands `state` back to `step`, which has the type for it.
     unsafe { bpf_loop(count as u32, step as *mut c_void, (&raw mut *state).cast(), 0) };
 }
 
-const STOP: c_long = 1;
+pub const STOP: c_long = 1;
 
 #[inline(always)]
-const fn go_on_if(more: bool) -> c_long {
+pub const fn go_on_if(more: bool) -> c_long {
     !more as c_long
 }
 

@@ -50,6 +50,7 @@ fn pure_modules_know_neither_kernel_nor_clock_nor_files() {
         "diagnostic.rs",
         "compile",
         "network.rs",
+        "explain.rs",
         "plan.rs",
         "preview.rs",
         "report.rs",

@@ -1,8 +1,10 @@
 //! The subcommands that end: what each prints, and its exit code.
 
 mod check;
+mod explain;
 mod plan;
 mod status;
+mod wait;
 
 use std::fs;
 use std::io::{IsTerminal, Read, Write};
@@ -14,8 +16,10 @@ use traffic_mirror::diagnostic;
 use traffic_mirror::report::plural;
 
 pub(crate) use check::check;
+pub(crate) use explain::{Question, explain};
 pub(crate) use plan::plan;
 pub(crate) use status::status;
+pub(crate) use wait::wait;
 
 /// A configuration file, or standard input.
 #[derive(Debug, Clone, PartialEq, Eq)]

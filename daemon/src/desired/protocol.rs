@@ -68,6 +68,14 @@ pub(crate) fn name(number: u8) -> String {
     known.map_or_else(|| number.to_string(), |(name, _)| (*name).to_owned())
 }
 
+/// A protocol that is given on the command line.
+///
+/// # Errors
+/// What to write instead.
+pub fn parse(text: &str) -> Result<u8, String> {
+    protocol(&Item::Text(text.to_owned())).map_err(|problem| problem.help)
+}
+
 fn in_range(number: i128) -> Result<u8, Problem> {
     u8::try_from(number).map_err(|_| {
         Problem::new(Code::ProtocolOutOfRange, "but protocols go from 0 to 255", "write a number from 0 to 255")

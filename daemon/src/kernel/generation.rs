@@ -216,7 +216,7 @@ impl Generation {
     /// # Errors
     /// The kernel refuses it.
     pub fn mirror(&self, hook: u32) -> Result<Program, KernelError> {
-        Program::load(self.load(hook, |_| {})?, MIRROR)
+        self.program(hook, MIRROR)
     }
 
     /// Loads the `encap` program.
@@ -224,7 +224,7 @@ impl Generation {
     /// # Errors
     /// The kernel refuses it.
     pub fn encap(&self) -> Result<Program, KernelError> {
-        Program::load(self.load(0, |_| {})?, ENCAP)
+        self.program(0, ENCAP)
     }
 
     /// Loads the program that does nothing, for measurements.
@@ -232,7 +232,11 @@ impl Generation {
     /// # Errors
     /// The kernel refuses it.
     pub fn noop(&self) -> Result<Program, KernelError> {
-        Program::load(self.load(0, |_| {})?, "noop")
+        self.program(0, "noop")
+    }
+
+    pub(super) fn program(&self, hook: u32, name: &'static str) -> Result<Program, KernelError> {
+        Program::load(self.load(hook, |_| {})?, name)
     }
 
     fn load(&self, hook: u32, sizes: impl FnOnce(&mut EbpfLoader<'static>)) -> Result<Ebpf, KernelError> {
@@ -516,6 +520,10 @@ impl Program {
     /// Its name.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    pub(super) fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
     }
 
     /// The program as aya sees it.

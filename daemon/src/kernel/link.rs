@@ -79,7 +79,7 @@ impl Link {
 
 /// # Safety
 /// `attributes` is what the command takes, and its pointers are valid for what the command does.
-unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
+pub(super) unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
     // SAFETY: the kernel reads as many bytes as there are, and treats what is missing as zeros; the rest is promised.
     let done = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
     if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done as i32) }

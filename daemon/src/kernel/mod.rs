@@ -3,6 +3,7 @@
 mod attach;
 mod capability;
 mod error;
+mod explain;
 mod generation;
 mod link;
 pub mod netlink;
@@ -19,6 +20,7 @@ use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 pub use attach::{Attachment, Attachments, Mechanism, Role, word};
 pub use error::KernelError;
+pub use explain::Explainer;
 pub use generation::{Generation, Program};
 pub use observe::Observer;
 

@@ -85,6 +85,10 @@ impl Observer {
         Ok(Self { pin_path: pin_path.to_owned(), netlink: Netlink::open()? })
     }
 
+    pub(super) fn pin_path(&self) -> &std::path::Path {
+        &self.pin_path
+    }
+
     /// The content of the live tables; `None` if there are none. A daemon may be writing them: what is read twice the
     /// same is whole.
     ///

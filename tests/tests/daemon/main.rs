@@ -4,6 +4,7 @@
 mod command;
 mod crash;
 mod drift;
+mod explain;
 mod file;
 mod interfaces;
 mod life;
@@ -11,3 +12,4 @@ mod load;
 mod plan;
 mod site;
 mod system;
+mod wait;

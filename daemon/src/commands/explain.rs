@@ -1,0 +1,172 @@
+//! `explain`: what happens to a packet, and why. The kernel's tables answer.
+
+use std::fs;
+use std::io::Cursor;
+use std::net::IpAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, bail};
+use clap::{Args, ValueEnum};
+use pcap_file::DataLink;
+use pcap_file::pcap::PcapReader;
+use pcap_file::pcapng::{Block, PcapNgReader};
+use traffic_mirror::compile::{Described, describe};
+use traffic_mirror::desired::{Desired, parse_protocol};
+use traffic_mirror::explain::{Capture, Verdict, frame, hook_of, verdict};
+use traffic_mirror::kernel::Observer;
+use traffic_mirror::network::{self, Network};
+use traffic_mirror::preview::hook_name;
+use traffic_mirror_ebpf::packet::has_ports;
+
+use super::{print, print_json};
+use crate::{NOT_RUNNING, USAGE};
+
+#[derive(Debug, Args)]
+pub(crate) struct Question {
+    /// Interface where the packet is met
+    #[arg(long, value_name = "NAME")]
+    interface: String,
+    /// Way in which it passes there
+    #[arg(long, value_enum)]
+    direction: Direction,
+    /// Name or number
+    #[arg(long, value_parser = parse_protocol, required_unless_present = "pcap", conflicts_with = "pcap")]
+    protocol: Option<u8>,
+    /// IPv4 or IPv6 address
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "pcap", conflicts_with = "pcap")]
+    source: Option<IpAddr>,
+    /// For protocols with ports
+    #[arg(long, value_name = "PORT", conflicts_with = "pcap")]
+    source_port: Option<u16>,
+    /// IPv4 or IPv6 address
+    #[arg(long, value_name = "ADDRESS", required_unless_present = "pcap", conflicts_with = "pcap")]
+    destination: Option<IpAddr>,
+    /// For protocols with ports
+    #[arg(long, value_name = "PORT", conflicts_with = "pcap")]
+    destination_port: Option<u16>,
+    /// Each packet of a capture (pcap or pcapng, Ethernet) instead
+    #[arg(long, value_name = "FILE")]
+    pcap: Option<PathBuf>,
+    /// For programs
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum Direction {
+    Ingress,
+    Egress,
+}
+
+pub(crate) fn explain(question: &Question, pin_path: &Path) -> anyhow::Result<ExitCode> {
+    let frames = match &question.pcap {
+        Some(path) => frames(path).with_context(|| format!("cannot read {}", path.display()))?,
+        None => match made_up(question) {
+            Ok(frame) => vec![frame],
+            Err(reason) => {
+                eprintln!("error: {reason}\n\nFor more information, try '--help'.");
+                return Ok(USAGE.into());
+            }
+        },
+    };
+    let Some(mut verdicts) = ask(question, pin_path, &frames)? else {
+        eprintln!("nothing is mirrored below {}", pin_path.display());
+        return Ok(NOT_RUNNING.into());
+    };
+    match (&question.pcap, question.json) {
+        (None, false) => print(&verdicts[0].to_string()),
+        (None, true) => print_json(&verdicts.remove(0))?,
+        (Some(_), false) => print(&Capture(&verdicts).to_string()),
+        (Some(_), true) => print_json(&verdicts)?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn made_up(question: &Question) -> Result<Vec<u8>, &'static str> {
+    let (Some(protocol), Some(source), Some(destination)) = (question.protocol, question.source, question.destination)
+    else {
+        return Err("protocol, source and destination are needed");
+    };
+    let (source_port, destination_port) = match (question.source_port, question.destination_port) {
+        (Some(source), Some(destination)) if has_ports(protocol) => (source, destination),
+        (None, None) if !has_ports(protocol) => (0, 0),
+        _ if has_ports(protocol) => return Err("the protocol has ports: give --source-port and --destination-port"),
+        _ => return Err("the protocol has no ports: leave out --source-port and --destination-port"),
+    };
+    frame(protocol, (source, source_port), (destination, destination_port))
+        .ok_or("source and destination must both be IPv4 or both be IPv6")
+}
+
+/// Asks until all answers are of the tables that were read: a reload may come between. `None` if nothing is live.
+fn ask(question: &Question, pin_path: &Path, frames: &[Vec<u8>]) -> anyhow::Result<Option<Vec<Verdict>>> {
+    const ATTEMPTS: usize = 50;
+    let mut observer = Observer::open(pin_path)?;
+    for _ in 0..ATTEMPTS {
+        let Some(live) = observer.live()? else { return Ok(None) };
+        let network = observer.observe(&Desired::default(), None)?;
+        let described = describe(&live.tables, &Desired::default()).context("the live tables contradict themselves")?;
+        let hook = hook(question, &described, &network)?;
+        let mut explainer = observer.explainer(live.generation)?;
+        let answers: Vec<_> = frames.iter().map(|frame| explainer.ask(hook, frame)).collect::<Result<_, _>>()?;
+        if observer.live()?.as_ref() == Some(&live) {
+            let mut verdicts: Vec<_> =
+                answers.iter().map(|answer| verdict(answer, hook, &described, &network)).collect();
+            if question.pcap.is_some() {
+                verdicts.iter_mut().for_each(|verdict| verdict.near_misses.clear());
+            }
+            return Ok(Some(verdicts));
+        }
+    }
+    bail!("the tables change all the time; try again");
+}
+
+fn hook(question: &Question, live: &Described, network: &Network) -> anyhow::Result<u32> {
+    let direction = match question.direction {
+        Direction::Ingress => network::Hook::Ingress,
+        Direction::Egress => network::Hook::Egress,
+    };
+    let name = &question.interface;
+    let link = network.link(name).with_context(|| format!("there is no interface {name}"))?;
+    hook_of(live, (link.index, direction)).with_context(|| {
+        let hooks: Vec<String> = live.hooks.values().map(|hook| hook_name(network, *hook)).collect();
+        format!("{name} {} is not looked at, only {}", direction.word(), hooks.join(", "))
+    })
+}
+
+/// The frames of a capture.
+fn frames(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
+    const PCAPNG: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+    let bytes = fs::read(path)?;
+    if bytes.starts_with(&PCAPNG) {
+        return frames_ng(&bytes);
+    }
+    let mut reader = PcapReader::new(Cursor::new(&bytes))?;
+    ethernet(reader.header().datalink)?;
+    let mut frames = Vec::new();
+    while let Some(packet) = reader.next_packet() {
+        frames.push(packet?.data.into_owned());
+    }
+    Ok(frames)
+}
+
+fn frames_ng(bytes: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
+    let mut reader = PcapNgReader::new(Cursor::new(bytes))?;
+    let mut frames = Vec::new();
+    while let Some(block) = reader.next_block() {
+        match block? {
+            Block::InterfaceDescription(interface) => ethernet(interface.linktype)?,
+            Block::EnhancedPacket(packet) => frames.push(packet.data.into_owned()),
+            Block::SimplePacket(packet) => frames.push(packet.data.into_owned()),
+            _ => {}
+        }
+    }
+    Ok(frames)
+}
+
+fn ethernet(link: DataLink) -> anyhow::Result<()> {
+    if link != DataLink::ETHERNET {
+        bail!("its link type is {link:?}; only Ethernet is understood");
+    }
+    Ok(())
+}

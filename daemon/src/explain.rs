@@ -1,0 +1,299 @@
+//! Input: what the kernel found out about a packet, and what the live tables stand for. Output: what happens to the
+//! packet, and why. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use serde::Serialize;
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Drop, Explained, Field};
+use traffic_mirror_ebpf::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet};
+
+use crate::compile::{Described, DescribedFilter, Place, Way, key, outer};
+use crate::desired::{Action, protocol_name};
+use crate::network::Network;
+use crate::preview::{hook_name, interface_name, list};
+
+/// A packet as filters see it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Flow {
+    /// Name or number.
+    pub protocol: String,
+    /// Source address.
+    pub source: IpAddr,
+    /// Absent if the packet has no ports.
+    pub source_port: Option<u16>,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// Absent if the packet has no ports.
+    pub destination_port: Option<u16>,
+}
+
+/// What happens to a packet.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verdict {
+    /// As the kernel parsed it; absent if it could not.
+    pub packet: Option<Flow>,
+    /// Why no filter could be asked.
+    pub unseen: Option<&'static str>,
+    /// The filters that match.
+    pub matches: Vec<Match>,
+    /// The endpoints that get a copy.
+    pub goes_to: Vec<Target>,
+    /// The endpoints that get none because of an `exclude`.
+    pub excluded: Vec<String>,
+    /// The filters that match but for one field.
+    pub near_misses: Vec<Miss>,
+}
+
+/// A filter that matches.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Match {
+    /// Its name.
+    pub filter: String,
+    /// "mirror" or "exclude".
+    pub action: &'static str,
+    /// Its endpoints.
+    pub to: Vec<String>,
+}
+
+/// An endpoint that gets a copy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Target {
+    /// Its name.
+    pub endpoint: String,
+    /// "ready", or why the copy would be dropped.
+    pub state: &'static str,
+    /// Outer destination address.
+    pub address: Option<IpAddr>,
+    /// Outer destination port.
+    pub port: Option<u16>,
+    /// Output interface.
+    pub interface: Option<String>,
+}
+
+/// A filter that matches but for one field.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Miss {
+    /// Its name.
+    pub filter: String,
+    /// The field that fails, as the file names it; "on" for interface and direction.
+    pub field: &'static str,
+    /// What the packet has.
+    pub has: String,
+    /// What the filter wants.
+    pub wants: Vec<String>,
+}
+
+/// Names what the kernel found at a hook.
+pub fn verdict(explained: &Explained, hook: u32, live: &Described, network: &Network) -> Verdict {
+    let mut verdict = Verdict {
+        packet: Flow::of(&explained.packet),
+        unseen: explained.reason().map(|reason| reason.label()),
+        matches: Vec::new(),
+        goes_to: Vec::new(),
+        excluded: Vec::new(),
+        near_misses: Vec::new(),
+    };
+    if verdict.unseen.is_some() {
+        return verdict;
+    }
+    let (mut include, mut exclude) = (BTreeSet::new(), BTreeSet::new());
+    for (name, filter) in &live.filters {
+        if filter.ways.iter().any(|way| has(explained, way.slot)) {
+            let (set, action) = match filter.action {
+                Action::Mirror => (&mut include, "mirror"),
+                Action::Exclude => (&mut exclude, "exclude"),
+            };
+            set.extend(&filter.to);
+            let to = filter.to.iter().cloned().collect();
+            verdict.matches.push(Match { filter: name.clone(), action, to });
+        } else {
+            verdict.near_misses.extend(near_miss(name, filter, &explained.packet, hook, live, network));
+        }
+    }
+    verdict.excluded = include.intersection(&exclude).map(|name| (*name).clone()).collect();
+    verdict.goes_to = include.difference(&exclude).map(|name| target(name, live, network)).collect();
+    verdict
+}
+
+fn has(explained: &Explained, slot: u32) -> bool {
+    let (block, bit) = (slot as usize / BLOCK_SLOTS, slot as usize % BLOCK_SLOTS);
+    explained.matches.blocks.get(block).is_some_and(|block| block[bit / 64] >> (bit % 64) & 1 != 0)
+}
+
+/// The one field that fails, if it is one: of the way round that comes closest.
+fn near_miss(
+    name: &str,
+    filter: &DescribedFilter,
+    packet: &Packet,
+    hook: u32,
+    live: &Described,
+    network: &Network,
+) -> Option<Miss> {
+    let fails = |way: &Way| -> Vec<Field> { Field::ALL.into_iter().filter(|&f| !way.admits(f, packet)).collect() };
+    let (way, failing) = filter.ways.iter().map(|way| (way, fails(way))).min_by_key(|(_, failing)| failing.len())?;
+    let (field, has, wants) = match (failing[..].first(), failing.len(), filter.hooks.contains(&hook)) {
+        (None, _, _) => {
+            let on = filter.hooks.iter().filter_map(|hook| live.hooks.get(hook));
+            let here = live.hooks.get(&hook)?;
+            ("on", hook_name(network, *here), on.map(|hook| hook_name(network, *hook)).collect())
+        }
+        (Some(&field), 1, true) => (key(field), Flow::of(packet)?.value(field), way.values(field)),
+        _ => return None,
+    };
+    Some(Miss { filter: name.to_owned(), field, has, wants })
+}
+
+fn target(name: &str, live: &Described, network: &Network) -> Target {
+    let endpoint = live.endpoints.get(name);
+    let state = endpoint.and_then(|endpoint| Drop::ALL.get(endpoint.state as usize)).copied();
+    let reached = endpoint.filter(|_| state == Some(Drop::None));
+    let header = reached.map(outer);
+    Target {
+        endpoint: name.to_owned(),
+        state: if reached.is_some() { "ready" } else { state.map_or("unknown", Drop::label) },
+        address: header.map(|(_, address, _)| address),
+        port: header.map(|(.., port)| port),
+        interface: reached.map(|endpoint| interface_name(network, endpoint.interface)),
+    }
+}
+
+impl Flow {
+    /// `None` if the kernel could not parse it.
+    pub fn of(packet: &Packet) -> Option<Self> {
+        let address = |halves: [u64; 2]| match packet.version {
+            4 => Some(IpAddr::from(Ipv4Addr::from((halves[0] >> 32) as u32))),
+            6 => Some(IpAddr::from(Ipv6Addr::from(u128::from(halves[0]) << 64 | u128::from(halves[1])))),
+            _ => None,
+        };
+        let port = |port: u16| (packet.ported != 0).then_some(port);
+        Some(Self {
+            protocol: protocol_name(packet.protocol),
+            source: address(packet.source)?,
+            source_port: port(packet.source_port),
+            destination: address(packet.destination)?,
+            destination_port: port(packet.destination_port),
+        })
+    }
+
+    fn value(&self, field: Field) -> String {
+        let port = |port: Option<u16>| port.map_or_else(|| "none".to_owned(), |port| port.to_string());
+        match field {
+            Field::Protocol => self.protocol.clone(),
+            Field::SourcePort => port(self.source_port),
+            Field::DestinationPort => port(self.destination_port),
+            Field::Source => self.source.to_string(),
+            Field::Destination => self.destination.to_string(),
+        }
+    }
+}
+
+impl fmt::Display for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = |address: IpAddr, port: Option<u16>| match (address, port) {
+            (IpAddr::V6(address), Some(port)) => format!("[{address}]:{port}"),
+            (address, Some(port)) => format!("{address}:{port}"),
+            (address, None) => address.to_string(),
+        };
+        let (source, destination) = (end(self.source, self.source_port), end(self.destination, self.destination_port));
+        write!(f, "{} {source} -> {destination}", self.protocol)
+    }
+}
+
+/// Near misses that are shown.
+const SHOWN: usize = 10;
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(reason) = self.unseen {
+            return writeln!(f, "not looked at: {reason}");
+        }
+        for Match { filter, action, to } in &self.matches {
+            let preposition = if *action == "mirror" { "to" } else { "from" };
+            writeln!(f, "matches  {filter}: {action} {preposition} {}", list(to))?;
+        }
+        for Miss { filter, field, has, wants } in self.near_misses.iter().take(SHOWN) {
+            match wants[..] {
+                [] => writeln!(f, "misses   {filter}: it is in force nowhere")?,
+                _ => writeln!(f, "misses   {filter}: {field} is {has}, the filter wants {}", list(wants))?,
+            }
+        }
+        if self.near_misses.len() > SHOWN {
+            writeln!(f, "misses   {} more by one field", self.near_misses.len() - SHOWN)?;
+        }
+        self.excluded.iter().try_for_each(|endpoint| writeln!(f, "excluded {endpoint}"))?;
+        for Target { endpoint, state, address, port, interface } in &self.goes_to {
+            match (address, port, interface) {
+                (Some(address), Some(port), Some(by)) => {
+                    writeln!(f, "goes to  {endpoint}: {address} port {port} by {by}")?
+                }
+                _ => writeln!(f, "goes to  {endpoint}, where it is dropped: {state}")?,
+            }
+        }
+        if self.goes_to.is_empty() {
+            writeln!(f, "goes nowhere")?;
+        }
+        Ok(())
+    }
+}
+
+/// What happens to the packets of a capture, by their number.
+pub struct Capture<'a>(pub &'a [Verdict]);
+
+impl fmt::Display for Capture<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (number, verdict) in (1..).zip(self.0) {
+            let names = |names: Vec<&str>| names.join(", ");
+            write!(f, "{number:>6}  ")?;
+            match (&verdict.packet, verdict.unseen) {
+                (_, Some(reason)) => writeln!(f, "not looked at: {reason}")?,
+                (None, None) => writeln!(f, "not looked at")?,
+                (Some(packet), None) if verdict.matches.is_empty() => writeln!(f, "{packet}: no filter")?,
+                (Some(packet), None) => {
+                    let filters = names(verdict.matches.iter().map(|one| &*one.filter).collect());
+                    let to = names(verdict.goes_to.iter().map(|one| &*one.endpoint).collect());
+                    let to = if to.is_empty() { "nowhere" } else { &to };
+                    writeln!(f, "{packet}: {filters}, goes to {to}")?;
+                }
+            }
+            for target in &verdict.goes_to {
+                *counts.entry(&target.endpoint).or_default() += 1;
+            }
+        }
+        let to = counts.iter().map(|(endpoint, count)| format!(", {count} to {endpoint}")).collect::<String>();
+        writeln!(f, "{}{to}", crate::report::plural(self.0.len(), "packet"))
+    }
+}
+
+/// An Ethernet frame with that packet: eight bytes of payload, which are the ports if the protocol has any. `None` if
+/// the addresses are not of one family.
+pub fn frame(protocol: u8, source: (IpAddr, u16), destination: (IpAddr, u16)) -> Option<Vec<u8>> {
+    const PAYLOAD: usize = 8;
+    const TTL: u8 = 64;
+    let (mut header, addresses, ethertype) = match (source.0, destination.0) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            let header = vec![0x45, 0, 0, 20 + PAYLOAD as u8, 0, 0, 0, 0, TTL, protocol, 0, 0];
+            (header, [source.octets(), destination.octets()].concat(), ETHERTYPE_IPV4)
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let header = vec![0x60, 0, 0, 0, 0, PAYLOAD as u8, protocol, TTL];
+            (header, [source.octets(), destination.octets()].concat(), ETHERTYPE_IPV6)
+        }
+        _ => return None,
+    };
+    header.extend(addresses);
+    let mut frame = vec![0; 12];
+    frame.extend(ethertype.to_be_bytes());
+    frame.extend(header);
+    frame.extend(source.1.to_be_bytes());
+    frame.extend(destination.1.to_be_bytes());
+    frame.extend([0; PAYLOAD - 4]);
+    Some(frame)
+}
+
+/// The index of a hook; `None` if packets are not looked at there.
+pub fn hook_of(live: &Described, place: Place) -> Option<u32> {
+    live.hooks.iter().find(|(_, there)| **there == place).map(|(&index, _)| index)
+}

@@ -1,0 +1,41 @@
+//! What `explain` answers to the daemon.
+
+use super::{Row, Unseen};
+use crate::packet::Packet;
+
+/// What the programs find out about one packet.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Explained {
+    /// [`Explained::SEEN`], or the [`Unseen`] for which no filter could be asked.
+    pub unseen: u32,
+    /// The epoch of the tables that were asked.
+    pub epoch: u32,
+    /// The packet as it was parsed.
+    pub packet: Packet,
+    /// The slots that match.
+    pub matches: Row,
+}
+
+const _: () = assert!(size_of::<Explained>() == 8 + size_of::<Packet>() + size_of::<Row>());
+
+impl Explained {
+    /// Filters were asked.
+    pub const SEEN: u32 = u32::MAX;
+
+    /// Before a packet was looked at.
+    #[must_use]
+    pub fn nothing() -> Self {
+        Self { unseen: Self::SEEN, epoch: 0, packet: Packet::default(), matches: Row { blocks: [[0; _]; _] } }
+    }
+
+    /// Why no filter could be asked, if so.
+    #[must_use]
+    pub fn reason(&self) -> Option<Unseen> {
+        Unseen::ALL.get(self.unseen as usize).copied()
+    }
+}
+
+// SAFETY: repr(C), `Copy`, no padding (asserted above), any bytes are a valid value.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Explained {}

@@ -1,0 +1,81 @@
+//! `wait`: until the file is the live one.
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+use std::process::{Child, Stdio};
+use std::time::{Duration, Instant};
+use traffic_mirror_tests::lab::daemon::Daemon;
+use traffic_mirror_tests::lab::{deadline, process};
+
+use crate::site::{SITE, Site, config};
+
+fn waiting(daemon: &Daemon) -> Result<Child> {
+    Ok(daemon.command("wait")?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+}
+
+fn code_of(child: &mut Child) -> Result<i32> {
+    Ok(process::code(process::wait(child, deadline())?.context("it still waits")?))
+}
+
+/// Exit code and standard error.
+fn wait(daemon: &Daemon, args: &[&str]) -> Result<(i32, String)> {
+    let output = daemon.run(&[&["wait"], args].concat())?;
+    assert!(output.stdout.is_empty());
+    Ok((process::code(output.status), String::from_utf8(output.stderr)?))
+}
+
+#[test]
+fn it_ends_when_the_file_is_live() -> Result<()> {
+    let mut site = Site::new()?;
+    let mut daemon = site.daemon(&[53])?;
+    assert_eq!(wait(&daemon, &[])?, (0, String::new()));
+    for port in [54, 55] {
+        daemon.write_config(&config(&[port]))?;
+        assert_eq!(wait(&daemon, &["--timeout", "20"])?, (0, String::new()));
+        site.expect(port, 1)?;
+    }
+
+    // the daemon takes its time
+    daemon.signal(Signal::SIGSTOP)?;
+    daemon.write_config(&config(&[56]))?;
+    let begin = Instant::now();
+    let (code, stderr) = wait(&daemon, &["--timeout", "0.3"])?;
+    assert!(code == 1 && stderr.contains(" is not live yet; "), "{code} {stderr}");
+    assert!(begin.elapsed() >= Duration::from_millis(300));
+    let mut child = waiting(&daemon)?;
+    site.expect(56, 0)?;
+    assert!(child.try_wait()?.is_none(), "it ended too early");
+    daemon.signal(Signal::SIGCONT)?;
+    assert_eq!(code_of(&mut child)?, 0);
+    site.expect(56, 1)?;
+
+    // without a daemon what is in the kernel counts
+    daemon.signal(Signal::SIGKILL)?;
+    daemon.wait_exit(deadline())?;
+    assert_eq!(wait(&daemon, &[])?.0, 0);
+    daemon.write_config(&config(&[57]))?;
+    assert_eq!(wait(&daemon, &["--timeout", "0"])?.0, 1);
+    let mut child = waiting(&daemon)?;
+    daemon.restart()?;
+    daemon.ready(deadline())?;
+    assert_eq!(code_of(&mut child)?, 0);
+    site.expect(57, 1)
+}
+
+#[test]
+fn a_wrong_file_ends_it_at_once() -> Result<()> {
+    let site = Site::new()?;
+    let daemon = site.daemon(&[53])?;
+    let wrong = SITE.replace("192.0.2.10", "192.0.2");
+    daemon.write_config(&wrong)?;
+    let (code, stderr) = wait(&daemon, &[])?;
+    assert!(code == 1 && stderr.contains("error[bad-address]"), "{code} {stderr}");
+
+    // one that becomes wrong while it waits
+    daemon.signal(Signal::SIGSTOP)?;
+    daemon.write_config(&config(&[54]))?;
+    let mut child = waiting(&daemon)?;
+    daemon.write_config(&wrong)?;
+    assert_eq!(code_of(&mut child)?, 1);
+    daemon.signal(Signal::SIGCONT)
+}
