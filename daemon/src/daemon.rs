@@ -196,6 +196,10 @@ fn take(kernel: &mut Kernel, state: &mut State, desired: &Desired, reason: Reaso
     if report.writes > 0 || reason == Reason::File {
         info!("{}", report.summary());
     }
+    if reason == Reason::File || !report.repaired.is_empty() {
+        // the maps may be those of a version that had no place for it
+        let _ = kernel.note(reason == Reason::File, report.repaired.len());
+    }
     Ok(())
 }
 

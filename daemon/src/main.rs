@@ -62,10 +62,23 @@ enum Command {
     /// Exits with 0 if there is an answer, 3 if nothing is mirrored, 1 on an error.
     Explain(Question),
     /// Show what is mirrored, from the kernel
+    ///
+    /// Exits with 0, 1 if something that is wanted does not work, 3 if nothing is mirrored.
     Status {
+        /// Packets and bits per second too, which takes a second
+        #[arg(long)]
+        rates: bool,
         /// For programs
         #[arg(long)]
         json: bool,
+    },
+    /// Show rates, live, what moves most on top; one picture if the output is no terminal
+    ///
+    /// Exits as status does.
+    Top {
+        /// One picture
+        #[arg(long)]
+        once: bool,
     },
     /// Remove everything from the kernel, after a daemon that could not
     Detach,
@@ -108,7 +121,8 @@ fn main() -> ExitCode {
         }
         Command::Wait { timeout } => commands::wait(&arguments.config, &arguments.pin_path, *timeout),
         Command::Explain(question) => commands::explain(question, &arguments.pin_path),
-        Command::Status { json } => commands::status(&arguments.pin_path, *json),
+        Command::Status { rates, json } => commands::status(&arguments.pin_path, *rates, *json),
+        Command::Top { once } => commands::top(&arguments.pin_path, *once),
         Command::Detach => detach(&arguments.pin_path),
     };
     result.unwrap_or_else(|error| {

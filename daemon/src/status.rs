@@ -1,7 +1,10 @@
 //! Input: the maps and pins in the kernel; no daemon is asked. Output: [`Status`], for people and as JSON.
 
+mod rate;
+mod text;
+mod top;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
 use std::net::IpAddr;
 use std::path::Path;
 
@@ -11,7 +14,7 @@ use traffic_mirror_ebpf::abi::{self, BLOCK_SLOTS, Drop, Row, Slot, Unseen};
 use crate::compile::{mac, outer};
 use crate::desired::Desired;
 use crate::kernel::netlink::Netlink;
-use crate::kernel::{Attachment, Attachments, Generation, KernelError, Mechanism, Role, word};
+use crate::kernel::{Attachment, Attachments, Chain, Generation, KernelError, Mechanism, Role, word};
 use crate::network;
 use crate::report::plural;
 use crate::tables::{Table, names};
@@ -23,6 +26,12 @@ pub struct Status {
     pub schema: u32,
     /// Something that is wanted does not work.
     pub degraded: bool,
+    /// When the file was last taken, seconds since 1970.
+    pub last_reload: Option<u64>,
+    /// How often the file was taken since mirroring began.
+    pub reloads: Option<u64>,
+    /// Programs that were attached again after somebody else had detached them.
+    pub repairs: Option<u64>,
     /// Where packets are looked at.
     pub interfaces: Vec<Interface>,
     /// What is looked for.
@@ -42,8 +51,24 @@ pub struct Interface {
     pub direction: &'static str,
     /// "tcx" or "clsact"; absent if the program is not attached.
     pub attached: Option<&'static str>,
+    /// Where it stands among the programs there.
+    pub place: Option<Place>,
     /// Packets that no filter could be asked about, by reason, if any.
     pub unseen: BTreeMap<&'static str, u64>,
+}
+
+/// A place in a chain of programs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// Which of them it is, counted from 1.
+    pub position: usize,
+    /// Those that run before, in order.
+    pub after: Vec<String>,
+    /// Those that run behind.
+    pub before: Vec<String>,
+    /// Priority of a clsact filter.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub priority: Option<u16>,
 }
 
 /// One filter.
@@ -57,6 +82,9 @@ pub struct Filter {
     pub packets: u64,
     /// Their bytes from the IP header on.
     pub bytes: u64,
+    /// How many come at the moment; absent if that was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
 }
 
 /// One endpoint.
@@ -80,6 +108,9 @@ pub struct Endpoint {
     pub bytes: u64,
     /// Packets that matched and were not copied, by reason, if any.
     pub drops: BTreeMap<&'static str, u64>,
+    /// How many go at the moment; absent if that was not asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate: Option<Rate>,
 }
 
 /// Reads the status; `None` if nothing is live below the pin path.
@@ -105,13 +136,29 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
     let mut netlink = Netlink::open()?;
     let links = netlink.links()?;
     let attached = attached(pin_path, &mut netlink, &links)?;
-    let interfaces = interfaces(&attached, &generation, &links)?;
+    let mut interfaces = interfaces(&attached, &generation, &links)?;
+    for interface in &mut interfaces {
+        interface.place = place(pin_path, &mut netlink, &attached, interface)?;
+    }
     let endpoints = endpoints(&attached, &generation, parity, &links)?;
     let filters = filters(&generation, &control.view[parity])?;
     let degraded = interfaces.iter().any(|interface| interface.attached.is_none())
         || endpoints.iter().any(|endpoint| endpoint.state != READY);
-    Ok(Status { schema: 1, degraded, interfaces, filters, endpoints })
+    let history = generation.history().ok().filter(|history| history.reloads > 0);
+    Ok(Status {
+        schema: 1,
+        degraded,
+        last_reload: history.map(|history| history.last_reload),
+        reloads: history.map(|history| history.reloads),
+        repairs: history.map(|history| history.repairs),
+        interfaces,
+        filters,
+        endpoints,
+    })
 }
+
+pub use rate::Rate;
+pub use top::{Style, frame};
 
 const READY: &str = "ready";
 
@@ -139,6 +186,26 @@ fn attached(
     Ok(attached)
 }
 
+fn place(
+    pin_path: &Path,
+    netlink: &mut Netlink,
+    attached: &[(Attachment, Mechanism)],
+    interface: &Interface,
+) -> Result<Option<Place>, KernelError> {
+    let is_it = |(there, _): &&(Attachment, Mechanism)| {
+        there.role == Role::Mirror && there.interface == interface.index && word(there.direction) == interface.direction
+    };
+    let (Some(&(attachment, mechanism)), Some(name)) = (attached.iter().find(is_it), &interface.name) else {
+        return Ok(None);
+    };
+    let chain = Attachments::below(pin_path).chain(netlink, attachment, mechanism, name)?;
+    Ok(chain.map(|Chain { mut programs, position, priority }| {
+        let before = programs.split_off(position + 1);
+        programs.truncate(position);
+        Place { position: position + 1, after: programs, before, priority }
+    }))
+}
+
 const INGRESS: &str = word(network::Hook::Ingress);
 
 fn interfaces(
@@ -163,7 +230,14 @@ fn interfaces(
         });
         let count = |reason: &Unseen| stats.iter().map(|cpu| cpu[*reason as usize]).sum::<u64>();
         let unseen = Unseen::ALL.iter().map(|reason| (reason.label(), count(reason))).filter(|(_, n)| *n > 0);
-        Interface { name, index: hook.interface, direction: word(direction), attached: how, unseen: unseen.collect() }
+        Interface {
+            name,
+            index: hook.interface,
+            direction: word(direction),
+            attached: how,
+            place: None,
+            unseen: unseen.collect(),
+        }
     };
     Ok(sorted(used.map(interface), |one| (one.name.clone(), one.index, one.direction != INGRESS)))
 }
@@ -193,8 +267,9 @@ fn endpoints(
             name: name.to_owned(),
             state: match reached {
                 None => Drop::ALL.get(record.state as usize).map_or(READY, |reason| reason.label()),
-                Some(record) if wraps(record) => READY,
-                Some(_) => "not-attached",
+                Some(record) if !wraps(record) => "not-attached",
+                Some(record) if cpus.iter().any(|cpu| cpu.fuse == record.generation) => "fuse-blown",
+                Some(_) => READY,
             },
             address: outer.map(|(_, address, _)| address),
             port: outer.map(|(.., port)| port),
@@ -203,6 +278,7 @@ fn endpoints(
             packets: total(&|cpu| cpu.sent.packets),
             bytes: total(&|cpu| cpu.sent.bytes),
             drops: drops.filter(|(_, n)| *n > 0).collect(),
+            rate: None,
         }
     };
     Ok(sorted(names(&named).map(endpoint), |one| one.name.clone()))
@@ -226,6 +302,7 @@ fn filters(generation: &Generation, view: &abi::View) -> Result<Vec<Filter>, Ker
         active: active.contains(&index),
         packets: stats[index as usize].iter().map(|cpu| cpu.matched.packets).sum(),
         bytes: stats[index as usize].iter().map(|cpu| cpu.matched.bytes).sum(),
+        rate: None,
     };
     Ok(sorted(names(&named).map(filter), |one| one.name.clone()))
 }
@@ -247,33 +324,4 @@ pub fn summary(desired: &Desired) -> String {
         plural(filters.len(), "filter"),
         plural(endpoints.len(), "endpoint")
     )
-}
-
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reasons = |reasons: &BTreeMap<&str, u64>| -> String {
-            reasons.iter().map(|(reason, count)| format!("  {reason} {count}")).collect()
-        };
-        writeln!(f, "{}", if self.degraded { "degraded" } else { "ok" })?;
-        for interface in &self.interfaces {
-            let Interface { name, index, direction, attached, unseen } = interface;
-            let name = name.clone().unwrap_or_else(|| format!("(index {index})"));
-            let how = attached.unwrap_or("not attached");
-            writeln!(f, "interface  {name:<15} {direction:<7}  {how}{}", reasons(unseen))?;
-        }
-        for Filter { name, active, packets, bytes } in &self.filters {
-            let state = if *active { "active" } else { "inactive" };
-            writeln!(f, "filter     {name:<15} {state:<8} {packets} packets {bytes} bytes")?;
-        }
-        for endpoint in &self.endpoints {
-            let Endpoint { name, state, packets, bytes, drops, .. } = endpoint;
-            writeln!(f, "endpoint   {name:<15} {state:<8} {packets} packets {bytes} bytes{}", reasons(drops))?;
-            if let (Some(address), Some(port)) = (endpoint.address, endpoint.port) {
-                let interface = endpoint.interface.as_deref().unwrap_or("?");
-                let next_hop = endpoint.next_hop.as_deref().unwrap_or("being looked for");
-                writeln!(f, "{:27}to {address} port {port} by {interface}, next hop {next_hop}", "")?;
-            }
-        }
-        Ok(())
-    }
 }

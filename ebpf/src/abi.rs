@@ -6,6 +6,7 @@
 
 mod counters;
 mod explained;
+mod history;
 
 /// Version of all that is laid out here: to be raised by one whenever anything in it changes, so that a daemon leaves the
 /// maps of another version alone. The first 16 bytes of [`Control`] stay what they are for ever.
@@ -13,6 +14,7 @@ pub const LAYOUT: u32 = 1;
 
 pub use counters::*;
 pub use explained::Explained;
+pub use history::History;
 
 /// Filters in a file, at most.
 pub const MAX_FILTERS: usize = 16_384;

@@ -4,8 +4,8 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use traffic_mirror_ebpf::abi::{
-    Block, Class, Control, Cpu, EndpointPair, EndpointStats, Explained, FilterStats, Hook, HookStats, Name, Node, Row,
-    Skip, Slot, Values,
+    Block, Class, Control, Cpu, EndpointPair, EndpointStats, Explained, FilterStats, History, Hook, HookStats, Name,
+    Node, Row, Skip, Slot, Values,
 };
 use traffic_mirror_ebpf::classify::Tables;
 
@@ -36,6 +36,8 @@ pub static FILTERS: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 pub static HOOKS: Array<Hook> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static ENDPOINT_NAMES: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static HISTORY: Array<History> = Array::with_max_entries(1, 0);
 
 // Written by the programs.
 #[map]

@@ -19,8 +19,9 @@ use traffic_mirror::network::{self, Network};
 use traffic_mirror::preview::hook_name;
 use traffic_mirror_ebpf::packet::has_ports;
 
+use super::status::not_running;
 use super::{print, print_json};
-use crate::{NOT_RUNNING, USAGE};
+use crate::USAGE;
 
 #[derive(Debug, Args)]
 pub(crate) struct Question {
@@ -71,8 +72,7 @@ pub(crate) fn explain(question: &Question, pin_path: &Path) -> anyhow::Result<Ex
         },
     };
     let Some(mut verdicts) = ask(question, pin_path, &frames)? else {
-        eprintln!("nothing is mirrored below {}", pin_path.display());
-        return Ok(NOT_RUNNING.into());
+        return Ok(not_running(pin_path));
     };
     match (&question.pcap, question.json) {
         (None, false) => print(&verdicts[0].to_string()),

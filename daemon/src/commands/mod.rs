@@ -4,6 +4,7 @@ mod check;
 mod explain;
 mod plan;
 mod status;
+mod top;
 mod wait;
 
 use std::fs;
@@ -19,6 +20,7 @@ pub(crate) use check::check;
 pub(crate) use explain::{Question, explain};
 pub(crate) use plan::plan;
 pub(crate) use status::status;
+pub(crate) use top::top;
 pub(crate) use wait::wait;
 
 /// A configuration file, or standard input.

@@ -91,14 +91,20 @@ impl Attachment {
         Some(Self { role, interface: interface.parse().ok()?, direction })
     }
 
-    fn attach_type(&self) -> TcAttachType {
+    /// Whether a filter has our place; that it is ours only its program's pin tells.
+    pub(super) fn is(&self, filter: &TcFilter) -> bool {
+        let handle: u32 = self.role.handle().into();
+        filter.priority == self.role.priority() && filter.handle == handle
+    }
+
+    pub(super) fn attach_type(&self) -> TcAttachType {
         match self.direction {
             Direction::Ingress => TcAttachType::Ingress,
             Direction::Egress => TcAttachType::Egress,
         }
     }
 
-    fn error(&self, action: &'static str, interface: &str, reason: String) -> KernelError {
+    pub(super) fn error(&self, action: &'static str, interface: &str, reason: String) -> KernelError {
         KernelError::Attach {
             action,
             program: self.role.program(),
@@ -127,6 +133,11 @@ impl Attachments {
     /// Those below `pin_path`.
     pub fn below(pin_path: &Path) -> Self {
         Self { links: pin_path.join("links"), filters: pin_path.join("filters"), qdiscs: pin_path.join("qdiscs") }
+    }
+
+    /// Where a link is pinned.
+    pub(super) fn link_pin(&self, attachment: Attachment) -> PathBuf {
+        self.links.join(attachment.pin_name())
     }
 
     /// All of them, with how each is attached.
@@ -158,7 +169,7 @@ impl Attachments {
     ) -> Result<bool, KernelError> {
         match mechanism {
             Mechanism::Tcx => {
-                let path = self.links.join(attachment.pin_name());
+                let path = self.link_pin(attachment);
                 match Link::open(&path) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
                     link => {
@@ -199,7 +210,7 @@ impl Attachments {
         classifier: &mut SchedClassifier,
     ) -> Result<(), KernelError> {
         let error = |e: &dyn std::error::Error| attachment.error("attach", interface, reason(e));
-        let path = self.links.join(attachment.pin_name());
+        let path = self.link_pin(attachment);
         if path.exists() {
             let link: SchedClassifierLink = PinnedLink::from_pin(&path)
                 .and_then(|pinned| FdLink::from(pinned).try_into())
@@ -262,11 +273,10 @@ impl Attachments {
     /// The pin of the program that the filter has; `None` if the filter is not there, or not ours.
     fn live_pin(&self, netlink: &mut Netlink, attachment: Attachment) -> Result<Option<PathBuf>, KernelError> {
         let filters = netlink.filters(attachment.interface, attachment.direction)?;
-        let is_it = |filter: &&TcFilter| {
-            let handle: u32 = attachment.role.handle().into();
-            filter.priority == attachment.role.priority() && filter.handle == handle
+        let Some(program) = filters.iter().find(|filter| attachment.is(filter)).and_then(|filter| filter.program_id)
+        else {
+            return Ok(None);
         };
-        let Some(program) = filters.iter().find(is_it).and_then(|filter| filter.program_id) else { return Ok(None) };
         let has_it = |path: &PathBuf| ProgramInfo::from_pin(path).is_ok_and(|pinned| pinned.id() == program);
         Ok(self.filter_pins(attachment).into_iter().find(has_it))
     }
@@ -277,7 +287,7 @@ impl Attachments {
     /// The kernel refuses.
     pub fn forget(&self, attachment: Attachment, mechanism: Mechanism) -> Result<(), KernelError> {
         match mechanism {
-            Mechanism::Tcx => remove_file(&self.links.join(attachment.pin_name())),
+            Mechanism::Tcx => remove_file(&self.link_pin(attachment)),
             Mechanism::Clsact => self.filter_pins(attachment).iter().try_for_each(|path| remove_file(path)),
         }
     }
@@ -299,7 +309,7 @@ impl Attachments {
     }
 
     fn detach_link(&self, attachment: Attachment) -> Result<(), KernelError> {
-        let path = self.links.join(attachment.pin_name());
+        let path = self.link_pin(attachment);
         absent_is_fine(Link::open(&path).and_then(|link| link.detach()))
             .map_err(|source| pin_error("detach", &path, source))?;
         remove_file(&path)

@@ -27,7 +27,7 @@ pub enum KernelError {
         reason: String,
     },
     /// A program could not be attached or detached.
-    #[error("cannot {action} {program} {preposition} the {direction} of {interface}: {reason}", preposition = if *action == "attach" { "to" } else { "from" })]
+    #[error("cannot {action} {program} {preposition} the {direction} of {interface}: {reason}", preposition = if *action == "detach" { "from" } else { "to" })]
     Attach {
         /// "attach" or "detach".
         action: &'static str,

@@ -10,12 +10,12 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, Pod};
 use memmap2::{MmapOptions, MmapRaw};
 use traffic_mirror_ebpf::abi::{
-    BLOCK_SLOTS, Control, Count, Drop, EndpointPair, EndpointStats, FilterStats, HookStats, LAYOUT, MAX_ENDPOINTS,
+    BLOCK_SLOTS, Control, Count, Drop, EndpointPair, EndpointStats, FilterStats, History, HookStats, LAYOUT, MAX_ENDPOINTS,
     MAX_HOOKS, MAX_SLOTS, Unseen,
 };
 
@@ -34,6 +34,7 @@ const FILTER_STATS: &str = "FILTER_STATS";
 const ENDPOINT_STATS: &str = "ENDPOINT_STATS";
 const HOOK_STATS: &str = "HOOK_STATS";
 const CPU: &str = "CPU";
+const HISTORY: &str = "HISTORY";
 
 /// A set of maps.
 pub struct Generation {
@@ -251,8 +252,8 @@ impl Generation {
 
     fn new_loader(&self) -> EbpfLoader<'static> {
         let mut loader = EbpfLoader::new();
-        let stats = [FILTER_STATS, ENDPOINT_STATS, HOOK_STATS, CPU];
-        for map in Table::ALL.map(Table::map_name).into_iter().chain(stats) {
+        let others = [FILTER_STATS, ENDPOINT_STATS, HOOK_STATS, CPU, HISTORY];
+        for map in Table::ALL.map(Table::map_name).into_iter().chain(others) {
             loader.map_pin_path(map, self.dir.join(map));
         }
         loader
@@ -456,6 +457,26 @@ impl Generation {
         Ok(())
     }
 
+    /// What the daemon left.
+    ///
+    /// # Errors
+    /// The map is missing, as with a predecessor that had none, or cannot be read.
+    pub fn history(&self) -> Result<History, KernelError> {
+        self.history_map()?.get(&0, 0).map_err(|source| history_error("read", source))
+    }
+
+    /// Leaves it.
+    ///
+    /// # Errors
+    /// The map is missing or cannot be written.
+    pub fn set_history(&self, history: History) -> Result<(), KernelError> {
+        self.history_map()?.set(0, history, 0).map_err(|source| history_error("write", source))
+    }
+
+    fn history_map(&self) -> Result<Array<MapData, History>, KernelError> {
+        Array::try_from(Map::Array(self.open_map(HISTORY)?)).map_err(|source| history_error("open", source))
+    }
+
     /// What marks a copy.
     ///
     /// # Errors
@@ -494,6 +515,10 @@ impl Generation {
             })
             .collect()
     }
+}
+
+fn history_error(action: &'static str, source: MapError) -> KernelError {
+    KernelError::Map { action, map: HISTORY.to_owned(), source: io::Error::other(source) }
 }
 
 /// `memlock` of a map's fdinfo: its memory in bytes.

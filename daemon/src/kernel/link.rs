@@ -51,6 +51,18 @@ impl Link {
     /// # Errors
     /// The kernel refuses.
     pub(super) fn interface(&self) -> io::Result<Option<u32>> {
+        Ok(self.info()?.map(|info| info.interface))
+    }
+
+    /// Number of its program, if it is attached.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn program(&self) -> io::Result<Option<u32>> {
+        Ok(self.info()?.map(|info| info.program))
+    }
+
+    fn info(&self) -> io::Result<Option<Info>> {
         #[repr(C)]
         struct Attributes {
             bpf_fd: u32,
@@ -62,7 +74,7 @@ impl Link {
         let mut attributes = Attributes { bpf_fd, info_len: size_of::<Info>() as u32, info: &raw mut info as u64 };
         // SAFETY: the kernel writes at most `info_len` bytes to `info`, for which any bytes are valid.
         unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
-        Ok((info.kind == BPF_LINK_TYPE_TCX && info.interface != 0).then_some(info.interface))
+        Ok((info.kind == BPF_LINK_TYPE_TCX && info.interface != 0).then_some(info))
     }
 
     /// Detaches it, and returns when its program runs no more (`tcx_link_release` waits for it). Removing a pin alone

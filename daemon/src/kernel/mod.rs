@@ -2,6 +2,7 @@
 
 mod attach;
 mod capability;
+mod chain;
 mod error;
 mod explain;
 mod generation;
@@ -14,11 +15,13 @@ use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 pub use attach::{Attachment, Attachments, Mechanism, Role, word};
+pub use chain::Chain;
 pub use error::KernelError;
 pub use explain::Explainer;
 pub use generation::{Generation, Program};
@@ -189,7 +192,9 @@ impl Kernel {
         let outputs = if live.has_our_layout() { live.outputs()? } else { BTreeSet::new() };
         for interface in outputs {
             let attachment = encap_of(generation, interface);
-            let is_lost = wanted.contains(&attachment) && !present.iter().any(|(there, _)| *there == attachment);
+            let is_known = lost.iter().any(|lost| lost.role == attachment.role && lost.index == interface);
+            let is_present = present.iter().any(|(there, _)| *there == attachment);
+            let is_lost = wanted.contains(&attachment) && !is_present && !is_known;
             if let Some(link) = links.get(&interface).filter(|_| is_lost) {
                 let Attachment { role, direction, .. } = attachment;
                 lost.push(Lost { role, index: link.index, interface: link.name.clone(), direction: word(direction) });
@@ -263,7 +268,28 @@ impl Kernel {
         let live = Tables::read(|table| old.read(table))?;
         let filters = same_names(&live.filters, &want.tables.filters);
         let endpoints = same_names(&live.endpoint_names, &want.tables.endpoint_names);
+        // a predecessor may have had none
+        if let Ok(history) = old.history() {
+            generation.set_history(history)?;
+        }
         generation.take_stats(&old, &filters, &endpoints)
+    }
+
+    /// Notes for `status` that the file was taken, if it was, and what was repaired. What cannot be noted is no reason not
+    /// to mirror.
+    ///
+    /// # Errors
+    /// The map is missing or cannot be written.
+    pub fn note(&self, reload: bool, repairs: usize) -> Result<(), KernelError> {
+        let Some(number) = Generation::list(&self.pin_path)?.pop() else { return Ok(()) };
+        let generation = Generation::open(&self.pin_path, number);
+        let mut history = generation.history()?;
+        history.repairs += repairs as u64;
+        if reload {
+            history.reloads += 1;
+            history.last_reload = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        }
+        generation.set_history(history)
     }
 
     /// Attaches what wraps the clones, before any can be sent: one that met no `encap` would leave as it is.

@@ -11,5 +11,6 @@ mod life;
 mod load;
 mod plan;
 mod site;
+mod status;
 mod system;
 mod wait;

@@ -1,0 +1,115 @@
+//! The status for people.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use super::{Filter, Interface, Place, Rate, Status};
+use crate::report::plural;
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let reasons = |reasons: &BTreeMap<&str, u64>| -> String {
+            reasons.iter().map(|(reason, count)| format!("  {reason} {count}")).collect()
+        };
+        writeln!(f, "{}", if self.degraded { "degraded" } else { "ok" })?;
+        if let (Some(at), Some(reloads), Some(repairs)) = (self.last_reload, self.reloads, self.repairs) {
+            let times = plural(reloads as usize, "time");
+            let repairs = plural(repairs as usize, "program");
+            writeln!(f, "file       last taken {}, {times} in all; {repairs} attached again", utc(at))?;
+        }
+        for interface in &self.interfaces {
+            let Interface { name, index, direction, attached, place, unseen } = interface;
+            let name = name.clone().unwrap_or_else(|| format!("(index {index})"));
+            let how = attached.unwrap_or("not attached");
+            let place = place.as_ref().map(Place::to_string).unwrap_or_default();
+            writeln!(f, "interface  {name:<15} {direction:<7}  {how}{place}{}", reasons(unseen))?;
+        }
+        for Filter { name, active, packets, bytes, rate } in &self.filters {
+            let state = if *active { "active" } else { "inactive" };
+            writeln!(f, "filter     {name:<15} {state:<8} {packets} packets {bytes} bytes{}", shown(*rate))?;
+        }
+        for endpoint in &self.endpoints {
+            let super::Endpoint { name, state, packets, bytes, drops, rate, .. } = endpoint;
+            let (rate, drops) = (shown(*rate), reasons(drops));
+            writeln!(f, "endpoint   {name:<15} {state:<8} {packets} packets {bytes} bytes{rate}{drops}")?;
+            if let (Some(address), Some(port)) = (endpoint.address, endpoint.port) {
+                let interface = endpoint.interface.as_deref().unwrap_or("?");
+                let next_hop = endpoint.next_hop.as_deref().unwrap_or("being looked for");
+                writeln!(f, "{:27}to {address} port {port} by {interface}, next hop {next_hop}", "")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { position, after, before, priority } = self;
+        write!(f, ", {position} of {}", after.len() + before.len() + 1)?;
+        for (word, names) in [("after", after), ("before", before)] {
+            if !names.is_empty() {
+                write!(f, " {word} {}", names.join(", "))?;
+            }
+        }
+        priority.map_or(Ok(()), |priority| write!(f, ", priority {priority}"))
+    }
+}
+
+fn shown(rate: Option<Rate>) -> String {
+    rate.map_or_else(String::new, |rate| format!("  {:.0} packets/s {}", rate.packets, bits(rate.bits)))
+}
+
+/// Bits per second as people say it.
+pub(super) fn bits(bits: f64) -> String {
+    let units = ["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"];
+    let (mut value, mut unit) = (bits, 0);
+    while value >= 999.95 && unit + 1 < units.len() {
+        value /= 1000.0;
+        unit += 1;
+    }
+    if unit == 0 { format!("{value:.0} {}", units[0]) } else { format!("{value:.1} {}", units[unit]) }
+}
+
+/// A time in UTC, from seconds since 1970 (days to date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+fn utc(seconds: u64) -> String {
+    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
+    let (era, day_of_era) = (days / 146_097, days % 146_097);
+    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153;
+    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
+    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let year = year_of_era + era * 400 + u64::from(month <= 2);
+    format!("{year}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_those_of_the_calendar() {
+        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
+        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(utc(1_735_689_599), "2024-12-31T23:59:59Z");
+        assert_eq!(utc(4_107_542_400), "2100-03-01T00:00:00Z");
+    }
+
+    #[test]
+    fn rates_have_a_unit_that_fits() {
+        let shown = [0.0, 999.0, 1000.0, 12_345.0, 999_960.0, 2.5e9, 7e15].map(bits);
+        assert_eq!(
+            shown,
+            ["0 bit/s", "999 bit/s", "1.0 kbit/s", "12.3 kbit/s", "1.0 Mbit/s", "2.5 Gbit/s", "7000.0 Tbit/s"]
+        );
+    }
+
+    #[test]
+    fn a_place_names_its_neighbours() {
+        let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+        let place = Place { position: 2, after: names(&["policy"]), before: names(&["a", "b"]), priority: None };
+        assert_eq!(place.to_string(), ", 2 of 4 after policy before a, b");
+        let alone = Place { position: 1, after: Vec::new(), before: Vec::new(), priority: Some(49_000) };
+        assert_eq!(alone.to_string(), ", 1 of 1, priority 49000");
+    }
+}

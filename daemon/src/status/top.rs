@@ -1,0 +1,130 @@
+//! Input: a status with rates. Output: one picture of `top`, what moves most on top.
+
+use std::fmt::Write;
+
+use super::text::bits;
+use super::{Rate, Status};
+
+/// How it is drawn.
+#[derive(Debug, Clone, Copy)]
+pub struct Style {
+    /// Lines at most; all if absent.
+    pub rows: Option<usize>,
+    /// With ANSI colours (ECMA-48 SGR).
+    pub color: bool,
+}
+
+const BOLD: &str = "\x1b[1m";
+const RED: &str = "\x1b[31m";
+const DIM: &str = "\x1b[2m";
+const PLAIN: &str = "\x1b[0m";
+
+/// Draws it.
+pub fn frame(status: &Status, style: Style) -> String {
+    let mut lines = Vec::new();
+    let paint = |color: &str, text: &str| {
+        if style.color && !color.is_empty() { format!("{color}{text}{PLAIN}") } else { text.to_owned() }
+    };
+    let (state, color) = if status.degraded { ("degraded", RED) } else { ("ok", "") };
+    lines.push(format!("traffic-mirror: {}", paint(color, state)));
+    let head = |object: &str| format!("{object:<32} {:>12} {:>14} {:>12}  STATE", "PACKETS/S", "BITS", "DROPS/S");
+    let line = |name: &str, rate: Option<Rate>, state: &str, is_bad: bool| {
+        let rate = rate.unwrap_or_default();
+        let mut line = String::new();
+        // writing to a string never fails
+        let _ = write!(line, "{name:<32} {:>12.0} {:>14} {:>12.0}  {state}", rate.packets, bits(rate.bits), rate.drops);
+        let quiet = rate.packets == 0.0 && rate.drops == 0.0;
+        paint(
+            if is_bad || rate.drops > 0.0 {
+                RED
+            } else if quiet {
+                DIM
+            } else {
+                ""
+            },
+            &line,
+        )
+    };
+    lines.push(paint(BOLD, &head("ENDPOINT")));
+    for endpoint in by_rate(&status.endpoints, |endpoint| (endpoint.rate, &endpoint.name)) {
+        lines.push(line(&endpoint.name, endpoint.rate, endpoint.state, endpoint.state != super::READY));
+    }
+    lines.push(paint(BOLD, &head("FILTER")));
+    for filter in by_rate(&status.filters, |filter| (filter.rate, &filter.name)) {
+        lines.push(line(&filter.name, filter.rate, if filter.active { "active" } else { "inactive" }, false));
+    }
+    lines.truncate(style.rows.unwrap_or(usize::MAX));
+    lines.iter().flat_map(|line| [line, "\n"]).collect()
+}
+
+/// What has the most bits first, then by name.
+fn by_rate<T>(objects: &[T], key: impl Fn(&T) -> (Option<Rate>, &String)) -> Vec<&T> {
+    let mut sorted: Vec<&T> = objects.iter().collect();
+    sorted.sort_by(|a, b| {
+        let ((a, a_name), (b, b_name)) = (key(a), key(b));
+        let (a, b) = (a.unwrap_or_default(), b.unwrap_or_default());
+        (b.bits + b.drops).total_cmp(&(a.bits + a.drops)).then_with(|| a_name.cmp(b_name))
+    });
+    sorted
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::status::{Endpoint, Filter};
+
+    fn status() -> Status {
+        let filter = |name: &str, bits: f64| Filter {
+            name: name.to_owned(),
+            active: name != "off",
+            packets: 0,
+            bytes: 0,
+            rate: Some(Rate { packets: bits / 1000.0, bits, drops: 0.0 }),
+        };
+        let endpoint = Endpoint {
+            name: "ids".to_owned(),
+            state: "no-route",
+            address: None,
+            port: None,
+            interface: None,
+            next_hop: None,
+            packets: 0,
+            bytes: 0,
+            drops: Default::default(),
+            rate: Some(Rate { packets: 0.0, bits: 0.0, drops: 12.0 }),
+        };
+        Status {
+            schema: 1,
+            degraded: true,
+            last_reload: None,
+            reloads: None,
+            repairs: None,
+            interfaces: Vec::new(),
+            filters: vec![filter("a", 0.0), filter("busy", 5e6), filter("middle", 1e6), filter("off", 0.0)],
+            endpoints: vec![endpoint],
+        }
+    }
+
+    #[test]
+    fn what_moves_most_is_on_top() {
+        let frame = frame(&status(), Style { rows: None, color: false });
+        let expected = "\
+            traffic-mirror: degraded\n\
+            ENDPOINT                            PACKETS/S           BITS      DROPS/S  STATE\n\
+            ids                                         0        0 bit/s           12  no-route\n\
+            FILTER                              PACKETS/S           BITS      DROPS/S  STATE\n\
+            busy                                     5000     5.0 Mbit/s            0  active\n\
+            middle                                   1000     1.0 Mbit/s            0  active\n\
+            a                                           0        0 bit/s            0  active\n\
+            off                                         0        0 bit/s            0  inactive\n";
+        assert_eq!(frame, expected);
+    }
+
+    #[test]
+    fn it_fits_the_terminal_and_drops_are_red() {
+        let frame = frame(&status(), Style { rows: Some(3), color: true });
+        let lines: Vec<&str> = frame.lines().collect();
+        assert_eq!(lines.len(), 3);
+        assert!(lines[2].starts_with(RED) && lines[2].ends_with(PLAIN), "{frame:?}");
+    }
+}

@@ -1,0 +1,139 @@
+//! `status` and `top`: the place among other programs, rates, what happened so far, a blown fuse.
+
+use anyhow::{Context as _, Result, ensure};
+use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
+use nix::sys::signal::Signal;
+use serde_json::{Value, json};
+use std::fs;
+use std::time::{SystemTime, UNIX_EPOCH};
+use traffic_mirror_ebpf::abi::EndpointStats;
+use traffic_mirror_tests::lab::daemon::Daemon;
+use traffic_mirror_tests::lab::{deadline, process};
+
+use crate::site::{Site, attach, config, mechanisms, shell, status_of, status_until};
+
+fn text(daemon: &Daemon, args: &[&str]) -> Result<(i32, String)> {
+    let output = daemon.run(args)?;
+    Ok((process::code(output.status), String::from_utf8(output.stdout)?))
+}
+
+#[test]
+fn the_place_among_other_programs_is_told() -> Result<()> {
+    let site = Site::new()?;
+    for mechanism in mechanisms()? {
+        if mechanism == "tcx" {
+            let (first, second) = (site.launch(&[53], attach(mechanism))?, site.launch(&[54], attach(mechanism))?);
+            let place =
+                |daemon: &Daemon| Ok::<_, anyhow::Error>(status_of(daemon)?.1["interfaces"][0]["place"].clone());
+            assert_eq!(place(&first)?, json!({ "position": 1, "after": [], "before": ["mirror"] }));
+            assert_eq!(place(&second)?, json!({ "position": 2, "after": ["mirror"], "before": [] }));
+            let (_, said) = text(&second, &["status"])?;
+            assert!(said.contains("interface  eth0            ingress  tcx, 2 of 2 after mirror\n"), "{said}");
+        } else {
+            site.edge.run("tc qdisc add dev eth0 clsact")?;
+            site.edge
+                .run("tc filter add dev eth0 ingress protocol ip prio 7 u32 match ip dst 203.0.113.9/32 flowid 1:1")?;
+            let daemon = site.launch(&[53], attach(mechanism))?;
+            let place = &status_of(&daemon)?.1["interfaces"][0]["place"];
+            assert_eq!((&place["before"], &place["priority"]), (&json!([]), &json!(49_000)));
+            let after = place["after"].as_array().context("no place")?;
+            assert!(!after.is_empty() && after.iter().all(|name| name == "u32"), "{place}");
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn reloads_and_repairs_are_counted_across_daemons_and_maps() -> Result<()> {
+    let site = Site::new()?;
+    for mechanism in mechanisms()? {
+        let mut daemon = site.launch(&[53], attach(mechanism))?;
+        let history = |daemon: &Daemon| -> Result<(Value, Value)> {
+            let (_, status) = status_of(daemon)?;
+            let at = status["last_reload"].as_u64().context("no time")?;
+            let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
+            ensure!((now - 60..=now).contains(&at), "{at} is not now");
+            Ok((status["reloads"].clone(), status["repairs"].clone()))
+        };
+        assert_eq!(history(&daemon)?, (json!(1), json!(0)));
+        daemon.write_config(&config(&[54]))?;
+        daemon.reload_done(deadline())?;
+        status_until(&daemon, |_, status| status["reloads"] == 2)?;
+
+        // more than the maps have room for
+        daemon.write_config(&config(&(1000..1200).collect::<Vec<u16>>()))?;
+        daemon.reload_done(deadline())?;
+        ensure!(daemon.pin_path().join("maps-2").exists(), "there should be new maps");
+        status_until(&daemon, |_, status| status["reloads"] == 3)?;
+
+        daemon.signal(Signal::SIGKILL)?;
+        daemon.wait_exit(deadline())?;
+        if mechanism == "tcx" {
+            for link in fs::read_dir(daemon.pin_path().join("links"))? {
+                shell(&format!("bpftool link detach pinned {}", link?.path().display()))?;
+            }
+        } else {
+            site.edge.run("tc qdisc del dev eth0 clsact")?;
+        }
+        daemon.restart()?;
+        daemon.ready(deadline())?;
+        let repairs = if mechanism == "tcx" { 3 } else { 2 };
+        assert_eq!(history(&daemon)?, (json!(4), json!(repairs)), "{:#?}", daemon.output());
+        let (_, said) = text(&daemon, &["status"])?;
+        assert!(said.lines().any(|line| line.starts_with("file       last taken 2")), "{said}");
+        assert!(said.contains("Z, 4 times in all; "), "{said}");
+        assert!(said.contains(&format!("; {repairs} programs attached again\n")), "{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn rates_are_those_of_the_traffic() -> Result<()> {
+    let site = Site::new()?;
+    let daemon = site.daemon(&[4000, 9])?;
+    let (mut status, mut picture) = (Value::Null, String::new());
+    site.pour(64, || {
+        status = serde_json::from_str(&text(&daemon, &["status", "--rates", "--json"])?.1)?;
+        picture = text(&daemon, &["top"])?.1;
+        Ok(())
+    })?;
+    let rate = |list: &str, index: usize, unit: &str| status[list][index]["rate"][unit].as_f64();
+    // 46 bytes of Ethernet's least hold an IP packet of 32
+    let (packets, bits) =
+        (rate("filters", 0, "packets").context("no rate")?, rate("filters", 0, "bits").context("no rate")?);
+    assert!(packets > 100.0 && (bits / packets - 256.0).abs() < 1.0, "{status:#}");
+    assert!(rate("endpoints", 0, "packets").is_some_and(|packets| packets > 100.0), "{status:#}");
+    assert_eq!((&status["filters"][1]["name"], rate("filters", 1, "packets")), (&json!("port-9"), Some(0.0)));
+    assert!(status_of(&daemon)?.1["filters"][0].get("rate").is_none(), "only if it was asked for");
+
+    let lines: Vec<&str> = picture.lines().collect();
+    assert_eq!(lines[0], "traffic-mirror: ok");
+    let starts: Vec<&str> = lines.iter().filter_map(|line| line.split_whitespace().next()).collect();
+    assert_eq!(starts, ["traffic-mirror:", "ENDPOINT", "ids", "FILTER", "port-4000", "port-9"], "{picture}");
+    assert!(!picture.contains('\x1b') && !lines[4].contains(" 0 bit/s"), "{picture}");
+    Ok(())
+}
+
+#[test]
+fn a_blown_fuse_is_degraded() -> Result<()> {
+    let mut site = Site::new()?;
+    let mut daemon = site.daemon(&[53])?;
+    site.expect(53, 1)?;
+    assert_eq!(status_of(&daemon)?.0, 0);
+    // as `mirror` does when a copy has met no `encap`
+    let pin = daemon.pin_path().join("maps-1/ENDPOINT_STATS");
+    let mut stats: PerCpuArray<_, EndpointStats> = PerCpuArray::try_from(Map::PerCpuArray(MapData::from_pin(pin)?))?;
+    let generation = 1;
+    let blown = stats.get(&0, 0)?.iter().map(|cpu| EndpointStats { fuse: generation, ..*cpu }).collect::<Vec<_>>();
+    stats.set(0, PerCpuValues::try_from(blown)?, 0)?;
+    let (code, status) = status_of(&daemon)?;
+    assert_eq!((code, &status["degraded"]), (1, &json!(true)), "{status:#}");
+    assert_eq!(status["endpoints"][0]["state"], "fuse-blown");
+    let (code, said) = text(&daemon, &["top", "--once"])?;
+    assert!(code == 1 && said.starts_with("traffic-mirror: degraded\n") && said.contains("  fuse-blown\n"), "{said}");
+    site.expect(53, 0)?;
+    daemon.signal(Signal::SIGTERM)?;
+    daemon.wait_exit(deadline())?;
+    assert_eq!(text(&daemon, &["top"])?.0, 3);
+    Ok(())
+}
