@@ -1,11 +1,12 @@
 //! The programs in the kernel against the naive matcher: random files, random frames. `ORACLE_SEED` begins elsewhere,
 //! `ORACLE_VERDICTS` sets how many frames there are at least.
 
+use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use traffic_mirror::desired::Desired;
-use traffic_mirror_ebpf::abi::{Count, MAX_FILTERS, Unseen, cb};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Count, Explained, MAX_FILTERS, Slot, Unseen, cb};
 use traffic_mirror_tests::lab::testrun::{SkBuff, TestRun};
 use traffic_mirror_tests::oracle::frame::{Frame, flow, frame};
 use traffic_mirror_tests::oracle::kernel::Loaded;
@@ -40,6 +41,7 @@ struct Subject {
     places: Vec<Place>,
     loaded: Loaded,
     secret: u64,
+    slots: Vec<Slot>,
     /// What the naive matcher has counted.
     matched: Vec<Count>,
     unseen: Vec<[u64; Unseen::COUNT]>,
@@ -67,7 +69,8 @@ impl Subject {
             }
         };
         let (matched, unseen, no_route) = (loaded.matched()?, loaded.unseen()?, loaded.no_route()?);
-        Ok(Self { desired, places, loaded, secret, matched, unseen, no_route })
+        let slots = compiled.tables.slots;
+        Ok(Self { desired, places, loaded, secret, slots, matched, unseen, no_route })
     }
 
     /// Sends frames through the programs and compares each answer.
@@ -110,6 +113,12 @@ impl Subject {
         ensure!(outcome.data == frame.bytes, "the frame was changed to {:02x?}", outcome.data);
         let kept = |context: SkBuff| (context.mark, context.priority, context.cb, context.gso_size, context.gso_segs);
         ensure!(kept(outcome.context) == kept(frame.context), "the context was changed to {:?}", outcome.context);
+        if frame.flow != Err(Unseen::Copy) {
+            let explained = self.loaded.explain(hook, &frame.bytes)?;
+            let filters = self.filters(&explained);
+            ensure!(explained.reason() == frame.flow.as_ref().err().copied(), "explained as {:?}", explained.reason());
+            ensure!(filters == want.filters, "explained by {filters:?}");
+        }
         for filter in &want.filters {
             self.matched[*filter].packets += frame.packets;
             self.matched[*filter].bytes += frame.length;
@@ -123,6 +132,15 @@ impl Subject {
             ensure!(after - before == copies, "endpoint {endpoint}: {copies} copies wanted, {} made", after - before);
         }
         Ok(())
+    }
+
+    /// The filters whose slots match, ascending.
+    fn filters(&self, explained: &Explained) -> Vec<usize> {
+        let has =
+            |slot: usize| explained.matches.blocks[slot / BLOCK_SLOTS][slot % BLOCK_SLOTS / 64] >> (slot % 64) & 1;
+        let slots = self.slots.iter().enumerate().filter(|(slot, _)| has(*slot) != 0);
+        let filters: BTreeSet<usize> = slots.map(|(_, slot)| slot.filter as usize).collect();
+        filters.into_iter().collect()
     }
 
     fn compare_counters(&self) -> Result<()> {

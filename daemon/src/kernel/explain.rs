@@ -33,6 +33,14 @@ impl Generation {
     pub fn explain(&self) -> Result<Program, KernelError> {
         self.program(0, EXPLAIN)
     }
+
+    /// The same, ready to be asked.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn explainer(&self) -> Result<Explainer, KernelError> {
+        Ok(Explainer { program: self.explain()? })
+    }
 }
 
 impl Observer {
@@ -41,7 +49,7 @@ impl Observer {
     /// # Errors
     /// The kernel refuses it, or the generation has gone.
     pub fn explainer(&self, generation: u32) -> Result<Explainer, KernelError> {
-        Ok(Explainer { program: Generation::open(self.pin_path(), generation).explain()? })
+        Generation::open(self.pin_path(), generation).explainer()
     }
 }
 

@@ -6,9 +6,11 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use aya::programs::ProgramFd;
-use traffic_mirror::kernel::{Generation, Program};
+use traffic_mirror::kernel::{Explainer, Generation, Program};
 use traffic_mirror::tables::{Table, Tables};
-use traffic_mirror_ebpf::abi::{Control, Count, Drop as Reason, EndpointStats, FilterStats, MAX_HOOKS, Unseen};
+use traffic_mirror_ebpf::abi::{
+    Control, Count, Drop as Reason, EndpointStats, Explained, FilterStats, MAX_HOOKS, Unseen,
+};
 
 use crate::lab::netns::ensure_bpffs;
 use crate::lab::unique;
@@ -46,6 +48,7 @@ pub struct Loaded {
     generation: Generation,
     /// By hook, each loaded when it is first run.
     mirrors: Vec<Option<ProgramFd>>,
+    explainer: Option<Explainer>,
     /// Elements that each map has room for.
     room: BTreeMap<&'static str, u32>,
     filters: usize,
@@ -60,7 +63,7 @@ impl Loaded {
         let generation = Generation::create(pins.path(), 1, tables)?;
         let room = generation.memory()?.into_iter().map(|(name, elements, _bytes)| (name, elements)).collect();
         let mirrors = (0..MAX_HOOKS).map(|_| None).collect();
-        let mut loaded = Self { generation, mirrors, room, filters: 0, endpoints: 0, _pins: pins };
+        let mut loaded = Self { generation, mirrors, explainer: None, room, filters: 0, endpoints: 0, _pins: pins };
         loaded.fill(tables, secret)?;
         Ok(loaded)
     }
@@ -93,6 +96,14 @@ impl Loaded {
             *mirror = Some(descriptor(self.generation.mirror(hook as u32)?)?);
         }
         Ok(mirror.as_ref().context("no program")?.as_fd())
+    }
+
+    /// What `explain` says of a frame at a hook.
+    pub fn explain(&mut self, hook: usize, frame: &[u8]) -> Result<Explained> {
+        if self.explainer.is_none() {
+            self.explainer = Some(self.generation.explainer()?);
+        }
+        Ok(self.explainer.as_mut().context("no program")?.ask(hook as u32, frame)?)
     }
 
     /// Per endpoint: packets that went nowhere because there is no route.
