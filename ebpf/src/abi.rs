@@ -6,7 +6,7 @@
 
 mod counters;
 mod explained;
-mod history;
+mod labels;
 
 /// Version of all that is laid out here: to be raised by one whenever anything in it changes, so that a daemon leaves the
 /// maps of another version alone. The first 16 bytes of [`Control`] stay what they are for ever.
@@ -14,7 +14,7 @@ pub const LAYOUT: u32 = 1;
 
 pub use counters::*;
 pub use explained::Explained;
-pub use history::History;
+pub use labels::{History, Hook, NAME_BYTES, Name};
 
 /// Filters in a file, at most.
 pub const MAX_FILTERS: usize = 16_384;
@@ -296,46 +296,6 @@ pub struct Endpoint {
 
 /// The two copies of an endpoint.
 pub type EndpointPair = [Endpoint; 2];
-
-/// Longest name of a filter or endpoint, bytes.
-pub const NAME_BYTES: usize = 63;
-
-/// An element of `FILTERS` or `ENDPOINT_NAMES`: for people and the next daemon; no program reads it.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
-pub struct Name {
-    /// UTF-8, padded with zeros; all zero if the index is free.
-    pub bytes: [u8; NAME_BYTES + 1],
-}
-
-impl Name {
-    /// `None` if the text is longer than [`NAME_BYTES`].
-    #[must_use]
-    pub fn new(text: &str) -> Option<Self> {
-        let mut bytes = [0; NAME_BYTES + 1];
-        bytes.get_mut(..text.len().min(NAME_BYTES + 1))?.copy_from_slice(text.as_bytes().get(..text.len())?);
-        (text.len() <= NAME_BYTES).then_some(Self { bytes })
-    }
-
-    /// The text; `None` if the index is free or the bytes are not UTF-8.
-    #[must_use]
-    pub fn text(&self) -> Option<&str> {
-        let length = self.bytes.iter().position(|&b| b == 0)?;
-        core::str::from_utf8(&self.bytes[..length]).ok().filter(|t| !t.is_empty())
-    }
-}
-
-/// An element of `HOOKS`: which hook has which index. No program reads it.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
-pub struct Hook {
-    /// Index of the interface; 0 if the hook is free.
-    pub interface: u32,
-    /// 0 for ingress, 1 for egress.
-    pub egress: u32,
-}
 
 /// Layout of a copy's `skb->cb` between `mirror` and `encap`.
 pub mod cb {

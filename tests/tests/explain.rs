@@ -1,6 +1,7 @@
 //! Why filters match and miss, against the naive matcher: random files, random packets, tables in memory.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use traffic_mirror::compile::describe;
 use traffic_mirror::desired::{Desired, Direction, Filter};
@@ -52,7 +53,7 @@ fn near_misses(desired: &Desired, place: &Place, flow: &Flow) -> BTreeMap<String
         for (field, strip) in strips {
             let mut alone = Desired { filters: vec![filter.clone()], ..desired.clone() };
             if ask(&alone, place, flow).filters.is_empty() {
-                strip(&mut alone.filters[0]);
+                strip(Arc::make_mut(&mut alone.filters[0]));
                 if !ask(&alone, place, flow).filters.is_empty() {
                     found.entry(filter.name.clone()).or_default().insert(field);
                 }

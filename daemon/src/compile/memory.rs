@@ -13,7 +13,9 @@ use crate::tables::Tables;
 
 /// What was last found out, and of which tables.
 #[derive(Default)]
-pub struct Memory(Option<(Tables, Option<Arc<Reachable>>, Arc<Slots>, Arc<Inputs>)>);
+pub struct Memory(Option<Remembered>);
+
+type Remembered = (Tables, Option<Arc<Reachable>>, Arc<Slots>, Arc<Inputs>);
 
 /// What tables say.
 pub(super) struct Known {

@@ -15,8 +15,8 @@ use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader, Pod};
 use memmap2::{MmapOptions, MmapRaw};
 use traffic_mirror_ebpf::abi::{
-    BLOCK_SLOTS, Control, Count, Drop, EndpointPair, EndpointStats, FilterStats, History, HookStats, LAYOUT, MAX_ENDPOINTS,
-    MAX_HOOKS, MAX_SLOTS, Unseen,
+    BLOCK_SLOTS, Control, Count, Drop, EndpointPair, EndpointStats, FilterStats, History, HookStats, LAYOUT,
+    MAX_ENDPOINTS, MAX_HOOKS, MAX_SLOTS, Unseen,
 };
 
 use super::KernelError;

@@ -45,18 +45,34 @@ fn flags_stand_before_and_after_the_subcommand() -> Result<()> {
     ] {
         assert_eq!(run(&mut command(&args)?)?.0, 78, "{args:?}");
     }
-    for subcommand in ["status", "detach"] {
-        let code = if subcommand == "status" { 3 } else { 0 };
+    for (subcommand, code) in [("status", 3), ("top", 3), ("detach", 0)] {
         for args in [["--pin-path", pins, subcommand], [subcommand, "--pin-path", pins]] {
             assert_eq!(run(&mut command(&args)?)?.0, code, "{args:?}");
         }
     }
+    for args in [["--config", good, "--pin-path", pins, "plan"], ["plan", "--pin-path", pins, "--config", good]] {
+        assert_eq!(run(&mut command(&args)?)?.0, 2, "{args:?}");
+    }
+    for args in [
+        ["--config", good, "--pin-path", pins, "wait", "--timeout", "0"],
+        ["wait", "--timeout", "0", "--pin-path", pins, "--config", good],
+    ] {
+        assert_eq!(run(&mut command(&args)?)?.0, 1, "{args:?}");
+    }
+    assert!(!std::path::Path::new(pins).exists(), "something was made");
     Ok(())
 }
 
 #[test]
 fn wrong_usage_is_64_and_help_is_not_wrong() -> Result<()> {
-    for args in [&[][..], &["mirror"], &["run", "--verbose"], &["run", "--attach", "xdp"], &["check", "a", "b"]] {
+    for args in [
+        &[][..],
+        &["mirror"],
+        &["run", "--verbose"],
+        &["run", "--attach", "xdp"],
+        &["check", "a", "b"],
+        &["wait", "--timeout", "-1"],
+    ] {
         let (code, stdout, stderr) = run(&mut command(args)?)?;
         assert_eq!((code, stdout.as_str()), (64, ""), "{args:?}: {stderr}");
         assert!(stderr.contains("--help"), "{args:?}: {stderr}");

@@ -5,12 +5,14 @@ use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::fs;
+use std::io::Read as _;
+use std::process::Stdio;
 use std::time::{SystemTime, UNIX_EPOCH};
 use traffic_mirror_ebpf::abi::EndpointStats;
-use traffic_mirror_tests::lab::daemon::Daemon;
+use traffic_mirror_tests::lab::daemon::{Daemon, binary};
 use traffic_mirror_tests::lab::{deadline, process};
 
-use crate::site::{Site, attach, config, mechanisms, shell, status_of, status_until};
+use crate::site::{Site, attach, config, maps_of, mechanisms, shell, status_of, status_until};
 
 fn text(daemon: &Daemon, args: &[&str]) -> Result<(i32, String)> {
     let output = daemon.run(args)?;
@@ -63,7 +65,7 @@ fn reloads_and_repairs_are_counted_across_daemons_and_maps() -> Result<()> {
         // more than the maps have room for
         daemon.write_config(&config(&(1000..1200).collect::<Vec<u16>>()))?;
         daemon.reload_done(deadline())?;
-        ensure!(daemon.pin_path().join("maps-2").exists(), "there should be new maps");
+        maps_of(&daemon, 2).context("there should be new maps")?;
         status_until(&daemon, |_, status| status["reloads"] == 3)?;
 
         daemon.signal(Signal::SIGKILL)?;
@@ -92,7 +94,7 @@ fn rates_are_those_of_the_traffic() -> Result<()> {
     let site = Site::new()?;
     let daemon = site.daemon(&[4000, 9])?;
     let (mut status, mut picture) = (Value::Null, String::new());
-    site.pour(64, || {
+    site.pour(64, std::time::Duration::ZERO, || {
         status = serde_json::from_str(&text(&daemon, &["status", "--rates", "--json"])?.1)?;
         picture = text(&daemon, &["top"])?.1;
         Ok(())
@@ -115,13 +117,44 @@ fn rates_are_those_of_the_traffic() -> Result<()> {
 }
 
 #[test]
+fn on_a_terminal_the_picture_is_drawn_again_and_again() -> Result<()> {
+    let site = Site::new()?;
+    let daemon = site.daemon(&[53])?;
+    for colors in [true, false] {
+        let mut script = site.edge.command("script")?;
+        let top = format!("{} top --pin-path {}", binary()?.display(), daemon.pin_path().display());
+        script.args(["-qec", &top, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        if !colors {
+            script.env("NO_COLOR", "1");
+        }
+        let mut child = script.spawn()?;
+        let mut said = Vec::new();
+        let mut stdout = child.stdout.take().context("no standard output")?;
+        let pictures = |said: &[u8]| said.windows(3).filter(|bytes| bytes == b"\x1b[H").count();
+        while pictures(&said) < 3 {
+            let mut buffer = [0; 4096];
+            let read = stdout.read(&mut buffer)?;
+            ensure!(read > 0, "it ended: {}", String::from_utf8_lossy(&said));
+            said.extend_from_slice(&buffer[..read]);
+        }
+        child.kill()?;
+        child.wait()?;
+        let said = String::from_utf8(said)?;
+        assert!(said.starts_with("\x1b[Htraffic-mirror: ok\x1b[K\r\n"), "{said:?}");
+        assert_eq!(said.contains("\x1b[1m"), colors, "{said:?}");
+        assert!(said.matches("port-53 ").count() >= 2, "{said:?}");
+    }
+    Ok(())
+}
+
+#[test]
 fn a_blown_fuse_is_degraded() -> Result<()> {
     let mut site = Site::new()?;
     let mut daemon = site.daemon(&[53])?;
     site.expect(53, 1)?;
     assert_eq!(status_of(&daemon)?.0, 0);
     // as `mirror` does when a copy has met no `encap`
-    let pin = daemon.pin_path().join("maps-1/ENDPOINT_STATS");
+    let pin = maps_of(&daemon, 1)?.join("ENDPOINT_STATS");
     let mut stats: PerCpuArray<_, EndpointStats> = PerCpuArray::try_from(Map::PerCpuArray(MapData::from_pin(pin)?))?;
     let generation = 1;
     let blown = stats.get(&0, 0)?.iter().map(|cpu| EndpointStats { fuse: generation, ..*cpu }).collect::<Vec<_>>();

@@ -1,0 +1,57 @@
+//! For people and the next daemon; no program reads it.
+
+/// Longest name of a filter or endpoint, bytes.
+pub const NAME_BYTES: usize = 63;
+
+/// An element of `FILTERS` or `ENDPOINT_NAMES`: for people and the next daemon; no program reads it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Name {
+    /// UTF-8, padded with zeros; all zero if the index is free.
+    pub bytes: [u8; NAME_BYTES + 1],
+}
+
+impl Name {
+    /// `None` if the text is longer than [`NAME_BYTES`].
+    #[must_use]
+    pub fn new(text: &str) -> Option<Self> {
+        let mut bytes = [0; NAME_BYTES + 1];
+        bytes.get_mut(..text.len().min(NAME_BYTES + 1))?.copy_from_slice(text.as_bytes().get(..text.len())?);
+        (text.len() <= NAME_BYTES).then_some(Self { bytes })
+    }
+
+    /// The text; `None` if the index is free or the bytes are not UTF-8.
+    #[must_use]
+    pub fn text(&self) -> Option<&str> {
+        let length = self.bytes.iter().position(|&b| b == 0)?;
+        core::str::from_utf8(&self.bytes[..length]).ok().filter(|t| !t.is_empty())
+    }
+}
+
+/// An element of `HOOKS`: which hook has which index. No program reads it.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Hook {
+    /// Index of the interface; 0 if the hook is free.
+    pub interface: u32,
+    /// 0 for ingress, 1 for egress.
+    pub egress: u32,
+}
+
+/// The one element of `HISTORY`.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct History {
+    /// When the file was last taken, seconds since 1970 (`CLOCK_REALTIME`).
+    pub last_reload: u64,
+    /// How often the file was taken.
+    pub reloads: u64,
+    /// Programs that were attached again after somebody else had detached them.
+    pub repairs: u64,
+}
+
+// SAFETY: repr(C), `Copy`, no padding, any bytes are a valid value.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for History {}
