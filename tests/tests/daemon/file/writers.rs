@@ -141,6 +141,7 @@ fn a_writer_that_began_before_the_daemon_is_waited_for_but_not_for_ever() -> Res
     for finishes in [true, false] {
         desk.daemon.signal(Signal::SIGTERM)?;
         assert_eq!(desk.daemon.wait_exit(deadline())?, 0);
+        desk.daemon.wait_line(|line| line.contains("INFO stopped"), deadline())?;
         desk.read = desk.daemon.output().len();
         let (mut file, rest) = half_written(&desk)?;
         desk.daemon.restart()?;
