@@ -21,11 +21,12 @@ fn calls(trace: &Path) -> Result<Vec<(u32, String)>> {
     let text = fs::read_to_string(trace)?;
     // the last line may not be whole
     let lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
-    // strace ends a line that it had begun
-    let lines = lines.map(str::trim_start).filter(|line| *line != "<unfinished ...>");
+    // strace may tear a line; what follows then has no number
+    let is_begin = |line: &&str| line.trim_start().starts_with(|first: char| first.is_ascii_digit());
     lines
+        .filter(is_begin)
         .map(|line| {
-            let (thread, call) = line.split_once(' ').with_context(|| line.to_owned())?;
+            let (thread, call) = line.trim_start().split_once(' ').with_context(|| line.to_owned())?;
             Ok((thread.parse().with_context(|| line.to_owned())?, call.trim_start().to_owned()))
         })
         .collect()
