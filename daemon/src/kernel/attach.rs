@@ -9,8 +9,9 @@ use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 
-use super::generation::{ENCAP, MIRROR, Program, pin_error, reason};
+use super::generation::{ENCAP, MIRROR, pin_error};
 use super::link::Link;
+use super::program::{Program, reason};
 use super::{KernelError, netlink::Netlink};
 use crate::network::{Hook as Direction, TcFilter};
 

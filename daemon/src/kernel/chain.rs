@@ -4,9 +4,9 @@ use aya::programs::{ProgramInfo, SchedClassifier};
 
 use super::KernelError;
 use super::attach::{Attachment, Attachments, Mechanism};
-use super::generation::reason;
 use super::link::Link;
 use super::netlink::Netlink;
+use super::program::reason;
 
 /// The programs on a hook, in the order in which they run.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -7,8 +7,9 @@ use std::os::fd::{AsFd, AsRawFd};
 use aya::maps::{Array, MapData, MapError};
 use traffic_mirror_ebpf::abi::Explained;
 
-use super::generation::{Generation, Program};
+use super::generation::Generation;
 use super::link::bpf;
+use super::program::Program;
 use super::{KernelError, Observer};
 
 const EXPLAIN: &str = "explain";

@@ -8,31 +8,28 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
 
-use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
-use aya::programs::SchedClassifier;
-use aya::{Ebpf, EbpfLoader, Pod};
-use memmap2::{MmapOptions, MmapRaw};
+use aya::maps::{Array, Map, MapData, MapError};
+use aya::{Ebpf, EbpfLoader};
 use traffic_mirror_ebpf::abi::{
-    BLOCK_SLOTS, Control, Count, Drop, EndpointPair, EndpointStats, FilterStats, History, HookStats, LAYOUT,
-    MAX_ENDPOINTS, MAX_HOOKS, MAX_SLOTS, Unseen,
+    BLOCK_SLOTS, Control, Drop, EndpointPair, History, MAX_ENDPOINTS, MAX_HOOKS, MAX_SLOTS,
 };
 
 use super::KernelError;
-use crate::plan::{Plan, Write};
+use super::counters::{ENDPOINT_STATS, FILTER_STATS, HOOK_STATS};
+use super::mapping::Mapping;
+use super::origin::{Origin, name, parse};
+use super::program::{Program, reason};
+use crate::plan::Write;
 use crate::tables::{Live, Table, Tables};
 
 /// The BPF object that the build script made.
-static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mirror.o"));
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mirror.o"));
 
 /// Names of the programs in the object.
 pub(crate) const MIRROR: &str = "mirror";
 pub(crate) const ENCAP: &str = "encap";
 
-const FILTER_STATS: &str = "FILTER_STATS";
-const ENDPOINT_STATS: &str = "ENDPOINT_STATS";
-const HOOK_STATS: &str = "HOOK_STATS";
 const CPU: &str = "CPU";
 const HISTORY: &str = "HISTORY";
 
@@ -45,12 +42,7 @@ pub struct Generation {
     /// everything else about loading a program.
     loader: RefCell<Option<EbpfLoader<'static>>>,
     /// What was taken over from the predecessor's counters, by map and index here.
-    taken: RefCell<BTreeMap<(&'static str, u32), Vec<u8>>>,
-}
-
-/// Adds what has come to a counter since it was taken.
-fn add(here: Count, there: Count, taken: Count) -> Count {
-    Count { packets: here.packets + there.packets - taken.packets, bytes: here.bytes + there.bytes - taken.bytes }
+    pub(super) taken: RefCell<BTreeMap<(&'static str, u32), Vec<u8>>>,
 }
 
 /// What a loader borrows for [`HOOK`].
@@ -66,44 +58,6 @@ static HOOKS: [u32; MAX_HOOKS] = {
 
 /// Name of the constant that is a program's hook.
 const HOOK: &str = "HOOK";
-
-const PREFIX: &str = "maps-";
-
-/// Which version of us made a generation. Part of the name of its directory, so that no map has to be read for it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Origin {
-    layout: u32,
-    /// Hash of the object.
-    programs: u32,
-}
-
-impl Origin {
-    fn ours() -> Self {
-        static PROGRAMS: OnceLock<u32> = OnceLock::new();
-        Self { layout: LAYOUT, programs: *PROGRAMS.get_or_init(|| fnv1a(OBJECT)) }
-    }
-}
-
-/// Fowler, Noll and Vo, variant 1a with 32 bits: RFC 9923.
-fn fnv1a(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
-}
-
-fn name(number: u32, origin: Origin) -> String {
-    if origin.layout == 0 {
-        return format!("{PREFIX}{number}");
-    }
-    format!("{PREFIX}{number}-{}-{:08x}", origin.layout, origin.programs)
-}
-
-fn parse(name: &str) -> Option<(u32, Origin)> {
-    let mut parts = name.strip_prefix(PREFIX)?.split('-');
-    let number = parts.next()?.parse().ok()?;
-    // the first versions had no origin
-    let layout = parts.next().map_or(Some(0), |layout| layout.parse().ok())?;
-    let programs = parts.next().map_or(Some(0), |programs| u32::from_str_radix(programs, 16).ok())?;
-    Some((number, Origin { layout, programs }))
-}
 
 impl Generation {
     /// The numbers of the generations below a pin path, ascending.
@@ -306,33 +260,6 @@ impl Generation {
         Ok(())
     }
 
-    /// Clears the counters of the filters, endpoints and hooks that a plan adds or removes.
-    ///
-    /// # Errors
-    /// A map is missing or cannot be written.
-    pub fn clear_stats(&self, plan: &Plan) -> Result<(), KernelError> {
-        let added = |table| -> BTreeSet<u32> {
-            plan.writes.iter().filter(|write| write.table == table).map(Write::element).collect()
-        };
-        self.clear::<FilterStats>(FILTER_STATS, &added(Table::Filters))?;
-        self.clear::<EndpointStats>(ENDPOINT_STATS, &added(Table::EndpointNames))?;
-        self.clear::<HookStats>(HOOK_STATS, &added(Table::Hooks))
-    }
-
-    fn clear<T: Pod + Default>(&self, name: &'static str, indices: &BTreeSet<u32>) -> Result<(), KernelError> {
-        let error = |source| KernelError::Map { action: "clear", map: name.to_owned(), source };
-        if indices.is_empty() {
-            return Ok(());
-        }
-        let mut map = self.per_cpu::<T>(name)?;
-        let cpus = aya::util::nr_cpus().map_err(|(_, source)| error(source))?;
-        for &index in indices {
-            let zeros = PerCpuValues::try_from(vec![T::default(); cpus]).map_err(error)?;
-            map.set(index, zeros, 0).map_err(io::Error::other).map_err(error)?;
-        }
-        Ok(())
-    }
-
     /// Stores the epoch: the commit.
     ///
     /// # Errors
@@ -358,103 +285,15 @@ impl Generation {
         let name = table.map_name();
         let error = |action| move |source| KernelError::Map { action, map: name.to_owned(), source };
         let map = self.open_map(name)?;
-        let info = map.info().map_err(io::Error::other).map_err(error("inspect"))?;
-        let bytes = info.max_entries() as usize * (info.value_size() as usize).next_multiple_of(8);
-        let mapping = MmapOptions::new().len(bytes).map_raw(map.fd().as_fd().as_raw_fd()).map_err(error("map"))?;
-        Ok(Mapping { mapping, bytes })
+        Mapping::of(&map).map_err(error("map"))
     }
 
-    fn open_map(&self, name: &str) -> Result<MapData, KernelError> {
+    pub(super) fn open_map(&self, name: &str) -> Result<MapData, KernelError> {
         MapData::from_pin(self.dir.join(name)).map_err(|error| KernelError::Map {
             action: "open",
             map: name.to_owned(),
             source: io::Error::other(error),
         })
-    }
-
-    /// Counters of the filters, by index and CPU.
-    ///
-    /// # Errors
-    /// The map is missing or cannot be read.
-    pub fn filter_stats(&self, count: usize) -> Result<Vec<Vec<FilterStats>>, KernelError> {
-        self.stats(FILTER_STATS, count)
-    }
-
-    /// Counters of the endpoints, by index and CPU.
-    ///
-    /// # Errors
-    /// The map is missing or cannot be read.
-    pub fn endpoint_stats(&self, count: usize) -> Result<Vec<Vec<EndpointStats>>, KernelError> {
-        self.stats(ENDPOINT_STATS, count)
-    }
-
-    /// Counters of the hooks, by index and CPU.
-    ///
-    /// # Errors
-    /// The map is missing or cannot be read.
-    pub fn hook_stats(&self, count: usize) -> Result<Vec<Vec<HookStats>>, KernelError> {
-        let stats: Vec<Vec<[u64; Unseen::COUNT]>> = self.stats(HOOK_STATS, count)?;
-        Ok(stats)
-    }
-
-    fn stats<T: Pod>(&self, name: &str, count: usize) -> Result<Vec<Vec<T>>, KernelError> {
-        let error = |source| KernelError::Map { action: "read", map: name.to_owned(), source };
-        let map = self.per_cpu(name)?;
-        let one = |index| map.get(&index, 0).map(|values| values.iter().copied().collect());
-        (0..count as u32).map(one).collect::<Result<_, _>>().map_err(io::Error::other).map_err(error)
-    }
-
-    fn per_cpu<T: Pod>(&self, name: &str) -> Result<PerCpuArray<MapData, T>, KernelError> {
-        let error = |source| KernelError::Map { action: "open", map: name.to_owned(), source };
-        PerCpuArray::try_from(Map::PerCpuArray(self.open_map(name)?)).map_err(io::Error::other).map_err(error)
-    }
-
-    /// Takes counters over from another generation: (index there, index here). Done again, it adds what has come to
-    /// them there since.
-    ///
-    /// # Errors
-    /// A map is missing, cannot be read or written.
-    pub fn take_stats(&self, from: &Self, filters: &[(u32, u32)], endpoints: &[(u32, u32)]) -> Result<(), KernelError> {
-        self.add_stats(from, FILTER_STATS, filters, |here: FilterStats, there: FilterStats, taken| FilterStats {
-            matched: add(here.matched, there.matched, taken.matched),
-            // the serial numbers of packets begin anew with each generation
-            serial: here.serial,
-        })?;
-        self.add_stats(from, ENDPOINT_STATS, endpoints, |here: EndpointStats, there: EndpointStats, taken| {
-            let mut sum = EndpointStats { sent: add(here.sent, there.sent, taken.sent), ..here };
-            for (reason, drops) in sum.drops.iter_mut().enumerate() {
-                *drops += there.drops[reason] - taken.drops[reason];
-            }
-            sum
-        })
-    }
-
-    fn add_stats<T: Pod + bytemuck::Pod + Default>(
-        &self,
-        from: &Self,
-        name: &'static str,
-        pairs: &[(u32, u32)],
-        sum: impl Fn(T, T, T) -> T,
-    ) -> Result<(), KernelError> {
-        let error = |source| KernelError::Map { action: "copy", map: name.to_owned(), source };
-        let (source, mut target) = (from.per_cpu::<T>(name)?, self.per_cpu::<T>(name)?);
-        let mut all_taken = self.taken.borrow_mut();
-        for &(there, here) in pairs {
-            let live = source.get(&there, 0).map_err(io::Error::other).map_err(error)?;
-            let taken = all_taken.insert((name, here), bytemuck::cast_slice(&live).to_vec());
-            let taken: Vec<T> = taken.map_or_else(Vec::new, |bytes| bytemuck::pod_collect_to_vec(&bytes));
-            if taken.len() == live.len()
-                && bytemuck::cast_slice::<T, u8>(&taken) == bytemuck::cast_slice::<T, u8>(&live)
-            {
-                continue;
-            }
-            let values = target.get(&here, 0).map_err(io::Error::other).map_err(error)?;
-            let sums = values.iter().zip(live.iter()).enumerate();
-            let sums = sums.map(|(cpu, (&here, &there))| sum(here, there, taken.get(cpu).copied().unwrap_or_default()));
-            let values = PerCpuValues::try_from(sums.collect::<Vec<T>>()).map_err(error)?;
-            target.set(here, values, 0).map_err(io::Error::other).map_err(error)?;
-        }
-        Ok(())
     }
 
     /// What the daemon left.
@@ -526,91 +365,6 @@ fn memlock(map: &MapData) -> io::Result<u64> {
     let text = fs::read_to_string(format!("/proc/self/fdinfo/{}", map.fd().as_fd().as_raw_fd()))?;
     let line = text.lines().find_map(|line| line.strip_prefix("memlock:"));
     line.and_then(|value| value.trim().parse().ok()).ok_or_else(|| io::Error::other("no memlock in fdinfo"))
-}
-
-/// A loaded program that is not attached yet.
-pub struct Program {
-    ebpf: Ebpf,
-    name: &'static str,
-}
-
-impl Program {
-    fn load(ebpf: Ebpf, name: &'static str) -> Result<Self, KernelError> {
-        let mut program = Self { ebpf, name };
-        let loaded = program.classifier().and_then(|classifier| classifier.load().map_err(|e| reason(&e)));
-        loaded.map_err(|reason| KernelError::Program { program: name, reason })?;
-        Ok(program)
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &'static str {
-        self.name
-    }
-
-    pub(super) fn ebpf_mut(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
-    }
-
-    /// The program as aya sees it.
-    ///
-    /// # Errors
-    /// The object has no such classifier.
-    pub fn classifier(&mut self) -> Result<&mut SchedClassifier, String> {
-        let program = self.ebpf.program_mut(self.name).ok_or("no such program in the object")?;
-        program.try_into().map_err(|error: aya::programs::ProgramError| error.to_string())
-    }
-}
-
-/// An error with its causes; of the verifier's log the last line that says something.
-pub(super) fn reason(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        cause = error.source();
-    }
-    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let first = lines.next().unwrap_or_default().to_owned();
-    let telling = lines.rfind(|line| !line.starts_with("processed ") && !line.starts_with("verification time"));
-    telling.map_or_else(|| first.clone(), |last| format!("{first} ... {last}"))
-}
-
-/// The memory of a map.
-struct Mapping {
-    mapping: MmapRaw,
-    bytes: usize,
-}
-
-impl Mapping {
-    fn read(&self) -> Vec<u8> {
-        let mut bytes = vec![0; self.bytes];
-        // SAFETY: the mapping has that many bytes; the kernel does not write them.
-        unsafe { std::ptr::copy_nonoverlapping(self.mapping.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
-        bytes
-    }
-
-    /// Stores bytes, eight at a time where offset and length allow, else four.
-    fn write(&self, offset: usize, bytes: &[u8]) {
-        assert!(offset + bytes.len() <= self.bytes, "write beyond a map");
-        assert!(offset.is_multiple_of(4) && bytes.len().is_multiple_of(4), "elements are made of words");
-        // SAFETY: inside the mapping, checked above; its start is page-aligned, so each store is aligned.
-        unsafe {
-            let start = self.mapping.as_mut_ptr().add(offset);
-            if offset.is_multiple_of(8) && bytes.len().is_multiple_of(8) {
-                for (at, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
-                    start.cast::<u64>().add(at).write_volatile(u64::from_ne_bytes(*word));
-                }
-            } else {
-                for (at, word) in bytes.as_chunks::<4>().0.iter().enumerate() {
-                    start.cast::<u32>().add(at).write_volatile(u32::from_ne_bytes(*word));
-                }
-            }
-        }
-        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
-    }
 }
 
 /// Elements to make room for: half as many again, so that most edits of a file fit into the maps that are there.

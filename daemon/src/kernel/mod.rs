@@ -3,12 +3,16 @@
 mod attach;
 mod capability;
 mod chain;
+mod counters;
 mod error;
 mod explain;
 mod generation;
 mod link;
+mod mapping;
 pub mod netlink;
 mod observe;
+mod origin;
+mod program;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -24,8 +28,9 @@ pub use attach::{Attachment, Attachments, Mechanism, Role, word};
 pub use chain::Chain;
 pub use error::KernelError;
 pub use explain::Explainer;
-pub use generation::{Generation, Program};
+pub use generation::Generation;
 pub use observe::Observer;
+pub use program::Program;
 
 use crate::compile::{Compiled, Hook, Then};
 use crate::plan::{Change, Plan};

@@ -1,0 +1,51 @@
+//! A map in the memory of this process, so that a store is seen whole or not at all.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use aya::maps::MapData;
+use memmap2::{MmapOptions, MmapRaw};
+
+/// The memory of a map.
+pub(super) struct Mapping {
+    mapping: MmapRaw,
+    bytes: usize,
+}
+
+impl Mapping {
+    /// # Errors
+    /// The kernel refuses, or does not tell how large the map is.
+    pub(super) fn of(map: &MapData) -> io::Result<Self> {
+        let info = map.info().map_err(io::Error::other)?;
+        let bytes = info.max_entries() as usize * (info.value_size() as usize).next_multiple_of(8);
+        let mapping = MmapOptions::new().len(bytes).map_raw(map.fd().as_fd().as_raw_fd())?;
+        Ok(Self { mapping, bytes })
+    }
+
+    pub(super) fn read(&self) -> Vec<u8> {
+        let mut bytes = vec![0; self.bytes];
+        // SAFETY: the mapping has that many bytes; the kernel does not write them.
+        unsafe { std::ptr::copy_nonoverlapping(self.mapping.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
+        bytes
+    }
+
+    /// Stores bytes, eight at a time where offset and length allow, else four.
+    pub(super) fn write(&self, offset: usize, bytes: &[u8]) {
+        assert!(offset + bytes.len() <= self.bytes, "write beyond a map");
+        assert!(offset.is_multiple_of(4) && bytes.len().is_multiple_of(4), "elements are made of words");
+        // SAFETY: inside the mapping, checked above; its start is page-aligned, so each store is aligned.
+        unsafe {
+            let start = self.mapping.as_mut_ptr().add(offset);
+            if offset.is_multiple_of(8) && bytes.len().is_multiple_of(8) {
+                for (at, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
+                    start.cast::<u64>().add(at).write_volatile(u64::from_ne_bytes(*word));
+                }
+            } else {
+                for (at, word) in bytes.as_chunks::<4>().0.iter().enumerate() {
+                    start.cast::<u32>().add(at).write_volatile(u32::from_ne_bytes(*word));
+                }
+            }
+        }
+        std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+    }
+}

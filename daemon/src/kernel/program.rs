@@ -1,0 +1,56 @@
+//! A program of the object, loaded.
+
+use aya::Ebpf;
+use aya::programs::SchedClassifier;
+
+use super::KernelError;
+
+/// A loaded program that is not attached yet.
+pub struct Program {
+    ebpf: Ebpf,
+    name: &'static str,
+}
+
+impl Program {
+    pub(super) fn load(ebpf: Ebpf, name: &'static str) -> Result<Self, KernelError> {
+        let mut program = Self { ebpf, name };
+        let loaded = program.classifier().and_then(|classifier| classifier.load().map_err(|e| reason(&e)));
+        loaded.map_err(|reason| KernelError::Program { program: name, reason })?;
+        Ok(program)
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    pub(super) fn ebpf_mut(&mut self) -> &mut Ebpf {
+        &mut self.ebpf
+    }
+
+    /// The program as aya sees it.
+    ///
+    /// # Errors
+    /// The object has no such classifier.
+    pub fn classifier(&mut self) -> Result<&mut SchedClassifier, String> {
+        let program = self.ebpf.program_mut(self.name).ok_or("no such program in the object")?;
+        program.try_into().map_err(|error: aya::programs::ProgramError| error.to_string())
+    }
+}
+
+/// An error with its causes; of the verifier's log the last line that says something.
+pub(super) fn reason(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default().to_owned();
+    let telling = lines.rfind(|line| !line.starts_with("processed ") && !line.starts_with("verification time"));
+    telling.map_or_else(|| first.clone(), |last| format!("{first} ... {last}"))
+}
