@@ -36,10 +36,12 @@ impl Memory {
 
     /// Expects what the live tables will be: the next ones, after their commit.
     pub(super) fn expect(&mut self, live: &Tables, compiled: &Compiled, slots: Slots) {
-        let in_use = (compiled.tables == *live).then(|| compiled.in_use.clone());
-        if in_use.is_some() && self.0.is_some() {
+        // a commit, be it the only thing that is left to do, changes what packets can meet
+        let stays = compiled.then == Then::Nothing && compiled.tables == *live;
+        if stays && self.0.is_some() {
             return;
         }
+        let in_use = stays.then(|| compiled.in_use.clone());
         let mut tables = compiled.tables.clone();
         if let Then::Commit(epoch) = compiled.then {
             tables.control.epoch = epoch;

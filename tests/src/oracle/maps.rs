@@ -39,6 +39,11 @@ impl Maps {
         (!plan.is_empty()).then_some(plan)
     }
 
+    /// Forgets all that the tables do not say, as one who has only just come.
+    pub fn forget(&mut self) {
+        self.memory = Memory::default();
+    }
+
     /// Stores the epoch.
     pub fn commit(&mut self, plan: &Plan) {
         self.live.tables.control.epoch = plan.commit.unwrap_or(self.live.tables.control.epoch);

@@ -69,7 +69,6 @@ impl Crash {
 fn a_daemon_may_die_after_any_write() -> Result<()> {
     const LEAST_DEATHS: u32 = 1000;
     const DEATHS_IN_A_ROW: u32 = 100;
-    const MOST_LOSSY: u32 = 2;
     let mut site = Site::new()?;
     let mut daemon = site.daemon(&[4000, 4001])?;
     let directory = TempDir::new()?;
@@ -82,7 +81,7 @@ fn a_daemon_may_die_after_any_write() -> Result<()> {
     daemon.signal(Signal::SIGKILL)?;
     daemon.wait_exit(deadline())?;
 
-    let (mut deaths, mut packets, mut longest, mut lossy) = (0, 0, 0, 0);
+    let (mut deaths, mut packets, mut longest) = (0, 0, 0);
     let mut pairs = (0..4).flat_map(|a| (0..4).map(move |b| [a, b])).filter(|[a, b]| a < b).cycle();
     while deaths < LEAST_DEATHS {
         let [a, b] = pairs.next().context("pairs go round")?;
@@ -112,20 +111,9 @@ fn a_daemon_may_die_after_any_write() -> Result<()> {
                 }
                 Ok(())
             });
-            match flooded {
-                Ok(flooded) => packets += flooded.sent,
-                // KNOWN: now and then a copy or two in a hundred thousand do not come, and it is not known yet whether the
-                // reload or the laboratory loses them; anything else, such as a second copy, is an error
-                Err(error) if format!("{error:#}").contains("lost copies") && lossy < MOST_LOSSY => {
-                    eprintln!("{error:#}");
-                    lossy += 1;
-                }
-                Err(error) => return Err(error.context(format!("{a} {b} {writes} {:?}", status_of(&daemon)))),
-            }
+            packets += flooded.with_context(|| format!("{a} {b} {writes} {:?}", status_of(&daemon)))?.sent;
         }
     }
-    println!(
-        "{deaths} deaths, after 1 to {longest} writes; {packets} packets meanwhile, each copied once; copies were missing {lossy} times"
-    );
+    println!("{deaths} deaths, after 1 to {longest} writes; {packets} packets meanwhile, each copied once");
     Ok(())
 }

@@ -1,5 +1,5 @@
-//! Reloads on tables in memory: between every two stores a packet must meet the old rules or the new ones, and all
-//! packets the same side of the commit.
+//! Reloads on tables in memory, by daemons that die after any write: between every two stores a packet must meet the
+//! old rules or the new ones, and all packets the same side of the commit.
 
 use std::collections::BTreeSet;
 
@@ -94,18 +94,28 @@ impl World {
         if places.is_empty() { Vec::new() } else { (0..count).map(probe).collect() }
     }
 
-    /// Reloads store by store; answers how many stores there were.
+    /// Reloads store by store, by daemons that may die on the way; answers how many stores there were.
     fn reload(&mut self, random: &mut Random, want: Desired) -> usize {
         let probes = self.probes(random, &want, 24);
-        let mut stores = 0;
-        let mut committed = false;
-        while let Some(plan) = self.maps.next(&want, &self.network) {
-            stores += self.write(&plan.writes, &probes, committed);
-            self.maps.commit(&plan);
-            committed = true;
+        let (mut stores, mut committed, mut is_given_up) = (0, false, false);
+        while !is_given_up && let Some(plan) = self.maps.next(&want, &self.network) {
+            let writes = plan.writes.len();
+            let steps = steps(random, writes);
+            stores += self.write(&plan.writes[..writes.min(steps)], &probes, committed);
+            if steps > writes {
+                self.maps.commit(&plan);
+                committed = true;
+            }
+            if steps <= writes + 1 {
+                self.maps.forget();
+                // the next one may find another file
+                is_given_up = random.percent(30);
+            }
         }
-        self.desired = want;
-        self.check(&probes, true, "at the end");
+        if committed {
+            self.desired = want;
+        }
+        self.check(&probes, committed, "at the end");
         stores
     }
 
@@ -137,6 +147,16 @@ impl World {
                 );
             }
         }
+    }
+}
+
+/// How many steps a daemon takes of a plan before it dies: the writes, then the commit. One more, and it lives.
+fn steps(random: &mut Random, writes: usize) -> usize {
+    match random.below(10) {
+        0 => random.below(writes as u64 + 1) as usize,
+        1 => writes,
+        2 => writes + 1,
+        _ => writes + 2,
     }
 }
 
