@@ -197,6 +197,23 @@ impl Tables {
         tables
     }
 
+    /// Whether nothing but idle copies differs from the live tables, and those not from the ones that count there.
+    pub fn is_settled(&self, live: &Self) -> bool {
+        let twice = [Table::Control, Table::Slots, Table::Endpoints];
+        let once = Table::ALL.into_iter().filter(|table| !twice.contains(table));
+        let parity = 1 - live.idle();
+        once.into_iter().all(|table| self.bytes(table) == live.bytes(table))
+            && self.control.view.iter().all(|view| *view == live.control.view[parity])
+            && self.slots.len() == live.slots.len()
+            && self.endpoints.len() == live.endpoints.len()
+            && self
+                .slots
+                .iter()
+                .zip(&live.slots)
+                .all(|(slot, live)| *slot == Slot { action: [live.action[parity]; 2], ..*live })
+            && self.endpoints.iter().zip(&live.endpoints).all(|(pair, live)| *pair == [live[parity]; 2])
+    }
+
     /// The copy that counts.
     pub fn view(&self) -> &View {
         &self.control.view[self.control.epoch as usize & 1]

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use super::build::Inputs;
 use super::decompile::decompile;
 use super::place::known;
 use super::reachable::Reachable;
@@ -12,30 +13,34 @@ use crate::tables::Tables;
 
 /// What was last found out, and of which tables.
 #[derive(Default)]
-pub struct Memory(Option<(Tables, Option<Arc<Reachable>>, Arc<Slots>)>);
+pub struct Memory(Option<Remembered>);
+
+type Remembered = (Tables, Option<Arc<Reachable>>, Arc<Slots>, Arc<Inputs>);
 
 /// What tables say.
 pub(super) struct Known {
     pub in_use: Arc<Reachable>,
     /// What each slot stands for.
     pub slots: Arc<Slots>,
+    /// What they were built from, if that is known.
+    pub inputs: Option<Arc<Inputs>>,
 }
 
 impl Memory {
     /// `None` if the tables contradict themselves.
     pub(super) fn recall(&mut self, live: &Tables) -> Option<Known> {
-        if let Some((tables, in_use, slots)) = self.0.take().filter(|(tables, ..)| tables == live) {
+        if let Some((tables, in_use, slots, inputs)) = self.0.take().filter(|(tables, ..)| tables == live) {
             let in_use = in_use.or_else(|| Some(Arc::new(Reachable::of(live)?)))?;
-            self.0 = Some((tables, Some(in_use.clone()), slots.clone()));
-            return Some(Known { in_use, slots });
+            self.0 = Some((tables, Some(in_use.clone()), slots.clone(), inputs.clone()));
+            return Some(Known { in_use, slots, inputs: Some(inputs) });
         }
         let in_use = Arc::new(Reachable::of(live)?);
         let slots = Arc::new(decompile(live, known(live)?.into_iter())?);
-        Some(Known { in_use, slots })
+        Some(Known { in_use, slots, inputs: None })
     }
 
     /// Expects what the live tables will be: the next ones, after their commit.
-    pub(super) fn expect(&mut self, live: &Tables, compiled: &Compiled, slots: Slots) {
+    pub(super) fn expect(&mut self, live: &Tables, compiled: &Compiled, slots: Slots, inputs: Inputs) {
         // a commit, be it the only thing that is left to do, changes what packets can meet
         let stays = compiled.then == Then::Nothing && compiled.tables == *live;
         if stays && self.0.is_some() {
@@ -46,6 +51,6 @@ impl Memory {
         if let Then::Commit(epoch) = compiled.then {
             tables.control.epoch = epoch;
         }
-        self.0 = Some((tables, in_use, Arc::new(slots)));
+        self.0 = Some((tables, in_use, Arc::new(slots), Arc::new(inputs)));
     }
 }

@@ -70,7 +70,7 @@ pub enum Then {
 /// 2. Only the wanted slots are active by now: what only others needed goes, and again no packet notices.
 /// 3. What nothing points to any more is cleared.
 pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut Memory) -> Option<Compiled> {
-    let Known { in_use, slots: known } = memory.recall(live)?;
+    let Known { in_use, slots: known, inputs } = memory.recall(live)?;
     let filters = Index::new(&live.filters, MAX_FILTERS, desired.filters.iter().map(|filter| &*filter.name))?;
     let endpoints = Index::new(&live.endpoint_names, MAX_ENDPOINTS, desired.endpoints.iter().map(|e| &*e.name))?;
     let hooks = hooks::hooks(desired, network, &live.hooks)?;
@@ -79,13 +79,12 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
     let omitted = omitted(&placed.union, &live.view().omitted, placed.standing);
 
     let idle = live.idle();
-    let level = live.with_idle_copies();
-    let mut tables = level.clone();
-    let mut view = build::build(&mut tables, &in_use, &placed.union, &omitted);
+    let mut tables = live.with_idle_copies();
+    let (mut view, inputs) = build::build(&mut tables, &in_use, inputs.as_deref(), &placed.union, &omitted);
     rows::rows(&mut tables.rows, &in_use, &placed, desired, &hooks, &mut view);
     tables.control.view[idle] = view;
     elements.prepare(&mut tables);
-    let then = if tables == level {
+    let then = if tables.is_settled(live) {
         tables.control.view = [view; 2];
         elements.finish(&mut tables);
         in_use.clear_the_rest(&mut tables);
@@ -95,7 +94,7 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
     };
     let outputs = elements.outputs();
     let compiled = Compiled { tables, then, in_use, hooks, outputs };
-    memory.expect(live, &compiled, placed.union);
+    memory.expect(live, &compiled, placed.union, inputs);
     Some(compiled)
 }
 

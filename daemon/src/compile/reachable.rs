@@ -19,6 +19,8 @@ pub struct Reachable {
     blocks: Ids,
     /// The class of each set that one holds.
     pub(super) sets: BySet,
+    /// The classes of each trie, by [`Root`].
+    pub(super) leaves: [Vec<u32>; 4],
     /// The node or skip at each place of the tries.
     pub(super) entries: HashMap<Place, Entry>,
 }
@@ -37,6 +39,7 @@ impl Reachable {
             rows: ids(Table::Rows),
             blocks: ids(Table::Blocks),
             sets: BySet::default(),
+            leaves: Default::default(),
             entries: HashMap::new(),
         };
         found.classes.insert(EMPTY_CLASS)?;
@@ -67,7 +70,7 @@ impl Reachable {
     /// Follows an entry at a place.
     fn walk(&mut self, tables: &Tables, root: u8, entry: Entry, depth: u8, bits: u128) -> Option<()> {
         match entry {
-            Entry::Class(class) => drop(self.classes.insert(class)?),
+            Entry::Class(class) => self.leaf(root, class)?,
             Entry::Skip(id) => {
                 // each way down must be new, or the tables go round in circles
                 self.skips.insert(id)?.then_some(())?;
@@ -87,13 +90,22 @@ impl Reachable {
         Some(())
     }
 
+    fn leaf(&mut self, root: u8, class: u32) -> Option<()> {
+        self.classes.insert(class)?;
+        let leaves = &mut self.leaves[usize::from(root)];
+        if leaves.last() != Some(&class) {
+            leaves.push(class);
+        }
+        Some(())
+    }
+
     fn skip(&mut self, tables: &Tables, root: u8, skip: &Skip, depth: u8, bits: u128) -> Option<()> {
         let length = length_of(skip.mask);
         if length == 0 {
             return self.walk(tables, root, Entry::unpack(skip.hit), depth, bits);
         }
         let Entry::Class(miss) = Entry::unpack(skip.miss) else { return None };
-        self.classes.insert(miss)?;
+        self.leaf(root, miss)?;
         (length > depth).then_some(())?;
         self.walk(tables, root, Entry::unpack(skip.hit), length, bits_of(skip.expect))
     }
@@ -142,8 +154,13 @@ pub(super) struct Ids(Vec<bool>);
 
 impl Ids {
     /// Whether it was not in there; `None` if the table is not that long.
-    fn insert(&mut self, id: u32) -> Option<bool> {
+    pub(super) fn insert(&mut self, id: u32) -> Option<bool> {
         Some(!std::mem::replace(self.0.get_mut(id as usize)?, true))
+    }
+
+    /// None of the ids of the same table.
+    pub(super) fn none(&self) -> Self {
+        Self(vec![false; self.0.len()])
     }
 
     pub(super) fn has(&self, id: u32) -> bool {

@@ -1,12 +1,12 @@
 //! Sets of slots, and their numbers while tables are being built.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hash, Hasher};
 
 use bytemuck::Zeroable;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Block, Class, EMPTY_CLASS, Row};
 
-use super::reachable::Reachable;
+use super::reachable::{Ids, Reachable};
 use super::slots::block_of;
 use crate::tables::Tables;
 
@@ -166,7 +166,7 @@ pub(super) enum Selected {
 pub(super) struct Sets<'a> {
     live: &'a Reachable,
     /// Live classes that hold a set that is wanted.
-    kept: BTreeSet<u32>,
+    kept: Ids,
     numbers: BySet,
     new: Vec<SlotSet>,
     /// Of each new set, the values that it takes from live classes.
@@ -175,13 +175,7 @@ pub(super) struct Sets<'a> {
 
 impl<'a> Sets<'a> {
     pub(super) fn new(live: &'a Reachable) -> Self {
-        Self {
-            live,
-            kept: BTreeSet::from([EMPTY_CLASS]),
-            numbers: BySet::default(),
-            new: Vec::new(),
-            taken: BTreeMap::new(),
-        }
+        Self { live, kept: live.classes.none(), numbers: BySet::default(), new: Vec::new(), taken: BTreeMap::new() }
     }
 
     pub(super) fn select(&mut self, set: &SlotSet) -> Selected {
@@ -198,6 +192,15 @@ impl<'a> Sets<'a> {
         Selected::New(number)
     }
 
+    /// Says that values go on to select their live classes.
+    pub(super) fn keep(&mut self, classes: &[u32]) -> Vec<Selected> {
+        let keep = |&class: &u32| {
+            self.kept.insert(class);
+            Selected::Class(class)
+        };
+        classes.iter().map(keep).collect()
+    }
+
     /// Says that values of a live class come to select something else.
     pub(super) fn take(&mut self, selected: Selected, values: u32, class: impl FnOnce() -> Option<u32>) {
         if let Selected::New(number) = selected
@@ -212,13 +215,14 @@ impl<'a> Sets<'a> {
     pub(super) fn assign(self, tables: &mut Tables) -> Classes {
         let mut classes = vec![None; self.new.len()];
         let mut kept = self.kept;
+        kept.insert(EMPTY_CLASS);
         let mut taken: Vec<_> = self.taken.into_iter().collect();
         taken.sort_unstable_by_key(|&((number, class), values)| (std::cmp::Reverse(values), number, class));
         for ((number, class), _) in taken {
             let set = &self.new[number as usize];
             let Some(&Class { summary, base, .. }) = tables.classes.get(class as usize) else { continue };
             let has_room = set.summary() & !summary == 0 && self.live.classes.has(class);
-            if classes[number as usize].is_none() && has_room && kept.insert(class) {
+            if classes[number as usize].is_none() && has_room && kept.insert(class) == Some(true) {
                 classes[number as usize] = Some(class);
                 put(&mut tables.blocks[base as usize..], summary, set);
             }

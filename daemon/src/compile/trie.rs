@@ -43,10 +43,9 @@ pub(super) struct Planter<'a, 'l> {
 }
 
 impl Planter<'_, '_> {
-    /// The tree of `prefixes`.
-    pub(super) fn plant(&mut self, mut prefixes: Vec<Prefix>) -> Tree {
-        prefixes.sort_unstable();
-        self.tree(&prefixes, 0, 0, SlotSet::default())
+    /// The tree of `prefixes`, which are sorted.
+    pub(super) fn plant(&mut self, prefixes: &[Prefix]) -> Tree {
+        self.tree(prefixes, 0, 0, SlotSet::default())
     }
 
     /// What the addresses of a place select.

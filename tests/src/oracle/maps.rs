@@ -44,6 +44,12 @@ impl Maps {
         self.memory = Memory::default();
     }
 
+    /// Whether one who has only just come finds nothing to do, either.
+    pub fn is_settled(&self, desired: &Desired, network: &Network) -> bool {
+        let (_, change) = decide(desired, network, Some(&self.live), &mut Memory::default()).expect("there is room");
+        matches!(change, Change::InPlace(plan) if plan.is_empty())
+    }
+
     /// Stores the epoch.
     pub fn commit(&mut self, plan: &Plan) {
         self.live.tables.control.epoch = plan.commit.unwrap_or(self.live.tables.control.epoch);

@@ -112,6 +112,7 @@ impl World {
                 is_given_up = random.percent(30);
             }
         }
+        assert!(is_given_up || self.maps.is_settled(&want, &self.network), "a successor would write");
         if committed {
             self.desired = want;
         }
