@@ -1,6 +1,7 @@
 //! Reloads on tables in memory, by daemons that die after any write: between every two stores a packet must meet the
 //! old rules or the new ones, and all packets the same side of the commit.
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use traffic_mirror::desired::Desired;
@@ -8,7 +9,7 @@ use traffic_mirror::network::{Hook, Network};
 use traffic_mirror::plan::Write;
 use traffic_mirror::tables::Tables;
 use traffic_mirror_ebpf::abi;
-use traffic_mirror_ebpf::classify::Candidates;
+use traffic_mirror_ebpf::classify::{self, Candidates};
 use traffic_mirror_ebpf::packet::Packet;
 use traffic_mirror_tests::oracle::frame::{flow, packet};
 use traffic_mirror_tests::oracle::maps::Maps;
@@ -32,17 +33,59 @@ fn naive(desired: &Desired, place: &Place, flow: &Flow) -> Verdict {
     }
 }
 
-/// What the tables say at a hook; `None` if they do not have it.
-fn classified(tables: &Tables, network: &Network, place: &Place, packet: &Packet) -> Option<Verdict> {
+/// The tables as a packet meets them while they are written: so many elements as they were, the rest as they are.
+struct Changing<'t> {
+    before: &'t Tables,
+    now: &'t Tables,
+    left: Cell<u64>,
+}
+
+impl<'t> Changing<'t> {
+    fn get(&self) -> &'t Tables {
+        let left = self.left.get();
+        self.left.set(left.saturating_sub(1));
+        if left == 0 { self.now } else { self.before }
+    }
+}
+
+impl classify::Tables for Changing<'_> {
+    fn values(&self) -> Option<&abi::Values> {
+        self.get().values()
+    }
+
+    fn class(&self, id: u32) -> Option<&abi::Class> {
+        self.get().class(id)
+    }
+
+    fn block(&self, id: u32) -> Option<&abi::Block> {
+        self.get().block(id)
+    }
+
+    fn node(&self, id: u32) -> Option<&abi::Node> {
+        self.get().node(id)
+    }
+
+    fn skip(&self, id: u32) -> Option<&abi::Skip> {
+        self.get().skip(id)
+    }
+
+    fn row(&self, id: u32) -> Option<&abi::Row> {
+        self.get().row(id)
+    }
+}
+
+/// What the tables say at a hook to a packet that came when they were as `before`; `None` if they did not have the hook.
+fn classified(changing: &Changing<'_>, network: &Network, place: &Place, packet: &Packet) -> Option<Verdict> {
     let interface = network.link(&place.interface)?.index;
     let wanted = abi::Hook { interface, egress: (place.direction == Hook::Egress).into() };
-    let hook = tables.hooks.iter().position(|hook| *hook == wanted)?;
-    let parity = tables.control.epoch as usize & 1;
+    let hook = changing.before.hooks.iter().position(|hook| *hook == wanted)?;
+    let (view, tables) = (changing.before.view(), changing.now);
+    let parity = changing.before.control.epoch as usize & 1;
     let (mut include, mut exclude, mut verdict) = (0, 0, Verdict::default());
-    let candidates = Candidates::of(tables, tables.view(), hook, packet).expect("no index beyond a table");
+    let candidates = Candidates::of(changing, view, hook, packet).expect("no index beyond a table");
     let Some(mut candidates) = candidates else { return Some(verdict) };
     while let Some(block) = candidates.next_block() {
-        let mut search = candidates.search(tables, tables.view(), block).expect("no index beyond a table");
+        let mut search = candidates.search(changing, view, block).expect("no index beyond a table");
         while let Some(slot) = search.next_slot() {
             let slot = tables.slots[slot as usize];
             include |= slot.action[parity].include;
@@ -101,7 +144,8 @@ impl World {
         while !is_given_up && let Some(plan) = self.maps.next(&want, &self.network) {
             let writes = plan.writes.len();
             let steps = steps(random, writes);
-            stores += self.write(&plan.writes[..writes.min(steps)], &probes, committed);
+            let before = self.maps.live.tables.clone();
+            stores += self.write(random, &before, &plan.writes[..writes.min(steps)], &probes, committed);
             if steps > writes {
                 self.maps.commit(&plan);
                 committed = true;
@@ -120,7 +164,14 @@ impl World {
         stores
     }
 
-    fn write(&mut self, writes: &[Write], probes: &[Probe], committed: bool) -> usize {
+    fn write(
+        &mut self,
+        random: &mut Random,
+        before: &Tables,
+        writes: &[Write],
+        probes: &[Probe],
+        committed: bool,
+    ) -> usize {
         let mut stores = 0;
         for write in writes {
             for (number, word) in write.bytes.chunks(write.store_bytes()).enumerate() {
@@ -132,14 +183,21 @@ impl World {
                 self.check(probes.get(some..=some).unwrap_or_default(), committed, "between two stores");
             }
             self.check(probes, committed, "after a write");
+            self.check_from(before, random.below(30), probes, committed, "during the writes");
         }
         stores
     }
 
     fn check(&self, probes: &[Probe], committed: bool, when: &str) {
+        self.check_from(&self.maps.live.tables, 0, probes, committed, when);
+    }
+
+    /// The same for packets that came when the tables were as `then`, and saw so many elements of that.
+    fn check_from(&self, then: &Tables, seen: u64, probes: &[Probe], committed: bool, when: &str) {
         for Probe { place, flow, packet, before, after } in probes {
             let Some(want) = (if committed { after } else { before }) else { continue };
-            if let Some(got) = classified(&self.maps.live.tables, &self.network, place, packet) {
+            let changing = Changing { before: then, now: &self.maps.live.tables, left: Cell::new(seen) };
+            if let Some(got) = classified(&changing, &self.network, place, packet) {
                 assert_eq!(
                     got,
                     *want,
