@@ -366,7 +366,7 @@ fn names(dir: &Path) -> Result<Vec<String>, KernelError> {
     }
 }
 
-fn make_dir(dir: &Path) -> Result<(), KernelError> {
+pub(super) fn make_dir(dir: &Path) -> Result<(), KernelError> {
     fs::create_dir_all(dir).map_err(|source| pin_error("create", dir, source))
 }
 

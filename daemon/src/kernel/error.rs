@@ -50,6 +50,9 @@ pub enum KernelError {
         /// The kernel's answer.
         source: io::Error,
     },
+    /// Running programs could not be waited for.
+    #[error("cannot wait until the running programs have ended: {0}")]
+    Wait(#[source] io::Error),
     /// The kernel lacks something.
     #[error("{what}; {remedy}")]
     Missing {

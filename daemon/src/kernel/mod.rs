@@ -13,6 +13,7 @@ pub mod netlink;
 mod observe;
 mod origin;
 mod program;
+mod rcu;
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -35,7 +36,7 @@ pub use program::Program;
 use crate::compile::{Compiled, Hook, Then};
 use crate::plan::{Change, Plan};
 use crate::tables::{Live, Table, Tables, same_names};
-use attach::remove_dir;
+use attach::{make_dir, remove_dir};
 use generation::{pin_error, remove_pins};
 use netlink::Netlink;
 
@@ -116,12 +117,14 @@ impl Kernel {
         Ok(!Generation::list(&self.pin_path)?.is_empty())
     }
 
-    /// The content of the live tables; `None` if there are none, or if another version of us made them or their programs.
+    /// The content of the live tables; `None` if there are none, if another version of us made them or their programs, or
+    /// if some programs use others.
     ///
     /// # Errors
     /// A map cannot be read.
     pub fn live(&self) -> Result<Option<Live>, KernelError> {
-        let Some(number) = Generation::list(&self.pin_path)?.pop() else { return Ok(None) };
+        let number = Generation::list(&self.pin_path)?.pop();
+        let Some(number) = number.filter(|_| !self.taking_over().exists()) else { return Ok(None) };
         let generation = Generation::open(&self.pin_path, number);
         if !generation.is_ours() {
             return Ok(None);
@@ -157,9 +160,10 @@ impl Kernel {
         let live = Generation::open(&self.pin_path, number);
         self.attach_encap(&live, want)?;
         if !plan.is_empty() {
-            if std::mem::take(&mut self.is_switching) {
+            if self.is_switching {
                 // what is not in use any more may still be for programs that began before the last commit
-                synchronize_rcu();
+                rcu::synchronize()?;
+                self.is_switching = false;
             }
             live.clear_stats(plan)?;
             live.apply(&plan.writes, &mut self.after_write)?;
@@ -209,8 +213,7 @@ impl Kernel {
     }
 
     /// Makes new maps beside the old ones, fills them, and lets programs that use them take over hook by hook. Only
-    /// then is the new generation the live one: killed in the middle, a daemon leaves one that its successor replaces
-    /// on every hook.
+    /// then is the new generation the live one.
     fn replace(&mut self, live: Option<u32>, want: &Compiled) -> Result<(u32, Vec<KernelError>), KernelError> {
         let number = self.next_number()?;
         let mut generation = Generation::create(&self.pin_path, number, &want.tables)?;
@@ -226,6 +229,7 @@ impl Kernel {
                 return Err(error);
             }
         };
+        make_dir(&self.taking_over())?;
         let mut failed = Vec::new();
         for (hook, mut mirror) in want.hooks.values().zip(mirrors) {
             let Self { attachments, netlink, mechanism, .. } = self;
@@ -237,11 +241,18 @@ impl Kernel {
         }
         if let Some(live) = live {
             // what the predecessors counted since the counters were copied
-            synchronize_rcu();
+            rcu::synchronize()?;
             self.copy_stats(&generation, live, want)?;
         }
         generation.publish(&self.pin_path)?;
+        remove_dir(&self.taking_over())?;
         Ok((number, failed))
+    }
+
+    /// There while programs go over to new maps. Killed in the middle, a daemon leaves it, and its successor replaces
+    /// them on every hook, even if the old maps would do.
+    fn taking_over(&self) -> PathBuf {
+        self.pin_path.join("taking-over")
     }
 
     /// A number that no generation has, not even one that was never published.
@@ -356,7 +367,7 @@ impl Kernel {
         surplus.retain(|(attachment, how)| !wanted(attachment) || how != mechanism);
         if !surplus.is_empty() {
             // an old `mirror` that still runs needs the old `encap`
-            synchronize_rcu();
+            rcu::synchronize()?;
         }
         let mut detach = |(attachment, how)| attachments.detach(netlink, attachment, how).err();
         let failed = surplus.into_iter().filter_map(&mut detach).collect();
@@ -384,12 +395,13 @@ impl Kernel {
                 attempt(self.attachments.detach(&mut self.netlink, attachment, mechanism));
             }
             // a `mirror` that still runs needs `encap`
-            synchronize_rcu();
+            attempt(rcu::synchronize());
         }
         for number in Generation::list(&self.pin_path)? {
             attempt(Generation::open(&self.pin_path, number).remove());
         }
         attempt(remove_pins(&Generation::unfinished(&self.pin_path)));
+        attempt(remove_dir(&self.taking_over()));
         attempt(self.attachments.remove_dirs());
         attempt(remove_pin_path(&self.pin_path));
         result
@@ -469,11 +481,4 @@ fn random_secret() -> Result<u64, KernelError> {
         return Err(KernelError::Map { action: "draw the secret of", map: "CONTROL".to_owned(), source });
     }
     Ok(u64::from_ne_bytes(bytes).max(1))
-}
-
-/// Waits until every program that was running has ended (`MEMBARRIER_CMD_GLOBAL` is `synchronize_rcu`).
-fn synchronize_rcu() {
-    const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
-    // SAFETY: no pointers.
-    unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
 }
