@@ -38,6 +38,12 @@ pub static HOOKS: Array<Hook> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 pub static ENDPOINT_NAMES: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static HISTORY: Array<History> = Array::with_max_entries(1, 0);
+#[map]
+pub static FILTER_PAST: Array<FilterStats> = Array::with_max_entries(1, 0);
+#[map]
+pub static ENDPOINT_PAST: Array<EndpointStats> = Array::with_max_entries(1, 0);
+#[map]
+pub static HOOK_PAST: Array<HookStats> = Array::with_max_entries(1, 0);
 
 // Written by the programs.
 #[map]

@@ -4,21 +4,81 @@ use std::collections::BTreeSet;
 use std::io;
 
 use aya::Pod;
-use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
-use traffic_mirror_ebpf::abi::{Count, EndpointStats, FilterStats, HookStats, Unseen};
+use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
+use traffic_mirror_ebpf::abi::{Count, EndpointStats, FilterStats, Hook, HookStats};
 
 use super::KernelError;
 use super::generation::Generation;
 use crate::plan::{Plan, Write};
-use crate::tables::Table;
+use crate::tables::{Table, Tables, same_names};
 
-pub(super) const FILTER_STATS: &str = "FILTER_STATS";
-pub(super) const ENDPOINT_STATS: &str = "ENDPOINT_STATS";
-pub(super) const HOOK_STATS: &str = "HOOK_STATS";
 
-/// Adds what has come to a counter since it was taken.
-fn add(here: Count, there: Count, taken: Count) -> Count {
-    Count { packets: here.packets + there.packets - taken.packets, bytes: here.bytes + there.bytes - taken.bytes }
+/// Counters of one kind of object.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    /// The map that the programs count in, each CPU for itself.
+    pub(super) stats: &'static str,
+    /// The map of what predecessors have counted in theirs. Programs do not know it: what they write, nobody else may.
+    pub(super) past: &'static str,
+}
+
+pub(super) const FILTERS: Kind = Kind { stats: "FILTER_STATS", past: "FILTER_PAST" };
+pub(super) const ENDPOINTS: Kind = Kind { stats: "ENDPOINT_STATS", past: "ENDPOINT_PAST" };
+pub(super) const HOOKS: Kind = Kind { stats: "HOOK_STATS", past: "HOOK_PAST" };
+
+fn add(to: &mut Count, other: Count) {
+    to.packets += other.packets;
+    to.bytes += other.bytes;
+}
+
+/// An element of such maps.
+trait Counters: Pod + Default {
+    /// Adds what another has counted.
+    fn add(&mut self, other: &Self);
+}
+
+impl Counters for FilterStats {
+    fn add(&mut self, other: &Self) {
+        add(&mut self.matched, other.matched);
+    }
+}
+
+impl Counters for EndpointStats {
+    fn add(&mut self, other: &Self) {
+        add(&mut self.sent, other.sent);
+        self.drops.add(&other.drops);
+    }
+}
+
+impl<const REASONS: usize> Counters for [u64; REASONS]
+where
+    Self: Pod + Default,
+{
+    fn add(&mut self, other: &Self) {
+        self.iter_mut().zip(other).for_each(|(count, other)| *count += other);
+    }
+}
+
+/// Objects that stay when new maps take over, by their kind: (index there, index here).
+pub(super) struct Staying {
+    pub(super) filters: Vec<(u32, u32)>,
+    pub(super) endpoints: Vec<(u32, u32)>,
+    pub(super) hooks: Vec<(u32, u32)>,
+}
+
+impl Staying {
+    /// Filters and endpoints stay by their names.
+    pub(super) fn of(there: &Tables, here: &Tables) -> Self {
+        let hook = |(here, hook): (u32, &Hook)| {
+            let there = there.hooks.iter().position(|there| there == hook && hook.interface != 0)?;
+            Some((there as u32, here))
+        };
+        Self {
+            filters: same_names(&there.filters, &here.filters),
+            endpoints: same_names(&there.endpoint_names, &here.endpoint_names),
+            hooks: (0..).zip(&here.hooks).filter_map(hook).collect(),
+        }
+    }
 }
 
 impl Generation {
@@ -27,109 +87,91 @@ impl Generation {
     /// # Errors
     /// A map is missing or cannot be written.
     pub fn clear_stats(&self, plan: &Plan) -> Result<(), KernelError> {
-        let added = |table| -> BTreeSet<u32> {
+        let changed = |table| -> BTreeSet<u32> {
             plan.writes.iter().filter(|write| write.table == table).map(Write::element).collect()
         };
-        self.clear::<FilterStats>(FILTER_STATS, &added(Table::Filters))?;
-        self.clear::<EndpointStats>(ENDPOINT_STATS, &added(Table::EndpointNames))?;
-        self.clear::<HookStats>(HOOK_STATS, &added(Table::Hooks))
+        self.clear::<FilterStats>(FILTERS, &changed(Table::Filters))?;
+        self.clear::<EndpointStats>(ENDPOINTS, &changed(Table::EndpointNames))?;
+        self.clear::<HookStats>(HOOKS, &changed(Table::Hooks))
     }
 
-    fn clear<T: Pod + Default>(&self, name: &'static str, indices: &BTreeSet<u32>) -> Result<(), KernelError> {
-        let error = |source| KernelError::Map { action: "clear", map: name.to_owned(), source };
+    fn clear<T: Pod + Default>(&self, kind: Kind, indices: &BTreeSet<u32>) -> Result<(), KernelError> {
         if indices.is_empty() {
             return Ok(());
         }
-        let mut map = self.per_cpu::<T>(name)?;
+        let error = |source| KernelError::Map { action: "clear", map: kind.stats.to_owned(), source };
+        let (mut stats, mut past) = (self.per_cpu::<T>(kind)?, self.past::<T>(kind)?);
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| error(source))?;
         for &index in indices {
             let zeros = PerCpuValues::try_from(vec![T::default(); cpus]).map_err(error)?;
-            map.set(index, zeros, 0).map_err(io::Error::other).map_err(error)?;
+            let cleared = stats.set(index, zeros, 0).and_then(|()| past.set(index, T::default(), 0));
+            cleared.map_err(io::Error::other).map_err(error)?;
         }
         Ok(())
     }
 
-    /// Counters of the filters, by index and CPU.
+    /// Counters of the filters, by index: each CPU's, then the past.
     ///
     /// # Errors
     /// The map is missing or cannot be read.
     pub fn filter_stats(&self, count: usize) -> Result<Vec<Vec<FilterStats>>, KernelError> {
-        self.stats(FILTER_STATS, count)
+        self.stats(FILTERS, count)
     }
 
-    /// Counters of the endpoints, by index and CPU.
+    /// Counters of the endpoints, by index: each CPU's, then the past.
     ///
     /// # Errors
     /// The map is missing or cannot be read.
     pub fn endpoint_stats(&self, count: usize) -> Result<Vec<Vec<EndpointStats>>, KernelError> {
-        self.stats(ENDPOINT_STATS, count)
+        self.stats(ENDPOINTS, count)
     }
 
-    /// Counters of the hooks, by index and CPU.
+    /// Counters of the hooks, by index: each CPU's, then the past.
     ///
     /// # Errors
     /// The map is missing or cannot be read.
     pub fn hook_stats(&self, count: usize) -> Result<Vec<Vec<HookStats>>, KernelError> {
-        let stats: Vec<Vec<[u64; Unseen::COUNT]>> = self.stats(HOOK_STATS, count)?;
-        Ok(stats)
+        self.stats(HOOKS, count)
     }
 
-    fn stats<T: Pod>(&self, name: &str, count: usize) -> Result<Vec<Vec<T>>, KernelError> {
-        let error = |source| KernelError::Map { action: "read", map: name.to_owned(), source };
-        let map = self.per_cpu(name)?;
-        let one = |index| map.get(&index, 0).map(|values| values.iter().copied().collect());
-        (0..count as u32).map(one).collect::<Result<_, _>>().map_err(io::Error::other).map_err(error)
+    fn stats<T: Pod>(&self, kind: Kind, count: usize) -> Result<Vec<Vec<T>>, KernelError> {
+        let error = |source| KernelError::Map { action: "read", map: kind.stats.to_owned(), source };
+        let (stats, past) = (self.per_cpu(kind)?, self.past(kind)?);
+        let one = |index| {
+            let cpus = stats.get(&index, 0)?;
+            Ok(cpus.iter().copied().chain([past.get(&index, 0)?]).collect())
+        };
+        (0..count as u32).map(one).collect::<Result<_, MapError>>().map_err(io::Error::other).map_err(error)
     }
 
-    fn per_cpu<T: Pod>(&self, name: &str) -> Result<PerCpuArray<MapData, T>, KernelError> {
-        let error = |source| KernelError::Map { action: "open", map: name.to_owned(), source };
-        PerCpuArray::try_from(Map::PerCpuArray(self.open_map(name)?)).map_err(io::Error::other).map_err(error)
+    fn per_cpu<T: Pod>(&self, kind: Kind) -> Result<PerCpuArray<MapData, T>, KernelError> {
+        let error = |source| KernelError::Map { action: "open", map: kind.stats.to_owned(), source };
+        PerCpuArray::try_from(Map::PerCpuArray(self.open_map(kind.stats)?)).map_err(io::Error::other).map_err(error)
     }
 
-    /// Takes counters over from another generation: (index there, index here). Done again, it adds what has come to
-    /// them there since.
+    fn past<T: Pod>(&self, kind: Kind) -> Result<Array<MapData, T>, KernelError> {
+        let error = |source| KernelError::Map { action: "open", map: kind.past.to_owned(), source };
+        Array::try_from(Map::Array(self.open_map(kind.past)?)).map_err(io::Error::other).map_err(error)
+    }
+
+    /// Takes for past what another generation has counted, once its programs run no more.
     ///
     /// # Errors
     /// A map is missing, cannot be read or written.
-    pub fn take_stats(&self, from: &Self, filters: &[(u32, u32)], endpoints: &[(u32, u32)]) -> Result<(), KernelError> {
-        self.add_stats(from, FILTER_STATS, filters, |here: FilterStats, there: FilterStats, taken| FilterStats {
-            matched: add(here.matched, there.matched, taken.matched),
-            // the serial numbers of packets begin anew with each generation
-            serial: here.serial,
-        })?;
-        self.add_stats(from, ENDPOINT_STATS, endpoints, |here: EndpointStats, there: EndpointStats, taken| {
-            let mut sum = EndpointStats { sent: add(here.sent, there.sent, taken.sent), ..here };
-            for (reason, drops) in sum.drops.iter_mut().enumerate() {
-                *drops += there.drops[reason] - taken.drops[reason];
-            }
-            sum
-        })
+    pub(super) fn take_stats(&self, from: &Self, staying: &Staying) -> Result<(), KernelError> {
+        self.take::<FilterStats>(from, FILTERS, &staying.filters)?;
+        self.take::<EndpointStats>(from, ENDPOINTS, &staying.endpoints)?;
+        self.take::<HookStats>(from, HOOKS, &staying.hooks)
     }
 
-    fn add_stats<T: Pod + bytemuck::Pod + Default>(
-        &self,
-        from: &Self,
-        name: &'static str,
-        pairs: &[(u32, u32)],
-        sum: impl Fn(T, T, T) -> T,
-    ) -> Result<(), KernelError> {
-        let error = |source| KernelError::Map { action: "copy", map: name.to_owned(), source };
-        let (source, mut target) = (from.per_cpu::<T>(name)?, self.per_cpu::<T>(name)?);
-        let mut all_taken = self.taken.borrow_mut();
-        for &(there, here) in pairs {
-            let live = source.get(&there, 0).map_err(io::Error::other).map_err(error)?;
-            let taken = all_taken.insert((name, here), bytemuck::cast_slice(&live).to_vec());
-            let taken: Vec<T> = taken.map_or_else(Vec::new, |bytes| bytemuck::pod_collect_to_vec(&bytes));
-            if taken.len() == live.len()
-                && bytemuck::cast_slice::<T, u8>(&taken) == bytemuck::cast_slice::<T, u8>(&live)
-            {
-                continue;
-            }
-            let values = target.get(&here, 0).map_err(io::Error::other).map_err(error)?;
-            let sums = values.iter().zip(live.iter()).enumerate();
-            let sums = sums.map(|(cpu, (&here, &there))| sum(here, there, taken.get(cpu).copied().unwrap_or_default()));
-            let values = PerCpuValues::try_from(sums.collect::<Vec<T>>()).map_err(error)?;
-            target.set(here, values, 0).map_err(io::Error::other).map_err(error)?;
+    fn take<T: Counters>(&self, from: &Self, kind: Kind, pairs: &[(u32, u32)]) -> Result<(), KernelError> {
+        let error = |source| KernelError::Map { action: "copy", map: kind.past.to_owned(), source };
+        let there = from.stats::<T>(kind, pairs.iter().map(|(there, _)| *there as usize + 1).max().unwrap_or(0))?;
+        let mut past = self.past(kind)?;
+        for &(index, here) in pairs {
+            let mut sum = T::default();
+            there[index as usize].iter().for_each(|counted| sum.add(counted));
+            past.set(here, sum, 0).map_err(io::Error::other).map_err(error)?;
         }
         Ok(())
     }

@@ -2,7 +2,6 @@
 //! that a store is seen whole or not at all.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::fs;
 use std::io;
@@ -16,7 +15,7 @@ use traffic_mirror_ebpf::abi::{
 };
 
 use super::KernelError;
-use super::counters::{ENDPOINT_STATS, FILTER_STATS, HOOK_STATS};
+use super::counters::{self, Kind};
 use super::mapping::Mapping;
 use super::origin::{Origin, name, parse};
 use super::program::{Program, reason};
@@ -41,8 +40,6 @@ pub struct Generation {
     /// Made when it is first needed, and only once: it reads the kernel's type information, which takes longer than
     /// everything else about loading a program.
     loader: RefCell<Option<EbpfLoader<'static>>>,
-    /// What was taken over from the predecessor's counters, by map and index here.
-    pub(super) taken: RefCell<BTreeMap<(&'static str, u32), Vec<u8>>>,
 }
 
 /// What a loader borrows for [`HOOK`].
@@ -84,7 +81,7 @@ impl Generation {
     }
 
     fn at(number: u32, dir: PathBuf, origin: Origin) -> Self {
-        Self { number, dir, origin, loader: RefCell::new(None), taken: RefCell::default() }
+        Self { number, dir, origin, loader: RefCell::new(None) }
     }
 
     /// Whether its maps are laid out as ours: those of another version cannot be read.
@@ -124,9 +121,13 @@ impl Generation {
             for table in Table::ALL {
                 loader.map_max_entries(table.map_name(), capacity(table, tables.len(table)));
             }
-            loader.map_max_entries(FILTER_STATS, capacity(Table::Filters, tables.len(Table::Filters)));
-            loader.map_max_entries(ENDPOINT_STATS, MAX_ENDPOINTS as u32);
-            loader.map_max_entries(HOOK_STATS, MAX_HOOKS as u32);
+            let mut counters = |Kind { stats, past }, table| {
+                let capacity = capacity(table, tables.len(table));
+                loader.map_max_entries(stats, capacity).map_max_entries(past, capacity);
+            };
+            counters(counters::FILTERS, Table::Filters);
+            counters(counters::ENDPOINTS, Table::Endpoints);
+            counters(counters::HOOKS, Table::Hooks);
         });
         match created {
             Ok(_) => Ok(generation),
@@ -149,7 +150,7 @@ impl Generation {
     pub fn publish(&mut self, pin_path: &Path) -> Result<(), KernelError> {
         let published = Self::at(self.number, pin_path.join(name(self.number, self.origin)), self.origin);
         fs::rename(&self.dir, &published.dir).map_err(|source| pin_error("rename", &self.dir, source))?;
-        *self = Self { taken: std::mem::take(&mut self.taken), ..published };
+        *self = published;
         Ok(())
     }
 
@@ -206,8 +207,7 @@ impl Generation {
 
     fn new_loader(&self) -> EbpfLoader<'static> {
         let mut loader = EbpfLoader::new();
-        let others = [FILTER_STATS, ENDPOINT_STATS, HOOK_STATS, CPU, HISTORY];
-        for map in Table::ALL.map(Table::map_name).into_iter().chain(others) {
+        for map in map_names() {
             loader.map_pin_path(map, self.dir.join(map));
         }
         loader
@@ -342,9 +342,7 @@ impl Generation {
     /// # Errors
     /// A map is missing or cannot be inspected.
     pub fn memory(&self) -> Result<Vec<(&'static str, u32, u64)>, KernelError> {
-        let stats = [FILTER_STATS, ENDPOINT_STATS, HOOK_STATS, CPU];
-        let names = Table::ALL.map(Table::map_name).into_iter().chain(stats);
-        names
+        map_names()
             .map(|name| {
                 let error = |source| KernelError::Map { action: "inspect", map: name.to_owned(), source };
                 let map = self.open_map(name)?;
@@ -354,6 +352,13 @@ impl Generation {
             })
             .collect()
     }
+}
+
+/// Every map of a generation.
+fn map_names() -> impl Iterator<Item = &'static str> {
+    let counters = [counters::FILTERS, counters::ENDPOINTS, counters::HOOKS];
+    let counters = counters.into_iter().flat_map(|kind| [kind.stats, kind.past]);
+    Table::ALL.into_iter().map(Table::map_name).chain(counters).chain([CPU, HISTORY])
 }
 
 fn history_error(action: &'static str, source: MapError) -> KernelError {

@@ -35,7 +35,8 @@ pub use program::Program;
 
 use crate::compile::{Compiled, Hook, Then};
 use crate::plan::{Change, Plan};
-use crate::tables::{Live, Table, Tables, same_names};
+use crate::tables::{Live, Table, Tables};
+use counters::Staying;
 use attach::{make_dir, remove_dir};
 use generation::{pin_error, remove_pins};
 use netlink::Netlink;
@@ -240,7 +241,6 @@ impl Kernel {
             }
         }
         if let Some(live) = live {
-            // what the predecessors counted since the counters were copied
             rcu::synchronize()?;
             self.copy_stats(&generation, live, want)?;
         }
@@ -271,24 +271,18 @@ impl Kernel {
         }
         // the same secret: while one generation takes over from another, a copy of either is known for ours
         let secret = old.map_or_else(random_secret, |old| Generation::open(&self.pin_path, old).secret())?;
-        generation.identify(secret)?;
-        old.map_or(Ok(()), |old| self.copy_stats(generation, old, want))
+        generation.identify(secret)
     }
 
-    /// Takes over the counters of filters and endpoints whose names stay, or what has come to them since that was done.
+    /// Takes over what was counted for the objects that stay, once no program counts it any more.
     fn copy_stats(&self, generation: &Generation, old: u32, want: &Compiled) -> Result<(), KernelError> {
         let old = Generation::open(&self.pin_path, old);
         if !old.has_our_layout() {
             return Ok(());
         }
+        generation.set_history(old.history()?)?;
         let live = Tables::read(|table| old.read(table))?;
-        let filters = same_names(&live.filters, &want.tables.filters);
-        let endpoints = same_names(&live.endpoint_names, &want.tables.endpoint_names);
-        // a predecessor may have had none
-        if let Ok(history) = old.history() {
-            generation.set_history(history)?;
-        }
-        generation.take_stats(&old, &filters, &endpoints)
+        generation.take_stats(&old, &Staying::of(&live, &want.tables))
     }
 
     /// Notes for `status` that the file was taken, if it was, and what was repaired. What cannot be noted is no reason not
