@@ -12,7 +12,6 @@ use super::generation::Generation;
 use crate::plan::{Plan, Write};
 use crate::tables::{Table, Tables, same_names};
 
-
 /// Counters of one kind of object.
 #[derive(Clone, Copy)]
 pub(super) struct Kind {

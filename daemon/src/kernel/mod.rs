@@ -4,25 +4,27 @@ mod attach;
 mod capability;
 mod chain;
 mod counters;
+mod drift;
 mod error;
 mod explain;
 mod generation;
 mod link;
+mod lock;
 mod mapping;
 pub mod netlink;
 mod observe;
 mod origin;
 mod program;
 mod rcu;
+mod takeover;
 
 use std::collections::BTreeSet;
-use std::fmt;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use nix::fcntl::{Flock, FlockArg};
+use nix::fcntl::Flock;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 pub use attach::{Attachment, Attachments, Mechanism, Role, word};
@@ -35,9 +37,8 @@ pub use program::Program;
 
 use crate::compile::{Compiled, Hook, Then};
 use crate::plan::{Change, Plan};
-use crate::tables::{Live, Table, Tables};
-use counters::Staying;
-use attach::{make_dir, remove_dir};
+use crate::tables::Live;
+use attach::remove_dir;
 use generation::{pin_error, remove_pins};
 use netlink::Netlink;
 
@@ -101,7 +102,7 @@ impl Kernel {
             rewired: BTreeSet::new(),
             after_write: Box::new(|| {}),
             is_switching: true,
-            _lock: lock(pin_path)?,
+            _lock: lock::claim(pin_path)?,
         })
     }
 
@@ -175,114 +176,6 @@ impl Kernel {
             self.is_switching = true;
         }
         self.attach_missing(number, want)
-    }
-
-    /// What is wanted, has a pin, and is not attached all the same; and each `encap` that copies are sent to and that
-    /// has not even a pin.
-    fn lost(&mut self, generation: Option<u32>, want: &Compiled) -> Result<Vec<Lost>, KernelError> {
-        let mirrors = want.hooks.values().map(mirror_of);
-        let encaps = generation.into_iter().flat_map(|g| want.outputs.iter().map(move |&output| encap_of(g, output)));
-        let wanted: Vec<Attachment> = mirrors.chain(encaps).collect();
-        let links = self.netlink.links()?;
-        let mut lost = Vec::new();
-        for (attachment, mechanism) in self.attachments.list()? {
-            // an interface that has gone will be an event
-            let Some(link) = links.get(&attachment.interface).filter(|_| wanted.contains(&attachment)) else {
-                continue;
-            };
-            if !self.attachments.is_attached(&mut self.netlink, attachment, mechanism)? {
-                let Attachment { role, direction, .. } = attachment;
-                lost.push(Lost { role, index: link.index, interface: link.name.clone(), direction: word(direction) });
-                self.attachments.forget(attachment, mechanism)?;
-            }
-        }
-        let Some(generation) = generation else { return Ok(lost) };
-        let present = self.attachments.list()?;
-        let live = Generation::open(&self.pin_path, generation);
-        let outputs = if live.has_our_layout() { live.outputs()? } else { BTreeSet::new() };
-        for interface in outputs {
-            let attachment = encap_of(generation, interface);
-            let is_known = lost.iter().any(|lost| lost.role == attachment.role && lost.index == interface);
-            let is_present = present.iter().any(|(there, _)| *there == attachment);
-            let is_lost = wanted.contains(&attachment) && !is_present && !is_known;
-            if let Some(link) = links.get(&interface).filter(|_| is_lost) {
-                let Attachment { role, direction, .. } = attachment;
-                lost.push(Lost { role, index: link.index, interface: link.name.clone(), direction: word(direction) });
-            }
-        }
-        Ok(lost)
-    }
-
-    /// Makes new maps beside the old ones, fills them, and lets programs that use them take over hook by hook. Only
-    /// then is the new generation the live one.
-    fn replace(&mut self, live: Option<u32>, want: &Compiled) -> Result<(u32, Vec<KernelError>), KernelError> {
-        let number = self.next_number()?;
-        let mut generation = Generation::create(&self.pin_path, number, &want.tables)?;
-        let prepared = self.fill(&generation, live, want).and_then(|()| {
-            let mirrors: Result<Vec<_>, _> = want.hooks.keys().map(|&hook| generation.mirror(hook)).collect();
-            self.attach_encap(&generation, want)?;
-            mirrors
-        });
-        let mirrors = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                generation.remove()?;
-                return Err(error);
-            }
-        };
-        make_dir(&self.taking_over())?;
-        let mut failed = Vec::new();
-        for (hook, mut mirror) in want.hooks.values().zip(mirrors) {
-            let Self { attachments, netlink, mechanism, .. } = self;
-            if let Err(error) = attachments.attach(netlink, mirror_of(hook), &hook.name, &mut mirror, *mechanism) {
-                failed.push(error);
-                // a predecessor that stayed would send clones that no `encap` takes any more
-                failed.extend(attachments.detach(netlink, mirror_of(hook), *mechanism).err());
-            }
-        }
-        if let Some(live) = live {
-            rcu::synchronize()?;
-            self.copy_stats(&generation, live, want)?;
-        }
-        generation.publish(&self.pin_path)?;
-        remove_dir(&self.taking_over())?;
-        Ok((number, failed))
-    }
-
-    /// There while programs go over to new maps. Killed in the middle, a daemon leaves it, and its successor replaces
-    /// them on every hook, even if the old maps would do.
-    fn taking_over(&self) -> PathBuf {
-        self.pin_path.join("taking-over")
-    }
-
-    /// A number that no generation has, not even one that was never published.
-    fn next_number(&self) -> Result<u32, KernelError> {
-        let encap = |(attachment, _): (Attachment, Mechanism)| match attachment.role {
-            Role::Encap { generation } => Some(generation),
-            Role::Mirror => None,
-        };
-        let used = self.attachments.list()?.into_iter().filter_map(encap);
-        Ok(Generation::list(&self.pin_path)?.into_iter().chain(used).max().map_or(1, |last| last + 1))
-    }
-
-    fn fill(&self, generation: &Generation, old: Option<u32>, want: &Compiled) -> Result<(), KernelError> {
-        for table in Table::ALL {
-            generation.write(table, [(0, want.tables.bytes(table))])?;
-        }
-        // the same secret: while one generation takes over from another, a copy of either is known for ours
-        let secret = old.map_or_else(random_secret, |old| Generation::open(&self.pin_path, old).secret())?;
-        generation.identify(secret)
-    }
-
-    /// Takes over what was counted for the objects that stay, once no program counts it any more.
-    fn copy_stats(&self, generation: &Generation, old: u32, want: &Compiled) -> Result<(), KernelError> {
-        let old = Generation::open(&self.pin_path, old);
-        if !old.has_our_layout() {
-            return Ok(());
-        }
-        generation.set_history(old.history()?)?;
-        let live = Tables::read(|table| old.read(table))?;
-        generation.take_stats(&old, &Staying::of(&live, &want.tables))
     }
 
     /// Notes for `status` that the file was taken, if it was, and what was repaired. What cannot be noted is no reason not
@@ -427,21 +320,6 @@ pub struct Applied {
     pub is_done: bool,
 }
 
-/// An attachment that has a pin and is not in force.
-struct Lost {
-    role: Role,
-    index: u32,
-    interface: String,
-    direction: &'static str,
-}
-
-impl fmt::Display for Lost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { role, interface, direction, .. } = self;
-        write!(f, "{} was detached from the {direction} of {interface}; attached again", role.program())
-    }
-}
-
 fn mirror_of(hook: &Hook) -> Attachment {
     Attachment { role: Role::Mirror, interface: hook.interface, direction: hook.direction }
 }
@@ -450,29 +328,9 @@ fn encap_of(generation: u32, interface: u32) -> Attachment {
     Attachment { role: Role::Encap { generation }, interface, direction: crate::network::Hook::Egress }
 }
 
-/// Two daemons must not share a pin path.
-fn lock(pin_path: &Path) -> Result<Flock<File>, KernelError> {
-    let dir = File::open(pin_path).map_err(|source| pin_error("open", pin_path, source))?;
-    Flock::lock(dir, FlockArg::LockExclusiveNonblock).map_err(|(_, _)| KernelError::Missing {
-        what: format!("another traffic-mirror uses {}", pin_path.display()),
-        remedy: "stop it, or give another --pin-path",
-    })
-}
-
 /// Version of the running kernel.
 pub fn release() -> (u32, u32) {
     let text = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
     let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
-}
-
-fn random_secret() -> Result<u64, KernelError> {
-    let mut bytes = [0; 8];
-    // SAFETY: the buffer has that many bytes.
-    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
-    if got != bytes.len() as isize {
-        let source = io::Error::last_os_error();
-        return Err(KernelError::Map { action: "draw the secret of", map: "CONTROL".to_owned(), source });
-    }
-    Ok(u64::from_ne_bytes(bytes).max(1))
 }

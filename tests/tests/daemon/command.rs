@@ -219,7 +219,8 @@ fn detach_may_be_repeated_but_not_under_a_running_daemon() -> Result<()> {
     let mut daemon = site.daemon(&[53])?;
     let detach = |daemon: &Daemon| run(&mut daemon.command("detach")?);
     let (code, _, stderr) = detach(&daemon)?;
-    let refused = format!("error: another traffic-mirror uses {}; ", daemon.pin_path().display());
+    let pid = daemon.pid().context("it runs")?;
+    let refused = format!("error: another traffic-mirror, process {pid}, uses {}; ", daemon.pin_path().display());
     assert!(code == 1 && stderr.starts_with(&refused), "{code} {stderr}");
     site.expect(53, 1)?;
     daemon.signal(nix::sys::signal::Signal::SIGKILL)?;

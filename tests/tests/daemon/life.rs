@@ -205,7 +205,8 @@ fn a_second_daemon_on_the_same_pins_refuses() -> Result<()> {
     let said = String::from_utf8(output.stderr)?;
     assert_eq!(process::code(output.status), 1, "{said}");
     assert_eq!(said.lines().count(), 1, "{said}");
-    let refused = format!("error: another traffic-mirror uses {}; ", daemon.pin_path().display());
+    let pid = daemon.pid().context("it runs")?;
+    let refused = format!("error: another traffic-mirror, process {pid}, uses {}; ", daemon.pin_path().display());
     assert!(said.starts_with(&refused), "{said}");
     assert_eq!(Objects::below(daemon.pin_path())?, before);
     site.expect(53, 1)?;

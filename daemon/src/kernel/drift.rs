@@ -1,0 +1,60 @@
+//! What somebody else has detached.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use super::{Attachment, Generation, Kernel, KernelError, Role, encap_of, mirror_of, word};
+use crate::compile::Compiled;
+
+impl Kernel {
+    /// What is wanted, has a pin, and is not attached all the same; and each `encap` that copies are sent to and that
+    /// has not even a pin.
+    pub(super) fn lost(&mut self, generation: Option<u32>, want: &Compiled) -> Result<Vec<Lost>, KernelError> {
+        let mirrors = want.hooks.values().map(mirror_of);
+        let encaps = generation.into_iter().flat_map(|g| want.outputs.iter().map(move |&output| encap_of(g, output)));
+        let wanted: Vec<Attachment> = mirrors.chain(encaps).collect();
+        let links = self.netlink.links()?;
+        let mut lost = Vec::new();
+        for (attachment, mechanism) in self.attachments.list()? {
+            // an interface that has gone will be an event
+            let Some(link) = links.get(&attachment.interface).filter(|_| wanted.contains(&attachment)) else {
+                continue;
+            };
+            if !self.attachments.is_attached(&mut self.netlink, attachment, mechanism)? {
+                let Attachment { role, direction, .. } = attachment;
+                lost.push(Lost { role, index: link.index, interface: link.name.clone(), direction: word(direction) });
+                self.attachments.forget(attachment, mechanism)?;
+            }
+        }
+        let Some(generation) = generation else { return Ok(lost) };
+        let present = self.attachments.list()?;
+        let live = Generation::open(&self.pin_path, generation);
+        let outputs = if live.has_our_layout() { live.outputs()? } else { BTreeSet::new() };
+        for interface in outputs {
+            let attachment = encap_of(generation, interface);
+            let is_known = lost.iter().any(|lost| lost.role == attachment.role && lost.index == interface);
+            let is_present = present.iter().any(|(there, _)| *there == attachment);
+            let is_lost = wanted.contains(&attachment) && !is_present && !is_known;
+            if let Some(link) = links.get(&interface).filter(|_| is_lost) {
+                let Attachment { role, direction, .. } = attachment;
+                lost.push(Lost { role, index: link.index, interface: link.name.clone(), direction: word(direction) });
+            }
+        }
+        Ok(lost)
+    }
+}
+
+/// An attachment that has a pin and is not in force.
+pub(super) struct Lost {
+    pub(super) role: Role,
+    pub(super) index: u32,
+    interface: String,
+    direction: &'static str,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { role, interface, direction, .. } = self;
+        write!(f, "{} was detached from the {direction} of {interface}; attached again", role.program())
+    }
+}

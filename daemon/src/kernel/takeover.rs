@@ -1,0 +1,99 @@
+//! New maps that take over from old ones.
+
+use std::io;
+use std::path::PathBuf;
+
+use super::attach::{make_dir, remove_dir};
+use super::counters::Staying;
+use super::{Attachment, Generation, Kernel, KernelError, Mechanism, Role, mirror_of, rcu};
+use crate::compile::Compiled;
+use crate::tables::{Table, Tables};
+
+impl Kernel {
+    /// Makes new maps beside the old ones, fills them, and lets programs that use them take over hook by hook. Only
+    /// then is the new generation the live one.
+    pub(super) fn replace(
+        &mut self,
+        live: Option<u32>,
+        want: &Compiled,
+    ) -> Result<(u32, Vec<KernelError>), KernelError> {
+        let number = self.next_number()?;
+        let mut generation = Generation::create(&self.pin_path, number, &want.tables)?;
+        let prepared = self.fill(&generation, live, want).and_then(|()| {
+            let mirrors: Result<Vec<_>, _> = want.hooks.keys().map(|&hook| generation.mirror(hook)).collect();
+            self.attach_encap(&generation, want)?;
+            mirrors
+        });
+        let mirrors = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => {
+                generation.remove()?;
+                return Err(error);
+            }
+        };
+        make_dir(&self.taking_over())?;
+        let mut failed = Vec::new();
+        for (hook, mut mirror) in want.hooks.values().zip(mirrors) {
+            let Self { attachments, netlink, mechanism, .. } = self;
+            if let Err(error) = attachments.attach(netlink, mirror_of(hook), &hook.name, &mut mirror, *mechanism) {
+                failed.push(error);
+                // a predecessor that stayed would send clones that no `encap` takes any more
+                failed.extend(attachments.detach(netlink, mirror_of(hook), *mechanism).err());
+            }
+        }
+        if let Some(live) = live {
+            rcu::synchronize()?;
+            self.copy_stats(&generation, live, want)?;
+        }
+        generation.publish(&self.pin_path)?;
+        remove_dir(&self.taking_over())?;
+        Ok((number, failed))
+    }
+
+    /// There while programs go over to new maps. Killed in the middle, a daemon leaves it, and its successor replaces
+    /// them on every hook, even if the old maps would do.
+    pub(super) fn taking_over(&self) -> PathBuf {
+        self.pin_path.join("taking-over")
+    }
+
+    /// A number that no generation has, not even one that was never published.
+    fn next_number(&self) -> Result<u32, KernelError> {
+        let encap = |(attachment, _): (Attachment, Mechanism)| match attachment.role {
+            Role::Encap { generation } => Some(generation),
+            Role::Mirror => None,
+        };
+        let used = self.attachments.list()?.into_iter().filter_map(encap);
+        Ok(Generation::list(&self.pin_path)?.into_iter().chain(used).max().map_or(1, |last| last + 1))
+    }
+
+    fn fill(&self, generation: &Generation, old: Option<u32>, want: &Compiled) -> Result<(), KernelError> {
+        for table in Table::ALL {
+            generation.write(table, [(0, want.tables.bytes(table))])?;
+        }
+        // the same secret: while one generation takes over from another, a copy of either is known for ours
+        let secret = old.map_or_else(random_secret, |old| Generation::open(&self.pin_path, old).secret())?;
+        generation.identify(secret)
+    }
+
+    /// Takes over what was counted for the objects that stay, once no program counts it any more.
+    fn copy_stats(&self, generation: &Generation, old: u32, want: &Compiled) -> Result<(), KernelError> {
+        let old = Generation::open(&self.pin_path, old);
+        if !old.has_our_layout() {
+            return Ok(());
+        }
+        generation.set_history(old.history()?)?;
+        let live = Tables::read(|table| old.read(table))?;
+        generation.take_stats(&old, &Staying::of(&live, &want.tables))
+    }
+}
+
+fn random_secret() -> Result<u64, KernelError> {
+    let mut bytes = [0; 8];
+    // SAFETY: the buffer has that many bytes.
+    let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+    if got != bytes.len() as isize {
+        let source = io::Error::last_os_error();
+        return Err(KernelError::Map { action: "draw the secret of", map: "CONTROL".to_owned(), source });
+    }
+    Ok(u64::from_ne_bytes(bytes).max(1))
+}
