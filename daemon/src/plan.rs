@@ -107,6 +107,8 @@ fn diff(live: &Tables, want: &Tables) -> Vec<Write> {
     Table::ALL.iter().flat_map(|&table| diff_table(live.bytes(table), want.bytes(table), table)).collect()
 }
 
+const ELEMENTS_AT_ONCE: usize = 64;
+
 fn diff_table(live: &[u8], want: &[u8], table: Table) -> Vec<Write> {
     let size = table.element_bytes();
     let zeros = vec![0; size];
@@ -114,7 +116,14 @@ fn diff_table(live: &[u8], want: &[u8], table: Table) -> Vec<Write> {
     let first = if table == Table::Control { offset_of!(Control, view) } else { 0 };
     let word = if size.is_multiple_of(8) { 8 } else { 4 };
     let mut writes: Vec<Write> = Vec::new();
-    for (element, want) in want.chunks_exact(size).enumerate() {
+    // most of a table is the same, and a long comparison is much faster than many short ones
+    let run = size * ELEMENTS_AT_ONCE;
+    let differing = want.chunks(run).enumerate().filter(|(number, want)| {
+        let start = number * run;
+        live.get(start..start + want.len()) != Some(want)
+    });
+    let elements = differing.flat_map(|(number, want)| (number * ELEMENTS_AT_ONCE..).zip(want.chunks_exact(size)));
+    for (element, want) in elements {
         let start = element * size;
         let live = live.get(start..start + size).unwrap_or(&zeros);
         if live == want {

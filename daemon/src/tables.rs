@@ -109,19 +109,27 @@ pub struct Tables {
 impl Tables {
     /// Tables that match nothing.
     pub fn empty() -> Self {
+        Self::zeroed(|table| usize::from(matches!(table, Table::Rows | Table::Classes)))
+    }
+
+    /// Tables of zeros, each of so many elements.
+    pub fn zeroed(length: impl Fn(Table) -> usize) -> Self {
+        fn zeros<T: Zeroable>(length: usize) -> Vec<T> {
+            bytemuck::zeroed_vec(length)
+        }
         Self {
             control: Control::zeroed(),
             values: bytemuck::zeroed_box(),
-            rows: vec![Row::zeroed()],
-            nodes: Vec::new(),
-            skips: Vec::new(),
-            classes: vec![Class::default()],
-            blocks: Vec::new(),
-            slots: Vec::new(),
-            endpoints: Vec::new(),
-            filters: Vec::new(),
-            endpoint_names: Vec::new(),
-            hooks: Vec::new(),
+            rows: zeros(length(Table::Rows)),
+            nodes: zeros(length(Table::Nodes)),
+            skips: zeros(length(Table::Skips)),
+            classes: zeros(length(Table::Classes)),
+            blocks: zeros(length(Table::Blocks)),
+            slots: zeros(length(Table::Slots)),
+            endpoints: zeros(length(Table::Endpoints)),
+            filters: zeros(length(Table::Filters)),
+            endpoint_names: zeros(length(Table::EndpointNames)),
+            hooks: zeros(length(Table::Hooks)),
         }
     }
 
@@ -146,29 +154,33 @@ impl Tables {
         }
     }
 
+    /// The same, to be changed.
+    pub fn bytes_mut(&mut self, table: Table) -> &mut [u8] {
+        fn bytes<T: Pod>(elements: &mut [T]) -> &mut [u8] {
+            bytemuck::cast_slice_mut(elements)
+        }
+        match table {
+            Table::Blocks => bytes(&mut self.blocks),
+            Table::Classes => bytes(&mut self.classes),
+            Table::Nodes => bytes(&mut self.nodes),
+            Table::Skips => bytes(&mut self.skips),
+            Table::Slots => bytes(&mut self.slots),
+            Table::Rows => bytes(&mut self.rows),
+            Table::Filters => bytes(&mut self.filters),
+            Table::EndpointNames => bytes(&mut self.endpoint_names),
+            Table::Hooks => bytes(&mut self.hooks),
+            Table::Endpoints => bytes(&mut self.endpoints),
+            Table::Values => bytes(std::slice::from_mut(&mut *self.values)),
+            Table::Control => bytes(std::slice::from_mut(&mut self.control)),
+        }
+    }
+
     /// Stores bytes at an offset of a table.
     ///
     /// # Panics
     /// The table is shorter.
     pub fn store(&mut self, table: Table, offset: usize, bytes: &[u8]) {
-        fn bytes_of<T: Pod>(elements: &mut [T]) -> &mut [u8] {
-            bytemuck::cast_slice_mut(elements)
-        }
-        let table = match table {
-            Table::Blocks => bytes_of(&mut self.blocks),
-            Table::Classes => bytes_of(&mut self.classes),
-            Table::Nodes => bytes_of(&mut self.nodes),
-            Table::Skips => bytes_of(&mut self.skips),
-            Table::Slots => bytes_of(&mut self.slots),
-            Table::Rows => bytes_of(&mut self.rows),
-            Table::Filters => bytes_of(&mut self.filters),
-            Table::EndpointNames => bytes_of(&mut self.endpoint_names),
-            Table::Hooks => bytes_of(&mut self.hooks),
-            Table::Endpoints => bytes_of(&mut self.endpoints),
-            Table::Values => bytes_of(std::slice::from_mut(&mut *self.values)),
-            Table::Control => bytes_of(std::slice::from_mut(&mut self.control)),
-        };
-        table[offset..offset + bytes.len()].copy_from_slice(bytes);
+        self.bytes_mut(table)[offset..offset + bytes.len()].copy_from_slice(bytes);
     }
 
     /// Elements of a table.
@@ -195,6 +207,13 @@ impl Tables {
         tables.slots.iter_mut().for_each(|slot| slot.action[idle] = slot.action[live]);
         tables.endpoints.iter_mut().for_each(|pair| pair[idle] = pair[live]);
         tables
+    }
+
+    /// Whether these are the tables `live`, once `epoch` is stored.
+    pub fn are(&self, live: &Self, epoch: u32) -> bool {
+        let others = Table::ALL.into_iter().filter(|table| *table != Table::Control);
+        Control { epoch, ..self.control } == live.control
+            && others.into_iter().all(|table| self.bytes(table) == live.bytes(table))
     }
 
     /// Whether nothing but idle copies differs from the live tables, and those not from the ones that count there.
@@ -263,36 +282,6 @@ pub struct Live {
     pub generation: u32,
     /// Their content; each table is as long as its map.
     pub tables: Tables,
-}
-
-impl Tables {
-    /// The inverse of [`Tables::bytes`]: reads each table. Bytes behind the last whole element are left out.
-    ///
-    /// # Errors
-    /// What `read` answers.
-    pub fn read<E>(mut read: impl FnMut(Table) -> Result<Vec<u8>, E>) -> Result<Self, E> {
-        fn elements<T: Pod>(bytes: &[u8]) -> Vec<T> {
-            bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned).collect()
-        }
-        let mut tables = Self {
-            control: Control::zeroed(),
-            values: bytemuck::zeroed_box(),
-            rows: elements(&read(Table::Rows)?),
-            nodes: elements(&read(Table::Nodes)?),
-            skips: elements(&read(Table::Skips)?),
-            classes: elements(&read(Table::Classes)?),
-            blocks: elements(&read(Table::Blocks)?),
-            slots: elements(&read(Table::Slots)?),
-            endpoints: elements(&read(Table::Endpoints)?),
-            filters: elements(&read(Table::Filters)?),
-            endpoint_names: elements(&read(Table::EndpointNames)?),
-            hooks: elements(&read(Table::Hooks)?),
-        };
-        let (values, control) = (read(Table::Values)?, read(Table::Control)?);
-        bytemuck::bytes_of_mut(&mut *tables.values).iter_mut().zip(values).for_each(|(to, from)| *to = from);
-        bytemuck::bytes_of_mut(&mut tables.control).iter_mut().zip(control).for_each(|(to, from)| *to = from);
-        Ok(tables)
-    }
 }
 
 /// The names in a table, by index.

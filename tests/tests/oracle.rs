@@ -69,7 +69,7 @@ impl Subject {
             }
         };
         let (matched, unseen, no_route) = (loaded.matched()?, loaded.unseen()?, loaded.no_route()?);
-        let slots = compiled.tables.slots;
+        let slots = compiled.tables.slots.clone();
         Ok(Self { desired, places, loaded, secret, slots, matched, unseen, no_route })
     }
 

@@ -1,82 +1,104 @@
 //! Input: what each slot stands for, and tables. Output: tables in which it does, changed as little as can be.
 
+use std::sync::Arc;
+
 use bytemuck::Zeroable;
-use traffic_mirror_ebpf::abi::{FIELDS, Field, Root, Skip, View};
+use traffic_mirror_ebpf::abi::{FIELDS, Field, MAX_SLOTS, Root, Skip, View};
 
 use super::definition::{Definition, NO_PORT, PORT_VALUES, PROTOCOL_VALUES, Ranges};
 use super::reachable::Reachable;
 use super::sets::{Classes, Selected, Sets, SlotSet};
-use super::slots::{Slots, deciding};
+use super::slots::{Slots, block_of, deciding};
 use super::trie::{Gardener, Planter, Prefix, Tree};
 use crate::tables::Tables;
 
-/// What the tables are built from, field by field. If it is what the live tables were built from, the field stays.
+/// What tables are built from.
 #[derive(Debug)]
-pub(super) struct Inputs {
-    /// By field: protocol, source port, destination port.
-    events: [Vec<Event>; 3],
-    /// By [`Root`].
-    prefixes: [Vec<Prefix>; 4],
+pub(super) struct Blueprint {
+    pub slots: Slots,
+    pub omitted: [u64; FIELDS],
 }
 
-/// A value from which on a slot is in the set, or is not.
-type Event = (u32, bool, u32);
+/// What differs between what live tables were built from and what is wanted.
+struct Difference<'b> {
+    live: &'b Blueprint,
+    want: &'b Blueprint,
+    slots: Vec<u32>,
+}
 
-impl Inputs {
-    fn of(slots: &Slots, omitted: &[u64; FIELDS]) -> Self {
-        let port = |field, side: usize| events(slots, omitted, field, PORT_VALUES, |d| d.ports[side].as_ref());
-        Self {
-            events: [
-                events(slots, omitted, Field::Protocol, PROTOCOL_VALUES, |d| d.protocol.as_ref()),
-                port(Field::SourcePort, 0),
-                port(Field::DestinationPort, 1),
-            ],
-            prefixes: Root::ALL.map(|root| prefixes(slots, omitted, root)),
-        }
+impl<'b> Difference<'b> {
+    fn between(live: &'b Blueprint, want: &'b Blueprint) -> Self {
+        let same = |slot| match (live.slots.get(slot), want.slots.get(slot)) {
+            (Some(live), Some(want)) => Arc::ptr_eq(live, want) || live == want,
+            (None, None) => true,
+            _ => false,
+        };
+        Self { live, want, slots: (0..MAX_SLOTS as u32).filter(|&slot| !same(slot)).collect() }
+    }
+
+    /// Whether a field of the tables stays as it is; `equal` compares what two slots give of it.
+    fn spares(&self, field: Field, equal: impl Fn(&Definition, &Definition) -> bool) -> bool {
+        let omitted = self.want.omitted[field as usize];
+        let same = |&slot: &u32| match (self.live.slots.get(slot), self.want.slots.get(slot)) {
+            (Some(live), Some(want)) => equal(live, want),
+            _ => false,
+        };
+        omitted == self.live.omitted[field as usize]
+            && self.slots.iter().filter(|&&slot| omitted >> block_of(slot) & 1 == 0).all(same)
     }
 }
 
-/// Changes classes, blocks, nodes, skips and values of `tables` so that they say what `slots` stand for. Elements
-/// that `live` reaches keep their place; what is new takes free ones. Answers the view, without rows.
-pub(super) fn build(
-    tables: &mut Tables,
-    live: &Reachable,
-    built_from: Option<&Inputs>,
-    slots: &Slots,
-    omitted: &[u64; FIELDS],
-) -> (View, Inputs) {
-    let inputs = Inputs::of(slots, omitted);
+/// A field whose values stand in a table each.
+struct Direct {
+    field: Field,
+    values: u32,
+    given: fn(&Definition) -> Option<&Ranges>,
+}
+
+const PROTOCOL: Direct = Direct { field: Field::Protocol, values: PROTOCOL_VALUES, given: |d| d.protocol.as_ref() };
+const PORTS: [Direct; 2] = [
+    Direct { field: Field::SourcePort, values: PORT_VALUES, given: |d| d.ports[0].as_ref() },
+    Direct { field: Field::DestinationPort, values: PORT_VALUES, given: |d| d.ports[1].as_ref() },
+];
+
+/// Changes classes, blocks, nodes, skips and values of `tables` so that they say what is wanted. Elements that `live`
+/// reaches keep their place; what is new takes free ones. A field in which nothing is to change against `built_from`, if
+/// that is known, is not looked at. Answers the view, without rows.
+pub(super) fn build(tables: &mut Tables, live: &Reachable, built_from: Option<&Blueprint>, want: &Blueprint) -> View {
+    let difference = built_from.map(|built_from| Difference::between(built_from, want));
+    let spared = |field, equal: &dyn Fn(&Definition, &Definition) -> bool| {
+        difference.as_ref().is_some_and(|difference| difference.spares(field, equal))
+    };
     let mut sets = Sets::new(live);
     let values = &tables.values;
-    let with = |table: &[u32; 65_536], none: u32| [&table[..], &[none]].concat();
-    let live_values = [
-        values.protocol.to_vec(),
-        with(&values.source_port, values.no_port[0]),
-        with(&values.destination_port, values.no_port[1]),
-    ];
-    let selected = [0, 1, 2].map(|field| {
-        let (events, live) = (&inputs.events[field], &live_values[field]);
-        if built_from.is_some_and(|from| from.events[field] == *events) {
+    let mut direct = |Direct { field, values, given }: &Direct, live: &[u32]| {
+        if spared(*field, &|a, b| given(a) == given(b)) {
             sets.keep(live)
         } else {
-            selected(&mut sets, events, live)
+            selected(&mut sets, events(want, *field, *values, given), live)
         }
-    });
+    };
+    let with = |table: &[u32; 65_536], none: u32| [&table[..], &[none]].concat();
+    let selected = [
+        direct(&PROTOCOL, &values.protocol[..]),
+        direct(&PORTS[0], &with(&values.source_port, values.no_port[0])),
+        direct(&PORTS[1], &with(&values.destination_port, values.no_port[1])),
+    ];
     let trees = Root::ALL.map(|root| {
-        let prefixes = &inputs.prefixes[root as usize];
-        if built_from.is_some_and(|from| from.prefixes[root as usize] == *prefixes) {
+        let (field, ..) = place(root);
+        if spared(field, &|a, b| given_networks(a, root) == given_networks(b, root)) {
             sets.keep(&live.leaves[root as usize]);
             return None;
         }
-        Some(Planter { sets: &mut sets, live: tables, root }.plant(prefixes))
+        Some(Planter { sets: &mut sets, live: tables, root }.plant(&prefixes(want, root)))
     });
     let classes = sets.assign(tables);
     let roots = write(tables, live, &classes, &selected, &trees);
-    let mut view = View { omitted: *omitted, roots, ..View::zeroed() };
+    let mut view = View { omitted: want.omitted, roots, ..View::zeroed() };
     for (blocks, &class) in view.protocols.iter_mut().zip(&tables.values.protocol) {
-        *blocks = tables.classes[class as usize].summary | omitted[Field::Protocol as usize];
+        *blocks = tables.classes[class as usize].summary | want.omitted[Field::Protocol as usize];
     }
-    (view, inputs)
+    view
 }
 
 fn write(
@@ -103,16 +125,13 @@ fn write(
     })
 }
 
-fn events(
-    slots: &Slots,
-    omitted: &[u64; FIELDS],
-    field: Field,
-    values: u32,
-    given: impl Fn(&Definition) -> Option<&Ranges>,
-) -> Vec<Event> {
+/// A value from which on a slot is in the set, or is not.
+type Event = (u32, bool, u32);
+
+fn events(want: &Blueprint, field: Field, values: u32, given: &fn(&Definition) -> Option<&Ranges>) -> Vec<Event> {
     let all = vec![(0, values - 1)];
     let mut events = Vec::new();
-    for (slot, definition) in deciding(slots, omitted, field) {
+    for (slot, definition) in deciding(&want.slots, &want.omitted, field) {
         for &(first, last) in given(definition).unwrap_or(&all) {
             events.push((first, true, slot));
             events.push((last + 1, false, slot));
@@ -123,8 +142,8 @@ fn events(
 }
 
 /// What each value selects; `live` has the classes of all values.
-fn selected(sets: &mut Sets<'_>, events: &[Event], live: &[u32]) -> Vec<Selected> {
-    let mut events = events.iter().copied().peekable();
+fn selected(sets: &mut Sets<'_>, events: Vec<Event>, live: &[u32]) -> Vec<Selected> {
+    let mut events = events.into_iter().peekable();
     let mut set = SlotSet::default();
     let mut selected = sets.select(&set);
     let mut all = Vec::with_capacity(live.len());
@@ -147,19 +166,29 @@ fn selected(sets: &mut Sets<'_>, events: &[Event], live: &[u32]) -> Vec<Selected
     all
 }
 
-fn prefixes(slots: &Slots, omitted: &[u64; FIELDS], root: Root) -> Vec<Prefix> {
-    let (field, side, ipv6) = match root {
-        Root::Source4 => (Field::Source, 0, false),
-        Root::Source6 => (Field::Source, 0, true),
-        Root::Destination4 => (Field::Destination, 1, false),
-        Root::Destination6 => (Field::Destination, 1, true),
-    };
+/// What a trie is about: the field, its side, the family.
+const fn place(root: Root) -> (Field, usize, usize) {
+    match root {
+        Root::Source4 => (Field::Source, 0, 0),
+        Root::Source6 => (Field::Source, 0, 1),
+        Root::Destination4 => (Field::Destination, 1, 0),
+        Root::Destination6 => (Field::Destination, 1, 1),
+    }
+}
+
+/// The prefixes of a family that a slot gives; all addresses if it gives none of either.
+fn given_networks(definition: &Definition, root: Root) -> &[(u128, u8)] {
+    const ALL: &[(u128, u8)] = &[(0, 0)];
+    let (_, side, family) = place(root);
+    definition.networks[side].as_ref().map_or(ALL, |networks| &networks.0[family])
+}
+
+fn prefixes(want: &Blueprint, root: Root) -> Vec<Prefix> {
+    let (field, ..) = place(root);
     let mut prefixes = Vec::new();
-    for (slot, definition) in deciding(slots, omitted, field) {
-        match &definition.networks[side] {
-            Some(networks) => prefixes.extend(networks.prefixes(ipv6, slot)),
-            None => prefixes.push(Prefix { bits: 0, length: 0, slot }),
-        }
+    for (slot, definition) in deciding(&want.slots, &want.omitted, field) {
+        let given = given_networks(definition, root).iter();
+        prefixes.extend(given.map(|&(bits, length)| Prefix { bits, length, slot }));
     }
     prefixes.sort_unstable();
     prefixes

@@ -2,11 +2,11 @@
 //! same thing are equal.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 use traffic_mirror_ebpf::abi::{FIELDS, Field};
 
-use super::trie::Prefix;
 use crate::desired::Filter;
 
 /// Number of port values: the ports, and "has no ports".
@@ -29,6 +29,31 @@ pub(super) struct Definition {
     pub protocol: Option<Ranges>,
     pub networks: [Option<Networks>; 2],
     pub ports: [Option<Ranges>; 2],
+}
+
+/// The ways round of each filter, remembered as long as it is the same object: a file that is read again shares the
+/// filters that have not changed.
+#[derive(Debug, Default)]
+pub(super) struct Definitions(Vec<(Arc<Filter>, Ways)>);
+
+/// One way round, or two.
+pub(super) type Ways = Arc<[Arc<Definition>]>;
+
+impl Definitions {
+    /// Those of `filters`, which are sorted by name, in their order.
+    pub(super) fn of(&mut self, filters: &[Arc<Filter>]) -> impl Iterator<Item = Ways> {
+        let mut known = std::mem::take(&mut self.0).into_iter().peekable();
+        let mut same = |filter: &Arc<Filter>| {
+            while known.next_if(|(known, _)| known.name < filter.name).is_some() {}
+            known.next_if(|(known, _)| Arc::ptr_eq(known, filter))
+        };
+        let one = |filter: &Arc<Filter>| {
+            let fresh = || (filter.clone(), Definition::of(filter).into_iter().map(Arc::new).collect());
+            same(filter).unwrap_or_else(fresh)
+        };
+        self.0 = filters.iter().map(one).collect();
+        self.0.iter().map(|(_, ways)| ways.clone())
+    }
 }
 
 impl Definition {
@@ -160,11 +185,4 @@ const fn half(length: u8) -> u128 {
 
 pub(super) const fn mask(length: u8) -> u128 {
     if length == 0 { 0 } else { !0 << (128 - length) }
-}
-
-impl Networks {
-    /// The prefixes of a family with their slot.
-    pub(super) fn prefixes(&self, ipv6: bool, slot: u32) -> impl Iterator<Item = Prefix> {
-        self.0[usize::from(ipv6)].iter().map(move |&(bits, length)| Prefix { bits, length, slot })
-    }
 }

@@ -73,7 +73,7 @@ pub fn describe(tables: &Tables, desired: &Desired) -> Option<Described> {
     let mut filters: BTreeMap<u32, Filter> =
         names(&tables.filters).map(|(index, _)| (index, disabled.clone())).collect();
     for (slot, Slot { action, filter, .. }) in allocated(tables) {
-        let (Some(filter), Some(definition)) = (filters.get_mut(filter), definitions.remove(&slot)) else { continue };
+        let (Some(filter), Some(definition)) = (filters.get_mut(filter), definitions.remove(slot)) else { continue };
         let action = action[parity];
         let bits = action.include | action.exclude;
         filter.action = if action.exclude == 0 { Action::Mirror } else { Action::Exclude };

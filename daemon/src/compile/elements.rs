@@ -41,7 +41,7 @@ impl Elements {
             [endpoint(one, network, pair.map_or(0, |pair| pair[1 - live.idle()].generation)); 2]
         });
         let mut slots = Vec::new();
-        for (&slot, wanted) in &placed.slots {
+        for (slot, wanted) in placed.slots.iter() {
             let filter = &desired.filters[wanted.filter];
             let bits = filter.to.iter().fold(0, |bits, &one| bits | 1 << endpoints.place(one));
             let action = match filter.action {

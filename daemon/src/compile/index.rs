@@ -1,6 +1,6 @@
 //! Names and their places in a table: a name that is live keeps its place.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 
 use bytemuck::Zeroable;
 use traffic_mirror_ebpf::abi::Name;
@@ -13,7 +13,7 @@ impl Index {
     /// New names take free places, the lowest first. `None` if there are not that many `places`.
     pub(super) fn new<'n>(live: &[Name], places: usize, wanted: impl Iterator<Item = &'n str>) -> Option<Self> {
         let named = (0..).zip(live).filter_map(|(place, name)| Some((name.text()?, place)));
-        let there: BTreeMap<&str, u32> = named.collect();
+        let there: HashMap<&str, u32> = named.collect();
         let mut free = (0..).filter(|&place| live.get(place as usize).is_none_or(|name| name.text().is_none()));
         let place = |name: &str| there.get(name).copied().or_else(|| free.next());
         let found: Option<Vec<u32>> = wanted.map(place).collect();

@@ -3,54 +3,72 @@
 
 use std::sync::Arc;
 
-use super::build::Inputs;
+use super::build::Blueprint;
 use super::decompile::decompile;
+use super::definition::Definitions;
 use super::place::known;
 use super::reachable::Reachable;
-use super::slots::Slots;
 use super::{Compiled, Then};
 use crate::tables::Tables;
 
-/// What was last found out, and of which tables.
+/// What was last found out.
 #[derive(Default)]
-pub struct Memory(Option<Remembered>);
+pub struct Memory {
+    pub(super) definitions: Definitions,
+    last: Option<Remembered>,
+}
 
-type Remembered = (Tables, Option<Arc<Reachable>>, Arc<Slots>, Arc<Inputs>);
+/// What is known of tables.
+struct Remembered {
+    tables: Arc<Tables>,
+    /// The epoch that follows them.
+    epoch: u32,
+    in_use: Option<Arc<Reachable>>,
+    built_from: Arc<Blueprint>,
+}
 
 /// What tables say.
 pub(super) struct Known {
     pub in_use: Arc<Reachable>,
     /// What each slot stands for.
-    pub slots: Arc<Slots>,
-    /// What they were built from, if that is known.
-    pub inputs: Option<Arc<Inputs>>,
+    pub blueprint: Arc<Blueprint>,
+    /// They were built from that; else it was read in them, and others may be built from it.
+    pub are_built: bool,
 }
 
 impl Memory {
     /// `None` if the tables contradict themselves.
     pub(super) fn recall(&mut self, live: &Tables) -> Option<Known> {
-        if let Some((tables, in_use, slots, inputs)) = self.0.take().filter(|(tables, ..)| tables == live) {
-            let in_use = in_use.or_else(|| Some(Arc::new(Reachable::of(live)?)))?;
-            self.0 = Some((tables, Some(in_use.clone()), slots.clone(), inputs.clone()));
-            return Some(Known { in_use, slots, inputs: Some(inputs) });
+        if let Some(last) = self.last.as_mut().filter(|last| last.tables.are(live, last.epoch)) {
+            let in_use = match &last.in_use {
+                Some(in_use) => in_use.clone(),
+                None => last.in_use.insert(Arc::new(Reachable::of(live)?)).clone(),
+            };
+            return Some(Known { in_use, blueprint: last.built_from.clone(), are_built: true });
         }
+        self.last = None;
         let in_use = Arc::new(Reachable::of(live)?);
-        let slots = Arc::new(decompile(live, known(live)?.into_iter())?);
-        Some(Known { in_use, slots, inputs: None })
+        let slots = decompile(live, known(live)?.into_iter())?;
+        let blueprint = Blueprint { slots, omitted: live.view().omitted };
+        Some(Known { in_use, blueprint: Arc::new(blueprint), are_built: false })
     }
 
     /// Expects what the live tables will be: the next ones, after their commit.
-    pub(super) fn expect(&mut self, live: &Tables, compiled: &Compiled, slots: Slots, inputs: Inputs) {
+    pub(super) fn expect(&mut self, live: &Tables, compiled: &Compiled, built_from: Blueprint) {
         // a commit, be it the only thing that is left to do, changes what packets can meet
-        let stays = compiled.then == Then::Nothing && compiled.tables == *live;
-        if stays && self.0.is_some() {
+        let stays = compiled.then == Then::Nothing && *compiled.tables == *live;
+        if stays && self.last.is_some() {
             return;
         }
-        let in_use = stays.then(|| compiled.in_use.clone());
-        let mut tables = compiled.tables.clone();
-        if let Then::Commit(epoch) = compiled.then {
-            tables.control.epoch = epoch;
-        }
-        self.0 = Some((tables, in_use, Arc::new(slots), Arc::new(inputs)));
+        let epoch = match compiled.then {
+            Then::Commit(epoch) => epoch,
+            Then::Nothing => compiled.tables.control.epoch,
+        };
+        self.last = Some(Remembered {
+            tables: compiled.tables.clone(),
+            epoch,
+            in_use: stays.then(|| compiled.in_use.clone()),
+            built_from: Arc::new(built_from),
+        });
     }
 }

@@ -25,6 +25,7 @@ use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_FILTERS};
 use crate::desired::Desired;
 use crate::network::Network;
 use crate::tables::Tables;
+use build::Blueprint;
 use elements::Elements;
 use index::Index;
 use memory::Known;
@@ -40,7 +41,7 @@ pub use reachable::Reachable;
 #[derive(Clone)]
 pub struct Compiled {
     /// The maps, before the commit if there is one.
-    pub tables: Tables,
+    pub tables: Arc<Tables>,
     /// What must follow the writes.
     pub then: Then,
     /// What a packet can meet before the writes.
@@ -70,18 +71,20 @@ pub enum Then {
 /// 2. Only the wanted slots are active by now: what only others needed goes, and again no packet notices.
 /// 3. What nothing points to any more is cleared.
 pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut Memory) -> Option<Compiled> {
-    let Known { in_use, slots: known, inputs } = memory.recall(live)?;
+    let Known { in_use, blueprint, are_built } = memory.recall(live)?;
     let filters = Index::new(&live.filters, MAX_FILTERS, desired.filters.iter().map(|filter| &*filter.name))?;
     let endpoints = Index::new(&live.endpoint_names, MAX_ENDPOINTS, desired.endpoints.iter().map(|e| &*e.name))?;
     let hooks = hooks::hooks(desired, network, &live.hooks)?;
-    let placed = Placed::new(desired, &filters, live, &known)?;
+    let placed = Placed::new(desired, &filters, &mut memory.definitions, live, &blueprint.slots)?;
     let elements = Elements::new(desired, network, &filters, &endpoints, &placed, &hooks, live);
     let omitted = omitted(&placed.union, &live.view().omitted, placed.standing);
 
     let idle = live.idle();
     let mut tables = live.with_idle_copies();
-    let (mut view, inputs) = build::build(&mut tables, &in_use, inputs.as_deref(), &placed.union, &omitted);
-    rows::rows(&mut tables.rows, &in_use, &placed, desired, &hooks, &mut view);
+    let Placed { slots, union, .. } = placed;
+    let want = Blueprint { slots: union, omitted };
+    let mut view = build::build(&mut tables, &in_use, are_built.then_some(&blueprint), &want);
+    rows::rows(&mut tables.rows, &in_use, &slots, desired, &hooks, &mut view);
     tables.control.view[idle] = view;
     elements.prepare(&mut tables);
     let then = if tables.is_settled(live) {
@@ -93,8 +96,8 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
         Then::Commit(live.control.epoch.wrapping_add(1))
     };
     let outputs = elements.outputs();
-    let compiled = Compiled { tables, then, in_use, hooks, outputs };
-    memory.expect(live, &compiled, placed.union, inputs);
+    let compiled = Compiled { tables: Arc::new(tables), then, in_use, hooks, outputs };
+    memory.expect(live, &compiled, want);
     Some(compiled)
 }
 
@@ -107,7 +110,7 @@ pub fn new_maps(desired: &Desired, network: &Network) -> Option<Compiled> {
         match compiled.then {
             Then::Nothing => return Some(compiled),
             Then::Commit(epoch) => {
-                live = compiled.tables;
+                live = Arc::unwrap_or_clone(compiled.tables);
                 live.control.epoch = epoch;
             }
         }

@@ -1,14 +1,14 @@
 //! Input: the filters, the live tables and what they say. Output: which slot stands for which way round of which filter.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use traffic_mirror_ebpf::abi::Slot;
 
-use super::definition::Definition;
+use super::definition::{Definition, Definitions};
 use super::index::Index;
 use super::sets::SlotSet;
-use super::slots::{Slots, allocate, blocks};
+use super::slots::{BySlot, Slots, allocate, blocks};
 use crate::desired::Desired;
 use crate::tables::Tables;
 
@@ -26,7 +26,7 @@ pub(super) struct Wanted {
 #[derive(Debug)]
 pub(super) struct Placed {
     /// What is wanted, by slot.
-    pub slots: BTreeMap<u32, Wanted>,
+    pub slots: BySlot<Wanted>,
     /// What is wanted and what is active as yet.
     pub union: Slots,
     /// Blocks in which something stands already.
@@ -36,36 +36,40 @@ pub(super) struct Placed {
 impl Placed {
     /// A live slot of the same filter that stands for the same stays. `known` says what the live slots stand for. `None`
     /// if there are not enough slots.
-    pub(super) fn new(desired: &Desired, filters: &Index, live: &Tables, known: &Slots) -> Option<Self> {
-        let mut there: HashMap<u32, Vec<u32>> = HashMap::new();
-        for (number, slot) in allocated(live) {
-            there.entry(slot.filter).or_default().push(number);
-        }
-        let mut slots = BTreeMap::new();
+    pub(super) fn new(
+        desired: &Desired,
+        filters: &Index,
+        definitions: &mut Definitions,
+        live: &Tables,
+        known: &Slots,
+    ) -> Option<Self> {
+        let mut there: Vec<(u32, u32)> = allocated(live).map(|(number, slot)| (slot.filter, number)).collect();
+        there.sort_unstable();
+        let mut slots = BySlot::default();
         let mut new = Vec::new();
-        for (filter, one) in desired.filters.iter().enumerate().filter(|(_, one)| one.enabled) {
-            let ways = Definition::of(one);
+        let ways = desired.filters.iter().zip(definitions.of(&desired.filters)).enumerate();
+        for (filter, (_, ways)) in ways.filter(|(_, (filter, _))| filter.enabled) {
             let twin = ways.len() > 1;
-            let there = there.entry(filters.place(filter)).or_default();
-            for definition in ways {
-                let same = there.iter().position(|slot| known.get(slot).is_some_and(|there| **there == definition));
-                match same.map(|at| there.swap_remove(at)) {
-                    Some(slot) => {
-                        let definition = known[&slot].clone();
-                        slots.insert(slot, Wanted { definition, filter, twin });
-                    }
-                    None => new.push(Wanted { definition: Arc::new(definition), filter, twin }),
+            let place = filters.place(filter);
+            let first = there.partition_point(|(filter, _)| *filter < place);
+            let there = || there[first..].iter().take_while(|(filter, _)| *filter == place).map(|(_, slot)| *slot);
+            for definition in ways.iter() {
+                let same = |known: &Arc<Definition>| Arc::ptr_eq(known, definition) || known == definition;
+                let stays = there().find(|&slot| !slots.has(slot) && known.get(slot).is_some_and(same));
+                let wanted = Wanted { definition: definition.clone(), filter, twin };
+                match stays {
+                    Some(slot) => slots.insert(slot, wanted),
+                    None => new.push(wanted),
                 }
             }
         }
-        let kept = slots.iter().map(|(&slot, wanted): (&u32, &Wanted)| (slot, wanted.definition.clone()));
-        let mut union: Slots = kept.collect();
-        for slot in active(live)?.iter() {
-            if let Some(definition) = known.get(&slot) {
+        let mut union: Slots = slots.iter().map(|(slot, wanted)| (slot, wanted.definition.clone())).collect();
+        for slot in active(live)?.iter().filter(|&slot| !slots.has(slot)) {
+            if let Some(definition) = known.get(slot) {
                 union.insert(slot, definition.clone());
             }
         }
-        let standing = blocks(union.keys());
+        let standing = blocks(union.slots());
         // alike beside alike: they share words
         let shaped = |wanted: &Wanted| wanted.definition.shape();
         new.sort_unstable_by(|a, b| (shaped(a), &a.definition).cmp(&(shaped(b), &b.definition)));

@@ -6,9 +6,10 @@ use std::collections::BTreeMap;
 use traffic_mirror_ebpf::abi::{Row, View};
 
 use super::hooks::Hook;
-use super::place::Placed;
+use super::place::Wanted;
 use super::reachable::Reachable;
 use super::sets::{SlotSet, grow};
+use super::slots::BySlot;
 use crate::desired::Desired;
 
 /// The row without active slots.
@@ -18,7 +19,7 @@ const EMPTY_ROW: u32 = 0;
 pub(super) fn rows(
     rows: &mut Vec<Row>,
     live: &Reachable,
-    placed: &Placed,
+    wanted: &BySlot<Wanted>,
     desired: &Desired,
     hooks: &BTreeMap<u32, Hook>,
     view: &mut View,
@@ -29,8 +30,8 @@ pub(super) fn rows(
     let mut free = live.rows.free();
     for (&index, hook) in hooks.iter().filter(|_| desired.enabled) {
         let mut set = SlotSet::default();
-        let applying = placed.slots.iter().filter(|(_, wanted)| hook.has(&desired.filters[wanted.filter]));
-        applying.for_each(|(&slot, _)| set.insert(slot));
+        let applying = wanted.iter().filter(|(_, wanted)| hook.has(&desired.filters[wanted.filter]));
+        applying.for_each(|(slot, _)| set.insert(slot));
         let row = set.row();
         view.hooks[index as usize] = set.summary();
         let there = known.iter().find(|(known, _)| *known == row).map(|(_, id)| *id);

@@ -1,7 +1,6 @@
 //! Input: what is wanted and what is live, each slot with what it stands for. Output: which slot stands for what:
 //! live ones where they are, new ones clustered by shape and protocol.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCK_WORDS, BLOCKS, FIELDS, Field, MAX_SLOTS};
@@ -9,7 +8,57 @@ use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCK_WORDS, BLOCKS, FIELDS, Field, 
 use super::definition::{Definition, Ranges};
 
 /// What each slot stands for.
-pub(super) type Slots = BTreeMap<u32, Arc<Definition>>;
+pub(super) type Slots = BySlot<Arc<Definition>>;
+
+/// Something for some of the slots.
+#[derive(Debug, Clone)]
+pub(super) struct BySlot<T>(Vec<Option<T>>);
+
+impl<T> Default for BySlot<T> {
+    fn default() -> Self {
+        Self(Vec::new())
+    }
+}
+
+impl<T> BySlot<T> {
+    pub(super) fn get(&self, slot: u32) -> Option<&T> {
+        self.0.get(slot as usize)?.as_ref()
+    }
+
+    pub(super) fn has(&self, slot: u32) -> bool {
+        self.get(slot).is_some()
+    }
+
+    pub(super) fn insert(&mut self, slot: u32, value: T) {
+        let slot = slot as usize;
+        if self.0.len() <= slot {
+            self.0.resize_with(slot + 1, || None);
+        }
+        self.0[slot] = Some(value);
+    }
+
+    pub(super) fn remove(&mut self, slot: u32) -> Option<T> {
+        self.0.get_mut(slot as usize)?.take()
+    }
+
+    /// Ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
+        (0..).zip(&self.0).filter_map(|(slot, value)| Some((slot, value.as_ref()?)))
+    }
+
+    /// Ascending.
+    pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
+        self.iter().map(|(slot, _)| slot)
+    }
+}
+
+impl<T> FromIterator<(u32, T)> for BySlot<T> {
+    fn from_iter<I: IntoIterator<Item = (u32, T)>>(values: I) -> Self {
+        let mut by_slot = Self::default();
+        values.into_iter().for_each(|(slot, value)| by_slot.insert(slot, value));
+        by_slot
+    }
+}
 
 /// Number of the block that a slot lies in.
 pub(super) const fn block_of(slot: u32) -> u32 {
@@ -42,7 +91,7 @@ const SPARE_BLOCKS: usize = 8;
 pub(super) fn allocate(there: &Slots, new: Vec<&Definition>) -> Option<Vec<u32>> {
     debug_assert!(new.is_sorted_by_key(|definition| kind(definition)));
     let mut per_block = [0; BLOCKS];
-    there.keys().for_each(|&slot| per_block[block_of(slot) as usize] += 1);
+    there.slots().for_each(|slot| per_block[block_of(slot) as usize] += 1);
     let least = per_block.iter().max().map_or(1, |&most: &usize| most.div_ceil(64).max(1));
     let fills = (least..=BLOCK_WORDS).map(|words| words * 64);
     let tries = fills.map(|fill| (fill, SPARE_BLOCKS)).chain([(BLOCK_SLOTS, 0)]);
@@ -69,7 +118,7 @@ impl<'d> Allocator<'d> {
     fn new(slots: &'d Slots, fill: usize, spare: usize) -> Self {
         let blocks = (0..BLOCKS).map(|_| None).collect();
         let mut allocator = Self { used: vec![false; MAX_SLOTS], blocks, fill, spare };
-        slots.iter().for_each(|(&slot, definition)| allocator.mark(slot, definition));
+        slots.iter().for_each(|(slot, definition)| allocator.mark(slot, definition));
         allocator
     }
 
@@ -119,9 +168,9 @@ impl<'d> Allocator<'d> {
 /// Per field: bit b if no slot of block b gives it, and none has since the block began to be used: what a live view says
 /// of a block stays until the block has been empty. `standing` are the blocks that are in use in that view.
 pub(super) fn omitted(slots: &Slots, live: &[u64; FIELDS], standing: u64) -> [u64; FIELDS] {
-    let used = blocks(slots.keys());
+    let used = blocks(slots.slots());
     let mut omitted = live.map(|live| live | used & !standing);
-    for (&slot, definition) in slots {
+    for (slot, definition) in slots.iter() {
         for field in Field::ALL.into_iter().filter(|&field| definition.gives(field)) {
             omitted[field as usize] &= !(1 << block_of(slot));
         }
@@ -130,8 +179,8 @@ pub(super) fn omitted(slots: &Slots, live: &[u64; FIELDS], standing: u64) -> [u6
 }
 
 /// The blocks that slots lie in, as bits.
-pub(super) fn blocks<'s>(slots: impl Iterator<Item = &'s u32>) -> u64 {
-    slots.fold(0, |blocks, &slot| blocks | 1 << block_of(slot))
+pub(super) fn blocks(slots: impl Iterator<Item = u32>) -> u64 {
+    slots.fold(0, |blocks, slot| blocks | 1 << block_of(slot))
 }
 
 /// The slots that the values of a field decide about.
@@ -143,6 +192,6 @@ pub(super) fn deciding<'s>(
     let omitted = omitted[field as usize];
     slots
         .iter()
-        .filter(move |(slot, _)| omitted >> block_of(**slot) & 1 == 0)
-        .map(|(&slot, definition)| (slot, &**definition))
+        .filter(move |(slot, _)| omitted >> block_of(*slot) & 1 == 0)
+        .map(|(slot, definition)| (slot, &**definition))
 }

@@ -2,7 +2,7 @@
 //! that a store is seen whole or not at all.
 
 use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -16,7 +16,7 @@ use traffic_mirror_ebpf::abi::{
 
 use super::KernelError;
 use super::counters::{self, Kind};
-use super::mapping::Mapping;
+use super::mapping::{Mapping, Purpose};
 use super::origin::{Origin, name, parse};
 use super::program::{Program, reason};
 use crate::plan::Write;
@@ -218,7 +218,10 @@ impl Generation {
     /// # Errors
     /// The map is missing or cannot be mapped.
     pub fn read(&self, table: Table) -> Result<Vec<u8>, KernelError> {
-        Ok(self.map(table)?.read())
+        let mapping = self.map(table, Purpose::Read)?;
+        let mut bytes = vec![0; mapping.bytes()];
+        mapping.read(&mut bytes);
+        Ok(bytes)
     }
 
     /// The content of all tables.
@@ -226,7 +229,11 @@ impl Generation {
     /// # Errors
     /// A map is missing or cannot be mapped.
     pub fn live(&self) -> Result<Live, KernelError> {
-        Ok(Live { generation: self.number, tables: Tables::read(|table| self.read(table))? })
+        let map = |table| Ok((table, self.map(table, Purpose::Read)?));
+        let mappings: BTreeMap<Table, Mapping> = Table::ALL.into_iter().map(map).collect::<Result<_, KernelError>>()?;
+        let mut tables = Tables::zeroed(|table| mappings[&table].bytes() / table.element_bytes());
+        mappings.iter().for_each(|(&table, mapping)| mapping.read(tables.bytes_mut(table)));
+        Ok(Live { generation: self.number, tables })
     }
 
     /// Writes elements of a table.
@@ -238,7 +245,7 @@ impl Generation {
         table: Table,
         elements: impl IntoIterator<Item = (usize, &'b [u8])>,
     ) -> Result<(), KernelError> {
-        let mapping = self.map(table)?;
+        let mapping = self.map(table, Purpose::Write)?;
         for (offset, bytes) in elements {
             mapping.write(offset, bytes);
         }
@@ -251,7 +258,7 @@ impl Generation {
     /// A map is missing or cannot be mapped.
     pub fn apply(&self, writes: &[Write], after: &mut dyn FnMut()) -> Result<(), KernelError> {
         for same in writes.chunk_by(|a, b| a.table == b.table) {
-            let mapping = self.map(same[0].table)?;
+            let mapping = self.map(same[0].table, Purpose::Write)?;
             for write in same {
                 mapping.write(write.offset, &write.bytes);
                 after();
@@ -281,11 +288,11 @@ impl Generation {
         Ok(sent.map(|endpoint| endpoint.interface).collect())
     }
 
-    fn map(&self, table: Table) -> Result<Mapping, KernelError> {
+    fn map(&self, table: Table, purpose: Purpose) -> Result<Mapping, KernelError> {
         let name = table.map_name();
         let error = |action| move |source| KernelError::Map { action, map: name.to_owned(), source };
         let map = self.open_map(name)?;
-        Mapping::of(&map).map_err(error("map"))
+        Mapping::of(&map, purpose).map_err(error("map"))
     }
 
     pub(super) fn open_map(&self, name: &str) -> Result<MapData, KernelError> {

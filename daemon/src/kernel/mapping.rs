@@ -12,21 +12,39 @@ pub(super) struct Mapping {
     bytes: usize,
 }
 
+/// What a map is mapped for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// All of it is read: its pages are better found at once.
+    Read,
+    /// A little of it is written.
+    Write,
+}
+
 impl Mapping {
     /// # Errors
     /// The kernel refuses, or does not tell how large the map is.
-    pub(super) fn of(map: &MapData) -> io::Result<Self> {
+    pub(super) fn of(map: &MapData, purpose: Purpose) -> io::Result<Self> {
         let info = map.info().map_err(io::Error::other)?;
         let bytes = info.max_entries() as usize * (info.value_size() as usize).next_multiple_of(8);
-        let mapping = MmapOptions::new().len(bytes).map_raw(map.fd().as_fd().as_raw_fd())?;
+        let mut options = MmapOptions::new();
+        options.len(bytes);
+        if purpose == Purpose::Read {
+            options.populate();
+        }
+        let mapping = options.map_raw(map.fd().as_fd().as_raw_fd())?;
         Ok(Self { mapping, bytes })
     }
 
-    pub(super) fn read(&self) -> Vec<u8> {
-        let mut bytes = vec![0; self.bytes];
-        // SAFETY: the mapping has that many bytes; the kernel does not write them.
-        unsafe { std::ptr::copy_nonoverlapping(self.mapping.as_ptr(), bytes.as_mut_ptr(), bytes.len()) };
-        bytes
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Copies the content, which must be as long as `to`.
+    pub(super) fn read(&self, to: &mut [u8]) {
+        assert!(to.len() == self.bytes, "a read of another length than the map's");
+        // SAFETY: both have that many bytes; the kernel does not write them.
+        unsafe { std::ptr::copy_nonoverlapping(self.mapping.as_ptr(), to.as_mut_ptr(), to.len()) };
     }
 
     /// Stores bytes, eight at a time where offset and length allow, else four.

@@ -7,7 +7,7 @@ use super::attach::{make_dir, remove_dir};
 use super::counters::Staying;
 use super::{Attachment, Generation, Kernel, KernelError, Mechanism, Role, mirror_of, rcu};
 use crate::compile::Compiled;
-use crate::tables::{Table, Tables};
+use crate::tables::Table;
 
 impl Kernel {
     /// Makes new maps beside the old ones, fills them, and lets programs that use them take over hook by hook. Only
@@ -82,8 +82,7 @@ impl Kernel {
             return Ok(());
         }
         generation.set_history(old.history()?)?;
-        let live = Tables::read(|table| old.read(table))?;
-        generation.take_stats(&old, &Staying::of(&live, &want.tables))
+        generation.take_stats(&old, &Staying::of(&old.live()?.tables, &want.tables))
     }
 }
 

@@ -9,11 +9,10 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{ProgramFd, TcAttachType};
-use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
 use serde_json::{Value, json};
 use traffic_mirror::desired::Desired;
 use traffic_mirror::network::{Network, Path, Route, RouteKind};
+use traffic_mirror_tests::lab::cpu::Cpu;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{Packet, eth};
 use traffic_mirror_tests::lab::testrun::TestRun;
@@ -47,20 +46,9 @@ fn main() -> Result<()> {
             _ => anyhow::bail!("usage: bench [--json] [--only TEXT]"),
         }
     }
-    pin_to_one_cpu()?;
-    report.heading(&format!(
-        "A packet that nothing matches: ns over the empty program, median of {ROUNDS} times {REPEAT}, limits {} (IPv4) \
-         and {} (IPv6)",
-        LIMITS_NS[0], LIMITS_NS[1]
-    ));
-    for filters in SIZES {
-        unmatched(&mut report, filters)?;
-    }
-    report.heading("A packet that is mirrored");
-    for filters in [1, 100, 10_000] {
-        matched(&mut report, filters)?;
-    }
-    copied(&mut report)?;
+    // the first CPU has more to do beside
+    let last = *Cpu::all()?.last().context("no CPU to run on")?;
+    last.run(|| packets(&mut report))?;
     if report.wants("reload") {
         report.heading("From a file of 10,000 filters to a program that runs");
         reload::stages(&mut report)?;
@@ -79,13 +67,22 @@ fn main() -> Result<()> {
     Ok(())
 }
 
-/// The last CPU that this process may use: the first has more to do beside.
-fn pin_to_one_cpu() -> Result<()> {
-    let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    let last = (0..CpuSet::count()).rev().find(|&cpu| allowed.is_set(cpu).unwrap_or(false));
-    let mut one = CpuSet::new();
-    one.set(last.context("no CPU to run on")?)?;
-    Ok(sched_setaffinity(Pid::from_raw(0), &one)?)
+/// What packets cost.
+fn packets(report: &mut Report) -> Result<()> {
+    report.heading(&format!(
+        "A packet that nothing matches: ns over the empty program, median of {ROUNDS} times {REPEAT}, limits {} (IPv4) \
+         and {} (IPv6)",
+        LIMITS_NS[0], LIMITS_NS[1]
+    ));
+    for filters in SIZES {
+        unmatched(report, filters)?;
+    }
+    report.heading("A packet that is mirrored");
+    for filters in [1, 100, 10_000] {
+        matched(report, filters)?;
+    }
+    copied(report)?;
+    Ok(())
 }
 
 /// Lines for people, or values for programs.
