@@ -190,7 +190,7 @@ enum Reason {
 fn take(kernel: &mut Kernel, state: &mut State, desired: &Desired, reason: Reason) -> anyhow::Result<()> {
     let before = state.obstacles.clone();
     let report = reconcile(kernel, state, desired)?;
-    report.changes.iter().for_each(|change| info!("{change}"));
+    report.lines().for_each(|line| info!("{line}"));
     report.repaired.iter().for_each(|line| warn!("{line}"));
     state.obstacles.iter().filter(|line| !before.contains(line)).for_each(|line| warn!("{line}"));
     if report.writes > 0 || reason == Reason::File {

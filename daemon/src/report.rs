@@ -64,7 +64,17 @@ impl fmt::Display for Change {
     }
 }
 
+/// Changes that are told one by one.
+const MOST_LINES: usize = 100;
+
 impl Report {
+    /// The changes, a line each; of very many only the first, since the journal drops what comes by the thousand.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let more = self.changes.len().saturating_sub(MOST_LINES);
+        let more = (more > 0).then(|| format!("and {}", plural(more, "more change")));
+        self.changes.iter().take(MOST_LINES).map(ToString::to_string).chain(more)
+    }
+
     /// The last line.
     pub fn summary(&self) -> String {
         let ms = self.duration.as_millis();
@@ -176,6 +186,16 @@ mod tests {
         name = "old-dns"
         to = ["old"]
     "#;
+
+    #[test]
+    fn of_thousands_of_changes_the_first_are_told() {
+        let change = |number: usize| Change { sign: Sign::Added, object: "filter", name: format!("f{number}") };
+        let report = |count| Report { changes: (0..count).map(change).collect(), ..Report::default() };
+        let lines: Vec<String> = report(MOST_LINES + 1).lines().collect();
+        assert_eq!((lines.len(), &*lines[0]), (MOST_LINES + 1, "+ filter f0"));
+        assert_eq!(lines[MOST_LINES - 1..], ["+ filter f99", "and 1 more change"]);
+        assert_eq!(report(MOST_LINES).lines().last().unwrap(), "+ filter f99");
+    }
 
     #[test]
     fn what_came_went_and_changed() {

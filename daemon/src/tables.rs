@@ -209,11 +209,17 @@ impl Tables {
         tables
     }
 
-    /// Whether these are the tables `live`, once `epoch` is stored.
+    /// Whether these are the tables `live` with that epoch, as far as a packet can see: the ends of larger maps are zeros,
+    /// and the control block also says whose they are.
     pub fn are(&self, live: &Self, epoch: u32) -> bool {
-        let others = Table::ALL.into_iter().filter(|table| *table != Table::Control);
-        Control { epoch, ..self.control } == live.control
-            && others.into_iter().all(|table| self.bytes(table) == live.bytes(table))
+        let mut others = Table::ALL.into_iter().filter(|table| *table != Table::Control);
+        (epoch, &self.control.view) == (live.control.epoch, &live.control.view)
+            && others.all(|table| extends(self.bytes(table), live.bytes(table)))
+    }
+
+    /// Whether each table is as long as the other's.
+    pub fn is_as_long(&self, other: &Self) -> bool {
+        Table::ALL.into_iter().all(|table| self.len(table) == other.len(table))
     }
 
     /// Whether nothing but idle copies differs from the live tables, and those not from the ones that count there.
@@ -243,6 +249,14 @@ impl PartialEq for Tables {
     fn eq(&self, other: &Self) -> bool {
         Table::ALL.iter().all(|&table| self.bytes(table) == other.bytes(table))
     }
+}
+
+/// Whether the longer of two is the other and zeros.
+fn extends(one: &[u8], other: &[u8]) -> bool {
+    let (short, long) = if one.len() < other.len() { (one, other) } else { (other, one) };
+    let (begin, rest) = long.split_at(short.len());
+    // in pieces, each without a branch
+    begin == short && rest.chunks(4096).all(|piece| piece.iter().fold(0, |bits, byte| bits | byte) == 0)
 }
 
 fn get<T>(table: &[T], id: u32) -> Option<&T> {

@@ -40,6 +40,10 @@ impl Memory {
     /// `None` if the tables contradict themselves.
     pub(super) fn recall(&mut self, live: &Tables) -> Option<Known> {
         if let Some(last) = self.last.as_mut().filter(|last| last.tables.are(live, last.epoch)) {
+            if !last.tables.is_as_long(live) {
+                // new maps, which have room for more
+                (last.tables, last.in_use) = (Arc::new(live.clone()), None);
+            }
             let in_use = match &last.in_use {
                 Some(in_use) => in_use.clone(),
                 None => last.in_use.insert(Arc::new(Reachable::of(live)?)).clone(),

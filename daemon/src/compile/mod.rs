@@ -102,11 +102,10 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
 }
 
 /// Compiles for new maps: what they must hold is complete. `None` if there are too many filters.
-pub fn new_maps(desired: &Desired, network: &Network) -> Option<Compiled> {
+pub fn new_maps(desired: &Desired, network: &Network, memory: &mut Memory) -> Option<Compiled> {
     let mut live = Tables::empty();
-    let mut memory = Memory::default();
     loop {
-        let compiled = compile(desired, network, &live, &mut memory)?;
+        let compiled = compile(desired, network, &live, memory)?;
         match compiled.then {
             Then::Nothing => return Some(compiled),
             Then::Commit(epoch) => {

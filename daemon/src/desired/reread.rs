@@ -36,11 +36,15 @@ impl Rereader {
         if let Some(desired) = self.again(text) {
             return Ok((desired, Vec::new()));
         }
-        let loaded = load_bytes(bytes);
+        if text.len() < bytes.len() {
+            return load_bytes(bytes);
+        }
+        let config = Config::parse(text);
+        let loaded = Desired::resolve(&config);
         if let Ok((desired, warnings)) = &loaded
             && warnings.is_empty()
         {
-            self.remember(text, desired);
+            self.remember(text, &names(&config), desired);
         }
         loaded
     }
@@ -82,10 +86,9 @@ impl Rereader {
         Some(desired)
     }
 
-    fn remember(&mut self, text: &str, desired: &Desired) {
+    fn remember(&mut self, text: &str, names: &[String], desired: &Desired) {
         self.last = None;
         let (head, sections) = split(text);
-        let names: Vec<String> = names(&Config::parse(text));
         let filters: Option<Vec<_>> = names.iter().map(|name| named(&desired.filters, name).cloned()).collect();
         if let Some(filters) = filters.filter(|filters| filters.len() == sections.len()) {
             self.keep(text, head, sections.into_iter().zip(filters));

@@ -5,7 +5,7 @@
 use std::path::Path;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use traffic_mirror::compile::new_maps;
+use traffic_mirror::compile::{Memory, new_maps};
 use traffic_mirror::desired::{self, Desired};
 use traffic_mirror::kernel::Kernel;
 use traffic_mirror::reconcile::{State, reconcile};
@@ -37,7 +37,7 @@ fn verify(kernel: &mut Kernel, desired: &Desired) -> Result<()> {
     let again = reconcile(kernel, &mut State::default(), desired)?;
     ensure!(again.writes == 0, "{} elements were left to write", again.writes);
     let live = kernel.live()?.context("nothing is live")?.tables;
-    let fresh = new_maps(desired, &kernel.observe(desired)?).context("there is room")?.tables;
+    let fresh = new_maps(desired, &kernel.observe(desired)?, &mut Memory::default()).context("there is room")?.tables;
     for table in [
         Table::Classes,
         Table::Nodes,

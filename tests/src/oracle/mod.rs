@@ -10,7 +10,7 @@ pub mod maps;
 pub mod naive;
 pub mod random;
 
-use traffic_mirror::compile::{Compiled, new_maps};
+use traffic_mirror::compile::{Compiled, Memory, new_maps};
 use traffic_mirror::desired::{self, Desired};
 use traffic_mirror::network::Network;
 
@@ -35,5 +35,5 @@ pub fn setting(name: &str, default: u64) -> u64 {
 
 /// What a file means on a host, for new maps.
 pub fn compiled(desired: &Desired, network: &Network) -> Compiled {
-    new_maps(desired, network).expect("there is room")
+    new_maps(desired, network, &mut Memory::default()).expect("there is room")
 }
