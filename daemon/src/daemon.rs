@@ -17,7 +17,7 @@ use crate::network::{Link, Network, Path};
 use crate::quiet::Quiet;
 use crate::reconcile::{State, reconcile};
 use crate::source::Source;
-use crate::watch::{Trigger, watch_network, watch_signals};
+use crate::watch::{End, Trigger, watch_network, watch_signals};
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -33,7 +33,7 @@ pub struct Options {
 /// Why the daemon ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was asked to; nothing is left in the kernel.
+    /// It was asked to.
     Stopped,
     /// The file is wrong; nothing was touched.
     BadConfig,
@@ -67,10 +67,15 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     }
     watch_network(monitor, sender).context("cannot watch the network")?;
     notify(&[NotifyState::Ready]);
-    serve(&mut kernel, &mut state, &mut source, desired, &triggers);
+    let end = serve(&mut kernel, &mut state, &mut source, desired, &triggers);
     notify(&[NotifyState::Stopping]);
-    kernel.remove()?;
-    info!("stopped; nothing is left in the kernel");
+    match end {
+        End::Remove => {
+            kernel.remove()?;
+            info!("stopped; nothing is left in the kernel");
+        }
+        End::Leave => info!("stopped; the kernel goes on mirroring until the next daemon takes over"),
+    }
     Ok(Outcome::Stopped)
 }
 
@@ -81,9 +86,13 @@ fn serve(
     source: &mut Source,
     mut desired: Desired,
     triggers: &Receiver<Trigger>,
-) {
+) -> End {
     let mut drift = Instant::now() + DRIFT;
-    while let Some(pending) = gather(triggers, source, drift) {
+    loop {
+        let pending = match gather(triggers, source, drift) {
+            Ok(pending) => pending,
+            Err(end) => return end,
+        };
         if pending.timer {
             drift = Instant::now() + DRIFT;
             kernel.try_again();
@@ -129,8 +138,8 @@ struct Pending {
     timer: bool,
 }
 
-/// Waits until something is due. `None` if it is time to stop.
-fn gather(triggers: &Receiver<Trigger>, source: &mut Source, drift: Instant) -> Option<Pending> {
+/// Waits until something is due, or until it is time to end.
+fn gather(triggers: &Receiver<Trigger>, source: &mut Source, drift: Instant) -> Result<Pending, End> {
     let mut pending = Pending::default();
     let mut quiet = Quiet::default();
     loop {
@@ -139,10 +148,11 @@ fn gather(triggers: &Receiver<Trigger>, source: &mut Source, drift: Instant) -> 
         if due <= now || pending.reload {
             // however much happens, the timer is not put off
             pending.timer = drift <= now;
-            return Some(pending);
+            return Ok(pending);
         }
         match triggers.recv_timeout(due - now) {
-            Ok(Trigger::Stop) | Err(RecvTimeoutError::Disconnected) => return None,
+            Ok(Trigger::End(end)) => return Err(end),
+            Err(RecvTimeoutError::Disconnected) => return Err(End::Leave),
             Ok(Trigger::File(save)) => source.tell(save),
             Ok(Trigger::Reload) => pending.reload = true,
             Ok(Trigger::Network(events)) => {

@@ -29,6 +29,8 @@ struct Arguments {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Mirror until SIGTERM; SIGHUP or saving the file makes changes take effect
+    ///
+    /// SIGUSR2 ends the daemon, too, but leaves mirroring on, until the next one takes over.
     Run {
         /// How programs are attached; the kernel's best if not given
         #[arg(long, value_enum, value_name = "HOW")]

@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use std::sync::mpsc::Sender;
 use std::thread;
 
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
 
 use crate::kernel::netlink::{Event, Monitor};
@@ -20,10 +20,19 @@ pub enum Trigger {
     File(Save),
     /// SIGHUP: take the file as it is, changed or not.
     Reload,
-    /// SIGTERM or SIGINT.
-    Stop,
+    /// SIGTERM, SIGINT or SIGUSR2.
+    End(End),
     /// Links, addresses, routes or neighbours have changed.
     Network(BTreeSet<Event>),
+}
+
+/// How to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// Nothing is mirrored any more.
+    Remove,
+    /// The kernel goes on mirroring until the next daemon takes over.
+    Leave,
 }
 
 /// Turns signals into triggers.
@@ -31,10 +40,14 @@ pub enum Trigger {
 /// # Errors
 /// A handler cannot be installed.
 pub fn watch_signals(triggers: Sender<Trigger>) -> std::io::Result<()> {
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR2])?;
     spawn("signals", move || {
         for signal in signals.forever() {
-            let trigger = if signal == SIGHUP { Trigger::Reload } else { Trigger::Stop };
+            let trigger = match signal {
+                SIGHUP => Trigger::Reload,
+                SIGUSR2 => Trigger::End(End::Leave),
+                _ => Trigger::End(End::Remove),
+            };
             if triggers.send(trigger).is_err() {
                 return;
             }

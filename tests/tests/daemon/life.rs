@@ -106,19 +106,22 @@ fn sighup_takes_the_file_again_changed_or_not() -> Result<()> {
 }
 
 #[test]
-fn a_crash_loses_no_copy_and_the_next_daemon_takes_over() -> Result<()> {
+fn a_crash_or_a_restart_loses_no_copy_and_the_next_daemon_takes_over() -> Result<()> {
     let mut site = Site::new()?;
     for mechanism in mechanisms()? {
         let mut daemon = site.launch(&[4000, 4001], attach(mechanism))?;
         site.expect(4000, 1)?;
         let before = Objects::below(daemon.pin_path())?;
         let flooded = site.flood(|| {
-            daemon.signal(Signal::SIGKILL)?;
-            assert_eq!(daemon.wait_exit(deadline())?, 128 + 9);
-            daemon.restart()?;
-            daemon.ready(deadline())
+            for (signal, code) in [(Signal::SIGKILL, 128 + 9), (Signal::SIGUSR2, 0)] {
+                daemon.signal(signal)?;
+                assert_eq!(daemon.wait_exit(deadline())?, code);
+                daemon.restart()?;
+                daemon.ready(deadline())?;
+            }
+            Ok(())
         })?;
-        println!("{mechanism}: {} packets during crash and start, each copied once", flooded.sent);
+        println!("{mechanism}: {} packets during crash and restart, each copied once", flooded.sent);
         assert!(flooded.sent > 1000);
         assert_eq!(Objects::below(daemon.pin_path())?, before, "nothing was to be changed");
         let output = daemon.output();
