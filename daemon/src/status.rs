@@ -113,11 +113,34 @@ pub struct Endpoint {
     pub rate: Option<Rate>,
 }
 
+impl Endpoint {
+    /// Whether it gets copies.
+    pub fn is_ready(&self) -> bool {
+        self.state == READY
+    }
+}
+
 /// Reads the status; `None` if nothing is live below the pin path.
 ///
 /// # Errors
-/// A map cannot be read.
+/// A map cannot be read, or what others have attached cannot be asked for, which takes `CAP_SYS_ADMIN`
+/// (`bpf_prog_get_fd_by_id`).
 pub fn read(pin_path: &Path) -> Result<Option<Status>, KernelError> {
+    let Some(mut status) = read_without_places(pin_path)? else { return Ok(None) };
+    let mut netlink = Netlink::open()?;
+    let links = netlink.links()?;
+    let attached = attached(pin_path, &mut netlink, &links)?;
+    for interface in &mut status.interfaces {
+        interface.place = place(pin_path, &mut netlink, &attached, interface)?;
+    }
+    Ok(Some(status))
+}
+
+/// The same without the places among other programs, which the daemon may not ask for.
+///
+/// # Errors
+/// A map cannot be read.
+pub fn read_without_places(pin_path: &Path) -> Result<Option<Status>, KernelError> {
     loop {
         let Some(number) = Generation::list(pin_path)?.pop() else { return Ok(None) };
         match read_generation(pin_path, number) {
@@ -136,14 +159,11 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
     let mut netlink = Netlink::open()?;
     let links = netlink.links()?;
     let attached = attached(pin_path, &mut netlink, &links)?;
-    let mut interfaces = interfaces(&attached, &generation, &links)?;
-    for interface in &mut interfaces {
-        interface.place = place(pin_path, &mut netlink, &attached, interface)?;
-    }
+    let interfaces = interfaces(&attached, &generation, &links)?;
     let endpoints = endpoints(&attached, &generation, parity, &links)?;
     let filters = filters(&generation, &control.view[parity])?;
     let degraded = interfaces.iter().any(|interface| interface.attached.is_none())
-        || endpoints.iter().any(|endpoint| endpoint.state != READY);
+        || endpoints.iter().any(|endpoint| !endpoint.is_ready());
     let history = generation.history().ok().filter(|history| history.reloads > 0);
     Ok(Status {
         schema: 1,

@@ -47,7 +47,7 @@ pub fn frame(status: &Status, style: Style) -> String {
     };
     lines.push(paint(BOLD, &head("ENDPOINT")));
     for endpoint in by_rate(&status.endpoints, |endpoint| (endpoint.rate, &endpoint.name)) {
-        lines.push(line(&endpoint.name, endpoint.rate, endpoint.state, endpoint.state != super::READY));
+        lines.push(line(&endpoint.name, endpoint.rate, endpoint.state, !endpoint.is_ready()));
     }
     lines.push(paint(BOLD, &head("FILTER")));
     for filter in by_rate(&status.filters, |filter| (filter.rate, &filter.name)) {
