@@ -13,6 +13,7 @@ use tracing::{error, info, warn};
 use crate::desired::Desired;
 use crate::kernel::netlink::{Event, Monitor};
 use crate::kernel::{Kernel, Mechanism};
+use crate::metrics::Textfile;
 use crate::network::{Link, Network, Path};
 use crate::quiet::Quiet;
 use crate::reconcile::{State, reconcile};
@@ -28,6 +29,8 @@ pub struct Options {
     pub pin_path: PathBuf,
     /// How programs are attached; the kernel's best if absent.
     pub mechanism: Option<Mechanism>,
+    /// Where metrics are written; where they are looked for if absent.
+    pub metrics: Option<PathBuf>,
 }
 
 /// Why the daemon ended.
@@ -58,7 +61,8 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let mut kernel = Kernel::claim(&options.pin_path, options.mechanism)?;
     let adopted = kernel.is_live()?;
     let mut state = State::default();
-    if let Err(error) = take(&mut kernel, &mut state, &desired, Reason::File) {
+    let mut metrics = Textfile::new(options.metrics.as_deref(), &options.pin_path);
+    if let Err(error) = take(&mut kernel, &mut state, &mut metrics, &desired, Reason::File) {
         // what a predecessor left keeps mirroring
         if !adopted && let Err(failure) = kernel.remove() {
             error!("{failure}");
@@ -67,10 +71,11 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     }
     watch_network(monitor, sender).context("cannot watch the network")?;
     notify(&[NotifyState::Ready]);
-    let end = serve(&mut kernel, &mut state, &mut source, desired, &triggers);
+    let end = serve(&mut kernel, &mut state, &mut source, &mut metrics, desired, &triggers);
     notify(&[NotifyState::Stopping]);
     match end {
         End::Remove => {
+            metrics.remove();
             kernel.remove()?;
             info!("stopped; nothing is left in the kernel");
         }
@@ -84,12 +89,13 @@ fn serve(
     kernel: &mut Kernel,
     state: &mut State,
     source: &mut Source,
+    metrics: &mut Textfile,
     mut desired: Desired,
     triggers: &Receiver<Trigger>,
 ) -> End {
     let mut drift = Instant::now() + DRIFT;
     loop {
-        let pending = match gather(triggers, source, drift) {
+        let pending = match gather(triggers, source, metrics, drift) {
             Ok(pending) => pending,
             Err(end) => return end,
         };
@@ -109,17 +115,19 @@ fn serve(
             if let Some(wanted) = source.load() {
                 desired = wanted;
                 kernel.try_again();
-                log_failure(take(kernel, state, &desired, Reason::File));
+                log_failure(take(kernel, state, metrics, &desired, Reason::File));
                 concerned = false;
             } else {
+                metrics.process.rejected();
                 warn!("the running configuration was kept; nothing changed");
             }
         }
         if concerned {
-            log_failure(take(kernel, state, &desired, Reason::Network));
+            log_failure(take(kernel, state, metrics, &desired, Reason::Network));
         }
         if is_new {
             notify(&[NotifyState::Ready]);
+            metrics.hurry();
         }
     }
 }
@@ -138,8 +146,13 @@ struct Pending {
     timer: bool,
 }
 
-/// Waits until something is due, or until it is time to end.
-fn gather(triggers: &Receiver<Trigger>, source: &mut Source, drift: Instant) -> Result<Pending, End> {
+/// Waits until something is due, or until it is time to end, and meanwhile writes the metrics.
+fn gather(
+    triggers: &Receiver<Trigger>,
+    source: &mut Source,
+    metrics: &mut Textfile,
+    drift: Instant,
+) -> Result<Pending, End> {
     let mut pending = Pending::default();
     let mut quiet = Quiet::default();
     loop {
@@ -150,7 +163,11 @@ fn gather(triggers: &Receiver<Trigger>, source: &mut Source, drift: Instant) -> 
             pending.timer = drift <= now;
             return Ok(pending);
         }
-        match triggers.recv_timeout(due - now) {
+        if metrics.due() <= now {
+            metrics.write();
+            continue;
+        }
+        match triggers.recv_timeout(due.min(metrics.due()) - now) {
             Ok(Trigger::End(end)) => return Err(end),
             Err(RecvTimeoutError::Disconnected) => return Err(End::Leave),
             Ok(Trigger::File(save)) => source.tell(save),
@@ -197,9 +214,17 @@ enum Reason {
     Network,
 }
 
-fn take(kernel: &mut Kernel, state: &mut State, desired: &Desired, reason: Reason) -> anyhow::Result<()> {
+fn take(
+    kernel: &mut Kernel,
+    state: &mut State,
+    metrics: &mut Textfile,
+    desired: &Desired,
+    reason: Reason,
+) -> anyhow::Result<()> {
     let before = state.obstacles.clone();
-    let report = reconcile(kernel, state, desired)?;
+    let reconciled = reconcile(kernel, state, desired);
+    metrics.process.applied(reason == Reason::File, reconciled.as_ref().ok());
+    let report = reconciled?;
     report.lines().for_each(|line| info!("{line}"));
     report.repaired.iter().for_each(|line| warn!("{line}"));
     state.obstacles.iter().filter(|line| !before.contains(line)).for_each(|line| warn!("{line}"));

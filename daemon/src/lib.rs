@@ -7,6 +7,7 @@ pub mod desired;
 pub mod diagnostic;
 pub mod explain;
 pub mod kernel;
+pub mod metrics;
 pub mod network;
 pub mod plan;
 pub mod preview;

@@ -35,6 +35,10 @@ enum Command {
         /// How programs are attached; the kernel's best if not given
         #[arg(long, value_enum, value_name = "HOW")]
         attach: Option<Attach>,
+        /// Where metrics go; by default traffic-mirror.prom in the directory of node_exporter's textfile
+        /// collector, or if there is none, /run/traffic-mirror/metrics.prom
+        #[arg(long, value_name = "FILE")]
+        metrics: Option<PathBuf>,
     },
     /// Check a file, without touching anything
     Check {
@@ -116,7 +120,7 @@ fn main() -> ExitCode {
         }
     };
     let result = match &arguments.command {
-        Command::Run { attach } => run(&arguments, *attach),
+        Command::Run { attach, metrics } => run(&arguments, *attach, metrics.clone()),
         Command::Check { file } => commands::check(file.as_deref().unwrap_or(&arguments.config)),
         Command::Plan { file, json } => {
             commands::plan(file.as_deref().unwrap_or(&arguments.config), &arguments.pin_path, *json)
@@ -133,7 +137,7 @@ fn main() -> ExitCode {
     })
 }
 
-fn run(arguments: &Arguments, attach: Option<Attach>) -> anyhow::Result<ExitCode> {
+fn run(arguments: &Arguments, attach: Option<Attach>, metrics: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     // the journal adds the time itself
     let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_ansi(false);
     if is_journal(std::io::stderr()) {
@@ -145,7 +149,8 @@ fn run(arguments: &Arguments, attach: Option<Attach>) -> anyhow::Result<ExitCode
         Attach::Tcx => Mechanism::Tcx,
         Attach::Clsact => Mechanism::Clsact,
     });
-    let options = Options { config: arguments.config.clone(), pin_path: arguments.pin_path.clone(), mechanism };
+    let Arguments { config, pin_path, .. } = arguments;
+    let options = Options { config: config.clone(), pin_path: pin_path.clone(), mechanism, metrics };
     Ok(match daemon::run(&options)? {
         Outcome::Stopped => ExitCode::SUCCESS,
         Outcome::BadConfig => CONFIG.into(),

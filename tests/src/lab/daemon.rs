@@ -29,7 +29,9 @@ pub struct Launch {
     pub binary: Option<PathBuf>,
     /// Where the configuration file is; by default in a directory of its own.
     pub config: Option<PathBuf>,
-    /// Arguments of `run` beside `--config` and `--pin-path`.
+    /// Where metrics go; by default in a directory of its own.
+    pub metrics: Option<PathBuf>,
+    /// Arguments of `run` beside these and `--pin-path`.
     pub args: Vec<OsString>,
     /// Environment beside the inherited one.
     pub env: Vec<(OsString, OsString)>,
@@ -99,6 +101,7 @@ impl Daemon {
     pub fn restart(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the daemon still runs");
         let mut command = self.command("run")?;
+        command.arg("--metrics").arg(self.metrics_path());
         command.args(&self.launch.args).envs(self.launch.env.iter().cloned());
         command.env("NOTIFY_SOCKET", self.directory.path().join("notify"));
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -127,6 +130,11 @@ impl Daemon {
     /// The configuration file.
     pub fn config_path(&self) -> PathBuf {
         self.launch.config.clone().unwrap_or_else(|| self.directory.path().join("mirror.toml"))
+    }
+
+    /// The file with its metrics.
+    pub fn metrics_path(&self) -> PathBuf {
+        self.launch.metrics.clone().unwrap_or_else(|| self.directory.path().join("metrics.prom"))
     }
 
     /// The directory of its pins.

@@ -1,0 +1,230 @@
+//! Input: the status as the kernel tells it, and what the daemon has done. Output: metrics in Prometheus' text format
+//! (version 0.0.4). Pure; metrics/textfile.rs writes them.
+
+mod textfile;
+
+use std::time::Duration;
+
+use metrics::{Label, counter, describe_counter, describe_gauge, gauge};
+use metrics_exporter_prometheus::PrometheusBuilder;
+use traffic_mirror_ebpf::abi::{Drop, Unseen};
+
+use crate::report::Report;
+use crate::status::{Endpoint, Filter, Interface, Status};
+
+pub use textfile::Textfile;
+
+/// What a daemon has done since it was started.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Process {
+    /// How often the file was read because it had changed, because somebody asked, or at the start.
+    reloads: u64,
+    /// How often it was wrong or the kernel refused.
+    failures: u64,
+    /// The file that was last read is the live one.
+    is_live: bool,
+    /// The file that was last read is right.
+    is_right: bool,
+    /// Elements of maps that were written.
+    map_writes: u64,
+    /// How long the last reload took that did not fail.
+    duration: Duration,
+}
+
+impl Process {
+    /// The file was read, and is wrong.
+    pub fn rejected(&mut self) {
+        (self.is_right, self.is_live) = (false, false);
+        self.reloads += 1;
+        self.failures += 1;
+    }
+
+    /// What the last right file asks for was applied, because it was read (`is_reload`) or for another reason. Without a
+    /// report the kernel has refused.
+    pub fn applied(&mut self, is_reload: bool, report: Option<&Report>) {
+        if is_reload {
+            self.is_right = true;
+            self.reloads += 1;
+        }
+        match report {
+            Some(report) => {
+                // what failed at first may have come true later
+                self.is_live = self.is_right;
+                self.map_writes += report.writes as u64;
+                if is_reload {
+                    self.duration = report.duration;
+                }
+            }
+            None if is_reload => {
+                self.is_live = false;
+                self.failures += 1;
+            }
+            None => {}
+        }
+    }
+}
+
+/// Renders all metrics, sorted, without series of what is not there any more: a recorder forgets nothing, so each text has
+/// its own. Without a status nothing is mirrored.
+pub fn render(status: Option<&Status>, process: &Process) -> String {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || {
+        record_process(process);
+        if let Some(status) = status {
+            record_status(status);
+            record_interfaces(&status.interfaces);
+            record_filters(&status.filters);
+            record_endpoints(&status.endpoints);
+        }
+    });
+    sorted(&recorder.handle().render())
+}
+
+fn record_process(process: &Process) {
+    let version = [(vec![label("version", env!("CARGO_PKG_VERSION"))], 1.0)];
+    gauges("traffic_mirror_build_info", "Always 1; the version is a label.", version);
+    gauges(
+        "traffic_mirror_config_last_reload_successful",
+        "Whether the file that was last read is the live one.",
+        one(f64::from(process.is_live)),
+    );
+    gauges(
+        "traffic_mirror_config_last_reload_duration_seconds",
+        "How long it took until the file was live, the last time that it was taken.",
+        one(process.duration.as_secs_f64()),
+    );
+    counters(
+        "traffic_mirror_config_reloads_total",
+        "How often the file was read: at the start, when it had changed, when somebody asked.",
+        one(process.reloads),
+    );
+    counters(
+        "traffic_mirror_config_reload_failures_total",
+        "How often the file that was read was wrong, or the kernel refused it.",
+        one(process.failures),
+    );
+    counters("traffic_mirror_map_writes_total", "Elements that were written into eBPF maps.", one(process.map_writes));
+}
+
+fn record_status(status: &Status) {
+    gauges(
+        "traffic_mirror_config_last_reload_success_timestamp_seconds",
+        "When the file was last taken.",
+        status.last_reload.map(|at| (Vec::new(), at as f64)),
+    );
+    counters(
+        "traffic_mirror_repairs_total",
+        "Programs that were attached again after somebody else had detached them.",
+        status.repairs.map(|repairs| (Vec::new(), repairs)),
+    );
+    gauges(
+        "traffic_mirror_degraded",
+        "Whether something that is wanted does not work.",
+        one(f64::from(status.degraded)),
+    );
+}
+
+fn record_interfaces(interfaces: &[Interface]) {
+    // one that is gone has no name, and is soon no part of the status either
+    let hooks = || {
+        interfaces.iter().filter_map(|interface| {
+            let name = interface.name.as_deref()?;
+            Some((interface, vec![label("interface", name), label("direction", interface.direction)]))
+        })
+    };
+    gauges(
+        "traffic_mirror_interface_attached",
+        "Whether the program is attached there.",
+        hooks().map(|(interface, labels)| (labels, f64::from(interface.attached.is_some()))),
+    );
+    let unseen = |(interface, labels): (&Interface, Vec<Label>)| {
+        let counts = interface.unseen.clone();
+        by_reason(labels, Unseen::ALL.iter().map(|reason| reason.label()), move |reason| counts.get(reason).copied())
+    };
+    counters(
+        "traffic_mirror_unseen_packets_total",
+        "Packets that no filter could be asked about.",
+        hooks().flat_map(unseen),
+    );
+}
+
+fn record_filters(filters: &[Filter]) {
+    let labels = |filter: &Filter| vec![label("filter", &filter.name)];
+    counters(
+        "traffic_mirror_matched_packets_total",
+        "Packets that the filter matched, as they are on the wire.",
+        filters.iter().map(|filter| (labels(filter), filter.packets)),
+    );
+    counters(
+        "traffic_mirror_matched_bytes_total",
+        "Bytes of the packets that the filter matched, from the IP header on.",
+        filters.iter().map(|filter| (labels(filter), filter.bytes)),
+    );
+}
+
+fn record_endpoints(endpoints: &[Endpoint]) {
+    let labels = |endpoint: &Endpoint| vec![label("endpoint", &endpoint.name)];
+    gauges(
+        "traffic_mirror_endpoint_ready",
+        "Whether copies can be sent to the endpoint.",
+        endpoints.iter().map(|endpoint| (labels(endpoint), f64::from(endpoint.is_ready()))),
+    );
+    counters(
+        "traffic_mirror_sent_packets_total",
+        "Packets of which a copy was sent to the endpoint.",
+        endpoints.iter().map(|endpoint| (labels(endpoint), endpoint.packets)),
+    );
+    counters(
+        "traffic_mirror_sent_bytes_total",
+        "Bytes of the packets of which a copy was sent to the endpoint, from the inner IP header on.",
+        endpoints.iter().map(|endpoint| (labels(endpoint), endpoint.bytes)),
+    );
+    let reasons = || Drop::ALL.iter().filter(|reason| **reason != Drop::None).map(|reason| reason.label());
+    counters(
+        "traffic_mirror_dropped_packets_total",
+        "Packets that matched for the endpoint and were not copied.",
+        endpoints
+            .iter()
+            .flat_map(|endpoint| by_reason(labels(endpoint), reasons(), |reason| endpoint.drops.get(reason).copied())),
+    );
+}
+
+/// Each reason is a series from the beginning, so that the first packet of it is an increase.
+fn by_reason(
+    labels: Vec<Label>,
+    reasons: impl Iterator<Item = &'static str>,
+    count: impl Fn(&str) -> Option<u64>,
+) -> impl Iterator<Item = (Vec<Label>, u64)> {
+    reasons.map(move |reason| ([&*labels, &[label("reason", reason)]].concat(), count(reason).unwrap_or(0)))
+}
+
+/// The one series of a family without labels.
+fn one<T>(value: T) -> [(Vec<Label>, T); 1] {
+    [(Vec::new(), value)]
+}
+
+fn counters(name: &'static str, help: &'static str, series: impl IntoIterator<Item = (Vec<Label>, u64)>) {
+    describe_counter!(name, help);
+    series.into_iter().for_each(|(labels, value)| counter!(name, labels).increment(value));
+}
+
+fn gauges(name: &'static str, help: &'static str, series: impl IntoIterator<Item = (Vec<Label>, f64)>) {
+    describe_gauge!(name, help);
+    series.into_iter().for_each(|(labels, value)| gauge!(name, labels).set(value));
+}
+
+/// The exporter takes a backslash before another one or before a quote for an escape; names of interfaces may have both.
+fn label(name: &'static str, value: &str) -> Label {
+    Label::new(name, value.replace('\\', r"\\"))
+}
+
+/// Families and their series by name, since the exporter has them in no order; "# HELP" and "# TYPE" sort before series.
+fn sorted(text: &str) -> String {
+    let mut families: Vec<Vec<&str>> = text.split("\n\n").map(|family| family.lines().collect()).collect();
+    families.iter_mut().for_each(|lines| lines.sort_unstable());
+    families.sort_unstable();
+    families.iter().flatten().flat_map(|line| [line, "\n"]).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,221 @@
+use super::*;
+use crate::status::Rate;
+
+fn filter(name: &str, packets: u64) -> Filter {
+    Filter { name: name.to_owned(), active: true, packets, bytes: packets * 100, rate: Some(Rate::default()) }
+}
+
+fn endpoint(name: &str, state: &'static str) -> Endpoint {
+    Endpoint {
+        name: name.to_owned(),
+        state,
+        address: "192.0.2.10".parse().ok(),
+        port: Some(6080),
+        interface: Some("eth1".to_owned()),
+        next_hop: None,
+        packets: 3,
+        bytes: 300,
+        drops: [("oversize", 2)].into(),
+        rate: None,
+    }
+}
+
+fn interface(name: Option<&str>, direction: &'static str, attached: bool) -> Interface {
+    Interface {
+        name: name.map(str::to_owned),
+        index: 2,
+        direction,
+        attached: attached.then_some("tcx"),
+        place: None,
+        unseen: [("not-ip", 7)].into(),
+    }
+}
+
+fn status() -> Status {
+    Status {
+        schema: 1,
+        degraded: true,
+        last_reload: Some(1_735_689_599),
+        reloads: Some(4),
+        repairs: Some(1),
+        interfaces: vec![interface(Some("eth0"), "ingress", true), interface(Some("eth0"), "egress", false)],
+        filters: vec![filter("dns", 0), filter("web-1.a_b", 5)],
+        endpoints: vec![endpoint("capture", "no-route"), endpoint("ids", "ready")],
+    }
+}
+
+fn report(writes: usize, millis: u64) -> Report {
+    Report { writes, duration: Duration::from_millis(millis), ..Report::default() }
+}
+
+/// The values of a family, by what stands in braces.
+fn series<'t>(text: &'t str, family: &str) -> Vec<(&'t str, &'t str)> {
+    let lines = text.lines().filter_map(|line| line.strip_prefix(family));
+    lines
+        .filter(|rest| rest.starts_with(['{', ' ']))
+        .filter_map(|rest| rest.rsplit_once(' '))
+        .map(|(labels, value)| (labels.trim_start_matches('{').trim_end_matches('}'), value))
+        .collect()
+}
+
+#[test]
+fn the_whole_text() {
+    let mut process = Process::default();
+    process.applied(true, Some(&report(35, 4)));
+    let text = render(Some(&status()), &process);
+    let drops = |endpoint: &str| -> String {
+        let mut reasons: Vec<_> = Drop::ALL[1..].iter().map(|reason| reason.label()).collect();
+        reasons.sort_unstable();
+        let count = |reason: &str| u64::from(reason == "oversize") * 2;
+        let line = |reason| {
+            let count = count(reason);
+            format!("traffic_mirror_dropped_packets_total{{endpoint=\"{endpoint}\",reason=\"{reason}\"}} {count}\n")
+        };
+        reasons.into_iter().map(line).collect()
+    };
+    let expected = [
+        r#"# HELP traffic_mirror_build_info Always 1; the version is a label.
+# TYPE traffic_mirror_build_info gauge
+traffic_mirror_build_info{version="VERSION"} 1
+# HELP traffic_mirror_config_last_reload_duration_seconds How long it took until the file was live, the last time that it was taken.
+# TYPE traffic_mirror_config_last_reload_duration_seconds gauge
+traffic_mirror_config_last_reload_duration_seconds 0.004
+# HELP traffic_mirror_config_last_reload_success_timestamp_seconds When the file was last taken.
+# TYPE traffic_mirror_config_last_reload_success_timestamp_seconds gauge
+traffic_mirror_config_last_reload_success_timestamp_seconds 1735689599
+# HELP traffic_mirror_config_last_reload_successful Whether the file that was last read is the live one.
+# TYPE traffic_mirror_config_last_reload_successful gauge
+traffic_mirror_config_last_reload_successful 1
+# HELP traffic_mirror_config_reload_failures_total How often the file that was read was wrong, or the kernel refused it.
+# TYPE traffic_mirror_config_reload_failures_total counter
+traffic_mirror_config_reload_failures_total 0
+# HELP traffic_mirror_config_reloads_total How often the file was read: at the start, when it had changed, when somebody asked.
+# TYPE traffic_mirror_config_reloads_total counter
+traffic_mirror_config_reloads_total 1
+# HELP traffic_mirror_degraded Whether something that is wanted does not work.
+# TYPE traffic_mirror_degraded gauge
+traffic_mirror_degraded 1
+# HELP traffic_mirror_dropped_packets_total Packets that matched for the endpoint and were not copied.
+# TYPE traffic_mirror_dropped_packets_total counter
+"#
+        .replace("VERSION", env!("CARGO_PKG_VERSION")),
+        drops("capture"),
+        drops("ids"),
+        r#"# HELP traffic_mirror_endpoint_ready Whether copies can be sent to the endpoint.
+# TYPE traffic_mirror_endpoint_ready gauge
+traffic_mirror_endpoint_ready{endpoint="capture"} 0
+traffic_mirror_endpoint_ready{endpoint="ids"} 1
+# HELP traffic_mirror_interface_attached Whether the program is attached there.
+# TYPE traffic_mirror_interface_attached gauge
+traffic_mirror_interface_attached{interface="eth0",direction="egress"} 0
+traffic_mirror_interface_attached{interface="eth0",direction="ingress"} 1
+# HELP traffic_mirror_map_writes_total Elements that were written into eBPF maps.
+# TYPE traffic_mirror_map_writes_total counter
+traffic_mirror_map_writes_total 35
+# HELP traffic_mirror_matched_bytes_total Bytes of the packets that the filter matched, from the IP header on.
+# TYPE traffic_mirror_matched_bytes_total counter
+traffic_mirror_matched_bytes_total{filter="dns"} 0
+traffic_mirror_matched_bytes_total{filter="web-1.a_b"} 500
+# HELP traffic_mirror_matched_packets_total Packets that the filter matched, as they are on the wire.
+# TYPE traffic_mirror_matched_packets_total counter
+traffic_mirror_matched_packets_total{filter="dns"} 0
+traffic_mirror_matched_packets_total{filter="web-1.a_b"} 5
+# HELP traffic_mirror_repairs_total Programs that were attached again after somebody else had detached them.
+# TYPE traffic_mirror_repairs_total counter
+traffic_mirror_repairs_total 1
+# HELP traffic_mirror_sent_bytes_total Bytes of the packets of which a copy was sent to the endpoint, from the inner IP header on.
+# TYPE traffic_mirror_sent_bytes_total counter
+traffic_mirror_sent_bytes_total{endpoint="capture"} 300
+traffic_mirror_sent_bytes_total{endpoint="ids"} 300
+# HELP traffic_mirror_sent_packets_total Packets of which a copy was sent to the endpoint.
+# TYPE traffic_mirror_sent_packets_total counter
+traffic_mirror_sent_packets_total{endpoint="capture"} 3
+traffic_mirror_sent_packets_total{endpoint="ids"} 3
+# HELP traffic_mirror_unseen_packets_total Packets that no filter could be asked about.
+# TYPE traffic_mirror_unseen_packets_total counter
+traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="copy"} 0
+traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="malformed"} 0
+traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="not-ip"} 7
+traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="table"} 0
+traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="copy"} 0
+traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="malformed"} 0
+traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="not-ip"} 7
+traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="table"} 0
+"#
+        .to_owned(),
+    ]
+    .concat();
+    assert_eq!(text, expected);
+    assert!(!text.contains("192.0.2.10"), "addresses are no labels");
+}
+
+#[test]
+fn what_is_gone_has_no_series() {
+    let before = render(Some(&status()), &Process::default());
+    assert_eq!(series(&before, "traffic_mirror_matched_packets_total").len(), 2);
+    let mut status = status();
+    status.filters.remove(0);
+    status.endpoints.clear();
+    status.interfaces.push(interface(None, "ingress", false));
+    let after = render(Some(&status), &Process::default());
+    assert_eq!(series(&after, "traffic_mirror_matched_packets_total"), [("filter=\"web-1.a_b\"", "5")]);
+    assert!(!after.contains("endpoint="), "{after}");
+    assert_eq!(series(&after, "traffic_mirror_interface_attached").len(), 2, "one without a name has none");
+    // nothing is mirrored
+    let bare = render(None, &Process::default());
+    assert!(bare.ends_with('\n') && !bare.contains("filter=") && bare.contains("build_info"), "{bare}");
+}
+
+#[test]
+fn names_of_interfaces_are_escaped() {
+    let (mut status, mut told) = (status(), Vec::new());
+    for name in [r#"a"b"#, r"a\b", r"a\\b", r#"a\"b"#, r"a\n", r"a\", "a{b}", "a,b=ü"] {
+        status.interfaces = vec![interface(Some(name), "ingress", true)];
+        let text = render(Some(&status), &Process::default());
+        let escaped = name.replace('\\', r"\\").replace('"', r#"\""#);
+        let labels = format!("{{interface=\"{escaped}\",direction=\"ingress\"}} 1");
+        assert!(text.lines().any(|line| line.ends_with(&labels)), "{name}: {labels}\n{text}");
+        told.push(labels);
+    }
+    told.sort_unstable();
+    told.dedup();
+    assert_eq!(told.len(), 8, "no two are alike");
+}
+
+#[test]
+fn reloads_and_failures_are_counted() {
+    let mut process = Process::default();
+    let told = |process: &Process| -> Vec<String> {
+        let text = render(None, process);
+        let value = |name: &str| series(&text, &format!("traffic_mirror_{name}"))[0].1.to_owned();
+        ["config_last_reload_successful", "config_reloads_total", "config_reload_failures_total", "map_writes_total"]
+            .map(value)
+            .into()
+    };
+    process.applied(true, Some(&report(10, 4)));
+    assert_eq!(told(&process), ["1", "1", "0", "10"]);
+    process.rejected();
+    assert_eq!(told(&process), ["0", "2", "1", "10"]);
+    // the network has changed; the file is still wrong
+    process.applied(false, Some(&report(3, 9)));
+    assert_eq!(told(&process), ["0", "2", "1", "13"]);
+    process.applied(true, None);
+    assert_eq!(told(&process), ["0", "3", "2", "13"]);
+    process.applied(false, None);
+    assert_eq!(told(&process), ["0", "3", "2", "13"], "no reload");
+    // the kernel has come to accept it
+    process.applied(false, Some(&report(2, 9)));
+    assert_eq!(told(&process), ["1", "3", "2", "15"]);
+    assert!(render(None, &process).contains("duration_seconds 0.004\n"), "of the last reload");
+}
+
+#[test]
+fn many_filters_are_told_in_order() {
+    let mut status = status();
+    status.filters = (0..1000).map(|n| filter(&format!("filter-{n:04}"), n)).collect();
+    let text = render(Some(&status), &Process::default());
+    let told = series(&text, "traffic_mirror_matched_packets_total");
+    let expected: Vec<_> = (0..1000).map(|n| (format!("filter=\"filter-{n:04}\""), n.to_string())).collect();
+    assert!(told.iter().map(|(a, b)| (a.to_string(), b.to_string())).eq(expected), "{told:?}");
+    assert_eq!(text, render(Some(&status), &Process::default()));
+}

@@ -1,0 +1,118 @@
+//! Writes the metrics where node_exporter's textfile collector finds them. What fails is no reason not to mirror.
+
+use std::fs::{self, File, Permissions};
+use std::io::{self, Write as _};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::{Process, render};
+use crate::status;
+
+/// From one write to the next, while nothing else is a reason.
+const PERIOD: Duration = Duration::from_secs(15);
+/// Where Debian's node_exporter looks.
+const COLLECTOR: &str = "/var/lib/prometheus/node-exporter";
+const NAME: &str = "traffic-mirror.prom";
+/// Where nobody looks by itself.
+const ELSEWHERE: &str = "/run/traffic-mirror/metrics.prom";
+/// The collector refuses a whole file that it cannot read.
+const MODE: u32 = 0o644;
+
+/// The file with the metrics.
+#[derive(Debug)]
+pub struct Textfile {
+    /// What the daemon has done.
+    pub process: Process,
+    path: PathBuf,
+    pin_path: PathBuf,
+    due: Instant,
+    /// What was last complained about.
+    complaint: Option<String>,
+}
+
+impl Textfile {
+    /// One that tells what is below a pin path; without a path where node_exporter looks, and if that directory is missing,
+    /// below /run. Nothing is written so far.
+    pub fn new(path: Option<&Path>, pin_path: &Path) -> Self {
+        let path = path.map_or_else(usual_path, Path::to_owned);
+        Self { process: Process::default(), path, pin_path: pin_path.to_owned(), due: Instant::now(), complaint: None }
+    }
+
+    /// When to write it.
+    pub fn due(&self) -> Instant {
+        self.due
+    }
+
+    /// Something has happened that is worth to be told at once.
+    pub fn hurry(&mut self) {
+        self.due = Instant::now();
+    }
+
+    /// Writes it. What goes wrong is told once.
+    pub fn write(&mut self) {
+        self.due = Instant::now() + PERIOD;
+        let complaint = self.try_write().err().map(|error| format!("{error:#}"));
+        if let Some(complaint) = complaint.as_ref().filter(|text| self.complaint.as_ref() != Some(*text)) {
+            warn!("cannot write metrics to {}: {complaint}; mirroring goes on", self.path.display());
+        }
+        self.complaint = complaint;
+    }
+
+    fn try_write(&self) -> anyhow::Result<()> {
+        if let Some(directory) = self.own_directory() {
+            // that it cannot be made is told by what follows
+            let _ = fs::create_dir(directory);
+        }
+        let status = status::read_without_places(&self.pin_path)?;
+        replace(&self.path, &render(status.as_ref(), &self.process))?;
+        Ok(())
+    }
+
+    /// Removes it: who has stopped has nothing to tell.
+    pub fn remove(self) {
+        match fs::remove_file(&self.path) {
+            // that it cannot be written was told
+            Err(error) if error.kind() != io::ErrorKind::NotFound && self.complaint.is_none() => {
+                warn!("cannot remove {}: {error}", self.path.display());
+            }
+            _ => {}
+        }
+        if let Some(directory) = self.own_directory() {
+            // the service manager's is not ours to remove
+            let _ = fs::remove_dir(directory);
+        }
+    }
+
+    fn own_directory(&self) -> Option<&Path> {
+        self.path.parent().filter(|_| self.path == Path::new(ELSEWHERE))
+    }
+}
+
+fn usual_path() -> PathBuf {
+    let collector = Path::new(COLLECTOR);
+    if collector.is_dir() { collector.join(NAME) } else { ELSEWHERE.into() }
+}
+
+/// Replaces a file by one that is complete. What lies beside it begins with a dot and ends otherwise, so that nobody takes
+/// it for metrics.
+fn replace(path: &Path, text: &str) -> io::Result<()> {
+    let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
+    let beside = path.with_file_name(format!(".{}.new", name.display()));
+    // left by a crash
+    let _ = fs::remove_file(&beside);
+    let written = write_new(&beside, text).and_then(|()| fs::rename(&beside, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    written
+}
+
+/// Follows no link that somebody has put there.
+fn write_new(path: &Path, text: &str) -> io::Result<()> {
+    let mut file = File::create_new(path)?;
+    file.set_permissions(Permissions::from_mode(MODE))?;
+    file.write_all(text.as_bytes())
+}
