@@ -28,6 +28,23 @@ if [ -n "$packages" ]; then
     DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends $packages
 fi
 
+# promtool judges the metrics; of its package it alone is taken, since all of it would start a server
+if ! command -v promtool >/dev/null; then
+    if [ "$(id -u)" != 0 ]; then
+        echo "setup: promtool of the package prometheus is missing; install it as root" >&2
+        exit 1
+    fi
+    (
+        directory=$(mktemp -d)
+        trap 'rm -rf "$directory"' EXIT
+        cd "$directory"
+        apt-get update --quiet
+        apt-get download --quiet --option APT::Sandbox::User=root prometheus
+        dpkg-deb --extract prometheus_*.deb .
+        install usr/bin/promtool /usr/local/bin/
+    )
+fi
+
 if ! command -v rustup >/dev/null; then
     echo "setup: rustup is missing; install it from your distribution or from rustup.rs" >&2
     exit 1

@@ -9,6 +9,7 @@ mod file;
 mod interfaces;
 mod life;
 mod load;
+mod metrics;
 mod plan;
 mod site;
 mod status;
