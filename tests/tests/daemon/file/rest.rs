@@ -1,4 +1,4 @@
-//! That nothing but what happens to the file wakes the daemon.
+//! That nothing but what happens to the file, and the timer of the metrics, wakes the daemon.
 
 use anyhow::{Context as _, Result, ensure};
 use std::collections::BTreeSet;
@@ -11,8 +11,10 @@ use traffic_mirror_tests::lab::{TempDir, deadline};
 use crate::site::{Site, config, shell};
 use crate::system::traced;
 
-/// Less than the slow timer, more than any other period.
+/// Less than the slow timer and that of the metrics, more than any other period.
 const REST: Duration = Duration::from_secs(5);
+/// That of the metrics.
+const PERIOD: Duration = Duration::from_secs(15);
 /// Enough for what follows from an event.
 const SOON: Duration = Duration::from_secs(1);
 
@@ -21,25 +23,47 @@ fn calls(trace: &Path) -> Result<Vec<(u32, String)>> {
     let text = fs::read_to_string(trace)?;
     // the last line may not be whole
     let lines = text.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
-    // strace may tear a line; what follows then has no number
-    let is_begin = |line: &&str| line.trim_start().starts_with(|first: char| first.is_ascii_digit());
-    lines
-        .filter(is_begin)
-        .map(|line| {
-            let (thread, call) = line.trim_start().split_once(' ').with_context(|| line.to_owned())?;
-            Ok((thread.parse().with_context(|| line.to_owned())?, call.trim_start().to_owned()))
-        })
-        .collect()
+    // `status`, which is traced into the same file, may tear a line; what follows then has no number
+    let call = |line: &str| {
+        let (thread, call) = line.trim_start().split_once(' ')?;
+        Some((thread.parse().ok()?, call.trim_start().to_owned()))
+    };
+    Ok(lines.filter_map(call).collect())
 }
 
-/// Waits until the trace has not grown for that long; how many calls it has then.
+/// What a trace tells.
+struct Seen {
+    /// Without what follows.
+    calls: Vec<(u32, String)>,
+    /// How often the main thread has woken for the metrics, and then done nothing else.
+    metrics: usize,
+}
+
+fn seen(daemon: &Daemon, trace: &Path) -> Result<Seen> {
+    let main = daemon.pid().context("it does not run")?;
+    let [metrics, config] = [daemon.metrics_path(), daemon.config_path()].map(|path| path.display().to_string());
+    let calls = calls(trace)?;
+    let of_main: Vec<usize> = (0..calls.len()).filter(|&index| calls[index].0 == main).collect();
+    // from one wait to the next; strace tells of a wait once it ends
+    let is_wait = |index: &usize| calls[*index].1.starts_with("futex(") && calls[*index].1.contains("FUTEX_WAIT");
+    let is_for_metrics = |woken: &&[usize]| {
+        let has = |words: &[&str]| woken.iter().any(|&index| words.iter().all(|word| calls[index].1.contains(word)));
+        has(&["rename(", &metrics]) && !has(&[&config])
+    };
+    let woken: Vec<&[usize]> = of_main.split_inclusive(is_wait).filter(is_for_metrics).collect();
+    let left_out: BTreeSet<usize> = woken.iter().copied().flatten().copied().collect();
+    let left = (0..calls.len()).filter(|index| !left_out.contains(index)).map(|index| calls[index].clone());
+    Ok(Seen { metrics: woken.len(), calls: left.collect() })
+}
+
+/// Waits until nothing but the metrics has made the trace grow for that long; how many calls it has then without them.
 fn at_rest(daemon: &Daemon, trace: &Path, rest: Duration) -> Result<usize> {
     let deadline = deadline() + REST;
     loop {
-        let before = calls(trace)?;
+        let before = seen(daemon, trace)?.calls;
         let pause = Instant::now() + rest;
         ensure!(daemon.wait_line(|line| line.contains("ERROR"), pause).is_err(), "{:?}", daemon.output());
-        let after = calls(trace)?;
+        let after = seen(daemon, trace)?.calls;
         if before.len() == after.len() {
             return Ok(after.len());
         }
@@ -49,7 +73,7 @@ fn at_rest(daemon: &Daemon, trace: &Path, rest: Duration) -> Result<usize> {
 
 #[test]
 fn only_the_file_wakes_the_daemon() -> Result<()> {
-    let site = Site::new()?;
+    let (site, start) = (Site::new()?, Instant::now());
     // the collector's neighbour entry, which ages, would be a reason to wake
     let mac = site.host.mac("eth0")?.map(|byte| format!("{byte:02x}")).join(":");
     site.edge.run(&format!("ip neighbour replace 192.0.2.10 lladdr {mac} dev eth1 nud permanent"))?;
@@ -75,7 +99,7 @@ fn only_the_file_wakes_the_daemon() -> Result<()> {
     fs::read(daemon.config_path())?;
     shell(&format!("ls {}", place.path().display()))?;
     let read = at_rest(&daemon, &trace, SOON)?;
-    ensure!(read == begin, "{:#?}", &calls(&trace)?[begin..]);
+    ensure!(read == begin, "{:#?}", &seen(&daemon, &trace)?.calls[begin..]);
 
     // other files of the same directory, each way
     for name in ["another.toml", "mirror.toml.bak", ".mirror.toml.swp"] {
@@ -85,7 +109,7 @@ fn only_the_file_wakes_the_daemon() -> Result<()> {
     }
     fs::create_dir(beside("directory"))?;
     let end = at_rest(&daemon, &trace, SOON)?;
-    let woken = calls(&trace)?[begin..end].to_vec();
+    let woken = seen(&daemon, &trace)?.calls[begin..end].to_vec();
     ensure!(!woken.is_empty(), "the watcher must have read");
     let reads =
         |call: &str| ["read(", "epoll_wait(", "<... epoll_wait resumed>"].iter().any(|name| call.starts_with(name));
@@ -97,8 +121,23 @@ fn only_the_file_wakes_the_daemon() -> Result<()> {
     begin = end;
     shell(&format!("touch {}", daemon.config_path().display()))?;
     at_rest(&daemon, &trace, SOON)?;
-    let seen = calls(&trace)?[begin..].iter().any(|(thread, call)| *thread == main && call.contains("mirror.toml"));
-    ensure!(seen, "{:#?}", &calls(&trace)?[begin..]);
+    let is_seen = seen(&daemon, &trace)?.calls[begin..]
+        .iter()
+        .any(|(thread, call)| *thread == main && call.contains("mirror.toml"));
+    ensure!(is_seen, "{:#?}", &seen(&daemon, &trace)?.calls[begin..]);
     daemon.write_config(&config(&[54]))?;
-    daemon.reload_done(deadline()).map(drop)
+    daemon.reload_done(deadline())?;
+
+    // and who writes the metrics, no more often than the timer says
+    let deadline = deadline() + PERIOD;
+    let writes = loop {
+        let writes = seen(&daemon, &trace)?.metrics;
+        if writes > 0 {
+            break writes;
+        }
+        ensure!(Instant::now() < deadline, "no metrics are written");
+        ensure!(daemon.wait_line(|line| line.contains("ERROR"), Instant::now() + SOON / 10).is_err());
+    };
+    ensure!(writes as f64 <= start.elapsed().div_duration_f64(PERIOD), "{writes} in {:?}", start.elapsed());
+    Ok(())
 }
