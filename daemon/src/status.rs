@@ -234,7 +234,8 @@ fn interfaces(
     links: &BTreeMap<u32, network::Link>,
 ) -> Result<Vec<Interface>, KernelError> {
     let hooks: Vec<abi::Hook> = elements(&generation.read(Table::Hooks)?).collect();
-    let stats = generation.hook_stats(hooks.len())?;
+    let last = hooks.iter().rposition(|hook| hook.interface != 0);
+    let stats = generation.hook_stats(last.map_or(0, |index| index + 1))?;
     let used = hooks.iter().zip(stats).filter(|(hook, _)| hook.interface != 0);
     let interface = |(hook, stats): (&abi::Hook, Vec<abi::HookStats>)| {
         let direction = if hook.egress == 0 { network::Hook::Ingress } else { network::Hook::Egress };
@@ -270,7 +271,7 @@ fn endpoints(
 ) -> Result<Vec<Endpoint>, KernelError> {
     let named: Vec<abi::Name> = elements(&generation.read(Table::EndpointNames)?).collect();
     let pairs: Vec<abi::EndpointPair> = elements(&generation.read(Table::Endpoints)?).collect();
-    let stats = generation.endpoint_stats(named.len())?;
+    let stats = generation.endpoint_stats(used(&named))?;
     let endpoint = |(index, name): (u32, &str)| {
         let (record, cpus) = (&pairs[index as usize][parity], &stats[index as usize]);
         let reached = (record.state == Drop::None as u32).then_some(record);
@@ -308,15 +309,14 @@ fn filters(generation: &Generation, view: &abi::View) -> Result<Vec<Filter>, Ker
     let named: Vec<abi::Name> = elements(&generation.read(Table::Filters)?).collect();
     let rows: Vec<Row> = elements(&generation.read(Table::Rows)?).collect();
     let slots: Vec<Slot> = elements(&generation.read(Table::Slots)?).collect();
-    let used: BTreeSet<u32> = view.rows.iter().copied().collect();
+    let live: BTreeSet<u32> = view.rows.iter().copied().collect();
     let is_active = |slot: usize| {
         let (block, bit) = (slot / BLOCK_SLOTS, slot % BLOCK_SLOTS);
-        used.iter().any(|&row| rows[row as usize].blocks[block][bit / 64] >> (bit % 64) & 1 != 0)
+        live.iter().any(|&row| rows[row as usize].blocks[block][bit / 64] >> (bit % 64) & 1 != 0)
     };
     let active: BTreeSet<u32> =
         slots.iter().enumerate().filter(|(slot, _)| is_active(*slot)).map(|(_, slot)| slot.filter).collect();
-    let used = names(&named).last().map_or(0, |(index, _)| index as usize + 1);
-    let stats = generation.filter_stats(used)?;
+    let stats = generation.filter_stats(used(&named))?;
     let filter = |(index, name): (u32, &str)| Filter {
         name: name.to_owned(),
         active: active.contains(&index),
@@ -325,6 +325,11 @@ fn filters(generation: &Generation, view: &abi::View) -> Result<Vec<Filter>, Ker
         rate: None,
     };
     Ok(sorted(names(&named).map(filter), |one| one.name.clone()))
+}
+
+/// Up to which index there are objects.
+fn used(named: &[abi::Name]) -> usize {
+    names(named).last().map_or(0, |(index, _)| index as usize + 1)
 }
 
 /// Objects keep their place in the maps while others come and go, so they stand there in no order.
