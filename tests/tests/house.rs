@@ -51,6 +51,7 @@ fn pure_modules_know_neither_kernel_nor_clock_nor_files() {
         "compile",
         "network.rs",
         "explain.rs",
+        "metrics.rs",
         "plan.rs",
         "preview.rs",
         "report.rs",

@@ -138,6 +138,7 @@ fn only_the_file_wakes_the_daemon() -> Result<()> {
         ensure!(Instant::now() < deadline, "no metrics are written");
         ensure!(daemon.wait_line(|line| line.contains("ERROR"), Instant::now() + SOON / 10).is_err());
     };
-    ensure!(writes as f64 <= start.elapsed().div_duration_f64(PERIOD), "{writes} in {:?}", start.elapsed());
+    // the one behind the reload may have had to wait for something
+    ensure!(writes as f64 <= start.elapsed().div_duration_f64(PERIOD) + 1.0, "{writes} in {:?}", start.elapsed());
     Ok(())
 }
