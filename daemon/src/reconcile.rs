@@ -19,25 +19,40 @@ pub struct State {
     pub obstacles: Vec<String>,
     /// What is known of the live tables.
     pub memory: Memory,
+    /// Whether anything was made to hold yet: before, nobody knows what a predecessor did.
+    has_held: bool,
 }
 
 impl Default for State {
     /// Before the first file: nothing to mirror, and mirroring is on unless a file says otherwise.
     fn default() -> Self {
         let desired = Desired { enabled: true, ..Desired::default() };
-        Self { desired, network: Network::default(), obstacles: Vec::new(), memory: Memory::default() }
+        Self { desired, network: Network::default(), obstacles: Vec::new(), memory: Memory::default(), has_held: false }
     }
 }
 
 /// Steps to take at most; two switches and their ends need five.
 const MAX_STEPS: usize = 16;
 
-/// Makes the kernel hold what is desired, and says what that took: reads what is live, compiles the next step, applies it,
-/// and reads again, until nothing is left to do. So what a predecessor left in the middle is no special case.
+/// Makes the kernel hold what is desired, and says what that took. If it refuses, what held before is desired again.
 ///
 /// # Errors
-/// The kernel refuses; what was live stays.
+/// The kernel refuses; what held before does again, unless the error says more.
 pub fn reconcile(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Report, KernelError> {
+    converge(kernel, state, desired).map_err(|error| {
+        let before = state.desired.clone();
+        let undone =
+            if state.has_held && before != *desired { converge(kernel, state, &before).map(drop) } else { Ok(()) };
+        match undone {
+            Ok(()) => error,
+            Err(again) => KernelError::Halfway { error: Box::new(error), again: Box::new(again) },
+        }
+    })
+}
+
+/// Reads what is live, compiles the next step, applies it, and reads again, until nothing is left to do. So what a
+/// predecessor left in the middle is no special case.
+fn converge(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Report, KernelError> {
     let begin = Instant::now();
     let (mut refused, mut repaired, mut writes) = (Vec::new(), Vec::new(), 0);
     for _ in 0..MAX_STEPS {
@@ -61,6 +76,7 @@ pub fn reconcile(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> R
             let mut obstacles = report::obstacles(desired, &network, &want);
             obstacles.extend(refused.iter().chain(&applied.failed).map(ToString::to_string));
             (state.desired, state.network, state.obstacles) = (desired.clone(), network, obstacles);
+            state.has_held = true;
             return Ok(Report { changes, repaired, writes, duration: begin.elapsed() });
         }
     }

@@ -53,6 +53,14 @@ pub enum KernelError {
     /// Running programs could not be waited for.
     #[error("cannot wait until the running programs have ended: {0}")]
     Wait(#[source] io::Error),
+    /// Something failed in the middle, and so did going back.
+    #[error("{error}; neither can what held before be restored: {again}")]
+    Halfway {
+        /// What failed first.
+        error: Box<KernelError>,
+        /// What failed on the way back.
+        again: Box<KernelError>,
+    },
     /// The kernel lacks something.
     #[error("{what}; {remedy}")]
     Missing {

@@ -252,16 +252,20 @@ impl Generation {
         Ok(())
     }
 
-    /// Applies writes in their order, and calls `after` each of them.
+    /// Applies writes in their order, and calls `before` each of them.
     ///
     /// # Errors
-    /// A map is missing or cannot be mapped.
-    pub fn apply(&self, writes: &[Write], after: &mut dyn FnMut()) -> Result<(), KernelError> {
+    /// A map is missing or cannot be mapped; what `before` answers.
+    pub fn apply(
+        &self,
+        writes: &[Write],
+        before: &mut dyn FnMut() -> Result<(), KernelError>,
+    ) -> Result<(), KernelError> {
         for same in writes.chunk_by(|a, b| a.table == b.table) {
             let mapping = self.map(same[0].table, Purpose::Write)?;
             for write in same {
+                before()?;
                 mapping.write(write.offset, &write.bytes);
-                after();
             }
         }
         Ok(())

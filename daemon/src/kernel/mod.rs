@@ -16,6 +16,7 @@ mod observe;
 mod origin;
 mod program;
 mod rcu;
+mod step;
 mod takeover;
 
 use std::collections::BTreeSet;
@@ -34,6 +35,7 @@ pub use explain::Explainer;
 pub use generation::Generation;
 pub use observe::Observer;
 pub use program::Program;
+pub use step::Step;
 
 use crate::compile::{Compiled, Hook, Then};
 use crate::plan::{Change, Plan};
@@ -53,7 +55,7 @@ pub struct Kernel {
     /// Output interfaces on which `encap` was attached again: copies that left meanwhile have blown the fuses of its
     /// endpoints.
     rewired: BTreeSet<u32>,
-    after_write: Box<dyn FnMut()>,
+    before: Box<dyn FnMut(Step) -> Result<(), KernelError>>,
     /// Programs may still run that began before the last commit, be it a predecessor's.
     is_switching: bool,
     _lock: Flock<File>,
@@ -100,15 +102,15 @@ impl Kernel {
             netlink: Netlink::open()?,
             refused: BTreeSet::new(),
             rewired: BTreeSet::new(),
-            after_write: Box::new(|| {}),
+            before: Box::new(|_| Ok(())),
             is_switching: true,
             _lock: lock::claim(pin_path)?,
         })
     }
 
-    /// Has something called after each write into live maps: tests stop the process there.
-    pub fn after_write(&mut self, call: impl FnMut() + 'static) {
-        self.after_write = Box::new(call);
+    /// Has something called before each change of the kernel, in place of which its error is taken.
+    pub fn before(&mut self, call: impl FnMut(Step) -> Result<(), KernelError> + 'static) {
+        self.before = Box::new(call);
     }
 
     /// Whether there are live tables, such as those that a predecessor left.
@@ -168,11 +170,11 @@ impl Kernel {
                 self.is_switching = false;
             }
             live.clear_stats(plan)?;
-            live.apply(&plan.writes, &mut self.after_write)?;
+            live.apply(&plan.writes, &mut || (self.before)(Step::Write))?;
         }
         if let Some(epoch) = plan.commit {
+            (self.before)(Step::Commit)?;
             live.commit(epoch)?;
-            (self.after_write)();
             self.is_switching = true;
         }
         self.attach_missing(number, want)
@@ -206,7 +208,9 @@ impl Kernel {
             if present.contains(&(attachment, self.mechanism)) {
                 continue;
             }
+            (self.before)(Step::Load)?;
             let mut encap = generation.encap()?;
+            (self.before)(Step::Attach)?;
             let Self { attachments, netlink, mechanism, .. } = self;
             if let Err(error) = attachments.attach(netlink, attachment, &link.name, &mut encap, *mechanism) {
                 self.refused.insert(interface);
@@ -225,7 +229,9 @@ impl Kernel {
         for (&index, hook) in &want.hooks {
             let attachment = mirror_of(hook);
             if !present.contains(&(attachment, self.mechanism)) {
+                (self.before)(Step::Load)?;
                 let mut mirror = generation.mirror(index)?;
+                (self.before)(Step::Attach)?;
                 let Self { attachments, netlink, mechanism, .. } = &mut *self;
                 failed.extend(attachments.attach(netlink, attachment, &hook.name, &mut mirror, *mechanism).err());
             }
@@ -249,16 +255,18 @@ impl Kernel {
             Role::Mirror => want.hooks.values().any(|hook| mirror_of(hook) == *attachment),
             Role::Encap { generation } => generation == number && want.outputs.contains(&attachment.interface),
         };
-        let Self { attachments, netlink, mechanism, .. } = self;
+        let Self { attachments, netlink, mechanism, before, .. } = self;
         let mut surplus = attachments.list()?;
         surplus.retain(|(attachment, how)| !wanted(attachment) || how != mechanism);
         if !surplus.is_empty() {
             // an old `mirror` that still runs needs the old `encap`
             rcu::synchronize()?;
         }
-        let mut detach = |(attachment, how)| attachments.detach(netlink, attachment, how).err();
+        let mut detach =
+            |(attachment, how)| before(Step::Detach).and_then(|()| attachments.detach(netlink, attachment, how)).err();
         let failed = surplus.into_iter().filter_map(&mut detach).collect();
         for old in Generation::list(&self.pin_path)?.into_iter().filter(|&old| old != number) {
+            (self.before)(Step::Remove)?;
             Generation::open(&self.pin_path, old).remove()?;
         }
         Ok(failed)

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::attach::{make_dir, remove_dir};
 use super::counters::Staying;
-use super::{Attachment, Generation, Kernel, KernelError, Mechanism, Role, mirror_of, rcu};
+use super::{Attachment, Generation, Kernel, KernelError, Mechanism, Role, Step, mirror_of, rcu};
 use crate::compile::Compiled;
 use crate::tables::Table;
 
@@ -18,9 +18,11 @@ impl Kernel {
         want: &Compiled,
     ) -> Result<(u32, Vec<KernelError>), KernelError> {
         let number = self.next_number()?;
+        (self.before)(Step::Create)?;
         let mut generation = Generation::create(&self.pin_path, number, &want.tables)?;
         let prepared = self.fill(&generation, live, want).and_then(|()| {
-            let mirrors: Result<Vec<_>, _> = want.hooks.keys().map(|&hook| generation.mirror(hook)).collect();
+            let mut load = |&hook| (self.before)(Step::Load).and_then(|()| generation.mirror(hook));
+            let mirrors: Result<Vec<_>, _> = want.hooks.keys().map(&mut load).collect();
             self.attach_encap(&generation, want)?;
             mirrors
         });
@@ -34,8 +36,9 @@ impl Kernel {
         make_dir(&self.taking_over())?;
         let mut failed = Vec::new();
         for (hook, mut mirror) in want.hooks.values().zip(mirrors) {
-            let Self { attachments, netlink, mechanism, .. } = self;
-            if let Err(error) = attachments.attach(netlink, mirror_of(hook), &hook.name, &mut mirror, *mechanism) {
+            let Self { attachments, netlink, mechanism, before, .. } = self;
+            let mut attach = || attachments.attach(netlink, mirror_of(hook), &hook.name, &mut mirror, *mechanism);
+            if let Err(error) = before(Step::Attach).and_then(|()| attach()) {
                 failed.push(error);
                 // a predecessor that stayed would send clones that no `encap` takes any more
                 failed.extend(attachments.detach(netlink, mirror_of(hook), *mechanism).err());
@@ -45,6 +48,7 @@ impl Kernel {
             rcu::synchronize()?;
             self.copy_stats(&generation, live, want)?;
         }
+        (self.before)(Step::Publish)?;
         generation.publish(&self.pin_path)?;
         remove_dir(&self.taking_over())?;
         Ok((number, failed))

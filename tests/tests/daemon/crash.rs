@@ -7,8 +7,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
+use traffic_mirror::kernel::Step;
 use traffic_mirror_tests::lab::netns::command_in;
 use traffic_mirror_tests::lab::{TempDir, deadline, process};
+
+use traffic_mirror_tests::lab::daemon::Daemon;
 
 use crate::site::{SITE, Site, config, filter, status_of};
 
@@ -40,9 +43,26 @@ struct Crash {
     netns: OwnedFd,
     pin_path: PathBuf,
     files: Vec<PathBuf>,
+    _directory: TempDir,
 }
 
 impl Crash {
+    /// In the place of a daemon that has been killed.
+    fn of(site: &Site, files: Vec<String>) -> Result<(Daemon, Self)> {
+        let mut daemon = site.daemon(&[4000, 4001])?;
+        let directory = TempDir::new()?;
+        let name = |number| directory.path().join(format!("{number}.toml"));
+        let paths: Vec<PathBuf> = (0..files.len()).map(name).collect();
+        for (path, text) in paths.iter().zip(files) {
+            std::fs::write(path, text)?;
+        }
+        daemon.signal(Signal::SIGKILL)?;
+        daemon.wait_exit(deadline())?;
+        let netns = site.edge.as_fd().try_clone_to_owned()?;
+        let crash = Self { netns, pin_path: daemon.pin_path().to_owned(), files: paths, _directory: directory };
+        Ok((daemon, crash))
+    }
+
     fn run(&self, file: usize, writes: &str) -> Result<Output> {
         let mut command = command_in(&self.netns, env!("CARGO_BIN_EXE_crash"))?;
         command.arg(&self.pin_path).arg(&self.files[file]).arg(writes);
@@ -55,6 +75,17 @@ impl Crash {
         let code = process::code(output.status);
         ensure!([0, 128 + Signal::SIGABRT as i32].contains(&code), "{output:?}");
         Ok(code != 0)
+    }
+
+    /// Takes a file and then another, with a step that fails; whether there was such a step.
+    fn fail(&self, file: usize, next: usize, step: Step, number: u32) -> Result<bool> {
+        let mut command = command_in(&self.netns, env!("CARGO_BIN_EXE_crash"))?;
+        command.arg(&self.pin_path).arg(&self.files[file]).arg(&self.files[next]);
+        command.arg(format!("{step:?}")).arg(number.to_string());
+        let output = process::output(&mut command, Instant::now() + Duration::from_secs(20))?;
+        let code = process::code(output.status);
+        ensure!([0, 3].contains(&code), "{step:?} {number} of {file} -> {next}: {output:?}");
+        Ok(code == 0)
     }
 
     /// Takes a file, and finds the tables as they would be if they had never held anything else.
@@ -70,16 +101,7 @@ fn a_daemon_may_die_after_any_write() -> Result<()> {
     const LEAST_DEATHS: u32 = 1000;
     const DEATHS_IN_A_ROW: u32 = 100;
     let mut site = Site::new()?;
-    let mut daemon = site.daemon(&[4000, 4001])?;
-    let directory = TempDir::new()?;
-    let paths: Vec<PathBuf> = (0..4).map(|number| directory.path().join(format!("{number}.toml"))).collect();
-    for (path, text) in paths.iter().zip(files()) {
-        std::fs::write(path, text)?;
-    }
-    let netns = site.edge.as_fd().try_clone_to_owned()?;
-    let crash = Crash { netns, pin_path: daemon.pin_path().to_owned(), files: paths };
-    daemon.signal(Signal::SIGKILL)?;
-    daemon.wait_exit(deadline())?;
+    let (daemon, crash) = Crash::of(&site, files().to_vec())?;
 
     let (mut deaths, mut packets, mut longest) = (0, 0, 0);
     let mut pairs = (0..4).flat_map(|a| (0..4).map(move |b| [a, b])).filter(|[a, b]| a < b).cycle();
@@ -115,5 +137,45 @@ fn a_daemon_may_die_after_any_write() -> Result<()> {
         }
     }
     println!("{deaths} deaths, after 1 to {longest} writes; {packets} packets meanwhile, each copied once");
+    Ok(())
+}
+
+#[test]
+fn what_fails_on_the_way_is_undone() -> Result<()> {
+    /// More than the maps have room for.
+    const MANY: u16 = 300;
+    let mut site = Site::new()?;
+    let [one, other, ..] = [0, 2].map(|number| files()[number].clone());
+    let many = (0..MANY).map(|n| filter(&format!("filler-{n}"), 20_000 + n)).collect::<String>();
+    let (daemon, crash) = Crash::of(&site, vec![one.clone(), other, one + &many])?;
+    let mut failures = Vec::new();
+    for next in [1, 2] {
+        for step in Step::ALL {
+            let mut number = 0;
+            if next == 1 {
+                let mut all = || {
+                    while crash.fail(0, next, step, number + 1)? {
+                        number += 1;
+                    }
+                    Ok(())
+                };
+                site.trickle(&mut all)?;
+            } else {
+                let detach = || process::succeed(&mut daemon.command("detach")?, deadline());
+                // else maps with room for many would be there already
+                detach()?;
+                while crash.fail(0, next, step, number + 1)? {
+                    number += 1;
+                    site.expect(4000, 1)?;
+                    detach()?;
+                }
+            }
+            failures.push((next, step, number));
+        }
+    }
+    println!("failures: {failures:?}");
+    for step in Step::ALL {
+        assert!(failures.iter().any(|(_, failed, number)| *failed == step && *number > 0), "{step:?}: {failures:?}");
+    }
     Ok(())
 }
