@@ -6,7 +6,7 @@ use std::mem::offset_of;
 
 use traffic_mirror_ebpf::abi::Control;
 
-use crate::compile::{self, Compiled, Memory, Reachable, Then, compile};
+use crate::compile::{self, Compiled, Made, Memory, Reachable, Then, compile};
 use crate::desired::Desired;
 use crate::network::Network;
 use crate::tables::{Live, Table, Tables};
@@ -27,7 +27,10 @@ pub fn decide(
     live: Option<&Live>,
     memory: &mut Memory,
 ) -> Option<(Compiled, Change)> {
-    let in_place = live.and_then(|live| {
+    // what a copy is known by cannot be written while programs use it
+    let has_its_mark =
+        |live: &&Live| live.tables.control.secret != 0 && live.tables.control.generation == live.generation;
+    let in_place = live.filter(has_its_mark).and_then(|live| {
         let want = compile(desired, network, &live.tables, memory)?;
         let fits = Table::ALL.iter().all(|&table| want.tables.len(table) <= live.tables.len(table));
         let plan = fits.then(|| Plan::new(&live.tables, &want))?;
@@ -68,6 +71,19 @@ impl Plan {
         Self { writes, commit }
     }
 
+    /// What brings back tables that somebody else has changed since they were `made`; `None` if nobody has.
+    pub fn restore(live: &Tables, made: &Made<'_>) -> Option<Self> {
+        let control = Control { epoch: made.epoch, ..made.tables.control };
+        let bytes = |table| match table {
+            Table::Control => bytemuck::bytes_of(&control),
+            _ => made.tables.bytes(table),
+        };
+        let others = |table: &&Table| live.bytes(**table) != bytes(**table);
+        let diff = |&table: &Table| diff_table(live.bytes(table), bytes(table), table, 0);
+        let writes: Vec<Write> = Table::ALL.iter().filter(others).flat_map(diff).collect();
+        (!writes.is_empty()).then_some(Self { writes, commit: None })
+    }
+
     /// Nothing to do: what is wanted is live, and nothing else is there.
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty() && self.commit.is_none()
@@ -104,16 +120,18 @@ fn ordered(mut writes: Vec<Write>, in_use: &Reachable) -> Vec<Write> {
 }
 
 fn diff(live: &Tables, want: &Tables) -> Vec<Write> {
-    Table::ALL.iter().flat_map(|&table| diff_table(live.bytes(table), want.bytes(table), table)).collect()
+    // generation, epoch and secret are not for the plan
+    let first = |table| if table == Table::Control { offset_of!(Control, view) } else { 0 };
+    let diff = |&table| diff_table(live.bytes(table), want.bytes(table), table, first(table));
+    Table::ALL.iter().flat_map(diff).collect()
 }
 
 const ELEMENTS_AT_ONCE: usize = 64;
 
-fn diff_table(live: &[u8], want: &[u8], table: Table) -> Vec<Write> {
+/// `first` is where to begin in each element, bytes.
+fn diff_table(live: &[u8], want: &[u8], table: Table, first: usize) -> Vec<Write> {
     let size = table.element_bytes();
     let zeros = vec![0; size];
-    // generation, epoch and secret are not for the plan
-    let first = if table == Table::Control { offset_of!(Control, view) } else { 0 };
     let word = if size.is_multiple_of(8) { 8 } else { 4 };
     let mut writes: Vec<Write> = Vec::new();
     // most of a table is the same, and a long comparison is much faster than many short ones

@@ -6,8 +6,9 @@ use crate::compile::Memory;
 use crate::desired::Desired;
 use crate::kernel::{Kernel, KernelError};
 use crate::network::Network;
-use crate::plan;
-use crate::report::{self, Report};
+use crate::plan::{self, Plan};
+use crate::report::{self, Report, plural};
+use crate::tables::Tables;
 
 /// What was last made to hold.
 pub struct State {
@@ -50,15 +51,36 @@ pub fn reconcile(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> R
     })
 }
 
+fn converge(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Report, KernelError> {
+    let done = steps(kernel, state, desired);
+    if done.is_err() {
+        // the next difference may be our own
+        state.memory = Memory::default();
+    }
+    done
+}
+
 /// Reads what is live, compiles the next step, applies it, and reads again, until nothing is left to do. So what a
 /// predecessor left in the middle is no special case.
-fn converge(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Report, KernelError> {
+///
+/// What somebody else has written into the maps since the last time is undone first: so it is known for what it is, and
+/// nothing that was counted changes hands.
+fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Report, KernelError> {
     let begin = Instant::now();
     let (mut refused, mut repaired, mut writes) = (Vec::new(), Vec::new(), 0);
-    for _ in 0..MAX_STEPS {
+    for step in 0..MAX_STEPS {
         let network = kernel.observe(desired)?;
+        let mut live = kernel.live()?;
+        if step == 0
+            && let Some(plan) = live.as_ref().and_then(|live| undo(&live.tables, &state.memory))
+        {
+            kernel.restore(&plan)?;
+            let elements = plural(plan.elements(), "element");
+            repaired.push(format!("maps were changed by somebody else; {elements} written again"));
+            live = kernel.live()?;
+        }
         let (want, change) =
-            plan::decide(desired, &network, kernel.live()?.as_ref(), &mut state.memory).ok_or_else(no_room)?;
+            plan::decide(desired, &network, live.as_ref(), &mut state.memory).ok_or_else(no_room)?;
         let refusals = kernel.refusals();
         let applied = match kernel.apply(&change, &want) {
             Ok(applied) => applied,
@@ -84,6 +106,10 @@ fn converge(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result
         what: format!("after {MAX_STEPS} steps the maps still differ from what was written"),
         remedy: "something else writes them; run `traffic-mirror detach` and start again",
     })
+}
+
+fn undo(live: &Tables, memory: &Memory) -> Option<Plan> {
+    Plan::restore(live, &memory.made(live)?)
 }
 
 fn no_room() -> KernelError {

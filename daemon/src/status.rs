@@ -30,7 +30,7 @@ pub struct Status {
     pub last_reload: Option<u64>,
     /// How often the file was taken since mirroring began.
     pub reloads: Option<u64>,
-    /// Programs that were attached again after somebody else had detached them.
+    /// What somebody else had undone: programs that were attached again, and the times that maps were written again.
     pub repairs: Option<u64>,
     /// Where packets are looked at.
     pub interfaces: Vec<Interface>,

@@ -27,6 +27,15 @@ struct Remembered {
     built_from: Arc<Blueprint>,
 }
 
+/// What live tables were made.
+#[derive(Debug, Clone, Copy)]
+pub struct Made<'m> {
+    /// All but the epoch.
+    pub tables: &'m Tables,
+    /// The epoch.
+    pub epoch: u32,
+}
+
 /// What tables say.
 pub(super) struct Known {
     pub in_use: Arc<Reachable>,
@@ -37,6 +46,14 @@ pub(super) struct Known {
 }
 
 impl Memory {
+    /// What `live` was last made, if it was.
+    pub fn made(&self, live: &Tables) -> Option<Made<'_>> {
+        let Remembered { tables, epoch, .. } = self.last.as_ref()?;
+        // new maps have room for more than was compiled for them, and a mark that the compiler does not know
+        let is_of_these = tables.is_as_long(live) && tables.control.secret != 0;
+        is_of_these.then_some(Made { tables, epoch: *epoch })
+    }
+
     /// `None` if the tables contradict themselves.
     pub(super) fn recall(&mut self, live: &Tables) -> Option<Known> {
         if let Some(last) = self.last.as_mut().filter(|last| last.tables.are(live, last.epoch)) {

@@ -34,7 +34,7 @@ use slots::omitted;
 
 pub use describe::{Described, Filter as DescribedFilter, Place, Way, describe, key, mac, outer};
 pub use hooks::Hook;
-pub use memory::Memory;
+pub use memory::{Made, Memory};
 pub use reachable::Reachable;
 
 /// What the kernel must hold next.

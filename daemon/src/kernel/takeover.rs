@@ -75,7 +75,9 @@ impl Kernel {
             generation.write(table, [(0, want.tables.bytes(table))])?;
         }
         // the same secret: while one generation takes over from another, a copy of either is known for ours
-        let secret = old.map_or_else(random_secret, |old| Generation::open(&self.pin_path, old).secret())?;
+        let old = old.map(|old| Generation::open(&self.pin_path, old).secret()).transpose()?;
+        // somebody may have cleared it
+        let secret = old.filter(|&secret| secret != 0).map_or_else(random_secret, Ok)?;
         generation.identify(secret)
     }
 

@@ -14,8 +14,8 @@ impl fmt::Display for Status {
         writeln!(f, "{}", if self.degraded { "degraded" } else { "ok" })?;
         if let (Some(at), Some(reloads), Some(repairs)) = (self.last_reload, self.reloads, self.repairs) {
             let times = plural(reloads as usize, "time");
-            let repairs = plural(repairs as usize, "program");
-            writeln!(f, "file       last taken {}, {times} in all; {repairs} attached again", utc(at))?;
+            let repairs = plural(repairs as usize, "repair");
+            writeln!(f, "file       last taken {}, {times} in all; {repairs}", utc(at))?;
         }
         for interface in &self.interfaces {
             let Interface { name, index, direction, attached, place, unseen } = interface;

@@ -48,7 +48,7 @@ pub struct History {
     pub last_reload: u64,
     /// How often the file was taken.
     pub reloads: u64,
-    /// Programs that were attached again after somebody else had detached them.
+    /// What somebody else had undone: programs that were attached again, and the times that maps were written again.
     pub repairs: u64,
 }
 

@@ -19,6 +19,7 @@ impl Maps {
     /// Maps that match nothing, with room for so many filters as [`large::mixed`](super::large::mixed) makes.
     pub fn new(filters: usize) -> Self {
         let mut tables = Tables::empty();
+        (tables.control.generation, tables.control.secret) = (1, 1);
         tables.rows.resize(3 * MAX_HOOKS, tables.rows[0]);
         tables.nodes.resize(4_000 + filters, traffic_mirror_ebpf::abi::Node::zeroed());
         tables.skips.resize(10_000 + 5 * filters, traffic_mirror_ebpf::abi::Skip::default());

@@ -14,4 +14,5 @@ mod plan;
 mod site;
 mod status;
 mod system;
+mod tamper;
 mod wait;

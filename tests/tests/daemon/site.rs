@@ -131,6 +131,20 @@ impl Site {
 
     /// The same by another wire.
     pub(crate) fn expect_by(&mut self, client: &str, edge: &str, port: u16, copies: usize) -> Result<()> {
+        let frame = self.send_by(client, edge, port)?;
+        let what = || format!("of {copies} copies of a datagram to port {port} by {edge}");
+        let come = self.collector.copies(copies, deadline()).with_context(what)?;
+        for copy in &come {
+            ensure!(copy.inner == ip_part(&frame)?, "{}: not identical", what());
+        }
+        let surplus = self.surplus()?;
+        ensure!(surplus.is_empty(), "{}: {surplus:?} came too", what());
+        Ok(())
+    }
+
+    /// Sends a datagram from the client to a port of the edge, where it must arrive; whatever becomes of copies. Returns
+    /// the frame.
+    pub(crate) fn send_by(&mut self, client: &str, edge: &str, port: u16) -> Result<Vec<u8>> {
         self.serial += 1;
         let payload = format!("datagram {}", self.serial);
         let macs = (self.client.mac(client)?, self.edge.mac(edge)?);
@@ -150,25 +164,30 @@ impl Site {
         {
             ensure!(Instant::now() < deadline, "the original does not arrive");
         }
-        let what = || format!("of {copies} copies of a datagram to port {port} by {edge}");
-        let come = self.collector.copies(copies, deadline).with_context(what)?;
-        for copy in &come {
-            ensure!(copy.inner == ip_part(&frame)?, "{}: not identical", what());
-        }
-        let surplus = self.surplus()?;
-        ensure!(surplus.is_empty(), "{}: {surplus:?} came too", what());
-        Ok(())
+        Ok(frame)
     }
 
     /// What else has come, up to a GUE packet that goes from the edge to the collector without the daemon.
     pub(crate) fn surplus(&mut self) -> Result<Vec<FiveTuple>> {
+        let payload = self.sentinel()?;
+        let copies = self.collector.copies_until(|copy| copy.inner.ends_with(payload.as_bytes()), deadline())?;
+        copies.iter().map(Gue::flow).collect()
+    }
+
+    /// Forgets what has come so far, be it no GUE.
+    pub(crate) fn drain(&mut self) -> Result<()> {
+        let payload = self.sentinel()?;
+        self.collector.until(|frame| frame.ends_with(payload.as_bytes()), deadline()).map(drop)
+    }
+
+    /// Sends the collector a GUE packet that ends with what is returned.
+    fn sentinel(&mut self) -> Result<String> {
         self.serial += 1;
         let payload = format!("sentinel {}", self.serial);
         let outer = eth_between(self.edge.mac("eth1")?, self.host.mac("eth0")?).ip("192.0.2.1", "192.0.2.10");
         let sentinel = outer.udp(1, GUE_PORT).gue().ip("10.9.9.1", "10.9.9.2").udp(1, 2).payload(&*payload).build();
         PacketSocket::open(&self.edge, "eth1", Capture::Nothing)?.send(&sentinel)?;
-        let copies = self.collector.copies_until(|copy| copy.inner.ends_with(payload.as_bytes()), deadline())?;
-        copies.iter().map(Gue::flow).collect()
+        Ok(payload)
     }
 
     /// That no program, filter or queueing discipline of ours is on any interface of the edge.
