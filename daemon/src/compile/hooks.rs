@@ -23,7 +23,7 @@ pub struct Hook {
 
 impl Hook {
     /// Its element of `HOOKS`.
-    pub(super) fn element(&self) -> abi::Hook {
+    pub(crate) fn element(&self) -> abi::Hook {
         abi::Hook { interface: self.interface, egress: (self.direction == network::Hook::Egress).into() }
     }
 

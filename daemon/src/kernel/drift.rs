@@ -1,12 +1,52 @@
-//! What somebody else has detached.
+//! What somebody else has detached or written.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-use super::{Attachment, Generation, Kernel, KernelError, Role, encap_of, mirror_of, word};
+use traffic_mirror_ebpf::abi::{Control, Drop, EndpointPair, Hook};
+
+use super::{Attachment, Generation, Kernel, KernelError, Role, Step, encap_of, mirror_of, word};
 use crate::compile::Compiled;
+use crate::plan::Plan;
+use crate::tables::Table;
 
 impl Kernel {
+    /// Writes what somebody else has changed.
+    ///
+    /// # Errors
+    /// A map is missing or cannot be mapped.
+    pub fn restore(&mut self, plan: &Plan) -> Result<(), KernelError> {
+        let Some(number) = Generation::list(&self.pin_path)?.pop() else { return Ok(()) };
+        let live = Generation::open(&self.pin_path, number);
+        // programs may run that have seen what was there
+        self.is_switching = true;
+        live.apply(&plan.writes, &mut || (self.before)(Step::Write))?;
+        if plan.writes.iter().any(|write| matches!(write.table, Table::Endpoints | Table::Control)) {
+            // copies may have left where no `encap` is
+            self.rewired = live.outputs()?;
+        }
+        Ok(())
+    }
+
+    /// A program has the number of its hook as a constant. One that the tables do not name, as after a death between
+    /// clearing its element and detaching it, is replaced before they give its hook another number.
+    pub(super) fn attach_renumbered(&mut self, live: &Generation, want: &Compiled) -> Result<(), KernelError> {
+        let hooks = live.hooks()?;
+        let present = self.attachments.list()?;
+        for (&index, hook) in &want.hooks {
+            let attachment = mirror_of(hook);
+            let is_named = hooks.get(index as usize) == Some(&hook.element());
+            if !is_named && present.contains(&(attachment, self.mechanism)) {
+                (self.before)(Step::Load)?;
+                let mut mirror = live.mirror(index)?;
+                (self.before)(Step::Attach)?;
+                let Self { attachments, netlink, mechanism, .. } = &mut *self;
+                attachments.attach(netlink, attachment, &hook.name, &mut mirror, *mechanism)?;
+            }
+        }
+        Ok(())
+    }
+
     /// What is wanted, has a pin, and is not attached all the same; and each `encap` that copies are sent to and that
     /// has not even a pin.
     pub(super) fn lost(&mut self, generation: Option<u32>, want: &Compiled) -> Result<Vec<Lost>, KernelError> {
@@ -41,6 +81,30 @@ impl Kernel {
             }
         }
         Ok(lost)
+    }
+}
+
+impl Generation {
+    /// The hooks, by their numbers.
+    ///
+    /// # Errors
+    /// The map is missing or cannot be mapped.
+    pub fn hooks(&self) -> Result<Vec<Hook>, KernelError> {
+        let hooks = self.read(Table::Hooks)?;
+        Ok(hooks.chunks_exact(size_of::<Hook>()).map(bytemuck::pod_read_unaligned).collect())
+    }
+
+    /// Indices of the interfaces that copies leave by, ascending.
+    ///
+    /// # Errors
+    /// A map is missing or cannot be mapped.
+    pub fn outputs(&self) -> Result<BTreeSet<u32>, KernelError> {
+        let control: Control = bytemuck::pod_read_unaligned(&self.read(Table::Control)?[..size_of::<Control>()]);
+        let endpoints = self.read(Table::Endpoints)?;
+        let pairs = endpoints.chunks_exact(size_of::<EndpointPair>()).map(bytemuck::pod_read_unaligned::<EndpointPair>);
+        let live = pairs.map(|pair| pair[control.epoch as usize & 1]);
+        let sent = live.filter(|endpoint| endpoint.state == Drop::None as u32 && endpoint.interface != 0);
+        Ok(sent.map(|endpoint| endpoint.interface).collect())
     }
 }
 

@@ -2,7 +2,7 @@
 //! that a store is seen whole or not at all.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::{Array, Map, MapData, MapError};
 use aya::{Ebpf, EbpfLoader};
-use traffic_mirror_ebpf::abi::{
-    BLOCK_SLOTS, Control, Drop, EndpointPair, History, MAX_ENDPOINTS, MAX_HOOKS, MAX_SLOTS,
-};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Control, History, MAX_ENDPOINTS, MAX_HOOKS, MAX_SLOTS};
 
 use super::KernelError;
 use super::counters::{self, Kind};
@@ -277,19 +275,6 @@ impl Generation {
     /// The map is missing or cannot be mapped.
     pub fn commit(&self, epoch: u32) -> Result<(), KernelError> {
         self.write(Table::Control, [(std::mem::offset_of!(Control, epoch), &epoch.to_ne_bytes()[..])])
-    }
-
-    /// Indices of the interfaces that copies leave by, ascending.
-    ///
-    /// # Errors
-    /// A map is missing or cannot be mapped.
-    pub fn outputs(&self) -> Result<BTreeSet<u32>, KernelError> {
-        let control: Control = bytemuck::pod_read_unaligned(&self.read(Table::Control)?[..size_of::<Control>()]);
-        let endpoints = self.read(Table::Endpoints)?;
-        let pairs = endpoints.chunks_exact(size_of::<EndpointPair>()).map(bytemuck::pod_read_unaligned::<EndpointPair>);
-        let live = pairs.map(|pair| pair[control.epoch as usize & 1]);
-        let sent = live.filter(|endpoint| endpoint.state == Drop::None as u32 && endpoint.interface != 0);
-        Ok(sent.map(|endpoint| endpoint.interface).collect())
     }
 
     fn map(&self, table: Table, purpose: Purpose) -> Result<Mapping, KernelError> {

@@ -39,7 +39,7 @@ pub use step::Step;
 
 use crate::compile::{Compiled, Hook, Then};
 use crate::plan::{Change, Plan};
-use crate::tables::{Live, Table};
+use crate::tables::Live;
 use attach::remove_dir;
 use generation::{pin_error, remove_pins};
 use netlink::Netlink;
@@ -163,6 +163,7 @@ impl Kernel {
     fn write(&mut self, plan: &Plan, number: u32, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
         let live = Generation::open(&self.pin_path, number);
         self.attach_encap(&live, want)?;
+        self.attach_renumbered(&live, want)?;
         if !plan.is_empty() {
             if self.is_switching {
                 // what is not in use any more may still be for programs that began before the last commit
@@ -178,23 +179,6 @@ impl Kernel {
             self.is_switching = true;
         }
         self.attach_missing(number, want)
-    }
-
-    /// Writes what somebody else has changed.
-    ///
-    /// # Errors
-    /// A map is missing or cannot be mapped.
-    pub fn restore(&mut self, plan: &Plan) -> Result<(), KernelError> {
-        let Some(number) = Generation::list(&self.pin_path)?.pop() else { return Ok(()) };
-        let live = Generation::open(&self.pin_path, number);
-        // programs may run that have seen what was there
-        self.is_switching = true;
-        live.apply(&plan.writes, &mut || (self.before)(Step::Write))?;
-        if plan.writes.iter().any(|write| matches!(write.table, Table::Endpoints | Table::Control)) {
-            // copies may have left where no `encap` is
-            self.rewired = live.outputs()?;
-        }
-        Ok(())
     }
 
     /// Notes for `status` that the file was taken, if it was, and what was repaired. What cannot be noted is no reason not
