@@ -57,14 +57,14 @@ impl Role {
     }
 
     /// Priority of a clsact filter: late, for `order = "last"`.
-    const fn priority(self) -> u16 {
+    pub(super) const fn priority(self) -> u16 {
         match self {
             Self::Mirror => 49_000,
             Self::Encap { .. } => 49_001,
         }
     }
 
-    const fn handle(self) -> TcHandle {
+    pub(super) const fn handle(self) -> TcHandle {
         match self {
             Self::Mirror => TcHandle::new(0, 1),
             Self::Encap { generation } => TcHandle::new(0, (generation % 0xffff) as u16 + 1),
@@ -127,7 +127,7 @@ pub struct Attachments {
     links: PathBuf,
     filters: PathBuf,
     /// Holds a directory for each interface whose clsact qdisc is ours.
-    qdiscs: PathBuf,
+    pub(super) qdiscs: PathBuf,
 }
 
 impl Attachments {
@@ -171,13 +171,9 @@ impl Attachments {
         match mechanism {
             Mechanism::Tcx => {
                 let path = self.link_pin(attachment);
-                match Link::open(&path) {
+                match Link::open(&path).and_then(|link| link.is_on(attachment.interface, attachment.direction)) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-                    link => {
-                        let interface = link.and_then(|link| link.interface());
-                        Ok(interface.map_err(|source| pin_error("inspect", &path, source))?
-                            == Some(attachment.interface))
-                    }
+                    is_on => is_on.map_err(|source| pin_error("inspect", &path, source)),
                 }
             }
             Mechanism::Clsact => Ok(self.live_pin(netlink, attachment)?.is_some()),
@@ -241,7 +237,7 @@ impl Attachments {
         let error = |e: &dyn std::error::Error| attachment.error("attach", interface, reason(e));
         make_dir(&self.filters)?;
         if !netlink.clsact(attachment.interface)? {
-            make_dir(&self.qdiscs.join(attachment.interface.to_string()))?;
+            make_dir(&self.marker(attachment.interface))?;
             tc::qdisc_add_clsact(interface).map_err(|e| error(&e))?;
         }
         let [path, fresh] = self.filter_pins(attachment);
@@ -272,7 +268,11 @@ impl Attachments {
     }
 
     /// The pin of the program that the filter has; `None` if the filter is not there, or not ours.
-    fn live_pin(&self, netlink: &mut Netlink, attachment: Attachment) -> Result<Option<PathBuf>, KernelError> {
+    pub(super) fn live_pin(
+        &self,
+        netlink: &mut Netlink,
+        attachment: Attachment,
+    ) -> Result<Option<PathBuf>, KernelError> {
         let filters = netlink.filters(attachment.interface, attachment.direction)?;
         let Some(program) = filters.iter().find(|filter| attachment.is(filter)).and_then(|filter| filter.program_id)
         else {
@@ -282,14 +282,22 @@ impl Attachments {
         Ok(self.filter_pins(attachment).into_iter().find(has_it))
     }
 
-    /// Removes the pin of what is not attached any more.
+    /// Removes the pin of what is not attached any more where it should be; a link is taken off wherever it is.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn forget(&self, attachment: Attachment, mechanism: Mechanism) -> Result<(), KernelError> {
+    pub fn forget(
+        &self,
+        netlink: &mut Netlink,
+        attachment: Attachment,
+        mechanism: Mechanism,
+    ) -> Result<(), KernelError> {
         match mechanism {
-            Mechanism::Tcx => remove_file(&self.link_pin(attachment)),
-            Mechanism::Clsact => self.filter_pins(attachment).iter().try_for_each(|path| remove_file(path)),
+            Mechanism::Tcx => self.detach_link(attachment),
+            Mechanism::Clsact => {
+                self.filter_pins(attachment).iter().try_for_each(|path| remove_file(path))?;
+                self.forget_qdisc(netlink, attachment.interface)
+            }
         }
     }
 
@@ -314,34 +322,6 @@ impl Attachments {
         absent_is_fine(Link::open(&path).and_then(|link| link.detach()))
             .map_err(|source| pin_error("detach", &path, source))?;
         remove_file(&path)
-    }
-
-    fn detach_filter(&self, netlink: &mut Netlink, attachment: Attachment) -> Result<(), KernelError> {
-        if self.live_pin(netlink, attachment)?.is_some() {
-            let interface = netlink.links()?.remove(&attachment.interface).map(|link| link.name).unwrap_or_default();
-            let error = |e: &dyn std::error::Error| attachment.error("detach", &interface, reason(e));
-            let (priority, handle) = (attachment.role.priority(), attachment.role.handle());
-            let link = SchedClassifierLink::attached(&interface, attachment.attach_type(), priority, handle, None)
-                .map_err(|e| error(&e))?;
-            aya::programs::links::Link::detach(link).map_err(|e| error(&e))?;
-        }
-        self.forget(attachment, Mechanism::Clsact)?;
-        self.remove_qdisc(netlink, attachment.interface)
-    }
-
-    /// Removes a clsact qdisc that is ours, once nobody has a filter there.
-    fn remove_qdisc(&self, netlink: &mut Netlink, interface: u32) -> Result<(), KernelError> {
-        let marker = self.qdiscs.join(interface.to_string());
-        if !marker.exists() {
-            return Ok(());
-        }
-        for direction in [Direction::Ingress, Direction::Egress] {
-            if !netlink.filters(interface, direction)?.is_empty() {
-                return Ok(());
-            }
-        }
-        netlink.delete_clsact(interface)?;
-        fs::remove_dir(&marker).map_err(|source| pin_error("remove", &marker, source))
     }
 
     /// Removes the directories, which must be empty; qdiscs that others use by now stay.

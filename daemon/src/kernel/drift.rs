@@ -63,7 +63,7 @@ impl Kernel {
             if !self.attachments.is_attached(&mut self.netlink, attachment, mechanism)? {
                 let Attachment { role, direction, .. } = attachment;
                 lost.push(Lost { role, index: link.index, interface: link.name.clone(), direction: word(direction) });
-                self.attachments.forget(attachment, mechanism)?;
+                self.attachments.forget(&mut self.netlink, attachment, mechanism)?;
             }
         }
         let Some(generation) = generation else { return Ok(lost) };

@@ -6,10 +6,18 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use crate::network::Hook as Direction;
+
 // enum bpf_cmd and enum bpf_link_type of include/uapi/linux/bpf.h
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
+const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_DETACH: libc::c_long = 34;
+// enum bpf_attach_type
+const BPF_TCX_INGRESS: u32 = 46;
+const BPF_TCX_EGRESS: u32 = 47;
+/// Programs on a hook, at most (include/linux/bpf_mprog.h).
+const BPF_MPROG_MAX: usize = 64;
 const BPF_LINK_TYPE_TCX: u32 = 11;
 
 /// A link that was opened by its pin.
@@ -45,16 +53,17 @@ impl Link {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Index of the interface that a TCX link is attached to; `None` if it is not attached any more, because somebody
-    /// has detached it or the interface has gone (`tcx_link_fill_info`).
+    /// Whether it is on a hook of an interface. It is not if somebody has detached it, or the interface has gone, or has
+    /// gone to another namespace: there it may have the same index, which is all that a link tells.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub(super) fn interface(&self) -> io::Result<Option<u32>> {
-        Ok(self.info()?.map(|info| info.interface))
+    pub(super) fn is_on(&self, interface: u32, direction: Direction) -> io::Result<bool> {
+        let Some(info) = self.info()? else { return Ok(false) };
+        Ok(info.interface == interface && links_on(interface, direction)?.contains(&info.id))
     }
 
-    /// Number of its program, if it is attached.
+    /// Number of its program; `None` if it is not attached any more (`tcx_link_fill_info`).
     ///
     /// # Errors
     /// The kernel refuses.
@@ -86,6 +95,49 @@ impl Link {
         let mut link_fd = self.0.as_raw_fd() as u32;
         // SAFETY: no pointers.
         unsafe { bpf(BPF_LINK_DETACH, &mut link_fd) }.map(drop)
+    }
+}
+
+/// The numbers of the links on a TCX hook, 0 for a program without one. None if there is no such interface in this
+/// namespace.
+fn links_on(interface: u32, direction: Direction) -> io::Result<Vec<u32>> {
+    #[repr(C)]
+    struct Attributes {
+        interface: u32,
+        attach_type: u32,
+        query_flags: u32,
+        attach_flags: u32,
+        programs: u64,
+        count: u32,
+        _padding: u32,
+        program_flags: u64,
+        links: u64,
+        link_flags: u64,
+        revision: u64,
+    }
+    let attach_type = match direction {
+        Direction::Ingress => BPF_TCX_INGRESS,
+        Direction::Egress => BPF_TCX_EGRESS,
+    };
+    let (mut programs, mut links) = ([0u32; BPF_MPROG_MAX], [0u32; BPF_MPROG_MAX]);
+    let mut attributes = Attributes {
+        interface,
+        attach_type,
+        query_flags: 0,
+        attach_flags: 0,
+        programs: &raw mut programs as u64,
+        count: BPF_MPROG_MAX as u32,
+        _padding: 0,
+        program_flags: 0,
+        links: &raw mut links as u64,
+        link_flags: 0,
+        revision: 0,
+    };
+    // SAFETY: the kernel writes at most `count` numbers to each of the two.
+    match unsafe { bpf(BPF_PROG_QUERY, &mut attributes) } {
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT)) => Ok(Vec::new()),
+        Err(error) => Err(error),
+        Ok(_) => Ok(links[..(attributes.count as usize).min(BPF_MPROG_MAX)].to_vec()),
     }
 }
 

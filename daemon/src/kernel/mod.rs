@@ -15,6 +15,7 @@ pub mod netlink;
 mod observe;
 mod origin;
 mod program;
+mod qdisc;
 mod rcu;
 mod step;
 mod takeover;

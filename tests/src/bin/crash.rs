@@ -1,8 +1,11 @@
-//! A daemon that takes a file and dies: `crash PIN_PATH FILE STEPS` aborts before the step of that number that changes the
-//! kernel, and exits with 0 if there were fewer. `crash PIN_PATH FILE verify` takes a file and fails if the tables are not
-//! what they would be in new maps. `crash PIN_PATH FILE NEXT STEP NUMBER` takes a file and then another, with one step of a
-//! kind failing, and fails unless what held before holds again; it exits with 3 if there was no such step. All of them
-//! leave everything in place.
+//! What a daemon does with files, in its place and on its pins; everything is left as it is then.
+//!
+//! - `crash die PIN_PATH FILE STEPS` takes a file and aborts before the step of that number that changes the kernel; it exits
+//!   with 0 if there were fewer.
+//! - `crash verify PIN_PATH FILE` takes a file and fails if the tables are not what they would be in new maps.
+//! - `crash fail PIN_PATH FILE NEXT STEP NUMBER` takes a file and then another, with one step of a kind failing, and fails
+//!   unless what held before holds again; it exits with 3 if there was no such step.
+//! - `crash swap PIN_PATH FILE OTHER RELOADS` takes the other file and the file again, in turns.
 
 use std::cell::Cell;
 use std::path::Path;
@@ -11,28 +14,37 @@ use std::rc::Rc;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use traffic_mirror::compile::{Memory, new_maps};
 use traffic_mirror::desired::{self, Desired};
-use traffic_mirror::kernel::{Kernel, KernelError};
+use traffic_mirror::kernel::{Kernel, KernelError, Mechanism};
 use traffic_mirror::reconcile::{State, reconcile};
 use traffic_mirror::tables::{Table, Tables};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let (pin_path, file, rest) = match &arguments[..] {
-        [pin_path, file, rest @ ..] => (pin_path, load(file)?, rest),
-        _ => bail!("usage: crash PIN_PATH FILE STEPS|verify|NEXT STEP NUMBER"),
-    };
-    let mut kernel = Kernel::claim(Path::new(pin_path), None)?;
-    let desired = file;
-    let steps = match rest {
-        [next, step, number] => return fail(&mut kernel, &desired, &load(next)?, step, number.parse()?),
-        [steps] => steps,
-        _ => bail!("what is to be done?"),
-    };
-    if steps == "verify" {
-        reconcile(&mut kernel, &mut State::default(), &desired)?;
-        return verify(&mut kernel, &desired);
+    let [what, pin_path, file, rest @ ..] = &arguments[..] else { bail!("usage: crash die|verify|fail|swap ...") };
+    // as it is attached
+    let pin_path = Path::new(pin_path);
+    let mechanism = pin_path.join("filters").exists().then_some(Mechanism::Clsact);
+    let mut kernel = Kernel::claim(pin_path, mechanism)?;
+    let desired = load(file)?;
+    match (what.as_str(), rest) {
+        ("die", [steps]) => die(&mut kernel, &desired, steps.parse()?),
+        ("verify", []) => {
+            reconcile(&mut kernel, &mut State::default(), &desired)?;
+            verify(&mut kernel, &desired)
+        }
+        ("fail", [next, step, number]) => fail(&mut kernel, &desired, &load(next)?, step, number.parse()?),
+        ("swap", [other, reloads]) => swap(&mut kernel, [&load(other)?, &desired], reloads.parse()?),
+        _ => bail!("usage: crash die|verify|fail|swap ..."),
     }
-    let mut left: u64 = steps.parse().context("STEPS is a number")?;
+}
+
+fn load(file: &str) -> Result<Desired> {
+    let (desired, _) = desired::load(&std::fs::read_to_string(file)?).map_err(|errors| anyhow!("{errors:?}"))?;
+    Ok(desired)
+}
+
+fn die(kernel: &mut Kernel, desired: &Desired, steps: u64) -> Result<()> {
+    let mut left = steps;
     kernel.before(move |_| {
         left -= 1;
         if left == 0 {
@@ -40,13 +52,18 @@ fn main() -> Result<()> {
         }
         Ok(())
     });
-    reconcile(&mut kernel, &mut State::default(), &desired)?;
+    reconcile(kernel, &mut State::default(), desired)?;
     Ok(())
 }
 
-fn load(file: &str) -> Result<Desired> {
-    let (desired, _) = desired::load(&std::fs::read_to_string(file)?).map_err(|errors| anyhow!("{errors:?}"))?;
-    Ok(desired)
+/// Takes one file after the other.
+fn swap(kernel: &mut Kernel, files: [&Desired; 2], reloads: usize) -> Result<()> {
+    let mut state = State::default();
+    for (reload, desired) in files.into_iter().cycle().take(reloads).enumerate() {
+        let report = reconcile(kernel, &mut state, desired)?;
+        ensure!(report.writes > 0 && report.repaired.is_empty(), "reload {reload}: {report:?}");
+    }
+    Ok(())
 }
 
 /// Takes a file and then another; the step of that kind and number fails, once.

@@ -1,5 +1,6 @@
 //! A daemon that dies after any write of a reload, and the next one.
 
+use std::ffi::OsStr;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::path::PathBuf;
 use std::process::Output;
@@ -63,15 +64,15 @@ impl Crash {
         Ok((daemon, crash))
     }
 
-    fn run(&self, file: usize, writes: &str) -> Result<Output> {
+    fn run(&self, what: &str, file: usize, rest: &[&OsStr]) -> Result<Output> {
         let mut command = command_in(&self.netns, env!("CARGO_BIN_EXE_crash"))?;
-        command.arg(&self.pin_path).arg(&self.files[file]).arg(writes);
+        command.arg(what).arg(&self.pin_path).arg(&self.files[file]).args(rest);
         process::output(&mut command, Instant::now() + Duration::from_secs(20))
     }
 
-    /// Takes a file and dies after so many writes; whether there were that many.
-    fn die(&self, file: usize, writes: u32) -> Result<bool> {
-        let output = self.run(file, &writes.to_string())?;
+    /// Takes a file and dies before the step of that number; whether there was one.
+    fn die(&self, file: usize, steps: u32) -> Result<bool> {
+        let output = self.run("die", file, &[steps.to_string().as_ref()])?;
         let code = process::code(output.status);
         ensure!([0, 128 + Signal::SIGABRT as i32].contains(&code), "{output:?}");
         Ok(code != 0)
@@ -79,10 +80,8 @@ impl Crash {
 
     /// Takes a file and then another, with a step that fails; whether there was such a step.
     fn fail(&self, file: usize, next: usize, step: Step, number: u32) -> Result<bool> {
-        let mut command = command_in(&self.netns, env!("CARGO_BIN_EXE_crash"))?;
-        command.arg(&self.pin_path).arg(&self.files[file]).arg(&self.files[next]);
-        command.arg(format!("{step:?}")).arg(number.to_string());
-        let output = process::output(&mut command, Instant::now() + Duration::from_secs(20))?;
+        let (word, count) = (format!("{step:?}"), number.to_string());
+        let output = self.run("fail", file, &[self.files[next].as_ref(), word.as_ref(), count.as_ref()])?;
         let code = process::code(output.status);
         ensure!([0, 3].contains(&code), "{step:?} {number} of {file} -> {next}: {output:?}");
         Ok(code == 0)
@@ -90,7 +89,7 @@ impl Crash {
 
     /// Takes a file, and finds the tables as they would be if they had never held anything else.
     fn take(&self, file: usize) -> Result<()> {
-        let output = self.run(file, "verify")?;
+        let output = self.run("verify", file, &[])?;
         ensure!(process::code(output.status) == 0, "{output:?}");
         Ok(())
     }

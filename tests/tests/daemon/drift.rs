@@ -12,7 +12,7 @@ use traffic_mirror_tests::lab::objects::has_clsact;
 use crate::site::{Site, attach, mechanisms, shell, status_of, status_until};
 
 /// Pins of links whose name begins with `role`.
-fn links(daemon: &Daemon, role: &str) -> Result<Vec<PathBuf>> {
+pub(crate) fn links(daemon: &Daemon, role: &str) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(daemon.pin_path().join("links"))?;
     let paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
     let is_of = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(role));

@@ -12,7 +12,7 @@ use traffic_mirror_tests::lab::veth::veth;
 use crate::site::{Site, attach, config, mechanisms, status_until};
 
 /// Waits until exactly these interfaces are attached, both ways, and nothing is wrong.
-fn attached(daemon: &Daemon, names: &[&str]) -> Result<()> {
+pub(crate) fn attached(daemon: &Daemon, names: &[&str]) -> Result<()> {
     let wanted: Vec<&str> = names.iter().flat_map(|name| [*name; 2]).collect();
     let is_as_wanted = |code: i32, status: &Value| {
         let hooks = status["interfaces"].as_array().into_iter().flatten();
@@ -23,7 +23,7 @@ fn attached(daemon: &Daemon, names: &[&str]) -> Result<()> {
     status_until(daemon, is_as_wanted).map(drop)
 }
 
-fn rename(netns: &Netns, from: &str, to: &str) -> Result<()> {
+pub(crate) fn rename(netns: &Netns, from: &str, to: &str) -> Result<()> {
     // before kernel 6.2 an interface must be down for that
     netns.run(&format!("ip link set {from} down"))?;
     netns.run(&format!("ip link set {from} name {to}"))?;

@@ -5,12 +5,14 @@ use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::collector::{Collector, describe};
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
+use traffic_mirror_tests::lab::netns::command_in;
 use traffic_mirror_tests::lab::packet::{FiveTuple, ip_part};
 use traffic_mirror_tests::lab::veth::veth;
-use traffic_mirror_tests::lab::{deadline, process};
+use traffic_mirror_tests::lab::{TempDir, deadline, process};
 
 use crate::site::{SITE, Site, attach, config, filter, mechanisms, status_until};
 
@@ -49,22 +51,74 @@ to = ["second"]
 
 #[test]
 fn each_packet_sees_the_rules_before_or_after_a_reload() -> Result<()> {
-    const RELOADS: usize = 8;
+    /// In all.
+    const RELOADS: usize = 1000;
+    /// For each mechanism, so that the packets of one have room in memory.
+    const FLOODS: usize = 5;
+    /// Of each flood by the daemon itself, which begins and ends with the first rules; the rest in one process, which
+    /// takes less time.
+    const BY_DAEMON: usize = 20;
     let mut site = Site::new()?;
-    for mechanism in mechanisms()? {
+    let directory = TempDir::new()?;
+    let paths = ["first.toml", "second.toml"].map(|name| directory.path().join(name));
+    paths.iter().zip(RULES).try_for_each(|(path, rules)| fs::write(path, rules))?;
+    let mechanisms = mechanisms()?;
+    let by_swap = RELOADS / mechanisms.len() / FLOODS - BY_DAEMON;
+    let begin = Instant::now();
+    for &mechanism in &mechanisms {
         let mut daemon = Daemon::spawn(&site.edge, RULES[0], attach(mechanism))?;
         daemon.ready(deadline())?;
-        let flooded = site.flood(|| {
-            for reload in 1..=RELOADS {
-                daemon.write_config(RULES[reload % 2])?;
-                daemon.reload_done(deadline())?;
-            }
-            Ok(())
-        })?;
-        println!("{mechanism}: {} packets, {:?} copies during {RELOADS} reloads", flooded.sent, flooded.by_port);
-        assert_eq!(flooded.by_port.keys().copied().collect::<Vec<_>>(), [6081, 6082]);
+        for _ in 0..FLOODS {
+            let namespace = site.edge.as_fd().try_clone_to_owned()?;
+            let mut swap = command_in(&namespace, env!("CARGO_BIN_EXE_crash"))?;
+            swap.arg("swap").arg(daemon.pin_path()).args(&paths).arg(by_swap.to_string());
+            let flooded = site.flood(|| {
+                for reload in 1..=BY_DAEMON {
+                    daemon.write_config(RULES[reload % 2])?;
+                    daemon.reload_done(deadline())?;
+                }
+                daemon.signal(Signal::SIGKILL)?;
+                daemon.wait_exit(deadline())?;
+                process::succeed(&mut swap, Instant::now() + Duration::from_secs(60))?;
+                daemon.restart()?;
+                daemon.ready(deadline())
+            })?;
+            let ports: Vec<u16> = flooded.by_port.keys().copied().collect();
+            println!("{mechanism}: {} packets, {:?} copies, {:?}", flooded.sent, flooded.by_port, begin.elapsed());
+            assert_eq!(ports, [6081, 6082]);
+        }
         let reports = daemon.output().iter().filter(|line| line.contains("INFO 4 changes, ")).count();
-        assert_eq!(reports, RELOADS, "{:?}", daemon.output());
+        // each start, too, has all to report
+        assert!(reports >= FLOODS * BY_DAEMON, "{:?}", daemon.output());
+    }
+    Ok(())
+}
+
+#[test]
+fn at_rest_it_takes_little_memory() -> Result<()> {
+    const MOST_KIB: u64 = 12 << 10;
+    let site = Site::new()?;
+    for mechanism in mechanisms()? {
+        let mut daemon = site.launch(&(1000..1010).collect::<Vec<_>>(), attach(mechanism))?;
+        for from in [1010, 1100, 2005, 1003] {
+            daemon.write_config(&config(&(from..from + 10).collect::<Vec<_>>()))?;
+            daemon.reload_done(deadline())?;
+        }
+        // and after more filters than the maps had room for
+        daemon.write_config(&many(1000))?;
+        daemon.reload_done(deadline())?;
+        daemon.write_config(&config(&(1000..1010).collect::<Vec<_>>()))?;
+        daemon.reload_done(deadline())?;
+        let end = deadline();
+        // what it does behind the notification takes a moment
+        let (now, most) = loop {
+            let (now, most) = memory_kib(&daemon)?;
+            if now <= MOST_KIB || Instant::now() >= end {
+                break (now, most);
+            }
+        };
+        println!("{mechanism}: {now} KiB with 10 filters, at most {most} KiB");
+        assert!(now <= MOST_KIB, "{now} KiB");
     }
     Ok(())
 }

@@ -13,6 +13,7 @@ mod metrics;
 mod plan;
 mod site;
 mod status;
+mod strangers;
 mod system;
 mod tamper;
 mod wait;
