@@ -53,8 +53,8 @@ impl Link {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
     }
 
-    /// Whether it is on a hook of an interface. It is not if somebody has detached it, or the interface has gone, or has
-    /// gone to another namespace: there it may have the same index, which is all that a link tells.
+    /// Whether it is on a hook of an interface. It is not if somebody has detached it, or the interface has gone, be it
+    /// to another namespace: there it may have the same index, which is all that a link tells.
     ///
     /// # Errors
     /// The kernel refuses.

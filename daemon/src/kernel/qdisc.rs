@@ -31,8 +31,8 @@ impl Attachments {
         self.forget(netlink, attachment, Mechanism::Clsact)
     }
 
-    /// A qdisc is known for ours as long as a filter of ours is in it. Without one it may be somebody else's: he may have
-    /// replaced it, or the interface has gone and another has its index.
+    /// A qdisc is known for ours as long as a filter of ours is in it. Without one it may be somebody else's: ours was
+    /// replaced, or the interface has gone and another has its index.
     pub(super) fn forget_qdisc(&self, netlink: &mut Netlink, interface: u32) -> Result<(), KernelError> {
         for (attachment, mechanism) in self.list()? {
             let is_there = attachment.interface == interface && mechanism == Mechanism::Clsact;

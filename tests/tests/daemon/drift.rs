@@ -5,11 +5,13 @@ use nix::sys::signal::Signal;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use traffic_mirror::tables::Table;
 use traffic_mirror_tests::lab::daemon::Daemon;
 use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::objects::has_clsact;
 
 use crate::site::{Site, attach, mechanisms, shell, status_of, status_until};
+use crate::tamper::{Deed, tamper};
 
 /// Pins of links whose name begins with `role`.
 pub(crate) fn links(daemon: &Daemon, role: &str) -> Result<Vec<PathBuf>> {
@@ -100,6 +102,7 @@ fn the_slow_timer_sees_what_no_event_tells_however_busy_the_network_is() -> Resu
     site.edge.run(&format!("ip neighbour replace 192.0.2.10 lladdr {mac} dev eth1 nud permanent"))?;
     let daemon = site.launch(&[53], attach(mechanism))?;
     take_off(&site, &daemon, mechanism, "mirror")?;
+    tamper(&daemon, (Table::Filters, 0, Table::Filters.element_bytes()), Deed::Clear)?;
     let begin = Instant::now();
     for round in 0.. {
         let second = Instant::now() + Duration::from_secs(1);
@@ -110,6 +113,10 @@ fn the_slow_timer_sees_what_no_event_tells_however_busy_the_network_is() -> Resu
         // neighbours that nobody sends copies to
         site.edge.run(&format!("ip neighbour replace 10.0.0.77 lladdr 02:00:00:00:00:{:02x} dev eth0", round % 256))?;
     }
-    status_until(&daemon, |code, _| code == 0)?;
+    let repairs = if mechanism == "tcx" { 3 } else { 2 };
+    let status = status_until(&daemon, |code, status| code == 0 && status["repairs"] == repairs)?;
+    assert_eq!(status["filters"][0]["name"], "port-53");
+    let output = daemon.output();
+    assert_eq!(output.iter().filter(|line| line.ends_with("; 1 element written again")).count(), 1, "{output:?}");
     site.expect(53, 1)
 }

@@ -10,8 +10,11 @@ use serde_json::json;
 use traffic_mirror::kernel::Generation;
 use traffic_mirror::tables::Table;
 use traffic_mirror_ebpf::abi::{Action, Control, Endpoint, View};
+use traffic_mirror_tests::lab::collector::Collector;
 use traffic_mirror_tests::lab::daemon::Daemon;
 use traffic_mirror_tests::lab::deadline;
+use traffic_mirror_tests::lab::packet::eth_between;
+use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
 
 use crate::site::{Site, attach, config, mechanisms, shell, status_of, status_until};
 
@@ -60,7 +63,7 @@ const PARTS: [(Table, usize, usize); 18] = {
 
 /// What somebody does to the bytes of a part.
 #[derive(Clone, Copy, Debug)]
-enum Deed {
+pub(crate) enum Deed {
     /// As `bpftool map update` with zeros: elements of arrays cannot be deleted.
     Clear,
     /// Each bit of what is in use becomes another.
@@ -80,7 +83,7 @@ fn content(daemon: &Daemon) -> Result<Content> {
 }
 
 /// Writes into a part of a live table; how many elements have changed.
-fn tamper(daemon: &Daemon, (table, from, to): (Table, usize, usize), deed: Deed) -> Result<usize> {
+pub(crate) fn tamper(daemon: &Daemon, (table, from, to): (Table, usize, usize), deed: Deed) -> Result<usize> {
     let live = live(daemon)?;
     let before = live.read(table)?;
     let mut after = before.clone();
@@ -247,4 +250,24 @@ fn an_element_written_with_bpftool_is_restored_by_a_reload_that_changes_other_th
     daemon.reload_done(deadline())?;
     assert_eq!((said(&daemon).len(), &status_of(&daemon)?.1["repairs"]), (1, &json!(1)));
     [53, 54, 55].into_iter().try_for_each(|port| site.expect(port, 1))
+}
+
+#[test]
+fn what_leaves_by_the_output_passes_as_it_is_even_if_the_maps_are_cleared() -> Result<()> {
+    for mechanism in mechanisms()? {
+        let site = Site::new()?;
+        let daemon = site.launch(&[53], attach(mechanism))?;
+        let frame = eth_between(site.edge.mac("eth1")?, site.host.mac("eth0")?).ip("192.0.2.1", "192.0.2.10");
+        let frame = frame.udp(9, 999).payload("production").build();
+        let mut arrived = Collector::start_filtered(&site.host, "eth0", |frame| frame.ends_with(b"production"))?;
+        daemon.signal(Signal::SIGSTOP)?;
+        for table in [Table::Control, Table::Endpoints] {
+            tamper(&daemon, (table, 0, table.element_bytes()), Deed::Clear)?;
+            PacketSocket::open(&site.edge, "eth1", Capture::Nothing)?.send(&frame)?;
+            let frames = arrived.wait_for(1, deadline()).with_context(|| format!("{mechanism} {table:?}"))?;
+            ensure!(frames == [frame.clone()], "{mechanism} {table:?}: {frames:02x?}");
+        }
+        daemon.signal(Signal::SIGCONT)?;
+    }
+    Ok(())
 }
