@@ -69,7 +69,6 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
     let begin = Instant::now();
     let (mut refused, mut repaired, mut writes) = (Vec::new(), Vec::new(), 0);
     for step in 0..MAX_STEPS {
-        let network = kernel.observe(desired)?;
         let mut live = kernel.live()?;
         if step == 0
             && let Some(plan) = live.as_ref().and_then(|live| undo(&live.tables, &state.memory))
@@ -79,8 +78,8 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
             repaired.push(format!("maps were changed by somebody else; {elements} written again"));
             live = kernel.live()?;
         }
-        let (want, change) =
-            plan::decide(desired, &network, live.as_ref(), &mut state.memory).ok_or_else(no_room)?;
+        let network = kernel.observe(desired)?;
+        let (want, change) = plan::decide(desired, &network, live.as_ref(), &mut state.memory).ok_or_else(no_room)?;
         let refusals = kernel.refusals();
         let applied = match kernel.apply(&change, &want) {
             Ok(applied) => applied,

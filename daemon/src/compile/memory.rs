@@ -28,7 +28,7 @@ struct Remembered {
 }
 
 /// What live tables were made.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Made<'m> {
     /// All but the epoch.
     pub tables: &'m Tables,
