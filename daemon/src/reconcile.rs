@@ -70,6 +70,9 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
     let (mut refused, mut repaired, mut writes) = (Vec::new(), Vec::new(), 0);
     for step in 0..MAX_STEPS {
         let mut live = kernel.live()?;
+        if step == 0 && live.is_none() && !state.memory.is_empty() {
+            repaired.push("maps were removed by somebody else; made again".to_owned());
+        }
         if step == 0
             && let Some(plan) = live.as_ref().and_then(|live| undo(&live.tables, &state.memory))
         {

@@ -46,6 +46,11 @@ pub(super) struct Known {
 }
 
 impl Memory {
+    /// Whether anything is known of live tables.
+    pub fn is_empty(&self) -> bool {
+        self.last.is_none()
+    }
+
     /// What `live` was last made, if it was.
     pub fn made(&self, live: &Tables) -> Option<Made<'_>> {
         let Remembered { tables, epoch, .. } = self.last.as_ref()?;

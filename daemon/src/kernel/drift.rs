@@ -69,7 +69,7 @@ impl Kernel {
         let Some(generation) = generation else { return Ok(lost) };
         let present = self.attachments.list()?;
         let live = Generation::open(&self.pin_path, generation);
-        let outputs = if live.has_our_layout() { live.outputs()? } else { BTreeSet::new() };
+        let outputs = if live.has_our_layout() && live.is_complete() { live.outputs()? } else { BTreeSet::new() };
         for interface in outputs {
             let attachment = encap_of(generation, interface);
             let is_known = lost.iter().any(|lost| lost.role == attachment.role && lost.index == interface);

@@ -106,6 +106,11 @@ impl Generation {
         self.origin == Origin::ours()
     }
 
+    /// Whether each of its maps has its pin.
+    pub fn is_complete(&self) -> bool {
+        map_names().all(|name| self.dir.join(name).exists())
+    }
+
     /// Creates the maps, with room for `tables` and some more.
     ///
     /// # Errors

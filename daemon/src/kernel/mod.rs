@@ -122,8 +122,8 @@ impl Kernel {
         Ok(!Generation::list(&self.pin_path)?.is_empty())
     }
 
-    /// The content of the live tables; `None` if there are none, if another version of us made them or their programs, or
-    /// if some programs use others.
+    /// The content of the live tables; `None` if there are none, if another version of us made them or their programs, if
+    /// some programs use others, or if somebody has removed the pin of one.
     ///
     /// # Errors
     /// A map cannot be read.
@@ -131,7 +131,7 @@ impl Kernel {
         let number = Generation::list(&self.pin_path)?.pop();
         let Some(number) = number.filter(|_| !self.taking_over().exists()) else { return Ok(None) };
         let generation = Generation::open(&self.pin_path, number);
-        if !generation.is_ours() {
+        if !(generation.is_ours() && generation.is_complete()) {
             return Ok(None);
         }
         generation.live().map(Some)

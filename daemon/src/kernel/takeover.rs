@@ -46,7 +46,8 @@ impl Kernel {
         }
         if let Some(live) = live {
             rcu::synchronize()?;
-            self.copy_stats(&generation, live, want)?;
+            // maps that somebody has removed tell nothing any more
+            failed.extend(self.copy_stats(&generation, live, want).err());
         }
         (self.before)(Step::Publish)?;
         generation.publish(&self.pin_path)?;
@@ -75,8 +76,8 @@ impl Kernel {
             generation.write(table, [(0, want.tables.bytes(table))])?;
         }
         // the same secret: while one generation takes over from another, a copy of either is known for ours
-        let old = old.map(|old| Generation::open(&self.pin_path, old).secret()).transpose()?;
-        // somebody may have cleared it
+        // somebody may have cleared or removed it
+        let old = old.and_then(|old| Generation::open(&self.pin_path, old).secret().ok());
         let secret = old.filter(|&secret| secret != 0).map_or_else(random_secret, Ok)?;
         generation.identify(secret)
     }

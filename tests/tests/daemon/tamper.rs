@@ -271,3 +271,38 @@ fn what_leaves_by_the_output_passes_as_it_is_even_if_the_maps_are_cleared() -> R
     }
     Ok(())
 }
+
+#[test]
+fn maps_whose_pins_were_removed_are_made_again() -> Result<()> {
+    let mut site = Site::new()?;
+    let mut daemon = Daemon::start(&site.edge, &file())?;
+    let names: Vec<_> = crate::site::maps_of(&daemon, 1)?.read_dir()?.collect::<Result<_, _>>()?;
+    let names: Vec<_> = names.into_iter().map(|entry| entry.file_name()).collect();
+    // one of them, by turns below a running and a dead daemon, and at last all of them with their directory
+    for (turn, name) in (1..).zip(names.iter().map(Some).chain([None, None])) {
+        let maps = crate::site::maps_of(&daemon, turn)?;
+        let is_dead = turn % 2 == 0;
+        if is_dead {
+            daemon.signal(Signal::SIGKILL)?;
+            daemon.wait_exit(deadline())?;
+        }
+        match name {
+            Some(name) => std::fs::remove_file(maps.join(name))?,
+            None => std::fs::remove_dir_all(&maps)?,
+        }
+        site.expect(53, 1).with_context(|| format!("without {name:?}"))?;
+        if is_dead {
+            daemon.restart()?;
+            daemon.ready(deadline())?;
+        } else {
+            nudge(&site, turn as usize)?;
+            daemon
+                .wait_line(|line| line.ends_with("WARN maps were removed by somebody else; made again"), deadline())?;
+        }
+        status_until(&daemon, |code, _| code == 0).with_context(|| format!("without {name:?}"))?;
+        site.expect(53, 1)?;
+    }
+    daemon.signal(Signal::SIGTERM)?;
+    assert_eq!(daemon.wait_exit(deadline())?, 0);
+    site.bare(daemon.pin_path())
+}
