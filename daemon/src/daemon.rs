@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use crate::desired::Desired;
 use crate::kernel::netlink::{Event, Monitor};
-use crate::kernel::{Kernel, Mechanism};
+use crate::kernel::{Kernel, Mechanism, Note};
 use crate::metrics::Textfile;
 use crate::network::{Link, Network, Path};
 use crate::quiet::Quiet;
@@ -116,10 +116,15 @@ fn serve(
             if let Some(wanted) = source.load() {
                 desired = wanted;
                 kernel.try_again();
-                log_failure(take(kernel, state, metrics, &desired, Reason::File));
+                let taken = take(kernel, state, metrics, &desired, Reason::File);
+                if taken.is_err() {
+                    let _ = kernel.note(Note::Refused);
+                }
+                log_failure(taken);
                 concerned = false;
             } else {
                 metrics.process.rejected();
+                let _ = kernel.note(Note::Refused);
                 warn!("the running configuration was kept; nothing changed");
             }
         }
@@ -245,9 +250,12 @@ fn take(
     if report.writes > 0 || reason == Reason::File {
         info!("{}", report.summary());
     }
-    if reason == Reason::File || !report.repaired.is_empty() {
-        // the maps may be those of a version that had no place for it
-        let _ = kernel.note(reason == Reason::File, report.repaired.len());
+    // the maps may be those of a version that had no place for it
+    if !report.repaired.is_empty() {
+        let _ = kernel.note(Note::Repaired(report.repaired.len()));
+    }
+    if reason == Reason::File || !report.changes.is_empty() {
+        let _ = kernel.note(Note::Taken);
     }
     Ok(())
 }

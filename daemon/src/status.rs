@@ -28,6 +28,8 @@ pub struct Status {
     pub degraded: bool,
     /// When the file was last taken, seconds since 1970.
     pub last_reload: Option<u64>,
+    /// When it was last refused, if it was not taken since: what was taken before goes on, and this is degraded.
+    pub last_refusal: Option<u64>,
     /// How often the file was taken since mirroring began.
     pub reloads: Option<u64>,
     /// What somebody else had undone: programs that were attached again, and the times that maps were written again.
@@ -162,13 +164,17 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
     let interfaces = interfaces(&attached, &generation, &links)?;
     let endpoints = endpoints(&attached, &generation, parity, &links)?;
     let filters = filters(&generation, &control.view[parity])?;
-    let degraded = interfaces.iter().any(|interface| interface.attached.is_none())
+    let noted = generation.history().ok();
+    let last_refusal = noted.map(|history| history.last_refusal).filter(|&at| at > 0);
+    let degraded = last_refusal.is_some()
+        || interfaces.iter().any(|interface| interface.attached.is_none())
         || endpoints.iter().any(|endpoint| !endpoint.is_ready());
-    let history = generation.history().ok().filter(|history| history.reloads > 0);
+    let history = noted.filter(|history| history.reloads > 0);
     Ok(Status {
         schema: 1,
         degraded,
         last_reload: history.map(|history| history.last_reload),
+        last_refusal,
         reloads: history.map(|history| history.reloads),
         repairs: history.map(|history| history.repairs),
         interfaces,

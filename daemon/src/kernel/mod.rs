@@ -182,19 +182,22 @@ impl Kernel {
         self.attach_missing(number, want)
     }
 
-    /// Notes for `status` that the file was taken, if it was, and what was repaired. What cannot be noted is no reason not
-    /// to mirror.
+    /// Notes something for `status`. What cannot be noted is no reason not to mirror.
     ///
     /// # Errors
     /// The map is missing or cannot be written.
-    pub fn note(&self, reload: bool, repairs: usize) -> Result<(), KernelError> {
+    pub fn note(&self, note: Note) -> Result<(), KernelError> {
         let Some(number) = Generation::list(&self.pin_path)?.pop() else { return Ok(()) };
         let generation = Generation::open(&self.pin_path, number);
         let mut history = generation.history()?;
-        history.repairs += repairs as u64;
-        if reload {
-            history.reloads += 1;
-            history.last_reload = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        match note {
+            Note::Taken => {
+                history.reloads += 1;
+                (history.last_reload, history.last_refusal) = (now, 0);
+            }
+            Note::Refused => history.last_refusal = now,
+            Note::Repaired(count) => history.repairs += count as u64,
         }
         generation.set_history(history)
     }
@@ -315,6 +318,17 @@ fn remove_pin_path(pin_path: &Path) -> Result<(), KernelError> {
         }
         other => other,
     }
+}
+
+/// What `status` tells of the past.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Note {
+    /// The file was taken.
+    Taken,
+    /// The file, or what it asks for, was refused.
+    Refused,
+    /// So much was repaired.
+    Repaired(usize),
 }
 
 /// What came of applying a plan.

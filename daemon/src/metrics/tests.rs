@@ -36,6 +36,7 @@ fn status() -> Status {
         schema: 1,
         degraded: true,
         last_reload: Some(1_735_689_599),
+        last_refusal: None,
         reloads: Some(4),
         repairs: Some(1),
         interfaces: vec![interface(Some("eth0"), "ingress", true), interface(Some("eth0"), "egress", false)],

@@ -17,6 +17,9 @@ impl fmt::Display for Status {
             let repairs = plural(repairs as usize, "repair");
             writeln!(f, "file       last taken {}, {times} in all; {repairs}", utc(at))?;
         }
+        if let Some(at) = self.last_refusal {
+            writeln!(f, "file       REFUSED {}; what was taken before goes on, and the log says why", utc(at))?;
+        }
         for interface in &self.interfaces {
             let Interface { name, index, direction, attached, place, unseen } = interface;
             let name = name.clone().unwrap_or_else(|| format!("(index {index})"));

@@ -97,6 +97,7 @@ mod tests {
             schema: 1,
             degraded: true,
             last_reload: None,
+            last_refusal: None,
             reloads: None,
             repairs: None,
             interfaces: Vec::new(),

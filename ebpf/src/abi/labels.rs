@@ -48,6 +48,8 @@ pub struct History {
     pub last_reload: u64,
     /// How often the file was taken.
     pub reloads: u64,
+    /// When it was last refused, seconds since 1970; 0 if it was taken since.
+    pub last_refusal: u64,
     /// What somebody else had undone: programs that were attached again, and the times that maps were written again.
     pub repairs: u64,
 }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::daemon::Daemon;
 use traffic_mirror_tests::lab::deadline;
 
-use crate::site::{Site, config, shell};
+use crate::site::{Site, config, shell, status_until};
 
 const KEPT: &str = "the running configuration was kept; nothing changed";
 
@@ -53,6 +53,8 @@ fn a_wrong_file_changes_nothing_and_says_why_once() -> Result<()> {
     }
     site.expect(53, 1)?;
     site.expect(54, 0)?;
+    let status = status_until(&daemon, |code, status| code == 1 && status["last_refusal"].is_u64())?;
+    assert_eq!((&status["degraded"], &status["reloads"]), (&true.into(), &1.into()), "{status:#}");
 
     // other files in the directory are no reason to say it again; SIGHUP is
     let complaints = |daemon: &Daemon| daemon.output().iter().filter(|line| line.contains(KEPT)).count();
@@ -65,6 +67,7 @@ fn a_wrong_file_changes_nothing_and_says_why_once() -> Result<()> {
 
     daemon.write_config(&config(&[54]))?;
     daemon.wait_line(|line| line.contains("INFO 2 changes, "), deadline())?;
+    status_until(&daemon, |code, status| code == 0 && status["last_refusal"].is_null())?;
     site.expect(53, 0)?;
     site.expect(54, 1)?;
     // what was live before is right again after a mistake
