@@ -8,12 +8,13 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use aya::maps::{Array, Map, MapData, MapError};
+use aya::maps::MapData;
 use aya::{Ebpf, EbpfLoader};
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Control, History, MAX_ENDPOINTS, MAX_HOOKS, MAX_SLOTS};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Control, MAX_ENDPOINTS, MAX_HOOKS, MAX_SLOTS};
 
 use super::KernelError;
 use super::counters::{self, Kind};
+use super::history;
 use super::mapping::{Mapping, Purpose};
 use super::origin::{Origin, name, parse};
 use super::program::{Program, reason};
@@ -28,7 +29,6 @@ pub(crate) const MIRROR: &str = "mirror";
 pub(crate) const ENCAP: &str = "encap";
 
 const CPU: &str = "CPU";
-const HISTORY: &str = "HISTORY";
 
 /// A set of maps.
 pub struct Generation {
@@ -297,26 +297,6 @@ impl Generation {
         })
     }
 
-    /// What the daemon left.
-    ///
-    /// # Errors
-    /// The map is missing, as with a predecessor that had none, or cannot be read.
-    pub fn history(&self) -> Result<History, KernelError> {
-        self.history_map()?.get(&0, 0).map_err(|source| history_error("read", source))
-    }
-
-    /// Leaves it.
-    ///
-    /// # Errors
-    /// The map is missing or cannot be written.
-    pub fn set_history(&self, history: History) -> Result<(), KernelError> {
-        self.history_map()?.set(0, history, 0).map_err(|source| history_error("write", source))
-    }
-
-    fn history_map(&self) -> Result<Array<MapData, History>, KernelError> {
-        Array::try_from(Map::Array(self.open_map(HISTORY)?)).map_err(|source| history_error("open", source))
-    }
-
     /// What marks a copy.
     ///
     /// # Errors
@@ -359,11 +339,7 @@ impl Generation {
 fn map_names() -> impl Iterator<Item = &'static str> {
     let counters = [counters::FILTERS, counters::ENDPOINTS, counters::HOOKS];
     let counters = counters.into_iter().flat_map(|kind| [kind.stats, kind.past]);
-    Table::ALL.into_iter().map(Table::map_name).chain(counters).chain([CPU, HISTORY])
-}
-
-fn history_error(action: &'static str, source: MapError) -> KernelError {
-    KernelError::Map { action, map: HISTORY.to_owned(), source: io::Error::other(source) }
+    Table::ALL.into_iter().map(Table::map_name).chain(counters).chain([CPU, history::HISTORY])
 }
 
 /// `memlock` of a map's fdinfo: its memory in bytes.

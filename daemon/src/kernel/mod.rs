@@ -8,6 +8,7 @@ mod drift;
 mod error;
 mod explain;
 mod generation;
+mod history;
 mod link;
 mod lock;
 mod mapping;
@@ -24,7 +25,6 @@ use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use nix::fcntl::Flock;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -34,6 +34,7 @@ pub use chain::Chain;
 pub use error::KernelError;
 pub use explain::Explainer;
 pub use generation::Generation;
+pub use history::Note;
 pub use observe::Observer;
 pub use program::Program;
 pub use step::Step;
@@ -182,26 +183,6 @@ impl Kernel {
         self.attach_missing(number, want)
     }
 
-    /// Notes something for `status`. What cannot be noted is no reason not to mirror.
-    ///
-    /// # Errors
-    /// The map is missing or cannot be written.
-    pub fn note(&self, note: Note) -> Result<(), KernelError> {
-        let Some(number) = Generation::list(&self.pin_path)?.pop() else { return Ok(()) };
-        let generation = Generation::open(&self.pin_path, number);
-        let mut history = generation.history()?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        match note {
-            Note::Taken => {
-                history.reloads += 1;
-                (history.last_reload, history.last_refusal) = (now, 0);
-            }
-            Note::Refused => history.last_refusal = now,
-            Note::Repaired(count) => history.repairs += count as u64,
-        }
-        generation.set_history(history)
-    }
-
     /// Attaches what wraps the clones, before any can be sent: one that met no `encap` would leave as it is.
     fn attach_encap(&mut self, generation: &Generation, want: &Compiled) -> Result<(), KernelError> {
         let present = self.attachments.list()?;
@@ -318,17 +299,6 @@ fn remove_pin_path(pin_path: &Path) -> Result<(), KernelError> {
         }
         other => other,
     }
-}
-
-/// What `status` tells of the past.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Note {
-    /// The file was taken.
-    Taken,
-    /// The file, or what it asks for, was refused.
-    Refused,
-    /// So much was repaired.
-    Repaired(usize),
 }
 
 /// What came of applying a plan.
