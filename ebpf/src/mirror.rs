@@ -5,7 +5,7 @@ use core::ffi::{c_long, c_void};
 
 use aya_ebpf::Global;
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_coarse_ns, bpf_loop, bpf_skb_load_bytes};
+use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_coarse_ns, bpf_loop};
 use traffic_mirror_ebpf::abi::{
     BLOCK_SLOTS, BLOCKS, Count, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, MAX_HOOKS, Receipt, Slot, Unseen, cb,
 };
@@ -13,6 +13,7 @@ use traffic_mirror_ebpf::classify::{Candidates, Search, lowest_bit};
 use traffic_mirror_ebpf::packet::{Packet, has_ports, parse, parse_extensions, protocol};
 
 use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
+use crate::size::Size;
 use crate::skb::{NEXT, Scattered, Skb};
 
 /// Index of this program's hook: a constant for the verifier, one value in each loaded instance.
@@ -266,61 +267,6 @@ fn serial() -> u64 {
 fn add(to: &mut Count, packets: u32, bytes: u32) {
     to.packets += u64::from(packets);
     to.bytes += u64::from(bytes);
-}
-
-/// How long a packet is, here and on the wire.
-#[repr(C)]
-#[derive(Clone, Copy)]
-struct Size {
-    /// Packets on the wire.
-    packets: u32,
-    /// Their IP bytes.
-    bytes: u32,
-    /// IP bytes of the largest of them.
-    segment: u32,
-    /// Payload bytes of a segment; 0 if the packet is no superpacket.
-    gso: u32,
-    /// Length without Ethernet padding, 0 if there is none.
-    trim: u32,
-}
-
-impl Size {
-    #[inline(always)]
-    fn of(skb: Skb, packet: &Packet) -> Self {
-        let carried = skb.len().wrapping_sub(u32::from(packet.offset));
-        let gso = skb.gso_size();
-        let stated = packet.ip_bytes();
-        let padded = gso == 0 && stated != 0 && stated < carried;
-        let length = if padded { stated } else { carried };
-        let mut size = Self { packets: 1, bytes: length, segment: length, gso, trim: if padded { length } else { 0 } };
-        if gso != 0 {
-            let headers = u32::from(packet.transport.wrapping_sub(packet.offset)) + transport_bytes(skb, packet);
-            let mut segments = skb.gso_segs();
-            if segments == 0 {
-                // unknown for packets from a guest (`SKB_GSO_DODGY`)
-                segments = length.wrapping_sub(headers).wrapping_add(gso - 1).checked_div(gso).unwrap_or(1);
-            }
-            size.packets = segments;
-            size.bytes = length.wrapping_add(segments.wrapping_sub(1).wrapping_mul(headers));
-            size.segment = headers + gso;
-        }
-        size
-    }
-}
-
-/// Bytes of the transport header of a superpacket.
-#[inline(always)]
-fn transport_bytes(skb: Skb, packet: &Packet) -> u32 {
-    const UDP_BYTES: u32 = 8;
-    const TCP_BYTES: u32 = 20;
-    if packet.protocol != protocol::TCP {
-        return UDP_BYTES;
-    }
-    let mut words = 0u8;
-    let at = u32::from(packet.transport) + 12;
-    // SAFETY: one byte is copied to a local variable.
-    let failed = unsafe { bpf_skb_load_bytes(skb.0.cast(), at, (&raw mut words).cast(), 1) };
-    if failed == 0 { u32::from(words >> 4) * 4 } else { TCP_BYTES }
 }
 
 /// The copies of one packet.

@@ -3,6 +3,7 @@
 //! given; in particular neither `compile` nor `classify`.
 
 pub mod configuration;
+pub mod flow;
 pub mod frame;
 pub mod kernel;
 pub mod large;
