@@ -38,7 +38,7 @@ pub struct Options {
 pub enum Outcome {
     /// It was asked to.
     Stopped,
-    /// The file is wrong; nothing was touched.
+    /// The file is wrong, and nothing is mirrored; nothing was touched.
     BadConfig,
 }
 
@@ -48,7 +48,10 @@ const QUIET_MOST: Duration = Duration::from_secs(1);
 /// What failed is tried again, and what no event tells is looked for.
 const DRIFT: Duration = Duration::from_secs(30);
 
-/// Runs until a signal.
+/// What the service manager is told of a mirror that was adopted.
+const ADOPTED: &str = "the file is wrong; what was mirrored before is mirrored until it is right";
+
+/// Runs until a signal. With a wrong file what a predecessor left is kept as it is, until the file is right.
 ///
 /// # Errors
 /// The kernel refuses at the start. Later it is logged, and the last state stays.
@@ -56,21 +59,32 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let (sender, triggers) = mpsc::channel();
     watch_signals(sender.clone()).context("cannot install signal handlers")?;
     let mut source = Source::open(&options.config, sender.clone())?;
-    let Some(desired) = source.load() else { return Ok(Outcome::BadConfig) };
+    let desired = source.load();
+    let is_live = Kernel::is_live(&options.pin_path)?;
+    if desired.is_none() && !is_live {
+        return Ok(Outcome::BadConfig);
+    }
     let monitor = Monitor::open()?;
     let mut kernel = Kernel::claim(&options.pin_path, options.mechanism)?;
-    let adopted = kernel.is_live()?;
     let mut state = State::default();
     let mut metrics = Textfile::new(options.metrics.as_deref(), &options.pin_path);
-    if let Err(error) = take(&mut kernel, &mut state, &mut metrics, &desired, Reason::File) {
+    let taken = desired.as_ref().map(|desired| take(&mut kernel, &mut state, &mut metrics, desired, Reason::File));
+    if let Some(Err(error)) = taken {
         // what a predecessor left keeps mirroring
-        if !adopted && let Err(failure) = kernel.remove() {
+        if !is_live && let Err(failure) = kernel.remove() {
             error!("{failure}");
         }
         return Err(error);
     }
     watch_network(monitor, sender).context("cannot watch the network")?;
-    notify(&[NotifyState::Ready]);
+    if desired.is_some() {
+        notify(&[NotifyState::Ready]);
+    } else {
+        metrics.process.rejected();
+        let _ = kernel.note(Note::Refused);
+        error!("{ADOPTED}");
+        notify(&[NotifyState::Ready, NotifyState::Status(ADOPTED)]);
+    }
     trim();
     let end = serve(&mut kernel, &mut state, &mut source, &mut metrics, desired, &triggers);
     notify(&[NotifyState::Stopping]);
@@ -85,13 +99,13 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     Ok(Outcome::Stopped)
 }
 
-/// `desired` is what the file last asked for when it was right.
+/// `desired` is what the file last asked for when it was right; `None` until it is for the first time.
 fn serve(
     kernel: &mut Kernel,
     state: &mut State,
     source: &mut Source,
     metrics: &mut Textfile,
-    mut desired: Desired,
+    mut desired: Option<Desired>,
     triggers: &Receiver<Trigger>,
 ) -> End {
     let mut drift = Instant::now() + DRIFT;
@@ -104,7 +118,7 @@ fn serve(
             drift = Instant::now() + DRIFT;
             kernel.try_again();
         }
-        let mut concerned = pending.concerns(&state.network, &desired);
+        let mut concerned = desired.as_ref().is_some_and(|desired| pending.concerns(&state.network, desired));
         let is_new = if pending.reload {
             source.insist();
             true
@@ -114,13 +128,15 @@ fn serve(
         if is_new {
             notify_reloading();
             if let Some(wanted) = source.load() {
-                desired = wanted;
                 kernel.try_again();
-                let taken = take(kernel, state, metrics, &desired, Reason::File);
+                let taken = take(kernel, state, metrics, &wanted, Reason::File);
                 if taken.is_err() {
                     let _ = kernel.note(Note::Refused);
                 }
                 log_failure(taken);
+                if desired.replace(wanted).is_none() {
+                    notify(&[NotifyState::Status("")]);
+                }
                 concerned = false;
             } else {
                 metrics.process.rejected();
@@ -128,8 +144,8 @@ fn serve(
                 warn!("the running configuration was kept; nothing changed");
             }
         }
-        if concerned {
-            log_failure(take(kernel, state, metrics, &desired, Reason::Network));
+        if let Some(desired) = desired.as_ref().filter(|_| concerned) {
+            log_failure(take(kernel, state, metrics, desired, Reason::Network));
         }
         if is_new {
             notify(&[NotifyState::Ready]);

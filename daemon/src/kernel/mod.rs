@@ -115,12 +115,12 @@ impl Kernel {
         self.before = Box::new(call);
     }
 
-    /// Whether there are live tables, such as those that a predecessor left.
+    /// Whether there are live tables below a pin path, such as those that a predecessor left.
     ///
     /// # Errors
     /// The pin path cannot be read.
-    pub fn is_live(&self) -> Result<bool, KernelError> {
-        Ok(!Generation::list(&self.pin_path)?.is_empty())
+    pub fn is_live(pin_path: &Path) -> Result<bool, KernelError> {
+        Ok(!Generation::list(pin_path)?.is_empty())
     }
 
     /// The content of the live tables; `None` if there are none, if another version of us made them or their programs, if
