@@ -3,11 +3,12 @@
 CARGO ?= cargo
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup build demo test check bench bless deb clean
+.PHONY: help setup build demo test vm check bench bless deb clean
 
 help:
 	@echo "make demo   the main job on real packets, in network namespaces"
 	@echo "make test   every test"
+	@echo "make vm     the package under systemd, in virtual machines"
 	@echo "make check  format, lints, documentation"
 	@echo "make bench  cost per packet, memory, compile time"
 	@echo "make bless  rewrite the golden files; review the diff"
@@ -24,6 +25,11 @@ demo: build
 
 test: build
 	$(CARGO) test --release --locked --workspace
+
+vm: build
+	./tests/vm/setup.sh
+	./packaging/deb/build.sh
+	./tests/vm/run.sh package
 
 check: setup
 	$(CARGO) fmt --all --check

@@ -1,0 +1,75 @@
+#!/bin/sh
+# image.sh root          makes a Debian with systemd
+# image.sh KERNEL        makes the modules of a kernel package, such as linux-image-cloud-amd64
+#
+# Each prints the path of a cpio archive; beside that of the modules lies the kernel, PATH.vmlinuz. Both are kept below
+# target/vm until the list of packages or the version of the kernel changes.
+set -eu
+cd "$(dirname "$0")/../.."
+
+PACKAGES="systemd-sysv udev dbus kmod procps iproute2 iputils-ping bpftool python3-minimal"
+# what of a kernel the tests may need
+MODULES="net drivers/net lib"
+
+cache=target/vm
+mkdir -p "$cache"
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+
+# Packs a directory. An archive is there when it is complete. It is not compressed: the emulated processor is slow at
+# unpacking.
+pack() {
+    (cd "$1" && find . -mindepth 1 | cpio --create --format=newc --owner=0:0 --quiet) >"$2.new"
+    mv "$2.new" "$2"
+}
+
+root() {
+    path=$cache/root-$(sha256sum tests/vm/image.sh | cut -c1-12).cpio
+    if [ ! -e "$path" ]; then
+        echo "making a Debian; this takes a minute" >&2
+        # where this machine gets its packages from
+        # shellcheck disable=SC2016 # apt fills it in
+        apt-get indextargets --format 'deb $(REPO_URI) $(RELEASE) $(COMPONENT)' 'Identifier: Packages' 'Origin: Debian' \
+            >"$scratch/sources.list"
+        # shellcheck source=/dev/null
+        mmdebstrap --quiet --variant=apt --format=directory --include="$(echo "$PACKAGES" | tr ' ' ,)" \
+            --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-exclude=/usr/share/man/*' \
+            --dpkgopt='path-exclude=/usr/share/locale/*' \
+            "$(. /etc/os-release && echo "$VERSION_CODENAME")" "$scratch/root" "$scratch/sources.list" >&2
+        rm -f "$cache"/root-*.cpio
+        # device nodes are made by the kernel
+        rm -rf "$scratch/root/dev" && mkdir "$scratch/root/dev"
+        pack "$scratch/root" "$path"
+    fi
+    echo "$path"
+}
+
+kernel() {
+    # the package of that name is empty, and depends on the newest
+    package=$(apt-cache depends "$1" | sed -n 's/.*Depends: \(linux-image-.*\)/\1/p')
+    [ -n "$package" ] || { echo "vm: apt knows no package $1; apt-get update" >&2; exit 1; }
+    version=$(apt-cache show --no-all-versions "$package" | sed -n 's/^Version: //p')
+    path=$cache/${package}_$version.cpio
+    if [ ! -e "$path" ]; then
+        echo "getting $package" >&2
+        (cd "$scratch" && apt-get download --quiet --option APT::Sandbox::User=root "$package" >&2)
+        dpkg-deb --extract "$scratch/$package"_*.deb "$scratch/kernel"
+        release=${package#linux-image-}
+        from=$scratch/kernel/lib/modules/$release
+        to=$scratch/modules/usr/lib/modules/$release
+        mkdir -p "$to/kernel/drivers"
+        cp "$from"/modules.order "$from"/modules.builtin* "$to"
+        for directory in $MODULES; do
+            cp -r "$from/kernel/$directory" "$to/kernel/$directory"
+        done
+        depmod --basedir "$scratch/modules/usr" "$release"
+        cp "$scratch/kernel/boot/vmlinuz-$release" "$path.vmlinuz"
+        pack "$scratch/modules" "$path"
+    fi
+    echo "$path"
+}
+
+case $1 in
+root) root ;;
+*) kernel "$1" ;;
+esac

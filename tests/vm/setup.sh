@@ -1,0 +1,22 @@
+#!/bin/sh
+# Installs what the virtual machines need on Debian 12. Run again, it does nothing.
+set -eu
+
+PACKAGES="qemu-system-x86 mmdebstrap cpio kmod debhelper dpkg-dev"
+
+missing() {
+    for package in $PACKAGES; do
+        dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || echo "$package"
+    done
+}
+
+packages=$(missing)
+[ -n "$packages" ] || exit 0
+if [ "$(id -u)" != 0 ]; then
+    # shellcheck disable=SC2086
+    echo "vm: these packages are missing; install them as root:" $packages >&2
+    exit 1
+fi
+apt-get update --quiet
+# shellcheck disable=SC2086
+DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends $packages
