@@ -38,7 +38,7 @@ prepare() {
 # boot ROOT MODULES CONSOLE: the scenario's lines go to standard output.
 boot() {
     cat "$1" "$2" "$scratch/payload.cpio" >"$scratch/initrd"
-    timeout "$TIMEOUT_S" qemu-system-x86_64 -accel tcg -cpu max -smp 2 -m "$MEMORY_MIB" \
+    timeout --foreground "$TIMEOUT_S" qemu-system-x86_64 -accel tcg -cpu max -smp 2 -m "$MEMORY_MIB" \
         -nodefaults -no-user-config -display none -no-reboot \
         -kernel "$2.vmlinuz" -initrd "$scratch/initrd" \
         -append "console=ttyS0 panic=-1 rdinit=/lib/systemd/systemd systemd.wants=vm-scenario.service

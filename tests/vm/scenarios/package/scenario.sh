@@ -98,8 +98,8 @@ maps() {
 seen() {
     in_kernel >/run/seen
     cat /run/seen
-    is "$(grep -c 'name mirror' /run/seen)" 2 &&
-        is "$(grep -c 'name encap' /run/seen)" 1 &&
+    is "$(grep -c 'sched_cls .*name mirror' /run/seen)" 2 &&
+        is "$(grep -c 'sched_cls .*name encap' /run/seen)" 1 &&
         grep -q '^/sys/fs/bpf/traffic-mirror/maps-' /run/seen &&
         grep -q 'array  name CONTROL' /run/seen
 }
