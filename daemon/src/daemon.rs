@@ -12,7 +12,7 @@ use tracing::{error, info, warn};
 
 use crate::desired::Desired;
 use crate::kernel::netlink::{Event, Monitor};
-use crate::kernel::{Kernel, Mechanism, Note};
+use crate::kernel::{Kernel, KernelError, Mechanism, Note, reason};
 use crate::metrics::Textfile;
 use crate::network::{Link, Network, Path};
 use crate::quiet::Quiet;
@@ -74,7 +74,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
         if !is_live && let Err(failure) = kernel.remove() {
             error!("{failure}");
         }
-        return Err(error);
+        return Err(error.into());
     }
     watch_network(monitor, sender).context("cannot watch the network")?;
     if desired.is_some() {
@@ -108,7 +108,7 @@ fn serve(
     mut desired: Option<Desired>,
     triggers: &Receiver<Trigger>,
 ) -> End {
-    let mut drift = Instant::now() + DRIFT;
+    let (mut drift, mut complaint) = (Instant::now() + DRIFT, Complaint::default());
     loop {
         let pending = match gather(triggers, source, metrics, drift) {
             Ok(pending) => pending,
@@ -133,7 +133,7 @@ fn serve(
                 if taken.is_err() {
                     let _ = kernel.note(Note::Refused);
                 }
-                log_failure(taken);
+                complaint.about(taken);
                 if desired.replace(wanted).is_none() {
                     notify(&[NotifyState::Status("")]);
                 }
@@ -145,7 +145,7 @@ fn serve(
             }
         }
         if let Some(desired) = desired.as_ref().filter(|_| concerned) {
-            log_failure(take(kernel, state, metrics, desired, Reason::Network));
+            complaint.about(take(kernel, state, metrics, desired, Reason::Network));
         }
         if is_new {
             notify(&[NotifyState::Ready]);
@@ -167,9 +167,22 @@ fn trim() {
     }
 }
 
-fn log_failure(taken: anyhow::Result<()>) {
-    if let Err(failure) = taken {
-        error!("{failure:#}; the running configuration was kept");
+/// What the kernel refuses is said once, however often it is tried again.
+#[derive(Debug, Default)]
+struct Complaint(Option<String>);
+
+impl Complaint {
+    fn about(&mut self, taken: Result<(), KernelError>) {
+        let failure = taken.err().map(|failure| match &failure {
+            KernelError::Halfway { .. } => reason(&failure),
+            _ => format!("{}; the running configuration was kept", reason(&failure)),
+        });
+        match (&self.0, &failure) {
+            (Some(_), None) => info!("what failed before works again"),
+            (before, Some(text)) if before.as_ref() != Some(text) => error!("{text}"),
+            _ => {}
+        }
+        self.0 = failure;
     }
 }
 
@@ -255,7 +268,7 @@ fn take(
     metrics: &mut Textfile,
     desired: &Desired,
     reason: Reason,
-) -> anyhow::Result<()> {
+) -> Result<(), KernelError> {
     let before = state.obstacles.clone();
     let reconciled = reconcile(kernel, state, desired);
     metrics.process.applied(reason == Reason::File, reconciled.as_ref().ok());

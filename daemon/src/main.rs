@@ -2,6 +2,7 @@
 
 mod commands;
 
+use std::io::{self, Write as _};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -10,7 +11,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use commands::Question;
 use traffic_mirror::daemon::{self, Options, Outcome};
-use traffic_mirror::kernel::{Kernel, Mechanism};
+use traffic_mirror::kernel::{Kernel, Mechanism, reason};
 
 /// Mirrors chosen traffic into GUE tunnels, driven by one file
 #[derive(Debug, Parser)]
@@ -132,14 +133,18 @@ fn main() -> ExitCode {
         Command::Detach => detach(&arguments.pin_path),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("error: {error:#}");
+        let _ = writeln!(io::stderr(), "error: {}", reason(error.as_ref()));
         FAILURE.into()
     })
 }
 
 fn run(arguments: &Arguments, attach: Option<Attach>, metrics: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     // the journal adds the time itself
-    let log = tracing_subscriber::fmt().with_writer(std::io::stderr).with_target(false).with_ansi(false);
+    let log = tracing_subscriber::fmt()
+        .with_writer(std::io::stderr)
+        .log_internal_errors(false)
+        .with_target(false)
+        .with_ansi(false);
     if is_journal(std::io::stderr()) {
         log.without_time().init();
     } else {

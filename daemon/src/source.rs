@@ -1,7 +1,7 @@
 //! The file: when it is read, what was found, what that means. Half-written content is never taken.
 
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -29,7 +29,7 @@ const PATIENCE_MOST: Duration = Duration::from_secs(30);
 const SETTLED: Duration = Duration::from_millis(10);
 
 /// What is in the file, or why it cannot be read.
-type Content = Result<Vec<u8>, String>;
+pub type Content = Result<Vec<u8>, String>;
 
 /// The file, and what was last found there.
 pub struct Source {
@@ -50,9 +50,7 @@ impl Source {
     /// # Errors
     /// It cannot be watched.
     pub fn open(path: &Path, triggers: Sender<Trigger>) -> anyhow::Result<Self> {
-        // a writer that waits for the lease of `read_complete` is announced by SIGIO, which would end the process
-        // SAFETY: no handler is installed.
-        unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }.context("cannot ignore SIGIO")?;
+        ignore_writers()?;
         let watch = FileWatch::new(path, triggers);
         let watch = watch.with_context(|| format!("cannot watch the directory of {}", path.display()))?;
         let latest = Instant::now() + QUIET_MOST;
@@ -134,7 +132,9 @@ impl Source {
         };
         if !diagnostics.is_empty() {
             let text = String::from_utf8_lossy(bytes);
-            eprint!("{}", diagnostic::render(&diagnostics, &self.path.display().to_string(), &text, false));
+            // what cannot be said is no reason not to go on
+            let text = diagnostic::render(&diagnostics, &self.path.display().to_string(), &text, false);
+            let _ = io::stderr().write_all(text.as_bytes());
         }
         desired
     }
@@ -144,8 +144,17 @@ fn read(path: &Path) -> Content {
     open(path).and_then(read_all).map_err(|error| error.to_string())
 }
 
+/// A writer that waits for the lease of [`read_complete`] is announced by SIGIO, which would end the process.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn ignore_writers() -> anyhow::Result<()> {
+    // SAFETY: no handler is installed.
+    unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }.context("cannot ignore SIGIO").map(drop)
+}
+
 /// What is in the file, unless somebody is writing it.
-fn read_complete(path: &Path, watch: &FileWatch) -> Option<Content> {
+pub fn read_complete(path: &Path, watch: &FileWatch) -> Option<Content> {
     let mut file = match open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,

@@ -9,6 +9,8 @@ use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
 use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 
+use nix::net::if_::if_nametoindex;
+
 use super::generation::{ENCAP, MIRROR, pin_error};
 use super::link::Link;
 use super::program::{Program, reason};
@@ -194,9 +196,19 @@ impl Attachments {
     ) -> Result<(), KernelError> {
         let error = |reason| attachment.error("attach", interface, reason);
         let classifier = program.classifier().map_err(error)?;
+        // loading takes its time, and a name may have gone to another interface meanwhile
+        if if_nametoindex(interface).ok() != Some(attachment.interface) {
+            return Err(error("the interface has another name by now".to_owned()));
+        }
         match mechanism {
             Mechanism::Tcx => self.attach_link(attachment, interface, classifier),
-            Mechanism::Clsact => self.attach_filter(netlink, attachment, interface, classifier),
+            Mechanism::Clsact => self.attach_filter(netlink, attachment, interface, classifier).inspect_err(|_| {
+                // what was prepared must not look like an attachment
+                let [_, fresh] = self.filter_pins(attachment);
+                if !matches!(self.live_pin(netlink, attachment), Ok(Some(live)) if live == fresh) {
+                    let _ = remove_file(&fresh).and_then(|()| self.forget_qdisc(netlink, attachment.interface));
+                }
+            }),
         }
     }
 

@@ -54,7 +54,7 @@ pub enum KernelError {
     #[error("cannot wait until the running programs have ended: {0}")]
     Wait(#[source] io::Error),
     /// Something failed in the middle, and so did going back.
-    #[error("{error}; neither can what held before be restored: {again}")]
+    #[error("{}; neither can what held before be restored: {}", super::reason(error.as_ref()), super::reason(again.as_ref()))]
     Halfway {
         /// What failed first.
         error: Box<KernelError>,

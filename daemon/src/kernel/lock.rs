@@ -1,6 +1,7 @@
 //! One daemon below a pin path.
 
 use std::fs::{self, File};
+use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
@@ -12,14 +13,22 @@ use super::generation::pin_error;
 
 /// Two daemons must not share a pin path.
 pub(super) fn claim(pin_path: &Path) -> Result<Flock<File>, KernelError> {
-    let dir = File::open(pin_path).map_err(|source| pin_error("open", pin_path, source))?;
-    Flock::lock(dir, FlockArg::LockExclusiveNonblock).map_err(|(dir, _)| KernelError::Missing {
-        what: match holder(&dir) {
-            Some(pid) => format!("another traffic-mirror, process {pid}, uses {}", pin_path.display()),
-            None => format!("another traffic-mirror uses {}", pin_path.display()),
-        },
-        remedy: "stop it, or give another --pin-path",
-    })
+    loop {
+        fs::create_dir_all(pin_path).map_err(|source| pin_error("create", pin_path, source))?;
+        let dir = File::open(pin_path).map_err(|source| pin_error("open", pin_path, source))?;
+        let lock = Flock::lock(dir, FlockArg::LockExclusiveNonblock).map_err(|(dir, _)| KernelError::Missing {
+            what: match holder(&dir) {
+                Some(pid) => format!("another traffic-mirror, process {pid}, uses {}", pin_path.display()),
+                None => format!("another traffic-mirror uses {}", pin_path.display()),
+            },
+            remedy: "stop it, or give another --pin-path",
+        })?;
+        let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|there| (there.dev(), there.ino())).ok();
+        // one that has ended meanwhile has removed the directory
+        if inode(lock.metadata()) == inode(fs::metadata(pin_path)) {
+            return Ok(lock);
+        }
+    }
 }
 
 /// Who has locked a file, by /proc/locks: `1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> 0 EOF`, the device in

@@ -22,7 +22,7 @@ mod step;
 mod takeover;
 
 use std::collections::BTreeSet;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -36,14 +36,14 @@ pub use explain::Explainer;
 pub use generation::Generation;
 pub use history::Note;
 pub use observe::Observer;
-pub use program::Program;
+pub use program::{Program, reason};
 pub use step::Step;
 
 use crate::compile::{Compiled, Hook, Then};
 use crate::plan::{Change, Plan};
 use crate::tables::Live;
 use attach::remove_dir;
-use generation::{pin_error, remove_pins};
+use generation::remove_pins;
 use netlink::Netlink;
 
 /// What is ours in the kernel, below one pin path.
@@ -96,7 +96,6 @@ impl Kernel {
                 remedy: "mount it: mount -t bpf bpf /sys/fs/bpf",
             });
         }
-        fs::create_dir_all(pin_path).map_err(|source| pin_error("create", pin_path, source))?;
         Ok(Self {
             pin_path: pin_path.to_owned(),
             mechanism: mechanism.unwrap_or(best),

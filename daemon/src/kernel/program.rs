@@ -39,7 +39,7 @@ impl Program {
 }
 
 /// An error with its causes; of the verifier's log the last line that says something.
-pub(super) fn reason(error: &dyn std::error::Error) -> String {
+pub fn reason(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

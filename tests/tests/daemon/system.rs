@@ -99,3 +99,23 @@ fn a_dead_next_hop_does_not_keep_the_daemon_busy() -> Result<()> {
     assert!(rate < 10.0, "{rate} netlink requests a second");
     Ok(())
 }
+
+#[test]
+fn a_log_that_cannot_be_written_is_no_reason_not_to_mirror() -> Result<()> {
+    let mut site = Site::new()?;
+    let directory = TempDir::new()?;
+    let script = directory.path().join("unheard");
+    install(&script, &format!("#!/bin/sh\nexec {} \"$@\" 2>/dev/full\n", binary()?.display()))?;
+    let mut daemon = site.launch(&[53], Launch { binary: Some(script), ..Launch::default() })?;
+    site.expect(53, 1)?;
+    // a wrong file has more to tell
+    daemon.write_config("wrong")?;
+    daemon.reload_done(deadline())?;
+    site.expect(53, 1)?;
+    daemon.write_config(&config(&[54]))?;
+    daemon.reload_done(deadline())?;
+    site.expect(54, 1)?;
+    daemon.signal(Signal::SIGTERM)?;
+    assert_eq!(daemon.wait_exit(deadline())?, 0);
+    site.bare(daemon.pin_path())
+}

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
+use std::io::Write as _;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::daemon::Daemon;
@@ -78,4 +79,32 @@ fn a_wrong_file_ends_it_at_once() -> Result<()> {
     daemon.write_config(&wrong)?;
     assert_eq!(code_of(&mut child)?, 1);
     daemon.signal(Signal::SIGCONT)
+}
+
+#[test]
+fn half_a_file_is_not_judged_and_a_missing_one_is_waited_for() -> Result<()> {
+    let mut site = Site::new()?;
+    let daemon = site.daemon(&[53])?;
+    let text = config(&[54]);
+    // in the middle of a string: wrong, if it were all
+    let (half, rest) = text.split_at(text.find("udp").context("a protocol")?);
+    let not_live = |what: &str| -> Result<()> {
+        let (code, stderr) = wait(&daemon, &["--timeout", "0.3"])?;
+        assert!(code == 1 && stderr.contains(" is not live yet; ") && stderr.lines().count() == 1, "{what}: {stderr}");
+        Ok(())
+    };
+    let mut file = std::fs::File::create(daemon.config_path())?;
+    file.write_all(half.as_bytes())?;
+    not_live("half a file")?;
+    let mut child = waiting(&daemon)?;
+    file.write_all(rest.as_bytes())?;
+    drop(file);
+    assert_eq!(code_of(&mut child)?, 0);
+    site.expect(54, 1)?;
+    std::fs::remove_file(daemon.config_path())?;
+    not_live("no file")?;
+    let mut child = waiting(&daemon)?;
+    daemon.write_config(&text)?;
+    assert_eq!(code_of(&mut child)?, 0);
+    Ok(())
 }
