@@ -29,6 +29,9 @@ impl Kernel {
     pub fn note(&self, note: Note) -> Result<(), KernelError> {
         let Some(number) = Generation::list(&self.pin_path)?.pop() else { return Ok(()) };
         let generation = Generation::open(&self.pin_path, number);
+        if !generation.has_our_layout() {
+            return Ok(());
+        }
         let mut history = generation.history()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         match note {
