@@ -114,7 +114,7 @@ fn record_status(status: &Status) {
     );
     counters(
         "traffic_mirror_repairs_total",
-        "Programs that were attached again after somebody else had detached them.",
+        "What somebody else had detached, deleted or written, and was repaired.",
         status.repairs.map(|repairs| (Vec::new(), repairs)),
     );
     gauges(

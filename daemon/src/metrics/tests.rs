@@ -121,7 +121,7 @@ traffic_mirror_matched_bytes_total{filter="web-1.a_b"} 500
 # TYPE traffic_mirror_matched_packets_total counter
 traffic_mirror_matched_packets_total{filter="dns"} 0
 traffic_mirror_matched_packets_total{filter="web-1.a_b"} 5
-# HELP traffic_mirror_repairs_total Programs that were attached again after somebody else had detached them.
+# HELP traffic_mirror_repairs_total What somebody else had detached, deleted or written, and was repaired.
 # TYPE traffic_mirror_repairs_total counter
 traffic_mirror_repairs_total 1
 # HELP traffic_mirror_sent_bytes_total Bytes of the packets of which a copy was sent to the endpoint, from the inner IP header on.

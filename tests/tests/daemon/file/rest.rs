@@ -28,7 +28,13 @@ fn calls(trace: &Path) -> Result<Vec<(u32, String)>> {
         let (thread, call) = line.trim_start().split_once(' ')?;
         Some((thread.parse().ok()?, call.trim_start().to_owned()))
     };
-    Ok(lines.filter_map(call).collect())
+    // who begins to wait does not wake: a wait that strace tells of in two lines counts by the second, when it ends
+    let begins = |(_, call): &(u32, String)| is_wait(call) && call.ends_with("<unfinished ...>");
+    Ok(lines.filter_map(call).filter(|call| !begins(call)).collect())
+}
+
+fn is_wait(call: &str) -> bool {
+    call.starts_with("futex(") && call.contains("FUTEX_WAIT") || call.starts_with("<... futex resumed>")
 }
 
 /// What a trace tells.
@@ -45,7 +51,7 @@ fn seen(daemon: &Daemon, trace: &Path) -> Result<Seen> {
     let calls = calls(trace)?;
     let of_main: Vec<usize> = (0..calls.len()).filter(|&index| calls[index].0 == main).collect();
     // from one wait to the next; strace tells of a wait once it ends
-    let is_wait = |index: &usize| calls[*index].1.starts_with("futex(") && calls[*index].1.contains("FUTEX_WAIT");
+    let is_wait = |index: &usize| is_wait(&calls[*index].1);
     let is_for_metrics = |woken: &&[usize]| {
         let has = |words: &[&str]| woken.iter().any(|&index| words.iter().all(|word| calls[index].1.contains(word)));
         has(&["rename(", &metrics]) && !has(&[&config])
