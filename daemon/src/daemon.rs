@@ -85,7 +85,6 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
         error!("{ADOPTED}");
         notify(&[NotifyState::Ready, NotifyState::Status(ADOPTED)]);
     }
-    trim();
     let end = serve(&mut kernel, &mut state, &mut source, &mut metrics, desired, &triggers);
     notify(&[NotifyState::Stopping]);
     match end {
@@ -151,14 +150,11 @@ fn serve(
             notify(&[NotifyState::Ready]);
             metrics.hurry();
         }
-        if is_new || concerned {
-            trim();
-        }
     }
 }
 
-/// Gives back what a look has needed for a moment: the kernel's type information alone are 6 MiB, and the allocator keeps
-/// what lies below something that stays.
+/// Gives back what a look has needed for a moment, but not at once, since the next may need it again: the kernel's type
+/// information alone are 6 MiB, and the allocator keeps what lies below something that stays.
 fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it may be called at any time.
@@ -213,6 +209,7 @@ fn gather(
         }
         if metrics.due() <= now {
             metrics.write();
+            trim();
             continue;
         }
         match triggers.recv_timeout(due.min(metrics.due()) - now) {

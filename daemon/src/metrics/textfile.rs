@@ -13,6 +13,7 @@ use crate::status;
 
 /// From one write to the next, while nothing else is a reason.
 const PERIOD: Duration = Duration::from_secs(15);
+const SOON: Duration = Duration::from_secs(1);
 /// Where Debian's node_exporter looks.
 const COLLECTOR: &str = "/var/lib/prometheus/node-exporter";
 const NAME: &str = "traffic-mirror.prom";
@@ -46,9 +47,10 @@ impl Textfile {
         self.due
     }
 
-    /// Something has happened that is worth to be told at once.
+    /// Something has happened that is worth to be told soon: not at once, since with thousands of filters it takes a
+    /// tenth of a second, and another reload may follow.
     pub fn hurry(&mut self) {
-        self.due = Instant::now();
+        self.due = self.due.min(Instant::now() + SOON);
     }
 
     /// Writes it. What goes wrong is told once.
