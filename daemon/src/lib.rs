@@ -9,6 +9,7 @@ pub mod explain;
 pub mod kernel;
 pub mod metrics;
 pub mod network;
+pub mod patience;
 pub mod plan;
 pub mod preview;
 pub mod quiet;

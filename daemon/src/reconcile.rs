@@ -6,6 +6,7 @@ use crate::compile::Memory;
 use crate::desired::Desired;
 use crate::kernel::{Kernel, KernelError};
 use crate::network::Network;
+use crate::patience::Patience;
 use crate::plan::{self, Plan};
 use crate::report::{self, Report, plural};
 use crate::tables::Tables;
@@ -31,9 +32,6 @@ impl Default for State {
         Self { desired, network: Network::default(), obstacles: Vec::new(), memory: Memory::default(), has_held: false }
     }
 }
-
-/// Steps to take at most; two switches and their ends need five.
-const MAX_STEPS: usize = 16;
 
 /// Makes the kernel hold what is desired, and says what that took. If it refuses, what held before is desired again.
 ///
@@ -68,12 +66,13 @@ fn converge(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result
 fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Report, KernelError> {
     let begin = Instant::now();
     let (mut refused, mut repaired, mut writes) = (Vec::new(), Vec::new(), 0);
-    for step in 0..MAX_STEPS {
+    let mut patience = Patience::default();
+    loop {
         let mut live = kernel.live()?;
-        if step == 0 && live.is_none() && !state.memory.is_empty() {
+        if patience.is_fresh() && live.is_none() && !state.memory.is_empty() {
             repaired.push("maps were removed by somebody else; made again".to_owned());
         }
-        if step == 0
+        if patience.is_fresh()
             && let Some(plan) = live.as_ref().and_then(|live| undo(&live.tables, &state.memory))
         {
             kernel.restore(&plan)?;
@@ -82,6 +81,7 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
             live = kernel.live()?;
         }
         let network = kernel.observe(desired)?;
+        patience.spend(&network)?;
         let (want, change) = plan::decide(desired, &network, live.as_ref(), &mut state.memory).ok_or_else(no_room)?;
         let refusals = kernel.refusals();
         let applied = match kernel.apply(&change, &want) {
@@ -104,10 +104,6 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
             return Ok(Report { changes, repaired, writes, duration: begin.elapsed() });
         }
     }
-    Err(KernelError::Missing {
-        what: format!("after {MAX_STEPS} steps the maps still differ from what was written"),
-        remedy: "something else writes them; run `traffic-mirror detach` and start again",
-    })
 }
 
 fn undo(live: &Tables, memory: &Memory) -> Option<Plan> {

@@ -3,7 +3,8 @@
 //! the kernel and in tests.
 
 use crate::abi::{
-    BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_CLASS, Entry, FIELDS, Field, Node, Root, Row, Skip, Values, View,
+    BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_CLASS, Entry, FIELDS, Field, MAX_HOOKS, MAX_INTERFACES, Node, Root,
+    Row, Skip, Values, View,
 };
 use crate::packet::{Address, Packet};
 
@@ -23,6 +24,22 @@ pub trait Tables {
     fn row(&self, id: u32) -> Option<&Row>;
 }
 
+/// The hook of one direction of an interface; `None` if it is not looked at.
+#[inline(always)]
+#[must_use]
+pub fn hook_of(view: &View, interface: u32, egress: bool) -> Option<usize> {
+    let mut place = interface as usize % MAX_INTERFACES;
+    let mut looked = 0;
+    while looked < MAX_INTERFACES {
+        if view.interfaces[place] == interface {
+            return Some(2 * place + egress as usize);
+        }
+        place = (place + 1) % MAX_INTERFACES;
+        looked += 1;
+    }
+    None
+}
+
 /// What the summaries leave: blocks that may hold a match, and the classes to ask there.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
@@ -31,8 +48,8 @@ pub struct Candidates {
     pub blocks: u64,
     /// The packet's class by [`Field`].
     classes: [u32; FIELDS],
-    /// The hook's row.
-    row: u32,
+    /// Where the packet is.
+    pub hook: u32,
 }
 
 impl Candidates {
@@ -43,7 +60,7 @@ impl Candidates {
     /// An index beyond a table.
     #[inline(always)]
     pub fn of<T: Tables>(tables: &T, view: &View, hook: usize, packet: &Packet) -> Result<Option<Self>, OutOfTable> {
-        let mut blocks = view.hooks[hook] & view.protocols[packet.protocol as usize];
+        let mut blocks = view.hooks[hook % MAX_HOOKS] & view.protocols[packet.protocol as usize];
         if blocks == 0 {
             return Ok(None);
         }
@@ -78,7 +95,7 @@ impl Candidates {
             return Ok(None);
         }
         let classes = [protocol, source_port, destination_port, source, destination];
-        Ok(Some(Self { blocks, classes, row: view.rows[hook] }))
+        Ok(Some(Self { blocks, classes, hook: hook as u32 }))
     }
 }
 
@@ -113,7 +130,8 @@ impl Candidates {
         if self.is_ruled_out(tables, view, block)? {
             return Ok(Search { first: 0, words: 0, matches: [0; BLOCK_WORDS] });
         }
-        let mut matches = tables.row(self.row).ok_or(OutOfTable)?.blocks[block as usize];
+        let mut matches =
+            tables.row(view.rows[self.hook as usize % MAX_HOOKS]).ok_or(OutOfTable)?.blocks[block as usize];
         let mut narrow = |field: Field| {
             if view.omitted[field as usize] >> block & 1 != 0 {
                 return Ok(true);

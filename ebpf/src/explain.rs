@@ -3,7 +3,7 @@
 
 use core::ffi::c_long;
 
-use traffic_mirror_ebpf::abi::{BLOCKS, Explained, MAX_HOOKS, Unseen};
+use traffic_mirror_ebpf::abi::{BLOCKS, Explained, Unseen};
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable};
 use traffic_mirror_ebpf::packet::Packet;
 
@@ -33,7 +33,7 @@ fn try_explain(skb: Skb, explained: &mut Explained) -> Result<(), Unseen> {
     explained.epoch = control.epoch;
     let parity = control.epoch & 1;
     let view = &control.view[parity as usize];
-    let hook = skb.cb::<0>() as usize % MAX_HOOKS;
+    let hook = skb.cb::<0>() as usize;
     let Ok(candidates) = Candidates::of(&Kernel, view, hook, &packet) else { return Err(Unseen::Table) };
     let Some(candidates) = candidates else { return Ok(()) };
     match keep_matches(&raw const candidates, parity) {

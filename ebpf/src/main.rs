@@ -1,4 +1,4 @@
-//! The two programs, and one that answers questions. Their verdict on a packet that is not ours is always "next program".
+//! The programs, and one that answers questions. Their verdict on a packet that is not ours is always "next program".
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
 
 #[cfg(target_arch = "bpf")]
@@ -21,10 +21,16 @@ mod entries {
 
     use crate::skb::Skb;
 
-    /// On both directions of each interface that is looked at.
+    /// On the ingress of the interfaces that are looked at.
     #[classifier]
-    pub fn mirror(ctx: TcContext) -> i32 {
-        crate::mirror::mirror(Skb(ctx.skb.skb))
+    pub fn mirror_ingress(ctx: TcContext) -> i32 {
+        crate::mirror::mirror(Skb(ctx.skb.skb), false)
+    }
+
+    /// On the egress of the interfaces that are looked at.
+    #[classifier]
+    pub fn mirror_egress(ctx: TcContext) -> i32 {
+        crate::mirror::mirror(Skb(ctx.skb.skb), true)
     }
 
     /// On the egress of each output interface.

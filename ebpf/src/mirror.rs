@@ -3,37 +3,32 @@
 
 use core::ffi::{c_long, c_void};
 
-use aya_ebpf::Global;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_coarse_ns, bpf_loop};
 use traffic_mirror_ebpf::abi::{
-    BLOCK_SLOTS, BLOCKS, Count, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, MAX_HOOKS, Receipt, Slot, Unseen, cb,
+    BLOCK_SLOTS, BLOCKS, Count, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, Receipt, Slot, Unseen, cb,
 };
-use traffic_mirror_ebpf::classify::{Candidates, Search, lowest_bit};
+use traffic_mirror_ebpf::classify::{Candidates, Search, hook_of, lowest_bit};
 use traffic_mirror_ebpf::packet::{Packet, has_ports, parse, parse_extensions, protocol};
 
 use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
 use crate::size::Size;
 use crate::skb::{NEXT, Scattered, Skb};
 
-/// Index of this program's hook: a constant for the verifier, one value in each loaded instance.
-#[unsafe(no_mangle)]
-static HOOK: Global<u32> = Global::new(0);
-
 /// How often the kernel is asked to find the neighbour even though its address is known, so that its neighbour
 /// state machine notices a next hop that has died or moved.
 const PROBE_NS: u64 = 1_000_000_000;
 
 #[inline(always)]
-pub fn mirror(skb: Skb) -> i32 {
-    if let Err(reason) = try_mirror(skb) {
-        count_unseen(reason);
+pub fn mirror(skb: Skb, egress: bool) -> i32 {
+    if let Err(reason) = try_mirror(skb, egress) {
+        count_unseen(skb.0, egress.into(), reason as u32);
     }
     NEXT
 }
 
 #[inline(always)]
-fn try_mirror(skb: Skb) -> Result<(), Unseen> {
+fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
     let control = CONTROL.get(0).ok_or(Unseen::Table)?;
     if skb.cb::<0>() == control.secret as u32 && skb.cb::<1>() == (control.secret >> 32) as u32 {
         // a copy that `encap` will hand to the kernel's neighbour code comes by again
@@ -44,7 +39,8 @@ fn try_mirror(skb: Skb) -> Result<(), Unseen> {
     parse_packet(skb, &mut packet)?;
     let parity = control.epoch & 1;
     let view = &control.view[parity as usize];
-    let hook = HOOK.load() as usize % MAX_HOOKS;
+    // none while a hook comes or goes, and where the interface has gone to another namespace
+    let Some(hook) = hook_of(view, skb.ifindex(), egress) else { return Ok(()) };
     match Candidates::of(&Kernel, view, hook, &packet) {
         Ok(None) => {}
         Ok(Some(candidates)) => {
@@ -110,11 +106,26 @@ extern "C" fn parse_scattered(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
     }
 }
 
+/// Counts a packet that no filter was asked about, by its reason ([`Unseen`]). A global function, as [`gather`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count_unseen(skb: *mut __sk_buff, egress: u32, reason: u32) -> u32 {
+    let Some(control) = CONTROL.get(0) else { return 0 };
+    let view = &control.view[control.epoch as usize & 1];
+    if let Some(hook) = hook_of(view, Skb(skb).ifindex(), egress != 0) {
+        count(hook as u32, reason);
+    }
+    0
+}
+
 #[inline(always)]
-fn count_unseen(reason: Unseen) {
-    if let Some(stats) = HOOK_STATS.get_ptr_mut(HOOK.load()) {
+fn count(hook: u32, reason: u32) {
+    if let Some(stats) = HOOK_STATS.get_ptr_mut(hook) {
         // SAFETY: a per-CPU element; nothing else on this CPU writes it at the same time.
-        unsafe { (*stats)[reason as usize] += 1 }
+        let stats = unsafe { &mut *stats };
+        if let Some(count) = stats.get_mut(reason as usize) {
+            *count += 1;
+        }
     }
 }
 
@@ -159,7 +170,7 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, candidates: *co
     };
     each(BLOCKS, next_block, &mut wanted);
     if wanted.failed != 0 {
-        count_unseen(Unseen::Table);
+        count(candidates.hook, Unseen::Table as u32);
     }
     wanted.include & !wanted.exclude
 }

@@ -27,7 +27,7 @@ macro_rules! fields {
 }
 
 impl Skb {
-    fields!(len data data_end protocol vlan_present gso_size gso_segs);
+    fields!(ifindex len data data_end protocol vlan_present gso_size gso_segs);
 
     /// Word `I` of the control block.
     #[inline(always)]

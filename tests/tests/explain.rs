@@ -6,16 +6,16 @@ use std::sync::Arc;
 use traffic_mirror::compile::describe;
 use traffic_mirror::desired::{Desired, Direction, Filter};
 use traffic_mirror::explain::{Flow as Shown, frame, verdict};
-use traffic_mirror::network::{Hook, Network};
+use traffic_mirror::network::Network;
 use traffic_mirror::tables::Tables;
-use traffic_mirror_ebpf::abi::{self, BLOCK_SLOTS, Explained};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Explained};
 use traffic_mirror_ebpf::classify::Candidates;
 use traffic_mirror_ebpf::packet::{Bytes, Packet, parse};
 use traffic_mirror_tests::oracle::flow::flow;
 use traffic_mirror_tests::oracle::frame::packet;
 use traffic_mirror_tests::oracle::naive::{Flow, Place, ask, places};
 use traffic_mirror_tests::oracle::random::Random;
-use traffic_mirror_tests::oracle::{compiled, configuration, load, setting};
+use traffic_mirror_tests::oracle::{compiled, configuration, hook, load, setting};
 
 /// What `explain` would answer.
 fn explained(tables: &Tables, hook: u32, packet: Packet) -> Explained {
@@ -33,9 +33,7 @@ fn explained(tables: &Tables, hook: u32, packet: Packet) -> Explained {
 }
 
 fn hook_of(tables: &Tables, network: &Network, place: &Place) -> u32 {
-    let interface = network.link(&place.interface).expect("an interface").index;
-    let wanted = abi::Hook { interface, egress: (place.direction == Hook::Egress).into() };
-    tables.hooks.iter().position(|hook| *hook == wanted).expect("a hook") as u32
+    hook(tables.view(), network, place).expect("it is listed") as u32
 }
 
 /// The fields without any one of which a filter that goes one way only would match.

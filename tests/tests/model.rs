@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use traffic_mirror::compile::Compiled;
 use traffic_mirror::desired::Desired;
+use traffic_mirror::network::Network;
 use traffic_mirror::tables::Tables;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, MAX_FILTERS, MAX_SLOTS, Unseen};
 use traffic_mirror_ebpf::classify::Candidates;
@@ -14,13 +15,14 @@ use traffic_mirror_tests::oracle::flow::flow;
 use traffic_mirror_tests::oracle::frame::{Frame, frame, packet};
 use traffic_mirror_tests::oracle::naive::{Answer, Flow, Place, ask, places};
 use traffic_mirror_tests::oracle::random::Random;
-use traffic_mirror_tests::oracle::{compiled, configuration, large, load, setting};
+use traffic_mirror_tests::oracle::{compiled, configuration, hook, large, load, setting};
 
 /// A file, compiled, beside what it means.
 struct Subject {
     text: String,
     desired: Desired,
     compiled: Compiled,
+    network: Network,
     places: Vec<Place>,
 }
 
@@ -29,23 +31,25 @@ impl Subject {
         let (desired, network) = (load(&text), configuration::network());
         let compiled = compiled(&desired, &network);
         let places = places(&desired, &network);
-        Self { text, desired, compiled, places }
+        Self { text, desired, compiled, network, places }
     }
 
-    /// Compares what the tables say of a packet at a hook; whether any filter matched.
-    fn compare(&self, hook: usize, flow: &Flow, packet: &Packet) -> bool {
-        let want = ask(&self.desired, &self.places[hook], flow);
-        let got = classify(&self.compiled.tables, hook, packet);
-        assert!(want == got, "{:?} {flow:?}\nwanted {want:?}\ngot {got:?}\n{}", self.places[hook], self.shown());
+    /// Compares what the tables say of a packet at a place; whether any filter matched.
+    fn compare(&self, place: usize, flow: &Flow, packet: &Packet) -> bool {
+        let (tables, place) = (&self.compiled.tables, &self.places[place]);
+        let want = ask(&self.desired, place, flow);
+        let hook = hook(tables.view(), &self.network, place).expect("it is listed");
+        let got = classify(tables, hook, packet);
+        assert!(want == got, "{place:?} {flow:?}\nwanted {want:?}\ngot {got:?}\n{}", self.shown());
         !want.filters.is_empty()
     }
 
-    fn compare_frame(&self, hook: usize, frame: &Frame) -> bool {
+    fn compare_frame(&self, place: usize, frame: &Frame) -> bool {
         let mut packet = Packet::default();
         let ethertype = u16::from_be_bytes([frame.bytes[12], frame.bytes[13]]);
         let parsed = parse(&mut Bytes(&frame.bytes), ethertype, &mut packet);
         match (&frame.flow, parsed) {
-            (Ok(flow), Ok(())) => self.compare(hook, flow, &packet),
+            (Ok(flow), Ok(())) => self.compare(place, flow, &packet),
             (Err(want), Err(got)) if *want == got => false,
             (_, parsed) => panic!("parsed as {parsed:?}: {frame:02x?}"),
         }
@@ -99,8 +103,8 @@ fn the_tables_say_what_random_files_mean() {
         for _ in 0..if subject.places.is_empty() { 0 } else { PACKETS } {
             let flow = flow(&mut random, &subject.desired);
             let frame = frame(&mut random, flow);
-            let hook = random.below(subject.places.len() as u64) as usize;
-            matched += u64::from(subject.compare_frame(hook, &frame));
+            let place = random.below(subject.places.len() as u64) as usize;
+            matched += u64::from(subject.compare_frame(place, &frame));
             packets += 1;
         }
     }

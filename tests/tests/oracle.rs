@@ -6,14 +6,16 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
 use traffic_mirror::desired::Desired;
+use traffic_mirror::network::Network;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Count, Explained, MAX_FILTERS, Slot, Unseen, cb};
+use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::testrun::{SkBuff, TestRun};
 use traffic_mirror_tests::oracle::flow::flow;
 use traffic_mirror_tests::oracle::frame::{Frame, frame};
 use traffic_mirror_tests::oracle::kernel::Loaded;
 use traffic_mirror_tests::oracle::naive::{Answer, Place, ask, places};
 use traffic_mirror_tests::oracle::random::Random;
-use traffic_mirror_tests::oracle::{compiled, configuration, large, load, setting};
+use traffic_mirror_tests::oracle::{compiled, configuration, hook, large, load, setting};
 
 /// The verdict "next program".
 const NEXT: i32 = -1;
@@ -39,7 +41,10 @@ impl std::fmt::Display for Tally {
 /// A file in the kernel, beside what it means.
 struct Subject {
     desired: Desired,
+    network: Network,
     places: Vec<Place>,
+    /// By place.
+    hooks: Vec<usize>,
     loaded: Loaded,
     secret: u64,
     slots: Vec<Slot>,
@@ -55,9 +60,9 @@ impl Subject {
         let (desired, network) = (load(text), configuration::network());
         let compiled = compiled(&desired, &network);
         let places = places(&desired, &network);
-        let hooks = compiled.hooks.values().map(|hook| (hook.name.as_str(), hook.direction));
+        let hooks: BTreeSet<_> = compiled.hooks.values().map(|hook| (hook.name.as_str(), hook.direction)).collect();
         ensure!(
-            hooks.clone().eq(places.iter().map(|place| (place.interface.as_str(), place.direction))),
+            hooks == places.iter().map(|place| (place.interface.as_str(), place.direction)).collect(),
             "hooks: {places:?} wanted, {:?} compiled",
             compiled.hooks
         );
@@ -71,7 +76,9 @@ impl Subject {
         };
         let (matched, unseen, no_route) = (loaded.matched()?, loaded.unseen()?, loaded.no_route()?);
         let slots = compiled.tables.slots.clone();
-        Ok(Self { desired, places, loaded, secret, slots, matched, unseen, no_route })
+        let hooks = places.iter().map(|place| hook(compiled.tables.view(), &network, place));
+        let hooks = hooks.collect::<Option<_>>().context("a hook is not found")?;
+        Ok(Self { desired, network, places, hooks, loaded, secret, slots, matched, unseen, no_route })
     }
 
     /// Sends frames through the programs and compares each answer.
@@ -80,8 +87,6 @@ impl Subject {
         if self.places.is_empty() {
             return Ok(());
         }
-        // loading a program takes longer than running it a hundred times
-        let hooks: Vec<usize> = (0..3).map(|_| random.below(self.places.len() as u64) as usize).collect();
         for _ in 0..frames {
             let flow = flow(random, &self.desired);
             let mut frame = frame(random, flow);
@@ -91,13 +96,13 @@ impl Subject {
                 frame.context.cb[cb::ENDPOINT] &= !cb::PROBE;
                 frame.flow = Err(Unseen::Copy);
             }
-            let hook = *random.pick(&hooks);
+            let place = random.below(self.places.len() as u64) as usize;
             let want = match &frame.flow {
-                Ok(flow) => ask(&self.desired, &self.places[hook], flow),
+                Ok(flow) => ask(&self.desired, &self.places[place], flow),
                 Err(_) => Answer::default(),
             };
-            self.compare(hook, &frame, &want)
-                .with_context(|| format!("{:?}\nwanted {want:?}\n{frame:02x?}", self.places[hook]))?;
+            self.compare(place, &frame, &want)
+                .with_context(|| format!("{:?}\nwanted {want:?}\n{frame:02x?}", self.places[place]))?;
             tally.verdicts += 1;
             tally.matched += u64::from(!want.filters.is_empty());
             tally.copies += u64::from(want.endpoints.count_ones());
@@ -107,9 +112,11 @@ impl Subject {
     }
 
     /// One frame: verdict, bytes, context, endpoints.
-    fn compare(&mut self, hook: usize, frame: &Frame, want: &Answer) -> Result<()> {
-        let run = TestRun { context: frame.context, ..TestRun::new(&frame.bytes) };
-        let outcome = run.run(self.loaded.mirror(hook)?)?;
+    fn compare(&mut self, place: usize, frame: &Frame, want: &Answer) -> Result<()> {
+        let (hook, place) = (self.hooks[place], &self.places[place]);
+        let ifindex = self.network.link(&place.interface).context("no interface")?.index;
+        let run = TestRun { context: SkBuff { ifindex, ..frame.context }, ..TestRun::new(&frame.bytes) };
+        let outcome = run.run(self.loaded.mirror(place.direction))?;
         ensure!(outcome.verdict == NEXT, "verdict {}", outcome.verdict);
         ensure!(outcome.data == frame.bytes, "the frame was changed to {:02x?}", outcome.data);
         let kept = |context: SkBuff| (context.mark, context.priority, context.cb, context.gso_size, context.gso_segs);
@@ -155,6 +162,15 @@ impl Subject {
     }
 }
 
+/// A namespace with interfaces of the indices that files are compiled for: a test run has its frame come by one.
+fn namespace() -> Result<Netns> {
+    let netns = Netns::new("oracle")?;
+    for index in configuration::network().links.keys() {
+        netns.run(&format!("ip link add n{index} index {index} type veth peer name p{index}"))?;
+    }
+    Ok(netns)
+}
+
 /// Examines a file, in the maps that are left from another one if it fits there, and leaves them to the next.
 /// A failure tells how to see it again.
 fn examine(
@@ -183,32 +199,36 @@ fn examine(
 }
 
 #[test]
-fn the_kernel_does_what_random_files_mean() {
+fn the_kernel_does_what_random_files_mean() -> Result<()> {
     const FRAMES: u64 = 250;
     const SIZES: [usize; 8] = [0, 1, 2, 3, 10, 30, 100, 1000];
     let seed = setting("ORACLE_SEED", 1);
     let verdicts = setting("ORACLE_VERDICTS", 200_000);
     let begin = Instant::now();
     let (mut tally, mut maps) = (Tally::default(), None);
-    for seed in seed.. {
-        if tally.verdicts >= verdicts {
-            break;
+    namespace()?.enter(|| {
+        for seed in seed.. {
+            if tally.verdicts >= verdicts {
+                break;
+            }
+            // the file's size follows from its seed, so that a failure is seen again from there
+            let mut random = Random::new(!seed);
+            let filters = *random.pick(&SIZES);
+            if random.percent(3) {
+                maps = None;
+            }
+            examine(seed, FRAMES, &mut tally, &mut maps, |random| configuration::random(random, filters));
         }
-        // the file's size follows from its seed, so that a failure is seen again from there
-        let mut random = Random::new(!seed);
-        let filters = *random.pick(&SIZES);
-        if random.percent(3) {
-            maps = None;
-        }
-        examine(seed, FRAMES, &mut tally, &mut maps, |random| configuration::random(random, filters));
-    }
+        Ok(())
+    })?;
     println!("oracle: seed {seed}, {tally}, {:.1} s", begin.elapsed().as_secs_f64());
     let matched = tally.matched * 100 / tally.verdicts.max(1);
     assert!((25..75).contains(&matched), "{matched} % of the packets match something: not much of a test");
+    Ok(())
 }
 
 #[test]
-fn the_tables_hold_up_to_their_limit() {
+fn the_tables_hold_up_to_their_limit() -> Result<()> {
     type Family = (&'static str, fn(&mut Random, usize) -> String);
     const FAMILIES: [Family; 5] = [
         ("mixed", large::mixed),
@@ -218,12 +238,15 @@ fn the_tables_hold_up_to_their_limit() {
         ("IPv6 hosts", large::hosts),
     ];
     let seed = setting("ORACLE_SEED", 1);
-    for (name, family) in FAMILIES {
-        for filters in [1, 100, MAX_FILTERS] {
-            let begin = Instant::now();
-            let mut tally = Tally::default();
-            examine(seed, 3000, &mut tally, &mut None, |random| family(random, filters));
-            println!("{filters} {name}: {tally}, {:.1} s", begin.elapsed().as_secs_f64());
+    namespace()?.enter(|| {
+        for (name, family) in FAMILIES {
+            for filters in [1, 100, MAX_FILTERS] {
+                let begin = Instant::now();
+                let mut tally = Tally::default();
+                examine(seed, 3000, &mut tally, &mut None, |random| family(random, filters));
+                println!("{filters} {name}: {tally}, {:.1} s", begin.elapsed().as_secs_f64());
+            }
         }
-    }
+        Ok(())
+    })
 }

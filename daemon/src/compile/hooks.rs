@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use traffic_mirror_ebpf::abi::{self, MAX_HOOKS, MAX_INTERFACES};
+use traffic_mirror_ebpf::abi::{self, MAX_INTERFACES};
 
 use super::sets::grow;
 
@@ -49,26 +49,49 @@ const fn covers(wanted: Direction, hook: network::Hook) -> bool {
 
 /// The hooks of the interfaces that the file lists and that exist, the first [`MAX_INTERFACES`] by name; an interface
 /// that several entries match is looked at in all the directions that they give. A live hook keeps its index. `None` if
-/// there are not enough.
+/// there are not enough free ones.
 pub(super) fn hooks(desired: &Desired, network: &Network, live: &[abi::Hook]) -> Option<BTreeMap<u32, Hook>> {
     let mut listed: Vec<_> = network.links.values().filter(|link| is_listed(desired, link)).collect();
     listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
     listed.truncate(MAX_INTERFACES);
     let mut hooks = BTreeMap::new();
-    let mut free =
-        (0..MAX_HOOKS as u32).filter(|&index| live.get(index as usize).is_none_or(|hook| hook.interface == 0));
+    let mut places = Places::of(live);
     for link in listed {
+        let place = places.take(link.index)?;
         for direction in [network::Hook::Ingress, network::Hook::Egress] {
             let wanted =
                 desired.interfaces.iter().any(|i| i.name.matches(&link.name) && covers(i.direction, direction));
             if wanted {
                 let hook = Hook { interface: link.index, direction, name: link.name.clone() };
-                let there = live.iter().position(|live| *live == hook.element()).map(|index| index as u32);
-                hooks.insert(there.or_else(|| free.next())?, hook);
+                hooks.insert(2 * place + hook.element().egress, hook);
             }
         }
     }
     Some(hooks)
+}
+
+/// Which interface has which place: [`View::interfaces`](abi::View::interfaces).
+struct Places([u32; MAX_INTERFACES]);
+
+impl Places {
+    fn of(live: &[abi::Hook]) -> Self {
+        let mut places = [0; MAX_INTERFACES];
+        for (place, pair) in places.iter_mut().zip(live.chunks(2)) {
+            // what is no hook of ours is nobody's place
+            *place = pair.iter().map(|hook| hook.interface).max().unwrap_or_default();
+        }
+        Self(places)
+    }
+
+    /// The place that an interface has, or the first one for it that is free.
+    fn take(&mut self, interface: u32) -> Option<u32> {
+        let home = interface as usize;
+        let sought = || (0..MAX_INTERFACES).map(|behind| (home + behind) % MAX_INTERFACES);
+        let place = sought().find(|&place| self.0[place] == interface);
+        let place = place.or_else(|| sought().find(|&place| self.0[place] == 0))?;
+        self.0[place] = interface;
+        Some(place as u32)
+    }
 }
 
 /// The elements of `HOOKS`.

@@ -1,4 +1,4 @@
-//! Input: which slots apply on which hook. Output: a row for each hook. A row that is live is
+//! Input: which slots apply on which hook. Output: a row for each hook, and where the programs find it. A row that is live is
 //! shared, never changed.
 
 use std::collections::BTreeMap;
@@ -26,6 +26,8 @@ pub(super) fn rows(
 ) {
     view.rows.fill(EMPTY_ROW);
     view.hooks.fill(0);
+    view.interfaces.fill(0);
+    hooks.iter().for_each(|(&index, hook)| view.interfaces[index as usize / 2] = hook.interface);
     let mut known: Vec<(Row, u32)> = live.rows.iter().map(|row| (rows[row as usize], row)).collect();
     let mut free = live.rows.free();
     for (&index, hook) in hooks.iter().filter(|_| desired.enabled) {

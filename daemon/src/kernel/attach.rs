@@ -3,18 +3,16 @@
 
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::path::{Path, PathBuf};
 
-use aya::programs::links::{FdLink, LinkOrder, PinnedLink};
-use aya::programs::tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcHandle};
 use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
 
-use nix::net::if_::if_nametoindex;
-
-use super::generation::{ENCAP, MIRROR, pin_error};
+use super::KernelError;
+use super::generation::pin_error;
 use super::link::Link;
-use super::program::{Program, reason};
-use super::{KernelError, netlink::Netlink};
+use super::netlink::{FilterPlace, Netlink};
+use super::program::reason;
 use crate::network::{Hook as Direction, TcFilter};
 
 /// How programs are attached.
@@ -49,9 +47,12 @@ pub enum Role {
     },
 }
 
+const MIRROR: &str = "mirror";
+const ENCAP: &str = "encap";
+
 impl Role {
-    /// Name of the program.
-    pub const fn program(self) -> &'static str {
+    /// What it is called in pins, messages and the names of filters.
+    pub const fn word(self) -> &'static str {
         match self {
             Self::Mirror => MIRROR,
             Self::Encap { .. } => ENCAP,
@@ -66,10 +67,10 @@ impl Role {
         }
     }
 
-    pub(super) const fn handle(self) -> TcHandle {
+    pub(super) const fn handle(self) -> u32 {
         match self {
-            Self::Mirror => TcHandle::new(0, 1),
-            Self::Encap { generation } => TcHandle::new(0, (generation % 0xffff) as u16 + 1),
+            Self::Mirror => 1,
+            Self::Encap { generation } => generation % 0xffff + 1,
         }
     }
 }
@@ -96,8 +97,13 @@ impl Attachment {
 
     /// Whether a filter has our place; that it is ours only its program's pin tells.
     pub(super) fn is(&self, filter: &TcFilter) -> bool {
-        let handle: u32 = self.role.handle().into();
-        filter.priority == self.role.priority() && filter.handle == handle
+        filter.priority == self.role.priority() && filter.handle == self.role.handle()
+    }
+
+    /// Where its filter is.
+    pub(super) fn place(&self) -> FilterPlace {
+        let (priority, handle) = (self.role.priority(), self.role.handle());
+        FilterPlace { interface: self.interface, hook: self.direction, priority, handle }
     }
 
     pub(super) fn attach_type(&self) -> TcAttachType {
@@ -110,7 +116,7 @@ impl Attachment {
     pub(super) fn error(&self, action: &'static str, interface: &str, reason: String) -> KernelError {
         KernelError::Attach {
             action,
-            program: self.role.program(),
+            program: self.role.word(),
             interface: interface.to_owned(),
             direction: word(self.direction),
             reason,
@@ -182,7 +188,7 @@ impl Attachments {
         }
     }
 
-    /// Attaches a program; in place of its predecessor, without a gap, if there is one.
+    /// Attaches a program; in place of its predecessor, without a gap, if there is one. `interface` is for errors.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -191,18 +197,16 @@ impl Attachments {
         netlink: &mut Netlink,
         attachment: Attachment,
         interface: &str,
-        program: &mut Program,
+        program: &mut SchedClassifier,
         mechanism: Mechanism,
     ) -> Result<(), KernelError> {
-        let error = |reason| attachment.error("attach", interface, reason);
-        let classifier = program.classifier().map_err(error)?;
-        // loading takes its time, and a name may have gone to another interface meanwhile
-        if if_nametoindex(interface).ok() != Some(attachment.interface) {
-            return Err(error("the interface has another name by now".to_owned()));
-        }
+        let error = |e: &dyn std::error::Error| attachment.error("attach", interface, reason(e));
         match mechanism {
-            Mechanism::Tcx => self.attach_link(attachment, interface, classifier),
-            Mechanism::Clsact => self.attach_filter(netlink, attachment, interface, classifier).inspect_err(|_| {
+            Mechanism::Tcx => {
+                let program = program.fd().map_err(|e| error(&e))?.as_fd();
+                self.attach_link(attachment, program, |e| error(&e))
+            }
+            Mechanism::Clsact => self.attach_filter(netlink, attachment, program, error).inspect_err(|_| {
                 // what was prepared must not look like an attachment
                 let [_, fresh] = self.filter_pins(attachment);
                 if !matches!(self.live_pin(netlink, attachment), Ok(Some(live)) if live == fresh) {
@@ -215,61 +219,44 @@ impl Attachments {
     fn attach_link(
         &self,
         attachment: Attachment,
-        interface: &str,
-        classifier: &mut SchedClassifier,
+        program: BorrowedFd<'_>,
+        error: impl Fn(io::Error) -> KernelError,
     ) -> Result<(), KernelError> {
-        let error = |e: &dyn std::error::Error| attachment.error("attach", interface, reason(e));
         let path = self.link_pin(attachment);
-        if path.exists() {
-            let link: SchedClassifierLink = PinnedLink::from_pin(&path)
-                .and_then(|pinned| FdLink::from(pinned).try_into())
-                .map_err(|e| error(&e))?;
-            if classifier.attach_to_link(link).and_then(|id| classifier.take_link(id)).map(FdLink::try_from).is_ok() {
-                return Ok(());
-            }
-            // its interface has gone, another has its index
-            fs::remove_file(&path).map_err(|source| pin_error("remove", &path, source))?;
+        if Link::open(&path).is_ok_and(|link| link.update(program).is_ok()) {
+            return Ok(());
         }
+        // its interface may have gone, and another have its index
+        remove_file(&path)?;
         make_dir(&self.links)?;
-        let options = TcAttachOptions::TcxOrder(LinkOrder::default());
-        let id = classifier.attach_with_options(interface, attachment.attach_type(), options).map_err(|e| error(&e))?;
-        let link = classifier.take_link(id).map_err(|e| error(&e))?;
-        let link = FdLink::try_from(link).map_err(|e| error(&e))?;
-        link.pin(&path).map_err(|e| error(&e))?;
-        Ok(())
+        let link = Link::create(program, attachment.interface, attachment.direction).map_err(&error)?;
+        link.pin(&path).map_err(|source| pin_error("create", &path, source))
     }
 
     fn attach_filter(
         &self,
         netlink: &mut Netlink,
         attachment: Attachment,
-        interface: &str,
-        classifier: &mut SchedClassifier,
+        program: &mut SchedClassifier,
+        error: impl Fn(&dyn std::error::Error) -> KernelError,
     ) -> Result<(), KernelError> {
-        let error = |e: &dyn std::error::Error| attachment.error("attach", interface, reason(e));
         make_dir(&self.filters)?;
         if !netlink.clsact(attachment.interface)? {
             make_dir(&self.marker(attachment.interface))?;
-            tc::qdisc_add_clsact(interface).map_err(|e| error(&e))?;
+            netlink.add_clsact(attachment.interface).map_err(|e| error(&e))?;
         }
         let [path, fresh] = self.filter_pins(attachment);
-        let (priority, handle) = (attachment.role.priority(), attachment.role.handle());
         let live = self.live_pin(netlink, attachment)?;
         if live.as_ref() == Some(&fresh) {
             // a predecessor was killed before it came to this
             rename(&fresh, &path)?;
         }
         remove_file(&fresh)?;
-        classifier.pin(&fresh).map_err(|e| error(&e))?;
-        let id = if live.is_some() {
-            let link = SchedClassifierLink::attached(interface, attachment.attach_type(), priority, handle, None);
-            link.map_err(|e| error(&e)).and_then(|link| classifier.attach_to_link(link).map_err(|e| error(&e)))?
-        } else {
-            let options = TcAttachOptions::Netlink(NlOptions { priority, handle, classid: None });
-            classifier.attach_with_options(interface, attachment.attach_type(), options).map_err(|e| error(&e))?
-        };
-        // the filter stays when the daemon goes
-        std::mem::forget(classifier.take_link(id).map_err(|e| error(&e))?);
+        program.pin(&fresh).map_err(|e| error(&e))?;
+        let (place, name) = (attachment.place(), attachment.role.word());
+        let program = program.fd().map_err(|e| error(&e))?.as_fd();
+        let put = if live.is_some() { Netlink::replace_filter } else { Netlink::add_filter };
+        put(netlink, place, name, program).map_err(|e| error(&e))?;
         rename(&fresh, &path)
     }
 

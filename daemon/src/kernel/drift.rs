@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use traffic_mirror_ebpf::abi::{Control, Drop, EndpointPair, Hook};
+use traffic_mirror_ebpf::abi::{Control, Drop, EndpointPair};
 
 use super::{Attachment, Generation, Kernel, KernelError, Role, Step, encap_of, mirror_of, word};
 use crate::compile::Compiled;
@@ -24,25 +24,6 @@ impl Kernel {
         if plan.writes.iter().any(|write| matches!(write.table, Table::Endpoints | Table::Control)) {
             // copies may have left where no `encap` is
             self.rewired = live.outputs()?;
-        }
-        Ok(())
-    }
-
-    /// A program has the number of its hook as a constant. One that the tables do not name, as after a death between
-    /// clearing its element and detaching it, is replaced before they give its hook another number.
-    pub(super) fn attach_renumbered(&mut self, live: &Generation, want: &Compiled) -> Result<(), KernelError> {
-        let hooks = live.hooks()?;
-        let present = self.attachments.list()?;
-        for (&index, hook) in &want.hooks {
-            let attachment = mirror_of(hook);
-            let is_named = hooks.get(index as usize) == Some(&hook.element());
-            if !is_named && present.contains(&(attachment, self.mechanism)) {
-                (self.before)(Step::Load)?;
-                let mut mirror = live.mirror(index)?;
-                (self.before)(Step::Attach)?;
-                let Self { attachments, netlink, mechanism, .. } = &mut *self;
-                attachments.attach(netlink, attachment, &hook.name, &mut mirror, *mechanism)?;
-            }
         }
         Ok(())
     }
@@ -85,15 +66,6 @@ impl Kernel {
 }
 
 impl Generation {
-    /// The hooks, by their numbers.
-    ///
-    /// # Errors
-    /// The map is missing or cannot be mapped.
-    pub fn hooks(&self) -> Result<Vec<Hook>, KernelError> {
-        let hooks = self.read(Table::Hooks)?;
-        Ok(hooks.chunks_exact(size_of::<Hook>()).map(bytemuck::pod_read_unaligned).collect())
-    }
-
     /// Indices of the interfaces that copies leave by, ascending.
     ///
     /// # Errors
@@ -119,6 +91,6 @@ pub(super) struct Lost {
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { role, interface, direction, .. } = self;
-        write!(f, "{} was detached from the {direction} of {interface}; attached again", role.program())
+        write!(f, "{} was detached from the {direction} of {interface}; attached again", role.word())
     }
 }

@@ -32,7 +32,7 @@ impl Generation {
     /// # Errors
     /// The kernel refuses it.
     pub fn explain(&self) -> Result<Program, KernelError> {
-        self.program(0, EXPLAIN)
+        self.program(EXPLAIN)
     }
 
     /// The same, ready to be asked.

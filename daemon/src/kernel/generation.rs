@@ -1,4 +1,4 @@
-//! One set of maps, pinned in a directory of its own. What the daemon writes is written through memory mappings, so
+//! One set of maps and the programs that use them, pinned in a directory of its own. What the daemon writes is written through memory mappings, so
 //! that a store is seen whole or not at all.
 
 use std::cell::RefCell;
@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::MapData;
+use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Control, MAX_ENDPOINTS, MAX_HOOKS, MAX_SLOTS};
 
@@ -17,20 +18,29 @@ use super::counters::{self, Kind};
 use super::history;
 use super::mapping::{Mapping, Purpose};
 use super::origin::{Origin, name, parse};
-use super::program::{Program, reason};
+use super::program::{self, Program, reason};
+use crate::network::Hook as Direction;
 use crate::plan::Write;
 use crate::tables::{Live, Table, Tables};
 
 /// The BPF object that the build script made.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mirror.o"));
 
-/// Names of the programs in the object.
-pub(crate) const MIRROR: &str = "mirror";
-pub(crate) const ENCAP: &str = "encap";
+/// Names of the programs in the object that are attached. They are loaded once and pinned beside the maps, since checking
+/// `mirror` takes the kernel longer than all else.
+const ENCAP: &str = "encap";
+const PROGRAMS: [&str; 3] = [mirror(Direction::Ingress), mirror(Direction::Egress), ENCAP];
+
+const fn mirror(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "mirror_ingress",
+        Direction::Egress => "mirror_egress",
+    }
+}
 
 const CPU: &str = "CPU";
 
-/// A set of maps.
+/// A set of maps and programs.
 pub struct Generation {
     number: u32,
     dir: PathBuf,
@@ -39,20 +49,6 @@ pub struct Generation {
     /// everything else about loading a program.
     loader: RefCell<Option<EbpfLoader<'static>>>,
 }
-
-/// What a loader borrows for [`HOOK`].
-static HOOKS: [u32; MAX_HOOKS] = {
-    let mut hooks = [0; MAX_HOOKS];
-    let mut hook = 0;
-    while hook < MAX_HOOKS {
-        hooks[hook] = hook as u32;
-        hook += 1;
-    }
-    hooks
-};
-
-/// Name of the constant that is a program's hook.
-const HOOK: &str = "HOOK";
 
 impl Generation {
     /// The numbers of the generations below a pin path, ascending.
@@ -106,9 +102,9 @@ impl Generation {
         self.origin == Origin::ours()
     }
 
-    /// Whether each of its maps has its pin.
+    /// Whether each of its maps and programs has its pin.
     pub fn is_complete(&self) -> bool {
-        map_names().all(|name| self.dir.join(name).exists())
+        map_names().chain(PROGRAMS).all(|name| self.dir.join(name).exists())
     }
 
     /// Creates the maps, with room for `tables` and some more.
@@ -120,7 +116,7 @@ impl Generation {
         // left by a daemon that was killed in the middle
         generation.remove()?;
         fs::create_dir_all(&generation.dir).map_err(|source| pin_error("create", &generation.dir, source))?;
-        let created = generation.load(0, |loader| {
+        let created = generation.load(|loader| {
             for table in Table::ALL {
                 loader.map_max_entries(table.map_name(), capacity(table, tables.len(table)));
             }
@@ -170,20 +166,39 @@ impl Generation {
         remove_pins(&self.dir)
     }
 
-    /// Loads the `mirror` program of a hook.
+    /// Loads the programs that are attached.
     ///
     /// # Errors
-    /// The kernel refuses it.
-    pub fn mirror(&self, hook: u32) -> Result<Program, KernelError> {
-        self.program(hook, MIRROR)
+    /// The kernel refuses one.
+    pub fn load_programs(&self) -> Result<(), KernelError> {
+        let mut object = self.load(|_| {})?;
+        for name in PROGRAMS {
+            let path = self.dir.join(name);
+            let pinned = program::load(&mut object, name)?.pin(&path);
+            pinned.map_err(|error| pin_error("create", &path, io::Error::other(error)))?;
+        }
+        Ok(())
     }
 
-    /// Loads the `encap` program.
+    /// The program that looks at the packets of a direction.
     ///
     /// # Errors
-    /// The kernel refuses it.
-    pub fn encap(&self) -> Result<Program, KernelError> {
-        self.program(0, ENCAP)
+    /// It has no pin.
+    pub fn mirror(&self, direction: Direction) -> Result<SchedClassifier, KernelError> {
+        self.pinned(mirror(direction))
+    }
+
+    /// The program that wraps clones.
+    ///
+    /// # Errors
+    /// It has no pin.
+    pub fn encap(&self) -> Result<SchedClassifier, KernelError> {
+        self.pinned(ENCAP)
+    }
+
+    fn pinned(&self, name: &str) -> Result<SchedClassifier, KernelError> {
+        let path = self.dir.join(name);
+        SchedClassifier::from_pin(&path).map_err(|error| pin_error("open", &path, io::Error::other(error)))
     }
 
     /// Loads the program that does nothing, for measurements.
@@ -191,19 +206,17 @@ impl Generation {
     /// # Errors
     /// The kernel refuses it.
     pub fn noop(&self) -> Result<Program, KernelError> {
-        self.program(0, "noop")
+        self.program("noop")
     }
 
-    pub(super) fn program(&self, hook: u32, name: &'static str) -> Result<Program, KernelError> {
-        Program::load(self.load(hook, |_| {})?, name)
+    pub(super) fn program(&self, name: &'static str) -> Result<Program, KernelError> {
+        Program::load(self.load(|_| {})?, name)
     }
 
-    fn load(&self, hook: u32, sizes: impl FnOnce(&mut EbpfLoader<'static>)) -> Result<Ebpf, KernelError> {
+    fn load(&self, sizes: impl FnOnce(&mut EbpfLoader<'static>)) -> Result<Ebpf, KernelError> {
         let refuse = |reason| KernelError::Program { program: "object", reason };
-        let hook = HOOKS.get(hook as usize).ok_or_else(|| refuse(format!("there is no hook {hook}")))?;
         let mut loader = self.loader.borrow_mut();
         let loader = loader.get_or_insert_with(|| self.new_loader());
-        loader.override_global(HOOK, hook, true);
         sizes(loader);
         loader.load(OBJECT).map_err(|error| refuse(reason(&error)))
     }

@@ -1,26 +1,32 @@
-//! Pinned BPF links: where they are attached, and detaching them at once. aya tells neither.
+//! BPF links of TCX hooks: made by the index of an interface, pinned, updated, asked where they are, detached at once. aya
+//! goes by names, and tells neither.
 
 use std::ffi::CString;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::network::Hook as Direction;
 
 // enum bpf_cmd and enum bpf_link_type of include/uapi/linux/bpf.h
+const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
+const BPF_LINK_CREATE: libc::c_long = 28;
+const BPF_LINK_UPDATE: libc::c_long = 29;
 const BPF_LINK_DETACH: libc::c_long = 34;
 // enum bpf_attach_type
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
+/// Behind all others, if none is named (`bpf_mprog_attach`).
+const BPF_F_AFTER: u32 = 1 << 4;
 /// Programs on a hook, at most (include/linux/bpf_mprog.h).
 const BPF_MPROG_MAX: usize = 64;
 const BPF_LINK_TYPE_TCX: u32 = 11;
 
-/// A link that was opened by its pin.
+/// A link.
 pub(super) struct Link(OwnedFd);
 
 /// The beginning of `struct bpf_link_info` for a TCX link.
@@ -35,22 +41,84 @@ struct Info {
     attach_type: u32,
 }
 
+/// What commands about pins take.
+#[repr(C)]
+struct Pin {
+    pathname: u64,
+    bpf_fd: u32,
+    file_flags: u32,
+}
+
 impl Link {
+    /// Attaches a program behind all others on a hook.
+    ///
+    /// # Errors
+    /// The kernel refuses: `ENODEV` if there is no such interface.
+    pub(super) fn create(program: BorrowedFd<'_>, interface: u32, direction: Direction) -> io::Result<Self> {
+        #[repr(C)]
+        struct Attributes {
+            program: u32,
+            interface: u32,
+            attach_type: u32,
+            flags: u32,
+            relative: u32,
+            _padding: u32,
+            expected_revision: u64,
+        }
+        let mut attributes = Attributes {
+            program: program.as_raw_fd() as u32,
+            interface,
+            attach_type: attach_type(direction),
+            flags: BPF_F_AFTER,
+            relative: 0,
+            _padding: 0,
+            expected_revision: 0,
+        };
+        // SAFETY: no pointers.
+        let fd = unsafe { bpf(BPF_LINK_CREATE, &mut attributes) }?;
+        // SAFETY: the kernel has just given this descriptor to us.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
     /// # Errors
     /// There is no such pin, or the kernel refuses.
     pub(super) fn open(pin: &Path) -> io::Result<Self> {
-        #[repr(C)]
-        struct Attributes {
-            pathname: u64,
-            bpf_fd: u32,
-            file_flags: u32,
-        }
         let path = CString::new(pin.as_os_str().as_bytes())?;
-        let mut attributes = Attributes { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+        let mut attributes = Pin { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
         // SAFETY: the path lives through the call and ends with 0.
         let fd = unsafe { bpf(BPF_OBJ_GET, &mut attributes) }?;
         // SAFETY: the kernel has just given this descriptor to us.
         Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+    }
+
+    /// Has it outlive this process.
+    ///
+    /// # Errors
+    /// There is such a pin, or the kernel refuses.
+    pub(super) fn pin(&self, pin: &Path) -> io::Result<()> {
+        let path = CString::new(pin.as_os_str().as_bytes())?;
+        let bpf_fd = self.0.as_raw_fd() as u32;
+        let mut attributes = Pin { pathname: path.as_ptr() as u64, bpf_fd, file_flags: 0 };
+        // SAFETY: the path lives through the call and ends with 0.
+        unsafe { bpf(BPF_OBJ_PIN, &mut attributes) }.map(drop)
+    }
+
+    /// Has it run another program from the next packet on.
+    ///
+    /// # Errors
+    /// The kernel refuses: `ENOLINK` if it is not attached any more.
+    pub(super) fn update(&self, program: BorrowedFd<'_>) -> io::Result<()> {
+        #[repr(C)]
+        struct Attributes {
+            link: u32,
+            program: u32,
+            flags: u32,
+            old_program: u32,
+        }
+        let (link, program) = (self.0.as_raw_fd() as u32, program.as_raw_fd() as u32);
+        let mut attributes = Attributes { link, program, flags: 0, old_program: 0 };
+        // SAFETY: no pointers.
+        unsafe { bpf(BPF_LINK_UPDATE, &mut attributes) }.map(drop)
     }
 
     /// Whether it is on a hook of an interface. It is not if somebody has detached it, or the interface has gone, be it
@@ -115,14 +183,10 @@ fn links_on(interface: u32, direction: Direction) -> io::Result<Vec<u32>> {
         link_flags: u64,
         revision: u64,
     }
-    let attach_type = match direction {
-        Direction::Ingress => BPF_TCX_INGRESS,
-        Direction::Egress => BPF_TCX_EGRESS,
-    };
     let (mut programs, mut links) = ([0u32; BPF_MPROG_MAX], [0u32; BPF_MPROG_MAX]);
     let mut attributes = Attributes {
         interface,
-        attach_type,
+        attach_type: attach_type(direction),
         query_flags: 0,
         attach_flags: 0,
         programs: &raw mut programs as u64,
@@ -138,6 +202,13 @@ fn links_on(interface: u32, direction: Direction) -> io::Result<Vec<u32>> {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT)) => Ok(Vec::new()),
         Err(error) => Err(error),
         Ok(_) => Ok(links[..(attributes.count as usize).min(BPF_MPROG_MAX)].to_vec()),
+    }
+}
+
+const fn attach_type(direction: Direction) -> u32 {
+    match direction {
+        Direction::Ingress => BPF_TCX_INGRESS,
+        Direction::Egress => BPF_TCX_EGRESS,
     }
 }
 

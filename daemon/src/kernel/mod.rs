@@ -12,6 +12,7 @@ mod history;
 mod link;
 mod lock;
 mod mapping;
+mod namespace;
 pub mod netlink;
 mod observe;
 mod origin;
@@ -72,7 +73,8 @@ impl Kernel {
     /// Claims the pin path. Without `mechanism` the kernel's best is taken.
     ///
     /// # Errors
-    /// The kernel is too old, there is no bpf file system, no permission, or another daemon has the pin path.
+    /// The kernel is too old, there is no bpf file system, no permission, another daemon has the pin path, or what is
+    /// there belongs to another network namespace.
     pub fn claim(pin_path: &Path, mechanism: Option<Mechanism>) -> Result<Self, KernelError> {
         let release = release();
         if release < FLOOR {
@@ -96,16 +98,19 @@ impl Kernel {
                 remedy: "mount it: mount -t bpf bpf /sys/fs/bpf",
             });
         }
+        let lock = lock::claim(pin_path)?;
+        let attachments = Attachments::below(pin_path);
+        namespace::claim(pin_path, !attachments.list()?.is_empty())?;
         Ok(Self {
             pin_path: pin_path.to_owned(),
             mechanism: mechanism.unwrap_or(best),
-            attachments: Attachments::below(pin_path),
+            attachments,
             netlink: Netlink::open()?,
             refused: BTreeSet::new(),
             rewired: BTreeSet::new(),
             before: Box::new(|_| Ok(())),
             is_switching: true,
-            _lock: lock::claim(pin_path)?,
+            _lock: lock,
         })
     }
 
@@ -164,7 +169,6 @@ impl Kernel {
     fn write(&mut self, plan: &Plan, number: u32, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
         let live = Generation::open(&self.pin_path, number);
         self.attach_encap(&live, want)?;
-        self.attach_renumbered(&live, want)?;
         if !plan.is_empty() {
             if self.is_switching {
                 // what is not in use any more may still be for programs that began before the last commit
@@ -193,7 +197,6 @@ impl Kernel {
             if present.contains(&(attachment, self.mechanism)) {
                 continue;
             }
-            (self.before)(Step::Load)?;
             let mut encap = generation.encap()?;
             (self.before)(Step::Attach)?;
             let Self { attachments, netlink, mechanism, .. } = self;
@@ -211,17 +214,22 @@ impl Kernel {
         self.attach_encap(&generation, want)?;
         let present = self.attachments.list()?;
         let mut failed = Vec::new();
-        for (&index, hook) in &want.hooks {
-            let attachment = mirror_of(hook);
-            if !present.contains(&(attachment, self.mechanism)) {
-                (self.before)(Step::Load)?;
-                let mut mirror = generation.mirror(index)?;
-                (self.before)(Step::Attach)?;
-                let Self { attachments, netlink, mechanism, .. } = &mut *self;
-                failed.extend(attachments.attach(netlink, attachment, &hook.name, &mut mirror, *mechanism).err());
-            }
+        let wanted = self.mechanism;
+        for hook in want.hooks.values().filter(|hook| !present.contains(&(mirror_of(hook), wanted))) {
+            (self.before)(Step::Attach)?;
+            failed.extend(self.attach_mirror(&generation, hook).err());
         }
         Ok(failed)
+    }
+
+    /// Attaches `mirror` to a hook. One that is there by another mechanism goes at once: both would copy.
+    fn attach_mirror(&mut self, generation: &Generation, hook: &Hook) -> Result<(), KernelError> {
+        let mut mirror = generation.mirror(hook.direction)?;
+        let (attachment, wanted) = (mirror_of(hook), self.mechanism);
+        self.attachments.attach(&mut self.netlink, attachment, &hook.name, &mut mirror, wanted)?;
+        let present = self.attachments.list()?;
+        let mut others = present.iter().filter(|(there, how)| *there == attachment && *how != wanted);
+        others.try_for_each(|&(there, how)| self.attachments.detach(&mut self.netlink, there, how))
     }
 
     /// Forgets which output interfaces have refused `encap`, so that the next look tries them again.
@@ -283,6 +291,7 @@ impl Kernel {
         attempt(remove_pins(&Generation::unfinished(&self.pin_path)));
         attempt(remove_dir(&self.taking_over()));
         attempt(self.attachments.remove_dirs());
+        attempt(namespace::forget(&self.pin_path));
         attempt(remove_pin_path(&self.pin_path));
         result
     }

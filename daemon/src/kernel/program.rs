@@ -1,4 +1,4 @@
-//! A program of the object, loaded.
+//! Programs of the object, loaded.
 
 use aya::Ebpf;
 use aya::programs::SchedClassifier;
@@ -14,8 +14,7 @@ pub struct Program {
 impl Program {
     pub(super) fn load(ebpf: Ebpf, name: &'static str) -> Result<Self, KernelError> {
         let mut program = Self { ebpf, name };
-        let loaded = program.classifier().and_then(|classifier| classifier.load().map_err(|e| reason(&e)));
-        loaded.map_err(|reason| KernelError::Program { program: name, reason })?;
+        load(&mut program.ebpf, name)?;
         Ok(program)
     }
 
@@ -33,9 +32,24 @@ impl Program {
     /// # Errors
     /// The object has no such classifier.
     pub fn classifier(&mut self) -> Result<&mut SchedClassifier, String> {
-        let program = self.ebpf.program_mut(self.name).ok_or("no such program in the object")?;
-        program.try_into().map_err(|error: aya::programs::ProgramError| error.to_string())
+        classifier(&mut self.ebpf, self.name)
     }
+}
+
+/// Loads a program of an object.
+///
+/// # Errors
+/// The kernel refuses it.
+pub(super) fn load<'o>(object: &'o mut Ebpf, name: &'static str) -> Result<&'o mut SchedClassifier, KernelError> {
+    let refuse = |reason| KernelError::Program { program: name, reason };
+    let program = classifier(object, name).map_err(refuse)?;
+    program.load().map_err(|error| refuse(reason(&error)))?;
+    Ok(program)
+}
+
+fn classifier<'o>(object: &'o mut Ebpf, name: &str) -> Result<&'o mut SchedClassifier, String> {
+    let program = object.program_mut(name).ok_or("no such program in the object")?;
+    program.try_into().map_err(|error: aya::programs::ProgramError| error.to_string())
 }
 
 /// An error with its causes; of the verifier's log the last line that says something.

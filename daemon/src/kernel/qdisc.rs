@@ -2,8 +2,6 @@
 
 use std::path::PathBuf;
 
-use aya::programs::tc::SchedClassifierLink;
-
 use super::KernelError;
 use super::attach::{Attachment, Attachments, Mechanism, remove_dir};
 use super::netlink::Netlink;
@@ -13,7 +11,7 @@ use crate::network::Hook as Direction;
 impl Attachments {
     /// Takes a filter off; with the last one a qdisc that is ours.
     pub(super) fn detach_filter(&self, netlink: &mut Netlink, attachment: Attachment) -> Result<(), KernelError> {
-        let Attachment { interface: index, role, .. } = attachment;
+        let index = attachment.interface;
         if self.live_pin(netlink, attachment)?.is_some() {
             let filters =
                 netlink.filters(index, Direction::Ingress)?.len() + netlink.filters(index, Direction::Egress)?.len();
@@ -22,10 +20,7 @@ impl Attachments {
             } else {
                 let interface = netlink.links()?.remove(&index).map(|link| link.name).unwrap_or_default();
                 let error = |e: &dyn std::error::Error| attachment.error("detach", &interface, reason(e));
-                let (priority, handle) = (role.priority(), role.handle());
-                let link = SchedClassifierLink::attached(&interface, attachment.attach_type(), priority, handle, None)
-                    .map_err(|e| error(&e))?;
-                aya::programs::links::Link::detach(link).map_err(|e| error(&e))?;
+                netlink.delete_filter(attachment.place()).map_err(|e| error(&e))?;
             }
         }
         self.forget(netlink, attachment, Mechanism::Clsact)

@@ -5,7 +5,7 @@
 pub enum Step {
     /// New maps are created.
     Create,
-    /// A program is loaded.
+    /// The programs are loaded.
     Load,
     /// A program is attached, or takes the place of another.
     Attach,

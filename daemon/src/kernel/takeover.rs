@@ -20,27 +20,18 @@ impl Kernel {
         let number = self.next_number()?;
         (self.before)(Step::Create)?;
         let mut generation = Generation::create(&self.pin_path, number, &want.tables)?;
-        let prepared = self.fill(&generation, live, want).and_then(|()| {
-            let mut load = |&hook| (self.before)(Step::Load).and_then(|()| generation.mirror(hook));
-            let mirrors: Result<Vec<_>, _> = want.hooks.keys().map(&mut load).collect();
-            self.attach_encap(&generation, want)?;
-            mirrors
-        });
-        let mirrors = match prepared {
-            Ok(prepared) => prepared,
-            Err(error) => {
-                generation.remove()?;
-                return Err(error);
-            }
-        };
+        if let Err(error) = self.prepare(&generation, live, want) {
+            generation.remove()?;
+            return Err(error);
+        }
         make_dir(&self.taking_over())?;
         let mut failed = Vec::new();
-        for (hook, mut mirror) in want.hooks.values().zip(mirrors) {
-            let Self { attachments, netlink, mechanism, before, .. } = self;
-            let mut attach = || attachments.attach(netlink, mirror_of(hook), &hook.name, &mut mirror, *mechanism);
-            if let Err(error) = before(Step::Attach).and_then(|()| attach()) {
+        for hook in want.hooks.values() {
+            let attached = (self.before)(Step::Attach).and_then(|()| self.attach_mirror(&generation, hook));
+            if let Err(error) = attached {
                 failed.push(error);
                 // a predecessor that stayed would send clones that no `encap` takes any more
+                let Self { attachments, netlink, mechanism, .. } = &mut *self;
                 failed.extend(attachments.detach(netlink, mirror_of(hook), *mechanism).err());
             }
         }
@@ -53,6 +44,14 @@ impl Kernel {
         generation.publish(&self.pin_path)?;
         remove_dir(&self.taking_over())?;
         Ok((number, failed))
+    }
+
+    /// Makes everything ready that no packet notices.
+    fn prepare(&mut self, generation: &Generation, live: Option<u32>, want: &Compiled) -> Result<(), KernelError> {
+        self.fill(generation, live, want)?;
+        (self.before)(Step::Load)?;
+        generation.load_programs()?;
+        self.attach_encap(generation, want)
     }
 
     /// There while programs go over to new maps. Killed in the middle, a daemon leaves it, and its successor replaces

@@ -5,6 +5,7 @@ use anyhow::{Context as _, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 /// A CPU that this process may use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,6 +35,38 @@ impl Cpu {
         sched_setaffinity(CALLER, &before).context("give the thread back its CPUs")?;
         done
     }
+}
+
+/// Measures how long something takes on a machine that has nothing else to do: time in which any task of this one waits for
+/// a CPU does not count (`Documentation/accounting/psi.rst`).
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch {
+    begin: Instant,
+    waited: Duration,
+}
+
+impl Stopwatch {
+    /// Starts it.
+    pub fn start() -> Self {
+        Self { begin: Instant::now(), waited: waited() }
+    }
+
+    /// Time up to now.
+    pub fn elapsed(&self) -> Duration {
+        self.until(Instant::now())
+    }
+
+    /// Time up to a moment not long ago.
+    pub fn until(&self, end: Instant) -> Duration {
+        end.saturating_duration_since(self.begin).saturating_sub(waited() - self.waited)
+    }
+}
+
+/// Time in which some task has waited for a CPU, since the machine was started; nothing if the kernel does not say.
+fn waited() -> Duration {
+    let text = std::fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
+    let some = text.lines().find_map(|line| line.strip_prefix("some ")?.split_once("total="));
+    Duration::from_micros(some.and_then(|(_, total)| total.trim().parse().ok()).unwrap_or_default())
 }
 
 /// The calling thread, for the system calls.

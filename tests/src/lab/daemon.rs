@@ -114,6 +114,12 @@ impl Daemon {
         Ok(())
     }
 
+    /// The same, with other arguments.
+    pub fn restart_with(&mut self, launch: Launch) -> Result<()> {
+        self.launch.args = launch.args;
+        self.restart()
+    }
+
     /// A command line of the same binary in the same namespace, with `--config` and `--pin-path` of this daemon.
     pub fn command(&self, subcommand: &str) -> Result<Command> {
         let mut command = command_in(&self.netns, &self.binary)?;

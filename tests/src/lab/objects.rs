@@ -26,7 +26,7 @@ pub struct Objects {
 }
 
 impl Objects {
-    /// What is attached by pins below a pin path.
+    /// What is attached by pins below a pin path, and the programs that stand beside the maps.
     pub fn below(pin_path: &Path) -> Result<Self> {
         let mut objects = Self::default();
         for path in entries(&pin_path.join("links"))? {
@@ -35,7 +35,11 @@ impl Objects {
             objects.links.insert(info.id());
             objects.programs.insert(info.program_id());
         }
-        for path in entries(&pin_path.join("filters"))? {
+        let generations = entries(pin_path)?.into_iter().filter(|path| name_of(path).starts_with("maps-"));
+        let pinned = generations.map(|dir| entries(&dir)).collect::<Result<Vec<_>>>()?.concat();
+        // names of maps have upper case
+        let beside_maps = pinned.into_iter().filter(|path| name_of(path).starts_with(char::is_lowercase));
+        for path in entries(&pin_path.join("filters"))?.into_iter().chain(beside_maps) {
             let info = ProgramInfo::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
             objects.programs.insert(info.id());
         }
@@ -98,6 +102,10 @@ pub fn tc_filters(netns: &Netns, interface: &str) -> Result<String> {
 /// Whether an interface has a clsact queueing discipline.
 pub fn has_clsact(netns: &Netns, interface: &str) -> Result<bool> {
     Ok(netns.run(&format!("tc qdisc show dev {interface}"))?.contains("qdisc clsact"))
+}
+
+fn name_of(path: &Path) -> std::borrow::Cow<'_, str> {
+    path.file_name().unwrap_or_default().to_string_lossy()
 }
 
 fn entries(directory: &Path) -> Result<Vec<PathBuf>> {

@@ -5,8 +5,9 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
-use aya::programs::ProgramFd;
-use traffic_mirror::kernel::{Explainer, Generation, Program};
+use aya::programs::{ProgramFd, SchedClassifier};
+use traffic_mirror::kernel::{Explainer, Generation};
+use traffic_mirror::network::Hook as Direction;
 use traffic_mirror::tables::{Table, Tables};
 use traffic_mirror_ebpf::abi::{
     Control, Count, Drop as Reason, EndpointStats, Explained, FilterStats, MAX_HOOKS, Unseen,
@@ -46,8 +47,8 @@ impl Drop for PinPath {
 /// Maps that hold what a file means, and the `mirror` programs that read them.
 pub struct Loaded {
     generation: Generation,
-    /// By hook, each loaded when it is first run.
-    mirrors: Vec<Option<ProgramFd>>,
+    /// By direction.
+    mirrors: [ProgramFd; 2],
     explainer: Option<Explainer>,
     /// Elements that each map has room for.
     room: BTreeMap<&'static str, u32>,
@@ -61,8 +62,10 @@ impl Loaded {
     pub fn new(tables: &Tables, secret: u64) -> Result<Self> {
         let pins = PinPath::new()?;
         let generation = Generation::create(pins.path(), 1, tables)?;
+        generation.load_programs()?;
+        let mirror = |direction| descriptor(&generation.mirror(direction)?);
+        let mirrors = [mirror(Direction::Ingress)?, mirror(Direction::Egress)?];
         let room = generation.memory()?.into_iter().map(|(name, elements, _bytes)| (name, elements)).collect();
-        let mirrors = (0..MAX_HOOKS).map(|_| None).collect();
         let mut loaded = Self { generation, mirrors, explainer: None, room, filters: 0, endpoints: 0, _pins: pins };
         loaded.fill(tables, secret)?;
         Ok(loaded)
@@ -89,13 +92,9 @@ impl Loaded {
         &self.generation
     }
 
-    /// The `mirror` program of a hook.
-    pub fn mirror(&mut self, hook: usize) -> Result<BorrowedFd<'_>> {
-        let mirror = &mut self.mirrors[hook];
-        if mirror.is_none() {
-            *mirror = Some(descriptor(self.generation.mirror(hook as u32)?)?);
-        }
-        Ok(mirror.as_ref().context("no program")?.as_fd())
+    /// The `mirror` program of a direction.
+    pub fn mirror(&self, direction: Direction) -> BorrowedFd<'_> {
+        self.mirrors[direction as usize].as_fd()
     }
 
     /// What `explain` says of a frame at a hook.
@@ -136,8 +135,6 @@ impl Loaded {
 }
 
 /// The descriptor of a loaded program, which keeps it loaded.
-pub fn descriptor(mut program: Program) -> Result<ProgramFd> {
-    let name = program.name();
-    let classifier = program.classifier().map_err(anyhow::Error::msg).with_context(|| format!("program {name}"))?;
-    Ok(classifier.fd()?.try_clone()?)
+pub fn descriptor(program: &SchedClassifier) -> Result<ProgramFd> {
+    Ok(program.fd()?.try_clone()?)
 }

@@ -13,7 +13,11 @@ pub mod random;
 
 use traffic_mirror::compile::{Compiled, Memory, new_maps};
 use traffic_mirror::desired::{self, Desired};
-use traffic_mirror::network::Network;
+use traffic_mirror::network::{Hook, Network};
+use traffic_mirror_ebpf::abi::View;
+use traffic_mirror_ebpf::classify::hook_of;
+
+use self::naive::Place;
 
 /// What a file means. Panics if anything is wrong with it: the generators write correct files.
 pub fn load(text: &str) -> Desired {
@@ -32,6 +36,11 @@ pub fn setting(name: &str, default: u64) -> u64 {
         Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is not a number")),
         Err(_) => default,
     }
+}
+
+/// The hook that a program at a place finds.
+pub fn hook(view: &View, network: &Network, place: &Place) -> Option<usize> {
+    hook_of(view, network.link(&place.interface)?.index, place.direction == Hook::Egress)
 }
 
 /// What a file means on a host, for new maps.

@@ -8,7 +8,7 @@ use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 use traffic_mirror_tests::lab::netns::ensure_bpffs;
 use traffic_mirror_tests::lab::{TempDir, deadline, process};
 
-use crate::site::{SITE, Site, command, config, status_of, status_until};
+use crate::site::{SITE, Site, attach, command, config, mechanisms, status_of, status_until};
 
 const BAD: &str = "[[interface]]\nname = \"eth0\"\n\n[endpoint.ids]\naddress = \"192.0.2.10\"\nprot = 1\n";
 
@@ -230,6 +230,38 @@ fn detach_may_be_repeated_but_not_under_a_running_daemon() -> Result<()> {
         site.bare(daemon.pin_path())?;
     }
     site.expect(53, 0)
+}
+
+#[test]
+fn what_belongs_to_another_network_namespace_is_left_alone() -> Result<()> {
+    for mechanism in mechanisms()? {
+        let mut site = Site::new()?;
+        let mut daemon = site.launch(&[53], attach(mechanism))?;
+        daemon.signal(nix::sys::signal::Signal::SIGKILL)?;
+        daemon.wait_exit(deadline())?;
+        let binary = traffic_mirror_tests::lab::daemon::binary()?;
+        let elsewhere = |verb: &[&str]| {
+            let mut command = site.client.command(&binary)?;
+            run(command.args(verb).arg("--pin-path").arg(daemon.pin_path()))
+        };
+        let file = daemon.config_path().to_string_lossy().into_owned();
+        for verb in [&["detach"][..], &["run", "--config", &file]] {
+            let (code, _, stderr) = elsewhere(verb)?;
+            assert!(code == 1 && stderr.contains("belongs to network namespace"), "{verb:?}: {code} {stderr}");
+        }
+        site.expect(53, 1)?;
+        // one that nobody is in any more has nothing to lose
+        let mut entries = fs::read_dir(daemon.pin_path())?.filter_map(|entry| Some(entry.ok()?.path()));
+        let marker = entries.find(|path| path.to_string_lossy().contains("/namespace-")).context("a marker")?;
+        fs::rename(marker, daemon.pin_path().join("namespace-1"))?;
+        daemon.restart()?;
+        daemon.ready(deadline())?;
+        site.expect(53, 1)?;
+        daemon.signal(nix::sys::signal::Signal::SIGTERM)?;
+        assert_eq!(daemon.wait_exit(deadline())?, 0);
+        site.bare(daemon.pin_path())?;
+    }
+    Ok(())
 }
 
 #[test]

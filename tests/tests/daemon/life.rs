@@ -2,9 +2,11 @@
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::Duration;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch, binary};
 use traffic_mirror_tests::lab::objects::{Objects, has_clsact, tc_filters};
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
@@ -160,6 +162,49 @@ fn maps(daemon: &Daemon) -> Result<String> {
 fn unseen(daemon: &Daemon) -> Result<u64> {
     let (_, status) = status_of(daemon)?;
     Ok(status["interfaces"][0]["unseen"]["not-ip"].as_u64().unwrap_or(0))
+}
+
+/// Both are there for a moment, so that a few packets are copied twice. None goes without, but for those that the kernel
+/// drops from the queue of an interface that gets or loses a clsact qdisc (`qdisc_graft`).
+#[test]
+fn another_mechanism_takes_over() -> Result<()> {
+    if mechanisms()?.len() < 2 {
+        println!("skipped: TCX needs Linux 6.6");
+        return Ok(());
+    }
+    let mut site = Site::new()?;
+    let mut daemon = site.launch(&[4000, 4001], attach("tcx"))?;
+    for mechanism in ["clsact", "tcx"] {
+        daemon.signal(Signal::SIGKILL)?;
+        daemon.wait_exit(deadline())?;
+        let before = matched_and_dropped(&daemon)?;
+        let sent = site.pour(1000, Duration::from_micros(50), || {
+            daemon.restart_with(attach(mechanism))?;
+            daemon.ready(deadline())
+        })?;
+        let sent: usize = sent.iter().map(|(_, sent)| *sent as usize).sum();
+        let (_, status) = status_of(&daemon)?;
+        ensure!(status["interfaces"][0]["attached"] == mechanism, "{status:#}");
+        let after = matched_and_dropped(&daemon)?;
+        let (matched, dropped) = (after.0 - before.0, after.1 - before.1);
+        let copies =
+            site.collector.copies(matched - dropped, deadline()).context("copies that were counted as sent")?;
+        let copied: BTreeSet<_> = copies.iter().map(|copy| &copy.inner).collect();
+        println!("{mechanism}: {sent} packets, {} copied, {} copies, {dropped} dropped", copied.len(), copies.len());
+        ensure!(copied.len() + dropped >= sent, "{} packets without a copy", sent - copied.len() - dropped);
+        site.expect(4000, 1)?;
+    }
+    Ok(())
+}
+
+/// Packets that filters have matched, and copies that were dropped.
+fn matched_and_dropped(daemon: &Daemon) -> Result<(usize, usize)> {
+    let (_, status) = status_of(daemon)?;
+    let filters = status["filters"].as_array().into_iter().flatten();
+    let matched = filters.filter_map(|filter| filter["packets"].as_u64()).sum::<u64>();
+    let drops = status["endpoints"][0]["drops"].as_object().into_iter().flatten();
+    let dropped = drops.filter_map(|(_, packets)| packets.as_u64()).sum::<u64>();
+    Ok((matched as usize, dropped as usize))
 }
 
 #[test]

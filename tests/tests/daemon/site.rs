@@ -169,9 +169,13 @@ impl Site {
 
     /// What else has come, up to a GUE packet that goes from the edge to the collector without the daemon.
     pub(crate) fn surplus(&mut self) -> Result<Vec<FiveTuple>> {
+        self.copies()?.iter().map(Gue::flow).collect()
+    }
+
+    /// The copies that have come, up to such a packet.
+    pub(crate) fn copies(&mut self) -> Result<Vec<Gue>> {
         let payload = self.sentinel()?;
-        let copies = self.collector.copies_until(|copy| copy.inner.ends_with(payload.as_bytes()), deadline())?;
-        copies.iter().map(Gue::flow).collect()
+        self.collector.copies_until(|copy| copy.inner.ends_with(payload.as_bytes()), deadline())
     }
 
     /// Forgets what has come so far, be it no GUE.

@@ -27,10 +27,10 @@ fn the_place_among_other_programs_is_told() -> Result<()> {
             let (first, second) = (site.launch(&[53], attach(mechanism))?, site.launch(&[54], attach(mechanism))?);
             let place =
                 |daemon: &Daemon| Ok::<_, anyhow::Error>(status_of(daemon)?.1["interfaces"][0]["place"].clone());
-            assert_eq!(place(&first)?, json!({ "position": 1, "after": [], "before": ["mirror"] }));
-            assert_eq!(place(&second)?, json!({ "position": 2, "after": ["mirror"], "before": [] }));
+            assert_eq!(place(&first)?, json!({ "position": 1, "after": [], "before": ["mirror_ingress"] }));
+            assert_eq!(place(&second)?, json!({ "position": 2, "after": ["mirror_ingress"], "before": [] }));
             let (_, said) = text(&second, &["status"])?;
-            assert!(said.contains("interface  eth0            ingress  tcx, 2 of 2 after mirror\n"), "{said}");
+            assert!(said.contains("interface  eth0            ingress  tcx, 2 of 2 after mirror_ingress\n"), "{said}");
         } else {
             site.edge.run("tc qdisc add dev eth0 clsact")?;
             site.edge

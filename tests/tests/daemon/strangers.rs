@@ -13,7 +13,7 @@ use traffic_mirror_tests::lab::socket::Direction;
 use traffic_mirror_tests::lab::veth::veth;
 
 use crate::drift::links;
-use crate::interfaces::{attached, rename};
+use crate::interfaces::{attached, make, rename};
 use crate::site::{Site, attach, config, mechanisms, shell, status_of, status_until};
 
 /// What the daemon does while the network changes behind its back.
@@ -55,16 +55,6 @@ fn start(site: &Site, mechanism: &str) -> Result<Daemon> {
     daemon.ready(deadline())?;
     attached(&daemon, &["eth0", "lan0"])?;
     Ok(daemon)
-}
-
-/// Connects an interface of the edge that has a certain index with one of the client.
-fn make(site: &Site, name: &str, index: u32, peer: &str) -> Result<()> {
-    let client = site.client.name();
-    site.edge.run(&format!("ip link add {name} index {index} type veth peer name {peer} netns {client}"))?;
-    site.client.run(&format!("ip link set {peer} up"))?;
-    site.edge.run(&format!("ip link set {name} up"))?;
-    site.edge.run_until(&format!("ip link show {name}"), |link| link.contains("state UP"), deadline())?;
-    Ok(())
 }
 
 /// Waits until nothing of ours is on an interface.
@@ -296,6 +286,34 @@ fn what_others_have_attached_stays_while_ours_is_repaired() -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A qdisc of somebody else's stands in the place of ours.
+#[test]
+fn an_interface_that_takes_no_clsact_is_taken_when_it_does() -> Result<()> {
+    let mut site = Site::new()?;
+    site.edge.run("tc qdisc add dev eth0 ingress")?;
+    let mut daemon = Daemon::spawn(&site.edge, &config(&[53]), attach("clsact"))?;
+    daemon.ready(deadline())?;
+    status_until(&daemon, |code, status| code == 1 && status["endpoints"][0]["next_hop"].is_string())?;
+    site.expect(53, 0)?;
+    let said = daemon.wait_line(|line| line.contains("cannot attach mirror to the ingress of eth0"), deadline())?;
+    assert!(said.contains("File exists"), "{said}");
+    // what was begun there must not look like something of ours
+    let pins = |dir: &str| -> Result<Vec<String>> {
+        let entries = std::fs::read_dir(daemon.pin_path().join(dir))?;
+        Ok(entries
+            .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
+            .collect::<std::io::Result<_>>()?)
+    };
+    let eth1 = site.edge.index("eth1")?;
+    assert_eq!(pins("filters")?, [format!("encap1-{eth1}-egress")]);
+    assert_eq!(pins("qdiscs")?, [eth1.to_string()]);
+    assert!(site.edge.run("tc qdisc show dev eth0")?.contains("ingress"));
+    site.edge.run("tc qdisc del dev eth0 ingress")?;
+    attached(&daemon, &["eth0"])?;
+    site.expect(53, 1)?;
+    stop(&site, &mut daemon)
 }
 
 #[test]

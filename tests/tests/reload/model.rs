@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::collections::BTreeSet;
 
 use traffic_mirror::desired::Desired;
-use traffic_mirror::network::{Hook, Network};
+use traffic_mirror::network::Network;
 use traffic_mirror::plan::Write;
 use traffic_mirror::tables::Tables;
 use traffic_mirror_ebpf::abi;
@@ -16,7 +16,7 @@ use traffic_mirror_tests::oracle::frame::packet;
 use traffic_mirror_tests::oracle::maps::Maps;
 use traffic_mirror_tests::oracle::naive::{Flow, Place, ask, places};
 use traffic_mirror_tests::oracle::random::Random;
-use traffic_mirror_tests::oracle::{configuration, load, setting};
+use traffic_mirror_tests::oracle::{configuration, hook, load, setting};
 
 /// What happens to a packet, by name.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -75,12 +75,10 @@ impl classify::Tables for Changing<'_> {
     }
 }
 
-/// What the tables say at a hook to a packet that came when they were as `before`; `None` if they did not have the hook.
+/// What the tables say at a place to a packet that came when they were as `before`; `None` if they did not have it.
 fn classified(changing: &Changing<'_>, network: &Network, place: &Place, packet: &Packet) -> Option<Verdict> {
-    let interface = network.link(&place.interface)?.index;
-    let wanted = abi::Hook { interface, egress: (place.direction == Hook::Egress).into() };
-    let hook = changing.before.hooks.iter().position(|hook| *hook == wanted)?;
     let (view, tables) = (changing.before.view(), changing.now);
+    let hook = hook(view, network, place)?;
     let parity = changing.before.control.epoch as usize & 1;
     let (mut include, mut exclude, mut verdict) = (0, 0, Verdict::default());
     let candidates = Candidates::of(changing, view, hook, packet).expect("no index beyond a table");
@@ -198,14 +196,12 @@ impl World {
         for Probe { place, flow, packet, before, after } in probes {
             let Some(want) = (if committed { after } else { before }) else { continue };
             let changing = Changing { before: then, now: &self.maps.live.tables, left: Cell::new(seen) };
-            if let Some(got) = classified(&changing, &self.network, place, packet) {
-                assert_eq!(
-                    got,
-                    *want,
-                    "{when}, {} the commit: {place:?} {flow:?}",
-                    if committed { "after" } else { "before" }
-                );
-            }
+            assert_eq!(
+                classified(&changing, &self.network, place, packet).as_ref(),
+                Some(want),
+                "{when}, {} the commit: {place:?} {flow:?}",
+                if committed { "after" } else { "before" }
+            );
         }
     }
 }

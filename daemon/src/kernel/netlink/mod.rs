@@ -5,6 +5,7 @@ mod decode;
 mod error;
 mod monitor;
 mod socket;
+mod tc;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -15,16 +16,14 @@ use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
-use netlink_packet_route::tc::{TcAttribute, TcHandle, TcHeader, TcMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
 pub use self::error::Error;
 pub use self::monitor::{Event, Monitor};
 use self::socket::{Answer, RequestSocket};
-use crate::network::{Hook, Link, Neighbour, NeighbourState, Route, RouteKind, TcFilter};
-
-const CLSACT: &str = "clsact";
+pub use self::tc::FilterPlace;
+use crate::network::{Link, Neighbour, NeighbourState, Route, RouteKind};
 
 /// A socket for requests to the network namespace that the thread was in when it was opened.
 pub struct Netlink {
@@ -142,54 +141,6 @@ impl Netlink {
         let message = RouteNetlinkMessage::NewNeighbour(message);
         self.socket.single(&what, message, NLM_F_CREATE | NLM_F_REPLACE).map(drop)
     }
-
-    /// The filters on one clsact hook, in the order in which the kernel tries them. None if there is no clsact or no
-    /// such interface. TCX programs are not among them.
-    ///
-    /// # Errors
-    /// Any [`Error`].
-    pub fn filters(&mut self, interface: u32, hook: Hook) -> Result<Vec<TcFilter>, Error> {
-        let what = format_args!("read the tc filters of interface {interface}");
-        let minor = match hook {
-            Hook::Ingress => TcHandle::MIN_INGRESS,
-            Hook::Egress => TcHandle::MIN_EGRESS,
-        };
-        let parent = TcHandle { major: TcHandle::CLSACT.major, minor };
-        let message = tc_message(interface, parent);
-        let answers = self.socket.dump(&what, RouteNetlinkMessage::GetTrafficFilter(message))?;
-        let filters = each(&what, &answers, libc::RTM_NEWTFILTER, decode::filter)?;
-        Ok(filters.into_iter().flatten().collect())
-    }
-
-    /// Whether an interface has a clsact queueing discipline. Reads the disciplines of all interfaces: asking for one
-    /// (`tc_get_qdisc`) would notify every monitor before kernel 6.8, and so wake its own caller.
-    ///
-    /// # Errors
-    /// Any [`Error`].
-    pub fn clsact(&mut self, interface: u32) -> Result<bool, Error> {
-        let what = format_args!("read the queueing disciplines of interface {interface}");
-        let message = RouteNetlinkMessage::GetQueueDiscipline(TcMessage::default());
-        let answers = self.socket.dump(&what, message)?;
-        let qdiscs = each(&what, &answers, libc::RTM_NEWQDISC, decode::qdisc)?;
-        Ok(qdiscs.into_iter().any(|(index, kind)| index == Some(interface) && kind == CLSACT))
-    }
-
-    /// Deletes the clsact queueing discipline of an interface with all its filters, whoever made them. Fine if there
-    /// is none or no such interface; an `ingress` discipline is left alone.
-    ///
-    /// # Errors
-    /// Any [`Error`].
-    pub fn delete_clsact(&mut self, interface: u32) -> Result<(), Error> {
-        let what = format_args!("delete the clsact queueing discipline of interface {interface}");
-        let mut message = tc_message(interface, TcHandle::CLSACT);
-        message.attributes.push(TcAttribute::Kind(CLSACT.to_owned()));
-        match self.socket.single(&what, RouteNetlinkMessage::DelQueueDiscipline(message), 0) {
-            Ok(_) => Ok(()),
-            // without one the kernel says EINVAL or ENOENT, as history on the interface has it (tc_get_qdisc)
-            Err(_) if !self.clsact(interface)? => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
 }
 
 /// Decodes the answers of one kind.
@@ -236,11 +187,6 @@ fn neighbour_message(interface: u32, address: IpAddr) -> NeighbourMessage {
     message.header.ifindex = interface;
     message.attributes.push(NeighbourAttribute::Destination(address.into()));
     message
-}
-
-fn tc_message(interface: u32, parent: TcHandle) -> TcMessage {
-    let header = TcHeader { index: interface.cast_signed(), parent, ..TcHeader::default() };
-    TcMessage::from_parts(header, Vec::new())
 }
 
 fn family(address: IpAddr) -> AddressFamily {

@@ -11,14 +11,14 @@ use anyhow::{Context as _, Result, ensure};
 use aya::programs::{ProgramFd, TcAttachType};
 use serde_json::{Value, json};
 use traffic_mirror::desired::Desired;
-use traffic_mirror::network::{Network, Path, Route, RouteKind};
+use traffic_mirror::network::{Hook, Link, Network, Path, Route, RouteKind};
 use traffic_mirror_tests::lab::cpu::Cpu;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{Packet, eth};
 use traffic_mirror_tests::lab::testrun::TestRun;
 use traffic_mirror_tests::lab::veth::veth;
 use traffic_mirror_tests::oracle::kernel::{Loaded, descriptor};
-use traffic_mirror_tests::oracle::naive::{Flow, ask, places};
+use traffic_mirror_tests::oracle::naive::{Flow, Place, ask, places};
 use traffic_mirror_tests::oracle::random::Random;
 use traffic_mirror_tests::oracle::{compiled, configuration, large, load};
 
@@ -161,9 +161,10 @@ fn measure(program: BorrowedFd<'_>, noop: BorrowedFd<'_>, frames: &[Vec<u8>], re
     Ok(Cost { over: over[ROUNDS / 2], best: both[0] - noop[0], noop: noop[ROUNDS / 2] })
 }
 
-/// A file in the kernel, with the program of its first hook and the empty one.
+/// A file in the kernel, with the place of its first hook and the empty program.
 struct Subject {
     desired: Desired,
+    place: Place,
     loaded: Loaded,
     noop: ProgramFd,
     random: Random,
@@ -173,19 +174,20 @@ impl Subject {
     fn new(filters: usize) -> Result<Self> {
         let mut random = Random::new(SEED);
         let desired = load(&large::mixed(&mut random, filters));
-        let tables = compiled(&desired, &configuration::network()).tables;
+        let network = at_loopback(configuration::network());
+        let tables = compiled(&desired, &network).tables;
+        let place = places(&desired, &network).swap_remove(0);
         let loaded = Loaded::new(&tables, random.bits())?;
-        let noop = descriptor(loaded.generation().noop()?)?;
-        Ok(Self { desired, loaded, noop, random })
+        let noop = noop(&loaded)?;
+        Ok(Self { desired, place, loaded, noop, random })
     }
 
     fn measure(&mut self, frames: &[Vec<u8>], repeat: u32) -> Result<Cost> {
-        measure(self.loaded.mirror(0)?, self.noop.as_fd(), frames, repeat)
+        measure(self.loaded.mirror(self.place.direction), self.noop.as_fd(), frames, repeat)
     }
 
     fn matches(&self, flow: &Flow) -> usize {
-        let place = &places(&self.desired, &configuration::network())[0];
-        ask(&self.desired, place, flow).filters.len()
+        ask(&self.desired, &self.place, flow).filters.len()
     }
 
     /// TCP flows to random addresses in the networks that the filters lie in, from such addresses or from `source`, to
@@ -323,13 +325,13 @@ fn copied(report: &mut Report) -> Result<()> {
              [[filter]]\nname = \"all\"\nprotocol = [\"tcp\"]\nto = [\"ids\"]\n"
         );
         let tables = compiled(&load(&text), &reaching(index, source.parse()?)).tables;
-        let mut loaded = Loaded::new(&tables, Random::new(SEED).bits())?;
-        let noop = descriptor(loaded.generation().noop()?)?;
+        let loaded = Loaded::new(&tables, Random::new(SEED).bits())?;
+        let noop = noop(&loaded)?;
         let mut encap = loaded.generation().encap()?;
         let frame = eth().ip("10.0.0.1", "10.0.0.2").tcp(40_000, 443).payload([0; 100]).build();
-        let mirror = loaded.mirror(0)?;
+        let mirror = loaded.mirror(Hook::Ingress);
         let cost = netns.enter(|| {
-            encap.classifier().map_err(anyhow::Error::msg)?.attach("out", TcAttachType::Egress)?;
+            encap.attach("out", TcAttachType::Egress)?;
             measure(mirror, noop.as_fd(), &[frame], COPY_REPEAT)
         })?;
         report.cost(name, 1, cost, None);
@@ -347,10 +349,10 @@ fn copied(report: &mut Report) -> Result<()> {
 
 /// A network in which every endpoint is on the link of interface `index`.
 fn reaching(index: u32, source: IpAddr) -> Network {
-    let mut network = configuration::network();
+    let mut network = at_loopback(configuration::network());
     let template = network.links.values().find(|link| link.name == "eth1").cloned();
     if let Some(link) = template {
-        network.links.insert(index, traffic_mirror::network::Link { index, name: "out".to_owned(), ..link });
+        network.links.insert(index, Link { index, name: "out".to_owned(), ..link });
     }
     let route = Route {
         interface: index,
@@ -363,6 +365,20 @@ fn reaching(index: u32, source: IpAddr) -> Network {
     let path = Path { own: false, route: Some(route), mac: Some([2, 0, 0, 0, 0, 9]) };
     network.paths.insert("ids".to_owned(), path);
     network
+}
+
+/// The same network with `eth0` at the index of `lo`, where a test run has its frame come by.
+fn at_loopback(mut network: Network) -> Network {
+    let eth0 = network.link("eth0").map(|link| link.index);
+    if let Some(link) = eth0.and_then(|index| network.links.remove(&index)) {
+        network.links.insert(1, Link { index: 1, ..link });
+    }
+    network
+}
+
+fn noop(loaded: &Loaded) -> Result<ProgramFd> {
+    let mut noop = loaded.generation().noop()?;
+    descriptor(noop.classifier().map_err(anyhow::Error::msg)?)
 }
 
 fn memory(report: &mut Report, filters: usize, limit: u64) -> Result<()> {

@@ -42,8 +42,8 @@ pub(crate) fn stages(report: &mut Report) -> Result<()> {
     }
     step("fill the maps", begin);
     let begin = Instant::now();
-    generation.mirror(0)?;
-    step("load the program of a hook", begin);
+    generation.load_programs()?;
+    step("load the programs", begin);
     Ok(())
 }
 

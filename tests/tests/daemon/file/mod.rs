@@ -12,12 +12,13 @@ use anyhow::{Context as _, Result, ensure};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
+use traffic_mirror_tests::lab::cpu::Stopwatch;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 use traffic_mirror_tests::lab::{TempDir, deadline};
 
 use crate::site::{Site, config};
 
-/// From the end of a save to live.
+/// From the end of a save to live, on a machine that has nothing else to do.
 const LIVE_WITHIN: Duration = Duration::from_millis(500);
 /// Filters that are in each file, so that it takes several writes.
 const OTHERS: std::ops::Range<u16> = 20_000..21_000;
@@ -75,13 +76,13 @@ impl Desk {
     /// Saves: what was saved is live in time, for packets, too, and nothing else was between.
     fn save(&mut self, way: &str, save: impl FnOnce(&Save) -> Result<()>) -> Result<()> {
         save(&self.next()?).with_context(|| way.to_owned())?;
-        self.saved(Instant::now(), way)
+        self.saved(Stopwatch::start(), way)
     }
 
     /// The same, for what has been saved just then.
-    fn saved(&mut self, then: Instant, way: &str) -> Result<()> {
+    fn saved(&mut self, then: Stopwatch, way: &str) -> Result<()> {
         let live = self.daemon.reload_done(deadline()).with_context(|| way.to_owned())?;
-        let took = live.saturating_duration_since(then);
+        let took = then.until(live);
         println!("{way}: {took:?}");
         ensure!(took <= LIVE_WITHIN, "{way}: live after {took:?}");
         let lived = self.lived_until(self.port + 1).with_context(|| way.to_owned())?;

@@ -1,0 +1,79 @@
+//! How many steps a reconciliation may take.
+
+use crate::kernel::KernelError;
+use crate::network::Network;
+
+/// Steps at most while the network stays as it is; two switches and their ends need five.
+const STEPS: usize = 16;
+/// Times at most that the network may change meanwhile: each is a beginning.
+const CHANGES: usize = 16;
+
+/// Gives up in the end: whoever reconciles is deaf meanwhile.
+#[derive(Debug, Default)]
+pub struct Patience {
+    last: Option<Network>,
+    steps: usize,
+    changes: usize,
+}
+
+impl Patience {
+    /// Whether no step was taken yet.
+    pub fn is_fresh(&self) -> bool {
+        self.last.is_none()
+    }
+
+    /// Takes a step.
+    ///
+    /// # Errors
+    /// There were too many.
+    pub fn spend(&mut self, network: &Network) -> Result<(), KernelError> {
+        if self.last.as_ref() == Some(network) {
+            self.steps += 1;
+        } else {
+            self.changes += usize::from(!self.is_fresh());
+            self.steps = 1;
+            self.last = Some(network.clone());
+        }
+        if self.changes > CHANGES {
+            return Err(KernelError::Missing {
+                what: format!("the network has changed {} times meanwhile", self.changes),
+                remedy: "it is looked at again within half a minute",
+            });
+        }
+        if self.steps > STEPS {
+            return Err(KernelError::Missing {
+                what: format!("after {STEPS} steps the maps still differ from what was written"),
+                remedy: "something else writes them; run `traffic-mirror detach` and start again",
+            });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spend(patience: &mut Patience, interface: u32) -> Result<(), String> {
+        let network = Network { refused: [interface].into(), ..Network::default() };
+        patience.spend(&network).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_network_that_stays_has_so_many_steps() {
+        let mut patience = Patience::default();
+        assert!(patience.is_fresh());
+        (0..STEPS).for_each(|_| spend(&mut patience, 1).unwrap());
+        assert!(!patience.is_fresh());
+        // another network, another beginning
+        (0..STEPS).for_each(|_| spend(&mut patience, 2).unwrap());
+        assert!(spend(&mut patience, 2).unwrap_err().contains("after 16 steps"));
+    }
+
+    #[test]
+    fn a_network_that_never_rests_is_given_up() {
+        let mut patience = Patience::default();
+        (0..=CHANGES as u32).for_each(|interface| spend(&mut patience, interface).unwrap());
+        assert!(spend(&mut patience, u32::MAX).unwrap_err().contains("changed 17 times"));
+    }
+}
