@@ -85,7 +85,7 @@ in_kernel() {
         # shellcheck disable=SC2086
         tc filter show dev $hook | sed "s/^/$hook: /"
     done
-    bpftool prog show | grep -w -e 'name mirror' -e 'name encap'
+    bpftool prog show | grep -e 'name mirror_' -e 'name encap'
     maps | comm -13 /run/maps-before -
 }
 
@@ -94,11 +94,11 @@ maps() {
     bpftool map show | sed -n 's/^[0-9]*: \([^ ]*array  name .*\)/\1/p' | sort
 }
 
-# Whether `in_kernel` would see what is left: two programs on edge0, one on edge1, pins and maps.
+# Whether `in_kernel` would see what is left: the three programs, pins and maps.
 seen() {
     in_kernel >/run/seen
     cat /run/seen
-    is "$(grep -c 'sched_cls .*name mirror' /run/seen)" 2 &&
+    is "$(grep -c 'sched_cls .*name mirror_' /run/seen)" 2 &&
         is "$(grep -c 'sched_cls .*name encap' /run/seen)" 1 &&
         grep -q '^/sys/fs/bpf/traffic-mirror/maps-' /run/seen &&
         grep -q 'array  name CONTROL' /run/seen
