@@ -14,7 +14,9 @@ use traffic_mirror_ebpf::abi::{self, BLOCK_SLOTS, Drop, Row, Slot, Unseen};
 use crate::compile::{mac, outer};
 use crate::desired::Desired;
 use crate::kernel::netlink::Netlink;
-use crate::kernel::{Attachment, Attachments, Chain, Generation, KernelError, Mechanism, Role, word};
+use crate::kernel::{
+    Attachment, Attachments, Chain, Generation, KernelError, Mechanism, Role, require_namespace, word,
+};
 use crate::network;
 use crate::report::plural;
 use crate::tables::{Table, names};
@@ -126,8 +128,9 @@ impl Endpoint {
 ///
 /// # Errors
 /// A map cannot be read, or what others have attached cannot be asked for, which takes `CAP_SYS_ADMIN`
-/// (`bpf_prog_get_fd_by_id`).
+/// (`bpf_prog_get_fd_by_id`); what is there belongs to another network namespace.
 pub fn read(pin_path: &Path) -> Result<Option<Status>, KernelError> {
+    require_namespace(pin_path)?;
     let Some(mut status) = read_without_places(pin_path)? else { return Ok(None) };
     let mut netlink = Netlink::open()?;
     let links = netlink.links()?;

@@ -39,7 +39,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
     parse_packet(skb, &mut packet)?;
     let parity = control.epoch & 1;
     let view = &control.view[parity as usize];
-    // none while a hook comes or goes, and where the interface has gone to another namespace
+    // none while a hook comes or goes
     let Some(hook) = hook_of(view, skb.ifindex(), egress) else { return Ok(()) };
     match Candidates::of(&Kernel, view, hook, &packet) {
         Ok(None) => {}

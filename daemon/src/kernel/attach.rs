@@ -13,6 +13,7 @@ use super::generation::pin_error;
 use super::link::Link;
 use super::netlink::{FilterPlace, Netlink};
 use super::program::reason;
+use super::rcu;
 use crate::network::{Hook as Direction, TcFilter};
 
 /// How programs are attached.
@@ -129,6 +130,9 @@ pub const fn word(direction: Direction) -> &'static str {
     direction.word()
 }
 
+/// Grace periods to wait for a link that is on its way out.
+const GONE_TRIES: usize = 10;
+
 /// The attachments below a pin path.
 #[derive(Debug)]
 pub struct Attachments {
@@ -163,6 +167,30 @@ impl Attachments {
         // of a filter there may be two pins
         found.dedup();
         Ok(found)
+    }
+
+    /// Whether any of them may be in force, be it out of sight.
+    ///
+    /// # Errors
+    /// The pins cannot be read.
+    pub(super) fn are_anywhere(&self) -> Result<bool, KernelError> {
+        let is_somewhere = |(attachment, mechanism): (Attachment, Mechanism)| match mechanism {
+            Mechanism::Tcx => Link::open(&self.link_pin(attachment)).is_ok_and(|link| link.is_anywhere()),
+            Mechanism::Clsact => true,
+        };
+        Ok(self.list()?.into_iter().any(is_somewhere))
+    }
+
+    /// Takes a `mirror` off that is on a hook by the other mechanism, too: both would copy.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn detach_doubles(&self, netlink: &mut Netlink, wanted: Mechanism) -> Result<(), KernelError> {
+        let present = self.list()?;
+        let is_double = |(attachment, how): &&(Attachment, Mechanism)| {
+            attachment.role == Role::Mirror && *how != wanted && present.contains(&(*attachment, wanted))
+        };
+        present.iter().filter(is_double).try_for_each(|&(attachment, how)| self.detach(netlink, attachment, how))
     }
 
     /// Whether a program is in force, not just pinned: a link outlives its being detached by force, and the pin of a
@@ -229,8 +257,17 @@ impl Attachments {
         // its interface may have gone, and another have its index
         remove_file(&path)?;
         make_dir(&self.links)?;
-        let link = Link::create(program, attachment.interface, attachment.direction).map_err(&error)?;
-        link.pin(&path).map_err(|source| pin_error("create", &path, source))
+        let create = || Link::create(program, attachment.interface, attachment.direction);
+        let mut link = create();
+        for _ in 0..GONE_TRIES {
+            // a link whose pin somebody has removed goes some time later, and no program is on a hook twice
+            if !link.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EEXIST)) {
+                break;
+            }
+            rcu::synchronize()?;
+            link = create();
+        }
+        link.map_err(&error)?.pin(&path).map_err(|source| pin_error("create", &path, source))
     }
 
     fn attach_filter(

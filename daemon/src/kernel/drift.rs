@@ -29,7 +29,7 @@ impl Kernel {
     }
 
     /// What is wanted, has a pin, and is not attached all the same; and each `encap` that copies are sent to and that
-    /// has not even a pin.
+    /// has not even a pin. Takes off what is attached elsewhere than its pin says.
     pub(super) fn lost(&mut self, generation: Option<u32>, want: &Compiled) -> Result<Vec<Lost>, KernelError> {
         let mirrors = want.hooks.values().map(mirror_of);
         let encaps = generation.into_iter().flat_map(|g| want.outputs.iter().map(move |&output| encap_of(g, output)));
@@ -37,15 +37,16 @@ impl Kernel {
         let links = self.netlink.links()?;
         let mut lost = Vec::new();
         for (attachment, mechanism) in self.attachments.list()? {
-            // an interface that has gone will be an event
-            let Some(link) = links.get(&attachment.interface).filter(|_| wanted.contains(&attachment)) else {
+            if self.attachments.is_attached(&mut self.netlink, attachment, mechanism)? {
                 continue;
-            };
-            if !self.attachments.is_attached(&mut self.netlink, attachment, mechanism)? {
+            }
+            // an interface that has gone is an event of its own
+            if let Some(link) = links.get(&attachment.interface).filter(|_| wanted.contains(&attachment)) {
                 let Attachment { role, direction, .. } = attachment;
                 lost.push(Lost { role, index: link.index, interface: link.name.clone(), direction: word(direction) });
-                self.attachments.forget(&mut self.netlink, attachment, mechanism)?;
             }
+            // a link may have gone elsewhere with its interface, be it back here under another index
+            self.attachments.forget(&mut self.netlink, attachment, mechanism)?;
         }
         let Some(generation) = generation else { return Ok(lost) };
         let present = self.attachments.list()?;

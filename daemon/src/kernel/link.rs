@@ -131,6 +131,11 @@ impl Link {
         Ok(info.interface == interface && links_on(interface, direction)?.contains(&info.id))
     }
 
+    /// Whether it is on an interface, be it in another namespace.
+    pub(super) fn is_anywhere(&self) -> bool {
+        matches!(self.info(), Ok(Some(_)))
+    }
+
     /// Number of its program; `None` if it is not attached any more (`tcx_link_fill_info`).
     ///
     /// # Errors

@@ -36,6 +36,7 @@ pub use error::KernelError;
 pub use explain::Explainer;
 pub use generation::Generation;
 pub use history::Note;
+pub use namespace::require as require_namespace;
 pub use observe::Observer;
 pub use program::{Program, reason};
 pub use step::Step;
@@ -100,12 +101,14 @@ impl Kernel {
         }
         let lock = lock::claim(pin_path)?;
         let attachments = Attachments::below(pin_path);
-        namespace::claim(pin_path, !attachments.list()?.is_empty())?;
+        namespace::claim(pin_path)?;
+        let (mechanism, mut netlink) = (mechanism.unwrap_or(best), Netlink::open()?);
+        attachments.detach_doubles(&mut netlink, mechanism)?;
         Ok(Self {
             pin_path: pin_path.to_owned(),
-            mechanism: mechanism.unwrap_or(best),
+            mechanism,
             attachments,
-            netlink: Netlink::open()?,
+            netlink,
             refused: BTreeSet::new(),
             rewired: BTreeSet::new(),
             before: Box::new(|_| Ok(())),
@@ -227,9 +230,7 @@ impl Kernel {
         let mut mirror = generation.mirror(hook.direction)?;
         let (attachment, wanted) = (mirror_of(hook), self.mechanism);
         self.attachments.attach(&mut self.netlink, attachment, &hook.name, &mut mirror, wanted)?;
-        let present = self.attachments.list()?;
-        let mut others = present.iter().filter(|(there, how)| *there == attachment && *how != wanted);
-        others.try_for_each(|&(there, how)| self.attachments.detach(&mut self.netlink, there, how))
+        self.attachments.detach_doubles(&mut self.netlink, wanted)
     }
 
     /// Forgets which output interfaces have refused `encap`, so that the next look tries them again.
@@ -251,17 +252,24 @@ impl Kernel {
         let Self { attachments, netlink, mechanism, before, .. } = self;
         let mut surplus = attachments.list()?;
         surplus.retain(|(attachment, how)| !wanted(attachment) || how != mechanism);
-        if !surplus.is_empty() {
+        let (mirrors, encaps): (Vec<_>, Vec<_>) =
+            surplus.into_iter().partition(|(attachment, _)| attachment.role == Role::Mirror);
+        let mut failed = Vec::new();
+        let mut detach = |(attachment, how)| {
+            failed.extend(before(Step::Detach).and_then(|()| attachments.detach(netlink, attachment, how)).err());
+        };
+        mirrors.into_iter().for_each(&mut detach);
+        if !encaps.is_empty() {
             // an old `mirror` that still runs needs the old `encap`
             rcu::synchronize()?;
         }
-        let mut detach =
-            |(attachment, how)| before(Step::Detach).and_then(|()| attachments.detach(netlink, attachment, how)).err();
-        let failed = surplus.into_iter().filter_map(&mut detach).collect();
+        encaps.into_iter().for_each(&mut detach);
         for old in Generation::list(&self.pin_path)?.into_iter().filter(|&old| old != number) {
             (self.before)(Step::Remove)?;
             Generation::open(&self.pin_path, old).remove()?;
         }
+        // left by a daemon that was killed in the middle
+        remove_pins(&Generation::unfinished(&self.pin_path))?;
         Ok(failed)
     }
 
@@ -291,8 +299,9 @@ impl Kernel {
         attempt(remove_pins(&Generation::unfinished(&self.pin_path)));
         attempt(remove_dir(&self.taking_over()));
         attempt(self.attachments.remove_dirs());
-        attempt(namespace::forget(&self.pin_path));
-        attempt(remove_pin_path(&self.pin_path));
+        if result.is_ok() {
+            result = namespace::forget(&self.pin_path).and_then(|()| remove_pin_path(&self.pin_path));
+        }
         result
     }
 }

@@ -7,27 +7,35 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::KernelError;
-use super::attach::{make_dir, remove_dir};
+use super::attach::{Attachments, make_dir, remove_dir};
 use super::generation::pin_error;
 
 const PREFIX: &str = "namespace-";
 
+/// Whether what is below a pin path can be seen from this namespace.
+///
+/// # Errors
+/// It belongs to another one that is still there, and is attached there.
+pub fn require(pin_path: &Path) -> Result<(), KernelError> {
+    let ours = ours()?;
+    let alive = named(pin_path)?.into_iter().find(|&inode| inode != ours && is_alive(inode));
+    match alive {
+        Some(inode) if Attachments::below(pin_path).are_anywhere()? => Err(KernelError::Missing {
+            what: format!("what is below {} belongs to network namespace {inode}", pin_path.display()),
+            remedy: "run this there (lsns -t net, nsenter --net), or give another --pin-path",
+        }),
+        _ => Ok(()),
+    }
+}
+
 /// Says that what is below a pin path belongs to this namespace.
 ///
 /// # Errors
-/// It belongs to another one that is still there, and `is_attached` there.
-pub(super) fn claim(pin_path: &Path, is_attached: bool) -> Result<(), KernelError> {
-    let ours = ours().map_err(|source| pin_error("read", Path::new(OURS), source))?;
-    for inode in named(pin_path)?.into_iter().filter(|&inode| inode != ours) {
-        if is_attached && is_alive(inode) {
-            return Err(KernelError::Missing {
-                what: format!("what is below {} belongs to network namespace {inode}", pin_path.display()),
-                remedy: "run this there (nsenter --net, lsns -t net), or give another --pin-path",
-            });
-        }
-        remove_dir(&pin_path.join(format!("{PREFIX}{inode}")))?;
-    }
-    make_dir(&pin_path.join(format!("{PREFIX}{ours}")))
+/// As [`require`].
+pub(super) fn claim(pin_path: &Path) -> Result<(), KernelError> {
+    require(pin_path)?;
+    forget(pin_path)?;
+    make_dir(&pin_path.join(format!("{PREFIX}{}", ours()?)))
 }
 
 /// Takes that back.
@@ -46,8 +54,10 @@ fn named(pin_path: &Path) -> Result<Vec<u64>, KernelError> {
 
 const OURS: &str = "/proc/thread-self/ns/net";
 
-fn ours() -> io::Result<u64> {
-    fs::metadata(OURS).map(|metadata| metadata.ino())
+/// While a namespace is there, no other has its inode.
+fn ours() -> Result<u64, KernelError> {
+    let metadata = fs::metadata(OURS).map_err(|source| pin_error("read", Path::new(OURS), source))?;
+    Ok(metadata.ino())
 }
 
 /// Whether a process is in a namespace, or something is mounted that holds it (`ip netns`), as far as can be seen from here.

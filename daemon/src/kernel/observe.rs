@@ -8,7 +8,7 @@ use std::time::Duration;
 use traffic_mirror_ebpf::abi::Drop;
 
 use super::netlink::Netlink;
-use super::{Attachments, Generation, Kernel, KernelError, Role};
+use super::{Attachments, Generation, Kernel, KernelError, Role, namespace};
 use crate::desired::{Desired, Endpoint};
 use crate::network::{LinkKind, Network, Path, RouteKind};
 use crate::preview::Attached;
@@ -80,8 +80,9 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 impl Observer {
     /// # Errors
-    /// No netlink socket.
+    /// No netlink socket; what is there belongs to another network namespace.
     pub fn open(pin_path: &std::path::Path) -> Result<Self, KernelError> {
+        namespace::require(pin_path)?;
         Ok(Self { pin_path: pin_path.to_owned(), netlink: Netlink::open()? })
     }
 

@@ -37,18 +37,19 @@ impl Cpu {
     }
 }
 
-/// Measures how long something takes on a machine that has nothing else to do: time in which any task of this one waits for
-/// a CPU does not count (`Documentation/accounting/psi.rst`).
+/// Measures how long a process takes for something, without the time in which it waits for a CPU that others have
+/// (`Documentation/scheduler/sched-stats.rst`).
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch {
+    process: u32,
     begin: Instant,
     waited: Duration,
 }
 
 impl Stopwatch {
     /// Starts it.
-    pub fn start() -> Self {
-        Self { begin: Instant::now(), waited: waited() }
+    pub fn start(process: u32) -> Self {
+        Self { process, begin: Instant::now(), waited: waited(process) }
     }
 
     /// Time up to now.
@@ -56,17 +57,20 @@ impl Stopwatch {
         self.until(Instant::now())
     }
 
-    /// Time up to a moment not long ago.
+    /// Time up to a moment just gone.
     pub fn until(&self, end: Instant) -> Duration {
-        end.saturating_duration_since(self.begin).saturating_sub(waited() - self.waited)
+        end.saturating_duration_since(self.begin).saturating_sub(waited(self.process).saturating_sub(self.waited))
     }
 }
 
-/// Time in which some task has waited for a CPU, since the machine was started; nothing if the kernel does not say.
-fn waited() -> Duration {
-    let text = std::fs::read_to_string("/proc/pressure/cpu").unwrap_or_default();
-    let some = text.lines().find_map(|line| line.strip_prefix("some ")?.split_once("total="));
-    Duration::from_micros(some.and_then(|(_, total)| total.trim().parse().ok()).unwrap_or_default())
+/// Time that the threads of a process have waited for a CPU; nothing if the kernel does not say.
+fn waited(process: u32) -> Duration {
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().filter_map(Result::ok);
+    let of = |task: std::fs::DirEntry| -> Option<u64> {
+        let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
+        text.split_whitespace().nth(1)?.parse().ok()
+    };
+    Duration::from_nanos(tasks.filter_map(of).sum())
 }
 
 /// The calling thread, for the system calls.

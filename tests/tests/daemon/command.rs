@@ -245,7 +245,7 @@ fn what_belongs_to_another_network_namespace_is_left_alone() -> Result<()> {
             run(command.args(verb).arg("--pin-path").arg(daemon.pin_path()))
         };
         let file = daemon.config_path().to_string_lossy().into_owned();
-        for verb in [&["detach"][..], &["run", "--config", &file]] {
+        for verb in [&["detach"][..], &["run", "--config", &file], &["status"], &["plan", "--config", &file]] {
             let (code, _, stderr) = elsewhere(verb)?;
             assert!(code == 1 && stderr.contains("belongs to network namespace"), "{verb:?}: {code} {stderr}");
         }

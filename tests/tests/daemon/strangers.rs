@@ -209,6 +209,40 @@ fn a_stranger_with_the_index_of_the_output_gets_no_copies() -> Result<()> {
     Ok(())
 }
 
+/// Its link goes with it, and no program is on a hook twice.
+#[test]
+fn an_interface_that_is_back_with_another_index_is_served_at_once() -> Result<()> {
+    for mechanism in mechanisms()? {
+        for interface in ["eth0", "eth1"] {
+            let mut site = Site::new()?;
+            let mut daemon = site.launch(&[53], attach(mechanism))?;
+            let index = site.edge.index(interface)?;
+            let elsewhere = Netns::new("elsewhere")?;
+            Meanwhile::Dead.during(&mut daemon, || {
+                let (there, back) = (elsewhere.name(), site.edge.name());
+                // an interface that moves keeps its index where that is free
+                elsewhere.run(&format!("ip link add taken index {index} type veth peer name peer index 900"))?;
+                site.edge.run(&format!("ip link set {interface} netns {there}"))?;
+                site.edge.run(&format!("ip link add taken index {index} type veth peer name peer index 900"))?;
+                elsewhere.run(&format!("ip link set {interface} netns {back}"))?;
+                ensure!(site.edge.index(interface)? != index, "{interface} has its index again");
+                let address = if interface == "eth0" { "10.0.0.254/24" } else { "192.0.2.1/24" };
+                site.edge.address(interface, address)?;
+                site.edge.run(&format!("ip link set {interface} up"))?;
+                site.edge
+                    .run_until(&format!("ip link show {interface}"), |link| link.contains("state UP"), deadline())
+                    .map(drop)
+            })?;
+            status_until(&daemon, |code, status| code == 0 && status["endpoints"][0]["next_hop"].is_string())?;
+            site.expect(53, 1)?;
+            let output = daemon.output();
+            assert!(!output.iter().any(|line| line.contains("cannot attach")), "{mechanism} {interface}: {output:?}");
+            stop(&site, &mut daemon)?;
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn an_output_that_is_wanted_by_name_is_found_by_name() -> Result<()> {
     let mut site = Site::new()?;

@@ -76,7 +76,11 @@ impl Desk {
     /// Saves: what was saved is live in time, for packets, too, and nothing else was between.
     fn save(&mut self, way: &str, save: impl FnOnce(&Save) -> Result<()>) -> Result<()> {
         save(&self.next()?).with_context(|| way.to_owned())?;
-        self.saved(Stopwatch::start(), way)
+        self.saved(self.stopwatch(), way)
+    }
+
+    fn stopwatch(&self) -> Stopwatch {
+        Stopwatch::start(self.daemon.pid().expect("the daemon runs"))
     }
 
     /// The same, for what has been saved just then.

@@ -6,7 +6,6 @@ use nix::sys::signal::Signal;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::time::{Duration, Instant};
-use traffic_mirror_tests::lab::cpu::Stopwatch;
 use traffic_mirror_tests::lab::daemon::Launch;
 use traffic_mirror_tests::lab::{TempDir, deadline};
 
@@ -45,7 +44,7 @@ fn pause_half_way(mut desk: Desk, pause: Duration, provoke: impl FnOnce(&Desk) -
     desk.nothing(pause)?;
     file.write_all(rest.as_bytes())?;
     drop(file);
-    desk.saved(Stopwatch::start(), "a pause half-way")?;
+    desk.saved(desk.stopwatch(), "a pause half-way")?;
     desk.end()
 }
 
@@ -95,7 +94,7 @@ fn a_writer_in_a_directory_that_is_moved_into_place_is_waited_for() -> Result<()
     desk.nothing(LIVE_WITHIN)?;
     file.write_all(&text.as_bytes()[half..])?;
     drop(file);
-    desk.saved(Stopwatch::start(), "a directory with a writer")?;
+    desk.saved(desk.stopwatch(), "a directory with a writer")?;
     desk.end()
 }
 
@@ -119,7 +118,7 @@ fn a_file_that_is_mapped_for_writing_is_taken_when_it_is_unmapped() -> Result<()
     mapped.copy_from_slice(text.as_bytes());
     // SAFETY: it is mapped, and not used any more.
     unsafe { munmap(address, text.len()) }?;
-    desk.saved(Stopwatch::start(), "a mapping")?;
+    desk.saved(desk.stopwatch(), "a mapping")?;
     desk.end()
 }
 
@@ -129,7 +128,7 @@ fn a_file_that_is_cut_without_being_opened_is_taken() -> Result<()> {
     let text = Desk::text(desk.port);
     let last = text.rfind("\n[[filter]]").context("no filter")?;
     nix::unistd::truncate(&desk.daemon.config_path(), last.try_into()?)?;
-    let then = Stopwatch::start();
+    let then = desk.stopwatch();
     desk.daemon.wait_line(|line| line.ends_with(&format!("INFO - filter port-{}", OTHERS.end - 1)), deadline())?;
     desk.daemon.wait_line(|line| line.contains("INFO 1 change, "), deadline())?;
     ensure!(then.elapsed() <= LIVE_WITHIN, "{:?}", then.elapsed());
@@ -179,7 +178,7 @@ fn stream(saves: u16, save: fn(&super::Save) -> Result<()>) -> Result<Vec<u16>> 
         let said = desk.daemon.wait_line(wrong, begin + PERIOD * u32::from(number + 1));
         ensure!(said.is_err(), "{said:?}");
     }
-    let (then, last) = (Stopwatch::start(), first + saves);
+    let (then, last) = (desk.stopwatch(), first + saves);
     // lines that were waited for are not found again
     let said = format!("INFO + filter port-{last}");
     while !desk.daemon.output().iter().any(|line| line.ends_with(&said)) {
@@ -224,7 +223,7 @@ fn whole_files_are_taken_from_a_writer_that_never_rests() -> Result<()> {
         saves += 1;
     }
     fs::write(&path, Desk::text(first + 3))?;
-    let then = Stopwatch::start();
+    let then = desk.stopwatch();
     let said = format!("INFO + filter port-{}", first + 3);
     desk.daemon.wait_line(|line| line.ends_with(&said), deadline())?;
     let took = then.elapsed();
