@@ -1,5 +1,6 @@
 //! Input: diagnostics and the text they are about. Output: lines for a terminal or journal, data for `--json`.
 
+use std::borrow::Cow;
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
@@ -13,7 +14,8 @@ use super::{Diagnostic, Severity};
 /// `path` is shown as it is. `color` adds ANSI escapes.
 pub fn render(diagnostics: &[Diagnostic], path: &str, text: &str, color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-    let lines = Lines::new(text);
+    let text = without_c1(text);
+    let lines = Lines::new(&text);
     let mut out = String::new();
     for diagnostic in diagnostics {
         if !out.is_empty() {
@@ -26,6 +28,13 @@ pub fn render(diagnostics: &[Diagnostic], path: &str, text: &str, color: bool) -
         }
     }
     out
+}
+
+/// The text with a dot for each C1 control character, which some terminals obey and the renderer leaves as it is. The dot has
+/// as many bytes.
+fn without_c1(text: &str) -> Cow<'_, str> {
+    let is_c1 = |c: char| matches!(c, '\u{80}'..='\u{9f}');
+    if text.contains(is_c1) { text.replace(is_c1, "\u{b7}").into() } else { text.into() }
 }
 
 fn group<'a>(diagnostic: &'a Diagnostic, path: &'a str, lines: &Lines<'a>) -> Group<'a> {
@@ -230,6 +239,15 @@ mod tests {
         let diagnostic = [at(0..1)];
         assert!(!render(&diagnostic, "f", "text", false).contains('\u{1b}'));
         assert!(render(&diagnostic, "f", "text", true).contains('\u{1b}'));
+    }
+
+    #[test]
+    fn no_control_character_gets_to_the_terminal() {
+        for code in (0..0x20).chain(0x7f..0xa0).filter(|code| *code != 0x0a) {
+            let text = format!("a = \"{}\"", char::from_u32(code).unwrap());
+            let rendered = render(&[at(5..6)], "f", &text, false);
+            assert!(rendered.chars().all(|c| c == '\n' || !c.is_control()), "{rendered:?}");
+        }
     }
 
     #[test]
