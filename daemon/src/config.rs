@@ -62,6 +62,14 @@ pub struct Endpoint {
     pub port: Field<i128>,
     /// `interface`.
     pub interface: Field<String>,
+    /// `oversize`.
+    pub oversize: Field<String>,
+    /// `snap`.
+    pub snap: Field<i128>,
+    /// `limit`.
+    pub limit: Field<String>,
+    /// `sample`.
+    pub sample: Field<String>,
 }
 
 /// One `[[filter]]`.
@@ -117,9 +125,9 @@ const INTERFACE: Kind = Kind { noun: "an interface", keys: &["name", "direction"
 
 const ENDPOINT: Kind = Kind {
     noun: "an endpoint",
-    keys: &["address", "port", "interface"],
+    keys: &["address", "port", "interface", "oversize", "snap", "limit", "sample"],
     tables: &[],
-    planned: &["oversize", "snap", "limit", "sample"],
+    planned: &[],
 };
 
 const FILTER: Kind = Kind {
@@ -237,6 +245,8 @@ impl Reader<'_> {
         let address = fields.text("address");
         let port = fields.number("port");
         let interface = fields.text("interface");
+        let (oversize, snap) = (fields.text("oversize"), fields.number("snap"));
+        let (limit, sample) = (fields.text("limit"), fields.text("sample"));
         Ok(Endpoint {
             label,
             span: value.span(),
@@ -244,6 +254,10 @@ impl Reader<'_> {
             address,
             port,
             interface,
+            oversize,
+            snap,
+            limit,
+            sample,
         })
     }
 

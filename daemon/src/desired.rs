@@ -7,6 +7,7 @@ mod endpoint;
 mod filter;
 mod interface;
 mod name;
+mod policy;
 mod port;
 mod problem;
 mod protocol;
@@ -116,6 +117,35 @@ pub struct Endpoint {
     pub port: u16,
     /// Output interface; by route if absent.
     pub interface: Option<String>,
+    /// What becomes of a packet that is longer than the output MTU once wrapped.
+    pub oversize: Oversize,
+    /// So many bytes of a packet at most, from its IP header on; all of it if absent.
+    pub snap: Option<u16>,
+    /// Most that is sent; any amount if absent.
+    pub limit: Option<Limit>,
+    /// Of so many flows the packets of one are sent; 1 for all.
+    pub sample: u32,
+}
+
+/// `oversize` in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Oversize {
+    /// It is sent in several outer IP fragments.
+    #[default]
+    Fragment,
+    /// Its end is cut off.
+    Truncate,
+    /// It is not sent.
+    Drop,
+}
+
+/// `limit` in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Bits per second of outer IP packets.
+    Bits(u64),
+    /// Packets per second.
+    Packets(u64),
 }
 
 /// One `[[filter]]`. An empty list means any.

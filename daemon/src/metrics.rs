@@ -179,6 +179,16 @@ fn record_endpoints(endpoints: &[Endpoint]) {
         "Bytes of the packets of which a copy was sent to the endpoint, from the inner IP header on.",
         endpoints.iter().map(|endpoint| (labels(endpoint), endpoint.bytes)),
     );
+    counters(
+        "traffic_mirror_truncated_packets_total",
+        "Packets among those sent of which the end was cut off.",
+        endpoints.iter().map(|endpoint| (labels(endpoint), endpoint.truncated)),
+    );
+    counters(
+        "traffic_mirror_fragmented_packets_total",
+        "Packets among those sent that went in several outer IP fragments.",
+        endpoints.iter().map(|endpoint| (labels(endpoint), endpoint.fragmented)),
+    );
     let reasons = || Drop::ALL.iter().filter(|reason| **reason != Drop::None).map(|reason| reason.label());
     counters(
         "traffic_mirror_dropped_packets_total",

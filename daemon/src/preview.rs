@@ -154,6 +154,9 @@ fn objects(described: &Described, network: &Network, attached: &Attached, hooks:
 
 const ATTACHED: &str = "attached";
 const ENABLED: &str = "enabled";
+const FRAGMENT: &str = "fragment";
+const OVERSIZE: &str = "oversize";
+const SAMPLE: &str = "sample";
 const YES: &str = "yes";
 const NO: &str = "no";
 
@@ -179,7 +182,30 @@ fn endpoint_facts(endpoint: &abi::Endpoint, network: &Network, attached: &Attach
     if endpoint.link_bytes != 0 {
         facts.push(("next_hop", one(next_hop)));
     }
+    facts.push((OVERSIZE, one(oversize_word(endpoint).to_owned())));
+    facts.push(("snap", (endpoint.snap != 0).then(|| endpoint.snap.to_string()).into_iter().collect()));
+    facts.push(("limit", limit_words(endpoint).into_iter().collect()));
+    facts.push((SAMPLE, one(format!("1/{}", endpoint.sample))));
     facts
+}
+
+/// `oversize` of an endpoint, as in the file.
+fn oversize_word(endpoint: &abi::Endpoint) -> &'static str {
+    use abi::Oversize::{Drop, Fragment, Truncate};
+    let words = [(Fragment, FRAGMENT), (Truncate, "truncate"), (Drop, "drop")];
+    words.into_iter().find(|(way, _)| *way as u32 == endpoint.oversize).map_or("?", |(_, word)| word)
+}
+
+/// `limit` of an endpoint, as in the file.
+fn limit_words(endpoint: &abi::Endpoint) -> Option<String> {
+    let (bits, packets) = (endpoint.limit_bits, endpoint.limit_packets);
+    let units = [(1_000_000_000, "Gbit"), (1_000_000, "Mbit"), (1_000, "Kbit"), (1, "bit")];
+    let largest = units.into_iter().find(|(unit, _)| bits.is_multiple_of(*unit));
+    match (bits, packets) {
+        (0, 0) => None,
+        (0, packets) => Some(format!("{packets}pps")),
+        (bits, _) => largest.map(|(unit, name)| format!("{}{name}", bits / unit)),
+    }
 }
 
 fn filter_facts(
@@ -241,6 +267,8 @@ fn said(facts: &Facts) -> impl Iterator<Item = &(&'static str, Vec<String>)> + '
         ENABLED | ATTACHED => values[0] == YES,
         "bidirectional" => values[0] == NO,
         "action" => values[0] == "mirror",
+        OVERSIZE => values[0] == FRAGMENT,
+        SAMPLE => values[0] == "1/1",
         _ => values.is_empty(),
     };
     facts.iter().filter(move |fact| !ordinary(fact))

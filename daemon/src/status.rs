@@ -110,6 +110,10 @@ pub struct Endpoint {
     pub packets: u64,
     /// Their bytes from the inner IP header on.
     pub bytes: u64,
+    /// Packets among them of which the end was cut off (`snap`, `oversize = "truncate"`).
+    pub truncated: u64,
+    /// Packets among them that were sent in several outer fragments.
+    pub fragmented: u64,
     /// Packets that matched and were not copied, by reason, if any.
     pub drops: BTreeMap<&'static str, u64>,
     /// How many go at the moment; absent if that was not asked.
@@ -307,6 +311,8 @@ fn endpoints(
             next_hop,
             packets: total(&|cpu| cpu.sent.packets),
             bytes: total(&|cpu| cpu.sent.bytes),
+            truncated: total(&|cpu| cpu.truncated),
+            fragmented: total(&|cpu| cpu.fragmented),
             drops: drops.filter(|(_, n)| *n > 0).collect(),
             rate: None,
         }

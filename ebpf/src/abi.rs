@@ -10,7 +10,7 @@ mod labels;
 
 /// Version of all that is laid out here: to be raised by one whenever anything in it changes, so that a daemon leaves the
 /// maps of another version alone. The first 16 bytes of [`Control`] stay what they are for ever.
-pub const LAYOUT: u32 = 5;
+pub const LAYOUT: u32 = 6;
 
 pub use counters::*;
 pub use explained::Explained;
@@ -277,6 +277,10 @@ pub const OUTER_MAX_BYTES: usize = 52;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Endpoint {
+    /// Most bits per second of outer IP packets, 0 for any amount.
+    pub limit_bits: u64,
+    /// Most packets per second, 0 for any number.
+    pub limit_packets: u64,
     /// 0 if copies can be sent, else the [`Drop`] that each of them is counted as.
     pub state: u32,
     /// Index of the output interface.
@@ -291,10 +295,39 @@ pub struct Endpoint {
     pub link_bytes: u32,
     /// 1 if `link` is filled in; with 0 the kernel finds the neighbour.
     pub link_known: u32,
+    /// What becomes of a packet that is longer than `mtu` once wrapped: an [`Oversize`].
+    pub oversize: u32,
+    /// Bytes of a packet at most, from its IP header on; 0 for all of it.
+    pub snap: u32,
+    /// Of so many flows one is sent; 1 for all.
+    pub sample: u32,
     /// The Ethernet header.
     pub link: [u8; 16],
     /// Outer header, network byte order; lengths, identification, checksum, flow label and source port are zero.
     pub outer: [u8; OUTER_MAX_BYTES],
+    /// Zero.
+    pub reserved: u32,
+}
+
+impl Endpoint {
+    /// Whether there is a limit.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_limited(&self) -> bool {
+        self.limit_bits | self.limit_packets != 0
+    }
+}
+
+/// What becomes of a packet that is too long.
+#[repr(u32)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Oversize {
+    /// It is sent in several outer IP fragments.
+    Fragment,
+    /// Its end is cut off.
+    Truncate,
+    /// It is not sent.
+    Drop,
 }
 
 /// The two copies of an endpoint.
@@ -321,6 +354,8 @@ pub mod cb {
     pub const IPV6: u32 = 1 << 11;
     /// Flag of word 2: already wrapped.
     pub const DONE: u32 = 1 << 12;
+    /// Flag of word 2: a part of the packet, as [`Cpu`](super::Cpu) says.
+    pub const SLICE: u32 = 1 << 13;
     /// Word 2 from here on: the low bits of the generation.
     pub const GENERATION_SHIFT: u32 = 16;
 }
@@ -333,7 +368,7 @@ const _: () = {
     assert!(size_of::<Skip>() == 40);
     assert!(size_of::<Class>() == 16);
     assert!(size_of::<Slot>() == 40);
-    assert!(size_of::<Endpoint>() == 28 + 16 + OUTER_MAX_BYTES);
+    assert!(size_of::<Endpoint>() == 16 + 40 + 16 + OUTER_MAX_BYTES + 4);
     assert!(MAX_SLOTS == 2 * MAX_FILTERS);
 };
 

@@ -5,13 +5,17 @@ use aya_ebpf::bindings::{
     BPF_F_ADJ_ROOM_NO_CSUM_RESET,
 };
 use aya_ebpf::helpers::generated::{
-    bpf_get_smp_processor_id, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_vlan_pop,
+    bpf_get_smp_processor_id, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes,
+    bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
-use traffic_mirror_ebpf::abi::{Endpoint, Receipt, cb};
-use traffic_mirror_ebpf::gue::{OUTER4_BYTES, OUTER6_BYTES, Variable, fill4, fill6};
+use traffic_mirror_ebpf::abi::{Endpoint, Receipt, Slice, cb};
+use traffic_mirror_ebpf::gue::{
+    ENCAPSULATION_BYTES, FRAGMENT6_BYTES, IPV4_BYTES, IPV6_BYTES, OUTER4_BYTES, OUTER6_BYTES, Variable,
+    fill_encapsulation, fill_fragment6, fill4, fill6,
+};
 use traffic_mirror_ebpf::packet::{ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 
-use crate::maps::{CONTROL, CPU, ENDPOINTS};
+use crate::maps::{CONTROL, CPU, ENDPOINTS, SCRATCH};
 use crate::skb::{DROP, NEXT, Skb};
 
 /// `BPF_ADJ_ROOM_MAC`: room behind the link header.
@@ -63,39 +67,120 @@ fn wrap(skb: Skb, word: u32) -> Option<i32> {
         (unsafe { bpf_skb_change_tail(skb.0, end, 0) } == 0).then_some(())?;
     }
     let over_ipv6 = endpoint.outer_bytes == OUTER6_BYTES as u32;
-    let fixed = if word & cb::FIXED != 0 && skb.gso_size() != 0 { BPF_F_ADJ_ROOM_FIXED_GSO } else { 0 };
-    let flags = u64::from(fixed | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_NO_CSUM_RESET);
-    let done = if over_ipv6 {
-        // SAFETY: the context is valid.
-        unsafe {
-            let flags = flags | u64::from(BPF_F_ADJ_ROOM_ENCAP_L3_IPV6);
-            bpf_skb_adjust_room(skb.0, OUTER6_BYTES as i32, ROOM_MAC, flags)
-        }
+    if word & cb::SLICE != 0 {
+        take_slice(skb, endpoint, word, flow, over_ipv6)?;
     } else {
-        // SAFETY: the context is valid.
-        unsafe {
-            let flags = flags | u64::from(BPF_F_ADJ_ROOM_ENCAP_L3_IPV4);
-            bpf_skb_adjust_room(skb.0, OUTER4_BYTES as i32, ROOM_MAC, flags)
-        }
-    };
-    (done == 0).then_some(())?;
-    let variable = Variable {
-        length: skb.len().wrapping_sub(endpoint.link_bytes),
-        flow,
-        identification: identification(),
-        inner_ipv6: word & cb::IPV6 != 0,
-    };
+        let fixed = if word & cb::FIXED != 0 && skb.gso_size() != 0 { BPF_F_ADJ_ROOM_FIXED_GSO } else { 0 };
+        make_room(skb, endpoint.outer_bytes, over_ipv6, fixed | BPF_F_ADJ_ROOM_ENCAP_L4_UDP)?;
+        let ip_bytes = skb.len().wrapping_sub(endpoint.link_bytes);
+        let header = if over_ipv6 { IPV6_BYTES } else { IPV4_BYTES } as u32;
+        let variable = Variable {
+            length: ip_bytes,
+            udp_length: ip_bytes.wrapping_sub(header),
+            flow,
+            identification: identification(),
+            offset: 0,
+            more: false,
+            inner_ipv6: word & cb::IPV6 != 0,
+        };
+        write_outer(skb, endpoint, variable, over_ipv6)?;
+    }
     if endpoint.link_bytes == 0 {
-        write_outer(skb, endpoint, 0, variable, over_ipv6)?;
         return Some(NEXT);
     }
     write_link(skb, endpoint)?;
-    write_outer(skb, endpoint, ETHER_BYTES as usize, variable, over_ipv6)?;
     if word & cb::PROBE == 0 {
         return Some(NEXT);
     }
     // SAFETY: without parameters the kernel finds route and neighbour by the outer header.
     Some(unsafe { bpf_redirect_neigh(endpoint.interface, core::ptr::null_mut(), 0, 0) } as i32)
+}
+
+/// Makes room for an outer header, and has the kernel know that there is one.
+#[inline(always)]
+fn make_room(skb: Skb, bytes: u32, over_ipv6: bool, flags: u32) -> Option<()> {
+    let flags = u64::from(flags | BPF_F_ADJ_ROOM_NO_CSUM_RESET);
+    let done = if over_ipv6 {
+        // SAFETY: the context is valid.
+        unsafe { bpf_skb_adjust_room(skb.0, bytes as i32, ROOM_MAC, flags | u64::from(BPF_F_ADJ_ROOM_ENCAP_L3_IPV6)) }
+    } else {
+        // SAFETY: the context is valid.
+        unsafe { bpf_skb_adjust_room(skb.0, bytes as i32, ROOM_MAC, flags | u64::from(BPF_F_ADJ_ROOM_ENCAP_L3_IPV4)) }
+    };
+    (done == 0).then_some(())
+}
+
+/// Takes off the front of the inner packet.
+#[inline(always)]
+fn pull(skb: Skb, bytes: u32) -> Option<()> {
+    // SAFETY: the context is valid.
+    let done = unsafe { bpf_skb_adjust_room(skb.0, -(bytes as i32), ROOM_MAC, BPF_F_ADJ_ROOM_NO_CSUM_RESET.into()) };
+    (done == 0).then_some(())
+}
+
+/// Most that `bpf_skb_adjust_room` takes off at once, and pulls of that size that 64 KiB take.
+const PULL_MAX: u32 = 4088;
+const PULLS: u32 = 17;
+
+/// Leaves what the fragment is to carry, behind its outer header. What is pulled takes the checksum with it that was left to the
+/// output interface; the head is put back with the finished one.
+#[inline(always)]
+fn take_slice(skb: Skb, endpoint: &Endpoint, word: u32, flow: u32, over_ipv6: bool) -> Option<()> {
+    // SAFETY: a per-CPU element.
+    let slice = unsafe { (*CPU.get_ptr_mut(0)?).slice };
+    // SAFETY: the context is valid.
+    (unsafe { bpf_skb_change_tail(skb.0, endpoint.link_bytes + slice.end, 0) } == 0).then_some(())?;
+    let header = if over_ipv6 { IPV6_BYTES + FRAGMENT6_BYTES } else { IPV4_BYTES } as u32;
+    let variable = Variable {
+        length: header + slice.end - slice.first + if slice.first == 0 { ENCAPSULATION_BYTES as u32 } else { 0 },
+        udp_length: slice.udp_length,
+        flow,
+        identification: identification(),
+        offset: slice.offset,
+        more: slice.more != 0,
+        inner_ipv6: word & cb::IPV6 != 0,
+    };
+    if slice.first == 0 {
+        put_head_back(skb, endpoint, &slice, header + ENCAPSULATION_BYTES as u32, over_ipv6)?;
+    } else {
+        let mut left = slice.first;
+        let mut pulls = 0;
+        while left != 0 {
+            let bytes = if left > PULL_MAX { PULL_MAX } else { left };
+            pull(skb, bytes)?;
+            left -= bytes;
+            pulls += 1;
+            if pulls > PULLS {
+                return None;
+            }
+        }
+        make_room(skb, header, over_ipv6, 0)?;
+    }
+    write_fragment(skb, endpoint, variable, over_ipv6, slice.first == 0)
+}
+
+#[inline(always)]
+fn put_head_back(skb: Skb, endpoint: &Endpoint, slice: &Slice, outer_bytes: u32, over_ipv6: bool) -> Option<()> {
+    let scratch = SCRATCH.get_ptr_mut(0)?.cast::<u8>();
+    let head = slice.head;
+    if head == 0 || head > Slice::HEAD_MAX {
+        return None;
+    }
+    let at = slice.checksum_at as usize & (Slice::HEAD_MAX as usize - 1);
+    // SAFETY: the scratch has far more bytes than a head; the context is valid.
+    unsafe {
+        (bpf_skb_load_bytes(skb.0.cast(), endpoint.link_bytes, scratch.cast(), head) == 0).then_some(())?;
+        if at != 0 {
+            let checksum = (slice.checksum as u16).to_ne_bytes();
+            *scratch.add(at) = checksum[0];
+            *scratch.add(at + 1) = checksum[1];
+        }
+    }
+    pull(skb, head)?;
+    make_room(skb, head + outer_bytes, over_ipv6, 0)?;
+    // SAFETY: as above.
+    let stored = unsafe { bpf_skb_store_bytes(skb.0, endpoint.link_bytes + outer_bytes, scratch.cast(), head, 0) };
+    (stored == 0).then_some(())
 }
 
 /// Takes off all VLAN tags: one beside the frame would end up outside, one in it before the outer header.
@@ -117,13 +202,13 @@ fn pop_tags(skb: Skb) -> Option<()> {
 
 /// Differs between the packets of one CPU and between CPUs, so that fragments made on the way are not mixed up.
 #[inline(always)]
-fn identification() -> u16 {
+fn identification() -> u32 {
     let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
     // SAFETY: a per-CPU element.
     let serial = unsafe { (*cpu).serial };
     // SAFETY: no arguments.
     let offset = (unsafe { bpf_get_smp_processor_id() }).wrapping_mul(0x9e37);
-    (serial as u32).wrapping_add(offset) as u16
+    (serial as u32).wrapping_add(offset)
 }
 
 #[inline(always)]
@@ -143,27 +228,75 @@ fn write_link(skb: Skb, endpoint: &Endpoint) -> Option<()> {
     Some(())
 }
 
+/// Writes the outer header of a whole packet.
 #[inline(always)]
-fn write_outer(skb: Skb, endpoint: &Endpoint, at: usize, variable: Variable, over_ipv6: bool) -> Option<()> {
-    let start = skb.data() as usize + at;
-    let end = skb.data_end() as usize;
-    let template = endpoint.outer.as_ptr().cast::<u32>();
+fn write_outer(skb: Skb, endpoint: &Endpoint, variable: Variable, over_ipv6: bool) -> Option<()> {
     if over_ipv6 {
-        if start + OUTER6_BYTES > end {
-            return None;
-        }
-        copy_words::<{ OUTER6_BYTES / 4 }>(start as *mut u32, template);
-        // SAFETY: checked above.
-        fill6(unsafe { &mut *(start as *mut [u16; OUTER6_BYTES / 2]) }, variable);
+        let start = room(skb, endpoint, OUTER6_BYTES)?;
+        write_ip6(start, endpoint, variable);
+        write_encapsulation(start + IPV6_BYTES, endpoint, IPV6_BYTES, variable);
     } else {
-        if start + OUTER4_BYTES > end {
-            return None;
-        }
-        copy_words::<{ OUTER4_BYTES / 4 }>(start as *mut u32, template);
-        // SAFETY: checked above.
-        fill4(unsafe { &mut *(start as *mut [u16; OUTER4_BYTES / 2]) }, variable);
+        let start = room(skb, endpoint, OUTER4_BYTES)?;
+        write_ip4(start, endpoint, variable);
+        write_encapsulation(start + IPV4_BYTES, endpoint, IPV4_BYTES, variable);
     }
     Some(())
+}
+
+/// Writes the outer header of a fragment; UDP and GUE header belong to the first.
+#[inline(always)]
+fn write_fragment(skb: Skb, endpoint: &Endpoint, variable: Variable, over_ipv6: bool, is_first: bool) -> Option<()> {
+    const FRAGMENT6: usize = IPV6_BYTES + FRAGMENT6_BYTES;
+    if over_ipv6 {
+        let start = room(skb, endpoint, FRAGMENT6)?;
+        write_ip6(start, endpoint, variable);
+        // SAFETY: there is room for both.
+        unsafe { fill_fragment6(&mut *(start as *mut _), &mut *((start + IPV6_BYTES) as *mut _), variable) };
+        if is_first {
+            let start = room(skb, endpoint, FRAGMENT6 + ENCAPSULATION_BYTES)?;
+            write_encapsulation(start + FRAGMENT6, endpoint, IPV6_BYTES, variable);
+        }
+    } else {
+        let start = room(skb, endpoint, IPV4_BYTES)?;
+        write_ip4(start, endpoint, variable);
+        if is_first {
+            let start = room(skb, endpoint, OUTER4_BYTES)?;
+            write_encapsulation(start + IPV4_BYTES, endpoint, IPV4_BYTES, variable);
+        }
+    }
+    Some(())
+}
+
+/// Where so many bytes behind the link header can be written.
+#[inline(always)]
+fn room(skb: Skb, endpoint: &Endpoint, bytes: usize) -> Option<usize> {
+    let link = if endpoint.link_bytes == 0 { 0 } else { ETHER_BYTES as usize };
+    let start = skb.data() as usize + link;
+    (start + bytes <= skb.data_end() as usize).then_some(start)
+}
+
+#[inline(always)]
+fn write_ip4(start: usize, endpoint: &Endpoint, variable: Variable) {
+    copy_words::<{ IPV4_BYTES / 4 }>(start as *mut u32, endpoint.outer.as_ptr().cast());
+    // SAFETY: the caller has found room for it.
+    fill4(unsafe { &mut *(start as *mut _) }, variable);
+}
+
+#[inline(always)]
+fn write_ip6(start: usize, endpoint: &Endpoint, variable: Variable) {
+    copy_words::<{ IPV6_BYTES / 4 }>(start as *mut u32, endpoint.outer.as_ptr().cast());
+    // SAFETY: the caller has found room for it.
+    fill6(unsafe { &mut *(start as *mut _) }, variable);
+}
+
+/// `from` is where it stands in the template.
+#[inline(always)]
+fn write_encapsulation(start: usize, endpoint: &Endpoint, from: usize, variable: Variable) {
+    // SAFETY: the template is long enough.
+    let template = unsafe { endpoint.outer.as_ptr().add(from) };
+    copy_words::<{ ENCAPSULATION_BYTES / 4 }>(start as *mut u32, template.cast());
+    // SAFETY: the caller has found room for it.
+    fill_encapsulation(unsafe { &mut *(start as *mut _) }, variable);
 }
 
 #[inline(always)]

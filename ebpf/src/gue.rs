@@ -10,8 +10,10 @@ pub const PORT: u16 = 6080;
 /// Bytes of a GUE header of variant 0 without optional fields.
 pub const GUE_BYTES: usize = 4;
 const UDP_BYTES: usize = 8;
-const IPV4_BYTES: usize = 20;
-const IPV6_BYTES: usize = 40;
+/// Bytes of an IPv4 header without options.
+pub const IPV4_BYTES: usize = 20;
+/// Bytes of an IPv6 header.
+pub const IPV6_BYTES: usize = 40;
 /// IP protocol number of an IPv4 packet in a tunnel.
 pub const PROTOCOL_IPV4: u8 = 4;
 /// IP protocol number of an IPv6 packet in a tunnel.
@@ -22,10 +24,14 @@ pub const TTL: u8 = 64;
 /// Dynamic ports (RFC 6335) that carry the flow's entropy.
 pub const SOURCE_PORT_BASE: u16 = 0xc000;
 
+/// Bytes between the outer IP header and the inner packet.
+pub const ENCAPSULATION_BYTES: usize = UDP_BYTES + GUE_BYTES;
 /// Bytes of the outer header over IPv4.
-pub const OUTER4_BYTES: usize = IPV4_BYTES + UDP_BYTES + GUE_BYTES;
+pub const OUTER4_BYTES: usize = IPV4_BYTES + ENCAPSULATION_BYTES;
 /// Bytes of the outer header over IPv6.
-pub const OUTER6_BYTES: usize = IPV6_BYTES + UDP_BYTES + GUE_BYTES;
+pub const OUTER6_BYTES: usize = IPV6_BYTES + ENCAPSULATION_BYTES;
+/// Bytes of an IPv6 fragment header (RFC 8200, section 4.5).
+pub const FRAGMENT6_BYTES: usize = 8;
 
 /// Everything of the outer header that is the same for all packets to an endpoint, and its length in bytes.
 /// `None` if the addresses are of different families.
@@ -67,23 +73,37 @@ pub struct Variable {
     pub length: u32,
     /// Hash of the inner flow.
     pub flow: u32,
-    /// Identification for IPv4.
-    pub identification: u16,
+    /// Bytes of UDP header and payload; its low 16 bits go into the header.
+    pub udp_length: u32,
+    /// Identification for IPv4, and for fragments over IPv6.
+    pub identification: u32,
+    /// Where the fragment's payload stands in the whole, bytes, a multiple of 8.
+    pub offset: u32,
+    /// Other fragments follow.
+    pub more: bool,
     /// The inner packet is IPv6.
     pub inner_ipv6: bool,
 }
 
-/// Completes an IPv4 outer header: `words` is the template as 16-bit words in network byte order.
+/// Completes an outer IPv4 header: `words` is the template as 16-bit words in network byte order.
 #[inline(always)]
-pub fn fill4(words: &mut [u16; OUTER4_BYTES / 2], variable: Variable) {
+pub fn fill4(words: &mut [u16; IPV4_BYTES / 2], variable: Variable) {
+    const MORE_FRAGMENTS: u16 = 0x2000;
     let length = (variable.length as u16).to_be();
-    let identification = variable.identification.to_be();
+    let identification = (variable.identification as u16).to_be();
+    let fragment = ((variable.offset / 8) as u16 | if variable.more { MORE_FRAGMENTS } else { 0 }).to_be();
     words[1] = length;
     words[2] = identification;
-    words[5] = !fold(u32::from(words[5]) + u32::from(length) + u32::from(identification));
-    words[10] = source_port(variable.flow).to_be();
-    words[12] = (variable.length.wrapping_sub(IPV4_BYTES as u32) as u16).to_be();
-    words[14] = gue(variable.inner_ipv6);
+    words[3] = fragment;
+    words[5] = !fold(u32::from(words[5]) + u32::from(length) + u32::from(identification) + u32::from(fragment));
+}
+
+/// Completes UDP and GUE header. The UDP checksum stays 0, which RFC 6935 allows for tunnels over IPv6, too.
+#[inline(always)]
+pub fn fill_encapsulation(words: &mut [u16; ENCAPSULATION_BYTES / 2], variable: Variable) {
+    words[0] = source_port(variable.flow).to_be();
+    words[2] = (variable.udp_length as u16).to_be();
+    words[4] = gue(variable.inner_ipv6);
 }
 
 /// RFC 1071: a sum of words, in whichever byte order, folded to one.
@@ -93,17 +113,27 @@ const fn fold(sum: u32) -> u16 {
     (sum + (sum >> 16)) as u16
 }
 
-/// Completes an IPv6 outer header: `words` is the template as 16-bit words in network byte order.
-/// The UDP checksum stays 0, which RFC 6935 allows for tunnels.
+/// Completes an outer IPv6 header: `words` is the template as 16-bit words in network byte order.
 #[inline(always)]
-pub fn fill6(words: &mut [u16; OUTER6_BYTES / 2], variable: Variable) {
-    let payload = (variable.length.wrapping_sub(IPV6_BYTES as u32) as u16).to_be();
+pub fn fill6(words: &mut [u16; IPV6_BYTES / 2], variable: Variable) {
     words[0] = (0x6000 | (variable.flow & 0xf) as u16).to_be();
     words[1] = ((variable.flow >> 4) as u16).to_be();
-    words[2] = payload;
-    words[20] = source_port(variable.flow).to_be();
-    words[22] = payload;
-    words[24] = gue(variable.inner_ipv6);
+    words[2] = (variable.length.wrapping_sub(IPV6_BYTES as u32) as u16).to_be();
+}
+
+/// Has an IPv6 header say that a fragment header follows, and fills that in.
+#[inline(always)]
+pub fn fill_fragment6(
+    header: &mut [u16; IPV6_BYTES / 2],
+    fragment: &mut [u16; FRAGMENT6_BYTES / 2],
+    variable: Variable,
+) {
+    const PROTOCOL_FRAGMENT: u8 = 44;
+    header[3] = u16::from_be_bytes([PROTOCOL_FRAGMENT, TTL]).to_be();
+    fragment[0] = u16::from_be_bytes([PROTOCOL_UDP, 0]).to_be();
+    fragment[1] = (variable.offset as u16 | u16::from(variable.more)).to_be();
+    fragment[2] = ((variable.identification >> 16) as u16).to_be();
+    fragment[3] = (variable.identification as u16).to_be();
 }
 
 #[inline(always)]
@@ -131,16 +161,36 @@ mod tests {
         core::array::from_fn(|i| u16::from_ne_bytes([outer[2 * i], outer[2 * i + 1]]))
     }
 
-    const VARIABLE: Variable = Variable { length: 132, flow: 0x8000_0001, identification: 7, inner_ipv6: false };
+    const VARIABLE: Variable = Variable {
+        length: 132,
+        udp_length: 112,
+        flow: 0x8000_0001,
+        identification: 7,
+        offset: 0,
+        more: false,
+        inner_ipv6: false,
+    };
+
+    fn outer4(outer: &[u8], variable: Variable) -> Vec<u8> {
+        let (mut ip, mut encapsulation) = (words(outer), words(&outer[IPV4_BYTES..]));
+        fill4(&mut ip, variable);
+        fill_encapsulation(&mut encapsulation, variable);
+        [bytes(&ip), bytes(&encapsulation)].concat()
+    }
+
+    fn outer6(outer: &[u8], variable: Variable) -> Vec<u8> {
+        let (mut ip, mut encapsulation) = (words(outer), words(&outer[IPV6_BYTES..]));
+        fill6(&mut ip, variable);
+        fill_encapsulation(&mut encapsulation, variable);
+        [bytes(&ip), bytes(&encapsulation)].concat()
+    }
 
     #[test]
     fn outer_ipv4_byte_for_byte() {
         let (outer, length) = template("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap(), PORT).unwrap();
         assert_eq!(length, OUTER4_BYTES);
-        let mut filled = words(&outer);
-        fill4(&mut filled, VARIABLE);
         assert_eq!(
-            bytes(&filled),
+            outer4(&outer, VARIABLE),
             [
                 0x45, 0, 0, 132, 0, 7, 0, 0, 64, 17, 0xf6, 0x5e, 192, 0, 2, 1, 192, 0, 2, 2, // IPv4
                 0xe0, 0x00, 0x17, 0xc0, 0, 112, 0, 0, // UDP
@@ -153,14 +203,30 @@ mod tests {
     fn outer_ipv6_byte_for_byte() {
         let (outer, length) = template("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap(), 7000).unwrap();
         assert_eq!(length, OUTER6_BYTES);
-        let mut filled = words(&outer);
-        fill6(&mut filled, Variable { length: 152, inner_ipv6: true, ..VARIABLE });
+        let filled = outer6(&outer, Variable { length: 152, inner_ipv6: true, ..VARIABLE });
         let address = |last| [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last];
         let mut want = Vec::from([0x60, 1, 0, 0, 0, 112, 17, 64]);
         want.extend(address(1));
         want.extend(address(2));
         want.extend([0xe0, 0x00, 0x1b, 0x58, 0, 112, 0, 0, 0, 41, 0, 0]);
-        assert_eq!(bytes(&filled), want);
+        assert_eq!(filled, want);
+    }
+
+    #[test]
+    fn fragments_byte_for_byte() {
+        let (outer, _) = template("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap(), PORT).unwrap();
+        let first = outer4(&outer, Variable { more: true, ..VARIABLE });
+        assert_eq!((&first[4..8], &first[10..12]), (&[0, 7, 0x20, 0][..], &[0xd6, 0x5e][..]));
+        let last = outer4(&outer, Variable { offset: 760, ..VARIABLE });
+        assert_eq!((&last[4..8], &last[10..12]), (&[0, 7, 0, 95][..], &[0xf5, 0xff][..]));
+
+        let (outer, _) = template("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap(), PORT).unwrap();
+        let variable = Variable { length: 800, offset: 760, more: true, identification: 0x0102_0304, ..VARIABLE };
+        let (mut header, mut fragment) = (words(&outer), [0; 4]);
+        fill6(&mut header, variable);
+        fill_fragment6(&mut header, &mut fragment, variable);
+        assert_eq!(bytes(&header)[4..8], [0x02, 0xf8, 44, 64]);
+        assert_eq!(bytes(&fragment), [17, 0, 0x02, 0xf9, 1, 2, 3, 4]);
     }
 
     #[test]

@@ -1,8 +1,10 @@
 //! What the eBPF programs and the daemon must agree on, and the packet code that runs on any host:
-//! the tables' layout ([`abi`]), parsing ([`packet`]), the GUE header ([`gue`]), classification ([`classify`]).
+//! the tables' layout ([`abi`]), parsing ([`packet`]), the GUE header ([`gue`]), classification ([`classify`]), and
+//! how a copy is sent ([`shape`]).
 #![no_std]
 
 pub mod abi;
 pub mod classify;
 pub mod gue;
 pub mod packet;
+pub mod shape;

@@ -4,8 +4,8 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use traffic_mirror_ebpf::abi::{
-    Block, Class, Control, Cpu, EndpointPair, EndpointStats, Explained, FilterStats, History, Hook, HookStats, Name,
-    Node, Row, Skip, Slot, Values,
+    Block, Bucket, Class, Control, Cpu, EndpointPair, EndpointStats, Explained, FilterStats, History, Hook, HookStats,
+    MAX_ENDPOINTS, Name, Node, Row, Skip, Slot, Values,
 };
 use traffic_mirror_ebpf::classify::Tables;
 
@@ -52,8 +52,16 @@ pub static FILTER_STATS: PerCpuArray<FilterStats> = PerCpuArray::with_max_entrie
 pub static ENDPOINT_STATS: PerCpuArray<EndpointStats> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static HOOK_STATS: PerCpuArray<HookStats> = PerCpuArray::with_max_entries(1, 0);
+/// For bytes on their way from one place of a packet to another.
+#[map]
+pub static SCRATCH: PerCpuArray<[u32; SCRATCH_BYTES / 4]> = PerCpuArray::with_max_entries(1, 0);
+#[map]
+pub static BUCKETS: Array<Bucket> = Array::with_max_entries(MAX_ENDPOINTS as u32, 0);
 #[map]
 pub static CPU: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
+
+/// Bytes of [`SCRATCH`]: as many as `bpf_csum_diff` takes at once on any kernel.
+pub const SCRATCH_BYTES: usize = 512;
 
 /// Written by `explain`. It is pinned nowhere: each process that loads the program has its own.
 #[map]

@@ -4,20 +4,16 @@
 use core::ffi::{c_long, c_void};
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_coarse_ns, bpf_loop};
-use traffic_mirror_ebpf::abi::{
-    BLOCK_SLOTS, BLOCKS, Count, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, Receipt, Slot, Unseen, cb,
-};
-use traffic_mirror_ebpf::classify::{Candidates, Search, hook_of, lowest_bit};
-use traffic_mirror_ebpf::packet::{Packet, has_ports, parse, parse_extensions, protocol};
+use aya_ebpf::helpers::generated::bpf_loop;
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Count, Slot, Unseen, cb};
+use traffic_mirror_ebpf::classify::{Candidates, Search, hook_of};
+use traffic_mirror_ebpf::packet::{Packet, has_ports, parse, parse_extensions};
 
-use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
-use crate::size::Size;
+use crate::fan::fan_out;
+use crate::fragment::fragment;
+use crate::maps::{CONTROL, CPU, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
+use crate::size::measure;
 use crate::skb::{NEXT, Scattered, Skb};
-
-/// How often the kernel is asked to find the neighbour even though its address is known, so that its neighbour
-/// state machine notices a next hop that has died or moved.
-const PROBE_NS: u64 = 1_000_000_000;
 
 #[inline(always)]
 pub fn mirror(skb: Skb, egress: bool) -> i32 {
@@ -46,7 +42,10 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
         Ok(Some(candidates)) => {
             let endpoints = gather(skb.0, &raw const packet, &raw const candidates, parity);
             if endpoints != 0 {
-                fan_out(skb.0, &raw const packet, endpoints, parity);
+                let oversize = fan_out(skb.0, &raw const packet, endpoints, parity);
+                if oversize != 0 {
+                    fragment(skb.0, &raw const packet, oversize, parity);
+                }
             }
         }
         Err(_) => return Err(Unseen::Table),
@@ -153,7 +152,7 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, candidates: *co
     }
     // SAFETY: the caller passes pointers to local variables.
     let (packet, candidates) = unsafe { (&*packet, &*candidates) };
-    let size = Size::of(Skb(skb), packet);
+    let size = measure(Skb(skb), packet);
     // SAFETY: a per-CPU element.
     unsafe {
         (*cpu).serial += u64::from((*cpu).segments.max(1));
@@ -173,34 +172,6 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, candidates: *co
         count(candidates.hook, Unseen::Table as u32);
     }
     wanted.include & !wanted.exclude
-}
-
-/// Sends a copy to each of the endpoints. A global function, as [`gather`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn fan_out(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u32 {
-    let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
-    if packet.is_null() {
-        return 0;
-    }
-    // SAFETY: the caller passes a pointer to a local variable.
-    let packet = unsafe { &*packet };
-    // SAFETY: a per-CPU element. A copy that passes another hook of ours on its way runs this code again.
-    let receipt = unsafe { (*cpu).receipt };
-    let skb = Skb(skb);
-    let mut fan = Fan {
-        skb,
-        endpoints,
-        parity,
-        flow: packet.flow_hash(),
-        word: parity << cb::PARITY_SHIFT | if packet.version == 6 { cb::IPV6 } else { 0 },
-        protocol: u32::from(packet.protocol),
-        size: Size::of(skb, packet),
-    };
-    each(MAX_ENDPOINTS, next_endpoint, &mut fan);
-    // SAFETY: as above.
-    unsafe { (*cpu).receipt = receipt }
-    0
 }
 
 /// Calls `step` until it answers 1, at most `count` times.
@@ -275,119 +246,7 @@ fn serial() -> u64 {
 }
 
 #[inline(always)]
-fn add(to: &mut Count, packets: u32, bytes: u32) {
+pub fn add(to: &mut Count, packets: u32, bytes: u32) {
     to.packets += u64::from(packets);
     to.bytes += u64::from(bytes);
-}
-
-/// The copies of one packet.
-struct Fan {
-    skb: Skb,
-    endpoints: u64,
-    parity: u32,
-    flow: u32,
-    /// Bits of [`cb::ENDPOINT`] that are the same for all of them.
-    word: u32,
-    protocol: u32,
-    size: Size,
-}
-
-unsafe extern "C" fn next_endpoint(_: u32, fan: *mut Fan) -> c_long {
-    // SAFETY: `each` passes a valid pointer.
-    let fan = unsafe { &mut *fan };
-    if fan.endpoints == 0 {
-        return STOP;
-    }
-    let index = lowest_bit(fan.endpoints);
-    fan.endpoints &= fan.endpoints - 1;
-    let (Some(pair), Some(stats)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index)) else { return STOP };
-    // SAFETY: a per-CPU element.
-    let stats = unsafe { &mut *stats };
-    let reason = send(fan, &pair[fan.parity as usize & 1], index, stats);
-    if reason == Drop::None as u32 {
-        add(&mut stats.sent, fan.size.packets, fan.size.bytes);
-    } else if let Some(drops) = stats.drops.get_mut(reason as usize) {
-        // the bound is for the verifier: `state` comes from a map
-        *drops += u64::from(fan.size.packets);
-    }
-    go_on_if(fan.endpoints != 0)
-}
-
-/// Sends one copy. Answers a [`Drop`] as a number, as [`Endpoint::state`] has it.
-#[inline(always)]
-fn send(fan: &Fan, endpoint: &Endpoint, index: u32, stats: &mut EndpointStats) -> u32 {
-    if endpoint.state != 0 {
-        return endpoint.state;
-    }
-    if stats.fuse == endpoint.generation {
-        return Drop::Unwrapped as u32;
-    }
-    let size = &fan.size;
-    let mut word = fan.word | index;
-    if size.segment + endpoint.outer_bytes <= endpoint.mtu {
-        word |= cb::FIXED;
-    } else if size.gso == 0 {
-        return Drop::Oversize as u32;
-    } else if fan.protocol == u32::from(protocol::UDP) {
-        return Drop::OversizeUdp as u32;
-    } else if fan.protocol != u32::from(protocol::TCP)
-        || size.segment > endpoint.mtu
-        || size.gso <= endpoint.outer_bytes
-    {
-        // `skb_decrease_gso_size` takes the outer header off each segment's payload, and only TCP can bear that
-        return Drop::OversizeGso as u32;
-    }
-    if endpoint.link_bytes != 0 && is_probe_due(endpoint, stats) {
-        word |= cb::PROBE;
-    }
-    clone(fan, endpoint, word, stats)
-}
-
-#[inline(always)]
-fn is_probe_due(endpoint: &Endpoint, stats: &mut EndpointStats) -> bool {
-    // SAFETY: no arguments.
-    let now = unsafe { bpf_ktime_get_coarse_ns() };
-    if endpoint.link_known != 0 && now - stats.probed_ns < PROBE_NS {
-        return false;
-    }
-    stats.probed_ns = now;
-    true
-}
-
-#[inline(always)]
-fn clone(fan: &Fan, endpoint: &Endpoint, word: u32, stats: &mut EndpointStats) -> u32 {
-    let skb = fan.skb;
-    let (Some(control), Some(cpu)) = (CONTROL.get(0), CPU.get_ptr_mut(0)) else { return Drop::Clone as u32 };
-    // SAFETY: a per-CPU element; volatile, since `encap` writes it while the helper runs.
-    let receipt = unsafe { &raw mut (*cpu).receipt };
-    // SAFETY: as above.
-    unsafe { receipt.write_volatile(Receipt::Missing as u32) };
-    let before = [skb.cb::<0>(), skb.cb::<1>(), skb.cb::<2>(), skb.cb::<3>(), skb.cb::<4>()];
-    skb.set_cb::<{ cb::SECRET }>(control.secret as u32);
-    skb.set_cb::<{ cb::SECRET + 1 }>((control.secret >> 32) as u32);
-    skb.set_cb::<{ cb::ENDPOINT }>(word | control.generation << cb::GENERATION_SHIFT);
-    skb.set_cb::<{ cb::FLOW }>(fan.flow);
-    skb.set_cb::<{ cb::LENGTH }>(fan.size.trim);
-    // SAFETY: the context is valid; the clone leaves by the egress of the output interface, where `encap` takes it.
-    let failed = unsafe { bpf_clone_redirect(skb.0, endpoint.interface, 0) };
-    skb.set_cb::<0>(before[0]);
-    skb.set_cb::<1>(before[1]);
-    skb.set_cb::<2>(before[2]);
-    skb.set_cb::<3>(before[3]);
-    skb.set_cb::<4>(before[4]);
-    // SAFETY: as above.
-    let receipt = unsafe { receipt.read_volatile() };
-    if failed < 0 {
-        Drop::Clone as u32
-    } else if receipt == Receipt::Missing as u32 {
-        stats.fuse = endpoint.generation;
-        Drop::Unwrapped as u32
-    } else if receipt == Receipt::Refused as u32 {
-        Drop::Encap as u32
-    } else if failed != 0 {
-        // `NET_XMIT_DROP` or `NET_XMIT_CN` of the output interface's queue
-        Drop::Queue as u32
-    } else {
-        Drop::None as u32
-    }
 }

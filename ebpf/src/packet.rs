@@ -319,6 +319,19 @@ impl Packet {
         }
     }
 
+    /// Sum over the pseudo header of a transport packet of so many bytes (RFC 9293, RFC 768, RFC 8200 section 8.1), host byte
+    /// order, not complemented.
+    #[must_use]
+    #[inline(always)]
+    pub fn pseudo_header(&self, length: u32) -> u16 {
+        let words = |half: u64| (half >> 48) + (half >> 32 & 0xffff) + (half >> 16 & 0xffff) + (half & 0xffff);
+        let addresses = words(self.source[0]) + words(self.source[1]);
+        let addresses = addresses + words(self.destination[0]) + words(self.destination[1]);
+        let sum = addresses + u64::from(self.protocol) + u64::from(length >> 16) + u64::from(length & 0xffff);
+        let sum = (sum & 0xffff) + (sum >> 16);
+        ((sum & 0xffff) + (sum >> 16)) as u16
+    }
+
     /// A hash that is the same for both directions of a flow, and for all fragments of a datagram.
     #[must_use]
     #[inline(always)]

@@ -2,47 +2,31 @@
 
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use traffic_mirror_ebpf::packet::{Packet, protocol};
+use traffic_mirror_ebpf::shape::Size;
 
 use crate::skb::Skb;
 
-/// How long a packet is, here and on the wire.
-#[repr(C)]
-#[derive(Clone, Copy)]
-pub struct Size {
-    /// Packets on the wire.
-    pub packets: u32,
-    /// Their IP bytes.
-    pub bytes: u32,
-    /// IP bytes of the largest of them.
-    pub segment: u32,
-    /// Payload bytes of a segment; 0 if the packet is no superpacket.
-    pub gso: u32,
-    /// Length without Ethernet padding, 0 if there is none.
-    pub trim: u32,
-}
-
-impl Size {
-    #[inline(always)]
-    pub fn of(skb: Skb, packet: &Packet) -> Self {
-        let carried = skb.len().wrapping_sub(u32::from(packet.offset));
-        let gso = skb.gso_size();
-        let stated = packet.ip_bytes();
-        let padded = gso == 0 && stated != 0 && stated < carried;
-        let length = if padded { stated } else { carried };
-        let mut size = Self { packets: 1, bytes: length, segment: length, gso, trim: if padded { length } else { 0 } };
-        if gso != 0 {
-            let headers = u32::from(packet.transport.wrapping_sub(packet.offset)) + transport_bytes(skb, packet);
-            let mut segments = skb.gso_segs();
-            if segments == 0 {
-                // unknown for packets from a guest (`SKB_GSO_DODGY`)
-                segments = length.wrapping_sub(headers).wrapping_add(gso - 1).checked_div(gso).unwrap_or(1);
-            }
-            size.packets = segments;
-            size.bytes = length.wrapping_add(segments.wrapping_sub(1).wrapping_mul(headers));
-            size.segment = headers + gso;
+/// Measures a packet.
+#[inline(always)]
+pub fn measure(skb: Skb, packet: &Packet) -> Size {
+    let carried = skb.len().wrapping_sub(u32::from(packet.offset));
+    let gso = skb.gso_size();
+    let stated = packet.ip_bytes();
+    let padded = gso == 0 && stated != 0 && stated < carried;
+    let length = if padded { stated } else { carried };
+    let mut size = Size { packets: 1, bytes: length, segment: length, gso, trim: if padded { length } else { 0 } };
+    if gso != 0 {
+        let headers = u32::from(packet.transport.wrapping_sub(packet.offset)) + transport_bytes(skb, packet);
+        let mut segments = skb.gso_segs();
+        if segments == 0 {
+            // unknown for packets from a guest (`SKB_GSO_DODGY`)
+            segments = length.wrapping_sub(headers).wrapping_add(gso - 1).checked_div(gso).unwrap_or(1);
         }
-        size
+        size.packets = segments;
+        size.bytes = length.wrapping_add(segments.wrapping_sub(1).wrapping_mul(headers));
+        size.segment = headers + gso;
     }
+    size
 }
 
 /// Bytes of the transport header of a superpacket.

@@ -6,7 +6,7 @@ use bytemuck::Zeroable;
 use traffic_mirror_ebpf::abi::{self, Drop, EndpointPair};
 use traffic_mirror_ebpf::{gue, packet};
 
-use crate::desired::Endpoint;
+use crate::desired::{Endpoint, Limit, Oversize};
 use crate::network::{Link, LinkKind, Network, Route, RouteKind};
 
 /// How to reach the endpoint, or the reason why it cannot be. `live` is its generation so far, 0 if it is new.
@@ -46,6 +46,15 @@ fn reach(endpoint: &Endpoint, network: &Network) -> Result<abi::Endpoint, Drop> 
         mtu: route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)),
         outer_bytes: outer_bytes as u32,
         outer,
+        oversize: match endpoint.oversize {
+            Oversize::Fragment => abi::Oversize::Fragment,
+            Oversize::Truncate => abi::Oversize::Truncate,
+            Oversize::Drop => abi::Oversize::Drop,
+        } as u32,
+        snap: endpoint.snap.unwrap_or_default().into(),
+        sample: endpoint.sample,
+        limit_bits: if let Some(Limit::Bits(bits)) = endpoint.limit { bits } else { 0 },
+        limit_packets: if let Some(Limit::Packets(packets)) = endpoint.limit { packets } else { 0 },
         ..abi::Endpoint::zeroed()
     };
     with_link(reached, endpoint.address, link, path.mac)
@@ -145,6 +154,10 @@ mod tests {
             address: "192.0.2.10".parse().unwrap(),
             port: 6080,
             interface: Some("eth1".to_owned()),
+            oversize: Oversize::Fragment,
+            snap: None,
+            limit: None,
+            sample: 1,
         }
     }
 

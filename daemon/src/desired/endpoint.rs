@@ -2,10 +2,10 @@
 
 use std::net::IpAddr;
 
-use super::problem::value;
+use super::problem::{Problem, Shown, value};
 use super::resolve::{optional, required};
-use super::{Endpoint, address, name, port};
-use crate::config::{self, Config};
+use super::{Endpoint, Oversize, address, name, policy, port};
+use crate::config::{self, Config, Field};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics};
 
 /// GUE (IANA "Service Name and Transport Protocol Port Number Registry").
@@ -40,8 +40,32 @@ fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<En
         value(diagnostics, &raw.label, "interface", given, |text| name::interface(text))?;
         Ok(Some(given.get_ref().clone()))
     });
+    let oversize = choice(raw, "oversize", &raw.oversize, |text: &String| policy::oversize(text), diagnostics);
+    let snap = choice(raw, "snap", &raw.snap, policy::snap, diagnostics);
+    let limit = choice(raw, "limit", &raw.limit, |text: &String| policy::limit(text), diagnostics);
+    let sample = choice(raw, "sample", &raw.sample, |text: &String| policy::sample(text), diagnostics);
     name?;
-    Ok(Endpoint { name: raw.name.get_ref().clone(), address: address?, port: port?, interface: interface? })
+    Ok(Endpoint {
+        name: raw.name.get_ref().clone(),
+        address: address?,
+        port: port?,
+        interface: interface?,
+        oversize: oversize?.unwrap_or(Oversize::Fragment),
+        snap: snap?,
+        limit: limit?,
+        sample: sample?.unwrap_or(1),
+    })
+}
+
+/// What a field that may be left out means.
+fn choice<R: Shown, T>(
+    raw: &config::Endpoint,
+    key: &str,
+    field: &Field<R>,
+    parse: impl Fn(&R) -> Result<T, Problem>,
+    diagnostics: &mut Diagnostics,
+) -> Checked<Option<T>> {
+    optional(field)?.map(|given| value(diagnostics, &raw.label, key, given, parse)).transpose()
 }
 
 fn check_zone(

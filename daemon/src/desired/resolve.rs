@@ -145,7 +145,7 @@ pub(super) fn action(text: &str) -> Result<Action, Problem> {
     }
 }
 
-fn bad_choice(code: Code, cause: &str, text: &str, choices: &[&str]) -> Problem {
+pub(super) fn bad_choice(code: Code, cause: &str, text: &str, choices: &[&str]) -> Problem {
     let quoted: Vec<String> = choices.iter().map(|choice| format!("{choice:?}")).collect();
     let help = match (did_you_mean(text, choices.iter().copied()), quoted.split_last()) {
         (Some(guess), _) => guess,

@@ -91,6 +91,14 @@ codes! {
     BadAction = Error "bad-action",
     /// An endpoint address that clones cannot be sent to.
     BadAddress = Error "bad-address",
+    /// An `oversize` other than the three.
+    BadOversize = Error "bad-oversize",
+    /// A `snap` that is no length.
+    BadSnap = Error "bad-snap",
+    /// A `limit` that is no rate.
+    BadLimit = Error "bad-limit",
+    /// A `sample` that is no share.
+    BadSample = Error "bad-sample",
     /// Neither an address nor a network.
     BadNetwork = Error "bad-network",
     /// A prefix length beyond the width of the address.

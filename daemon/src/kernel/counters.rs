@@ -45,6 +45,8 @@ impl Counters for FilterStats {
 impl Counters for EndpointStats {
     fn add(&mut self, other: &Self) {
         add(&mut self.sent, other.sent);
+        self.truncated += other.truncated;
+        self.fragmented += other.fragmented;
         self.drops.add(&other.drops);
     }
 }

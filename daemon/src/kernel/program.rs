@@ -65,6 +65,7 @@ pub fn reason(error: &dyn std::error::Error) -> String {
     }
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let first = lines.next().unwrap_or_default().to_owned();
-    let telling = lines.rfind(|line| !line.starts_with("processed ") && !line.starts_with("verification time"));
+    const STATISTICS: [&str; 3] = ["processed ", "verification time", "stack depth"];
+    let telling = lines.rfind(|line| !STATISTICS.iter().any(|words| line.starts_with(words)));
     telling.map_or_else(|| first.clone(), |last| format!("{first} ... {last}"))
 }

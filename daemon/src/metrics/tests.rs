@@ -15,6 +15,8 @@ fn endpoint(name: &str, state: &'static str) -> Endpoint {
         next_hop: None,
         packets: 3,
         bytes: 300,
+        truncated: 0,
+        fragmented: 0,
         drops: [("oversize", 2)].into(),
         rate: None,
     }

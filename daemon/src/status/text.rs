@@ -32,9 +32,11 @@ impl fmt::Display for Status {
             writeln!(f, "filter     {name:<15} {state:<8} {packets} packets {bytes} bytes{}", shown(*rate))?;
         }
         for endpoint in &self.endpoints {
-            let super::Endpoint { name, state, packets, bytes, drops, rate, .. } = endpoint;
+            let super::Endpoint { name, state, packets, bytes, truncated, fragmented, drops, rate, .. } = endpoint;
             let (rate, drops) = (shown(*rate), reasons(drops));
-            writeln!(f, "endpoint   {name:<15} {state:<8} {packets} packets {bytes} bytes{rate}{drops}")?;
+            let count = |count: u64, what: &str| if count == 0 { String::new() } else { format!(", {count} {what}") };
+            let (cut, split) = (count(*truncated, "truncated"), count(*fragmented, "fragmented"));
+            writeln!(f, "endpoint   {name:<15} {state:<8} {packets} packets {bytes} bytes{cut}{split}{rate}{drops}")?;
             if let (Some(address), Some(port)) = (endpoint.address, endpoint.port) {
                 let interface = endpoint.interface.as_deref().unwrap_or("?");
                 let next_hop = endpoint.next_hop.as_deref().unwrap_or("being looked for");

@@ -90,6 +90,8 @@ mod tests {
             next_hop: None,
             packets: 0,
             bytes: 0,
+            truncated: 0,
+            fragmented: 0,
             drops: Default::default(),
             rate: Some(Rate { packets: 0.0, bits: 0.0, drops: 12.0 }),
         };

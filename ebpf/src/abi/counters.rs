@@ -29,14 +29,29 @@ pub struct FilterStats {
 pub struct EndpointStats {
     /// Copies that the output interface took.
     pub sent: Count,
+    /// Packets among them of which the end was cut off.
+    pub truncated: u64,
+    /// Packets among them that were sent in several outer fragments.
+    pub fragmented: u64,
     /// Packets by [`Drop`].
     pub drops: [u64; Drop::COUNT],
+    /// What this CPU has taken from the endpoint's [`Bucket`] and not used yet, ns.
+    pub credit_ns: u64,
     /// When the kernel was last asked to find the neighbour, ns of `CLOCK_MONOTONIC_COARSE`.
     pub probed_ns: u64,
     /// [`Endpoint::generation`](super::Endpoint::generation) in which a copy met no `encap`; until it changes nothing more is sent.
     pub fuse: u32,
     /// Zero.
     pub reserved: u32,
+}
+
+/// By index in `ENDPOINTS`: how much of its limit an endpoint has used, the one thing that CPUs share. It has a cache line of
+/// its own.
+#[repr(C, align(64))]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Bucket {
+    /// `CLOCK_MONOTONIC` up to which what was sent has used up the limit, ns.
+    pub used_up_to_ns: u64,
 }
 
 /// Per CPU and hook: packets that no filter could be asked about, by [`Unseen`].
@@ -53,6 +68,36 @@ pub struct Cpu {
     pub receipt: u32,
     /// Packets on the wire that it stands for.
     pub segments: u32,
+    /// What of the packet the copy with [`cb::SLICE`](super::cb::SLICE) is to carry.
+    pub slice: Slice,
+}
+
+/// What of a packet an outer fragment carries.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Slice {
+    /// Its first byte, from the inner IP header on.
+    pub first: u32,
+    /// The byte behind its last one.
+    pub end: u32,
+    /// Where it stands in the outer payload, bytes.
+    pub offset: u32,
+    /// 1 if others follow.
+    pub more: u32,
+    /// Bytes of UDP header and payload of the whole.
+    pub udp_length: u32,
+    /// Bytes from the inner IP header to some way behind the transport checksum: [`Slice::HEAD_MAX`] at most.
+    pub head: u32,
+    /// Offset of the transport checksum from the inner IP header, bytes; 0 if it is right as it is.
+    pub checksum_at: u32,
+    /// The transport checksum, network byte order.
+    pub checksum: u32,
+}
+
+impl Slice {
+    /// Most bytes of a head.
+    pub const HEAD_MAX: u32 = 128;
 }
 
 macro_rules! reasons {
@@ -94,6 +139,10 @@ reasons! {
         OwnAddress = "own-address",
         /// The output interface cannot carry tunnels.
         Unsupported = "unsupported-interface",
+        /// Of a flow that is not sampled.
+        Sample = "sample",
+        /// Beyond the endpoint's limit.
+        Limit = "limit",
         /// Longer than the MTU once wrapped.
         Oversize = "oversize",
         /// A UDP superpacket whose datagrams would be longer than the MTU once wrapped.
@@ -141,8 +190,8 @@ reasons! {
 
 const _: () = {
     assert!(size_of::<FilterStats>() == 24);
-    assert!(size_of::<EndpointStats>() == 16 + 8 * Drop::COUNT + 8 + 8);
-    assert!(size_of::<Cpu>() == 16);
+    assert!(size_of::<EndpointStats>() == 32 + 8 * Drop::COUNT + 24);
+    assert!(size_of::<Cpu>() == 48);
 };
 
 #[cfg(feature = "user")]

@@ -11,7 +11,7 @@ use std::time::Instant;
 pub struct Status(pub Value);
 
 /// Counters by what they count: `filter web packets`, `filter web bytes`, `endpoint ids packets`,
-/// `endpoint ids bytes`, `endpoint ids drop oversize`, `eth0 ingress malformed`.
+/// `endpoint ids bytes`, `endpoint ids fragmented`, `endpoint ids drop oversize`, `eth0 ingress malformed`.
 pub type Counters = BTreeMap<String, u64>;
 
 impl Status {
@@ -65,7 +65,7 @@ impl Status {
         for (kind, objects) in [("filter", list("filters")), ("endpoint", list("endpoints"))] {
             for object in objects {
                 let name = text(&object["name"]);
-                for unit in ["packets", "bytes"] {
+                for unit in ["packets", "bytes", "truncated", "fragmented"] {
                     add(format!("{kind} {name} {unit}"), &object[unit]);
                 }
                 for (reason, count) in reasons(&object["drops"]) {

@@ -16,6 +16,7 @@ pub(crate) struct Case {
     to: Vec<&'static str>,
     unseen: Option<&'static str>,
     inner: Option<Vec<u8>>,
+    sent: Option<Vec<u8>>,
     times: usize,
     also: Vec<(&'static str, u64)>,
     extra: Vec<(&'static str, usize)>,
@@ -37,6 +38,7 @@ pub(crate) fn bytes(what: impl ToString, frame: Vec<u8>) -> Case {
         to: Vec::new(),
         unseen: None,
         inner: None,
+        sent: None,
         times: 1,
         also: Vec::new(),
         extra: Vec::new(),
@@ -52,6 +54,11 @@ impl Case {
     /// The endpoints that get one copy each.
     pub(crate) fn to<const N: usize>(self, endpoints: [&'static str; N]) -> Self {
         Self { to: endpoints.to_vec(), ..self }
+    }
+
+    /// The same for as many as there are.
+    pub(crate) fn reaching(self, endpoints: impl Iterator<Item = &'static str>) -> Self {
+        Self { to: endpoints.collect(), ..self }
     }
 
     /// As `matches` and `to`.
@@ -78,6 +85,11 @@ impl Case {
     /// What the copy holds, where that is not the IP packet in the frame up to the length that it says.
     pub(crate) fn inner(self, inner: impl Into<Vec<u8>>) -> Self {
         Self { inner: Some(inner.into()), ..self }
+    }
+
+    /// What the copy holds, where that is less than what has matched.
+    pub(crate) fn sent(self, sent: Vec<u8>) -> Self {
+        Self { sent: Some(sent), ..self }
     }
 
     /// It passes that many hooks: as many matches, and as many copies.
@@ -139,23 +151,24 @@ impl Case {
     fn check_copies(&self, seen: &Seen, counters: &mut Counters, wrong: &mut String) -> Result<()> {
         let inner = self.expected_inner()?;
         let times = self.times as u64;
-        let count = |counters: &mut Counters, object: &str, name: &str| {
+        let sent = self.sent.clone().unwrap_or_else(|| inner.clone());
+        let count = |counters: &mut Counters, object: &str, name: &str, bytes: usize| {
             counters.insert(format!("{object} {name} packets"), times);
-            counters.insert(format!("{object} {name} bytes"), times * inner.len() as u64);
+            counters.insert(format!("{object} {name} bytes"), times * bytes as u64);
         };
-        self.filters.iter().for_each(|filter| count(counters, "filter", filter));
+        self.filters.iter().for_each(|filter| count(counters, "filter", filter, inner.len()));
         for (name, ..) in ENDPOINTS {
             let wanted = self.to.contains(&name);
             if wanted {
-                count(counters, "endpoint", name);
+                count(counters, "endpoint", name, sent.len());
             }
             let copies = seen.copies.get(name).map(Vec::as_slice).unwrap_or_default();
             let expected = if wanted { self.times } else { 0 };
             if copies.len() != expected {
                 write!(wrong, "\n    {} copies to {name} instead of {expected}", copies.len())?;
             }
-            for copy in copies.iter().filter(|copy| copy.inner != inner) {
-                write!(wrong, "\n    copy to {name} {}\n         instead of {}", hex(&copy.inner), hex(&inner))?;
+            for copy in copies.iter().filter(|copy| copy.inner != sent) {
+                write!(wrong, "\n    copy to {name} {}\n         instead of {}", hex(&copy.inner), hex(&sent))?;
             }
         }
         Ok(())

@@ -7,12 +7,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::net::{IpAddr, UdpSocket};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::collector::{Collector, describe};
 use traffic_mirror_tests::lab::cpu::Cpu;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 use traffic_mirror_tests::lab::netns::Netns;
-use traffic_mirror_tests::lab::packet::{Ether, Gue, Ip, Link, Mac, Packet};
+use traffic_mirror_tests::lab::packet::{Ether, Gue, Ip, Link, Mac, Packet, Reassembler};
 use traffic_mirror_tests::lab::scatter::ScatterSocket;
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
 use traffic_mirror_tests::lab::status::{Counters, Status};
@@ -239,6 +239,30 @@ impl Edge {
         sort(self.copies.until(|frame| frame == marker, deadline()).context("at the collector")?)
     }
 
+    /// Sends a frame from the client again and again, by all CPUs at once.
+    pub(crate) fn flood(&self, frame: &[u8], time: Duration) -> Result<()> {
+        let end = Instant::now() + time;
+        let client = &self.hosts[0];
+        let send = |cpu: Cpu| {
+            let socket = PacketSocket::open(client, "eth0", Capture::Nothing)?;
+            cpu.run(|| {
+                while Instant::now() < end {
+                    socket.send(frame)?;
+                }
+                Ok(())
+            })
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = Cpu::all()?.into_iter().map(|cpu| scope.spawn(move || send(cpu))).collect();
+            threads.into_iter().try_for_each(|thread| thread.join().expect("a sender does not panic"))
+        })
+    }
+
+    /// All counters.
+    pub(crate) fn counters(&self) -> Result<Counters> {
+        Ok(Status::read(&self.daemon)?.counters())
+    }
+
     /// Takes the next copy, however long it was on its way; `None` at the deadline.
     pub(crate) fn next_copy(&mut self, deadline: Instant) -> Result<Option<Gue>> {
         self.copies.next(deadline)?.map(|frame| Gue::parse(&frame)).transpose()
@@ -368,8 +392,9 @@ pub(crate) fn is_housekeeping(frame: &[u8]) -> bool {
 /// Strictly parsed copies by endpoint, and frames that go to none.
 fn sort(frames: Vec<Vec<u8>>) -> Result<(Copies, Vec<Vec<u8>>)> {
     let mut copies: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    let mut strangers = Vec::new();
+    let (mut strangers, mut fragments) = (Vec::new(), Reassembler::default());
     for frame in frames {
+        let Some(frame) = fragments.push(frame)? else { continue };
         let Ok(copy) = Gue::parse(&frame) else {
             strangers.push(frame);
             continue;
@@ -380,6 +405,7 @@ fn sort(frames: Vec<Vec<u8>>) -> Result<(Copies, Vec<Vec<u8>>)> {
             None => bail!("a copy to {} port {}: {}", copy.outer_dst, copy.dport, describe(&frame)),
         }
     }
+    ensure!(fragments.incomplete() == 0, "{} copies lack fragments", fragments.incomplete());
     Ok((copies, strangers))
 }
 

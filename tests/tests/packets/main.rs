@@ -12,6 +12,7 @@ mod mtu;
 mod neighbour;
 mod original;
 mod output;
+mod policy;
 mod routed;
 mod routes;
 

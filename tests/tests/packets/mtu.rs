@@ -2,6 +2,7 @@
 
 use crate::case::{Case, case, run};
 use crate::edge::{Attach, Edge, Shape, Way, frame};
+use crate::policy::policy;
 use crate::routed::count;
 use crate::{config, filter};
 use anyhow::{Result, ensure};
@@ -16,30 +17,31 @@ fn sized((from, to, headers): (&str, &str, usize), bytes: usize) -> Packet {
     frame().ip(from, to).udp(1, 2).payload(vec![7; bytes - headers])
 }
 
-/// Of a packet of `bytes` a copy goes to those endpoints whose outer packet fits into their MTU.
-fn expected(bytes: usize, packet: &Packet, [four, six]: [usize; 2]) -> Case {
-    let one = case(format!("{bytes} bytes"), packet).ways(&[Way::Ingress, Way::Egress, Way::Local]);
-    match (bytes + 32 <= four, bytes + 52 <= six) {
-        (true, true) => one.matches(["all"]).to(["a", "six"]),
-        (true, false) => one.matches(["all"]).to(["a"]).also("endpoint six drop oversize", 1),
-        (false, true) => one.matches(["all"]).to(["six"]).also("endpoint a drop oversize", 1),
-        (false, false) => {
-            one.matches(["all"]).also("endpoint a drop oversize", 1).also("endpoint six drop oversize", 1)
-        }
+/// Of a packet of `bytes`: what fits into the MTU of an endpoint once wrapped is sent whole.
+fn expected(oversize: &str, bytes: usize, packet: &Packet, [four, six]: [usize; 2]) -> Case {
+    let one = case(format!("{bytes} bytes"), packet).ways(&[Way::Ingress, Way::Egress, Way::Local]).matches(["all"]);
+    let (to_a, to_six) = (bytes + 32 <= four, bytes + 52 <= six);
+    if oversize == "fragment" {
+        let one = one.to(["a", "six"]);
+        let one = if to_a { one } else { one.also("endpoint a fragmented", 1) };
+        return if to_six { one } else { one.also("endpoint six fragmented", 1) };
     }
+    let one = if to_a { one } else { one.also("endpoint a drop oversize", 1) };
+    let one = if to_six { one } else { one.also("endpoint six drop oversize", 1) };
+    one.reaching(["a", "six"].into_iter().zip([to_a, to_six]).filter(|(_, fits)| *fits).map(|(name, _)| name))
 }
 
-fn cases(mtus: [usize; 2]) -> Vec<Case> {
+fn cases(oversize: &str, mtus: [usize; 2]) -> Vec<Case> {
     let lengths = [68, mtus[0] - 32, mtus[1] - 52].into_iter().flat_map(|length| [length - 1, length, length + 1]);
     let lengths: Vec<_> = lengths.chain([1500, 4000, 9000]).collect();
     let mut cases: Vec<_> = FAMILIES
         .into_iter()
-        .flat_map(|family| lengths.iter().map(move |&length| expected(length, &sized(family, length), mtus)))
+        .flat_map(|family| lengths.iter().map(move |&length| expected(oversize, length, &sized(family, length), mtus)))
         .collect();
     // padding does not count, a tag neither
-    cases.push(expected(mtus[0] - 32, &sized(FAMILIES[0], mtus[0] - 32).pad(4000), mtus));
+    cases.push(expected(oversize, mtus[0] - 32, &sized(FAMILIES[0], mtus[0] - 32).pad(4000), mtus));
     let tagged = frame().vlan(5).ip("10.0.0.1", "10.0.0.2").udp(1, 2).payload(vec![1; mtus[0] - 60]);
-    cases.push(expected(mtus[0] - 32, &tagged, mtus));
+    cases.push(expected(oversize, mtus[0] - 32, &tagged, mtus));
     cases
 }
 
@@ -58,16 +60,30 @@ fn until_too_long(edge: &mut Edge, endpoint: &str, bytes: usize) -> Result<()> {
 #[test]
 fn what_no_longer_fits_is_counted() -> Result<()> {
     for &attach in Attach::all()? {
-        let config = config(&filter("all", "", "\"a\", \"six\""));
+        let config = policy(&config(&filter("all", "", "\"a\", \"six\"")), "oversize = \"drop\"");
         let mut edge = Edge::new(&config, attach)?;
         edge.edge.run("ip link set eth1 mtu 1500")?;
         until_too_long(&mut edge, "a", 1469)?;
         until_too_long(&mut edge, "six", 1449)?;
-        run(&mut edge, attach, "MTU 1500", &config, &cases([1500, 1500]))?;
+        run(&mut edge, attach, "MTU 1500", &config, &cases("drop", [1500, 1500]))?;
 
         edge.edge.run("ip route add 10.9.0.11 dev eth1 mtu 1400")?;
         until_too_long(&mut edge, "a", 1369)?;
-        run(&mut edge, attach, "route to a with MTU 1400", &config, &cases([1400, 1500]))?;
+        run(&mut edge, attach, "route to a with MTU 1400", &config, &cases("drop", [1400, 1500]))?;
+    }
+    Ok(())
+}
+
+/// By itself, in outer fragments that hold all of it.
+#[test]
+fn what_no_longer_fits_is_sent_in_fragments() -> Result<()> {
+    for &attach in Attach::all()? {
+        let whole = config(&filter("all", "", "\"a\", \"six\""));
+        let mut edge = Edge::new(&policy(&whole, "oversize = \"drop\""), attach)?;
+        edge.edge.run("ip link set eth1 mtu 1500")?;
+        until_too_long(&mut edge, "a", 1469)?;
+        until_too_long(&mut edge, "six", 1449)?;
+        run(&mut edge, attach, "MTU 1500", &whole, &cases("fragment", [1500, 1500]))?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use traffic_mirror_tests::lab::cpu::Cpu;
 use traffic_mirror_tests::lab::daemon::Daemon;
 use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::netns::Netns;
-use traffic_mirror_tests::lab::packet::{Gue, is_gue};
+use traffic_mirror_tests::lab::packet::{Gue, Reassembler, is_gue};
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
 use traffic_mirror_tests::lab::status::{Counters, Status};
 use traffic_mirror_tests::lab::veth::Veth;
@@ -28,6 +28,7 @@ pub(crate) struct Routed {
     pub(crate) server: Netns,
     _collector: Netns,
     pub(crate) copies: Collector,
+    fragments: Reassembler,
     flush: PacketSocket,
 }
 
@@ -64,7 +65,16 @@ impl Routed {
         let copies = Collector::start_filtered(&collector, "eth0", |frame| is_gue(frame) || is_marker(frame))?;
         let daemon = start(&edge, config, attach)?;
         let flush = PacketSocket::open(&edge, "eth1", Capture::Nothing)?;
-        Ok(Self { daemon, client, edge, server, _collector: collector, copies, flush })
+        Ok(Self {
+            daemon,
+            client,
+            edge,
+            server,
+            _collector: collector,
+            copies,
+            fragments: Reassembler::default(),
+            flush,
+        })
     }
 
     /// Takes all copies of packets that have passed the hooks, and the counters as they stand at the last of them.
@@ -85,12 +95,16 @@ impl Routed {
                 let frame = self.copies.next(deadline)?.context("a marker got lost on its way to the collector")?;
                 match markers.iter().position(|marker| *marker == frame) {
                     Some(index) => drop(markers.remove(index)),
-                    None => copies.push(Gue::parse(&frame)?),
+                    None => {
+                        let whole = self.fragments.push(frame)?;
+                        copies.extend(whole.map(|frame| Gue::parse(&frame)).transpose()?);
+                    }
                 }
             }
             // the end of a connection may still be on its way
             let later = Status::read(&self.daemon)?.counters();
             if later == counters {
+                ensure!(self.fragments.incomplete() == 0, "{} copies lack fragments", self.fragments.incomplete());
                 return Ok((copies, counters));
             }
             ensure!(Instant::now() < deadline, "there is no end to it: {counters:#?}");

@@ -1,0 +1,132 @@
+//! What an endpoint takes of what matches: `oversize`, `snap`, `limit`, `sample`.
+
+use super::problem::Problem;
+use super::resolve::bad_choice;
+use super::{Limit, Oversize};
+use crate::diagnostic::Code;
+
+/// `oversize`.
+pub(super) fn oversize(text: &str) -> Result<Oversize, Problem> {
+    match text {
+        "fragment" => Ok(Oversize::Fragment),
+        "truncate" => Ok(Oversize::Truncate),
+        "drop" => Ok(Oversize::Drop),
+        _ => {
+            let choices = ["fragment", "truncate", "drop"];
+            Err(bad_choice(Code::BadOversize, "which is no way to treat what is too long", text, &choices))
+        }
+    }
+}
+
+/// Least `snap`, bytes: the headers of nearly every packet. The kernel cuts no packet before the end of a checksum that
+/// the output interface is still to fill in (`__bpf_skb_min_len`).
+const SNAP_MIN: u16 = 96;
+
+/// `snap`.
+pub(super) fn snap(number: &i128) -> Result<u16, Problem> {
+    let snap = u16::try_from(*number).ok().filter(|&snap| snap >= SNAP_MIN);
+    snap.ok_or_else(|| {
+        Problem::new(
+            Code::BadSnap,
+            format!("but it is a number of bytes from {SNAP_MIN} to 65535"),
+            "write 128 for the headers of nearly every packet, or leave it out for whole packets",
+        )
+    })
+}
+
+/// The units of `limit`: bits per second, or none for packets.
+const UNITS: [(&str, Option<u64>); 4] =
+    [("Kbit", Some(1_000)), ("Mbit", Some(1_000_000)), ("Gbit", Some(1_000_000_000)), ("pps", None)];
+/// Most bits per second.
+const MAX_BITS: u64 = 1_000_000_000_000;
+/// Most packets per second.
+const MAX_PACKETS: u64 = 1_000_000_000;
+
+/// `limit`.
+pub(super) fn limit(text: &str) -> Result<Limit, Problem> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let Ok(number) = number.parse::<u64>() else { return Err(malformed()) };
+    let Some((_, bits)) = UNITS.into_iter().find(|(name, _)| *name == unit) else {
+        let same = |name: &&str| name.eq_ignore_ascii_case(unit.trim());
+        let meant = UNITS.into_iter().map(|(name, _)| name).find(same);
+        return Err(
+            meant.map_or_else(malformed, |unit| Problem { help: format!("write \"{number}{unit}\""), ..malformed() })
+        );
+    };
+    let (limit, most) = match bits {
+        Some(unit) => (number.checked_mul(unit).map(Limit::Bits), MAX_BITS / unit),
+        None => (Some(Limit::Packets(number)), MAX_PACKETS),
+    };
+    limit.filter(|_| (1..=most).contains(&number)).ok_or_else(|| {
+        let help = format!("write a number from 1 to {most} before {unit}, or leave it out for no limit");
+        Problem::new(Code::BadLimit, "which is out of range", help)
+    })
+}
+
+fn malformed() -> Problem {
+    Problem::new(
+        Code::BadLimit,
+        "which is not a rate",
+        "write a whole number and Kbit, Mbit, Gbit or pps, such as \"500Mbit\"",
+    )
+}
+
+/// Most flows of which one is sampled.
+const MAX_FLOWS: u32 = 1_000_000;
+
+/// `sample`: one flow of so many.
+pub(super) fn sample(text: &str) -> Result<u32, Problem> {
+    let flows = text.strip_prefix("1/").filter(|flows| flows.bytes().all(|byte| byte.is_ascii_digit()));
+    let flows = flows.and_then(|flows| flows.parse().ok()).filter(|flows| (1..=MAX_FLOWS).contains(flows));
+    flows.ok_or_else(|| {
+        Problem::new(
+            Code::BadSample,
+            "which is not a share of the flows",
+            format!("write \"1/10\" for one flow of ten, up to \"1/{MAX_FLOWS}\""),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates() {
+        assert_eq!(limit("500Mbit"), Ok(Limit::Bits(500_000_000)));
+        assert_eq!(limit("1Kbit"), Ok(Limit::Bits(1_000)));
+        assert_eq!(limit("1000Gbit"), Ok(Limit::Bits(MAX_BITS)));
+        assert_eq!(limit("250000pps"), Ok(Limit::Packets(250_000)));
+        for wrong in ["", "500", "Mbit", "0.5Gbit", "-1Mbit", "5 Mbit", "5MB", "5Mbit/s", "99999999999999999999Kbit"] {
+            assert_eq!(limit(wrong).unwrap_err().code, Code::BadLimit, "{wrong}");
+        }
+        assert_eq!(limit("500mbit").unwrap_err().help, "write \"500Mbit\"");
+        assert_eq!(limit("500 Mbit").unwrap_err().help, "write \"500Mbit\"");
+        for beyond in ["0Mbit", "1001Gbit", "0pps", "1000000001pps", "18446744073709551615Gbit"] {
+            assert_eq!(limit(beyond).unwrap_err().cause, "which is out of range", "{beyond}");
+        }
+    }
+
+    #[test]
+    fn shares() {
+        assert_eq!((sample("1/1"), sample("1/1000000")), (Ok(1), Ok(1_000_000)));
+        for wrong in ["", "1", "10", "2/10", "1/0", "1/1000001", "1/+5", "1/ 5", "0.1", "1/"] {
+            assert_eq!(sample(wrong).unwrap_err().code, Code::BadSample, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn lengths() {
+        assert_eq!((snap(&96), snap(&65535)), (Ok(96), Ok(65535)));
+        for wrong in [-1, 0, 95, 65536] {
+            assert_eq!(snap(&wrong).unwrap_err().code, Code::BadSnap, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ways_to_treat_what_is_too_long() {
+        assert_eq!(oversize("truncate"), Ok(Oversize::Truncate));
+        assert_eq!(oversize("fragments").unwrap_err().code, Code::BadOversize);
+    }
+}

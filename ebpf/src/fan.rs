@@ -1,0 +1,251 @@
+//! Input: a packet and the endpoints that get a copy. Output: a clone to the output interface of each, where `encap` takes
+//! it. Those for which the packet is too long are left to [`fragment`](crate::fragment).
+
+use core::ffi::c_long;
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_coarse_ns};
+use traffic_mirror_ebpf::abi::{Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, Receipt, cb};
+use traffic_mirror_ebpf::classify::lowest_bit;
+use traffic_mirror_ebpf::packet::Packet;
+use traffic_mirror_ebpf::shape::{Shape, Size};
+
+use crate::limit;
+use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS};
+use crate::mirror::{STOP, add, each, go_on_if};
+use crate::size::measure;
+use crate::skb::Skb;
+
+/// How often the kernel is asked to find the neighbour even though its address is known, so that its neighbour
+/// state machine notices a next hop that has died or moved.
+const PROBE_NS: u64 = 1_000_000_000;
+
+/// The copies of one packet.
+pub struct Fan {
+    pub skb: Skb,
+    /// Endpoints that are still to get one, as bits.
+    pub endpoints: u64,
+    /// Endpoints that get theirs in fragments, as bits.
+    pub oversize: u64,
+    pub parity: u32,
+    flow: u32,
+    /// Bits of [`cb::ENDPOINT`] that are the same for all of them.
+    word: u32,
+    protocol: u32,
+    pub size: Size,
+}
+
+/// Sends a copy to each of the endpoints. Answers those that must have it in fragments, as bits. A global function: the
+/// verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fan_out(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u64 {
+    let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
+    if packet.is_null() {
+        return 0;
+    }
+    // SAFETY: the caller passes a pointer to a local variable.
+    let packet = unsafe { &*packet };
+    // SAFETY: a per-CPU element. A copy that passes another hook of ours on its way runs this code again.
+    let receipt = unsafe { (*cpu).receipt };
+    let mut fan = Fan::of(Skb(skb), packet, endpoints, parity);
+    each(MAX_ENDPOINTS, next_endpoint, &mut fan);
+    // SAFETY: as above.
+    unsafe { (*cpu).receipt = receipt }
+    fan.oversize
+}
+
+unsafe extern "C" fn next_endpoint(_: u32, fan: *mut Fan) -> c_long {
+    // SAFETY: `each` passes a valid pointer.
+    let fan = unsafe { &mut *fan };
+    if fan.endpoints == 0 {
+        return STOP;
+    }
+    let index = lowest_bit(fan.endpoints);
+    fan.endpoints &= fan.endpoints - 1;
+    let (Some(pair), Some(stats)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index)) else { return STOP };
+    let endpoint = &pair[fan.parity as usize & 1];
+    // SAFETY: a per-CPU element.
+    let stats = unsafe { &mut *stats };
+    match fan.shape(endpoint, stats) {
+        Ok(shape) if shape.fragments > 1 => fan.oversize |= 1 << index,
+        Ok(shape) => {
+            let reason = match fan.parcel(endpoint, index, stats, &shape) {
+                Some(parcel) => parcel.send(),
+                None => Drop::Limit as u32,
+            };
+            fan.account(endpoint, stats, &shape, reason);
+        }
+        Err(reason) => count_drop(stats, reason, fan.size.packets),
+    }
+    go_on_if(fan.endpoints != 0)
+}
+
+/// [`Shape::of`]; answers 0 or the [`Drop`] as a number. A global function: the verifier checks its many ways once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn find_shape(size: *const Size, protocol: u32, endpoint: *const Endpoint, shape: *mut Shape) -> u32 {
+    if size.is_null() || endpoint.is_null() || shape.is_null() {
+        return Drop::Oversize as u32;
+    }
+    // SAFETY: the caller passes pointers to local variables and to an element of a map.
+    match unsafe { Shape::of(&*size, protocol, &*endpoint) } {
+        Ok(found) => {
+            // SAFETY: as above.
+            unsafe { *shape = found }
+            0
+        }
+        Err(reason) => reason as u32,
+    }
+}
+
+impl Fan {
+    #[inline(always)]
+    pub fn of(skb: Skb, packet: &Packet, endpoints: u64, parity: u32) -> Self {
+        Self {
+            skb,
+            endpoints,
+            oversize: 0,
+            parity,
+            flow: packet.flow_hash(),
+            word: parity << cb::PARITY_SHIFT | if packet.version == 6 { cb::IPV6 } else { 0 },
+            protocol: u32::from(packet.protocol),
+            size: measure(skb, packet),
+        }
+    }
+
+    /// How the copy goes to an endpoint, or the [`Drop`] why none does, as a number as [`Endpoint::state`] has it.
+    #[inline(always)]
+    pub fn shape(&self, endpoint: &Endpoint, stats: &EndpointStats) -> Result<Shape, u32> {
+        if endpoint.state != 0 {
+            return Err(endpoint.state);
+        }
+        if stats.fuse == endpoint.generation {
+            return Err(Drop::Unwrapped as u32);
+        }
+        if !is_sampled(self.flow, endpoint.sample) {
+            return Err(Drop::Sample as u32);
+        }
+        let mut shape = Shape::default();
+        match find_shape(&raw const self.size, self.protocol, endpoint, &raw mut shape) {
+            0 => Ok(shape),
+            reason => Err(reason),
+        }
+    }
+
+    /// What is sent of a copy, or the first of its fragments; `None` if the endpoint's limit does not allow it.
+    #[inline(always)]
+    pub fn parcel(&self, endpoint: &Endpoint, index: u32, stats: &mut EndpointStats, shape: &Shape) -> Option<Parcel> {
+        if endpoint.is_limited() && limit::admits(endpoint, index, self.size.packets, shape.outer_bytes) == 0 {
+            return None;
+        }
+        let mut word = self.word | index | shape.flags;
+        if endpoint.link_bytes != 0 && is_probe_due(endpoint, stats) {
+            word |= cb::PROBE;
+        }
+        let (skb, flow) = (self.skb, self.flow);
+        Some(Parcel { skb, interface: endpoint.interface, word, flow, length: shape.length })
+    }
+
+    /// Counts what has become of a copy.
+    #[inline(always)]
+    pub fn account(&self, endpoint: &Endpoint, stats: &mut EndpointStats, shape: &Shape, reason: u32) {
+        let packets = self.size.packets;
+        if reason == Drop::None as u32 {
+            add(&mut stats.sent, packets, shape.bytes);
+            stats.truncated += u64::from(packets * shape.is_truncated);
+            stats.fragmented += u64::from(shape.fragments > 1);
+            return;
+        }
+        if reason == Drop::Unwrapped as u32 {
+            stats.fuse = endpoint.generation;
+        }
+        count_drop(stats, reason, packets);
+    }
+}
+
+#[inline(always)]
+pub fn count_drop(stats: &mut EndpointStats, reason: u32, packets: u32) {
+    // The bound is for the verifier: `state` comes from a map, and of what a function answers the compiler alone knows that
+    // it is a reason.
+    let mut slot = reason;
+    // SAFETY: a local variable.
+    let reason = unsafe {
+        (&raw mut slot).write_volatile(reason);
+        (&raw const slot).read_volatile()
+    };
+    if let Some(drops) = stats.drops.get_mut(reason as usize) {
+        *drops += u64::from(packets);
+    }
+}
+
+/// Whether a flow is the one of so many. The hash also makes the outer source port, so other bits of it decide.
+#[inline(always)]
+fn is_sampled(flow: u32, sample: u32) -> bool {
+    u64::from(flow.wrapping_mul(0x9e37_79b1)) * u64::from(sample) >> 32 == 0
+}
+
+#[inline(always)]
+fn is_probe_due(endpoint: &Endpoint, stats: &mut EndpointStats) -> bool {
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    if endpoint.link_known != 0 && now - stats.probed_ns < PROBE_NS {
+        return false;
+    }
+    stats.probed_ns = now;
+    true
+}
+
+/// One clone on its way to `encap`.
+#[derive(Clone, Copy)]
+pub struct Parcel {
+    pub skb: Skb,
+    /// Index of the output interface.
+    pub interface: u32,
+    /// [`cb::ENDPOINT`], without the generation.
+    pub word: u32,
+    /// [`cb::FLOW`].
+    pub flow: u32,
+    /// [`cb::LENGTH`].
+    pub length: u32,
+}
+
+impl Parcel {
+    /// Answers a [`Drop`] as a number.
+    #[inline(always)]
+    pub fn send(&self) -> u32 {
+        let skb = self.skb;
+        let (Some(control), Some(cpu)) = (CONTROL.get(0), CPU.get_ptr_mut(0)) else { return Drop::Clone as u32 };
+        // SAFETY: a per-CPU element; volatile, since `encap` writes it while the helper runs.
+        let receipt = unsafe { &raw mut (*cpu).receipt };
+        // SAFETY: as above.
+        unsafe { receipt.write_volatile(Receipt::Missing as u32) };
+        let before = [skb.cb::<0>(), skb.cb::<1>(), skb.cb::<2>(), skb.cb::<3>(), skb.cb::<4>()];
+        skb.set_cb::<{ cb::SECRET }>(control.secret as u32);
+        skb.set_cb::<{ cb::SECRET + 1 }>((control.secret >> 32) as u32);
+        skb.set_cb::<{ cb::ENDPOINT }>(self.word | control.generation << cb::GENERATION_SHIFT);
+        skb.set_cb::<{ cb::FLOW }>(self.flow);
+        skb.set_cb::<{ cb::LENGTH }>(self.length);
+        // SAFETY: the context is valid; the clone leaves by the egress of the output interface, where `encap` takes it.
+        let failed = unsafe { bpf_clone_redirect(skb.0, self.interface, 0) };
+        skb.set_cb::<0>(before[0]);
+        skb.set_cb::<1>(before[1]);
+        skb.set_cb::<2>(before[2]);
+        skb.set_cb::<3>(before[3]);
+        skb.set_cb::<4>(before[4]);
+        // SAFETY: as above.
+        let receipt = unsafe { receipt.read_volatile() };
+        if failed < 0 {
+            Drop::Clone as u32
+        } else if receipt == Receipt::Missing as u32 {
+            Drop::Unwrapped as u32
+        } else if receipt == Receipt::Refused as u32 {
+            Drop::Encap as u32
+        } else if failed != 0 {
+            // `NET_XMIT_DROP` or `NET_XMIT_CN` of the output interface's queue
+            Drop::Queue as u32
+        } else {
+            Drop::None as u32
+        }
+    }
+}

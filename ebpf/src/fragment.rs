@@ -1,0 +1,204 @@
+//! Input: a packet that is too long once wrapped. Output: a clone for each outer fragment. A clone carries the whole packet to
+//! `encap`, which takes from it what the fragment is to carry.
+
+use core::ffi::{c_long, c_void};
+use core::ptr::null_mut;
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_skb_load_bytes};
+use traffic_mirror_ebpf::abi::{Drop, MAX_ENDPOINTS, Slice, cb};
+use traffic_mirror_ebpf::classify::lowest_bit;
+use traffic_mirror_ebpf::gue::ENCAPSULATION_BYTES;
+use traffic_mirror_ebpf::packet::{Packet, protocol};
+
+use crate::fan::{Fan, Parcel};
+use crate::maps::{CPU, ENDPOINT_STATS, ENDPOINTS, SCRATCH, SCRATCH_BYTES};
+use crate::mirror::{STOP, each, go_on_if};
+use crate::skb::Skb;
+
+/// Fragments at most: of 64 KiB over an MTU of 1,280.
+const MAX_FRAGMENTS: usize = 64;
+/// From the transport header on so many bytes belong to the head: the checksum, and enough that the kernel sees the
+/// checksum's beginning taken off with the head (`skb_postpull_rcsum`).
+const HEAD_BYTES: u32 = 20;
+
+const GUE_BYTES: u32 = ENCAPSULATION_BYTES as u32;
+
+/// The fragments of a packet, for one endpoint after the other.
+struct Fragments {
+    fan: Fan,
+    /// Whether it is known how to cut the packet.
+    is_known: u32,
+    /// Number of the next fragment.
+    number: u32,
+    parcel: Parcel,
+}
+
+/// Sends a copy in fragments to each of the endpoints. A global function: the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn fragment(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u32 {
+    let checksum = finish_checksum(skb, packet);
+    let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
+    if packet.is_null() {
+        return 0;
+    }
+    // SAFETY: the caller passes a pointer to a local variable.
+    let packet = unsafe { &*packet };
+    let header = u32::from(packet.transport.wrapping_sub(packet.offset));
+    let checksum_at = if checksum & FINISHED != 0 { header + (checksum >> AT_SHIFT) } else { 0 };
+    let slice = Slice { head: header + HEAD_BYTES, checksum_at, checksum: checksum & 0xffff, ..Slice::default() };
+    let is_known = header <= Slice::HEAD_MAX - HEAD_BYTES && checksum != UNKNOWN;
+    // SAFETY: a per-CPU element.
+    let receipt = unsafe {
+        (*cpu).slice = slice;
+        (*cpu).receipt
+    };
+    let parcel = Parcel { skb: Skb(skb), interface: 0, word: 0, flow: 0, length: 0 };
+    let fan = Fan::of(Skb(skb), packet, endpoints, parity);
+    let mut fragments = Fragments { fan, is_known: is_known.into(), number: 0, parcel };
+    each(MAX_ENDPOINTS * MAX_FRAGMENTS, next, &mut fragments);
+    // SAFETY: as above.
+    unsafe { (*cpu).receipt = receipt }
+    0
+}
+
+unsafe extern "C" fn next(_: u32, fragments: *mut Fragments) -> c_long {
+    // SAFETY: `each` passes a valid pointer.
+    let fragments = unsafe { &mut *fragments };
+    let fan = &mut fragments.fan;
+    if fan.endpoints == 0 {
+        return STOP;
+    }
+    let index = lowest_bit(fan.endpoints);
+    let (Some(pair), Some(stats), Some(cpu)) =
+        (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index), CPU.get_ptr_mut(0))
+    else {
+        return STOP;
+    };
+    let endpoint = &pair[fan.parity as usize & 1];
+    // SAFETY: per-CPU elements.
+    let (stats, slice) = unsafe { (&mut *stats, &mut (*cpu).slice) };
+    let Ok(shape) = fan.shape(endpoint, stats) else { return STOP };
+    let mut reason = Drop::None as u32;
+    if fragments.number == 0 {
+        if fragments.is_known == 0 {
+            reason = Drop::Oversize as u32;
+        } else if let Some(parcel) = fan.parcel(endpoint, index, stats, &shape) {
+            fragments.parcel = Parcel { word: parcel.word | cb::SLICE, ..parcel };
+        } else {
+            reason = Drop::Limit as u32;
+        }
+    }
+    let number = fragments.number;
+    let is_last = number + 1 >= shape.fragments;
+    if reason == Drop::None as u32 {
+        let payload = shape.bytes + GUE_BYTES;
+        let start = number * shape.piece;
+        let end = if is_last { payload } else { start + shape.piece };
+        slice.first = if number == 0 { 0 } else { start.wrapping_sub(GUE_BYTES) };
+        slice.end = end.wrapping_sub(GUE_BYTES);
+        slice.offset = start;
+        slice.more = u32::from(!is_last);
+        slice.udp_length = payload;
+        reason = fragments.parcel.send();
+    }
+    if is_last || reason != Drop::None as u32 {
+        fan.account(endpoint, stats, &shape, reason);
+        fan.endpoints &= fan.endpoints - 1;
+        fragments.number = 0;
+    } else {
+        fragments.number += 1;
+    }
+    go_on_if(fan.endpoints != 0)
+}
+
+/// Flag of [`finish_checksum`]: the checksum was still to be filled in.
+const FINISHED: u32 = 1 << 16;
+/// The offset of the checksum in the transport header, from this bit on.
+const AT_SHIFT: u32 = 24;
+/// It cannot be told.
+const UNKNOWN: u32 = 1 << 17;
+
+/// The transport checksum, if it was left to the output interface (`CHECKSUM_PARTIAL`), which must not compute it from a
+/// fragment: then there is the sum over the pseudo header in its place. A checksum that just looks like that is what is
+/// computed, too. A global function: the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn finish_checksum(skb: *mut __sk_buff, packet: *const Packet) -> u32 {
+    if packet.is_null() {
+        return 0;
+    }
+    // SAFETY: the caller passes a pointer to a local variable.
+    let packet = unsafe { &*packet };
+    let at = match packet.protocol {
+        protocol::TCP => 16,
+        protocol::UDP => 6,
+        protocol::SCTP => 8,
+        _ => return 0,
+    };
+    if packet.fragment != 0 {
+        return 0;
+    }
+    let mut field = 0u16;
+    let place = u32::from(packet.transport) + at;
+    // SAFETY: two bytes are copied to a local variable.
+    if unsafe { bpf_skb_load_bytes(skb.cast(), place, (&raw mut field).cast(), 2) } != 0 {
+        return UNKNOWN;
+    }
+    if packet.protocol == protocol::SCTP {
+        // CRC32c, of which there is no trace before it is computed
+        return if field == 0 { UNKNOWN } else { 0 };
+    }
+    let length = packet.ip_bytes().wrapping_sub(u32::from(packet.transport.wrapping_sub(packet.offset)));
+    if u16::from_be(field) != packet.pseudo_header(length) {
+        return 0;
+    }
+    let mut sum = Sum { skb: Skb(skb), at: packet.transport.into(), left: length, sum: 0 };
+    each(u16::MAX as usize / SCRATCH_BYTES + 1, add_chunk, &mut sum);
+    let folded = (sum.sum & 0xffff) + (sum.sum >> 16);
+    let folded = !((folded + (folded >> 16)) as u16);
+    // RFC 768: 0 would mean that there is none
+    let checksum = if folded == 0 && packet.protocol == protocol::UDP { 0xffff } else { folded };
+    FINISHED | at << AT_SHIFT | u32::from(checksum)
+}
+
+/// A sum on its way.
+struct Sum {
+    skb: Skb,
+    at: u32,
+    left: u32,
+    sum: u32,
+}
+
+unsafe extern "C" fn add_chunk(_: u32, sum: *mut Sum) -> c_long {
+    // SAFETY: `each` passes a valid pointer.
+    let sum = unsafe { &mut *sum };
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return STOP };
+    let scratch = scratch.cast::<u32>();
+    if sum.left >= SCRATCH_BYTES as u32 {
+        // SAFETY: as many bytes as the element has.
+        unsafe {
+            if bpf_skb_load_bytes(sum.skb.0.cast(), sum.at, scratch.cast::<c_void>(), SCRATCH_BYTES as u32) != 0 {
+                return STOP;
+            }
+            sum.sum = bpf_csum_diff(null_mut(), 0, scratch, SCRATCH_BYTES as u32, sum.sum) as u32;
+        }
+        sum.at += SCRATCH_BYTES as u32;
+        sum.left -= SCRATCH_BYTES as u32;
+        return go_on_if(sum.left != 0);
+    }
+    let left = sum.left & (SCRATCH_BYTES as u32 - 1);
+    if left == 0 {
+        return STOP;
+    }
+    let last = (left - 1) & (SCRATCH_BYTES as u32 - 4);
+    // SAFETY: the last word lies in the element; what is behind the packet counts as zero.
+    unsafe {
+        scratch.byte_add(last as usize).write_volatile(0);
+        if bpf_skb_load_bytes(sum.skb.0.cast(), sum.at, scratch.cast::<c_void>(), left) == 0 {
+            sum.sum = bpf_csum_diff(null_mut(), 0, scratch, last + 4, sum.sum) as u32;
+        }
+    }
+    STOP
+}

@@ -1,0 +1,74 @@
+//! Input: what a copy would send. Output: whether the endpoint's limit allows it. A token bucket for all CPUs, as a time
+//! up to which it is used up (GCRA, ITU-T I.371): CPUs take from it by the share, so that they seldom meet.
+
+use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+
+use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
+use traffic_mirror_ebpf::abi::{Endpoint, EndpointStats};
+
+use crate::maps::{BUCKETS, ENDPOINT_STATS};
+
+/// Depth of the bucket: what was not used this long ago is forgotten.
+const DEPTH_NS: u64 = 10_000_000;
+/// What a CPU takes at once, if there is as much.
+const SHARE_NS: u64 = 100_000;
+/// How often a CPU tries again when another one was faster.
+const TRIES: u32 = 4;
+const NS: u64 = 1_000_000_000;
+
+/// Whether so many packets with so many bytes may be sent: 1 takes them off the limit, 0 does not. A global function: the
+/// verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn admits(endpoint: *const Endpoint, index: u32, packets: u32, bytes: u32) -> u32 {
+    let Some(stats) = ENDPOINT_STATS.get_ptr_mut(index) else { return 0 };
+    if endpoint.is_null() {
+        return 0;
+    }
+    // SAFETY: the caller passes a pointer to an element of a map; a per-CPU element.
+    let (endpoint, stats) = unsafe { (&*endpoint, &mut *stats) };
+    let cost = if endpoint.limit_bits != 0 {
+        u64::from(bytes) * (8 * NS) / endpoint.limit_bits
+    } else if endpoint.limit_packets != 0 {
+        u64::from(packets) * NS / endpoint.limit_packets
+    } else {
+        0
+    };
+    if cost > stats.credit_ns && !borrow(index, stats, cost - stats.credit_ns) {
+        return 0;
+    }
+    stats.credit_ns -= cost;
+    1
+}
+
+/// Takes at least `missing` from the bucket. As long as anything is in it, a packet may take more than there is, which those
+/// behind it wait for: else one that costs more than the depth would never go.
+#[inline(always)]
+fn borrow(index: u32, stats: &mut EndpointStats, missing: u64) -> bool {
+    let Some(bucket) = BUCKETS.get_ptr_mut(index) else { return false };
+    // SAFETY: an element of the map.
+    let bucket = unsafe { &raw mut (*bucket).used_up_to_ns };
+    // SAFETY: no arguments.
+    let now = unsafe { bpf_ktime_get_ns() };
+    let mut tries = 0;
+    while tries < TRIES {
+        // SAFETY: aligned; one instruction, so what is read was written at once.
+        let used = unsafe { bucket.read_volatile() };
+        let from = if used + DEPTH_NS < now { now - DEPTH_NS } else { used };
+        if from >= now {
+            return false;
+        }
+        let share = if now - from < SHARE_NS { now - from } else { SHARE_NS };
+        let taken = if share > missing { share } else { missing };
+        // SAFETY: as above.
+        let (_, is_ours) = unsafe {
+            atomic_cxchg::<u64, { AtomicOrdering::Relaxed }, { AtomicOrdering::Relaxed }>(bucket, used, from + taken)
+        };
+        if is_ours {
+            stats.credit_ns += taken;
+            return true;
+        }
+        tries += 1;
+    }
+    false
+}

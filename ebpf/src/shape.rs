@@ -1,0 +1,228 @@
+//! Input: how long a packet is, and an endpoint. Output: how the packet is sent there. Must not know: maps, the kernel.
+
+use crate::abi::{Drop, Endpoint, Oversize, cb};
+use crate::gue::{ENCAPSULATION_BYTES, FRAGMENT6_BYTES, OUTER6_BYTES};
+use crate::packet::protocol;
+
+/// How long a packet is, here and on the wire.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Packets on the wire.
+    pub packets: u32,
+    /// Their IP bytes.
+    pub bytes: u32,
+    /// IP bytes of the largest of them.
+    pub segment: u32,
+    /// Payload bytes of a segment; 0 if the packet is no superpacket.
+    pub gso: u32,
+    /// Length without Ethernet padding, 0 if there is none.
+    pub trim: u32,
+}
+
+/// How a packet is sent to an endpoint.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Shape {
+    /// Flags of [`cb::ENDPOINT`].
+    pub flags: u32,
+    /// [`cb::LENGTH`].
+    pub length: u32,
+    /// IP bytes of the packets on the wire, without the outer headers.
+    pub bytes: u32,
+    /// Bytes of the outer packets.
+    pub outer_bytes: u32,
+    /// 1 if not all of it is sent.
+    pub is_truncated: u32,
+    /// Outer fragments; 1 if it is sent whole.
+    pub fragments: u32,
+    /// Outer payload of each fragment but the last, bytes: a multiple of 8.
+    pub piece: u32,
+}
+
+/// Least that a fragment carries, bytes: the kernel leaves an IP header in a packet that it cuts the front of
+/// (`bpf_skb_adjust_room`).
+const PIECE_MIN: u32 = 64;
+
+impl Shape {
+    /// # Errors
+    /// Why the packet is not sent.
+    #[inline(always)]
+    pub fn of(size: &Size, protocol: u32, endpoint: &Endpoint) -> Result<Self, Drop> {
+        let room = endpoint.mtu.saturating_sub(endpoint.outer_bytes);
+        let snap = if endpoint.snap == 0 { u32::MAX } else { endpoint.snap };
+        if size.gso != 0 {
+            return Self::of_superpacket(size, protocol, endpoint, room, snap);
+        }
+        let mut bytes = if size.bytes > snap { snap } else { size.bytes };
+        let is_oversize = bytes > room;
+        if is_oversize && endpoint.oversize == Oversize::Drop as u32 {
+            return Err(Drop::Oversize);
+        }
+        if is_oversize && endpoint.oversize == Oversize::Truncate as u32 {
+            bytes = room;
+        }
+        let is_truncated = bytes < size.bytes;
+        let length = if is_truncated { bytes } else { size.trim };
+        let whole = Self {
+            flags: cb::FIXED,
+            length,
+            bytes,
+            outer_bytes: bytes + endpoint.outer_bytes,
+            is_truncated: is_truncated as u32,
+            fragments: 1,
+            piece: 0,
+        };
+        if bytes > room { whole.in_fragments(endpoint) } else { Ok(whole) }
+    }
+
+    /// Pieces of about the same length (RFC 791, RFC 8200 section 4.5).
+    #[inline(always)]
+    fn in_fragments(self, endpoint: &Endpoint) -> Result<Self, Drop> {
+        let is_ipv6 = endpoint.outer_bytes == OUTER6_BYTES as u32;
+        let header =
+            endpoint.outer_bytes - ENCAPSULATION_BYTES as u32 + if is_ipv6 { FRAGMENT6_BYTES as u32 } else { 0 };
+        let most = endpoint.mtu.saturating_sub(header) & !7;
+        if most == 0 {
+            return Err(Drop::Oversize);
+        }
+        let payload = self.bytes + ENCAPSULATION_BYTES as u32;
+        let fragments = payload.div_ceil(most);
+        // never; without it the compiler provides for a division by zero, which the verifier does not let pass
+        if fragments == 0 {
+            return Err(Drop::Oversize);
+        }
+        let piece = (payload.div_ceil(fragments) + 7) & !7;
+        let last = payload.wrapping_sub((fragments - 1) * piece);
+        if piece < PIECE_MIN || last < PIECE_MIN || last > piece {
+            return Err(Drop::Oversize);
+        }
+        Ok(Self { outer_bytes: payload + fragments * header, fragments, piece, ..self })
+    }
+
+    #[inline(always)]
+    fn of_superpacket(size: &Size, protocol: u32, endpoint: &Endpoint, room: u32, snap: u32) -> Result<Self, Drop> {
+        let whole = |flags| {
+            Ok(Self {
+                flags,
+                length: 0,
+                bytes: size.bytes,
+                outer_bytes: size.bytes + size.packets * endpoint.outer_bytes,
+                is_truncated: 0,
+                fragments: 1,
+                piece: 0,
+            })
+        };
+        if size.segment > snap && snap <= room {
+            // cut, it is no superpacket any more (`bpf_skb_change_tail`)
+            return Ok(Self {
+                flags: cb::FIXED,
+                length: snap,
+                bytes: snap,
+                outer_bytes: snap + endpoint.outer_bytes,
+                is_truncated: 1,
+                fragments: 1,
+                piece: 0,
+            });
+        }
+        if size.segment <= room {
+            return whole(cb::FIXED);
+        }
+        if protocol == protocol::UDP as u32 {
+            return Err(Drop::OversizeUdp);
+        }
+        // `skb_decrease_gso_size` takes the outer header off each segment's payload, and only TCP can bear that
+        let is_tcp = protocol == protocol::TCP as u32;
+        let can_shrink = is_tcp && size.segment <= endpoint.mtu && size.gso > endpoint.outer_bytes;
+        if can_shrink { whole(0) } else { Err(Drop::OversizeGso) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(mtu: u32, outer_bytes: u32, oversize: Oversize) -> Endpoint {
+        Endpoint {
+            limit_bits: 0,
+            limit_packets: 0,
+            state: 0,
+            interface: 1,
+            mtu,
+            generation: 1,
+            outer_bytes,
+            link_bytes: 14,
+            link_known: 1,
+            oversize: oversize as u32,
+            snap: 0,
+            sample: 1,
+            link: [0; 16],
+            outer: [0; crate::abi::OUTER_MAX_BYTES],
+            reserved: 0,
+        }
+    }
+
+    fn plain(bytes: u32) -> Size {
+        Size { packets: 1, bytes, segment: bytes, gso: 0, trim: 0 }
+    }
+
+    #[test]
+    fn fragments_hold_all_of_it_and_fit() {
+        for (outer_bytes, header) in [(32, 20), (52, 48)] {
+            for mtu in [1280, 1400, 1500, 1501, 9000] {
+                for bytes in (mtu - outer_bytes + 1..9100).chain([20_000, 65_535]) {
+                    let shape = Shape::of(&plain(bytes), 6, &endpoint(mtu, outer_bytes, Oversize::Fragment)).unwrap();
+                    let Shape { fragments, piece, .. } = shape;
+                    assert!(fragments > 1 && piece % 8 == 0 && piece + header <= mtu, "{bytes} {mtu}: {shape:?}");
+                    let last = bytes + 12 - (fragments - 1) * piece;
+                    assert!((PIECE_MIN..=piece).contains(&last), "{bytes} {mtu}: {shape:?}");
+                    assert_eq!(shape.outer_bytes, bytes + 12 + fragments * header);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_fits_is_whole() {
+        for oversize in [Oversize::Fragment, Oversize::Truncate, Oversize::Drop] {
+            let shape = Shape::of(&plain(1468), 6, &endpoint(1500, 32, oversize)).unwrap();
+            assert_eq!((shape.fragments, shape.is_truncated, shape.length, shape.outer_bytes), (1, 0, 0, 1500));
+        }
+        let padded = Size { trim: 40, ..plain(40) };
+        assert_eq!(Shape::of(&padded, 6, &endpoint(1500, 32, Oversize::Drop)).unwrap().length, 40);
+    }
+
+    #[test]
+    fn what_does_not_fit_is_treated_as_asked() {
+        let shape = |oversize| Shape::of(&plain(1469), 6, &endpoint(1500, 32, oversize));
+        assert_eq!(shape(Oversize::Drop), Err(Drop::Oversize));
+        let cut = shape(Oversize::Truncate).unwrap();
+        assert_eq!((cut.length, cut.is_truncated, cut.bytes, cut.outer_bytes), (1468, 1, 1468, 1500));
+        assert_eq!(shape(Oversize::Fragment).unwrap().fragments, 2);
+        assert_eq!(Shape::of(&plain(1469), 6, &endpoint(80, 52, Oversize::Fragment)), Err(Drop::Oversize));
+    }
+
+    #[test]
+    fn a_snap_comes_first() {
+        let snapped = Endpoint { snap: 128, ..endpoint(1500, 32, Oversize::Drop) };
+        let cut = Shape::of(&plain(9000), 6, &snapped).unwrap();
+        assert_eq!((cut.length, cut.is_truncated, cut.fragments), (128, 1, 1));
+        assert_eq!(Shape::of(&plain(128), 6, &snapped).unwrap().is_truncated, 0);
+    }
+
+    #[test]
+    fn superpackets_are_whole_where_their_segments_fit() {
+        let size = |segment, gso| Size { packets: 10, bytes: 10 * segment, segment, gso, trim: 0 };
+        let endpoint = endpoint(1500, 32, Oversize::Fragment);
+        let flags = |size, protocol| Shape::of(&size, protocol, &endpoint).map(|shape| shape.flags);
+        assert_eq!(flags(size(1468, 1428), 6), Ok(cb::FIXED));
+        assert_eq!(flags(size(1500, 1460), 6), Ok(0));
+        assert_eq!(flags(size(1501, 1461), 6), Err(Drop::OversizeGso));
+        assert_eq!(flags(size(1469, 1441), 17), Err(Drop::OversizeUdp));
+        assert_eq!(flags(size(1468, 1440), 17), Ok(cb::FIXED));
+        let snapped = Endpoint { snap: 128, ..endpoint };
+        let cut = Shape::of(&size(1500, 1460), 17, &snapped).unwrap();
+        assert_eq!((cut.length, cut.bytes, cut.is_truncated), (128, 128, 1));
+        assert_eq!(Shape::of(&size(128, 88), 6, &snapped).unwrap().is_truncated, 0);
+    }
+}

@@ -1,0 +1,141 @@
+//! What an endpoint takes of what matches: `snap`, `oversize`, `sample`, `limit`.
+
+use crate::case::{case, run};
+use crate::edge::{Attach, Edge, Shape, Way, frame};
+use crate::routed::count;
+use crate::{config, filter};
+use anyhow::{Result, ensure};
+use std::collections::BTreeSet;
+use std::time::{Duration, Instant};
+use traffic_mirror_tests::lab::packet::{Packet, ip_part};
+
+/// `config` with lines for each endpoint.
+pub(crate) fn policy(config: &str, lines: &str) -> String {
+    let mut parts = config.split("[endpoint.");
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let (name, rest) = part.split_once('\n').unwrap_or((part, ""));
+        text += &format!("[endpoint.{name}\n{lines}\n{rest}");
+    }
+    text
+}
+
+fn udp(from: &str, to: &str, ports: (u16, u16), payload: usize) -> Packet {
+    frame().ip(from, to).udp(ports.0, ports.1).payload(vec![7; payload])
+}
+
+const FAMILIES: [(&str, &str, usize); 2] = [("10.0.0.1", "10.0.0.2", 28), ("2001:db8::1", "2001:db8::2", 48)];
+
+/// What comes of a packet of which so many bytes are sent.
+fn cut(what: &str, packet: &Packet, bytes: usize) -> Result<crate::case::Case> {
+    let whole = ip_part(&packet.build())?.to_vec();
+    let kept = whole[..whole.len().min(bytes)].to_vec();
+    let one = case(what, packet).ways(&[Way::Ingress, Way::Egress]).matches(["all"]).to(["a", "six"]);
+    let one = one.sent(kept.clone());
+    Ok(if kept.len() < whole.len() {
+        one.also("endpoint a truncated", 1).also("endpoint six truncated", 1)
+    } else {
+        one
+    })
+}
+
+#[test]
+fn a_snap_cuts_and_says_so() -> Result<()> {
+    for &attach in Attach::all()? {
+        let config = policy(&config(&filter("all", "", "\"a\", \"six\"")), "snap = 128");
+        let mut edge = Edge::new(&config, attach)?;
+        let mut cases = Vec::new();
+        for (from, to, headers) in FAMILIES {
+            for bytes in [headers, 127, 128, 129, 1500, 9000] {
+                cases.push(cut(&format!("{bytes} bytes"), &udp(from, to, (1, 2), bytes - headers), 128)?);
+            }
+        }
+        run(&mut edge, attach, "snap = 128", &config, &cases)?;
+    }
+    Ok(())
+}
+
+#[test]
+fn what_no_longer_fits_is_truncated_where_that_is_asked() -> Result<()> {
+    for &attach in Attach::all()? {
+        let config = policy(&config(&filter("all", "", "\"a\"")), "oversize = \"truncate\"");
+        let mut edge = Edge::new(&config, attach)?;
+        edge.edge.run("ip link set eth1 mtu 1500")?;
+        for (from, to, headers) in FAMILIES {
+            for bytes in [1468, 1469, 1500, 9000] {
+                let frame = udp(from, to, (1, 2), bytes - headers).build();
+                let patience = traffic_mirror_tests::lab::deadline();
+                // until the daemon has seen the MTU
+                loop {
+                    let seen = edge.pass(&frame, Shape::Linear, Way::Ingress)?;
+                    let copies = seen.copies.get("a").map(Vec::as_slice).unwrap_or_default();
+                    let truncated = count(&seen.moved, "endpoint a truncated");
+                    let want = bytes.min(1468);
+                    if copies.len() == 1 && copies[0].inner == ip_part(&frame)?[..want] {
+                        ensure!(truncated == u64::from(bytes > 1468), "{bytes} bytes: {:?}", seen.moved);
+                        break;
+                    }
+                    ensure!(Instant::now() < patience, "{bytes} bytes: {} copies, {:?}", copies.len(), seen.moved);
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// All packets of a flow or none, both directions alike; the share is right within four standard deviations.
+#[test]
+fn flows_are_sampled_whole() -> Result<()> {
+    const FLOWS: u16 = 400;
+    let &attach = Attach::all()?.first().expect("a mechanism");
+    let config = policy(&config(&filter("all", "", "\"a\"")), "sample = \"1/4\"");
+    let mut edge = Edge::new(&config, attach)?;
+    let (mut sampled, mut dropped) = (BTreeSet::new(), 0);
+    for flow in 0..FLOWS {
+        let ports = (10_000 + flow, 443);
+        let there = udp("10.0.0.1", "10.0.0.2", ports, 10).build();
+        let back = udp("10.0.0.2", "10.0.0.1", (ports.1, ports.0), 10).build();
+        let mut copies = 0;
+        for frame in [&there, &back, &there] {
+            let seen = edge.pass(frame, Shape::Linear, Way::Ingress)?;
+            copies += seen.copies.get("a").map_or(0, Vec::len);
+            dropped += count(&seen.moved, "endpoint a drop sample");
+        }
+        ensure!(copies == 0 || copies == 3, "{copies} of 3 packets of a flow");
+        if copies == 3 {
+            sampled.insert(flow);
+        }
+    }
+    println!("{} of {FLOWS} flows, 1/4 wanted", sampled.len());
+    // 100 wanted, a standard deviation of 8.7
+    ensure!((66..=134).contains(&sampled.len()), "{} of {FLOWS} flows", sampled.len());
+    ensure!(dropped == 3 * (u64::from(FLOWS) - sampled.len() as u64), "{dropped} counted as dropped");
+    Ok(())
+}
+
+/// As fast as this machine can for more than a second, by two CPUs if it has them.
+#[test]
+fn a_limit_holds() -> Result<()> {
+    for (limit, per_packet) in [("8Mbit", 8.0 * 1032.0 / 8e6), ("2000pps", 1.0 / 2000.0)] {
+        let &attach = Attach::all()?.first().expect("a mechanism");
+        let config = policy(&config(&filter("all", "", "\"a\"")), &format!("limit = \"{limit}\""));
+        let edge = Edge::new(&config, attach)?;
+        let frame = udp("10.0.0.1", "10.0.0.2", (1, 2), 972).build();
+        let before = edge.counters()?;
+        let begin = Instant::now();
+        edge.flood(&frame, Duration::from_millis(1500))?;
+        let seconds = begin.elapsed().as_secs_f64();
+        let after = edge.counters()?;
+        let moved = |key: &str| count(&after, key) - count(&before, key);
+        let sent = moved("filter all packets");
+        let (copied, dropped) = (moved("endpoint a packets"), moved("endpoint a drop limit"));
+        let allowed = seconds / per_packet;
+        println!("{limit}: {sent} packets in {seconds:.2} s, {copied} copied, {allowed:.0} allowed, {dropped} dropped");
+        ensure!(sent == copied + dropped && dropped > 0, "{sent} sent, {copied} copied, {dropped} dropped");
+        ensure!(
+            (copied as f64) < allowed * 1.05 && copied as f64 > allowed * 0.95,
+            "{limit}: {copied} for {allowed:.0}"
+        );
+    }
+    Ok(())
+}
