@@ -78,7 +78,7 @@ fn wrap(skb: Skb, word: u32) -> Option<i32> {
             length: ip_bytes,
             udp_length: ip_bytes.wrapping_sub(header),
             flow,
-            identification: identification(),
+            identification: identification(word),
             offset: 0,
             more: false,
             inner_ipv6: word & cb::IPV6 != 0,
@@ -135,7 +135,7 @@ fn take_slice(skb: Skb, endpoint: &Endpoint, word: u32, flow: u32, over_ipv6: bo
         length: header + slice.end - slice.first + if slice.first == 0 { ENCAPSULATION_BYTES as u32 } else { 0 },
         udp_length: slice.udp_length,
         flow,
-        identification: identification(),
+        identification: identification(word),
         offset: slice.offset,
         more: slice.more != 0,
         inner_ipv6: word & cb::IPV6 != 0,
@@ -200,15 +200,16 @@ fn pop_tags(skb: Skb) -> Option<()> {
     }
 }
 
-/// Differs between the packets of one CPU and between CPUs, so that fragments made on the way are not mixed up.
+/// Differs between the packets of one CPU, between CPUs, and between endpoints, which may have one address, so that
+/// fragments are not mixed up.
 #[inline(always)]
-fn identification() -> u32 {
+fn identification(word: u32) -> u32 {
     let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
     // SAFETY: a per-CPU element.
     let serial = unsafe { (*cpu).serial };
     // SAFETY: no arguments.
     let offset = (unsafe { bpf_get_smp_processor_id() }).wrapping_mul(0x9e37);
-    (serial as u32).wrapping_add(offset)
+    (serial as u32).wrapping_add(offset).wrapping_add((word & 0xff).wrapping_mul(0x0b51))
 }
 
 #[inline(always)]
