@@ -108,6 +108,10 @@ traffic_mirror_degraded 1
 # TYPE traffic_mirror_endpoint_ready gauge
 traffic_mirror_endpoint_ready{endpoint="capture"} 0
 traffic_mirror_endpoint_ready{endpoint="ids"} 1
+# HELP traffic_mirror_fragmented_packets_total Packets among those sent that went in several outer IP fragments.
+# TYPE traffic_mirror_fragmented_packets_total counter
+traffic_mirror_fragmented_packets_total{endpoint="capture"} 0
+traffic_mirror_fragmented_packets_total{endpoint="ids"} 0
 # HELP traffic_mirror_interface_attached Whether the program is attached there.
 # TYPE traffic_mirror_interface_attached gauge
 traffic_mirror_interface_attached{interface="eth0",direction="egress"} 0
@@ -134,6 +138,10 @@ traffic_mirror_sent_bytes_total{endpoint="ids"} 300
 # TYPE traffic_mirror_sent_packets_total counter
 traffic_mirror_sent_packets_total{endpoint="capture"} 3
 traffic_mirror_sent_packets_total{endpoint="ids"} 3
+# HELP traffic_mirror_truncated_packets_total Packets among those sent of which the end was cut off.
+# TYPE traffic_mirror_truncated_packets_total counter
+traffic_mirror_truncated_packets_total{endpoint="capture"} 0
+traffic_mirror_truncated_packets_total{endpoint="ids"} 0
 # HELP traffic_mirror_unseen_packets_total Packets that no filter could be asked about.
 # TYPE traffic_mirror_unseen_packets_total counter
 traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="copy"} 0
