@@ -17,6 +17,7 @@ use traffic_mirror_ebpf::packet::{ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
 
 use crate::maps::{CONTROL, CPU, ENDPOINTS, SCRATCH};
 use crate::skb::{DROP, NEXT, Skb};
+use crate::verifier::opaque;
 
 /// `BPF_ADJ_ROOM_MAC`: room behind the link header.
 const ROOM_MAC: u32 = 1;
@@ -162,10 +163,8 @@ fn take_slice(skb: Skb, endpoint: &Endpoint, word: u32, flow: u32, over_ipv6: bo
 #[inline(always)]
 fn put_head_back(skb: Skb, endpoint: &Endpoint, slice: &Slice, outer_bytes: u32, over_ipv6: bool) -> Option<()> {
     let scratch = SCRATCH.get_ptr_mut(0)?.cast::<u8>();
-    let head = slice.head;
-    if head == 0 || head > Slice::HEAD_MAX {
-        return None;
-    }
+    // from 1 on, which Linux 6.1 does not learn from a comparison
+    let head = (opaque(slice.head.wrapping_sub(1)) & (Slice::HEAD_MAX - 1)) + 1;
     let at = slice.checksum_at as usize & (Slice::HEAD_MAX as usize - 1);
     // SAFETY: the scratch has far more bytes than a head; the context is valid.
     unsafe {

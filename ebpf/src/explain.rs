@@ -8,8 +8,9 @@ use traffic_mirror_ebpf::classify::{Candidates, OutOfTable};
 use traffic_mirror_ebpf::packet::Packet;
 
 use crate::maps::{CONTROL, EXPLAINED, Kernel};
-use crate::mirror::{STOP, each, go_on_if, parse_packet};
+use crate::mirror::parse_packet;
 use crate::skb::{NEXT, Skb};
+use crate::verifier::{STOP, each, go_on_if};
 
 #[inline(always)]
 pub fn explain(skb: Skb) -> i32 {

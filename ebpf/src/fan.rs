@@ -12,9 +12,10 @@ use traffic_mirror_ebpf::shape::{Shape, Size};
 
 use crate::limit;
 use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS};
-use crate::mirror::{STOP, add, each, go_on_if};
+use crate::mirror::add;
 use crate::size::measure;
 use crate::skb::Skb;
+use crate::verifier::{STOP, each, go_on_if, opaque};
 
 /// How often the kernel is asked to find the neighbour even though its address is known, so that its neighbour
 /// state machine notices a next hop that has died or moved.
@@ -71,7 +72,7 @@ unsafe extern "C" fn next_endpoint(_: u32, fan: *mut Fan) -> c_long {
         Ok(shape) if shape.fragments > 1 => fan.oversize |= 1 << index,
         Ok(shape) => {
             let reason = match fan.parcel(endpoint, index, stats, &shape) {
-                Some(parcel) => parcel.send(),
+                Some(parcel) => parcel.send(fan.skb),
                 None => Drop::Limit as u32,
             };
             fan.account(endpoint, stats, &shape, reason);
@@ -143,8 +144,7 @@ impl Fan {
         if endpoint.link_bytes != 0 && is_probe_due(endpoint, stats) {
             word |= cb::PROBE;
         }
-        let (skb, flow) = (self.skb, self.flow);
-        Some(Parcel { skb, interface: endpoint.interface, word, flow, length: shape.length })
+        Some(Parcel { interface: endpoint.interface, word, flow: self.flow, length: shape.length })
     }
 
     /// Counts what has become of a copy.
@@ -166,14 +166,8 @@ impl Fan {
 
 #[inline(always)]
 pub fn count_drop(stats: &mut EndpointStats, reason: u32, packets: u32) {
-    // The bound is for the verifier: `state` comes from a map, and of what a function answers the compiler alone knows that
-    // it is a reason.
-    let mut slot = reason;
-    // SAFETY: a local variable.
-    let reason = unsafe {
-        (&raw mut slot).write_volatile(reason);
-        (&raw const slot).read_volatile()
-    };
+    // the verifier checks a bound: `state` comes from a map, and of a function it does not know what it answers
+    let reason = opaque(reason);
     if let Some(drops) = stats.drops.get_mut(reason as usize) {
         *drops += u64::from(packets);
     }
@@ -199,7 +193,6 @@ fn is_probe_due(endpoint: &Endpoint, stats: &mut EndpointStats) -> bool {
 /// One clone on its way to `encap`.
 #[derive(Clone, Copy)]
 pub struct Parcel {
-    pub skb: Skb,
     /// Index of the output interface.
     pub interface: u32,
     /// [`cb::ENDPOINT`], without the generation.
@@ -213,8 +206,7 @@ pub struct Parcel {
 impl Parcel {
     /// Answers a [`Drop`] as a number.
     #[inline(always)]
-    pub fn send(&self) -> u32 {
-        let skb = self.skb;
+    pub fn send(&self, skb: Skb) -> u32 {
         let (Some(control), Some(cpu)) = (CONTROL.get(0), CPU.get_ptr_mut(0)) else { return Drop::Clone as u32 };
         // SAFETY: a per-CPU element; volatile, since `encap` writes it while the helper runs.
         let receipt = unsafe { &raw mut (*cpu).receipt };

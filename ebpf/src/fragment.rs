@@ -13,8 +13,8 @@ use traffic_mirror_ebpf::packet::{Packet, protocol};
 
 use crate::fan::{Fan, Parcel};
 use crate::maps::{CPU, ENDPOINT_STATS, ENDPOINTS, SCRATCH, SCRATCH_BYTES};
-use crate::mirror::{STOP, each, go_on_if};
 use crate::skb::Skb;
+use crate::verifier::{STOP, each, go_on_if, opaque};
 
 /// Fragments at most: of 64 KiB over an MTU of 1,280.
 const MAX_FRAGMENTS: usize = 64;
@@ -54,7 +54,7 @@ pub extern "C" fn fragment(skb: *mut __sk_buff, packet: *const Packet, endpoints
         (*cpu).slice = slice;
         (*cpu).receipt
     };
-    let parcel = Parcel { skb: Skb(skb), interface: 0, word: 0, flow: 0, length: 0 };
+    let parcel = Parcel { interface: 0, word: 0, flow: 0, length: 0 };
     let fan = Fan::of(Skb(skb), packet, endpoints, parity);
     let mut fragments = Fragments { fan, is_known: is_known.into(), number: 0, parcel };
     each(MAX_ENDPOINTS * MAX_FRAGMENTS, next, &mut fragments);
@@ -101,7 +101,7 @@ unsafe extern "C" fn next(_: u32, fragments: *mut Fragments) -> c_long {
         slice.offset = start;
         slice.more = u32::from(!is_last);
         slice.udp_length = payload;
-        reason = fragments.parcel.send();
+        reason = fragments.parcel.send(fan.skb);
     }
     if is_last || reason != Drop::None as u32 {
         fan.account(endpoint, stats, &shape, reason);
@@ -188,11 +188,12 @@ unsafe extern "C" fn add_chunk(_: u32, sum: *mut Sum) -> c_long {
         sum.left -= SCRATCH_BYTES as u32;
         return go_on_if(sum.left != 0);
     }
-    let left = sum.left & (SCRATCH_BYTES as u32 - 1);
-    if left == 0 {
+    if sum.left == 0 {
         return STOP;
     }
-    let last = (left - 1) & (SCRATCH_BYTES as u32 - 4);
+    let last = (sum.left - 1) & (SCRATCH_BYTES as u32 - 4);
+    // from 1 on, which Linux 6.1 does not learn from the comparison
+    let left = (opaque(sum.left - 1) & (SCRATCH_BYTES as u32 - 1)) + 1;
     // SAFETY: the last word lies in the element; what is behind the packet counts as zero.
     unsafe {
         scratch.byte_add(last as usize).write_volatile(0);

@@ -23,6 +23,8 @@ mod mirror;
 mod size;
 #[cfg(target_arch = "bpf")]
 mod skb;
+#[cfg(target_arch = "bpf")]
+mod verifier;
 
 #[cfg(target_arch = "bpf")]
 mod entries {

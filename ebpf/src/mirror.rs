@@ -1,10 +1,9 @@
 //! Input: every packet of a hook. Output: a clone for each endpoint that the filters name; the packet itself goes
 //! on as it came.
 
-use core::ffi::{c_long, c_void};
+use core::ffi::c_long;
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::bpf_loop;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Count, Slot, Unseen, cb};
 use traffic_mirror_ebpf::classify::{Candidates, Search, hook_of};
 use traffic_mirror_ebpf::packet::{Packet, has_ports, parse, parse_extensions};
@@ -14,6 +13,7 @@ use crate::fragment::fragment;
 use crate::maps::{CONTROL, CPU, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
 use crate::size::measure;
 use crate::skb::{NEXT, Scattered, Skb};
+use crate::verifier::{STOP, each, go_on_if};
 
 #[inline(always)]
 pub fn mirror(skb: Skb, egress: bool) -> i32 {
@@ -172,20 +172,6 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, candidates: *co
         count(candidates.hook, Unseen::Table as u32);
     }
     wanted.include & !wanted.exclude
-}
-
-/// Calls `step` until it answers 1, at most `count` times.
-#[inline(always)]
-pub fn each<S>(count: usize, step: unsafe extern "C" fn(u32, *mut S) -> c_long, state: &mut S) {
-    // SAFETY: the kernel hands `state` back to `step`, which has the type for it.
-    unsafe { bpf_loop(count as u32, step as *mut c_void, (&raw mut *state).cast(), 0) };
-}
-
-pub const STOP: c_long = 1;
-
-#[inline(always)]
-pub const fn go_on_if(more: bool) -> c_long {
-    !more as c_long
 }
 
 unsafe extern "C" fn next_block(_: u32, wanted: *mut Wanted) -> c_long {

@@ -1,0 +1,31 @@
+//! What there is because the verifier wants it so.
+
+use core::ffi::{c_long, c_void};
+
+use aya_ebpf::helpers::generated::bpf_loop;
+
+/// Calls `step` until it answers 1, at most `count` times.
+#[inline(always)]
+pub fn each<S>(count: usize, step: unsafe extern "C" fn(u32, *mut S) -> c_long, state: &mut S) {
+    // SAFETY: the kernel hands `state` back to `step`, which has the type for it.
+    unsafe { bpf_loop(count as u32, step as *mut c_void, (&raw mut *state).cast(), 0) };
+}
+
+pub const STOP: c_long = 1;
+
+#[inline(always)]
+pub const fn go_on_if(more: bool) -> c_long {
+    !more as c_long
+}
+
+/// A value of which the compiler knows nothing: else it drops a bound that it can tell from code which the verifier checks
+/// apart, or from a comparison of which the verifier learns nothing.
+#[inline(always)]
+pub fn opaque(value: u32) -> u32 {
+    let mut slot = value;
+    // SAFETY: a local variable.
+    unsafe {
+        (&raw mut slot).write_volatile(value);
+        (&raw const slot).read_volatile()
+    }
+}
