@@ -7,7 +7,7 @@ BPF_LINKER=0.13.0
 # bpf-linker must be built with the LLVM that rustc 1.95 has
 LLVM=22
 BUILD="build-essential pkg-config llvm-$LLVM-dev libpolly-$LLVM-dev zlib1g-dev libzstd-dev"
-TESTS="iproute2 iputils-ping ethtool procps strace bpftool util-linux"
+TESTS="iproute2 iputils-ping ethtool procps strace bpftool util-linux nftables"
 # what people save the file with
 EDITORS="vim nano ansible-core puppet-agent"
 

@@ -143,7 +143,7 @@ fn record_interfaces(interfaces: &[Interface]) {
     };
     counters(
         "traffic_mirror_unseen_packets_total",
-        "Packets that no filter could be asked about.",
+        "Packets that filters could not be asked about, or only without their ports.",
         hooks().flat_map(unseen),
     );
 }

@@ -25,6 +25,9 @@ pub const MAX_INTERFACES: usize = 64;
 /// A hook is one direction of one interface: `2 * place` is its ingress, `2 * place + 1` its egress.
 pub const MAX_HOOKS: usize = 2 * MAX_INTERFACES;
 
+/// First fragments that are remembered, at most.
+pub const MAX_FIRSTS: usize = 8192;
+
 /// Slots in a block. A slot is the bit that stands for a filter (for each way round of a bidirectional one).
 pub const BLOCK_SLOTS: usize = 512;
 /// `u64` words in a block.
@@ -332,6 +335,14 @@ pub enum Oversize {
 
 /// The two copies of an endpoint.
 pub type EndpointPair = [Endpoint; 2];
+
+/// What `skb->tc_index` of a wrapped copy holds: it goes with it through the tunnels and stacked interfaces of this host, where
+/// `skb->cb` is lost. 16 bits, never 0.
+#[must_use]
+#[inline(always)]
+pub const fn stamp(secret: u64) -> u32 {
+    (secret >> 24) as u32 & 0xffff | 0x8000
+}
 
 /// Layout of a copy's `skb->cb` between `mirror` and `encap`.
 pub mod cb {

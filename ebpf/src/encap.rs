@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes,
     bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
-use traffic_mirror_ebpf::abi::{Endpoint, Receipt, Slice, cb};
+use traffic_mirror_ebpf::abi::{Endpoint, Receipt, Slice, cb, stamp};
 use traffic_mirror_ebpf::gue::{
     ENCAPSULATION_BYTES, FRAGMENT6_BYTES, IPV4_BYTES, IPV6_BYTES, OUTER4_BYTES, OUTER6_BYTES, Variable,
     fill_encapsulation, fill_fragment6, fill4, fill6,
@@ -38,7 +38,7 @@ pub fn encap(skb: Skb) -> i32 {
     if word & cb::DONE != 0 || word >> cb::GENERATION_SHIFT != control.generation & 0xffff {
         return NEXT;
     }
-    let (verdict, receipt) = match wrap(skb, word) {
+    let (verdict, receipt) = match wrap(skb, word, control.secret) {
         None => (DROP, Receipt::Refused),
         Some(NEXT) => (NEXT, Receipt::Passed),
         Some(redirected) => (redirected, Receipt::Resolving),
@@ -52,7 +52,7 @@ pub fn encap(skb: Skb) -> i32 {
 
 /// Wraps the clone; `None` if the kernel refused.
 #[inline(always)]
-fn wrap(skb: Skb, word: u32) -> Option<i32> {
+fn wrap(skb: Skb, word: u32, secret: u64) -> Option<i32> {
     let pair = ENDPOINTS.get(word & 0xff)?;
     let endpoint = &pair[(word >> cb::PARITY_SHIFT & 1) as usize];
     let flow = skb.cb::<{ cb::FLOW }>();
@@ -60,6 +60,7 @@ fn wrap(skb: Skb, word: u32) -> Option<i32> {
     // Production's mark and priority must not put a copy into production's class.
     skb.set_mark(0);
     skb.set_priority(0);
+    skb.set_tc_index(stamp(secret));
     skb.set_cb::<{ cb::ENDPOINT }>(word | cb::DONE);
     pop_tags(skb)?;
     if length != 0 {

@@ -136,6 +136,49 @@ pub fn fill_fragment6(
     fragment[3] = (variable.identification as u16).to_be();
 }
 
+/// UDP header, GUE header and the first word of what is inside, as 32-bit words in network byte order.
+pub type Head = [u32; 4];
+
+/// Whether a UDP packet that begins like this is one of a mirror's: a data message of GUE variant 0 without fields, and an IP
+/// packet in it that is at least as long as what follows (copies may be cut). The port does not matter: another mirror may use any.
+#[must_use]
+#[inline(always)]
+pub const fn is_wrapped(head: &Head) -> bool {
+    let (carried, stated) = (u32::from_be(head[1]) >> 16, u32::from_be(head[3]) & 0xffff);
+    let is_whole = head[2] == GUE_IPV6.to_be() || stated == 0 || stated + (ENCAPSULATION_BYTES as u32) >= carried;
+    is_wrapped_in_error(head) && is_whole
+}
+
+/// As [`is_wrapped`], where an error quotes the beginning.
+#[must_use]
+#[inline(always)]
+pub const fn is_wrapped_in_error(head: &Head) -> bool {
+    match (u32::from_be(head[2]), u32::from_be(head[3]) >> 24) {
+        (GUE_IPV4, 0x45..=0x4f) | (GUE_IPV6, 0x60..=0x6f) => true,
+        _ => false,
+    }
+}
+
+/// GUE headers of ours, host byte order.
+const GUE_IPV4: u32 = (PROTOCOL_IPV4 as u32) << 16;
+const GUE_IPV6: u32 = (PROTOCOL_IPV6 as u32) << 16;
+
+/// The first bytes of a packet that an ICMP error quotes.
+pub type Quoted = [u8; 12];
+
+/// Where its UDP header begins, bytes; 0 if it has none.
+#[must_use]
+#[inline(always)]
+pub const fn quoted_udp(quoted: &Quoted) -> u32 {
+    const PROTOCOL_FRAGMENT: u8 = 44;
+    match (quoted[0] >> 4, quoted[9], quoted[6]) {
+        (4, PROTOCOL_UDP, _) => (quoted[0] & 0x0f) as u32 * 4,
+        (6, _, PROTOCOL_UDP) => IPV6_BYTES as u32,
+        (6, _, PROTOCOL_FRAGMENT) => (IPV6_BYTES + FRAGMENT6_BYTES) as u32,
+        _ => 0,
+    }
+}
+
 #[inline(always)]
 const fn source_port(flow: u32) -> u16 {
     SOURCE_PORT_BASE | (flow >> 18) as u16

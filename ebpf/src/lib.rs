@@ -1,10 +1,11 @@
 //! What the eBPF programs and the daemon must agree on, and the packet code that runs on any host:
-//! the tables' layout ([`abi`]), parsing ([`packet`]), the GUE header ([`gue`]), classification ([`classify`]), and
-//! how a copy is sent ([`shape`]).
+//! the tables' layout ([`abi`]), parsing ([`packet`]), fragments ([`datagram`]), the GUE header ([`gue`]), classification
+//! ([`classify`]), and how a copy is sent ([`shape`]).
 #![no_std]
 
 pub mod abi;
 pub mod classify;
+pub mod datagram;
 pub mod gue;
 pub mod packet;
 pub mod shape;

@@ -6,6 +6,8 @@
 )]
 
 #[cfg(target_arch = "bpf")]
+mod echo;
+#[cfg(target_arch = "bpf")]
 mod encap;
 #[cfg(target_arch = "bpf")]
 mod explain;
@@ -19,6 +21,8 @@ mod limit;
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod mirror;
+#[cfg(target_arch = "bpf")]
+mod recall;
 #[cfg(target_arch = "bpf")]
 mod size;
 #[cfg(target_arch = "bpf")]

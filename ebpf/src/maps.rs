@@ -4,8 +4,8 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use traffic_mirror_ebpf::abi::{
-    Block, Bucket, Class, Control, Cpu, EndpointPair, EndpointStats, Explained, FilterStats, History, Hook, HookStats,
-    MAX_ENDPOINTS, Name, Node, Row, Skip, Slot, Values,
+    Block, Bucket, Class, Control, Cpu, EndpointPair, EndpointStats, Explained, FilterStats, First, History, Hook,
+    HookStats, MAX_ENDPOINTS, MAX_FIRSTS, Name, Node, Row, Skip, Slot, Values,
 };
 use traffic_mirror_ebpf::classify::Tables;
 
@@ -57,6 +57,8 @@ pub static HOOK_STATS: PerCpuArray<HookStats> = PerCpuArray::with_max_entries(1,
 pub static SCRATCH: PerCpuArray<[u32; SCRATCH_BYTES / 4]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub static BUCKETS: Array<Bucket> = Array::with_max_entries(MAX_ENDPOINTS as u32, 0);
+#[map]
+pub static FIRSTS: Array<First> = Array::with_max_entries(MAX_FIRSTS as u32, 0);
 #[map]
 pub static CPU: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
 

@@ -4,13 +4,15 @@
 use core::ffi::c_long;
 
 use aya_ebpf::bindings::__sk_buff;
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Count, Slot, Unseen, cb};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Count, Slot, Unseen, cb, stamp};
 use traffic_mirror_ebpf::classify::{Candidates, Search, hook_of};
 use traffic_mirror_ebpf::packet::{Packet, has_ports, parse, parse_extensions};
 
+use crate::echo::is_echo;
 use crate::fan::fan_out;
 use crate::fragment::fragment;
 use crate::maps::{CONTROL, CPU, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
+use crate::recall::{self, recall};
 use crate::size::measure;
 use crate::skb::{NEXT, Scattered, Skb};
 use crate::verifier::{STOP, each, go_on_if};
@@ -37,9 +39,19 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
     let view = &control.view[parity as usize];
     // none while a hook comes or goes
     let Some(hook) = hook_of(view, skb.ifindex(), egress) else { return Ok(()) };
+    if packet.fragment != 0 {
+        match recall(skb.0, &raw mut packet, hook as u32) {
+            recall::KNOWN => {}
+            recall::LOOP => return Err(Unseen::Loop),
+            _ => count(hook as u32, Unseen::Orphan as u32),
+        }
+    }
     match Candidates::of(&Kernel, view, hook, &packet) {
         Ok(None) => {}
         Ok(Some(candidates)) => {
+            if skb.tc_index() == stamp(control.secret) || is_echo(skb.0, &raw const packet) != 0 {
+                return Err(Unseen::Loop);
+            }
             let endpoints = gather(skb.0, &raw const packet, &raw const candidates, parity);
             if endpoints != 0 {
                 let oversize = fan_out(skb.0, &raw const packet, endpoints, parity);

@@ -26,12 +26,14 @@ pub const WINDOW_BYTES: usize = 40;
 pub mod protocol {
     #![expect(missing_docs, reason = "the names are the registry's")]
     pub const HOP_BY_HOP: u8 = 0;
+    pub const ICMP: u8 = 1;
     pub const TCP: u8 = 6;
     pub const UDP: u8 = 17;
     pub const DCCP: u8 = 33;
     pub const ROUTING: u8 = 43;
     pub const FRAGMENT: u8 = 44;
     pub const AUTHENTICATION: u8 = 51;
+    pub const ICMPV6: u8 = 58;
     pub const DESTINATION_OPTIONS: u8 = 60;
     pub const SCTP: u8 = 132;
     pub const MOBILITY: u8 = 135;
@@ -77,15 +79,19 @@ pub struct Packet {
     pub version: u8,
     /// IP protocol number, behind any IPv6 extension headers.
     pub protocol: u8,
-    /// 1 for a fragment, be it the first.
+    /// [`Packet::FIRST`] or [`Packet::LATER`] for a fragment, else 0.
     pub fragment: u8,
     /// 1 if the packet has ports, and they are in reach.
     pub ported: u8,
     /// Zero.
     pub reserved: u16,
+    /// Of a fragment's datagram (RFC 791, RFC 8200 section 4.5).
+    pub identification: u32,
+    /// Zero.
+    pub reserved2: u32,
 }
 
-const _: () = assert!(size_of::<Packet>() == 48);
+const _: () = assert!(size_of::<Packet>() == 56);
 
 /// A frame that can be read.
 pub trait Frame {
@@ -189,7 +195,8 @@ fn parse_ipv4<F: Frame>(frame: &mut F, offset: u32, packet: &mut Packet) -> Resu
     packet.length = length;
     packet.version = 4;
     packet.protocol = ip.u8(9);
-    packet.fragment = u8::from(fragment & (FRAGMENT_OFFSET | MORE_FRAGMENTS) != 0);
+    packet.fragment = which_fragment(fragment & FRAGMENT_OFFSET, fragment & MORE_FRAGMENTS);
+    packet.identification = ip.u16(4).into();
     packet.source = [u64::from(ip.u32(12)) << 32, 0];
     packet.destination = [u64::from(ip.u32(16)) << 32, 0];
     packet.transport = (offset + header) as u16;
@@ -247,8 +254,11 @@ fn walk_extensions<F: Frame>(frame: &mut F, packet: &mut Packet) -> bool {
         let bytes = match packet.protocol {
             protocol::FRAGMENT => {
                 let fragment = header.u16(2);
-                packet.fragment |= u8::from(fragment & (FRAGMENT_OFFSET | MORE_FRAGMENTS) != 0);
+                packet.fragment |= which_fragment(fragment & FRAGMENT_OFFSET, fragment & MORE_FRAGMENTS);
                 later = fragment & FRAGMENT_OFFSET != 0;
+                if let Some(header) = frame.window::<8>(u32::from(at)) {
+                    packet.identification = header.u32(4);
+                }
                 8
             }
             // RFC 4302: in 4-byte units, less two
@@ -268,6 +278,17 @@ fn walk_extensions<F: Frame>(frame: &mut F, packet: &mut Packet) -> bool {
         walked += 1;
     }
     false
+}
+
+#[inline(always)]
+const fn which_fragment(offset: u16, more: u16) -> u8 {
+    if offset != 0 {
+        Packet::LATER
+    } else if more != 0 {
+        Packet::FIRST
+    } else {
+        0
+    }
 }
 
 /// Offsets in a frame that the verifier accepts (`MAX_PACKET_OFF`), with room for a header behind.
@@ -297,6 +318,11 @@ fn read_ports<F: Frame>(frame: &mut F, transport: u32, packet: &mut Packet) {
 }
 
 impl Packet {
+    /// The first fragment of a datagram.
+    pub const FIRST: u8 = 1;
+    /// Another fragment: without ports, but for what is remembered of the first.
+    pub const LATER: u8 = 2;
+
     /// Whether extension headers have not been looked through.
     #[must_use]
     #[inline(always)]
@@ -332,26 +358,24 @@ impl Packet {
         ((sum & 0xffff) + (sum >> 16)) as u16
     }
 
-    /// A hash that is the same for both directions of a flow, and for all fragments of a datagram.
+    /// A hash that is the same for both directions of a flow.
     #[must_use]
     #[inline(always)]
     pub fn flow_hash(&self) -> u32 {
         // Sums and exclusive ors do not depend on the order; the multiplications (splitmix64) spread every bit.
         let fold = |a: Address| mix(a[0] ^ a[1].rotate_left(29));
         let (source, destination) = (fold(self.source), fold(self.destination));
-        let ports = if self.fragment != 0 {
-            0
-        } else {
-            let (s, d) = (u64::from(self.source_port), u64::from(self.destination_port));
-            (s ^ d) << 20 | (s + d)
-        };
+        let (s, d) = (u64::from(self.source_port), u64::from(self.destination_port));
+        let ports = (s ^ d) << 20 | (s + d);
         let flow = source.wrapping_add(destination) ^ mix(ports << 8 | u64::from(self.protocol));
         (mix(flow) >> 32) as u32
     }
 }
 
+/// Spreads every bit over all (splitmix64).
+#[must_use]
 #[inline(always)]
-const fn mix(mut x: u64) -> u64 {
+pub const fn mix(mut x: u64) -> u64 {
     x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
     x ^ x >> 31

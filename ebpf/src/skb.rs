@@ -27,7 +27,7 @@ macro_rules! fields {
 }
 
 impl Skb {
-    fields!(ifindex len data data_end protocol vlan_present gso_size gso_segs);
+    fields!(ifindex len data data_end protocol vlan_present gso_size gso_segs tc_index);
 
     /// Word `I` of the control block.
     #[inline(always)]
@@ -52,6 +52,12 @@ impl Skb {
     pub fn set_priority(self, value: u32) {
         // SAFETY: as above; `priority` is writable for a classifier.
         unsafe { (&raw mut (*self.0).priority).write_volatile(value) }
+    }
+
+    #[inline(always)]
+    pub fn set_tc_index(self, value: u32) {
+        // SAFETY: as above; `tc_index` is writable for a classifier.
+        unsafe { (&raw mut (*self.0).tc_index).write_volatile(value) }
     }
 
     /// EtherType, host byte order.

@@ -7,7 +7,7 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-PACKAGES="systemd-sysv udev dbus kmod procps iproute2 iputils-ping bpftool python3-minimal"
+PACKAGES="systemd-sysv udev dbus kmod procps iproute2 iputils-ping bpftool nftables python3-minimal"
 # what of a kernel the tests may need
 MODULES="net drivers/net lib"
 

@@ -40,6 +40,7 @@ const fn mirror(direction: Direction) -> &'static str {
 
 const BUCKETS: &str = "BUCKETS";
 const CPU: &str = "CPU";
+const FIRSTS: &str = "FIRSTS";
 const SCRATCH: &str = "SCRATCH";
 
 /// A set of maps and programs.
@@ -354,7 +355,7 @@ impl Generation {
 fn map_names() -> impl Iterator<Item = &'static str> {
     let counters = [counters::FILTERS, counters::ENDPOINTS, counters::HOOKS];
     let counters = counters.into_iter().flat_map(|kind| [kind.stats, kind.past]);
-    Table::ALL.into_iter().map(Table::map_name).chain(counters).chain([BUCKETS, SCRATCH, CPU, history::HISTORY])
+    Table::ALL.into_iter().map(Table::map_name).chain(counters).chain([BUCKETS, FIRSTS, SCRATCH, CPU, history::HISTORY])
 }
 
 /// `memlock` of a map's fdinfo: its memory in bytes.

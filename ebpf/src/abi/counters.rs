@@ -54,6 +54,17 @@ pub struct Bucket {
     pub used_up_to_ns: u64,
 }
 
+/// By the low bits of a datagram's key: what is remembered of its first fragment. One who reads an element while another writes it
+/// sees that the two words do not belong together.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct First {
+    /// The key, exclusive or `value`.
+    pub check: u64,
+    /// Ports, protocol, flags, time: see [`datagram`](crate::datagram).
+    pub value: u64,
+}
+
 /// Per CPU and hook: packets that no filter could be asked about, by [`Unseen`].
 pub type HookStats = [u64; Unseen::COUNT];
 
@@ -161,7 +172,7 @@ reasons! {
 }
 
 reasons! {
-    /// Why a packet was not looked at.
+    /// Why a packet was not looked at, or not wholly.
     Unseen {
         /// Neither IPv4 nor IPv6.
         NotIp = "not-ip",
@@ -171,6 +182,10 @@ reasons! {
         Copy = "copy",
         /// A table did not hold what another one points to.
         Table = "table",
+        /// A copy that has come back, or one of another mirror's, or an error about one.
+        Loop = "loop",
+        /// A later fragment whose first one was not seen: filters are asked without its ports.
+        Orphan = "orphan-fragment",
     }
 }
 

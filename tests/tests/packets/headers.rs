@@ -4,23 +4,23 @@ use crate::case::{Case, behind_link, bytes, case, run};
 use crate::edge::{Attach, Edge, Shape, Way, frame};
 use crate::{config, filter};
 use anyhow::Result;
-use traffic_mirror_tests::lab::packet::{Extension, Ipv4, Ipv6, Packet, Tcp, fragment};
+use traffic_mirror_tests::lab::packet::{Extension, Ipv4, Ipv6, Packet, Tcp};
 use traffic_mirror_tests::lab::traffic::Stream;
 use traffic_mirror_tests::lab::vnet::VnetHeader;
 
 const V4: (&str, &str) = ("10.1.2.3", "198.51.100.7");
 const V6: (&str, &str) = ("2001:db8:1::3", "2001:db8:2::7");
 
-fn v4() -> Ipv4 {
+pub(crate) fn v4() -> Ipv4 {
     Ipv4::new(V4.0, V4.1)
 }
 
-fn v6() -> Ipv6 {
+pub(crate) fn v6() -> Ipv6 {
     Ipv6::new(V6.0, V6.1)
 }
 
 /// "all" catches whatever can be looked at, "tcp" asks for the protocol, "port" for TCP or UDP port 443 either way.
-fn all_and_port() -> String {
+pub(crate) fn all_and_port() -> String {
     config(
         &[
             filter("all", "", "\"a\""),
@@ -32,15 +32,15 @@ fn all_and_port() -> String {
 }
 
 impl Case {
-    fn tcp_with_port(self) -> Self {
+    pub(crate) fn tcp_with_port(self) -> Self {
         self.matches(["all", "tcp", "port"]).to(["a", "b", "six"])
     }
 
-    fn udp_with_port(self) -> Self {
+    pub(crate) fn udp_with_port(self) -> Self {
         self.matches(["all", "port"]).to(["a", "six"])
     }
 
-    fn tcp_without_port(self) -> Self {
+    pub(crate) fn tcp_without_port(self) -> Self {
         self.matches(["all", "tcp"]).to(["a", "b"])
     }
 }
@@ -73,11 +73,6 @@ pub(crate) fn plain(edge: &mut Edge, attach: Attach) -> Result<()> {
                 &ip().layer(Tcp { checksum: Some(0xbad), ..Tcp::new(1, 443) }),
             )
             .tcp_with_port(),
-            case(
-                format!("{family} bytes that look like GUE"),
-                &ip().udp(6080, 6080).gue().ip("1.1.1.1", "2.2.2.2").tcp(1, 443),
-            )
-            .copied(),
         ]);
     }
     let marked = [Ipv4 { dscp: 46, ecn: 3, ttl: 1, id: 7, flags: 0, ..v4() }, Ipv4 { ttl: 0, flags: 0b100, ..v4() }];
@@ -157,44 +152,6 @@ pub(crate) fn ipv6_extensions(edge: &mut Edge, attach: Attach) -> Result<()> {
         });
     }
     run(edge, attach, "IPv6 extension headers", &all_and_port(), &cases)
-}
-
-pub(crate) fn fragments(edge: &mut Edge, attach: Attach) -> Result<()> {
-    let payload = Stream::new(6).bytes(3500);
-    let mut cases = Vec::new();
-    for (name, packet) in [
-        ("IPv4", frame().layer(Ipv4 { flags: 0, ..v4() })),
-        ("IPv4 with options", frame().layer(Ipv4 { flags: 0, options: vec![1; 12], ..v4() })),
-        ("IPv6", frame().layer(v6())),
-        ("tagged IPv6", frame().vlan(7).layer(v6())),
-    ] {
-        for (transport, packet) in [("TCP", packet.clone().tcp(1, 443)), ("UDP", packet.udp(443, 9))] {
-            let frames = fragment(&packet.payload(&payload[..]).build(), 1400, 99)?;
-            let last = frames.len() - 1;
-            for (index, frame) in frames.into_iter().enumerate() {
-                let one = bytes(format!("{name} {transport} fragment {index} of {last}"), frame);
-                cases.push(match (index, transport) {
-                    (0, "TCP") => one.tcp_with_port(),
-                    (0, _) => one.udp_with_port(),
-                    (_, "TCP") => one.tcp_without_port(),
-                    _ => one.copied(),
-                });
-            }
-        }
-    }
-    // a later fragment whose first bytes look like ports
-    let later = Ipv4 { flags: 0, fragment_offset: 100, protocol: Some(6), ..v4() };
-    cases.push(case("IPv4 ports in the payload", &frame().layer(later).payload([1, 0xbb, 1, 0xbb])).tcp_without_port());
-    let behind = frame().layer(v6()).fragment(100, false, 1);
-    cases.push(case("IPv6 ports in the payload", &behind.clone().raw(6, [1, 0xbb, 1, 0xbb])).tcp_without_port());
-    // what a later fragment says comes next is in another fragment
-    cases.push(
-        case("IPv6 options in a later fragment", &behind.raw(60, [6, 0, 1, 4, 0, 0, 0, 0, 0, 1, 1, 0xbb])).copied(),
-    );
-    cases.push(
-        case("hop-by-hop before", &frame().layer(v6()).hop_by_hop().fragment(0, true, 1).tcp(1, 443)).tcp_with_port(),
-    );
-    run(edge, attach, "fragments", &all_and_port(), &cases)
 }
 
 pub(crate) fn cut_off_and_lies(edge: &mut Edge, attach: Attach) -> Result<()> {
@@ -290,6 +247,7 @@ pub(crate) fn scattered(edge: &mut Edge, attach: Attach) -> Result<()> {
                 .layer(Ipv4 { flags: 0, fragment_offset: 9, protocol: Some(6), ..v4() })
                 .payload([1, 0xbb, 1, 0xbb]),
         )
+        .unseen("orphan-fragment")
         .tcp_without_port()
         .shape(later(14))
         .ways(&all),

@@ -4,10 +4,12 @@
 mod case;
 mod edge;
 mod filters;
+mod fragments;
 mod gso;
 mod harm;
 mod headers;
 mod link;
+mod loops;
 mod mtu;
 mod neighbour;
 mod original;
@@ -35,7 +37,11 @@ const TABLE: &[Group] = &[
     headers::plain,
     headers::ipv4,
     headers::ipv6_extensions,
-    headers::fragments,
+    fragments::in_order,
+    fragments::out_of_order,
+    fragments::alone,
+    fragments::flood,
+    loops::frames,
     headers::cut_off_and_lies,
     headers::scattered,
     headers::open_checksums,

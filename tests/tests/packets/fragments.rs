@@ -1,0 +1,109 @@
+//! Fragments of IP packets: the later ones have no ports, and go the way of the first.
+
+use crate::case::{bytes, case, run};
+use crate::edge::{Attach, Edge, Shape, Way, frame};
+use crate::headers::{all_and_port, v4, v6};
+use crate::routed::count;
+use anyhow::{Result, ensure};
+use traffic_mirror_tests::lab::packet::{Ipv4, Packet, fragment};
+use traffic_mirror_tests::lab::traffic::Stream;
+
+const ORPHAN: &str = "orphan-fragment";
+
+/// Three fragments each of TCP and UDP packets with the ports that filter "port" asks for.
+fn datagrams(id: u32) -> Result<Vec<(String, bool, Vec<Vec<u8>>)>> {
+    let payload = Stream::new(6).bytes(3500);
+    let mut datagrams = Vec::new();
+    for (name, packet) in [
+        ("IPv4", frame().layer(Ipv4 { flags: 0, ..v4() })),
+        ("IPv4 with options", frame().layer(Ipv4 { flags: 0, options: vec![1; 12], ..v4() })),
+        ("IPv6", frame().layer(v6())),
+        ("tagged IPv6", frame().vlan(7).layer(v6())),
+    ] {
+        for (transport, packet) in [("TCP", packet.clone().tcp(1, 443)), ("UDP", packet.udp(443, 9))] {
+            let id = id + datagrams.len() as u32;
+            let frames = fragment(&packet.payload(&payload[..]).build(), 1400, id)?;
+            datagrams.push((format!("{name} {transport}"), transport == "TCP", frames));
+        }
+    }
+    Ok(datagrams)
+}
+
+pub(crate) fn in_order(edge: &mut Edge, attach: Attach) -> Result<()> {
+    let mut cases = Vec::new();
+    for (name, is_tcp, frames) in datagrams(100)? {
+        for (index, frame) in frames.into_iter().enumerate() {
+            let one = bytes(format!("{name} fragment {index}"), frame);
+            cases.push(if is_tcp { one.tcp_with_port() } else { one.udp_with_port() });
+        }
+    }
+    // what a first one has told counts, not what a later one says comes next
+    let v6 = || frame().layer(v6());
+    cases.push(case("hop-by-hop before", &v6().hop_by_hop().fragment(0, true, 1).tcp(1, 443)).tcp_with_port());
+    cases.push(case("and after it", &v6().fragment(100, false, 1).raw(60, [6, 0, 1, 4, 9, 9, 9, 9])).tcp_with_port());
+    // an identification is used again, by something without ports
+    cases.push(case("ICMPv6", &v6().fragment(0, true, 1).icmpv6(128, 0).payload([0; 40])).copied());
+    cases.push(case("and after it", &v6().fragment(6, false, 1).raw(58, [1, 0xbb, 1, 0xbb])).copied());
+    run(edge, attach, "fragments", &all_and_port(), &cases)
+}
+
+/// Whoever comes before the first is judged without ports, and counted; whoever comes after it is not.
+pub(crate) fn out_of_order(edge: &mut Edge, attach: Attach) -> Result<()> {
+    let mut cases = Vec::new();
+    for (name, is_tcp, frames) in datagrams(200)? {
+        for index in [2, 1, 0, 2, 1] {
+            let is_early = cases.len() % 5 < 2;
+            let one = bytes(format!("{name} fragment {index}, early: {is_early}"), frames[index].clone());
+            cases.push(match (is_early, is_tcp) {
+                (true, true) => one.unseen(ORPHAN).tcp_without_port(),
+                (true, false) => one.unseen(ORPHAN).copied(),
+                (false, true) => one.tcp_with_port(),
+                (false, false) => one.udp_with_port(),
+            });
+        }
+    }
+    run(edge, attach, "fragments out of order", &all_and_port(), &cases)
+}
+
+/// Later fragments whose first never came, and whose first bytes look like ports.
+pub(crate) fn alone(edge: &mut Edge, attach: Attach) -> Result<()> {
+    let ports = [1, 0xbb, 1, 0xbb];
+    let later = || Ipv4 { flags: 0, fragment_offset: 100, protocol: Some(6), id: 300, ..v4() };
+    let behind = || frame().layer(v6()).fragment(100, false, 301);
+    let tcp = |what: &str, packet: Packet| case(what, &packet).unseen(ORPHAN).tcp_without_port();
+    let cases = [
+        tcp("IPv4 ports in the payload", frame().layer(later()).payload(ports)),
+        tcp("IPv6 ports in the payload", behind().raw(6, ports)),
+        // what a later fragment says comes next is in another fragment
+        case("IPv6 options", &behind().raw(60, [6, 0, 1, 4, 0, 0, 0, 0, 0, 1, 1, 0xbb])).unseen(ORPHAN).copied(),
+        case("IPv6 without anything", &behind().raw(59, [])).unseen(ORPHAN).copied(),
+        // the first one of another datagram
+        case("first", &frame().layer(Ipv4 { flags: 1, id: 302, ..v4() }).udp(1, 443)).udp_with_port(),
+        tcp("another identification", frame().layer(Ipv4 { id: 303, ..later() }).payload(ports)),
+        tcp("another protocol", frame().layer(Ipv4 { id: 302, ..later() }).payload(ports)),
+        tcp("another source", frame().layer(Ipv4 { id: 302, source: v4().destination, ..later() }).payload(ports)),
+    ];
+    run(edge, attach, "fragments without a first", &all_and_port(), &cases)
+}
+
+/// A flood of first fragments makes the mirror forget, and nothing else: what comes after it goes its way.
+pub(crate) fn flood(edge: &mut Edge, attach: Attach) -> Result<()> {
+    edge.configure(&all_and_port())?;
+    let first = |n: u16| Ipv4 { flags: 1, id: n, source: format!("10.77.{}.1", n % 7).parse().unwrap(), ..v4() };
+    let mine = datagrams(400)?.swap_remove(0).2;
+    edge.pass(&mine[0], Shape::Linear, Way::Ingress)?;
+    let flood: Vec<_> = (0..60_000).map(|n| frame().layer(first(n)).udp(1, 2).build()).collect();
+    for some in flood.chunks(500) {
+        let arrived = edge.originals(some, Shape::Linear, Way::Ingress)?;
+        ensure!(arrived == some, "{attach:?}: {} of {} originals arrived", arrived.len(), some.len());
+    }
+    edge.copies()?;
+    edge.moved(Way::Ingress)?;
+    // as many as the table has places: the one from before is forgotten with a probability of 99.9 %
+    let late = edge.pass(&mine[1], Shape::Linear, Way::Ingress)?;
+    ensure!(count(&late.moved, "eth0 ingress orphan-fragment") == 1, "{attach:?}: {:?}", late.moved);
+    edge.pass(&mine[0], Shape::Linear, Way::Ingress)?;
+    let later = edge.pass(&mine[1], Shape::Linear, Way::Ingress)?;
+    ensure!(count(&later.moved, "filter port packets") == 1, "{attach:?}: {:?}", later.moved);
+    Ok(())
+}
