@@ -95,6 +95,8 @@ pub struct Filter {
     pub destination: List<String>,
     /// `destination_port`.
     pub destination_port: List<Item>,
+    /// `vlan`.
+    pub vlan: List<Item>,
     /// `bidirectional`.
     pub bidirectional: Field<bool>,
     /// `interface`.
@@ -141,6 +143,7 @@ const FILTER: Kind = Kind {
         "source_port",
         "destination",
         "destination_port",
+        "vlan",
         "bidirectional",
         "interface",
         "direction",
@@ -276,6 +279,7 @@ impl Reader<'_> {
                 source_port: fields.items("source_port"),
                 destination: fields.texts("destination"),
                 destination_port: fields.items("destination_port"),
+                vlan: fields.items("vlan"),
                 bidirectional: fields.boolean("bidirectional"),
                 interface: fields.texts("interface"),
                 direction: fields.text("direction"),

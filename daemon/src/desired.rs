@@ -13,6 +13,7 @@ mod problem;
 mod protocol;
 mod reread;
 mod resolve;
+mod vlan;
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -169,6 +170,8 @@ pub struct Filter {
     pub destination: Vec<IpNet>,
     /// Destination ports, sorted by start, not overlapping.
     pub destination_port: Vec<RangeInclusive<u16>>,
+    /// Numbers of the outermost VLAN, 0 for no tag: sorted by start, not overlapping.
+    pub vlan: Vec<RangeInclusive<u16>>,
     /// Match with source and destination swapped, too.
     pub bidirectional: bool,
     /// Only packets of these interfaces (names or globs), sorted, no duplicates.

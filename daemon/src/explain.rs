@@ -7,9 +7,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Drop, Explained, Field};
-use traffic_mirror_ebpf::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Packet};
+use traffic_mirror_ebpf::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Packet};
 
-use crate::compile::{Described, DescribedFilter, Place, Way, key, outer};
+use crate::compile::{Described, DescribedFilter, Place, Way, key, outer, vlan_name};
 use crate::desired::{Action, protocol_name};
 use crate::network::Network;
 use crate::preview::{hook_name, interface_name, list};
@@ -27,6 +27,8 @@ pub struct Flow {
     pub destination: IpAddr,
     /// Absent if the packet has no ports.
     pub destination_port: Option<u16>,
+    /// The outermost VLAN; absent without a tag.
+    pub vlan: Option<u16>,
 }
 
 /// What happens to a packet.
@@ -174,6 +176,7 @@ impl Flow {
             source_port: port(packet.source_port),
             destination: address(packet.destination)?,
             destination_port: port(packet.destination_port),
+            vlan: (packet.vlan != 0).then_some(packet.vlan),
         })
     }
 
@@ -185,6 +188,7 @@ impl Flow {
             Field::DestinationPort => port(self.destination_port),
             Field::Source => self.source.to_string(),
             Field::Destination => self.destination.to_string(),
+            Field::Vlan => vlan_name(self.vlan.unwrap_or_default()),
         }
     }
 }
@@ -197,7 +201,8 @@ impl fmt::Display for Flow {
             (address, None) => address.to_string(),
         };
         let (source, destination) = (end(self.source, self.source_port), end(self.destination, self.destination_port));
-        write!(f, "{} {source} -> {destination}", self.protocol)
+        write!(f, "{} {source} -> {destination}", self.protocol)?;
+        self.vlan.map_or(Ok(()), |vlan| write!(f, " in VLAN {vlan}"))
     }
 }
 
@@ -267,9 +272,9 @@ impl fmt::Display for Capture<'_> {
     }
 }
 
-/// An Ethernet frame with that packet: eight bytes of payload, which are the ports if the protocol has any. `None` if
+/// An Ethernet frame with that packet, tagged if there is a VLAN: eight bytes of payload, which are the ports if the protocol has any. `None` if
 /// the addresses are not of one family.
-pub fn frame(protocol: u8, source: (IpAddr, u16), destination: (IpAddr, u16)) -> Option<Vec<u8>> {
+pub fn frame(protocol: u8, source: (IpAddr, u16), destination: (IpAddr, u16), vlan: Option<u16>) -> Option<Vec<u8>> {
     const PAYLOAD: usize = 8;
     const TTL: u8 = 64;
     let (mut header, addresses, ethertype) = match (source.0, destination.0) {
@@ -285,6 +290,10 @@ pub fn frame(protocol: u8, source: (IpAddr, u16), destination: (IpAddr, u16)) ->
     };
     header.extend(addresses);
     let mut frame = vec![0; 12];
+    if let Some(vlan) = vlan {
+        frame.extend(ETHERTYPE_VLAN.to_be_bytes());
+        frame.extend(vlan.to_be_bytes());
+    }
     frame.extend(ethertype.to_be_bytes());
     frame.extend(header);
     frame.extend(source.1.to_be_bytes());

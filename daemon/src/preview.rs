@@ -221,7 +221,8 @@ fn filter_facts(
         Action::Exclude => "exclude",
     };
     let mut facts = vec![(ENABLED, flag(true)), ("action", vec![action.to_owned()])];
-    let shown = [Field::Protocol, Field::Source, Field::SourcePort, Field::Destination, Field::DestinationPort];
+    use Field::{Destination, DestinationPort, Protocol, Source, SourcePort, Vlan};
+    let shown = [Protocol, Source, SourcePort, Destination, DestinationPort, Vlan];
     facts.extend(shown.map(|field| (key(field), way.values(field))));
     facts.push(("bidirectional", flag(filter.ways.len() > 1)));
     facts.push(("to", filter.to.iter().cloned().collect()));

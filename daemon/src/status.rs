@@ -57,7 +57,7 @@ pub struct Interface {
     pub attached: Option<&'static str>,
     /// Where it stands among the programs there.
     pub place: Option<Place>,
-    /// Packets that no filter could be asked about, by reason, if any.
+    /// Packets that filters could not be asked about, or only without their ports, by reason, if any.
     pub unseen: BTreeMap<&'static str, u64>,
 }
 

@@ -50,15 +50,17 @@ pub enum Field {
     Source,
     /// Destination address.
     Destination,
+    /// Outermost VLAN.
+    Vlan,
 }
 
 /// Number of [`Field`]s.
-pub const FIELDS: usize = 5;
+pub const FIELDS: usize = 6;
 
 impl Field {
     /// All of them, in order.
     pub const ALL: [Self; FIELDS] =
-        [Self::Protocol, Self::SourcePort, Self::DestinationPort, Self::Source, Self::Destination];
+        [Self::Protocol, Self::SourcePort, Self::DestinationPort, Self::Source, Self::Destination, Self::Vlan];
 }
 
 /// The one element of `CONTROL`: which copy counts, and what hangs on it.
@@ -121,7 +123,12 @@ pub struct Values {
     pub destination_port: [u32; 65_536],
     /// Source and destination port class of a packet that has no ports.
     pub no_port: [u32; 2],
+    /// By the number of the outermost VLAN; 0 is for packets without a tag, or with one for priority alone (802.1Q).
+    pub vlan: [u32; VLANS],
 }
+
+/// VLAN numbers: 12 bits.
+pub const VLANS: usize = 4096;
 
 /// Where an address look-up begins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -375,7 +382,7 @@ const _: () = {
     assert!(size_of::<View>() == FIELDS * 8 + 256 * 8 + 4 * size_of::<Skip>() + MAX_INTERFACES * 4 + MAX_HOOKS * 12);
     assert!(size_of::<Control>() == 16 + 2 * size_of::<View>());
     assert!(size_of::<Row>() == BLOCKS * BLOCK_WORDS * 8);
-    assert!(size_of::<Values>() == 4 * (256 + 2 * 65_536 + 2));
+    assert!(size_of::<Values>() == 4 * (256 + 2 * 65_536 + 2 + VLANS));
     assert!(size_of::<Skip>() == 40);
     assert!(size_of::<Class>() == 16);
     assert!(size_of::<Slot>() == 40);

@@ -4,7 +4,7 @@
 
 use crate::abi::{
     BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_CLASS, Entry, FIELDS, Field, MAX_HOOKS, MAX_INTERFACES, Node, Root,
-    Row, Skip, Values, View,
+    Row, Skip, VLANS, Values, View,
 };
 use crate::packet::{Address, Packet};
 
@@ -88,13 +88,24 @@ impl Candidates {
         if blocks == 0 {
             return Ok(None);
         }
+        // a file that names no VLAN pays no more than this
+        let vlan = if omitted[Field::Vlan as usize] == u64::MAX {
+            EMPTY_CLASS
+        } else {
+            let vlan = values.vlan[packet.vlan as usize % VLANS];
+            blocks &= summary(tables, vlan)? | omitted[Field::Vlan as usize];
+            if blocks == 0 {
+                return Ok(None);
+            }
+            vlan
+        };
         let protocol = values.protocol[packet.protocol as usize];
         // the view may say more of a protocol than its class still does
         blocks &= summary(tables, protocol)? | omitted[Field::Protocol as usize];
         if blocks == 0 {
             return Ok(None);
         }
-        let classes = [protocol, source_port, destination_port, source, destination];
+        let classes = [protocol, source_port, destination_port, source, destination, vlan];
         Ok(Some(Self { blocks, classes, hook: hook as u32 }))
     }
 }
@@ -150,6 +161,7 @@ impl Candidates {
             && narrow(Field::Source)?
             && narrow(Field::DestinationPort)?
             && narrow(Field::SourcePort)?
+            && narrow(Field::Vlan)?
             && narrow(Field::Protocol)?;
         let words = if matched { words_of(&matches) } else { 0 };
         Ok(Search { first: block * BLOCK_SLOTS as u32, words, matches })

@@ -4,9 +4,9 @@
 use core::ffi::c_long;
 
 use aya_ebpf::bindings::__sk_buff;
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Count, Slot, Unseen, cb, stamp};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Count, Field, Slot, Unseen, cb, stamp};
 use traffic_mirror_ebpf::classify::{Candidates, Search, hook_of};
-use traffic_mirror_ebpf::packet::{Packet, has_ports, parse, parse_extensions};
+use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK, has_ports, parse, parse_extensions};
 
 use crate::echo::is_echo;
 use crate::fan::fan_out;
@@ -39,6 +39,10 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
     let view = &control.view[parity as usize];
     // none while a hook comes or goes
     let Some(hook) = hook_of(view, skb.ifindex(), egress) else { return Ok(()) };
+    // the outermost tag is beside the frame, as a rule; most files do not ask
+    if view.omitted[Field::Vlan as usize] != u64::MAX && skb.vlan_present() != 0 {
+        packet.vlan = skb.vlan_tci() as u16 & VLAN_MASK;
+    }
     if packet.fragment != 0 {
         match recall(skb.0, &raw mut packet, hook as u32) {
             recall::KNOWN => {}

@@ -7,12 +7,15 @@ use crate::abi::Unseen;
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
 /// EtherType of IPv6.
 pub const ETHERTYPE_IPV6: u16 = 0x86dd;
-const ETHERTYPE_VLAN: u16 = 0x8100;
+/// EtherType of a VLAN tag.
+pub const ETHERTYPE_VLAN: u16 = 0x8100;
 const ETHERTYPE_QINQ: u16 = 0x88a8;
 
 /// Bytes of an Ethernet header.
 pub const ETHER_BYTES: u32 = 14;
 const VLAN_BYTES: u32 = 4;
+/// The VLAN's number in the tag control information (802.1Q).
+pub const VLAN_MASK: u16 = 0x0fff;
 /// VLAN tags that are looked through.
 const MAX_TAGS: u32 = 3;
 const IPV4_BYTES: u32 = 20;
@@ -83,12 +86,12 @@ pub struct Packet {
     pub fragment: u8,
     /// 1 if the packet has ports, and they are in reach.
     pub ported: u8,
-    /// Zero.
-    pub reserved: u16,
+    /// Number of the outermost VLAN, 0 for none.
+    pub vlan: u16,
     /// Of a fragment's datagram (RFC 791, RFC 8200 section 4.5).
     pub identification: u32,
     /// Zero.
-    pub reserved2: u32,
+    pub reserved: u32,
 }
 
 const _: () = assert!(size_of::<Packet>() == 56);
@@ -169,6 +172,9 @@ pub fn parse<F: Frame>(frame: &mut F, ethertype: u16, packet: &mut Packet) -> Re
     let mut tags = 0;
     while tags < MAX_TAGS && matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ) {
         let tag = frame.window::<{ VLAN_BYTES as usize }>(offset).ok_or(Unseen::Malformed)?;
+        if tags == 0 {
+            packet.vlan = tag.u16(0) & VLAN_MASK;
+        }
         ethertype = tag.u16(2);
         offset += VLAN_BYTES;
         tags += 1;

@@ -39,12 +39,13 @@ fn hook_of(tables: &Tables, network: &Network, place: &Place) -> u32 {
 /// The fields without any one of which a filter that goes one way only would match.
 fn near_misses(desired: &Desired, place: &Place, flow: &Flow) -> BTreeMap<String, BTreeSet<&'static str>> {
     type Strip = (&'static str, fn(&mut Filter));
-    let strips: [Strip; 6] = [
+    let strips: [Strip; 7] = [
         ("protocol", |filter| filter.protocol.clear()),
         ("source", |filter| filter.source.clear()),
         ("source_port", |filter| filter.source_port.clear()),
         ("destination", |filter| filter.destination.clear()),
         ("destination_port", |filter| filter.destination_port.clear()),
+        ("vlan", |filter| filter.vlan.clear()),
         ("on", |filter| (filter.interface, filter.direction) = (Vec::new(), Direction::Both)),
     ];
     let mut found: BTreeMap<String, BTreeSet<&'static str>> = BTreeMap::new();
@@ -110,13 +111,14 @@ fn a_made_up_frame_is_parsed_as_it_was_meant() {
         for (protocol, ports) in [(6, Some((40_000, 443))), (17, Some((0, 65_535))), (1, None), (47, None)] {
             let (source_port, destination_port) = ports.unwrap_or_default();
             let parts = (source.parse().unwrap(), destination.parse().unwrap());
-            let frame = frame(protocol, (parts.0, source_port), (parts.1, destination_port)).expect("one family");
+            let vlan = ports.map(|_| 7);
+            let frame = frame(protocol, (parts.0, source_port), (parts.1, destination_port), vlan).expect("one family");
             let mut got = Packet::default();
             let ethertype = u16::from_be_bytes([frame[12], frame[13]]);
             assert_eq!(parse(&mut Bytes(&frame), ethertype, &mut got), Ok(()));
-            let flow = Flow { source: parts.0, destination: parts.1, protocol, ports };
+            let flow = Flow { source: parts.0, destination: parts.1, protocol, ports, vlan: vlan.unwrap_or(0) };
             assert_eq!(Shown::of(&got), Shown::of(&packet(&flow)), "{flow:?}");
         }
     }
-    assert!(frame(6, ("10.0.0.1".parse().unwrap(), 1), ("::1".parse().unwrap(), 1)).is_none());
+    assert!(frame(6, ("10.0.0.1".parse().unwrap(), 1), ("::1".parse().unwrap(), 1), None).is_none());
 }

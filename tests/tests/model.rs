@@ -154,7 +154,7 @@ fn ask_around(subject: &Subject, around: u128, bits: u32) {
             } else {
                 (Ipv6Addr::from_bits(source).into(), Ipv6Addr::UNSPECIFIED.into())
             };
-            let flow = Flow { source, destination, protocol: 6, ports: Some((1, 2)) };
+            let flow = Flow { source, destination, protocol: 6, ports: Some((1, 2)), vlan: 0 };
             subject.compare(0, &flow, &packet(&flow));
         }
     }

@@ -133,6 +133,8 @@ impl Subject {
         }
         if let Err(reason) = frame.flow {
             self.unseen[hook][reason as usize] += 1;
+        } else if frame.orphan {
+            self.unseen[hook][Unseen::Orphan as usize] += 1;
         }
         let before = std::mem::replace(&mut self.no_route, self.loaded.no_route()?);
         for (endpoint, (before, after)) in before.iter().zip(&self.no_route).enumerate() {

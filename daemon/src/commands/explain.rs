@@ -46,6 +46,9 @@ pub(crate) struct Question {
     /// For protocols with ports
     #[arg(long, value_name = "PORT", conflicts_with = "pcap")]
     destination_port: Option<u16>,
+    /// Number of the VLAN that it is tagged with
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=4094), conflicts_with = "pcap")]
+    vlan: Option<u16>,
     /// Each packet of a capture (pcap or pcapng, Ethernet) instead
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
@@ -94,7 +97,7 @@ fn made_up(question: &Question) -> Result<Vec<u8>, &'static str> {
         _ if has_ports(protocol) => return Err("the protocol has ports: give --source-port and --destination-port"),
         _ => return Err("the protocol has no ports: leave out --source-port and --destination-port"),
     };
-    frame(protocol, (source, source_port), (destination, destination_port))
+    frame(protocol, (source, source_port), (destination, destination_port), question.vlan)
         .ok_or("source and destination must both be IPv4 or both be IPv6")
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytemuck::Zeroable;
 use traffic_mirror_ebpf::abi::{FIELDS, Field, MAX_SLOTS, Root, Skip, View};
 
-use super::definition::{Definition, NO_PORT, PORT_VALUES, PROTOCOL_VALUES, Ranges};
+use super::definition::{Definition, NO_PORT, PORT_VALUES, PROTOCOL_VALUES, Ranges, VLAN_VALUES};
 use super::reachable::Reachable;
 use super::sets::{Classes, Selected, Sets, SlotSet};
 use super::slots::{Slots, block_of, deciding};
@@ -56,6 +56,7 @@ struct Direct {
 }
 
 const PROTOCOL: Direct = Direct { field: Field::Protocol, values: PROTOCOL_VALUES, given: |d| d.protocol.as_ref() };
+const VLAN: Direct = Direct { field: Field::Vlan, values: VLAN_VALUES, given: |d| d.vlan.as_ref() };
 const PORTS: [Direct; 2] = [
     Direct { field: Field::SourcePort, values: PORT_VALUES, given: |d| d.ports[0].as_ref() },
     Direct { field: Field::DestinationPort, values: PORT_VALUES, given: |d| d.ports[1].as_ref() },
@@ -83,6 +84,7 @@ pub(super) fn build(tables: &mut Tables, live: &Reachable, built_from: Option<&B
         direct(&PROTOCOL, &values.protocol[..]),
         direct(&PORTS[0], &with(&values.source_port, values.no_port[0])),
         direct(&PORTS[1], &with(&values.destination_port, values.no_port[1])),
+        direct(&VLAN, &values.vlan[..]),
     ];
     let trees = Root::ALL.map(|root| {
         let (field, ..) = place(root);
@@ -105,7 +107,7 @@ fn write(
     tables: &mut Tables,
     live: &Reachable,
     classes: &Classes,
-    [protocol, source_port, destination_port]: &[Vec<Selected>; 3],
+    [protocol, source_port, destination_port, vlan]: &[Vec<Selected>; 4],
     trees: &[Option<Tree>; 4],
 ) -> [Skip; 4] {
     let fill = |table: &mut [u32], selected: &[Selected]| {
@@ -113,6 +115,7 @@ fn write(
     };
     let values = &mut tables.values;
     fill(&mut values.protocol, protocol);
+    fill(&mut values.vlan, vlan);
     fill(&mut values.source_port, source_port);
     fill(&mut values.destination_port, destination_port);
     fill(&mut values.no_port[..1], &source_port[NO_PORT as usize..]);

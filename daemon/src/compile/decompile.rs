@@ -7,8 +7,8 @@ use std::sync::Arc;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Entry, FIELDS, Field, Root, Skip};
 
 use super::definition::{
-    Definition, NO_PORT, Networks, PORT_VALUES, PROTOCOL_VALUES, aggregated, bits_of, canonical, canonical_ranges,
-    length_of, mask,
+    Definition, NO_PORT, Networks, PORT_VALUES, PROTOCOL_VALUES, VLAN_VALUES, aggregated, bits_of, canonical,
+    canonical_ranges, length_of, mask,
 };
 use super::sets::SlotSet;
 use super::slots::{Slots, block_of};
@@ -21,6 +21,7 @@ pub(super) fn decompile(tables: &Tables, slots: impl Iterator<Item = u32>) -> Op
     let values = &tables.values;
 
     let protocols = ranges(tables, &values.protocol[..])?;
+    let vlans = ranges(tables, &values.vlan[..])?;
     let port = |table: &[u32; 65_536], none: u32| {
         let mut classes = table.to_vec();
         classes.push(none);
@@ -47,6 +48,9 @@ pub(super) fn decompile(tables: &Tables, slots: impl Iterator<Item = u32>) -> Op
         if gives(slot, Field::Protocol) {
             definition.protocol = taken(&protocols, PROTOCOL_VALUES);
         }
+        if gives(slot, Field::Vlan) {
+            definition.vlan = taken(&vlans, VLAN_VALUES);
+        }
         for (side, field) in [Field::SourcePort, Field::DestinationPort].into_iter().enumerate() {
             if gives(slot, field) {
                 definition.ports[side] = taken(&ports[side], PORT_VALUES);
@@ -60,7 +64,7 @@ pub(super) fn decompile(tables: &Tables, slots: impl Iterator<Item = u32>) -> Op
     }
     Some(definitions.into_iter().map(|(slot, definition)| (slot, Arc::new(definition))).collect())
 }
-const _: () = assert!(FIELDS == 5 && NO_PORT + 1 == PORT_VALUES && BLOCK_SLOTS == 512);
+const _: () = assert!(FIELDS == 6 && NO_PORT + 1 == PORT_VALUES && BLOCK_SLOTS == 512);
 
 /// The ranges of values in whose class each slot is.
 fn ranges(tables: &Tables, classes: &[u32]) -> Option<BTreeMap<u32, Vec<(u32, u32)>>> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use ipnet::IpNet;
-use traffic_mirror_ebpf::abi::{FIELDS, Field};
+use traffic_mirror_ebpf::abi::{FIELDS, Field, VLANS};
 
 use crate::desired::Filter;
 
@@ -15,6 +15,9 @@ pub(super) const PORT_VALUES: u32 = 65_537;
 pub(super) const NO_PORT: u32 = 65_536;
 /// Number of protocol values.
 pub(super) const PROTOCOL_VALUES: u32 = 256;
+
+/// Number of VLAN values: the VLANs, and 0 for none.
+pub(super) const VLAN_VALUES: u32 = VLANS as u32;
 
 /// Values of a field that satisfy a slot; `None` in a [`Definition`] means all.
 pub(super) type Ranges = Vec<(u32, u32)>;
@@ -29,6 +32,7 @@ pub(super) struct Definition {
     pub protocol: Option<Ranges>,
     pub networks: [Option<Networks>; 2],
     pub ports: [Option<Ranges>; 2],
+    pub vlan: Option<Ranges>,
 }
 
 /// The ways round of each filter, remembered as long as it is the same object: a file that is read again shares the
@@ -59,16 +63,18 @@ impl Definitions {
 impl Definition {
     /// The ways round of a filter: one, or two if it is bidirectional and not the same both ways.
     pub(super) fn of(filter: &Filter) -> Vec<Self> {
-        let ports = |list: &[std::ops::RangeInclusive<u16>]| {
+        let ranges = |list: &[std::ops::RangeInclusive<u16>], values| {
             let ranges = list.iter().map(|r| (u32::from(*r.start()), u32::from(*r.end()))).collect();
-            given(!list.is_empty(), ranges).and_then(|r| canonical_ranges(r, PORT_VALUES))
+            given(!list.is_empty(), ranges).and_then(|r| canonical_ranges(r, values))
         };
+        let ports = |list| ranges(list, PORT_VALUES);
         let protocols = filter.protocol.iter().map(|&p| (u32::from(p), u32::from(p))).collect();
         let protocol = given(!filter.protocol.is_empty(), protocols).and_then(|r| canonical_ranges(r, PROTOCOL_VALUES));
         let there = Self {
             protocol,
             ports: [ports(&filter.source_port), ports(&filter.destination_port)],
             networks: [canonical_networks(&filter.source), canonical_networks(&filter.destination)],
+            vlan: ranges(&filter.vlan, VLAN_VALUES),
         };
         let mut back = there.clone();
         back.ports.reverse();
@@ -88,6 +94,7 @@ impl Definition {
             Field::DestinationPort => self.ports[1].is_some(),
             Field::Source => self.networks[0].is_some(),
             Field::Destination => self.networks[1].is_some(),
+            Field::Vlan => self.vlan.is_some(),
         }
     }
 
@@ -99,10 +106,11 @@ impl Definition {
             Field::DestinationPort => self.ports[1] != other.ports[1],
             Field::Source => self.networks[0] != other.networks[0],
             Field::Destination => self.networks[1] != other.networks[1],
+            Field::Vlan => self.vlan != other.vlan,
         }
     }
 }
-const _: () = assert!(FIELDS == 5);
+const _: () = assert!(FIELDS == 6);
 
 fn given<T>(is: bool, value: T) -> Option<T> {
     is.then_some(value)

@@ -116,6 +116,7 @@ impl Way {
             Field::DestinationPort => ports(&definition.ports[1]),
             Field::Source => networks(definition.networks[0].as_ref()),
             Field::Destination => networks(definition.networks[1].as_ref()),
+            Field::Vlan => definition.vlan.iter().flatten().map(|&vlans| vlan_range(vlans)).collect(),
         }
     }
 
@@ -136,6 +137,7 @@ impl Way {
             Field::DestinationPort => among(&definition.ports[1], port(packet.destination_port)),
             Field::Source => inside(&definition.networks[0], packet.source),
             Field::Destination => inside(&definition.networks[1], packet.destination),
+            Field::Vlan => among(&definition.vlan, packet.vlan.into()),
         }
     }
 }
@@ -148,12 +150,23 @@ pub const fn key(field: Field) -> &'static str {
         Field::DestinationPort => "destination_port",
         Field::Source => "source",
         Field::Destination => "destination",
+        Field::Vlan => "vlan",
     }
 }
 
 fn range((first, last): (u32, u32)) -> String {
     let port = |value: u32| if value == NO_PORT { "none".to_owned() } else { value.to_string() };
     if first == last { port(first) } else { format!("{}-{}", port(first), port(last)) }
+}
+
+/// The number of a VLAN as the file has it.
+pub fn vlan_name(vlan: u16) -> String {
+    if vlan == 0 { "none".to_owned() } else { vlan.to_string() }
+}
+
+fn vlan_range((first, last): (u32, u32)) -> String {
+    let (first, last) = (vlan_name(first as u16), vlan_name(last as u16));
+    if first == last { first } else { format!("{first}-{last}") }
 }
 
 fn networks(networks: Option<&Networks>) -> Vec<String> {

@@ -32,7 +32,7 @@ use memory::Known;
 use place::Placed;
 use slots::omitted;
 
-pub use describe::{Described, Filter as DescribedFilter, Place, Way, describe, key, mac, outer};
+pub use describe::{Described, Filter as DescribedFilter, Place, Way, describe, key, mac, outer, vlan_name};
 pub use hooks::Hook;
 pub use memory::{Made, Memory};
 pub use reachable::Reachable;

@@ -47,7 +47,13 @@ impl Reachable {
             found.rows.insert(row)?;
         }
         let values = &tables.values;
-        let direct = [&values.protocol[..], &values.source_port[..], &values.destination_port[..], &values.no_port[..]];
+        let direct = [
+            &values.protocol[..],
+            &values.source_port[..],
+            &values.destination_port[..],
+            &values.no_port[..],
+            &values.vlan[..],
+        ];
         for &class in direct.into_iter().flatten() {
             found.classes.insert(class)?;
         }

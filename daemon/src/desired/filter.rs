@@ -11,7 +11,7 @@ use toml::Spanned;
 use super::consistency;
 use super::problem::{Problem, Shown, value};
 use super::resolve::{action, direction, flag, optional, repeated, required};
-use super::{Action, Direction, Filter, Interface, address, name, port, protocol};
+use super::{Action, Direction, Filter, Interface, address, name, port, protocol, vlan};
 use crate::config::{self, Config, List};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, did_you_mean};
 
@@ -60,6 +60,7 @@ pub(super) struct Parts {
     pub(super) source_port: Checked<Vec<RangeInclusive<u16>>>,
     pub(super) destination: Checked<Vec<IpNet>>,
     pub(super) destination_port: Checked<Vec<RangeInclusive<u16>>>,
+    pub(super) vlan: Checked<Vec<RangeInclusive<u16>>>,
     pub(super) bidirectional: Checked<bool>,
     pub(super) interface: Checked<Vec<Pattern>>,
     pub(super) direction: Checked<Direction>,
@@ -77,6 +78,7 @@ impl Parts {
             source_port: self.source_port?,
             destination: self.destination?,
             destination_port: self.destination_port?,
+            vlan: self.vlan?,
             bidirectional: self.bidirectional?,
             interface: name::normalized(self.interface?),
             direction: self.direction?,
@@ -109,6 +111,7 @@ impl Reader<'_> {
         let source_port = self.list(label, "source_port", &raw.source_port, port::ports);
         let destination = self.list(label, "destination", &raw.destination, |text| address::network(text));
         let destination_port = self.list(label, "destination_port", &raw.destination_port, port::ports);
+        let vlan = self.list(label, "vlan", &raw.vlan, vlan::vlans);
         let interface = self.list(label, "interface", &raw.interface, |text| name::interface_pattern(text));
         Parts {
             name,
@@ -120,6 +123,7 @@ impl Reader<'_> {
             source_port: source_port.map(port::normalized),
             destination: destination.map(address::normalized),
             destination_port: destination_port.map(port::normalized),
+            vlan: vlan.map(port::normalized),
             bidirectional: flag(&raw.bidirectional, false),
             interface,
             direction,

@@ -107,6 +107,8 @@ codes! {
     HostBitsSet = Error "host-bits-set",
     /// Neither a port nor a range of ports.
     BadPort = Error "bad-port",
+    /// Not a VLAN or a range of VLANs.
+    BadVlan = Error "bad-vlan",
     /// A number that is not a port.
     PortOutOfRange = Error "port-out-of-range",
     /// A range that ends before it begins.

@@ -209,6 +209,17 @@ fn fields(text: &mut String, random: &mut Random, ground: &Ground) {
             list(text, key, ports);
         }
     }
+    if random.percent(20) {
+        let vlans = several(random, 3, |random| match random.below(4) {
+            0 => "\"none\"".to_owned(),
+            1 => random.within(1, 4094).to_string(),
+            _ => {
+                let first = random.within(1, 4094);
+                format!("\"{first}-{}\"", random.within(first, 4094))
+            }
+        });
+        list(text, "vlan", vlans);
+    }
     for key in ["source", "destination"] {
         if given(random) {
             let mut networks = vec![ground.network(random, v6)];

@@ -31,7 +31,8 @@ fn anything(random: &mut Random) -> Flow {
     let v6 = random.percent(50);
     let protocol = protocol(random, &[]);
     let ports = ports(random, protocol, [&[], &[]], &[]);
-    Flow { source: address(random, v6), destination: address(random, v6), protocol, ports }
+    let vlan = vlan(random, &[]);
+    Flow { source: address(random, v6), destination: address(random, v6), protocol, ports, vlan }
 }
 
 /// Fulfils all that a filter asks of addresses, ports and protocol, often at the border.
@@ -60,12 +61,14 @@ fn matching(random: &mut Random, desired: &Desired, filter: &Filter) -> Flow {
         protocol => protocol,
     };
     let ports = ports(random, protocol, [&filter.source_port, &filter.destination_port], &desired.filters);
-    Flow { source, destination, protocol, ports }
+    let vlan = vlan(random, &filter.vlan);
+    Flow { source, destination, protocol, ports, vlan }
 }
 
 /// Moves one value just beyond what the filter takes.
 fn spoil(random: &mut Random, filter: &Filter, flow: &mut Flow) {
-    match random.below(5) {
+    match random.below(6) {
+        5 => flow.vlan = vlan(random, &[]),
         0 => flow.protocol = random.bits() as u8,
         1 => flow.source = beside_one(random, &filter.source, flow.source),
         2 => flow.destination = beside_one(random, &filter.destination, flow.destination),
@@ -91,6 +94,15 @@ fn spoil(random: &mut Random, filter: &Filter, flow: &mut Flow) {
         flow.ports = None;
     } else if flow.ports.is_none() {
         flow.ports = Some((random.bits() as u16, random.bits() as u16));
+    }
+}
+
+/// Most packets have no tag.
+fn vlan(random: &mut Random, wanted: &[RangeInclusive<u16>]) -> u16 {
+    match wanted {
+        [] if random.percent(60) => 0,
+        [] => random.within(1, 4094) as u16,
+        _ => of_range(random, wanted),
     }
 }
 

@@ -26,6 +26,8 @@ pub struct Frame {
     pub context: SkBuff,
     /// What filters are asked about, or why none is.
     pub flow: Result<Flow, Unseen>,
+    /// Whether it is a later fragment, whose first nobody has sent.
+    pub orphan: bool,
     /// Packets on the wire.
     pub packets: u64,
     /// Their bytes from the IP header on.
@@ -35,8 +37,8 @@ pub struct Frame {
 /// Dresses a flow as a frame: tags, options, extension headers, fragments, superpackets, padding, cuts. What that hides
 /// from the programs is hidden in [`Frame::flow`], too.
 pub fn frame(random: &mut Random, flow: Flow) -> Frame {
-    let mut draft = Draft { packet: Packet::new(), flow: Ok(flow.clone()), headers: 0 };
-    draft.link(random);
+    let mut draft = Draft { packet: Packet::new(), flow: Ok(flow.clone()), orphan: false, headers: 0 };
+    draft.link(random, &flow);
     let offset = draft.packet.build().len();
     match (flow.source, flow.destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => draft.ipv4(random, &flow, Ipv4::new(source, destination)),
@@ -49,6 +51,7 @@ pub fn frame(random: &mut Random, flow: Flow) -> Frame {
 struct Draft {
     packet: Packet,
     flow: Result<Flow, Unseen>,
+    orphan: bool,
     /// Bytes of IP and transport header; 0 if they are not whole.
     headers: usize,
 }
@@ -64,7 +67,7 @@ impl Draft {
         }
     }
 
-    fn link(&mut self, random: &mut Random) {
+    fn link(&mut self, random: &mut Random, flow: &Flow) {
         let strange = random.percent(1).then_some(0x0806);
         self.add(Ether { ethertype: strange, ..Ether::default() });
         if strange.is_some() {
@@ -72,12 +75,14 @@ impl Draft {
             return;
         }
         let tags = match random.below(100) {
-            0..80 => 0,
+            0..80 => usize::from(flow.vlan != 0),
             80..98 => random.within(1, TAGS as u64) as usize,
             _ => TAGS + 1,
         };
-        for _ in 0..tags {
-            self.add(Vlan { tpid: *random.pick(&[0x8100, 0x88a8]), tci: random.bits() as u16, ethertype: None });
+        for tag in 0..tags {
+            let bits = random.bits() as u16;
+            let tci = if tag == 0 { bits & 0xf000 | flow.vlan } else { bits };
+            self.add(Vlan { tpid: *random.pick(&[0x8100, 0x88a8]), tci, ethertype: None });
         }
         if tags > TAGS {
             self.flow = Err(Unseen::NotIp);
@@ -104,10 +109,12 @@ impl Draft {
         if !random.percent(10) {
             return false;
         }
+        ip.id = random.bits() as u16;
         ip.flags = if random.percent(70) { Ipv4::MF } else { 0 };
         ip.fragment_offset = if random.percent(50) { 0 } else { random.within(1, 0x1fff) as u16 };
         if ip.fragment_offset != 0 {
             self.hide_ports();
+            self.orphan = true;
         }
         ip.fragment_offset != 0
     }
@@ -160,6 +167,7 @@ impl Draft {
             self.add(header);
             if later {
                 self.hide_ports();
+                self.orphan |= position < LOOKED_THROUGH;
                 return (true, bytes);
             }
         }
@@ -211,6 +219,7 @@ impl Draft {
             bytes: self.packet.build(),
             context: SkBuff { mark: random.bits() as u32, priority: random.bits() as u32, ..SkBuff::default() },
             flow: self.flow,
+            orphan: self.orphan,
             packets: 1,
             length: 0,
         };
@@ -281,6 +290,7 @@ pub fn packet(flow: &Flow) -> traffic_mirror_ebpf::packet::Packet {
         version: if flow.source.is_ipv6() { 6 } else { 4 },
         protocol: flow.protocol,
         ported: flow.ports.is_some().into(),
+        vlan: flow.vlan,
         ..traffic_mirror_ebpf::packet::Packet::default()
     }
 }

@@ -18,6 +18,8 @@ pub struct Flow {
     pub protocol: u8,
     /// Source and destination port of a packet that has them in reach.
     pub ports: Option<(u16, u16)>,
+    /// The outermost VLAN, 0 for none.
+    pub vlan: u16,
 }
 
 impl Flow {
@@ -29,6 +31,7 @@ impl Flow {
             destination: self.source,
             protocol: self.protocol,
             ports: self.ports.map(|(source, destination)| (destination, source)),
+            vlan: self.vlan,
         }
     }
 }
@@ -105,6 +108,7 @@ fn fits(filter: &Filter, flow: &Flow) -> bool {
         && is_port(&filter.destination_port, destination_port)
         && is_address(&filter.source, flow.source)
         && is_address(&filter.destination, flow.destination)
+        && is_port(&filter.vlan, Some(flow.vlan))
 }
 
 fn is_port(wanted: &[RangeInclusive<u16>], port: Option<u16>) -> bool {
@@ -173,6 +177,7 @@ mod tests {
             "#,
         );
         let flow = |source: &str, destination: &str, protocol, ports| Flow {
+            vlan: 0,
             source: source.parse().unwrap(),
             destination: destination.parse().unwrap(),
             protocol,

@@ -2,7 +2,7 @@
 
 use crate::case::{case, run};
 use crate::edge::{Attach, Edge, Shape, Way, frame};
-use crate::{config, filter};
+use crate::{config, exclude, filter};
 use anyhow::{Context as _, Result, ensure};
 use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::packet::{Ether, Ipv6, Mac, Packet, Vlan};
@@ -48,6 +48,50 @@ pub(crate) fn tags(edge: &mut Edge, attach: Attach) -> Result<()> {
         case("four tags in the frame", &four).unseen("not-ip").ways(&[Way::Local]),
     ];
     run(edge, attach, "four VLAN tags", &config, &cases)
+}
+
+/// Filters by the outermost VLAN, be its tag beside the frame or in it.
+pub(crate) fn vlans(edge: &mut Edge, attach: Attach) -> Result<()> {
+    let config = config(
+        &[
+            filter("five", "vlan = [5]", "\"a\""),
+            filter("some", "vlan = [1, \"100-199\", 4094]\nprotocol = [\"udp\"]", "\"b\""),
+            filter("untagged", "vlan = [\"none\"]\ndestination_port = [1]", "\"six\""),
+            exclude("not-here", "vlan = [7]\nsource = [\"10.0.0.1\"]"),
+            filter("seven", "vlan = [7]", "\"a\""),
+        ]
+        .concat(),
+    );
+    let tag = |tci| frame().layer(Vlan { tpid: 0x8100, tci, ethertype: None });
+    let mut cases = Vec::new();
+    for (from, to) in [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8::2")] {
+        let udp = |what: &str, packet: Packet| {
+            case(format!("{what}, {from}"), &packet.ip(from, to).udp(443, 1).payload("payload")).ways(&BOTH)
+        };
+        cases.extend([
+            udp("untagged", frame()).matches(["untagged"]).to(["six"]),
+            udp("priority alone", tag(0xe000)).matches(["untagged"]).to(["six"]),
+            udp("VLAN 5", frame().vlan(5)).matches(["five"]).to(["a"]),
+            udp("VLAN 5 with a priority", tag(0xf005)).matches(["five"]).to(["a"]),
+            udp("VLAN 1", frame().vlan(1)).matches(["some"]).to(["b"]),
+            udp("VLAN 99", frame().vlan(99)),
+            udp("VLAN 100", frame().vlan(100)).matches(["some"]).to(["b"]),
+            udp("VLAN 199", frame().vlan(199)).matches(["some"]).to(["b"]),
+            udp("VLAN 200", frame().vlan(200)),
+            udp("VLAN 4094", frame().vlan(4094)).matches(["some"]).to(["b"]),
+            // the outermost counts
+            udp("VLAN 5 in 100", frame().qinq(100, 5)).matches(["some"]).to(["b"]),
+            udp("VLAN 100 in 5", frame().vlan(5).vlan(100)).matches(["five"]).to(["a"]),
+            case(format!("TCP in VLAN 100, {from}"), &frame().vlan(100).ip(from, to).tcp(443, 1)).ways(&BOTH),
+        ]);
+        let seven = udp("VLAN 7", frame().vlan(7));
+        let is_excluded = from == "10.0.0.1";
+        cases.push(match is_excluded {
+            true => seven.matching(vec!["not-here", "seven"], vec![]),
+            false => seven.matches(["seven"]).to(["a"]),
+        });
+    }
+    run(edge, attach, "VLANs in filters", &config, &cases)
 }
 
 pub(crate) fn padding(edge: &mut Edge, attach: Attach) -> Result<()> {

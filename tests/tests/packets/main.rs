@@ -46,6 +46,7 @@ const TABLE: &[Group] = &[
     headers::scattered,
     headers::open_checksums,
     link::tags,
+    link::vlans,
     link::padding,
     link::not_ip,
     link::groups,

@@ -206,7 +206,7 @@ impl Subject {
             };
             let (source, destination) = (source.unwrap_or_else(&mut address), address());
             let port = if wanted_port && !ports.is_empty() { *random.pick(&ports) } else { random.bits() as u16 };
-            let flow = Flow { source, destination, protocol: TCP, ports: Some((40_000, port)) };
+            let flow = Flow { source, destination, protocol: TCP, ports: Some((40_000, port)), vlan: 0 };
             (self.matches(&flow) == matching).then(|| plain(&flow))
         });
         chosen.take(SAMPLE).collect()
@@ -239,6 +239,7 @@ fn unmatched(report: &mut Report, filters: usize) -> Result<()> {
         destination: "198.51.100.2".parse()?,
         protocol: TCP,
         ports: Some((40_000, 443)),
+        vlan: 0,
     };
     let outside6 = Flow { source: "2001:db8::1".parse()?, destination: "2001:db8::2".parse()?, ..outside4.clone() };
     let udp = |flow: &Flow| Flow { protocol: UDP, ..flow.clone() };
