@@ -72,7 +72,7 @@ unsafe extern "C" fn next_endpoint(_: u32, fan: *mut Fan) -> c_long {
         Ok(shape) if shape.fragments > 1 => fan.oversize |= 1 << index,
         Ok(shape) => {
             let reason = match fan.parcel(endpoint, index, stats, &shape) {
-                Some(parcel) => parcel.send(fan.skb),
+                Some(parcel) => send(fan.skb.0, &raw const parcel),
                 None => Drop::Limit as u32,
             };
             fan.account(endpoint, stats, &shape, reason);
@@ -191,6 +191,7 @@ fn is_probe_due(endpoint: &Endpoint, stats: &mut EndpointStats) -> bool {
 }
 
 /// One clone on its way to `encap`.
+#[repr(C)]
 #[derive(Clone, Copy)]
 pub struct Parcel {
     /// Index of the output interface.
@@ -203,41 +204,46 @@ pub struct Parcel {
     pub length: u32,
 }
 
-impl Parcel {
-    /// Answers a [`Drop`] as a number.
-    #[inline(always)]
-    pub fn send(&self, skb: Skb) -> u32 {
-        let (Some(control), Some(cpu)) = (CONTROL.get(0), CPU.get_ptr_mut(0)) else { return Drop::Clone as u32 };
-        // SAFETY: a per-CPU element; volatile, since `encap` writes it while the helper runs.
-        let receipt = unsafe { &raw mut (*cpu).receipt };
-        // SAFETY: as above.
-        unsafe { receipt.write_volatile(Receipt::Missing as u32) };
-        let before = [skb.cb::<0>(), skb.cb::<1>(), skb.cb::<2>(), skb.cb::<3>(), skb.cb::<4>()];
-        skb.set_cb::<{ cb::SECRET }>(control.secret as u32);
-        skb.set_cb::<{ cb::SECRET + 1 }>((control.secret >> 32) as u32);
-        skb.set_cb::<{ cb::ENDPOINT }>(self.word | control.generation << cb::GENERATION_SHIFT);
-        skb.set_cb::<{ cb::FLOW }>(self.flow);
-        skb.set_cb::<{ cb::LENGTH }>(self.length);
-        // SAFETY: the context is valid; the clone leaves by the egress of the output interface, where `encap` takes it.
-        let failed = unsafe { bpf_clone_redirect(skb.0, self.interface, 0) };
-        skb.set_cb::<0>(before[0]);
-        skb.set_cb::<1>(before[1]);
-        skb.set_cb::<2>(before[2]);
-        skb.set_cb::<3>(before[3]);
-        skb.set_cb::<4>(before[4]);
-        // SAFETY: as above.
-        let receipt = unsafe { receipt.read_volatile() };
-        if failed < 0 {
-            Drop::Clone as u32
-        } else if receipt == Receipt::Missing as u32 {
-            Drop::Unwrapped as u32
-        } else if receipt == Receipt::Refused as u32 {
-            Drop::Encap as u32
-        } else if failed != 0 {
-            // `NET_XMIT_DROP` or `NET_XMIT_CN` of the output interface's queue
-            Drop::Queue as u32
-        } else {
-            Drop::None as u32
-        }
+/// Sends a clone; answers a [`Drop`] as a number. A global function: it has a stack frame that others need not make room for.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn send(skb: *mut __sk_buff, parcel: *const Parcel) -> u32 {
+    if parcel.is_null() {
+        return Drop::Clone as u32;
+    }
+    // SAFETY: the caller passes a pointer to a local variable.
+    let parcel = unsafe { &*parcel };
+    let skb = Skb(skb);
+    let (Some(control), Some(cpu)) = (CONTROL.get(0), CPU.get_ptr_mut(0)) else { return Drop::Clone as u32 };
+    // SAFETY: a per-CPU element; volatile, since `encap` writes it while the helper runs.
+    let receipt = unsafe { &raw mut (*cpu).receipt };
+    // SAFETY: as above.
+    unsafe { receipt.write_volatile(Receipt::Missing as u32) };
+    let before = [skb.cb::<0>(), skb.cb::<1>(), skb.cb::<2>(), skb.cb::<3>(), skb.cb::<4>()];
+    skb.set_cb::<{ cb::SECRET }>(control.secret as u32);
+    skb.set_cb::<{ cb::SECRET + 1 }>((control.secret >> 32) as u32);
+    skb.set_cb::<{ cb::ENDPOINT }>(parcel.word | control.generation << cb::GENERATION_SHIFT);
+    skb.set_cb::<{ cb::FLOW }>(parcel.flow);
+    skb.set_cb::<{ cb::LENGTH }>(parcel.length);
+    // SAFETY: the context is valid; the clone leaves by the egress of the output interface, where `encap` takes it.
+    let failed = unsafe { bpf_clone_redirect(skb.0, parcel.interface, 0) };
+    skb.set_cb::<0>(before[0]);
+    skb.set_cb::<1>(before[1]);
+    skb.set_cb::<2>(before[2]);
+    skb.set_cb::<3>(before[3]);
+    skb.set_cb::<4>(before[4]);
+    // SAFETY: as above.
+    let receipt = unsafe { receipt.read_volatile() };
+    if failed < 0 {
+        Drop::Clone as u32
+    } else if receipt == Receipt::Missing as u32 {
+        Drop::Unwrapped as u32
+    } else if receipt == Receipt::Refused as u32 {
+        Drop::Encap as u32
+    } else if failed != 0 {
+        // `NET_XMIT_DROP` or `NET_XMIT_CN` of the output interface's queue
+        Drop::Queue as u32
+    } else {
+        Drop::None as u32
     }
 }

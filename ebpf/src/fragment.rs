@@ -11,7 +11,7 @@ use traffic_mirror_ebpf::classify::lowest_bit;
 use traffic_mirror_ebpf::gue::ENCAPSULATION_BYTES;
 use traffic_mirror_ebpf::packet::{Packet, protocol};
 
-use crate::fan::{Fan, Parcel};
+use crate::fan::{Fan, Parcel, send};
 use crate::maps::{CPU, ENDPOINT_STATS, ENDPOINTS, SCRATCH, SCRATCH_BYTES};
 use crate::skb::Skb;
 use crate::verifier::{STOP, each, go_on_if, opaque};
@@ -101,7 +101,7 @@ unsafe extern "C" fn next(_: u32, fragments: *mut Fragments) -> c_long {
         slice.offset = start;
         slice.more = u32::from(!is_last);
         slice.udp_length = payload;
-        reason = fragments.parcel.send(fan.skb);
+        reason = send(fan.skb.0, &raw const fragments.parcel);
     }
     if is_last || reason != Drop::None as u32 {
         fan.account(endpoint, stats, &shape, reason);
