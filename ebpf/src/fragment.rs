@@ -47,11 +47,12 @@ pub extern "C" fn fragment(skb: *mut __sk_buff, packet: *const Packet, endpoints
     let packet = unsafe { &*packet };
     let header = u32::from(packet.transport.wrapping_sub(packet.offset));
     let checksum_at = if checksum & FINISHED != 0 { header + (checksum >> AT_SHIFT) } else { 0 };
-    let slice = Slice { head: header + HEAD_BYTES, checksum_at, checksum: checksum & 0xffff, ..Slice::default() };
     let is_known = header <= Slice::HEAD_MAX - HEAD_BYTES && checksum != UNKNOWN;
     // SAFETY: a per-CPU element.
     let receipt = unsafe {
-        (*cpu).slice = slice;
+        (*cpu).slice.head = header + HEAD_BYTES;
+        (*cpu).slice.checksum_at = checksum_at;
+        (*cpu).slice.checksum = checksum & 0xffff;
         (*cpu).receipt
     };
     let parcel = Parcel { interface: 0, word: 0, flow: 0, length: 0 };
