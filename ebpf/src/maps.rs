@@ -7,7 +7,7 @@ use traffic_mirror_ebpf::abi::{
     Block, Bucket, Class, Control, Cpu, EndpointPair, EndpointStats, Explained, FilterStats, First, History, Hook,
     HookStats, MAX_ENDPOINTS, MAX_FIRSTS, Name, Node, Row, Skip, Slot, Values,
 };
-use traffic_mirror_ebpf::classify::Tables;
+use traffic_mirror_ebpf::classify::{Candidates, Tables};
 
 // Written by the daemon through a memory mapping, each change in one store.
 #[map]
@@ -68,6 +68,10 @@ pub const SCRATCH_BYTES: usize = 512;
 /// Written by `explain`. It is pinned nowhere: each process that loads the program has its own.
 #[map]
 pub static EXPLAINED: Array<Explained> = Array::with_max_entries(1, 0);
+
+/// From the programs to `gather`: their stack frames have no room for it. It is pinned nowhere, as [`EXPLAINED`].
+#[map]
+pub static CANDIDATES: PerCpuArray<Candidates> = PerCpuArray::with_max_entries(1, 0);
 
 /// The tables as the kernel holds them.
 pub struct Kernel;

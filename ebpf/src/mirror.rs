@@ -11,7 +11,7 @@ use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK, has_ports, parse, parse_ext
 use crate::echo::is_echo;
 use crate::fan::fan_out;
 use crate::fragment::fragment;
-use crate::maps::{CONTROL, CPU, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
+use crate::maps::{CANDIDATES, CONTROL, CPU, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
 use crate::recall::{self, recall};
 use crate::size::measure;
 use crate::skb::{NEXT, Scattered, Skb};
@@ -56,7 +56,10 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
             if skb.tc_index() == stamp(control.secret) || is_echo(skb.0, &raw const packet) != 0 {
                 return Err(Unseen::Loop);
             }
-            let endpoints = gather(skb.0, &raw const packet, &raw const candidates, parity);
+            let kept = CANDIDATES.get_ptr_mut(0).ok_or(Unseen::Table)?;
+            // SAFETY: a per-CPU element; nothing else runs before `gather` has read it.
+            unsafe { *kept = candidates };
+            let endpoints = gather(skb.0, &raw const packet, parity);
             if endpoints != 0 {
                 let oversize = fan_out(skb.0, &raw const packet, endpoints, parity);
                 if oversize != 0 {
@@ -161,12 +164,12 @@ struct Wanted {
 /// its own. Hence pointers, which it has to check.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, candidates: *const Candidates, parity: u32) -> u64 {
-    let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
-    if packet.is_null() || candidates.is_null() {
+extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, parity: u32) -> u64 {
+    let (Some(cpu), Some(candidates)) = (CPU.get_ptr_mut(0), CANDIDATES.get_ptr(0)) else { return 0 };
+    if packet.is_null() {
         return 0;
     }
-    // SAFETY: the caller passes pointers to local variables.
+    // SAFETY: the caller passes a pointer to a local variable; a per-CPU element.
     let (packet, candidates) = unsafe { (&*packet, &*candidates) };
     let size = measure(Skb(skb), packet);
     // SAFETY: a per-CPU element.
