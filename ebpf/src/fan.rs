@@ -68,16 +68,18 @@ unsafe extern "C" fn next_endpoint(_: u32, fan: *mut Fan) -> c_long {
     let endpoint = &pair[fan.parity as usize & 1];
     // SAFETY: a per-CPU element.
     let stats = unsafe { &mut *stats };
-    match fan.shape(endpoint, stats) {
-        Ok(shape) if shape.fragments > 1 => fan.oversize |= 1 << index,
-        Ok(shape) => {
-            let reason = match fan.parcel(endpoint, index, stats, &shape) {
-                Some(parcel) => send(fan.skb.0, &raw const parcel),
-                None => Drop::Limit as u32,
-            };
-            fan.account(endpoint, stats, &shape, reason);
-        }
-        Err(reason) => count_drop(stats, reason, fan.size.packets),
+    let mut shape = Shape::default();
+    let reason = fan.shape(endpoint, stats, &mut shape);
+    if reason != Drop::None as u32 {
+        count_drop(stats, reason, fan.size.packets);
+    } else if shape.fragments > 1 {
+        fan.oversize |= 1 << index;
+    } else {
+        let reason = match fan.parcel(endpoint, index, stats, &shape) {
+            Some(parcel) => send(fan.skb.0, &raw const parcel),
+            None => Drop::Limit as u32,
+        };
+        fan.account(endpoint, stats, &shape, reason);
     }
     go_on_if(fan.endpoints != 0)
 }
@@ -115,23 +117,20 @@ impl Fan {
         }
     }
 
-    /// How the copy goes to an endpoint, or the [`Drop`] why none does, as a number as [`Endpoint::state`] has it.
+    /// Finds how the copy goes to an endpoint; answers the [`Drop`] as a number, as [`Endpoint::state`] has it. The shape stays
+    /// where it is: moved, it would be on the stack twice.
     #[inline(always)]
-    pub fn shape(&self, endpoint: &Endpoint, stats: &EndpointStats) -> Result<Shape, u32> {
+    pub fn shape(&self, endpoint: &Endpoint, stats: &EndpointStats, shape: &mut Shape) -> u32 {
         if endpoint.state != 0 {
-            return Err(endpoint.state);
+            return endpoint.state;
         }
         if stats.fuse == endpoint.generation {
-            return Err(Drop::Unwrapped as u32);
+            return Drop::Unwrapped as u32;
         }
         if !is_sampled(self.flow, endpoint.sample) {
-            return Err(Drop::Sample as u32);
+            return Drop::Sample as u32;
         }
-        let mut shape = Shape::default();
-        match find_shape(&raw const self.size, self.protocol, endpoint, &raw mut shape) {
-            0 => Ok(shape),
-            reason => Err(reason),
-        }
+        find_shape(&raw const self.size, self.protocol, endpoint, shape)
     }
 
     /// What is sent of a copy, or the first of its fragments; `None` if the endpoint's limit does not allow it.

@@ -10,6 +10,7 @@ use traffic_mirror_ebpf::abi::{Drop, MAX_ENDPOINTS, Slice, cb};
 use traffic_mirror_ebpf::classify::lowest_bit;
 use traffic_mirror_ebpf::gue::ENCAPSULATION_BYTES;
 use traffic_mirror_ebpf::packet::{Packet, protocol};
+use traffic_mirror_ebpf::shape::Shape;
 
 use crate::fan::{Fan, Parcel, send};
 use crate::maps::{CPU, ENDPOINT_STATS, ENDPOINTS, SCRATCH, SCRATCH_BYTES};
@@ -55,9 +56,12 @@ pub extern "C" fn fragment(skb: *mut __sk_buff, packet: *const Packet, endpoints
         (*cpu).slice.checksum = checksum & 0xffff;
         (*cpu).receipt
     };
-    let parcel = Parcel { interface: 0, word: 0, flow: 0, length: 0 };
-    let fan = Fan::of(Skb(skb), packet, endpoints, parity);
-    let mut fragments = Fragments { fan, is_known: is_known.into(), number: 0, parcel };
+    let mut fragments = Fragments {
+        fan: Fan::of(Skb(skb), packet, endpoints, parity),
+        is_known: is_known.into(),
+        number: 0,
+        parcel: Parcel { interface: 0, word: 0, flow: 0, length: 0 },
+    };
     each(MAX_ENDPOINTS * MAX_FRAGMENTS, next, &mut fragments);
     // SAFETY: as above.
     unsafe { (*cpu).receipt = receipt }
@@ -80,13 +84,14 @@ unsafe extern "C" fn next(_: u32, fragments: *mut Fragments) -> c_long {
     let endpoint = &pair[fan.parity as usize & 1];
     // SAFETY: per-CPU elements.
     let (stats, slice) = unsafe { (&mut *stats, &mut (*cpu).slice) };
-    let Ok(shape) = fan.shape(endpoint, stats) else { return STOP };
-    let mut reason = Drop::None as u32;
-    if fragments.number == 0 {
+    let mut shape = Shape::default();
+    let mut reason = fan.shape(endpoint, stats, &mut shape);
+    if reason == Drop::None as u32 && fragments.number == 0 {
         if fragments.is_known == 0 {
             reason = Drop::Oversize as u32;
         } else if let Some(parcel) = fan.parcel(endpoint, index, stats, &shape) {
-            fragments.parcel = Parcel { word: parcel.word | cb::SLICE, ..parcel };
+            fragments.parcel = parcel;
+            fragments.parcel.word |= cb::SLICE;
         } else {
             reason = Drop::Limit as u32;
         }

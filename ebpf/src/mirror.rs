@@ -148,8 +148,8 @@ fn count(hook: u32, reason: u32) {
 }
 
 /// What the matching filters want, gathered slot by slot.
-struct Wanted {
-    candidates: Candidates,
+struct Wanted<'a> {
+    candidates: &'a mut Candidates,
     include: u64,
     exclude: u64,
     packets: u32,
@@ -165,12 +165,12 @@ struct Wanted {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, parity: u32) -> u64 {
-    let (Some(cpu), Some(candidates)) = (CPU.get_ptr_mut(0), CANDIDATES.get_ptr(0)) else { return 0 };
+    let (Some(cpu), Some(candidates)) = (CPU.get_ptr_mut(0), CANDIDATES.get_ptr_mut(0)) else { return 0 };
     if packet.is_null() {
         return 0;
     }
     // SAFETY: the caller passes a pointer to a local variable; a per-CPU element.
-    let (packet, candidates) = unsafe { (&*packet, &*candidates) };
+    let (packet, candidates) = unsafe { (&*packet, &mut *candidates) };
     let size = measure(Skb(skb), packet);
     // SAFETY: a per-CPU element.
     unsafe {
@@ -178,7 +178,7 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, parity: u32) ->
         (*cpu).segments = size.packets;
     }
     let mut wanted = Wanted {
-        candidates: *candidates,
+        candidates,
         include: 0,
         exclude: 0,
         packets: size.packets,
@@ -188,12 +188,12 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, parity: u32) ->
     };
     each(BLOCKS, next_block, &mut wanted);
     if wanted.failed != 0 {
-        count(candidates.hook, Unseen::Table as u32);
+        count(wanted.candidates.hook, Unseen::Table as u32);
     }
     wanted.include & !wanted.exclude
 }
 
-unsafe extern "C" fn next_block(_: u32, wanted: *mut Wanted) -> c_long {
+unsafe extern "C" fn next_block(_: u32, wanted: *mut Wanted<'_>) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let wanted = unsafe { &mut *wanted };
     let (Some(block), Some(control)) = (wanted.candidates.next_block(), CONTROL.get(0)) else { return STOP };
@@ -212,12 +212,12 @@ unsafe extern "C" fn next_block(_: u32, wanted: *mut Wanted) -> c_long {
 }
 
 /// The search in one block, and where it puts what it finds.
-struct Slots<'a> {
+struct Slots<'a, 'b> {
     search: Search,
-    wanted: &'a mut Wanted,
+    wanted: &'a mut Wanted<'b>,
 }
 
-unsafe extern "C" fn next_slot(_: u32, slots: *mut Slots<'_>) -> c_long {
+unsafe extern "C" fn next_slot(_: u32, slots: *mut Slots<'_, '_>) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let slots = unsafe { &mut *slots };
     let wanted = &mut *slots.wanted;
