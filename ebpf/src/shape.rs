@@ -1,7 +1,7 @@
 //! Input: how long a packet is, and an endpoint. Output: how the packet is sent there. Must not know: maps, the kernel.
 
 use crate::abi::{Drop, Endpoint, Oversize, cb};
-use crate::gue::{ENCAPSULATION_BYTES, FRAGMENT6_BYTES, OUTER6_BYTES};
+use crate::gue::{ENCAPSULATION_BYTES, FRAGMENT6_BYTES, IPV6_BYTES, OUTER6_BYTES};
 use crate::packet::protocol;
 
 /// How long a packet is, here and on the wire.
@@ -49,14 +49,16 @@ impl Shape {
     /// Why the packet is not sent.
     #[inline(always)]
     pub fn of(size: &Size, protocol: u32, endpoint: &Endpoint) -> Result<Self, Drop> {
-        let room = endpoint.mtu.saturating_sub(endpoint.outer_bytes);
+        let most = Self::most(endpoint);
+        let room = if endpoint.mtu < most { endpoint.mtu } else { most }.saturating_sub(endpoint.outer_bytes);
         let snap = if endpoint.snap == 0 { u32::MAX } else { endpoint.snap };
         if size.gso != 0 {
             return Self::of_superpacket(size, protocol, endpoint, room, snap);
         }
         let mut bytes = if size.bytes > snap { snap } else { size.bytes };
         let is_oversize = bytes > room;
-        if is_oversize && endpoint.oversize == Oversize::Drop as u32 {
+        // a length of 0 would stand for all of it
+        if is_oversize && (room == 0 || endpoint.oversize == Oversize::Drop as u32) {
             return Err(Drop::Oversize);
         }
         if is_oversize && endpoint.oversize == Oversize::Truncate as u32 {
@@ -76,6 +78,13 @@ impl Shape {
         if bytes > room { whole.in_fragments(endpoint) } else { Ok(whole) }
     }
 
+    /// Bytes of the longest outer packet that its header can tell the length of, be it in fragments (RFC 791, RFC 8200).
+    #[inline(always)]
+    const fn most(endpoint: &Endpoint) -> u32 {
+        let is_ipv6 = endpoint.outer_bytes == OUTER6_BYTES as u32;
+        u16::MAX as u32 + if is_ipv6 { IPV6_BYTES as u32 } else { 0 }
+    }
+
     /// Pieces of about the same length (RFC 791, RFC 8200 section 4.5).
     #[inline(always)]
     fn in_fragments(self, endpoint: &Endpoint) -> Result<Self, Drop> {
@@ -83,7 +92,7 @@ impl Shape {
         let header =
             endpoint.outer_bytes - ENCAPSULATION_BYTES as u32 + if is_ipv6 { FRAGMENT6_BYTES as u32 } else { 0 };
         let most = endpoint.mtu.saturating_sub(header) & !7;
-        if most == 0 {
+        if most == 0 || self.bytes + endpoint.outer_bytes > Self::most(endpoint) {
             return Err(Drop::Oversize);
         }
         let payload = self.bytes + ENCAPSULATION_BYTES as u32;
@@ -170,7 +179,7 @@ mod tests {
     fn fragments_hold_all_of_it_and_fit() {
         for (outer_bytes, header) in [(32, 20), (52, 48)] {
             for mtu in [1280, 1400, 1500, 1501, 9000] {
-                for bytes in (mtu - outer_bytes + 1..9100).chain([20_000, 65_535]) {
+                for bytes in (mtu - outer_bytes + 1..9100).chain([20_000, 65_535 - 32]) {
                     let shape = Shape::of(&plain(bytes), 6, &endpoint(mtu, outer_bytes, Oversize::Fragment)).unwrap();
                     let Shape { fragments, piece, .. } = shape;
                     assert!(fragments > 1 && piece % 8 == 0 && piece + header <= mtu, "{bytes} {mtu}: {shape:?}");
@@ -200,6 +209,28 @@ mod tests {
         assert_eq!((cut.length, cut.is_truncated, cut.bytes, cut.outer_bytes), (1468, 1, 1468, 1500));
         assert_eq!(shape(Oversize::Fragment).unwrap().fragments, 2);
         assert_eq!(Shape::of(&plain(1469), 6, &endpoint(80, 52, Oversize::Fragment)), Err(Drop::Oversize));
+    }
+
+    /// What was put together of them would be longer than an IP header can tell: nobody could.
+    #[test]
+    fn no_outer_packet_is_longer_than_its_header_can_say() {
+        for (outer_bytes, most) in [(32, 65_535 - 32), (52, 65_535 - 12)] {
+            for mtu in [1500, 65_535, 65_600, 100_000] {
+                let of = |bytes, oversize| Shape::of(&plain(bytes), 6, &endpoint(mtu, outer_bytes, oversize));
+                assert!(of(most, Oversize::Fragment).is_ok_and(|shape| shape.bytes == most), "{mtu}");
+                assert_eq!(of(most + 1, Oversize::Fragment), Err(Drop::Oversize), "{mtu}");
+                assert!(of(most + 1, Oversize::Truncate).is_ok_and(|cut| cut.outer_bytes <= mtu && cut.bytes <= most));
+            }
+        }
+    }
+
+    #[test]
+    fn where_nothing_fits_nothing_is_sent() {
+        for (mtu, outer_bytes) in [(0, 32), (32, 32), (52, 52)] {
+            for oversize in [Oversize::Fragment, Oversize::Truncate, Oversize::Drop] {
+                assert_eq!(Shape::of(&plain(100), 6, &endpoint(mtu, outer_bytes, oversize)), Err(Drop::Oversize));
+            }
+        }
     }
 
     #[test]
