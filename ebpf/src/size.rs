@@ -19,8 +19,9 @@ pub fn measure(skb: Skb, packet: &Packet) -> Size {
         let headers = u32::from(packet.transport.wrapping_sub(packet.offset)) + transport_bytes(skb, packet);
         let mut segments = skb.gso_segs();
         if segments == 0 {
-            // unknown for packets from a guest (`SKB_GSO_DODGY`)
-            segments = length.wrapping_sub(headers).wrapping_add(gso - 1).checked_div(gso).unwrap_or(1);
+            // unknown for packets from a guest (`SKB_GSO_DODGY`), which may end in their headers
+            let payload = if length > headers { length - headers } else { 1 };
+            segments = payload.wrapping_add(gso - 1).checked_div(gso).unwrap_or(1);
         }
         size.packets = segments;
         size.bytes = length.wrapping_add(segments.wrapping_sub(1).wrapping_mul(headers));
