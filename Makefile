@@ -3,11 +3,16 @@
 CARGO ?= cargo
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup build demo test vm check bench bless deb clean
+.PHONY: help setup build demo test fuzz vm check bench bless deb clean
+
+# what `make fuzz` runs, for how many seconds each; 0 is until Ctrl-C
+TARGET ?= all
+TIME ?= 60
 
 help:
 	@echo "make demo   the main job on real packets, in network namespaces"
 	@echo "make test   every test"
+	@echo "make fuzz   random input, a minute each; TARGET=frames, shapes, toml or programs, TIME=seconds, SEED=number"
 	@echo "make vm     the package under systemd, in virtual machines"
 	@echo "make check  format, lints, documentation"
 	@echo "make bench  cost per packet, memory, compile time"
@@ -26,6 +31,9 @@ demo: build
 test: build
 	$(CARGO) test --release --locked --workspace
 
+fuzz: build
+	./tests/fuzz/run.sh "$(TARGET)" "$(TIME)"
+
 vm: build
 	./tests/vm/setup.sh
 	./packaging/deb/build.sh
@@ -34,6 +42,7 @@ vm: build
 check: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
+	cd tests/fuzz && $(CARGO) fmt --check && $(CARGO) clippy --locked --release -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 bench: build

@@ -1,0 +1,123 @@
+//! What a frame says, read the slow way from the RFCs and the manual. Shares nothing with the parser but the words for why a
+//! packet is not looked at.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use traffic_mirror_ebpf::abi::Unseen;
+
+/// A packet, as filters and counters ask about it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reading {
+    /// Source address.
+    pub source: IpAddr,
+    /// Destination address.
+    pub destination: IpAddr,
+    /// Behind any extension headers.
+    pub protocol: u8,
+    /// Source and destination port, if they are there.
+    pub ports: Option<(u16, u16)>,
+    /// Whether it is a part of a packet.
+    pub is_fragment: bool,
+    /// Where the IP header begins, bytes.
+    pub offset: usize,
+    /// Where what comes behind the IP headers begins, bytes.
+    pub transport: usize,
+    /// Bytes of the IP packet, if its header says that.
+    pub length: Option<usize>,
+}
+
+const EXTENSIONS: [u8; 8] = [0, 43, 44, 51, 60, 135, 139, 140];
+const PORTED: [u8; 5] = [6, 17, 33, 132, 136];
+
+fn number<const N: usize>(frame: &[u8], at: usize) -> Option<[u8; N]> {
+    frame.get(at..at + N)?.try_into().ok()
+}
+
+fn be16(frame: &[u8], at: usize) -> Option<u16> {
+    number(frame, at).map(u16::from_be_bytes)
+}
+
+/// Reads a frame that the kernel takes for one of this EtherType.
+///
+/// # Errors
+/// Why filters are not asked about it.
+pub fn read(frame: &[u8], ethertype: u16) -> Result<Reading, Unseen> {
+    let (mut ethertype, mut offset) = (ethertype, 14);
+    for _ in 0..3 {
+        if [0x8100, 0x88a8].contains(&ethertype) {
+            ethertype = be16(frame, offset + 2).ok_or(Unseen::Malformed)?;
+            offset += 4;
+        }
+    }
+    match ethertype {
+        0x0800 => read_ipv4(frame, offset).ok_or(Unseen::Malformed),
+        0x86dd => read_ipv6(frame, offset).ok_or(Unseen::Malformed),
+        _ => Err(Unseen::NotIp),
+    }
+}
+
+/// RFC 791.
+fn read_ipv4(frame: &[u8], offset: usize) -> Option<Reading> {
+    let header: [u8; 20] = number(frame, offset)?;
+    let header_bytes = usize::from(header[0] % 16) * 4;
+    let length = usize::from(be16(&header, 2)?);
+    let is_sound = header[0] / 16 == 4 && header_bytes >= 20 && (length == 0 || length >= header_bytes);
+    let fragment = be16(&header, 6)?;
+    let (is_later, has_more) = (fragment % 0x2000 != 0, fragment & 0x2000 != 0);
+    let transport = offset + header_bytes;
+    is_sound.then(|| Reading {
+        source: Ipv4Addr::from(number(&header, 12).unwrap_or_default()).into(),
+        destination: Ipv4Addr::from(number(&header, 16).unwrap_or_default()).into(),
+        protocol: header[9],
+        ports: if is_later { None } else { ports(frame, header[9], transport) },
+        is_fragment: is_later || has_more,
+        offset,
+        transport,
+        length: (length != 0).then_some(length),
+    })
+}
+
+/// RFC 8200; of extension headers eight are looked through.
+fn read_ipv6(frame: &[u8], offset: usize) -> Option<Reading> {
+    let header: [u8; 40] = number(frame, offset)?;
+    if header[0] / 16 != 6 {
+        return None;
+    }
+    let (mut protocol, mut transport) = (header[6], offset + 40);
+    let (mut is_fragment, mut is_later) = (false, false);
+    for _ in 0..8 {
+        let Some([next, units, high, low]) = number(frame, transport) else { break };
+        if is_later || !EXTENSIONS.contains(&protocol) {
+            break;
+        }
+        transport += match protocol {
+            44 => {
+                let fragment = u16::from_be_bytes([high, low]);
+                is_later = fragment / 8 != 0;
+                is_fragment |= is_later || fragment % 2 != 0;
+                8
+            }
+            51 => (usize::from(units) + 2) * 4,
+            _ => (usize::from(units) + 1) * 8,
+        };
+        protocol = next;
+    }
+    // RFC 2675: 0 before a hop-by-hop header, or whatever else may stand in for it, does not count
+    let payload = usize::from(be16(&header, 4)?);
+    let is_known = payload != 0 || !EXTENSIONS.contains(&header[6]);
+    Some(Reading {
+        source: Ipv6Addr::from(number(&header, 8)?).into(),
+        destination: Ipv6Addr::from(number(&header, 24)?).into(),
+        protocol,
+        ports: if is_later { None } else { ports(frame, protocol, transport) },
+        is_fragment,
+        offset,
+        transport,
+        length: is_known.then_some(40 + payload),
+    })
+}
+
+fn ports(frame: &[u8], protocol: u8, at: usize) -> Option<(u16, u16)> {
+    let is_ported = PORTED.contains(&protocol);
+    is_ported.then(|| Some((be16(frame, at)?, be16(frame, at + 2)?))).flatten()
+}
