@@ -177,15 +177,8 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, parity: u32) ->
         (*cpu).serial += u64::from((*cpu).segments.max(1));
         (*cpu).segments = size.packets;
     }
-    let mut wanted = Wanted {
-        candidates,
-        include: 0,
-        exclude: 0,
-        packets: size.packets,
-        bytes: size.bytes,
-        parity,
-        failed: 0,
-    };
+    let mut wanted =
+        Wanted { candidates, include: 0, exclude: 0, packets: size.packets, bytes: size.bytes, parity, failed: 0 };
     each(BLOCKS, next_block, &mut wanted);
     if wanted.failed != 0 {
         count(wanted.candidates.hook, Unseen::Table as u32);

@@ -18,6 +18,12 @@ pub struct Reading {
     pub ports: Option<(u16, u16)>,
     /// Whether it is a part of a packet.
     pub is_fragment: bool,
+    /// Whether it is not the first part.
+    pub is_later: bool,
+    /// Which packet it is a part of, if the header says that.
+    pub identification: Option<u32>,
+    /// The outermost VLAN in the frame, if there is one.
+    pub vlan: Option<u16>,
     /// Where the IP header begins, bytes.
     pub offset: usize,
     /// Where what comes behind the IP headers begins, bytes.
@@ -42,18 +48,20 @@ fn be16(frame: &[u8], at: usize) -> Option<u16> {
 /// # Errors
 /// Why filters are not asked about it.
 pub fn read(frame: &[u8], ethertype: u16) -> Result<Reading, Unseen> {
-    let (mut ethertype, mut offset) = (ethertype, 14);
+    let (mut ethertype, mut offset, mut vlan) = (ethertype, 14, None);
     for _ in 0..3 {
         if [0x8100, 0x88a8].contains(&ethertype) {
+            vlan = vlan.or(be16(frame, offset).map(|control| control % 4096));
             ethertype = be16(frame, offset + 2).ok_or(Unseen::Malformed)?;
             offset += 4;
         }
     }
-    match ethertype {
+    let reading = match ethertype {
         0x0800 => read_ipv4(frame, offset).ok_or(Unseen::Malformed),
         0x86dd => read_ipv6(frame, offset).ok_or(Unseen::Malformed),
         _ => Err(Unseen::NotIp),
-    }
+    };
+    reading.map(|reading| Reading { vlan, ..reading })
 }
 
 /// RFC 791.
@@ -71,6 +79,9 @@ fn read_ipv4(frame: &[u8], offset: usize) -> Option<Reading> {
         protocol: header[9],
         ports: if is_later { None } else { ports(frame, header[9], transport) },
         is_fragment: is_later || has_more,
+        is_later,
+        identification: be16(&header, 4).map(u32::from),
+        vlan: None,
         offset,
         transport,
         length: (length != 0).then_some(length),
@@ -84,23 +95,24 @@ fn read_ipv6(frame: &[u8], offset: usize) -> Option<Reading> {
         return None;
     }
     let (mut protocol, mut transport) = (header[6], offset + 40);
-    let (mut is_fragment, mut is_later) = (false, false);
+    let (mut is_fragment, mut is_later, mut identification) = (false, false, None);
     for _ in 0..8 {
         let Some([next, units, high, low]) = number(frame, transport) else { break };
         if is_later || !EXTENSIONS.contains(&protocol) {
             break;
         }
-        transport += match protocol {
+        let bytes = match protocol {
             44 => {
                 let fragment = u16::from_be_bytes([high, low]);
                 is_later = fragment / 8 != 0;
                 is_fragment |= is_later || fragment % 2 != 0;
+                identification = number(frame, transport + 4).map(u32::from_be_bytes).or(identification);
                 8
             }
             51 => (usize::from(units) + 2) * 4,
             _ => (usize::from(units) + 1) * 8,
         };
-        protocol = next;
+        (protocol, transport) = (next, transport + bytes);
     }
     // RFC 2675: 0 before a hop-by-hop header, or whatever else may stand in for it, does not count
     let payload = usize::from(be16(&header, 4)?);
@@ -111,6 +123,9 @@ fn read_ipv6(frame: &[u8], offset: usize) -> Option<Reading> {
         protocol,
         ports: if is_later { None } else { ports(frame, protocol, transport) },
         is_fragment,
+        is_later,
+        identification,
+        vlan: None,
         offset,
         transport,
         length: is_known.then_some(40 + payload),

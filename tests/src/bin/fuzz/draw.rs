@@ -151,7 +151,7 @@ fn control_block(random: &mut Random, stage: &Stage) -> [u32; 5] {
     if random.percent(80) {
         return block;
     }
-    (block[0], block[1]) = (stage.secret as u32, (stage.secret >> 32) as u32);
+    (block[0], block[1]) = (stage.secret() as u32, (stage.secret() >> 32) as u32);
     if random.percent(10) {
         block[random.below(2) as usize] ^= 1 << random.below(32);
     }

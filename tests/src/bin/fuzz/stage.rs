@@ -1,5 +1,6 @@
 //! Where frames go: a namespace with interfaces that lead nowhere, a file with all that an endpoint can be, and its programs.
 
+use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, BorrowedFd};
 
@@ -7,7 +8,8 @@ use anyhow::{Context as _, Result};
 use aya::programs::{ProgramFd, SchedClassifier, TcAttachType};
 use traffic_mirror::desired::Desired;
 use traffic_mirror::network::{Hook, Link, LinkKind, Network, Path, Route, RouteKind};
-use traffic_mirror_ebpf::abi::View;
+use traffic_mirror::tables::Table;
+use traffic_mirror_ebpf::abi::{Control, View};
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::testrun::TestRun;
 use traffic_mirror_tests::lab::tun::Tun;
@@ -49,7 +51,7 @@ const PATHS: [(&str, &str, u32, bool); 14] = [
 pub(crate) struct Stage {
     pub(crate) desired: Desired,
     pub(crate) loaded: Loaded,
-    pub(crate) secret: u64,
+    secret: Cell<u64>,
     /// Number of the maps, as copies carry it.
     pub(crate) generation: u32,
     /// Index of the interface that frames come by.
@@ -84,7 +86,7 @@ impl Stage {
         let noop = descriptor(noop.classifier().map_err(anyhow::Error::msg)?)?;
         let hooks = hooks(tables.view(), &network)?;
         Ok(Self {
-            secret: SECRET,
+            secret: Cell::new(SECRET),
             generation: loaded.generation().number(),
             ifindex: netns.index(IN)?,
             hooks,
@@ -101,6 +103,18 @@ impl Stage {
     /// Where frames come by, as files call it.
     pub(crate) fn place(&self, direction: Hook) -> Place {
         Place { interface: IN.to_owned(), direction }
+    }
+
+    /// The mark of a copy, and what fragments are remembered by.
+    pub(crate) fn secret(&self) -> u64 {
+        self.secret.get()
+    }
+
+    pub(crate) fn change_secret(&self) -> Result<()> {
+        self.secret.set(self.secret() + 1);
+        let offset = std::mem::offset_of!(Control, secret);
+        self.loaded.generation().write(Table::Control, [(offset, &self.secret().to_ne_bytes()[..])])?;
+        Ok(())
     }
 
     pub(crate) fn encap(&self) -> BorrowedFd<'_> {

@@ -1,0 +1,108 @@
+//! What must be done with a frame: the parser on this side, what was remembered of fragments, and the file read filter by filter.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::{Context as _, Result};
+use nix::time::{ClockId, clock_gettime};
+use traffic_mirror_ebpf::abi::{First, MAX_FIRSTS, Unseen, cb};
+use traffic_mirror_ebpf::datagram::{Kin, first, follow, key};
+use traffic_mirror_ebpf::gue::{Head, Quoted, is_wrapped, is_wrapped_in_error, quoted_udp};
+use traffic_mirror_ebpf::packet::{Address, Bytes, Packet, parse, protocol};
+use traffic_mirror_tests::oracle::naive::{Answer, Flow, ask};
+
+use crate::draw::Case;
+use crate::stage::Stage;
+
+/// What the programs must say of a frame.
+#[derive(Debug, Default)]
+pub(crate) struct Expected {
+    /// Of a packet that a mirror has sent: what filters would say.
+    pub(crate) answer: Answer,
+    pub(crate) unseen: Option<Unseen>,
+}
+
+/// Remembers fragments as the programs do.
+pub(crate) struct Expecter {
+    firsts: Vec<First>,
+}
+
+impl Default for Expecter {
+    fn default() -> Self {
+        Self { firsts: vec![First::default(); MAX_FIRSTS] }
+    }
+}
+
+impl Expecter {
+    pub(crate) fn expect(&mut self, stage: &Stage, case: &Case, hook: u32) -> Result<Expected> {
+        let unseen = |reason| Ok(Expected { unseen: Some(reason), ..Expected::default() });
+        if case.is_marked(stage.secret()) {
+            let again = case.context.cb[cb::ENDPOINT] & (cb::PROBE | cb::DONE) == cb::PROBE;
+            return if again { Ok(Expected::default()) } else { unseen(Unseen::Copy) };
+        }
+        let ethertype = case.bytes.get(12..14).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
+        let mut packet = Packet::default();
+        if let Err(reason) = parse(&mut Bytes(&case.bytes), ethertype, &mut packet) {
+            return unseen(reason);
+        }
+        let mut is_orphan = false;
+        let mut is_loop = is_echo(&case.bytes, &packet);
+        if packet.fragment != 0 {
+            let key = key(&packet, hook, stage.secret());
+            let place = self.firsts.get_mut(key as usize % MAX_FIRSTS).context("a place for a fragment")?;
+            let clock = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("read the clock")?;
+            let now = clock.tv_sec() as u64 * 1_000_000_000 + clock.tv_nsec() as u64;
+            if packet.fragment == Packet::FIRST {
+                *place = first(&packet, key, is_loop, now);
+            } else {
+                match follow(&mut packet, *place, key, now) {
+                    Kin::Known => {}
+                    Kin::Loop => is_loop = true,
+                    Kin::Orphan => is_orphan = true,
+                }
+            }
+        }
+        let answer = ask(&stage.desired, &stage.place(case.direction), &flow(&packet));
+        let unseen = if is_loop { Some(Unseen::Loop) } else { is_orphan.then_some(Unseen::Orphan) };
+        Ok(Expected { answer, unseen })
+    }
+}
+
+fn flow(packet: &Packet) -> Flow {
+    let address = |[first, second]: Address| -> IpAddr {
+        match packet.version {
+            4 => Ipv4Addr::from_bits((first >> 32) as u32).into(),
+            _ => Ipv6Addr::from_bits(u128::from(first) << 64 | u128::from(second)).into(),
+        }
+    };
+    Flow {
+        source: address(packet.source),
+        destination: address(packet.destination),
+        protocol: packet.protocol,
+        ports: (packet.ported != 0).then_some((packet.source_port, packet.destination_port)),
+        vlan: packet.vlan,
+    }
+}
+
+/// `is_echo` of ebpf/src/echo.rs.
+fn is_echo(frame: &[u8], packet: &Packet) -> bool {
+    let at = usize::from(packet.transport);
+    let kind = frame.get(at).copied();
+    match packet.protocol {
+        protocol::UDP if packet.fragment != Packet::LATER => head(frame, at).is_some_and(|head| is_wrapped(&head)),
+        protocol::ICMP if matches!(kind, Some(3 | 4 | 5 | 11 | 12)) => is_about_copy(frame, at + 8),
+        protocol::ICMPV6 if matches!(kind, Some(0..128)) => is_about_copy(frame, at + 8),
+        _ => false,
+    }
+}
+
+fn is_about_copy(frame: &[u8], at: usize) -> bool {
+    let quoted = frame.get(at..at + size_of::<Quoted>()).and_then(|bytes| <&Quoted>::try_from(bytes).ok());
+    let udp = quoted.map_or(0, quoted_udp) as usize;
+    udp != 0 && head(frame, at + udp).is_some_and(|head| is_wrapped_in_error(&head))
+}
+
+fn head(frame: &[u8], at: usize) -> Option<Head> {
+    let bytes = frame.get(at..at + size_of::<Head>())?;
+    let word = |i: usize| u32::from_ne_bytes([bytes[4 * i], bytes[4 * i + 1], bytes[4 * i + 2], bytes[4 * i + 3]]);
+    Some([word(0), word(1), word(2), word(3)])
+}
