@@ -1,4 +1,14 @@
 #!/bin/sh
-# The tests with packets, on this kernel.
+# The tests with packets, on this kernel; with the seconds since the start, since a slow one is slower here.
+# shellcheck disable=SC3037
 export TRAFFIC_MIRROR_BIN=/vm/traffic-mirror
-/vm/test-packets --test-threads=1 ${TESTS:-}
+run() {
+    # shellcheck disable=SC2086
+    /vm/test-packets --test-threads=1 ${TESTS:-} 2>&1
+    echo "$?" >/run/status
+}
+start=$(date +%s)
+run | while IFS= read -r line; do
+    echo "$(($(date +%s) - start)) s: $line"
+done
+exit "$(cat /run/status)"
