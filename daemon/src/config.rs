@@ -45,6 +45,8 @@ pub struct Interface {
     pub name: Field<String>,
     /// `direction`.
     pub direction: Field<String>,
+    /// `order`.
+    pub order: Field<String>,
 }
 
 /// One `[endpoint.NAME]`.
@@ -120,16 +122,14 @@ const TOP: Kind = Kind {
     noun: "the file",
     keys: &["enabled", "interface", "endpoint", "filter"],
     tables: &[("interface", "[[interface]]"), ("endpoint", "[endpoint.NAME]"), ("filter", "[[filter]]")],
-    planned: &[],
 };
 
-const INTERFACE: Kind = Kind { noun: "an interface", keys: &["name", "direction"], tables: &[], planned: &["order"] };
+const INTERFACE: Kind = Kind { noun: "an interface", keys: &["name", "direction", "order"], tables: &[] };
 
 const ENDPOINT: Kind = Kind {
     noun: "an endpoint",
     keys: &["address", "port", "interface", "oversize", "snap", "limit", "sample"],
     tables: &[],
-    planned: &[],
 };
 
 const FILTER: Kind = Kind {
@@ -150,7 +150,6 @@ const FILTER: Kind = Kind {
         "to",
     ],
     tables: &[],
-    planned: &[],
 };
 
 impl Config {
@@ -208,8 +207,8 @@ impl Reader<'_> {
             let label = label("interface", table, index);
             let mut fields = self.fields(&label, &INTERFACE, table);
             let name = fields.text("name");
-            let direction = fields.text("direction");
-            Interface { label, span, name, direction }
+            let (direction, order) = (fields.text("direction"), fields.text("order"));
+            Interface { label, span, name, direction, order }
         });
         Ok(read.collect())
     }

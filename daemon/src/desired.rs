@@ -7,6 +7,7 @@ mod endpoint;
 mod filter;
 mod interface;
 mod name;
+mod order;
 mod policy;
 mod port;
 mod problem;
@@ -24,6 +25,7 @@ use ipnet::IpNet;
 use crate::config::Config;
 use crate::diagnostic::{Code, Diagnostic};
 
+pub use order::Order;
 pub(crate) use protocol::name as protocol_name;
 pub use protocol::parse as parse_protocol;
 pub use reread::Rereader;
@@ -93,6 +95,8 @@ pub struct Interface {
     pub name: glob::Pattern,
     /// Which way packets are looked at.
     pub direction: Direction,
+    /// Where on its hooks they are looked at.
+    pub order: Order,
 }
 
 /// `direction` in the file.

@@ -1,5 +1,6 @@
 //! The daemon behind `traffic-mirror`: text -> Config -> Desired -> Tables -> Plan -> apply -> Report.
 
+pub mod chain;
 pub mod compile;
 pub mod config;
 pub mod daemon;

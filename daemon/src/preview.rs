@@ -7,6 +7,7 @@ use std::fmt;
 use serde::Serialize;
 use traffic_mirror_ebpf::abi::{self, Drop, Field};
 
+use crate::chain::Chain;
 use crate::compile::{Compiled, Described, DescribedFilter, Memory, Place, describe, key, mac, outer};
 use crate::desired::{Action, Desired};
 use crate::network::Network;
@@ -58,8 +59,8 @@ pub struct FieldDifference {
 pub struct Attached {
     /// The programs are this version's: else the maps are not changed in place, but new ones take over.
     pub are_ours: bool,
-    /// `mirror`: index of the interface, direction.
-    pub mirrors: BTreeSet<Place>,
+    /// `mirror`: index of the interface, direction; with what is on the hook.
+    pub mirrors: BTreeMap<Place, Chain>,
     /// `encap` of the live generation: index of the output interface.
     pub encaps: BTreeSet<u32>,
 }
@@ -78,21 +79,30 @@ pub fn preview(desired: &Desired, network: &Network, live: Option<&Live>, attach
         before.hooks.values().filter(|h| after.hooks.values().any(|o| o == *h)).copied().collect();
     let is_enabled = before.enabled && after.enabled;
     let hooks = is_enabled.then_some(&common);
+    let asked: Orders =
+        want.hooks.values().map(|hook| ((hook.interface, hook.direction), hook.order.to_string())).collect();
+    let ordered = want.hooks.values().filter_map(|hook| {
+        let place = (hook.interface, hook.direction);
+        Some((place, attached.mirrors.get(&place)?.order(&hook.order)))
+    });
+    let ordered: Orders = asked.clone().into_iter().chain(ordered).collect();
     let everywhere = Attached {
         are_ours: true,
-        mirrors: after.hooks.values().copied().collect(),
+        mirrors: after.hooks.values().map(|hook| (*hook, Chain::default())).collect(),
         encaps: want.outputs.iter().copied().collect(),
     };
-    let changes =
-        differences(&objects(&before, network, attached, hooks), &objects(&after, network, &everywhere, hooks));
-    Some(Preview {
-        schema: 1,
-        changes,
-        map_writes: writes,
-        new_maps,
-        obstacles: report::obstacles(desired, network, &want),
-    })
+    let live = objects(&before, network, attached, &ordered, hooks);
+    let changes = differences(&live, &objects(&after, network, &everywhere, &asked, hooks));
+    let mut obstacles = report::obstacles(desired, network, &want);
+    obstacles.extend(want.hooks.values().filter_map(|hook| {
+        let chain = attached.mirrors.get(&(hook.interface, hook.direction))?;
+        chain.obstacle(&hook.order, &format!("mirror on the {} of {}", hook.direction.word(), hook.name))
+    }));
+    Some(Preview { schema: 1, changes, map_writes: writes, new_maps, obstacles })
 }
+
+/// The order of `mirror` on each hook, as in the file.
+type Orders = BTreeMap<Place, String>;
 
 struct Foreseen {
     want: Compiled,
@@ -129,18 +139,26 @@ type Facts = Vec<(&'static str, Vec<String>)>;
 const KINDS: [&str; 4] = ["mirroring", "interface", "endpoint", "filter"];
 
 /// `hooks` are those on which filters are compared, if they are.
-fn objects(described: &Described, network: &Network, attached: &Attached, hooks: Option<&BTreeSet<Place>>) -> Objects {
+fn objects(
+    described: &Described,
+    network: &Network,
+    attached: &Attached,
+    orders: &Orders,
+    hooks: Option<&BTreeSet<Place>>,
+) -> Objects {
     let mut objects = Objects::new();
     let state = if described.enabled { "enabled" } else { "disabled" };
     objects.insert((0, String::new()), vec![("state", vec![state.to_owned()])]);
     for &(index, direction) in described.hooks.values() {
         let facts = objects
             .entry((1, interface_name(network, index)))
-            .or_insert_with(|| vec![("direction", Vec::new()), (ATTACHED, vec![YES.to_owned()])]);
+            .or_insert_with(|| vec![("direction", Vec::new()), (ORDER, Vec::new()), (ATTACHED, vec![YES.to_owned()])]);
         facts[0].1.push(direction.word().to_owned());
         facts[0].1.sort_unstable_by(|a, b| b.cmp(a));
-        if !attached.mirrors.contains(&(index, direction)) {
-            facts[1].1 = vec![NO.to_owned()];
+        let order = orders.get(&(index, direction)).filter(|order| !facts[1].1.contains(order));
+        facts[1].1.extend(order.cloned());
+        if !attached.mirrors.contains_key(&(index, direction)) {
+            facts[2].1 = vec![NO.to_owned()];
         }
     }
     for (name, endpoint) in &described.endpoints {
@@ -155,6 +173,8 @@ fn objects(described: &Described, network: &Network, attached: &Attached, hooks:
 const ATTACHED: &str = "attached";
 const ENABLED: &str = "enabled";
 const FRAGMENT: &str = "fragment";
+const LAST: &str = "last";
+const ORDER: &str = "order";
 const OVERSIZE: &str = "oversize";
 const SAMPLE: &str = "sample";
 const YES: &str = "yes";
@@ -268,6 +288,7 @@ fn said(facts: &Facts) -> impl Iterator<Item = &(&'static str, Vec<String>)> + '
         ENABLED | ATTACHED => values[0] == YES,
         "bidirectional" => values[0] == NO,
         "action" => values[0] == "mirror",
+        ORDER => *values == [LAST],
         OVERSIZE => values[0] == FRAGMENT,
         SAMPLE => values[0] == "1/1",
         _ => values.is_empty(),

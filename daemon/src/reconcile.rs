@@ -98,7 +98,7 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
         if applied.is_done {
             let changes = report::changes(&state.desired, desired);
             let mut obstacles = report::obstacles(desired, &network, &want);
-            obstacles.extend(refused.iter().chain(&applied.failed).map(ToString::to_string));
+            obstacles.extend(refused.iter().map(ToString::to_string).chain(applied.obstacles));
             (state.desired, state.network, state.obstacles) = (desired.clone(), network, obstacles);
             state.has_held = true;
             return Ok(Report { changes, repaired, writes, duration: begin.elapsed() });

@@ -11,12 +11,11 @@ use std::path::Path;
 use serde::Serialize;
 use traffic_mirror_ebpf::abi::{self, BLOCK_SLOTS, Drop, Row, Slot, Unseen};
 
+use crate::chain::Standing;
 use crate::compile::{mac, outer};
-use crate::desired::Desired;
+use crate::desired::{Desired, Order};
 use crate::kernel::netlink::Netlink;
-use crate::kernel::{
-    Attachment, Attachments, Chain, Generation, KernelError, Mechanism, Role, require_namespace, word,
-};
+use crate::kernel::{Attachment, Attachments, Generation, KernelError, Mechanism, Role, require_namespace, word};
 use crate::network;
 use crate::report::plural;
 use crate::tables::{Table, names};
@@ -57,6 +56,10 @@ pub struct Interface {
     pub attached: Option<&'static str>,
     /// Where it stands among the programs there.
     pub place: Option<Place>,
+    /// Where it is to stand, as in the file.
+    pub order: String,
+    /// Whether it stands there; absent if that is not known.
+    pub in_order: Option<bool>,
     /// Packets that filters could not be asked about, or only without their ports, by reason, if any.
     pub unseen: BTreeMap<&'static str, u64>,
 }
@@ -140,7 +143,7 @@ pub fn read(pin_path: &Path) -> Result<Option<Status>, KernelError> {
     let links = netlink.links()?;
     let attached = attached(pin_path, &mut netlink, &links)?;
     for interface in &mut status.interfaces {
-        interface.place = place(pin_path, &mut netlink, &attached, interface)?;
+        find_place(pin_path, &mut netlink, &attached, interface)?;
     }
     Ok(Some(status))
 }
@@ -219,24 +222,29 @@ fn attached(
     Ok(attached)
 }
 
-fn place(
+fn find_place(
     pin_path: &Path,
     netlink: &mut Netlink,
     attached: &[(Attachment, Mechanism)],
-    interface: &Interface,
-) -> Result<Option<Place>, KernelError> {
-    let is_it = |(there, _): &&(Attachment, Mechanism)| {
-        there.role == Role::Mirror && there.interface == interface.index && word(there.direction) == interface.direction
+    interface: &mut Interface,
+) -> Result<(), KernelError> {
+    let (index, direction) = (interface.index, interface.direction);
+    let is_it = |there: &Attachment| {
+        there.role == Role::Mirror && there.interface == index && word(there.direction) == direction
     };
-    let (Some(&(attachment, mechanism)), Some(name)) = (attached.iter().find(is_it), &interface.name) else {
-        return Ok(None);
-    };
-    let chain = Attachments::below(pin_path).chain(netlink, attachment, mechanism, name)?;
-    Ok(chain.map(|Chain { mut programs, position, priority }| {
-        let before = programs.split_off(position + 1);
-        programs.truncate(position);
-        Place { position: position + 1, after: programs, before, priority }
-    }))
+    let attachments = Attachments::below(pin_path);
+    let order = attachments.orders()?.into_iter().find(|(there, _)| is_it(there));
+    let order = order.map(|(_, order)| order).unwrap_or_default();
+    interface.order = order.to_string();
+    let Some(&(attachment, mechanism)) = attached.iter().find(|(there, _)| is_it(there)) else { return Ok(()) };
+    let chain = attachments.chain(netlink, attachment, mechanism)?;
+    if let Some(ours) = chain.position() {
+        let labels = |programs: &[Standing]| programs.iter().map(Standing::label).collect();
+        let (after, before) = (labels(&chain.programs[..ours]), labels(&chain.programs[ours + 1..]));
+        interface.place = Some(Place { position: ours + 1, after, before, priority: chain.programs[ours].priority });
+        interface.in_order = Some(chain.holds(&order) && chain.awaited(&order).is_none());
+    }
+    Ok(())
 }
 
 const INGRESS: &str = word(network::Hook::Ingress);
@@ -270,6 +278,8 @@ fn interfaces(
             direction: word(direction),
             attached: how,
             place: None,
+            order: Order::default().to_string(),
+            in_order: None,
             unseen: unseen.collect(),
         }
     };

@@ -28,6 +28,8 @@ mod size;
 #[cfg(target_arch = "bpf")]
 mod skb;
 #[cfg(target_arch = "bpf")]
+mod turn;
+#[cfg(target_arch = "bpf")]
 mod verifier;
 
 #[cfg(target_arch = "bpf")]
@@ -59,6 +61,24 @@ mod entries {
     #[classifier]
     pub fn explain(ctx: TcContext) -> i32 {
         crate::explain::explain(Skb(ctx.skb.skb))
+    }
+
+    /// While one of the first three goes to another place of its hook.
+    #[classifier]
+    pub fn turn_mark(ctx: TcContext) -> i32 {
+        crate::turn::mark(&ctx)
+    }
+
+    /// As [`turn_mark`].
+    #[classifier]
+    pub fn turn_check(ctx: TcContext) -> i32 {
+        crate::turn::check(&ctx)
+    }
+
+    /// As [`turn_mark`].
+    #[classifier]
+    pub fn turn_clear(ctx: TcContext) -> i32 {
+        crate::turn::clear(&ctx)
     }
 
     /// Does nothing: what the others' cost is measured against.

@@ -6,7 +6,8 @@ use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use traffic_mirror::desired::{self, Action, Desired, Filter};
+use traffic_mirror::chain::{Chain, Standing};
+use traffic_mirror::desired::{self, Action, Desired, Filter, Order};
 use traffic_mirror::diagnostic::{Code, Diagnostic, Severity, locate, render};
 use traffic_mirror::network::Hook;
 use traffic_mirror::preview::{Attached, preview};
@@ -138,7 +139,11 @@ fn plans_say_what_changes() {
         maps.reload(&load(&directory.join(format!("{name}.live.toml"))), &network);
         let listed = maps.live.tables.hooks.iter().filter(|hook| hook.interface != 0);
         let hook = |egress| if egress == 0 { Hook::Ingress } else { Hook::Egress };
-        let mirrors = listed.map(|listed| (listed.interface, hook(listed.egress))).collect();
+        let ours = Standing { id: 1, names: vec!["mirror".to_owned()], priority: None, is_ours: true };
+        // somebody else's is behind ours
+        let other = Standing { id: 2, names: vec!["policy".to_owned()], is_ours: false, ..ours.clone() };
+        let chain = Chain { programs: vec![ours, other] };
+        let mirrors = listed.map(|listed| ((listed.interface, hook(listed.egress)), chain.clone())).collect();
         let attached = Attached { are_ours: true, mirrors, encaps: BTreeSet::new() };
         let preview = preview(&load(&want), &network, Some(&maps.live), &attached).expect("enough slots");
         assert_golden(&directory.join(name), &preview.to_string());
@@ -212,7 +217,8 @@ impl fmt::Display for Dump<'_> {
         let desired = self.0;
         writeln!(f, "enabled {}", desired.enabled)?;
         for interface in &desired.interfaces {
-            writeln!(f, "interface {} {:?}", interface.name, interface.direction)?;
+            let order = if interface.order == Order::Last { String::new() } else { format!(" {}", interface.order) };
+            writeln!(f, "interface {} {:?}{order}", interface.name, interface.direction)?;
         }
         for endpoint in &desired.endpoints {
             let by = endpoint.interface.as_deref().unwrap_or("route");

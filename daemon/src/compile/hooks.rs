@@ -7,7 +7,7 @@ use traffic_mirror_ebpf::abi::{self, MAX_INTERFACES};
 
 use super::sets::grow;
 
-use crate::desired::{Desired, Direction, Filter};
+use crate::desired::{Desired, Direction, Filter, Order};
 use crate::network::{self, LinkKind, Network};
 
 /// One direction of one interface.
@@ -19,6 +19,8 @@ pub struct Hook {
     pub direction: network::Hook,
     /// Name of the interface.
     pub name: String,
+    /// Where `mirror` stands among other programs.
+    pub order: Order,
 }
 
 impl Hook {
@@ -59,10 +61,12 @@ pub(super) fn hooks(desired: &Desired, network: &Network, live: &[abi::Hook]) ->
     for link in listed {
         let place = places.take(link.index)?;
         for direction in [network::Hook::Ingress, network::Hook::Egress] {
-            let wanted =
-                desired.interfaces.iter().any(|i| i.name.matches(&link.name) && covers(i.direction, direction));
-            if wanted {
-                let hook = Hook { interface: link.index, direction, name: link.name.clone() };
+            let wanted = desired.interfaces.iter();
+            let wanted = wanted.filter(|i| i.name.matches(&link.name) && covers(i.direction, direction));
+            // of several entries the one that says most about the name gives the order
+            if let Some(entry) = wanted.max_by_key(|i| (i.name.as_str() == link.name, i.name.as_str().len())) {
+                let (name, order) = (link.name.clone(), entry.order.clone());
+                let hook = Hook { interface: link.index, direction, name, order };
                 hooks.insert(2 * place + hook.element().egress, hook);
             }
         }

@@ -14,8 +14,6 @@ pub(super) struct Kind {
     pub(super) keys: &'static [&'static str],
     /// The tables that it holds: name and header.
     pub(super) tables: &'static [(&'static str, &'static str)],
-    /// Keys that are reserved for a later version.
-    pub(super) planned: &'static [&'static str],
 }
 
 /// One table on its way into the raw shape.
@@ -102,12 +100,6 @@ impl<'a, 't> Fields<'a, 't> {
         let unknown = entries(table).into_iter();
         for (key, value) in unknown.filter(|(key, _)| !kind.keys.contains(&key.get_ref().as_ref())) {
             let name: &str = key.get_ref();
-            if kind.planned.contains(&name) {
-                let message = format!("{} has {name:?}, which this version does not support yet", self.label);
-                self.diagnostics
-                    .report(Diagnostic::new(Code::NotSupportedYet, key.span(), message).help("remove this line"));
-                continue;
-            }
             let guess = closest(name, kind.keys.iter().copied());
             let reported = self.diagnostics.report(match self.is_unknown_table(value) {
                 true => self.unknown_table(key, guess),

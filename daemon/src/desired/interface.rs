@@ -2,7 +2,7 @@
 
 use super::problem::value;
 use super::resolve::{direction, optional, repeated, required};
-use super::{Direction, Interface, name};
+use super::{Direction, Interface, Order, name, order};
 use crate::config::{self, Config};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted};
 
@@ -35,5 +35,9 @@ fn interface(raw: &config::Interface, diagnostics: &mut Diagnostics) -> Checked<
         Some(given) => value(diagnostics, &raw.label, "direction", given, |text| direction(text)),
         None => Ok(Direction::default()),
     });
-    Ok(Interface { name: name?, direction: direction? })
+    let order = optional(&raw.order).and_then(|given| match given {
+        Some(given) => value(diagnostics, &raw.label, "order", given, |text| order::parse(text)),
+        None => Ok(Order::default()),
+    });
+    Ok(Interface { name: name?, direction: direction?, order: order? })
 }

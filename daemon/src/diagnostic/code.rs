@@ -61,8 +61,6 @@ codes! {
     UnknownTable = Error "unknown-table",
     /// A key that the object does not have.
     UnknownKey = Error "unknown-key",
-    /// A key that is planned, but has no effect in this version.
-    NotSupportedYet = Error "not-supported-yet",
     /// A value of another TOML type than the key takes.
     WrongType = Error "wrong-type",
     /// A key without which the object means nothing.
@@ -87,6 +85,8 @@ codes! {
     BadGlob = Error "bad-glob",
     /// A direction other than the three.
     BadDirection = Error "bad-direction",
+    /// An `order` that is no place among programs.
+    BadOrder = Error "bad-order",
     /// An action other than the two.
     BadAction = Error "bad-action",
     /// An endpoint address that clones cannot be sent to.

@@ -3,18 +3,20 @@
 
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use aya::programs::{ProgramInfo, SchedClassifier, TcAttachType};
+use aya::programs::SchedClassifier;
 
 use super::KernelError;
 use super::generation::pin_error;
 use super::link::Link;
 use super::netlink::{FilterPlace, Netlink};
 use super::program::reason;
-use super::rcu;
-use crate::network::{Hook as Direction, TcFilter};
+use super::tcx::spot;
+use crate::chain::Seat;
+use crate::desired::Order;
+use crate::network::Hook as Direction;
 
 /// How programs are attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,14 +62,6 @@ impl Role {
         }
     }
 
-    /// Priority of a clsact filter: late, for `order = "last"`.
-    pub(super) const fn priority(self) -> u16 {
-        match self {
-            Self::Mirror => 49_000,
-            Self::Encap { .. } => 49_001,
-        }
-    }
-
     pub(super) const fn handle(self) -> u32 {
         match self {
             Self::Mirror => 1,
@@ -77,7 +71,7 @@ impl Role {
 }
 
 impl Attachment {
-    fn pin_name(&self) -> String {
+    pub(super) fn pin_name(&self) -> String {
         let role = match self.role {
             Role::Mirror => MIRROR.to_owned(),
             Role::Encap { generation } => format!("{ENCAP}{generation}"),
@@ -85,7 +79,7 @@ impl Attachment {
         format!("{role}-{}-{}", self.interface, word(self.direction))
     }
 
-    fn from_pin_name(name: &str) -> Option<Self> {
+    pub(super) fn from_pin_name(name: &str) -> Option<Self> {
         let mut parts = name.split('-');
         let (role, interface, direction) = (parts.next()?, parts.next()?, parts.next()?);
         let role = match role.strip_prefix(ENCAP) {
@@ -96,22 +90,9 @@ impl Attachment {
         Some(Self { role, interface: interface.parse().ok()?, direction })
     }
 
-    /// Whether a filter has our place; that it is ours only its program's pin tells.
-    pub(super) fn is(&self, filter: &TcFilter) -> bool {
-        filter.priority == self.role.priority() && filter.handle == self.role.handle()
-    }
-
-    /// Where its filter is.
-    pub(super) fn place(&self) -> FilterPlace {
-        let (priority, handle) = (self.role.priority(), self.role.handle());
-        FilterPlace { interface: self.interface, hook: self.direction, priority, handle }
-    }
-
-    pub(super) fn attach_type(&self) -> TcAttachType {
-        match self.direction {
-            Direction::Ingress => TcAttachType::Ingress,
-            Direction::Egress => TcAttachType::Egress,
-        }
+    /// Where its filter is, by the priority that it has.
+    pub(super) fn place(&self, priority: u16) -> FilterPlace {
+        FilterPlace { interface: self.interface, hook: self.direction, priority, handle: self.role.handle() }
     }
 
     pub(super) fn error(&self, action: &'static str, interface: &str, reason: String) -> KernelError {
@@ -130,22 +111,25 @@ pub const fn word(direction: Direction) -> &'static str {
     direction.word()
 }
 
-/// Grace periods to wait for a link that is on its way out.
-const GONE_TRIES: usize = 10;
-
 /// The attachments below a pin path.
 #[derive(Debug)]
 pub struct Attachments {
-    links: PathBuf,
-    filters: PathBuf,
+    pub(super) links: PathBuf,
+    pub(super) filters: PathBuf,
     /// Holds a directory for each interface whose clsact qdisc is ours.
     pub(super) qdiscs: PathBuf,
+    /// Holds a directory for each attachment that is on its way to another place.
+    pub(super) turns: PathBuf,
+    /// Holds a directory for each attachment that is not to be last.
+    pub(super) orders: PathBuf,
 }
 
 impl Attachments {
     /// Those below `pin_path`.
     pub fn below(pin_path: &Path) -> Self {
-        Self { links: pin_path.join("links"), filters: pin_path.join("filters"), qdiscs: pin_path.join("qdiscs") }
+        let [links, filters, qdiscs, turns, orders] =
+            ["links", "filters", "qdiscs", "turns", "orders"].map(|name| pin_path.join(name));
+        Self { links, filters, qdiscs, turns, orders }
     }
 
     /// Where a link is pinned.
@@ -212,110 +196,42 @@ impl Attachments {
                     is_on => is_on.map_err(|source| pin_error("inspect", &path, source)),
                 }
             }
-            Mechanism::Clsact => Ok(self.live_pin(netlink, attachment)?.is_some()),
+            Mechanism::Clsact => Ok(self.live_filter(netlink, attachment)?.is_some()),
         }
     }
 
-    /// Attaches a program; in place of its predecessor, without a gap, if there is one. `interface` is for errors.
+    /// Attaches a program; in place of its predecessor, without a gap, if there is one, else where the order wants it.
+    /// `interface` is for errors.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn attach(
         &self,
         netlink: &mut Netlink,
-        attachment: Attachment,
+        (attachment, order): (Attachment, &Order),
         interface: &str,
         program: &mut SchedClassifier,
         mechanism: Mechanism,
     ) -> Result<(), KernelError> {
         let error = |e: &dyn std::error::Error| attachment.error("attach", interface, reason(e));
+        let chain = self.chain(netlink, attachment, mechanism)?;
+        let seat = chain.seat(order);
         match mechanism {
             Mechanism::Tcx => {
                 let program = program.fd().map_err(|e| error(&e))?.as_fd();
-                self.attach_link(attachment, program, |e| error(&e))
+                self.attach_link(attachment, program, spot(&chain, seat), |e| error(&e))
             }
-            Mechanism::Clsact => self.attach_filter(netlink, attachment, program, error).inspect_err(|_| {
-                // what was prepared must not look like an attachment
-                let [_, fresh] = self.filter_pins(attachment);
-                if !matches!(self.live_pin(netlink, attachment), Ok(Some(live)) if live == fresh) {
-                    let _ = remove_file(&fresh).and_then(|()| self.forget_qdisc(netlink, attachment.interface));
-                }
-            }),
-        }
-    }
-
-    fn attach_link(
-        &self,
-        attachment: Attachment,
-        program: BorrowedFd<'_>,
-        error: impl Fn(io::Error) -> KernelError,
-    ) -> Result<(), KernelError> {
-        let path = self.link_pin(attachment);
-        if Link::open(&path).is_ok_and(|link| link.update(program).is_ok()) {
-            return Ok(());
-        }
-        // its interface may have gone, and another have its index
-        remove_file(&path)?;
-        make_dir(&self.links)?;
-        let create = || Link::create(program, attachment.interface, attachment.direction);
-        let mut link = create();
-        for _ in 0..GONE_TRIES {
-            // a link whose pin somebody has removed goes some time later, and no program is on a hook twice
-            if !link.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EEXIST)) {
-                break;
+            Mechanism::Clsact => {
+                let priority = chain.priority(seat).or_else(|| chain.priority(Seat::Last));
+                self.attach_filter(netlink, attachment, program, priority, error).inspect_err(|_| {
+                    // what was prepared must not look like an attachment
+                    let [_, fresh] = self.filter_pins(attachment);
+                    if !matches!(self.live_filter(netlink, attachment), Ok(Some(live)) if live.pin == fresh) {
+                        let _ = remove_file(&fresh).and_then(|()| self.forget_qdisc(netlink, attachment.interface));
+                    }
+                })
             }
-            rcu::synchronize()?;
-            link = create();
         }
-        link.map_err(&error)?.pin(&path).map_err(|source| pin_error("create", &path, source))
-    }
-
-    fn attach_filter(
-        &self,
-        netlink: &mut Netlink,
-        attachment: Attachment,
-        program: &mut SchedClassifier,
-        error: impl Fn(&dyn std::error::Error) -> KernelError,
-    ) -> Result<(), KernelError> {
-        make_dir(&self.filters)?;
-        if !netlink.clsact(attachment.interface)? {
-            make_dir(&self.marker(attachment.interface))?;
-            netlink.add_clsact(attachment.interface).map_err(|e| error(&e))?;
-        }
-        let [path, fresh] = self.filter_pins(attachment);
-        let live = self.live_pin(netlink, attachment)?;
-        if live.as_ref() == Some(&fresh) {
-            // a predecessor was killed before it came to this
-            rename(&fresh, &path)?;
-        }
-        remove_file(&fresh)?;
-        program.pin(&fresh).map_err(|e| error(&e))?;
-        let (place, name) = (attachment.place(), attachment.role.word());
-        let program = program.fd().map_err(|e| error(&e))?.as_fd();
-        let put = if live.is_some() { Netlink::replace_filter } else { Netlink::add_filter };
-        put(netlink, place, name, program).map_err(|e| error(&e))?;
-        rename(&fresh, &path)
-    }
-
-    /// Where the program of a filter is pinned, and where its successor is until it has taken over: a filter whose
-    /// program has no pin would not be known for ours.
-    fn filter_pins(&self, attachment: Attachment) -> [PathBuf; 2] {
-        ["", "-fresh"].map(|suffix| self.filters.join(attachment.pin_name() + suffix))
-    }
-
-    /// The pin of the program that the filter has; `None` if the filter is not there, or not ours.
-    pub(super) fn live_pin(
-        &self,
-        netlink: &mut Netlink,
-        attachment: Attachment,
-    ) -> Result<Option<PathBuf>, KernelError> {
-        let filters = netlink.filters(attachment.interface, attachment.direction)?;
-        let Some(program) = filters.iter().find(|filter| attachment.is(filter)).and_then(|filter| filter.program_id)
-        else {
-            return Ok(None);
-        };
-        let has_it = |path: &PathBuf| ProgramInfo::from_pin(path).is_ok_and(|pinned| pinned.id() == program);
-        Ok(self.filter_pins(attachment).into_iter().find(has_it))
     }
 
     /// Removes the pin of what is not attached any more where it should be; a link is taken off wherever it is.
@@ -353,26 +269,20 @@ impl Attachments {
         }
     }
 
-    fn detach_link(&self, attachment: Attachment) -> Result<(), KernelError> {
-        let path = self.link_pin(attachment);
-        absent_is_fine(Link::open(&path).and_then(|link| link.detach()))
-            .map_err(|source| pin_error("detach", &path, source))?;
-        remove_file(&path)
-    }
-
     /// Removes the directories, which must be empty; qdiscs that others use by now stay.
     ///
     /// # Errors
     /// One cannot be removed.
     pub fn remove_dirs(&self) -> Result<(), KernelError> {
-        for marker in names(&self.qdiscs)? {
-            remove_dir(&self.qdiscs.join(marker))?;
+        for markers in [&self.qdiscs, &self.orders] {
+            names(markers)?.into_iter().try_for_each(|marker| remove_dir(&markers.join(marker)))?;
         }
-        [&self.links, &self.filters, &self.qdiscs].into_iter().try_for_each(|dir| remove_dir(dir))
+        let dirs = [&self.links, &self.filters, &self.qdiscs, &self.turns, &self.orders];
+        dirs.into_iter().try_for_each(|dir| remove_dir(dir))
     }
 }
 
-fn names(dir: &Path) -> Result<Vec<String>, KernelError> {
+pub(super) fn names(dir: &Path) -> Result<Vec<String>, KernelError> {
     match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(source) => Err(pin_error("read", dir, source)),
@@ -390,15 +300,15 @@ pub(super) fn remove_dir(dir: &Path) -> Result<(), KernelError> {
     absent_is_fine(fs::remove_dir(dir)).map_err(|source| pin_error("remove", dir, source))
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), KernelError> {
+pub(super) fn rename(from: &Path, to: &Path) -> Result<(), KernelError> {
     fs::rename(from, to).map_err(|source| pin_error("rename", from, source))
 }
 
-fn remove_file(path: &Path) -> Result<(), KernelError> {
+pub(super) fn remove_file(path: &Path) -> Result<(), KernelError> {
     absent_is_fine(fs::remove_file(path)).map_err(|source| pin_error("remove", path, source))
 }
 
-fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
+pub(super) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
         other => other,

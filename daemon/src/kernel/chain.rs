@@ -1,26 +1,15 @@
-//! Where an attached program stands among those of others.
-
-use aya::programs::{ProgramInfo, SchedClassifier};
+//! The programs on a hook, as the kernel has them.
 
 use super::KernelError;
-use super::attach::{Attachment, Attachments, Mechanism};
-use super::link::Link;
+use super::attach::{Attachment, Attachments, Mechanism, Role};
+use super::link::{Link, attached_to, program_name};
 use super::netlink::Netlink;
 use super::program::reason;
-
-/// The programs on a hook, in the order in which they run.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chain {
-    /// Names, such as "mirror"; for what is no BPF program the kind of the filter.
-    pub programs: Vec<String>,
-    /// Where ours stands.
-    pub position: usize,
-    /// Priority of a clsact filter.
-    pub priority: Option<u16>,
-}
+use crate::chain::{Chain, Standing};
 
 impl Attachments {
-    /// The chain that an attached program is in; `None` if it is not attached.
+    /// What is on the hook of an attachment by the same mechanism, this one among them if it is attached. The names of
+    /// programs take `CAP_SYS_ADMIN` (`bpf_prog_get_fd_by_id`).
     ///
     /// # Errors
     /// The kernel cannot be asked.
@@ -29,32 +18,56 @@ impl Attachments {
         netlink: &mut Netlink,
         attachment: Attachment,
         mechanism: Mechanism,
-        interface: &str,
-    ) -> Result<Option<Chain>, KernelError> {
-        match mechanism {
-            Mechanism::Tcx => {
-                let Ok(Some(program)) = Link::open(&self.link_pin(attachment)).and_then(|link| link.program()) else {
-                    return Ok(None);
-                };
-                let (_, programs) = SchedClassifier::query_tcx(interface, attachment.attach_type())
-                    .map_err(|e| attachment.error("read what is attached beside", interface, reason(&e)))?;
-                let position = programs.iter().position(|info| info.id() == program);
-                let programs = programs.iter().map(name).collect();
-                Ok(position.map(|position| Chain { programs, position, priority: None }))
-            }
-            Mechanism::Clsact => {
-                let filters = netlink.filters(attachment.interface, attachment.direction)?;
-                let position = filters.iter().position(|filter| attachment.is(filter));
-                let name =
-                    |filter: &crate::network::TcFilter| filter.name.clone().unwrap_or_else(|| filter.kind.clone());
-                let priority = position.map(|position| filters[position].priority);
-                let programs = filters.iter().map(name).collect();
-                Ok(position.map(|position| Chain { programs, position, priority }))
-            }
-        }
+    ) -> Result<Chain, KernelError> {
+        let programs = match mechanism {
+            Mechanism::Tcx => self.programs(attachment)?,
+            Mechanism::Clsact => self.filters(netlink, attachment)?,
+        };
+        Ok(Chain { programs })
     }
-}
 
-fn name(info: &ProgramInfo) -> String {
-    info.name_as_str().filter(|name| !name.is_empty()).map_or_else(|| format!("(program {})", info.id()), str::to_owned)
+    fn programs(&self, attachment: Attachment) -> Result<Vec<Standing>, KernelError> {
+        let ours = Link::open(&self.link_pin(attachment)).and_then(|link| link.program()).ok().flatten();
+        let there = attached_to(attachment.interface, attachment.direction).map_err(|source| {
+            let interface = format!("interface {}", attachment.interface);
+            attachment.error("read what is attached beside", &interface, reason(&source))
+        })?;
+        let kin = self.others_of_ours(attachment)?;
+        let standing = |id: u32| {
+            let is_ours = Some(id) == ours;
+            let kin = kin.iter().find(|(there, _)| *there == id).map(|(_, role)| *role);
+            let role = if is_ours { Some(attachment.role) } else { kin };
+            let name = role.map_or_else(|| program_name(id), |role| Some(role.word().to_owned()));
+            Standing { id, names: name.into_iter().collect(), priority: None, is_ours }
+        };
+        Ok(there.into_iter().map(|there| standing(there.program)).collect())
+    }
+
+    /// What else of ours has a link on the same hook: also who may not ask for names must know those.
+    fn others_of_ours(&self, attachment: Attachment) -> Result<Vec<(u32, Role)>, KernelError> {
+        let Attachment { interface, direction, .. } = attachment;
+        let on_hook = self.list()?.into_iter().filter(|&(there, mechanism)| {
+            mechanism == Mechanism::Tcx
+                && (there.interface, there.direction) == (interface, direction)
+                && there != attachment
+        });
+        let program = |(there, _): (Attachment, Mechanism)| {
+            let link = Link::open(&self.link_pin(there)).ok()?;
+            Some((link.program().ok()??, there.role))
+        };
+        Ok(on_hook.filter_map(program).collect())
+    }
+
+    fn filters(&self, netlink: &mut Netlink, attachment: Attachment) -> Result<Vec<Standing>, KernelError> {
+        let ours = self.live_filter(netlink, attachment)?.map(|live| live.place.priority);
+        let filters = netlink.filters(attachment.interface, attachment.direction)?;
+        let standing = filters.into_iter().map(|filter| {
+            let is_ours = Some(filter.priority) == ours && filter.handle == attachment.role.handle();
+            let program = filter.program_id.filter(|_| !is_ours).and_then(program_name);
+            let name = filter.name.unwrap_or(filter.kind);
+            let names = std::iter::once(name).chain(program).collect();
+            Standing { id: filter.program_id.unwrap_or_default(), names, priority: Some(filter.priority), is_ours }
+        });
+        Ok(standing.collect())
+    }
 }

@@ -216,7 +216,7 @@ impl Generation {
         Program::load(self.load(|_| {})?, name)
     }
 
-    fn load(&self, sizes: impl FnOnce(&mut EbpfLoader<'static>)) -> Result<Ebpf, KernelError> {
+    pub(super) fn load(&self, sizes: impl FnOnce(&mut EbpfLoader<'static>)) -> Result<Ebpf, KernelError> {
         let refuse = |reason| KernelError::Program { program: "object", reason };
         let mut loader = self.loader.borrow_mut();
         let loader = loader.get_or_insert_with(|| self.new_loader());

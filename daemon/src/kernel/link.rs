@@ -12,6 +12,7 @@ use crate::network::Hook as Direction;
 // enum bpf_cmd and enum bpf_link_type of include/uapi/linux/bpf.h
 const BPF_OBJ_PIN: libc::c_long = 6;
 const BPF_OBJ_GET: libc::c_long = 7;
+const BPF_PROG_GET_FD_BY_ID: libc::c_long = 13;
 const BPF_OBJ_GET_INFO_BY_FD: libc::c_long = 15;
 const BPF_PROG_QUERY: libc::c_long = 16;
 const BPF_LINK_CREATE: libc::c_long = 28;
@@ -20,8 +21,11 @@ const BPF_LINK_DETACH: libc::c_long = 34;
 // enum bpf_attach_type
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
-/// Behind all others, if none is named (`bpf_mprog_attach`).
+// before or behind the one that is named, or all others (`bpf_mprog_attach`)
+const BPF_F_BEFORE: u32 = 1 << 3;
 const BPF_F_AFTER: u32 = 1 << 4;
+/// It is named by the number of its program.
+const BPF_F_ID: u32 = 1 << 5;
 /// Programs on a hook, at most (include/linux/bpf_mprog.h).
 const BPF_MPROG_MAX: usize = 64;
 const BPF_LINK_TYPE_TCX: u32 = 11;
@@ -41,6 +45,17 @@ struct Info {
     attach_type: u32,
 }
 
+/// Where a program is attached.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Spot {
+    First,
+    Last,
+    /// Before the program of that number.
+    Before(u32),
+    /// Behind the program of that number.
+    After(u32),
+}
+
 /// What commands about pins take.
 #[repr(C)]
 struct Pin {
@@ -50,11 +65,17 @@ struct Pin {
 }
 
 impl Link {
-    /// Attaches a program behind all others on a hook.
+    /// Attaches a program to a hook.
     ///
     /// # Errors
-    /// The kernel refuses: `ENODEV` if there is no such interface.
-    pub(super) fn create(program: BorrowedFd<'_>, interface: u32, direction: Direction) -> io::Result<Self> {
+    /// The kernel refuses: `ENODEV` if there is no such interface, `ENOENT` if what is named is not there, `EEXIST` if the
+    /// program is there already.
+    pub(super) fn create(
+        program: BorrowedFd<'_>,
+        interface: u32,
+        direction: Direction,
+        spot: Spot,
+    ) -> io::Result<Self> {
         #[repr(C)]
         struct Attributes {
             program: u32,
@@ -65,12 +86,18 @@ impl Link {
             _padding: u32,
             expected_revision: u64,
         }
+        let (flags, relative) = match spot {
+            Spot::First => (BPF_F_BEFORE, 0),
+            Spot::Last => (BPF_F_AFTER, 0),
+            Spot::Before(program) => (BPF_F_BEFORE | BPF_F_ID, program),
+            Spot::After(program) => (BPF_F_AFTER | BPF_F_ID, program),
+        };
         let mut attributes = Attributes {
             program: program.as_raw_fd() as u32,
             interface,
             attach_type: attach_type(direction),
-            flags: BPF_F_AFTER,
-            relative: 0,
+            flags,
+            relative,
             _padding: 0,
             expected_revision: 0,
         };
@@ -128,7 +155,7 @@ impl Link {
     /// The kernel refuses.
     pub(super) fn is_on(&self, interface: u32, direction: Direction) -> io::Result<bool> {
         let Some(info) = self.info()? else { return Ok(false) };
-        Ok(info.interface == interface && links_on(interface, direction)?.contains(&info.id))
+        Ok(info.interface == interface && attached_to(interface, direction)?.iter().any(|there| there.link == info.id))
     }
 
     /// Whether it is on an interface, be it in another namespace.
@@ -145,17 +172,8 @@ impl Link {
     }
 
     fn info(&self) -> io::Result<Option<Info>> {
-        #[repr(C)]
-        struct Attributes {
-            bpf_fd: u32,
-            info_len: u32,
-            info: u64,
-        }
         let mut info = Info::default();
-        let bpf_fd = self.0.as_raw_fd() as u32;
-        let mut attributes = Attributes { bpf_fd, info_len: size_of::<Info>() as u32, info: &raw mut info as u64 };
-        // SAFETY: the kernel writes at most `info_len` bytes to `info`, for which any bytes are valid.
-        unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }?;
+        info_of(&self.0, &mut info)?;
         Ok((info.kind == BPF_LINK_TYPE_TCX && info.interface != 0).then_some(info))
     }
 
@@ -171,9 +189,20 @@ impl Link {
     }
 }
 
-/// The numbers of the links on a TCX hook, 0 for a program without one. None if there is no such interface in this
-/// namespace.
-fn links_on(interface: u32, direction: Direction) -> io::Result<Vec<u32>> {
+/// One program on a TCX hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Attached {
+    /// Number of the program.
+    pub(super) program: u32,
+    /// Number of its link; 0 without one.
+    link: u32,
+}
+
+/// What is on a TCX hook, in the order in which it runs. Nothing if there is no such interface in this namespace.
+///
+/// # Errors
+/// The kernel refuses.
+pub(super) fn attached_to(interface: u32, direction: Direction) -> io::Result<Vec<Attached>> {
     #[repr(C)]
     struct Attributes {
         interface: u32,
@@ -206,8 +235,52 @@ fn links_on(interface: u32, direction: Direction) -> io::Result<Vec<u32>> {
     match unsafe { bpf(BPF_PROG_QUERY, &mut attributes) } {
         Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT)) => Ok(Vec::new()),
         Err(error) => Err(error),
-        Ok(_) => Ok(links[..(attributes.count as usize).min(BPF_MPROG_MAX)].to_vec()),
+        Ok(_) => {
+            let both = programs.into_iter().zip(links).take(attributes.count as usize);
+            Ok(both.map(|(program, link)| Attached { program, link }).collect())
+        }
     }
+}
+
+/// The name of a program; `None` if it has none or is gone, or if this process may not ask (`CAP_SYS_ADMIN`).
+pub(super) fn program_name(id: u32) -> Option<String> {
+    /// What the command takes: `open_flags` is left out.
+    #[repr(C)]
+    struct Wanted {
+        id: u32,
+        next_id: u32,
+        open_flags: u32,
+    }
+    /// The beginning of `struct bpf_prog_info`, of which the kernel fills in as much as there is room for.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        _before: [u64; 8],
+        name: [u8; 16],
+    }
+    let mut wanted = Wanted { id, next_id: 0, open_flags: 0 };
+    // SAFETY: no pointers.
+    let fd = unsafe { bpf(BPF_PROG_GET_FD_BY_ID, &mut wanted) }.ok()?;
+    // SAFETY: the kernel has just given this descriptor to us.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+    let mut info = Info::default();
+    info_of(&fd, &mut info).ok()?;
+    let name = info.name.split(|&byte| byte == 0).next().filter(|name| !name.is_empty())?;
+    Some(String::from_utf8_lossy(name).into_owned())
+}
+
+/// Has the kernel write what it knows of an object.
+fn info_of<T>(object: &OwnedFd, info: &mut T) -> io::Result<()> {
+    #[repr(C)]
+    struct Attributes {
+        bpf_fd: u32,
+        info_len: u32,
+        info: u64,
+    }
+    let bpf_fd = object.as_raw_fd() as u32;
+    let mut attributes = Attributes { bpf_fd, info_len: size_of::<T>() as u32, info: &raw mut *info as u64 };
+    // SAFETY: the kernel writes at most `info_len` bytes to `info`, for which any bytes are valid.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }.map(drop)
 }
 
 const fn attach_type(direction: Direction) -> u32 {

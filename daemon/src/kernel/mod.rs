@@ -15,14 +15,17 @@ mod mapping;
 mod namespace;
 pub mod netlink;
 mod observe;
+mod order;
 mod origin;
 mod program;
 mod qdisc;
 mod rcu;
 mod step;
 mod takeover;
+mod tcx;
+mod turn;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -31,7 +34,6 @@ use nix::fcntl::Flock;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 pub use attach::{Attachment, Attachments, Mechanism, Role, word};
-pub use chain::Chain;
 pub use error::KernelError;
 pub use explain::Explainer;
 pub use generation::Generation;
@@ -42,6 +44,7 @@ pub use program::{Program, reason};
 pub use step::Step;
 
 use crate::compile::{Compiled, Hook, Then};
+use crate::desired::Order;
 use crate::plan::{Change, Plan};
 use crate::tables::Live;
 use attach::remove_dir;
@@ -59,6 +62,8 @@ pub struct Kernel {
     /// Output interfaces on which `encap` was attached again: copies that left meanwhile have blown the fuses of its
     /// endpoints.
     rewired: BTreeSet<u32>,
+    /// What has gone to another place of its hook lately, and what came in the way, if it has not.
+    turned: BTreeMap<Attachment, Option<String>>,
     before: Box<dyn FnMut(Step) -> Result<(), KernelError>>,
     /// Programs may still run that began before the last commit, be it a predecessor's.
     is_switching: bool,
@@ -103,6 +108,7 @@ impl Kernel {
         let attachments = Attachments::below(pin_path);
         namespace::claim(pin_path)?;
         let (mechanism, mut netlink) = (mechanism.unwrap_or(best), Netlink::open()?);
+        attachments.end_turns(&mut netlink)?;
         attachments.detach_doubles(&mut netlink, mechanism)?;
         Ok(Self {
             pin_path: pin_path.to_owned(),
@@ -111,6 +117,7 @@ impl Kernel {
             netlink,
             refused: BTreeSet::new(),
             rewired: BTreeSet::new(),
+            turned: BTreeMap::new(),
             before: Box::new(|_| Ok(())),
             is_switching: true,
             _lock: lock,
@@ -163,9 +170,19 @@ impl Kernel {
         if want.then == Then::Nothing {
             failed.extend(self.clean(number, want).unwrap_or_else(|error| vec![error]));
         }
-        let is_done = matches!(change, Change::InPlace(plan) if plan.is_empty()) && rewired.is_empty();
+        let mut is_done = matches!(change, Change::InPlace(plan) if plan.is_empty()) && rewired.is_empty();
         self.rewired = rewired;
-        Ok(Applied { failed, repaired: lost.iter().map(ToString::to_string).collect(), writes, is_done })
+        let mut repaired: Vec<String> = lost.iter().map(ToString::to_string).collect();
+        let mut obstacles = Vec::new();
+        if is_done {
+            let ordered = self.put_in_order(number, want)?;
+            is_done = ordered.rewired.is_empty();
+            self.rewired = ordered.rewired;
+            repaired.extend(ordered.repaired);
+            obstacles = ordered.obstacles;
+        }
+        obstacles.extend(failed.iter().map(ToString::to_string));
+        Ok(Applied { obstacles, repaired, writes, is_done })
     }
 
     /// Writes what differs into the live maps.
@@ -203,7 +220,9 @@ impl Kernel {
             let mut encap = generation.encap()?;
             (self.before)(Step::Attach)?;
             let Self { attachments, netlink, mechanism, .. } = self;
-            if let Err(error) = attachments.attach(netlink, attachment, &link.name, &mut encap, *mechanism) {
+            // first, so that no clone meets a stranger before it is wrapped
+            let place = (attachment, &Order::First);
+            if let Err(error) = attachments.attach(netlink, place, &link.name, &mut encap, *mechanism) {
                 self.refused.insert(interface);
                 failed = Err(error);
             }
@@ -228,14 +247,16 @@ impl Kernel {
     /// Attaches `mirror` to a hook. One that is there by another mechanism goes at once: both would copy.
     fn attach_mirror(&mut self, generation: &Generation, hook: &Hook) -> Result<(), KernelError> {
         let mut mirror = generation.mirror(hook.direction)?;
-        let (attachment, wanted) = (mirror_of(hook), self.mechanism);
-        self.attachments.attach(&mut self.netlink, attachment, &hook.name, &mut mirror, wanted)?;
+        let (place, wanted) = ((mirror_of(hook), &hook.order), self.mechanism);
+        self.attachments.attach(&mut self.netlink, place, &hook.name, &mut mirror, wanted)?;
         self.attachments.detach_doubles(&mut self.netlink, wanted)
     }
 
-    /// Forgets which output interfaces have refused `encap`, so that the next look tries them again.
+    /// Forgets which output interfaces have refused `encap`, and what has been put in order, so that the next look tries
+    /// again.
     pub fn try_again(&mut self) {
         self.refused.clear();
+        self.turned.clear();
     }
 
     /// How many output interfaces have refused `encap`: with each, what is wanted must be compiled anew.
@@ -296,6 +317,7 @@ impl Kernel {
         for number in Generation::list(&self.pin_path)? {
             attempt(Generation::open(&self.pin_path, number).remove());
         }
+        attempt(self.attachments.end_turns(&mut self.netlink));
         attempt(remove_pins(&Generation::unfinished(&self.pin_path)));
         attempt(remove_dir(&self.taking_over()));
         attempt(self.attachments.remove_dirs());
@@ -321,9 +343,9 @@ fn remove_pin_path(pin_path: &Path) -> Result<(), KernelError> {
 /// What came of applying a plan.
 #[derive(Debug, Default)]
 pub struct Applied {
-    /// What could not be attached or detached.
-    pub failed: Vec<KernelError>,
-    /// What somebody else had detached, a line each.
+    /// What could not be attached, detached or put in order, a line each.
+    pub obstacles: Vec<String>,
+    /// What somebody else had detached or got in the way of, a line each.
     pub repaired: Vec<String>,
     /// Elements that were written.
     pub writes: usize,

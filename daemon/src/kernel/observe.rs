@@ -151,7 +151,10 @@ impl Observer {
                 continue;
             }
             match attachment.role {
-                Role::Mirror => drop(attached.mirrors.insert((attachment.interface, attachment.direction))),
+                Role::Mirror => {
+                    let chain = attachments.chain(&mut self.netlink, attachment, mechanism)?;
+                    attached.mirrors.insert((attachment.interface, attachment.direction), chain);
+                }
                 Role::Encap { generation: of } if of == generation => {
                     attached.encaps.insert(attachment.interface);
                 }

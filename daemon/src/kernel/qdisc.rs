@@ -1,26 +1,110 @@
 //! clsact qdiscs and the filters in them, which go together.
 
-use std::path::PathBuf;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use aya::programs::{ProgramInfo, SchedClassifier};
 
 use super::KernelError;
-use super::attach::{Attachment, Attachments, Mechanism, remove_dir};
-use super::netlink::Netlink;
+use super::attach::{Attachment, Attachments, Mechanism, make_dir, names, remove_dir, remove_file, rename};
+use super::netlink::{FilterPlace, Netlink};
 use super::program::reason;
 use crate::network::Hook as Direction;
 
+/// A filter of ours.
+#[derive(Debug)]
+pub(super) struct LiveFilter {
+    /// Where it is.
+    pub(super) place: FilterPlace,
+    /// The pin of its program.
+    pub(super) pin: PathBuf,
+}
+
 impl Attachments {
+    /// Where the program of a filter is pinned, and where its successor is until it has taken over: a filter whose
+    /// program has no pin would not be known for ours.
+    pub(super) fn filter_pins(&self, attachment: Attachment) -> [PathBuf; 2] {
+        ["", "-fresh"].map(|suffix| self.filters.join(attachment.pin_name() + suffix))
+    }
+
+    /// Replaces the program of a filter that is ours; makes one of `priority`, if there is none.
+    pub(super) fn attach_filter(
+        &self,
+        netlink: &mut Netlink,
+        attachment: Attachment,
+        program: &mut SchedClassifier,
+        priority: Option<u16>,
+        error: impl Fn(&dyn std::error::Error) -> KernelError,
+    ) -> Result<(), KernelError> {
+        make_dir(&self.filters)?;
+        if !netlink.clsact(attachment.interface)? {
+            make_dir(&self.marker(attachment.interface))?;
+            netlink.add_clsact(attachment.interface).map_err(|e| error(&e))?;
+        }
+        let [path, fresh] = self.filter_pins(attachment);
+        let live = self.live_filter(netlink, attachment)?;
+        if live.as_ref().is_some_and(|live| live.pin == fresh) {
+            // a predecessor was killed before it came to this
+            rename(&fresh, &path)?;
+        }
+        remove_file(&fresh)?;
+        program.pin(&fresh).map_err(|e| error(&e))?;
+        let name = attachment.role.word();
+        let program = program.fd().map_err(|e| error(&e))?.as_fd();
+        let put = match live {
+            Some(live) => netlink.replace_filter(live.place, name, program),
+            None => {
+                let priority = priority.ok_or_else(|| error(&std::io::Error::other("no priority is free")))?;
+                netlink.add_filter(attachment.place(priority), name, program)
+            }
+        };
+        put.map_err(|e| error(&e))?;
+        rename(&fresh, &path)
+    }
+
+    /// The filters of ours, in their order; there are two while one takes the place of the other.
+    pub(super) fn live_filters(
+        &self,
+        netlink: &mut Netlink,
+        attachment: Attachment,
+    ) -> Result<Vec<LiveFilter>, KernelError> {
+        let filters = netlink.filters(attachment.interface, attachment.direction)?;
+        if filters.is_empty() {
+            return Ok(Vec::new());
+        }
+        let turn = self.turn_dir(attachment);
+        let turning = names(&turn)?.into_iter().map(|name| turn.join(name));
+        let pins: Vec<PathBuf> = self.filter_pins(attachment).into_iter().chain(turning).collect();
+        let pins: Vec<(u32, PathBuf)> = pins.into_iter().filter_map(|pin| Some((id_of(&pin)?, pin))).collect();
+        let live = filters.iter().filter(|filter| filter.handle == attachment.role.handle()).filter_map(|filter| {
+            let (_, pin) = pins.iter().find(|(id, _)| Some(*id) == filter.program_id)?;
+            Some(LiveFilter { place: attachment.place(filter.priority), pin: pin.clone() })
+        });
+        Ok(live.collect())
+    }
+
+    /// The filter of ours; `None` if it is not there.
+    pub(super) fn live_filter(
+        &self,
+        netlink: &mut Netlink,
+        attachment: Attachment,
+    ) -> Result<Option<LiveFilter>, KernelError> {
+        Ok(self.live_filters(netlink, attachment)?.into_iter().next())
+    }
+
     /// Takes a filter off; with the last one a qdisc that is ours.
     pub(super) fn detach_filter(&self, netlink: &mut Netlink, attachment: Attachment) -> Result<(), KernelError> {
         let index = attachment.interface;
-        if self.live_pin(netlink, attachment)?.is_some() {
+        let ours = self.live_filters(netlink, attachment)?;
+        if !ours.is_empty() {
             let filters =
                 netlink.filters(index, Direction::Ingress)?.len() + netlink.filters(index, Direction::Egress)?.len();
-            if filters == 1 && self.marker(index).exists() {
+            if filters == ours.len() && self.marker(index).exists() {
                 netlink.delete_clsact(index)?;
             } else {
                 let interface = netlink.links()?.remove(&index).map(|link| link.name).unwrap_or_default();
                 let error = |e: &dyn std::error::Error| attachment.error("detach", &interface, reason(e));
-                netlink.delete_filter(attachment.place()).map_err(|e| error(&e))?;
+                ours.iter().try_for_each(|live| netlink.delete_filter(live.place).map_err(|e| error(&e)))?;
             }
         }
         self.forget(netlink, attachment, Mechanism::Clsact)
@@ -31,7 +115,7 @@ impl Attachments {
     pub(super) fn forget_qdisc(&self, netlink: &mut Netlink, interface: u32) -> Result<(), KernelError> {
         for (attachment, mechanism) in self.list()? {
             let is_there = attachment.interface == interface && mechanism == Mechanism::Clsact;
-            if is_there && self.live_pin(netlink, attachment)?.is_some() {
+            if is_there && self.live_filter(netlink, attachment)?.is_some() {
                 return Ok(());
             }
         }
@@ -42,4 +126,9 @@ impl Attachments {
     pub(super) fn marker(&self, interface: u32) -> PathBuf {
         self.qdiscs.join(interface.to_string())
     }
+}
+
+/// The number of a pinned program.
+fn id_of(pin: &Path) -> Option<u32> {
+    ProgramInfo::from_pin(pin).ok().map(|info| info.id())
 }

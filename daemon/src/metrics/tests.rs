@@ -29,6 +29,8 @@ fn interface(name: Option<&str>, direction: &'static str, attached: bool) -> Int
         direction,
         attached: attached.then_some("tcx"),
         place: None,
+        order: "last".to_owned(),
+        in_order: None,
         unseen: [("not-ip", 7)].into(),
     }
 }

@@ -21,11 +21,12 @@ impl fmt::Display for Status {
             writeln!(f, "file       REFUSED {}; what was taken before goes on, and the log says why", utc(at))?;
         }
         for interface in &self.interfaces {
-            let Interface { name, index, direction, attached, place, unseen } = interface;
+            let Interface { name, index, direction, attached, place, order, in_order, unseen } = interface;
             let name = name.clone().unwrap_or_else(|| format!("(index {index})"));
             let how = attached.unwrap_or("not attached");
             let place = place.as_ref().map(Place::to_string).unwrap_or_default();
-            writeln!(f, "interface  {name:<15} {direction:<7}  {how}{place}{}", reasons(unseen))?;
+            let order = if *in_order == Some(false) { format!(", NOT {order}") } else { String::new() };
+            writeln!(f, "interface  {name:<15} {direction:<7}  {how}{place}{order}{}", reasons(unseen))?;
         }
         for Filter { name, active, packets, bytes, rate } in &self.filters {
             let state = if *active { "active" } else { "inactive" };

@@ -8,6 +8,7 @@ pub mod collector;
 pub mod cpu;
 pub mod daemon;
 pub mod ethtool;
+pub mod foreign;
 pub mod multiset;
 pub mod netns;
 pub mod objects;

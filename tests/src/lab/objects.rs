@@ -81,6 +81,11 @@ impl fmt::Display for Objects {
 
 /// Numbers of the TCX programs on a hook, in the order in which they run. None on a kernel without TCX (before 6.6).
 pub fn tcx_programs(netns: &Netns, interface: &str, direction: Direction) -> Result<Vec<u32>> {
+    Ok(tcx_infos(netns, interface, direction)?.iter().map(ProgramInfo::id).collect())
+}
+
+/// The same with all that the kernel tells of them.
+pub fn tcx_infos(netns: &Netns, interface: &str, direction: Direction) -> Result<Vec<ProgramInfo>> {
     if super::kernel()? < (6, 6) {
         return Ok(Vec::new());
     }
@@ -90,7 +95,7 @@ pub fn tcx_programs(netns: &Netns, interface: &str, direction: Direction) -> Res
     };
     let queried = netns.enter(|| Ok(SchedClassifier::query_tcx(interface, attach_type)?));
     let (_, programs) = queried.with_context(|| format!("query the TCX programs of {interface}"))?;
-    Ok(programs.iter().map(ProgramInfo::id).collect())
+    Ok(programs)
 }
 
 /// What `tc` shows of both hooks of an interface: classic filters, one a line; empty if there are none.

@@ -12,7 +12,7 @@ use traffic_mirror::kernel::Step;
 use traffic_mirror_tests::lab::netns::command_in;
 use traffic_mirror_tests::lab::{TempDir, deadline, process};
 
-use traffic_mirror_tests::lab::daemon::Daemon;
+use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 
 use crate::site::{SITE, Site, config, filter, status_of};
 
@@ -40,7 +40,7 @@ fn files() -> [String; 4] {
 }
 
 /// The stand-in for a daemon that dies, in the namespace and on the pins of a real one.
-struct Crash {
+pub(crate) struct Crash {
     netns: OwnedFd,
     pin_path: PathBuf,
     files: Vec<PathBuf>,
@@ -50,7 +50,12 @@ struct Crash {
 impl Crash {
     /// In the place of a daemon that has been killed.
     fn of(site: &Site, files: Vec<String>) -> Result<(Daemon, Self)> {
-        let mut daemon = site.daemon(&[4000, 4001])?;
+        Self::by(site, files, Launch::default())
+    }
+
+    /// The same, started in a certain way.
+    pub(crate) fn by(site: &Site, files: Vec<String>, launch: Launch) -> Result<(Daemon, Self)> {
+        let mut daemon = site.launch(&[4000, 4001], launch)?;
         let directory = TempDir::new()?;
         let name = |number| directory.path().join(format!("{number}.toml"));
         let paths: Vec<PathBuf> = (0..files.len()).map(name).collect();
@@ -71,7 +76,7 @@ impl Crash {
     }
 
     /// Takes a file and dies before the step of that number; whether there was one.
-    fn die(&self, file: usize, steps: u32) -> Result<bool> {
+    pub(crate) fn die(&self, file: usize, steps: u32) -> Result<bool> {
         let output = self.run("die", file, &[steps.to_string().as_ref()])?;
         let code = process::code(output.status);
         ensure!([0, 128 + Signal::SIGABRT as i32].contains(&code), "{output:?}");

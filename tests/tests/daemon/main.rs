@@ -11,6 +11,7 @@ mod interfaces;
 mod life;
 mod load;
 mod metrics;
+mod order;
 mod plan;
 mod site;
 mod status;

@@ -273,9 +273,13 @@ impl Site {
     }
 
     fn flood_with(&mut self, pause: Duration, during: impl FnOnce() -> Result<()>) -> Result<Flooded> {
-        /// So that the receive buffer of the capture does not overflow on a slow machine.
-        const AHEAD: usize = 50_000;
-        let (frames, sent): (Vec<_>, Vec<_>) = self.pour(AHEAD, pause, during)?.into_iter().unzip();
+        let poured = self.pour(AHEAD, pause, during)?;
+        self.each_once(poured)
+    }
+
+    /// That each datagram of [`Site::pour`] has come as exactly one copy.
+    pub(crate) fn each_once(&mut self, poured: Vec<(Vec<u8>, u32)>) -> Result<Flooded> {
+        let (frames, sent): (Vec<_>, Vec<_>) = poured.into_iter().unzip();
         let total: u32 = sent.iter().sum();
         let copies = self.collector.copies(total as usize, deadline()).context("lost copies")?;
         ensure!(self.surplus()?.is_empty(), "copies of the same packet twice");
@@ -295,6 +299,9 @@ impl Site {
         Ok(flooded)
     }
 }
+
+/// So that the receive buffer of the capture does not overflow on a slow machine.
+pub(crate) const AHEAD: usize = 50_000;
 
 /// What came of a flood.
 pub(crate) struct Flooded {

@@ -291,7 +291,7 @@ fn what_others_have_attached_stays_while_ours_is_repaired() -> Result<()> {
             assert_eq!(status_of(&other)?.1["repairs"], 0);
             drop(other);
         } else {
-            for (hook, priority) in [("ingress", 7), ("ingress", 60_000), ("egress", 7)] {
+            for (hook, priority) in [("ingress", 7), ("ingress", 48_000), ("egress", 7)] {
                 site.edge.run(&foreign(hook, priority))?;
             }
             let theirs = || -> Result<Vec<String>> {

@@ -194,7 +194,7 @@ fn encap_taken_away() -> Result<()> {
                     ensure!(Instant::now() < patience, "encap stays attached without its pin");
                 }
             }
-            Attach::Clsact => drop(edge.edge.run("tc filter delete dev eth1 egress prio 49001")?),
+            Attach::Clsact => drop(edge.edge.run("tc filter delete dev eth1 egress prio 1000")?),
         }
         let moved = unharmed(&mut edge, "without encap", 20)?;
         all_dropped(&moved, "without encap", [("a", "unwrapped"), ("b", "unwrapped")])?;

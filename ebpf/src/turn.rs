@@ -1,0 +1,77 @@
+//! For the time in which an attached program goes to another place of its hook, and so is there twice: all packets of a
+//! hook pass `mark` or `clear` first and `check` behind, on one CPU, and exactly one of the two places passes them on to the
+//! program.
+
+use aya_ebpf::EbpfContext as _;
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::{PerCpuArray, ProgramArray};
+use aya_ebpf::programs::TcContext;
+
+use crate::maps::CONTROL;
+use crate::skb::{NEXT, Skb};
+
+/// The program that turns. Like [`SEEN`] it belongs to those who have loaded the three.
+#[map]
+static TURNING: ProgramArray = ProgramArray::with_max_entries(1, 0);
+/// Whether the program has had the packet at hand.
+#[map]
+static SEEN: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+
+/// Where packets come by first: the program has it, and `check` lets it pass.
+#[inline(always)]
+pub fn mark(context: &TcContext) -> i32 {
+    see(1);
+    run(context)
+}
+
+/// Where packets come by later: the program has what it has not had.
+#[inline(always)]
+pub fn check(context: &TcContext) -> i32 {
+    let Some(seen) = SEEN.get_ptr_mut(0) else { return NEXT };
+    if is_copy(context) {
+        return NEXT;
+    }
+    // SAFETY: a per-CPU element.
+    unsafe {
+        if seen.read_volatile() == 0 {
+            return run(context);
+        }
+        // without a `mark` before it this must not go on
+        seen.write_volatile(0);
+    }
+    NEXT
+}
+
+/// In the place of `mark`: from now on the program has its packets where `check` is.
+#[inline(always)]
+pub fn clear(context: &TcContext) -> i32 {
+    if !is_copy(context) {
+        see(0);
+    }
+    NEXT
+}
+
+/// A copy of ours may leave by the same hook while the program is at work on the packet that it is made of, and says nothing
+/// about that one.
+#[inline(always)]
+fn is_copy(context: &TcContext) -> bool {
+    let skb = Skb(context.skb.skb);
+    CONTROL
+        .get(0)
+        .is_some_and(|control| skb.cb::<0>() == control.secret as u32 && skb.cb::<1>() == (control.secret >> 32) as u32)
+}
+
+#[inline(always)]
+fn see(seen: u32) {
+    if let Some(place) = SEEN.get_ptr_mut(0) {
+        // SAFETY: a per-CPU element.
+        unsafe { place.write_volatile(seen) }
+    }
+}
+
+#[inline(always)]
+fn run(context: &TcContext) -> i32 {
+    // SAFETY: nothing of this program is needed afterwards; without a program in the array this goes on here.
+    unsafe { TURNING.tail_call(context, 0) };
+    NEXT
+}
