@@ -239,6 +239,11 @@ impl Edge {
         sort(self.copies.until(|frame| frame == marker, deadline()).context("at the collector")?)
     }
 
+    /// Sends a frame to the collector, behind the copies.
+    pub(crate) fn output(&self, frame: &[u8]) -> Result<()> {
+        self.cpu.run(|| self.flush.send(frame))
+    }
+
     /// Sends a frame from the client again and again, by all CPUs at once.
     pub(crate) fn flood(&self, frame: &[u8], time: Duration) -> Result<()> {
         let end = Instant::now() + time;

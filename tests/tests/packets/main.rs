@@ -15,6 +15,7 @@ mod neighbour;
 mod original;
 mod output;
 mod policy;
+mod receiver;
 mod routed;
 mod routes;
 
