@@ -1,6 +1,6 @@
 //! Input: what was wanted before and what is wanted by now. Output: the lines that an operator reads. Pure.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::time::Duration;
 
@@ -8,8 +8,8 @@ use serde::Serialize;
 use traffic_mirror_ebpf::abi::Drop;
 
 use crate::compile::Compiled;
-use crate::desired::{Desired, Endpoint, Filter};
-use crate::network::Network;
+use crate::desired::{Desired, Endpoint, Filter, Oversize};
+use crate::network::{Hook as Direction, Link, LinkKind, Network};
 use crate::tables::names;
 
 /// What a reload has changed.
@@ -137,7 +137,7 @@ fn compare<T: PartialEq>(
     }
 }
 
-/// What is wanted and cannot be at the moment, a line each.
+/// What is wanted and cannot be at the moment, and what may come as a surprise, a line each.
 pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> Vec<String> {
     let mut lines = Vec::new();
     for interface in &desired.interfaces {
@@ -159,13 +159,66 @@ pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> V
             lines.push(format!("endpoint {} ({}) gets no copies: {}", endpoint.name, endpoint.address, reason.label()));
         }
     }
+    lines.extend(duplicates(network, compiled));
+    lines.extend(oversizes(desired, network, compiled));
     lines
+}
+
+/// Interfaces of which some packets are copied twice, a line for each pair.
+fn duplicates(network: &Network, compiled: &Compiled) -> Vec<String> {
+    let mut lines = Vec::new();
+    for hook in compiled.hooks.values().filter(|hook| hook.direction == Direction::Ingress) {
+        let Some(link) = network.links.get(&hook.interface) else { continue };
+        if link.kind == LinkKind::Loopback && is_looked_at(compiled, link.index, Direction::Egress) {
+            lines.push(format!("{} is looked at both ways: each packet there is copied twice", link.name));
+        }
+    }
+    let looked_at: BTreeSet<u32> = compiled.hooks.values().map(|hook| hook.interface).collect();
+    for link in looked_at.iter().filter_map(|index| network.links.get(index)) {
+        for (other, relation) in [(link.master, "a port of"), (link.parent, "built on")] {
+            let other = other.filter(|other| looked_at.contains(other)).and_then(|other| network.links.get(&other));
+            if let Some(Link { name, .. }) = other {
+                lines.push(format!("{} is {relation} {name}: packets that pass both are copied for each", link.name));
+            }
+        }
+    }
+    lines
+}
+
+fn is_looked_at(compiled: &Compiled, interface: u32, direction: Direction) -> bool {
+    compiled.hooks.values().any(|hook| (hook.interface, hook.direction) == (interface, direction))
+}
+
+/// Endpoints for which the longest packets no longer fit once wrapped.
+fn oversizes(desired: &Desired, network: &Network, compiled: &Compiled) -> Vec<String> {
+    let looked_at = compiled.hooks.values().filter_map(|hook| network.links.get(&hook.interface));
+    let Some(longest) = looked_at.max_by_key(|link| link.mtu) else { return Vec::new() };
+    let tables = &compiled.tables;
+    let indices: BTreeMap<&str, u32> = names(&tables.endpoint_names).map(|(index, name)| (name, index)).collect();
+    let line = |endpoint: &Endpoint| {
+        let live = &tables.endpoints[*indices.get(endpoint.name.as_str())? as usize][0];
+        let bytes = if live.snap == 0 { longest.mtu } else { longest.mtu.min(live.snap) };
+        let wrapped = bytes + live.outer_bytes;
+        (live.state == Drop::None as u32 && wrapped > live.mtu).then(|| {
+            let fate = match endpoint.oversize {
+                Oversize::Fragment => "sent in fragments",
+                Oversize::Truncate => "truncated",
+                Oversize::Drop => "dropped",
+            };
+            let (name, from, mtu) = (&endpoint.name, &longest.name, live.mtu);
+            format!(
+                "endpoint {name}: a packet of {from} may have {wrapped} bytes once wrapped; over {mtu} it is {fate}"
+            )
+        })
+    };
+    desired.endpoints.iter().filter_map(line).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::desired;
+    use crate::network::{Path, Route, RouteKind};
 
     fn lines(live: &str, want: &str) -> Vec<String> {
         let load = |text| desired::load(text).unwrap().0;
@@ -226,6 +279,81 @@ mod tests {
             ],
             "web names the same endpoint, at another place"
         );
+    }
+
+    /// eth0 is a port of br0, and vlan5 is built on it; endpoints are behind out0.
+    fn network(endpoints: &[&str]) -> Network {
+        let kind = |name: &str| if name == "lo" { LinkKind::Loopback } else { LinkKind::Ethernet };
+        let link = |(index, (name, mtu)): (u32, (&str, u32))| {
+            let link = Link {
+                index,
+                name: name.to_owned(),
+                mtu,
+                up: true,
+                running: true,
+                mac: Some([2, 0, 0, 0, 0, 1]),
+                kind: kind(name),
+                master: (name == "eth0").then_some(2),
+                parent: (name == "vlan5").then_some(1),
+                info_kind: None,
+            };
+            (index, link)
+        };
+        let links = [("eth0", 1500), ("br0", 1500), ("vlan5", 1496), ("lo", 65_536), ("out0", 1500)];
+        let route = Route {
+            interface: 5,
+            gateway: None,
+            source: Some([192, 0, 2, 1].into()),
+            mtu: None,
+            kind: RouteKind::Unicast,
+            assumed: false,
+        };
+        let path = Path { own: false, route: Some(route), mac: Some([2, 0, 0, 0, 0, 2]) };
+        Network {
+            links: (1..).zip(links).map(link).collect(),
+            paths: endpoints.iter().map(|name| ((*name).to_owned(), path.clone())).collect(),
+            ..Network::default()
+        }
+    }
+
+    fn surprises(text: &str) -> Vec<String> {
+        let desired = desired::load(text).unwrap().0;
+        let names: Vec<&str> = desired.endpoints.iter().map(|endpoint| &*endpoint.name).collect();
+        let network = network(&names);
+        let compiled = crate::compile::new_maps(&desired, &network, &mut crate::compile::Memory::default()).unwrap();
+        obstacles(&desired, &network, &compiled)
+    }
+
+    #[test]
+    fn what_is_looked_at_twice_is_told() {
+        let all = "[[interface]]\nname = \"*\"\n";
+        assert_eq!(
+            surprises(all),
+            [
+                "lo is looked at both ways: each packet there is copied twice",
+                "eth0 is a port of br0: packets that pass both are copied for each",
+                "vlan5 is built on eth0: packets that pass both are copied for each",
+            ]
+        );
+        for one in ["eth0", "br0", "vlan5"] {
+            assert!(surprises(&all.replace('*', one)).is_empty(), "{one}");
+        }
+        assert!(surprises(&format!("{}direction = \"ingress\"", all.replace('*', "lo"))).is_empty());
+    }
+
+    #[test]
+    fn what_may_not_fit_is_told() {
+        let file = |interface: &str, lines: &str| {
+            let endpoint = format!("[endpoint.ids]\naddress = \"192.0.2.10\"\n{lines}");
+            surprises(&format!("[[interface]]\nname = \"{interface}\"\n{endpoint}"))
+        };
+        let said = |from: &str, wrapped: u32, fate: &str| {
+            [format!("endpoint ids: a packet of {from} may have {wrapped} bytes once wrapped; over 1500 it is {fate}")]
+        };
+        assert_eq!(file("eth0", ""), said("eth0", 1532, "sent in fragments"));
+        assert_eq!(file("vlan5", "oversize = \"truncate\""), said("vlan5", 1528, "truncated"));
+        assert_eq!(file("eth0", "oversize = \"drop\"\nsnap = 1469"), said("eth0", 1501, "dropped"));
+        assert!(file("eth0", "snap = 1468").is_empty());
     }
 
     #[test]

@@ -14,8 +14,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 
 KERNELS="linux-image-cloud-amd64 linux-image-6.12-cloud-amd64"
-# a run takes some two minutes
-TIMEOUT_S=${TIMEOUT_S:-900}
+TIMEOUT_S=${TIMEOUT_S:-1200}
 MEMORY_MIB=2048
 
 scenario=$1
@@ -35,12 +34,12 @@ prepare() {
     (cd "$scratch/payload" && find . -mindepth 1 | cpio --create --format=newc --owner=0:0 --quiet) >"$scratch/payload.cpio"
 }
 
-# boot ROOT MODULES CONSOLE: the scenario's lines go to standard output.
+# boot ROOT MODULES CONSOLE INITRD: the scenario's lines go to standard output.
 boot() {
-    cat "$1" "$2" "$scratch/payload.cpio" >"$scratch/initrd"
+    cat "$1" "$2" "$scratch/payload.cpio" >"$4"
     timeout --foreground "$TIMEOUT_S" qemu-system-x86_64 -accel tcg -cpu max -smp 2 -m "$MEMORY_MIB" \
         -nodefaults -no-user-config -display none -no-reboot \
-        -kernel "$2.vmlinuz" -initrd "$scratch/initrd" \
+        -kernel "$2.vmlinuz" -initrd "$4" \
         -append "console=ttyS0 panic=-1 rdinit=/lib/systemd/systemd systemd.wants=vm-scenario.service
                  systemd.mask=serial-getty@ttyS0.service systemd.show_status=0" \
         -serial "file:$3" -serial stdio </dev/null
@@ -65,16 +64,35 @@ judge() {
     fi
 }
 
-prepare
-root=$(tests/vm/image.sh root)
-failures=0
-for kernel in "$@"; do
-    modules=$(tests/vm/image.sh "$kernel")
-    console=target/vm/$scenario-$kernel.console
+# trial KERNEL: what it prints is shown when all have ended.
+trial() {
+    modules=$(tests/vm/image.sh "$1")
+    console=target/vm/$scenario-$1.console
+    result=$scratch/$1.result
     echo "== $scenario on $(basename "$modules" .cpio)"
     begin=$(date +%s)
-    boot "$root" "$modules" "$console" | tee "$scratch/result"
-    judge "$kernel" "$scratch/result" "$console" || failures=$((failures + 1))
+    boot "$root" "$modules" "$console" "$scratch/$1.initrd" >"$result" || true
+    cat "$result"
+    status=0
+    judge "$1" "$result" "$console" || status=1
     echo "   $(($(date +%s) - begin)) s"
+    return "$status"
+}
+
+prepare
+root=$(tests/vm/image.sh root)
+for kernel in "$@"; do
+    tests/vm/image.sh "$kernel" >/dev/null
+done
+# all at once: most of the time a machine waits for something
+trials=
+for kernel in "$@"; do
+    trial "$kernel" >"$scratch/$kernel.said" 2>&1 &
+    trials="$trials $kernel:$!"
+done
+failures=0
+for each in $trials; do
+    wait "${each#*:}" || failures=$((failures + 1))
+    cat "$scratch/${each%:*}.said"
 done
 exit "$failures"

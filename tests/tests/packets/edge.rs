@@ -29,9 +29,15 @@ pub(crate) enum Attach {
 }
 
 impl Attach {
-    /// What this kernel has; TCX came with 6.6.
+    /// What this kernel has; TCX came with 6.6. `TEST_ATTACH` asks for one of them, where both would take too long.
     pub(crate) fn all() -> Result<&'static [Self]> {
-        Ok(if kernel()? >= (6, 6) { &[Self::Tcx, Self::Clsact] } else { &[Self::Clsact] })
+        let all: &[Self] = if kernel()? >= (6, 6) { &[Self::Tcx, Self::Clsact] } else { &[Self::Clsact] };
+        match std::env::var("TEST_ATTACH").as_deref() {
+            Err(_) => Ok(all),
+            Ok("tcx") if all.contains(&Self::Tcx) => Ok(&[Self::Tcx]),
+            Ok("clsact") => Ok(&[Self::Clsact]),
+            Ok(other) => bail!("TEST_ATTACH={other}: tcx (Linux 6.6) or clsact"),
+        }
     }
 
     pub(crate) fn launch(self) -> Launch {

@@ -1,6 +1,10 @@
 #!/bin/sh
 # The tests with packets, on this kernel; with the seconds since the start, since a slow one is slower here.
-# shellcheck disable=SC3037
+# the mechanism that the daemon would choose
+case $(uname -r) in
+6.1.*) export TEST_ATTACH=clsact ;;
+*) export TEST_ATTACH=tcx ;;
+esac
 export TRAFFIC_MIRROR_BIN=/vm/traffic-mirror
 run() {
     # shellcheck disable=SC2086
