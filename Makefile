@@ -13,7 +13,7 @@ help:
 	@echo "make demo   the main job on real packets, in network namespaces"
 	@echo "make test   every test"
 	@echo "make fuzz   random input, a minute each; TARGET=frames, shapes, toml or programs, TIME=seconds, SEED=number"
-	@echo "make vm     the package under systemd, in virtual machines"
+	@echo "make vm     the package under systemd, the packet tests and the kernel's GUE receiver, in virtual machines"
 	@echo "make check  format, lints, documentation"
 	@echo "make bench  cost per packet, memory, compile time"
 	@echo "make bless  rewrite the golden files; review the diff"
@@ -38,6 +38,7 @@ vm: build
 	./tests/vm/setup.sh
 	./packaging/deb/build.sh
 	./tests/vm/run.sh package
+	./tests/vm/run.sh packets
 
 check: setup
 	$(CARGO) fmt --all --check
