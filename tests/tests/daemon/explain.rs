@@ -176,7 +176,7 @@ fn each_packet_of_a_capture_has_its_verdict() -> Result<()> {
         eth().ip("2001:db8::1", "2001:db8::2").udp(1, 2).payload("six").build(),
     ];
     let expected = "     1  udp 10.0.0.1:999 -> 10.0.0.254:53: dns, lan, not-twice, goes to ids, unreachable\n     \
-                    2  udp 10.9.0.1:1 -> 10.9.0.2:5355: dns, goes to ids, other\n     \
+                    2  udp 10.9.0.1:1 -> 10.9.0.2:5355 in VLAN 7: dns, goes to ids, other\n     \
                     3  not looked at: not-ip\n     \
                     4  udp 10.9.0.1:1 -> 10.9.0.2:2: no filter\n     \
                     5  udp [2001:db8::1]:1 -> [2001:db8::2]:2: lan, goes to unreachable\n\
