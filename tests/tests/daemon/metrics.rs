@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Values by series, without the prefix: `sent_packets_total{endpoint="ids"}`.
 type Values = BTreeMap<String, f64>;
 
-const FAMILIES: [&str; 17] = [
+const FAMILIES: [&str; 19] = [
     "build_info",
     "config_last_reload_duration_seconds",
     "config_last_reload_success_timestamp_seconds",
@@ -33,6 +33,7 @@ const FAMILIES: [&str; 17] = [
     "degraded",
     "dropped_packets_total",
     "endpoint_ready",
+    "fragmented_packets_total",
     "interface_attached",
     "map_writes_total",
     "matched_bytes_total",
@@ -40,6 +41,7 @@ const FAMILIES: [&str; 17] = [
     "repairs_total",
     "sent_bytes_total",
     "sent_packets_total",
+    "truncated_packets_total",
     "unseen_packets_total",
 ];
 

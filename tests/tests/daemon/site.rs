@@ -100,7 +100,8 @@ impl Site {
     pub(crate) fn new() -> Result<Self> {
         let (client, edge, host) = (Netns::new("client")?, Netns::new("edge")?, Netns::new("collector")?);
         Veth::default().create(&edge, "eth0", &client, "eth0")?;
-        Veth::default().create(&edge, "eth1", &host, "eth0")?;
+        // with room for what is wrapped, as it should be
+        Veth { mtu: 1600, ..Veth::default() }.create(&edge, "eth1", &host, "eth0")?;
         edge.rp_filter(false)?;
         edge.address("eth0", "10.0.0.254/24")?;
         edge.address("eth1", "192.0.2.1/24")?;
