@@ -5,7 +5,7 @@ case $(uname -r) in
 6.1.*) export TEST_ATTACH=clsact ;;
 *) export TEST_ATTACH=tcx ;;
 esac
-export TEST_EMULATED=1 TRAFFIC_MIRROR_BIN=/vm/traffic-mirror
+export TRAFFIC_MIRROR_BIN=/vm/traffic-mirror
 run() {
     # shellcheck disable=SC2086
     /vm/test-packets --test-threads=1 ${TESTS:-} 2>&1
