@@ -153,10 +153,7 @@ pub const fn is_wrapped(head: &Head) -> bool {
 #[must_use]
 #[inline(always)]
 pub const fn is_wrapped_in_error(head: &Head) -> bool {
-    match (u32::from_be(head[2]), u32::from_be(head[3]) >> 24) {
-        (GUE_IPV4, 0x45..=0x4f) | (GUE_IPV6, 0x60..=0x6f) => true,
-        _ => false,
-    }
+    matches!((u32::from_be(head[2]), u32::from_be(head[3]) >> 24), (GUE_IPV4, 0x45..=0x4f) | (GUE_IPV6, 0x60..=0x6f))
 }
 
 /// GUE headers of ours, host byte order.

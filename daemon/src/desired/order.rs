@@ -72,7 +72,7 @@ const MAX_PROGRAM_BYTES: usize = 15;
 /// Longest name of a filter of tc; the kernel takes up to 255.
 const MAX_FILTER_BYTES: usize = 64;
 
-/// The name of a program, or that of a filter of tc, such as "prog.o:[classifier]".
+/// The name of a program, or that of a filter of tc, such as `prog.o:[classifier]`.
 fn named(word: &str, name: &str) -> Result<String, Problem> {
     let refuse = |cause: String, help: String| Err(Problem::new(Code::BadOrder, cause, help));
     if name.is_empty() {

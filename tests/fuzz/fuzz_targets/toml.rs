@@ -1,7 +1,7 @@
 //! Any bytes as the file: text -> Config -> Desired -> Tables -> Plan, what is said about errors, and what `plan` prints.
 #![no_main]
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
@@ -85,7 +85,7 @@ fn take(desired: &Desired) {
     let live = live(desired, &network);
     let (_, change) = decide(desired, &network, Some(&live), &mut Memory::default()).expect("there is room");
     assert!(matches!(&change, Change::InPlace(plan) if plan.is_empty()), "not settled: {change:?}");
-    let attached = Attached { are_ours: true, mirrors: BTreeSet::new(), encaps: BTreeSet::new() };
+    let attached = Attached { are_ours: true, mirrors: BTreeMap::new(), encaps: BTreeSet::new() };
     for (want, live) in
         [(desired, None), (desired, Some(&live)), (desired, Some(&other.live)), (&other.desired, Some(&live))]
     {

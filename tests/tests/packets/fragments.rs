@@ -10,8 +10,11 @@ use traffic_mirror_tests::lab::traffic::Stream;
 
 const ORPHAN: &str = "orphan-fragment";
 
+/// What it is, whether it is TCP, and its fragments.
+type Datagram = (String, bool, Vec<Vec<u8>>);
+
 /// Three fragments each of TCP and UDP packets with the ports that filter "port" asks for.
-fn datagrams(id: u32) -> Result<Vec<(String, bool, Vec<Vec<u8>>)>> {
+fn datagrams(id: u32) -> Result<Vec<Datagram>> {
     let payload = Stream::new(6).bytes(3500);
     let mut datagrams = Vec::new();
     for (name, packet) in [
