@@ -255,16 +255,17 @@ fn walk_extensions<F: Frame>(frame: &mut F, packet: &mut Packet) -> bool {
     while walked < MAX_EXTENSIONS {
         let at = forget(packet.transport) & OFFSET_MASK;
         let Some(header) = frame.window::<4>(u32::from(at)) else { return false };
-        let units = u16::from(header.u8(1));
+        // before the next window takes its place
+        let (next, units) = (header.u8(0), u16::from(header.u8(1)));
         let mut later = false;
         let bytes = match packet.protocol {
             protocol::FRAGMENT => {
+                // half a header says nothing; so the packet still counts as cut off
+                let Some(header) = frame.window::<8>(u32::from(at)) else { return false };
                 let fragment = header.u16(2);
                 packet.fragment |= which_fragment(fragment & FRAGMENT_OFFSET, fragment & MORE_FRAGMENTS);
+                packet.identification = header.u32(4);
                 later = fragment & FRAGMENT_OFFSET != 0;
-                if let Some(header) = frame.window::<8>(u32::from(at)) {
-                    packet.identification = header.u32(4);
-                }
                 8
             }
             // RFC 4302: in 4-byte units, less two
@@ -272,7 +273,7 @@ fn walk_extensions<F: Frame>(frame: &mut F, packet: &mut Packet) -> bool {
             // RFC 8200: in 8-byte units, less one
             _ => (units + 1) * 8,
         };
-        packet.protocol = header.u8(0);
+        packet.protocol = next;
         packet.transport = at + bytes;
         if later {
             return false;

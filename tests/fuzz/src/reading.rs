@@ -103,10 +103,11 @@ fn read_ipv6(frame: &[u8], offset: usize) -> Option<Reading> {
         }
         let bytes = match protocol {
             44 => {
+                let Some(which) = number(frame, transport + 4) else { break };
                 let fragment = u16::from_be_bytes([high, low]);
                 is_later = fragment / 8 != 0;
                 is_fragment |= is_later || fragment % 2 != 0;
-                identification = number(frame, transport + 4).map(u32::from_be_bytes).or(identification);
+                identification = Some(u32::from_be_bytes(which));
                 8
             }
             51 => (usize::from(units) + 2) * 4,
