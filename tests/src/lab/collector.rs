@@ -123,6 +123,22 @@ impl Collector {
         Ok(None)
     }
 
+    /// Takes frames until each sentinel has come, and returns the others.
+    pub fn until_all(&mut self, sentinels: &[Vec<u8>], deadline: Instant) -> Result<Vec<Vec<u8>>> {
+        let (mut missing, mut frames) = (sentinels.to_vec(), Vec::new());
+        while !missing.is_empty() {
+            match self.next(deadline)? {
+                Some(frame) => match missing.iter().position(|sentinel| *sentinel == frame) {
+                    Some(index) => drop(missing.swap_remove(index)),
+                    None => frames.push(frame),
+                },
+                None => bail!("{} sentinels did not come in time, but {} frames", missing.len(), frames.len()),
+            }
+        }
+        self.lossless()?;
+        Ok(frames)
+    }
+
     /// Takes `n` GUE packets, in order. Fewer at the deadline are an error that lists them.
     pub fn copies(&mut self, n: usize, deadline: Instant) -> Result<Vec<Gue>> {
         let mut copies = Vec::new();

@@ -3,14 +3,19 @@
 //! `client` and `server` hang on a bridge in `edge` (`eth0`, `eth2`), so that whatever passes the hooks of `eth0` is
 //! caught behind them, of any protocol and however damaged. `eth1` leads to `collector`. Nobody but the test sends.
 
+mod attach;
+mod barrage;
+
+pub(crate) use attach::{Attach, start};
+
+use crate::account::{Accounted, Passed};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::net::{IpAddr, UdpSocket};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 use traffic_mirror_tests::lab::collector::{Collector, describe};
 use traffic_mirror_tests::lab::cpu::Cpu;
-use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
+use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{Ether, Gue, Ip, Link, Mac, Packet, Reassembler};
 use traffic_mirror_tests::lab::scatter::ScatterSocket;
@@ -19,42 +24,6 @@ use traffic_mirror_tests::lab::status::{Counters, Status};
 use traffic_mirror_tests::lab::traffic::udp_bind;
 use traffic_mirror_tests::lab::veth::Veth;
 use traffic_mirror_tests::lab::vnet::VnetHeader;
-use traffic_mirror_tests::lab::{deadline, kernel};
-
-/// How programs are attached.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Attach {
-    Tcx,
-    Clsact,
-}
-
-impl Attach {
-    /// What this kernel has; TCX came with 6.6. `TEST_ATTACH` asks for one of them, where both would take too long.
-    pub(crate) fn all() -> Result<&'static [Self]> {
-        let all: &[Self] = if kernel()? >= (6, 6) { &[Self::Tcx, Self::Clsact] } else { &[Self::Clsact] };
-        match std::env::var("TEST_ATTACH").as_deref() {
-            Err(_) => Ok(all),
-            Ok("tcx") if all.contains(&Self::Tcx) => Ok(&[Self::Tcx]),
-            Ok("clsact") => Ok(&[Self::Clsact]),
-            Ok(other) => bail!("TEST_ATTACH={other}: tcx (Linux 6.6) or clsact"),
-        }
-    }
-
-    pub(crate) fn launch(self) -> Launch {
-        let word = match self {
-            Self::Tcx => "tcx",
-            Self::Clsact => "clsact",
-        };
-        Launch { args: ["--attach", word].map(OsString::from).to_vec(), ..Launch::default() }
-    }
-}
-
-/// Starts the daemon and waits until it is ready.
-pub(crate) fn start(netns: &Netns, config: &str, attach: Attach) -> Result<Daemon> {
-    let mut daemon = Daemon::spawn(netns, config, attach.launch())?;
-    daemon.ready(deadline())?;
-    Ok(daemon)
-}
 
 /// Endpoints that each configuration of the table has: name, outer address and port.
 pub(crate) const ENDPOINTS: [(&str, &str, u16); 4] =
@@ -113,7 +82,7 @@ pub(crate) struct Seen {
 }
 
 pub(crate) struct Edge {
-    pub(crate) daemon: Daemon,
+    pub(crate) daemon: Accounted,
     pub(crate) edge: Netns,
     hosts: [Netns; 3],
     cpu: Cpu,
@@ -215,6 +184,7 @@ impl Edge {
         let said = self.daemon.wait_line(is_verdict, deadline())?;
         ensure!(!said.contains("kept"), "the configuration was refused: {said}\n{config}");
         self.status = Status::read(&self.daemon)?;
+        self.daemon.begin(&self.status);
         Ok(())
     }
 
@@ -222,7 +192,7 @@ impl Edge {
     pub(crate) fn pass(&mut self, frame: &[u8], shape: Shape, way: Way) -> Result<Seen> {
         let originals = self.originals(&[frame.to_vec()], shape, way)?;
         let (copies, strangers) = self.copies()?;
-        let moved = self.moved(way)?;
+        let moved = self.moved_by(Passed::Packet, way)?;
         Ok(Seen { originals, copies, strangers, moved })
     }
 
@@ -250,25 +220,6 @@ impl Edge {
         self.cpu.run(|| self.flush.send(frame))
     }
 
-    /// Sends a frame from the client again and again, by all CPUs at once.
-    pub(crate) fn flood(&self, frame: &[u8], time: Duration) -> Result<()> {
-        let end = Instant::now() + time;
-        let client = &self.hosts[0];
-        let send = |cpu: Cpu| {
-            let socket = PacketSocket::open(client, "eth0", Capture::Nothing)?;
-            cpu.run(|| {
-                while Instant::now() < end {
-                    socket.send(frame)?;
-                }
-                Ok(())
-            })
-        };
-        std::thread::scope(|scope| {
-            let threads: Vec<_> = Cpu::all()?.into_iter().map(|cpu| scope.spawn(move || send(cpu))).collect();
-            threads.into_iter().try_for_each(|thread| thread.join().expect("a sender does not panic"))
-        })
-    }
-
     /// All counters.
     pub(crate) fn counters(&self) -> Result<Counters> {
         Ok(Status::read(&self.daemon)?.counters())
@@ -281,7 +232,12 @@ impl Edge {
 
     /// The counters that have moved since the last time, but for the marker.
     pub(crate) fn moved(&mut self, way: Way) -> Result<Counters> {
+        self.moved_by(Passed::Traffic, way)
+    }
+
+    fn moved_by(&mut self, passed: Passed, way: Way) -> Result<Counters> {
         let status = Status::read(&self.daemon)?;
+        self.daemon.check(&status, passed)?;
         let mut moved = status.since(&self.status)?;
         self.status = status;
         take_one(&mut moved, &format!("{} not-ip", way.hook()));

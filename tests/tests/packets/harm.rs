@@ -27,8 +27,7 @@ fn frames(count: usize) -> Vec<Vec<u8>> {
     (0..count).map(|n| one(n).build()).collect()
 }
 
-/// Sends frames both ways. Each must arrive as it was, each must match, and each match must be a copy or a drop. Says
-/// what moved.
+/// Sends frames both ways. Each must arrive as it was, and must match. Says what moved.
 fn unharmed(edge: &mut Edge, what: &str, count_of: usize) -> Result<Counters> {
     let mut sum = Counters::new();
     for way in [Way::Ingress, Way::Egress, Way::Local] {
@@ -38,14 +37,6 @@ fn unharmed(edge: &mut Edge, what: &str, count_of: usize) -> Result<Counters> {
         let moved = edge.moved(way)?;
         let matched = count(&moved, "filter all packets");
         ensure!(matched == frames.len() as u64, "{what}, {way:?}: {matched} of {} frames matched", frames.len());
-        for endpoint in ["a", "b"] {
-            let (sent, dropped) =
-                (count(&moved, &format!("endpoint {endpoint} packets")), Status::dropped(&moved, endpoint));
-            ensure!(
-                sent + dropped == matched,
-                "{what}, {way:?}: {sent} sent to {endpoint}, {dropped} dropped of {matched}"
-            );
-        }
         moved.into_iter().for_each(|(key, count)| *sum.entry(key).or_default() += count);
     }
     Ok(sum)

@@ -1,5 +1,6 @@
 //! Never mirror the mirror: copies that come back, other mirrors' copies, and errors about copies.
 
+use crate::account::Accounted;
 use crate::case::{Case, bytes, case, run};
 use crate::edge::{Attach, Edge, frame, start};
 use crate::headers::{v4, v6};
@@ -7,7 +8,6 @@ use crate::routed::count;
 use crate::{config, filter};
 use anyhow::{Result, ensure};
 use std::net::UdpSocket;
-use traffic_mirror_tests::lab::daemon::Daemon;
 use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{Packet, fragment};
@@ -88,7 +88,7 @@ fn errors(copy: &dyn Fn(Packet) -> Packet) -> Vec<Case> {
 /// Two hosts that see each other's copies.
 struct Facing {
     hosts: [Netns; 2],
-    daemons: Vec<Daemon>,
+    daemons: Vec<Accounted>,
     sender: UdpSocket,
     receiver: UdpSocket,
     sent: u64,

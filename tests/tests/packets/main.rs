@@ -1,6 +1,7 @@
 //! Packets through the real daemon and the real kernel, attached by TCX and by clsact: the original passes as it came,
 //! each endpoint gets what the filters say, and the counters move by exactly that.
 
+mod account;
 mod case;
 mod edge;
 mod filters;

@@ -1,13 +1,13 @@
 //! A router under test: `client` on `eth0`, `server` on `eth2`, `collector` on `eth1`, all with addresses and real
 //! protocol stacks. Towards the collector nothing is offloaded: what arrives there is what a wire would carry.
 
+use crate::account::{Accounted, Passed};
 use crate::edge::{Attach, is_marker, marker, start};
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use std::net::{IpAddr, SocketAddr};
 use std::time::Instant;
 use traffic_mirror_tests::lab::collector::Collector;
 use traffic_mirror_tests::lab::cpu::Cpu;
-use traffic_mirror_tests::lab::daemon::Daemon;
 use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{Gue, Reassembler, is_gue};
@@ -22,7 +22,7 @@ pub(crate) const SERVER: [&str; 2] = ["10.2.0.1", "2001:db8:2::1"];
 pub(crate) const COLLECTOR: [&str; 2] = ["10.9.0.1", "2001:db8:9::1"];
 
 pub(crate) struct Routed {
-    pub(crate) daemon: Daemon,
+    pub(crate) daemon: Accounted,
     pub(crate) client: Netns,
     pub(crate) edge: Netns,
     pub(crate) server: Netns,
@@ -91,19 +91,15 @@ impl Routed {
                 cpu.run(|| self.flush.send(&marker))?;
                 markers.push(marker);
             }
-            while !markers.is_empty() {
-                let frame = self.copies.next(deadline)?.context("a marker got lost on its way to the collector")?;
-                match markers.iter().position(|marker| *marker == frame) {
-                    Some(index) => drop(markers.remove(index)),
-                    None => {
-                        let whole = self.fragments.push(frame)?;
-                        copies.extend(whole.map(|frame| Gue::parse(&frame)).transpose()?);
-                    }
-                }
+            for frame in self.copies.until_all(&markers, deadline)? {
+                let whole = self.fragments.push(frame)?;
+                copies.extend(whole.map(|frame| Gue::parse(&frame)).transpose()?);
             }
             // the end of a connection may still be on its way
-            let later = Status::read(&self.daemon)?.counters();
+            let status = Status::read(&self.daemon)?;
+            let later = status.counters();
             if later == counters {
+                self.daemon.check(&status, Passed::Traffic)?;
                 ensure!(self.fragments.incomplete() == 0, "{} copies lack fragments", self.fragments.incomplete());
                 return Ok((copies, counters));
             }
@@ -122,15 +118,4 @@ pub(crate) fn sent_to(copies: &[Gue], address: &str) -> Result<Vec<Gue>> {
 /// A counter, 0 if it has not moved.
 pub(crate) fn count(counters: &Counters, key: &str) -> u64 {
     counters.get(key).copied().unwrap_or(0)
-}
-
-/// Matches are copies and drops, at each endpoint.
-pub(crate) fn accounted(counters: &Counters, filter: &str, endpoints: &[&str]) -> Result<()> {
-    let matched = count(counters, &format!("filter {filter} packets"));
-    for endpoint in endpoints {
-        let sent = count(counters, &format!("endpoint {endpoint} packets"));
-        let dropped = Status::dropped(counters, endpoint);
-        ensure!(matched == sent + dropped, "{matched} matched, to {endpoint} {sent} sent and {dropped} dropped");
-    }
-    Ok(())
 }
