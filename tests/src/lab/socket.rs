@@ -13,8 +13,9 @@ use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd};
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-/// Receive buffer in bytes: a transfer of many megabytes may lie in it before a test reads.
-const RECEIVE_BUFFER_BYTES: i32 = 128 << 20;
+/// Receive buffer in bytes of kernel memory, of which a small frame takes a kilobyte or more: half a million may lie in
+/// it before a test reads.
+const RECEIVE_BUFFER_BYTES: i32 = 512 << 20;
 /// The largest superpacket, its Ethernet header and two tags, and the header of `PACKET_VNET_HDR`.
 const FRAME_BYTES: usize = 65_536 + 64;
 

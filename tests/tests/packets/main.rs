@@ -4,6 +4,7 @@
 mod account;
 mod case;
 mod edge;
+mod exact;
 mod filters;
 mod fragments;
 mod gso;

@@ -1,10 +1,26 @@
 //! Packets as fast as this machine can send them, by all CPUs at once.
 
-use super::Edge;
-use anyhow::Result;
+use super::{Copies, Edge, Way, marker, sort, take_one};
+use crate::account::Passed;
+use anyhow::{Context as _, Result};
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::cpu::Cpu;
+use traffic_mirror_tests::lab::deadline;
+use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
+use traffic_mirror_tests::lab::status::{Counters, Status};
+
+/// What came of a barrage. What was sent on one CPU is in its order.
+pub(crate) struct Arrived {
+    /// Frames that came to the server, and to the client.
+    pub(crate) originals: [Vec<Vec<u8>>; 2],
+    /// What the collector got, by endpoint.
+    pub(crate) copies: Copies,
+    /// What else the collector got.
+    pub(crate) strangers: Vec<Vec<u8>>,
+    /// Which counters moved.
+    pub(crate) moved: Counters,
+}
 
 impl Edge {
     /// Sends a frame from the client again and again, by all CPUs at once.
@@ -24,5 +40,51 @@ impl Edge {
             let threads: Vec<_> = Cpu::all()?.into_iter().map(|cpu| scope.spawn(move || send(cpu))).collect();
             threads.into_iter().try_for_each(|thread| thread.join().expect("a sender does not panic"))
         })
+    }
+
+    /// Sends each share of frames on a CPU of its own, all at once, and takes what comes of them.
+    pub(crate) fn barrage(&mut self, shares: &[Vec<(Way, Vec<u8>)>]) -> Result<Arrived> {
+        let cpus = Cpu::all()?;
+        let send_all = |share: &[(Way, Vec<u8>)]| {
+            share.iter().try_for_each(|(way, frame)| self.senders[*way as usize].plain.send(frame))
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = shares
+                .iter()
+                .zip(cpus.iter().cycle())
+                .map(|(share, cpu)| scope.spawn(move || cpu.run(|| send_all(share))))
+                .collect();
+            threads.into_iter().try_for_each(|thread| thread.join().expect("a sender does not panic"))
+        })?;
+        let markers: Vec<_> = cpus.iter().map(|_| marker()).collect();
+        for (cpu, marker) in cpus.iter().zip(&markers) {
+            cpu.run(|| {
+                send_all(&[(Way::Ingress, marker.clone()), (Way::Egress, marker.clone())])?;
+                self.flush.send(marker)
+            })?;
+        }
+        let at_server = self.at_server.until_all(&markers, deadline()).context("at the server")?;
+        let at_client = self.at_client.until_all(&markers, deadline()).context("at the client")?;
+        let (copies, strangers) = sort(self.copies.until_all(&markers, deadline()).context("at the collector")?)?;
+        let status = Status::read(&self.daemon)?;
+        self.daemon.check(&status, Passed::Traffic)?;
+        let mut moved = status.since(&self.status)?;
+        self.status = status;
+        for way in markers.iter().flat_map(|_| [Way::Ingress, Way::Egress]) {
+            take_one(&mut moved, &format!("{} not-ip", way.hook()));
+        }
+        Ok(Arrived { originals: [at_server, at_client], copies, strangers, moved })
+    }
+
+    /// How many packets the interfaces of the laboratory have dropped.
+    pub(crate) fn lost(&self) -> Result<u64> {
+        let lost_in = |netns: &Netns| -> Result<u64> {
+            let links: serde_json::Value = serde_json::from_str(&netns.run("ip -statistics -json link show")?)?;
+            let of = |link: &serde_json::Value, way: &str| link["stats64"][way]["dropped"].as_u64();
+            let links = links.as_array().context("no list of links")?;
+            let counts = links.iter().flat_map(|link| [of(link, "rx"), of(link, "tx")]);
+            counts.sum::<Option<u64>>().context("links without counters of drops")
+        };
+        self.hosts.iter().chain([&self.edge]).map(lost_in).sum()
     }
 }

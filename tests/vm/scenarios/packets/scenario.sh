@@ -5,6 +5,8 @@ case $(uname -r) in
 6.1.*) export TEST_ATTACH=clsact ;;
 *) export TEST_ATTACH=tcx ;;
 esac
+# a twentieth, as emulation takes some twenty times as long
+export TEST_PACKETS=5000
 export TRAFFIC_MIRROR_BIN=/vm/traffic-mirror
 run() {
     # shellcheck disable=SC2086
