@@ -9,6 +9,7 @@ use crate::{config, filter};
 use anyhow::{Result, ensure};
 use std::net::UdpSocket;
 use traffic_mirror_tests::lab::deadline;
+use traffic_mirror_tests::lab::ethtool;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{Packet, fragment};
 use traffic_mirror_tests::lab::status::Status;
@@ -136,6 +137,39 @@ impl Facing {
         }
         Ok(())
     }
+
+    /// The negative control, at the end: sends datagrams where copies go, or what else must show what becomes of a
+    /// packet on that way which is not known for a copy. Checks by how much counters move for each.
+    fn control(&self, to: (&str, u16), payload: &[u8], expected: &[&[(&str, u64)]]) -> Result<()> {
+        let counters = |daemon: &Accounted| Ok(Status::read(daemon)?.counters());
+        // what goes on after the first time is seen by the second
+        for _ in 0..2 {
+            let before = self.daemons.iter().map(counters).collect::<Result<Vec<_>>>()?;
+            (0..ROUND).try_for_each(|_| self.sender.send_to(payload, to).map(drop))?;
+            for ((daemon, before), expected) in self.daemons.iter().zip(&before).zip(expected) {
+                let moved = |status: &Status, key: &str| count(&status.counters(), key) - count(before, key);
+                let is_all = |status: &Status| expected.iter().all(|&(key, times)| moved(status, key) >= times * ROUND);
+                let status = Status::until(daemon, is_all, deadline())?;
+                for &(key, times) in *expected {
+                    let by = moved(&status, key);
+                    ensure!(by == times * ROUND, "{key} moved by {by} for {ROUND} datagrams to {to:?}");
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What a copy is behind its outer UDP header.
+fn gue() -> Vec<u8> {
+    Packet::new().gue().ip("10.1.1.1", "10.2.2.2").udp(1, 2).payload([7; 100]).build()
+}
+
+/// The same but for a bit that no copy has.
+fn nearly_gue() -> Vec<u8> {
+    let mut bytes = gue();
+    bytes[2] = 0x80;
+    bytes
 }
 
 /// What mirrors all of `eth0` to an address.
@@ -196,6 +230,10 @@ fn two_daemons_face_each_other_through_nat() -> Result<()> {
                 ensure!(looped(&status) == wanted, "{attach:?} {side}, {bytes} bytes: {} of {wanted}", looped(&status));
             }
         }
+        // what looks like a copy is copied by neither, and what nearly does by both: so would each copy be
+        let (all, egress, ingress) = ("filter all packets", "eth0 egress loop", "eth0 ingress loop");
+        facing.control(("10.0.1.1", 5000), &gue(), &[&[(all, 0), (egress, 1)], &[(all, 0), (ingress, 1)]])?;
+        facing.control(("10.0.1.1", 5000), &nearly_gue(), &[&[(all, 1), (egress, 0), (ingress, 1)][..]; 2])?;
     }
     Ok(())
 }
@@ -217,6 +255,8 @@ fn errors_about_copies_are_not_copied() -> Result<()> {
         for _ in 0..3 {
             facing.round(100, &[&[("filter all packets", 1), ("eth0 ingress loop", 1)]])?;
         }
+        // an error about something else is copied: it and what it is about make two copies, and two errors about them
+        facing.control((ADDRESSES[1], 9), &[7; 100], &[&[("filter all packets", 2), ("eth0 ingress loop", 2)]])?;
     }
     Ok(())
 }
@@ -246,6 +286,9 @@ fn copies_in_a_tunnel_are_not_copied() -> Result<()> {
         for _ in 0..3 {
             facing.round(100, &[&[("filter all packets", 1), ("eth0 egress loop", 1)]])?;
         }
+        // the same bytes in the tunnel, without the mark; the checksum is not left to the NIC, or they could not be wrapped
+        ethtool::offload(&facing.hosts[0], "tunnel", false)?;
+        facing.control(("10.8.0.2", 6080), &gue(), &[&[("filter all packets", 1), ("eth0 egress loop", 1)]])?;
     }
     Ok(())
 }
