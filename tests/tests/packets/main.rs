@@ -20,6 +20,7 @@ mod policy;
 mod receiver;
 mod routed;
 mod routes;
+mod silence;
 
 use anyhow::{Result, ensure};
 use edge::{Attach, Edge};

@@ -26,7 +26,7 @@ pub(crate) struct Routed {
     pub(crate) client: Netns,
     pub(crate) edge: Netns,
     pub(crate) server: Netns,
-    _collector: Netns,
+    pub(crate) collector: Netns,
     pub(crate) copies: Collector,
     fragments: Reassembler,
     flush: PacketSocket,
@@ -65,16 +65,7 @@ impl Routed {
         let copies = Collector::start_filtered(&collector, "eth0", |frame| is_gue(frame) || is_marker(frame))?;
         let daemon = start(&edge, config, attach)?;
         let flush = PacketSocket::open(&edge, "eth1", Capture::Nothing)?;
-        Ok(Self {
-            daemon,
-            client,
-            edge,
-            server,
-            _collector: collector,
-            copies,
-            fragments: Reassembler::default(),
-            flush,
-        })
+        Ok(Self { daemon, client, edge, server, collector, copies, fragments: Reassembler::default(), flush })
     }
 
     /// Takes all copies of packets that have passed the hooks, and the counters as they stand at the last of them.
