@@ -3,6 +3,7 @@
 
 mod account;
 mod case;
+mod delay;
 mod edge;
 mod exact;
 mod filters;
