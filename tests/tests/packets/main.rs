@@ -18,6 +18,7 @@ mod neighbour;
 mod original;
 mod output;
 mod policy;
+mod queues;
 mod receiver;
 mod routed;
 mod routes;
