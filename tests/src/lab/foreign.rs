@@ -104,6 +104,22 @@ impl Foreign {
     }
 }
 
+/// Lets XDP, in its generic form, drop the frames of more than 1,000 bytes that an interface receives, until what is
+/// returned is dropped.
+pub fn drop_long_by_xdp(netns: &Netns, interface: &str) -> Result<OwnedFd> {
+    const BPF_PROG_TYPE_XDP: u64 = 6;
+    const BPF_XDP: u64 = 37;
+    const XDP_FLAGS_SKB_MODE: u64 = 1 << 1;
+    // r2 = data_end - data; r0 = XDP_PASS; if r2 > 1000 { r0 = XDP_DROP }; exit
+    let program: [u64; 7] =
+        [4 << 16 | 0x1261, 0x1361, 0x321f, 2 << 32 | 0xb7, 1000 << 32 | 1 << 16 | 0x02b5, 1 << 32 | 0xb7, 0x95];
+    let load = [BPF_PROG_TYPE_XDP | 7 << 32, program.as_ptr() as u64, c"MIT".as_ptr() as u64, 0, 0, 0, 0, 0];
+    let program = bpf(BPF_PROG_LOAD, &load).context("load an XDP program")?;
+    let target = program.as_raw_fd() as u64 | u64::from(netns.index(interface)?) << 32;
+    let link = netns.enter(|| bpf(BPF_LINK_CREATE, &[target, BPF_XDP | XDP_FLAGS_SKB_MODE << 32, 0, 0]));
+    link.with_context(|| format!("attach an XDP program to {interface}"))
+}
+
 fn hook(way: Direction) -> &'static str {
     match way {
         Direction::Incoming => "ingress",

@@ -17,6 +17,7 @@ mod mtu;
 mod neighbour;
 mod original;
 mod output;
+mod place;
 mod policy;
 mod queues;
 mod receiver;
