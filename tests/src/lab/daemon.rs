@@ -5,7 +5,7 @@ mod log;
 #[cfg(test)]
 mod tests;
 
-use super::netns::{Netns, command_in, ensure_bpffs};
+use super::netns::{Netns, command_in, ensure_bpffs, enter};
 use super::{TempDir, deadline, process, unique};
 use anyhow::{Context as _, Result, bail, ensure};
 use log::{Log, listen, read_lines};
@@ -123,14 +123,25 @@ impl Daemon {
     /// A command line of the same binary in the same namespace, with `--config` and `--pin-path` of this daemon.
     pub fn command(&self, subcommand: &str) -> Result<Command> {
         let mut command = command_in(&self.netns, &self.binary)?;
-        command.arg(subcommand).arg("--config").arg(self.config_path()).arg("--pin-path").arg(&self.pin_path);
+        command.args(self.arguments(subcommand));
         Ok(command)
+    }
+
+    fn arguments(&self, subcommand: &str) -> Vec<OsString> {
+        let [config, pin_path] = [self.config_path(), self.pin_path.clone()].map(OsString::from);
+        vec![subcommand.into(), "--config".into(), config, "--pin-path".into(), pin_path]
     }
 
     /// Runs a subcommand such as `["status", "--json"]` to its end, whatever its exit status.
     pub fn run(&self, args: &[&str]) -> Result<Output> {
         let (subcommand, rest) = args.split_first().context("no subcommand")?;
-        process::output(self.command(subcommand)?.args(rest), deadline())
+        let mut command = Command::new(&self.binary);
+        self.enter(|| process::output(command.args(self.arguments(subcommand)).args(rest), deadline()))
+    }
+
+    /// Runs `work` on a thread inside its namespace.
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        enter(&self.netns, work)
     }
 
     /// The configuration file.

@@ -60,13 +60,7 @@ impl Netns {
 
     /// Runs `work` on a thread inside the namespace. Sockets opened there stay in it; a panic is passed on.
     pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        std::thread::scope(|scope| {
-            let inside = scope.spawn(|| {
-                setns(&self.fd, CloneFlags::CLONE_NEWNET).with_context(|| format!("enter namespace {}", self.name))?;
-                work()
-            });
-            inside.join().unwrap_or_else(|panic| resume_unwind(panic))
-        })
+        enter(&self.fd, work).with_context(|| format!("in namespace {}", self.name))
     }
 
     /// A command that will run inside the namespace.
@@ -78,8 +72,8 @@ impl Netns {
     /// Words end at white space and nothing is quoted: for anything else there is [`Netns::command`].
     pub fn run(&self, line: &str) -> Result<String> {
         let mut words = line.split_whitespace();
-        let mut command = self.command(words.next().context("an empty command line")?)?;
-        process::succeed(command.args(words), deadline()).with_context(|| format!("in namespace {}", self.name))
+        let mut command = Command::new(words.next().context("an empty command line")?);
+        self.enter(|| process::succeed(command.args(words), deadline()))
     }
 
     /// Runs a command line again and again until `wanted` holds for what it prints, and returns that.
@@ -170,6 +164,18 @@ impl Drop for Netns {
     fn drop(&mut self) {
         delete(&self.name);
     }
+}
+
+/// Runs `work` on a thread inside the namespace of a descriptor; a panic is passed on. Processes are best started there:
+/// what [`command_in`] makes takes a copy of this process first, which is slow.
+pub(super) fn enter<T: Send>(netns: &OwnedFd, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+    std::thread::scope(|scope| {
+        let inside = scope.spawn(|| {
+            setns(netns, CloneFlags::CLONE_NEWNET).context("enter a namespace")?;
+            work()
+        });
+        inside.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 /// A command that will run inside the namespace of a descriptor.

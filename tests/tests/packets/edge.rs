@@ -146,8 +146,9 @@ impl Edge {
         let at_server = Collector::start(&server, "eth0")?;
         let daemon = start(&edge, config, attach)?;
         daemon.wait_line(is_verdict, deadline())?;
-        let status = Status::read(&daemon)?;
+        let status = Status::run(&daemon)?;
         ensure!(status.0["degraded"] == false, "not all is well at the start: {:#}", status.0);
+        ensure!(status.0 == Status::call(&daemon)?.0, "the subcommand prints something else: {:#}", status.0);
         let senders = [Senders::open(&client)?, Senders::open(&server)?, Senders::open(&edge)?];
         let flush = PacketSocket::open(&edge, "eth1", Capture::Nothing)?;
         let (cpu, config) = (Cpu::next()?, config.to_owned());

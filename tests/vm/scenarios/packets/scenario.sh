@@ -8,6 +8,9 @@ esac
 # a twentieth, as emulation takes some twenty times as long
 export TEST_PACKETS=5000
 export TRAFFIC_MIRROR_BIN=/vm/traffic-mirror
+export TEST_STATUS=library
+# Debian's kernels have them all
+export TEST_QDISCS="tbf bfifo htb sfq fq_codel cake"
 run() {
     # shellcheck disable=SC2086
     /vm/test-packets --test-threads=1 ${TESTS:-} 2>&1
