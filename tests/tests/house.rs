@@ -114,3 +114,39 @@ fn another_layout_has_another_version() {
     let found = (traffic_mirror_ebpf::abi::LAYOUT, layout());
     assert!(found == KNOWN, "{found:#x?}: raise LAYOUT in abi.rs if the layout has changed, and write both here");
 }
+
+/// The test functions that the table of faults names, with the files that they are in.
+fn named_faults(text: &str) -> Vec<(String, String)> {
+    let quoted = text.split('`').skip(1).step_by(2);
+    quoted
+        .filter_map(|code| code.split_once(".rs::"))
+        .map(|(file, test)| (format!("{file}.rs"), test.to_owned()))
+        .collect()
+}
+
+#[test]
+fn each_fault_has_a_row_and_its_tests_exist() {
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let text = fs::read_to_string(tests.join("FAULTS.md")).unwrap();
+    let named = named_faults(&text);
+    assert!(named.len() > 60, "only {} tests are named", named.len());
+    for (file, test) in &named {
+        let source = fs::read_to_string(tests.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        assert!(
+            source.contains(&format!("#[test]\nfn {test}(")) || source.contains(&format!("#[test]\n    fn {test}(")),
+            "{file} has no test {test}"
+        );
+    }
+    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| F")).collect();
+    for number in 1..=22 {
+        let row = rows.iter().find(|row| row.starts_with(&format!("| F{number} "))).expect("a row for each fault");
+        assert!(row.contains(".rs::") || row.contains("No test:"), "F{number} has neither a test nor a reason");
+    }
+}
+
+#[test]
+fn the_table_of_faults_is_read_as_it_is_written() {
+    let text = "`tests/house.rs::one`, `make bench` and `../daemon/src/report.rs::two`";
+    let expected = [("tests/house.rs", "one"), ("../daemon/src/report.rs", "two")];
+    assert_eq!(named_faults(text), expected.map(|(file, test)| (file.to_owned(), test.to_owned())));
+}
