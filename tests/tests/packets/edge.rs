@@ -12,6 +12,7 @@ use crate::account::{Accounted, Passed};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use traffic_mirror_tests::lab::collector::{Collector, describe};
 use traffic_mirror_tests::lab::cpu::Cpu;
@@ -189,6 +190,17 @@ impl Edge {
         Ok(())
     }
 
+    /// Gives all interfaces that originals pass another MTU.
+    pub(crate) fn widen(&self, mtu: u32) -> Result<()> {
+        let [client, server, _] = &self.hosts;
+        for (netns, interface) in
+            [(client, "eth0"), (server, "eth0"), (&self.edge, "eth0"), (&self.edge, "eth2"), (&self.edge, "br0")]
+        {
+            netns.run(&format!("ip link set {interface} mtu {mtu}"))?;
+        }
+        Ok(())
+    }
+
     /// Sends one frame and says what came of it. Nothing can come later: on one CPU all queues are in order.
     pub(crate) fn pass(&mut self, frame: &[u8], shape: Shape, way: Way) -> Result<Seen> {
         let originals = self.originals(&[frame.to_vec()], shape, way)?;
@@ -340,7 +352,6 @@ fn bridge(edge: &Netns) -> Result<()> {
 
 /// A frame that no filter can match, each with a number of its own.
 pub(crate) fn marker() -> Vec<u8> {
-    use std::sync::atomic::{AtomicU64, Ordering};
     static NEXT: AtomicU64 = AtomicU64::new(0);
     frame().payload(format!("marker {:040}", NEXT.fetch_add(1, Ordering::Relaxed))).build()
 }
