@@ -37,8 +37,7 @@ fuzz: build
 vm: build
 	./tests/vm/setup.sh
 	./packaging/deb/build.sh
-	./tests/vm/run.sh package
-	./tests/vm/run.sh packets
+	./tests/vm/run.sh package packets
 
 check: setup
 	$(CARGO) fmt --all --check

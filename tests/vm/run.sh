@@ -1,6 +1,6 @@
 #!/bin/sh
-# run.sh SCENARIO [KERNEL...]: runs a scenario in a virtual machine of its own for each kernel package. A machine is Debian
-# with systemd, all in memory; without KVM it is emulated.
+# run.sh SCENARIO...: runs each scenario in a virtual machine of its own for each kernel package in KERNELS. A machine is
+# Debian with systemd, all in memory; without KVM it is emulated.
 #
 #   setup.sh               the tools
 #   image.sh               Debian and kernels, made once
@@ -13,33 +13,34 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-KERNELS="linux-image-cloud-amd64 linux-image-6.12-cloud-amd64"
+KERNELS=${KERNELS:-linux-image-cloud-amd64 linux-image-6.12-cloud-amd64}
 TIMEOUT_S=${TIMEOUT_S:-1200}
 MEMORY_MIB=2048
+# Without what an emulator is slow at: another level of page tables, and registers that each change of tasks saves.
+CPU=max,la57=off,avx=off,mpx=off,pku=off,xsave=off
 
-scenario=$1
-shift
-# shellcheck disable=SC2086
-[ $# -gt 0 ] || set -- $KERNELS
+[ $# -gt 0 ] || { echo "usage: run.sh SCENARIO..." >&2; exit 1; }
 [ "$(id -u)" = 0 ] || { echo "vm: run as root" >&2; exit 1; }
 
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 
+# prepare SCENARIO
 prepare() {
-    mkdir -p "$scratch/payload/vm" "$scratch/payload/etc/systemd/system"
-    cp tests/vm/guest/* tests/vm/scenarios/"$scenario"/scenario.sh "$scratch/payload/vm"
-    mv "$scratch/payload/vm/vm-scenario.service" "$scratch/payload/etc/systemd/system"
-    tests/vm/scenarios/"$scenario"/prepare.sh "$scratch/payload/vm"
-    (cd "$scratch/payload" && find . -mindepth 1 | cpio --create --format=newc --owner=0:0 --quiet) >"$scratch/payload.cpio"
+    payload=$scratch/$1
+    mkdir -p "$payload/vm" "$payload/etc/systemd/system"
+    cp tests/vm/guest/* tests/vm/scenarios/"$1"/scenario.sh "$payload/vm"
+    mv "$payload/vm/vm-scenario.service" "$payload/etc/systemd/system"
+    tests/vm/scenarios/"$1"/prepare.sh "$payload/vm"
+    (cd "$payload" && find . -mindepth 1 | cpio --create --format=newc --owner=0:0 --quiet) >"$payload.cpio"
+    rm -r "$payload"
 }
 
-# boot ROOT MODULES CONSOLE INITRD: the scenario's lines go to standard output.
+# boot MODULES INITRD CONSOLE: the scenario's lines go to standard output.
 boot() {
-    cat "$1" "$2" "$scratch/payload.cpio" >"$4"
-    timeout --foreground "$TIMEOUT_S" qemu-system-x86_64 -accel tcg -cpu max -smp 2 -m "$MEMORY_MIB" \
+    timeout --foreground "$TIMEOUT_S" qemu-system-x86_64 -accel tcg -cpu "$CPU" -smp 2 -m "$MEMORY_MIB" \
         -nodefaults -no-user-config -display none -no-reboot \
-        -kernel "$2.vmlinuz" -initrd "$4" \
+        -kernel "$1.vmlinuz" -initrd "$2" \
         -append "console=ttyS0 panic=-1 rdinit=/lib/systemd/systemd systemd.wants=vm-scenario.service
                  systemd.mask=serial-getty@ttyS0.service systemd.show_status=0" \
         -serial "file:$3" -serial stdio </dev/null
@@ -48,14 +49,14 @@ boot() {
 # What the kernel says when something is wrong with it.
 COMPLAINTS='BUG: |WARNING: |Oops: |general protection fault|Kernel panic|KASAN|refcount_t'
 
-# judge KERNEL RESULT CONSOLE
+# judge TRIAL RESULT CONSOLE
 judge() {
     if [ "$(tail -n 1 "$2")" != "exit 0" ]; then
         if ! grep -q '^exit ' "$2"; then
             echo "FAILED the machine did not come to its end; its console:"
             tail -n 100 "$3"
         fi
-        echo "FAILED $scenario on $1; the console is in $3"
+        echo "FAILED $1; the console is in $3"
         return 1
     fi
     if grep -E "$COMPLAINTS" "$3"; then
@@ -64,31 +65,38 @@ judge() {
     fi
 }
 
-# trial KERNEL: what it prints is shown when all have ended.
+# trial SCENARIO KERNEL: what it prints is shown when it has ended.
 trial() {
-    modules=$(tests/vm/image.sh "$1")
-    console=target/vm/$scenario-$1.console
-    result=$scratch/$1.result
-    echo "== $scenario on $(basename "$modules" .cpio)"
+    modules=$(tests/vm/image.sh "$2")
+    console=target/vm/$1-$2.console
+    result=$scratch/$1-$2.result
+    initrd=$scratch/$1-$2.initrd
+    echo "== $1 on $(basename "$modules" .cpio)"
     begin=$(date +%s)
-    boot "$root" "$modules" "$console" "$scratch/$1.initrd" >"$result" || true
+    cat "$root" "$modules" "$scratch/$1.cpio" >"$initrd"
+    boot "$modules" "$initrd" "$console" >"$result" || true
+    rm "$initrd"
     cat "$result"
     status=0
-    judge "$1" "$result" "$console" || status=1
+    judge "$1 on $2" "$result" "$console" || status=1
     echo "   $(($(date +%s) - begin)) s"
     return "$status"
 }
 
-prepare
+for scenario in "$@"; do
+    prepare "$scenario"
+done
 root=$(tests/vm/image.sh root)
-for kernel in "$@"; do
+for kernel in $KERNELS; do
     tests/vm/image.sh "$kernel" >/dev/null
 done
-# all at once: most of the time a machine waits for something
+# all at once: much of the time a machine waits for something
 trials=
-for kernel in "$@"; do
-    trial "$kernel" >"$scratch/$kernel.said" 2>&1 &
-    trials="$trials $kernel:$!"
+for scenario in "$@"; do
+    for kernel in $KERNELS; do
+        trial "$scenario" "$kernel" >"$scratch/$scenario-$kernel.said" 2>&1 &
+        trials="$trials $scenario-$kernel:$!"
+    done
 done
 failures=0
 for each in $trials; do
