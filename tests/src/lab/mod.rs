@@ -29,15 +29,19 @@ use anyhow::{Context as _, Result, bail};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 /// How long a test waits for what should take milliseconds: generous, for slow machines with two cores.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The instant [`DEADLINE`] from here.
+/// The instant [`DEADLINE`] from here, or so many times later as `TEST_PATIENCE` says: an emulated machine whose host has
+/// more to do than it can is slower still.
 pub fn deadline() -> Instant {
-    Instant::now() + DEADLINE
+    static PATIENCE: LazyLock<u32> =
+        LazyLock::new(|| std::env::var("TEST_PATIENCE").ok().and_then(|times| times.parse().ok()).unwrap_or(1));
+    Instant::now() + DEADLINE * *PATIENCE
 }
 
 /// Major and minor number of the running kernel, for tests that must name the kernel they need.

@@ -9,6 +9,7 @@ esac
 export TEST_PACKETS=5000
 export TRAFFIC_MIRROR_BIN=/vm/traffic-mirror
 export TEST_STATUS=library
+export TEST_PATIENCE=6
 # Debian's kernels have them all
 export TEST_QDISCS="tbf bfifo htb sfq fq_codel cake"
 run() {
