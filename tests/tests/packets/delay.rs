@@ -6,13 +6,13 @@
 //! original's time, as `make bench` says, and may. What must not be is an original that waits for what a copy waits for:
 //! a queue, a timer, a neighbour. That takes milliseconds, and [`a_queue_on_the_way_of_originals_is_noticed`].
 
+use crate::account::{Accounted, Passed};
 use crate::edge::{Attach, frame, start};
-use crate::routed::{accounted, count};
+use crate::routed::count;
 use anyhow::{Context as _, Result, ensure};
 use std::fmt;
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::cpu::Cpu;
-use traffic_mirror_tests::lab::daemon::Daemon;
 use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
@@ -165,7 +165,7 @@ fn bridge(edge: &Netns, name: &str, client: (&Netns, &str), server: (&Netns, &st
 /// A site with the daemon, and what its counters were last.
 struct Mirrored {
     site: Site,
-    daemon: Daemon,
+    daemon: Accounted,
     status: Status,
     attach: Attach,
 }
@@ -195,12 +195,12 @@ impl Mirrored {
             ensure!(!delays.is_longer(), "{attach:?}, {what}, {way}: originals wait: {delays}");
         }
         let status = Status::read(&self.daemon)?;
+        self.daemon.check(&status, Passed::Traffic).with_context(|| format!("{attach:?}, {what}"))?;
         let moved = status.since(&self.status)?;
         self.status = status;
         let expected = if port == 2 { ROUNDS * FRAMES * 2 } else { 0 };
         let matched = count(&moved, "filter copied packets");
         ensure!(matched == expected as u64, "{attach:?}, {what}: {matched} of {expected} matched");
-        accounted(&moved, "copied", &ENDPOINTS).with_context(|| format!("{attach:?}, {what}"))?;
         Ok(moved)
     }
 

@@ -59,11 +59,20 @@ impl Quiet {
                     sent.iter_mut().zip(payloads).for_each(|(sent, payload)| sent.push(payload));
                 }
             }
-            // on one CPU whatever is caused by these comes before it
-            self.markers.iter().try_for_each(|socket| socket.send(&marker))
+            Ok(())
         })?;
-        for ((at, sent), who) in self.at.iter_mut().zip(&sent).zip(["client", "server"]) {
-            let frames = at.until(|frame| frame == marker, deadline()).context(who)?;
+        let mut came: [Vec<Vec<u8>>; 2] = Default::default();
+        for ((at, sent), came) in self.at.iter_mut().zip(&sent).zip(&mut came) {
+            while came.iter().filter(|frame| !is_housekeeping(frame)).count() < sent.len() {
+                // what is missing is told below
+                let Some(frame) = at.next(deadline())? else { break };
+                came.push(frame);
+            }
+        }
+        // on one CPU whatever else they have caused comes before it
+        self.cpu.run(|| self.markers.iter().try_for_each(|socket| socket.send(&marker)))?;
+        for (((at, sent), mut frames), who) in self.at.iter_mut().zip(&sent).zip(came).zip(["client", "server"]) {
+            frames.extend(at.until(|frame| frame == marker, deadline()).context(who)?);
             let heard: Vec<_> = frames.iter().filter(|frame| !is_housekeeping(frame)).collect();
             let mut payloads = Vec::new();
             for frame in heard {

@@ -3,6 +3,7 @@
 use super::{Copies, Edge, Way, marker, sort, take_one};
 use crate::account::Passed;
 use anyhow::{Context as _, Result};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::cpu::Cpu;
 use traffic_mirror_tests::lab::deadline;
@@ -23,23 +24,33 @@ pub(crate) struct Arrived {
 }
 
 impl Edge {
-    /// Sends a frame from the client again and again, by all CPUs at once.
-    pub(crate) fn flood(&self, frame: &[u8], time: Duration) -> Result<()> {
-        let end = Instant::now() + time;
-        let client = &self.hosts[0];
+    /// Sends a frame from the client again and again, by all CPUs at once. Returns the time that goes beyond `patience` in
+    /// each gap between two frames, before the first and behind the last: others have had the CPUs meanwhile.
+    pub(crate) fn flood(&self, frame: &[u8], time: Duration, patience: Duration) -> Result<Duration> {
+        let (begin, client) = (Instant::now(), &self.hosts[0]);
+        let (last, idle) = (AtomicU64::new(0), AtomicU64::new(0));
+        let sent = || {
+            let now = begin.elapsed().as_nanos() as u64;
+            let gap = now.saturating_sub(last.fetch_max(now, Ordering::Relaxed));
+            idle.fetch_add(gap.saturating_sub(patience.as_nanos() as u64), Ordering::Relaxed);
+        };
         let send = |cpu: Cpu| {
             let socket = PacketSocket::open(client, "eth0", Capture::Nothing)?;
             cpu.run(|| {
-                while Instant::now() < end {
+                while begin.elapsed() < time {
                     socket.send(frame)?;
+                    sent();
                 }
                 Ok(())
             })
         };
+        let send = &send;
         std::thread::scope(|scope| {
             let threads: Vec<_> = Cpu::all()?.into_iter().map(|cpu| scope.spawn(move || send(cpu))).collect();
             threads.into_iter().try_for_each(|thread| thread.join().expect("a sender does not panic"))
-        })
+        })?;
+        sent();
+        Ok(Duration::from_nanos(idle.into_inner()))
     }
 
     /// Sends each share of frames on a CPU of its own, all at once, and takes what comes of them.
