@@ -13,7 +13,7 @@ use traffic_mirror_ebpf::gue::{
     ENCAPSULATION_BYTES, FRAGMENT6_BYTES, IPV4_BYTES, IPV6_BYTES, OUTER4_BYTES, OUTER6_BYTES, Variable,
     fill_encapsulation, fill_fragment6, fill4, fill6,
 };
-use traffic_mirror_ebpf::packet::{ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6};
+use traffic_mirror_ebpf::packet::{ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, JUMBO_BYTES, protocol};
 
 use crate::maps::{CONTROL, CPU, ENDPOINTS, SCRATCH};
 use crate::skb::{DROP, NEXT, Skb};
@@ -64,9 +64,10 @@ fn wrap(skb: Skb, word: u32, secret: u64) -> Option<i32> {
     skb.set_cb::<{ cb::ENDPOINT }>(word | cb::DONE);
     pop_tags(skb)?;
     if length != 0 {
-        let end = endpoint.link_bytes + length;
-        // SAFETY: the context is valid.
-        (unsafe { bpf_skb_change_tail(skb.0, end, 0) } == 0).then_some(())?;
+        cut(skb, endpoint.link_bytes + length)?;
+    }
+    if word & cb::IPV6 != 0 && skb.len() > endpoint.link_bytes + IPV6_BYTES as u32 + u32::from(u16::MAX) {
+        take_jumbo_off(skb, endpoint.link_bytes)?;
     }
     let over_ipv6 = endpoint.outer_bytes == OUTER6_BYTES as u32;
     if word & cb::SLICE != 0 {
@@ -112,6 +113,40 @@ fn make_room(skb: Skb, bytes: u32, over_ipv6: bool, flags: u32) -> Option<()> {
     (done == 0).then_some(())
 }
 
+/// Takes the hop-by-hop header with the length off a superpacket beyond 64 KiB, if it has one: the kernel would when it cuts
+/// the packet, but from the wrong place once that is in a tunnel (`ipv6_gso_segment`).
+#[inline(always)]
+fn take_jumbo_off(skb: Skb, link_bytes: u32) -> Option<()> {
+    const NEXT_HEADER: u32 = 6;
+    const ROOM_NET: u32 = 0;
+    const FLAGS: u32 = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_NO_CSUM_RESET;
+    let (mut next, mut behind) = (0u8, [0u8; 4]);
+    let at = link_bytes + NEXT_HEADER;
+    // SAFETY: as many bytes are copied to local variables as they have.
+    let failed = unsafe {
+        bpf_skb_load_bytes(skb.0.cast(), at, (&raw mut next).cast(), 1)
+            | bpf_skb_load_bytes(skb.0.cast(), link_bytes + IPV6_BYTES as u32, (&raw mut behind).cast(), 4)
+    };
+    // RFC 2675: a length of 8 bytes (0), the option (0xc2) and its 4 bytes
+    let [after, 0, 0xc2, 4] = behind else { return Some(()) };
+    if failed != 0 || next != protocol::HOP_BY_HOP {
+        return Some(());
+    }
+    // SAFETY: the context is valid; one byte is copied from a local variable.
+    let done = unsafe {
+        bpf_skb_adjust_room(skb.0, -(JUMBO_BYTES as i32), ROOM_NET, FLAGS.into())
+            | bpf_skb_store_bytes(skb.0, at, (&raw const after).cast(), 1, 0)
+    };
+    (done == 0).then_some(())
+}
+
+/// Leaves so many bytes of the frame.
+#[inline(always)]
+fn cut(skb: Skb, bytes: u32) -> Option<()> {
+    // SAFETY: the context is valid.
+    (unsafe { bpf_skb_change_tail(skb.0, bytes, 0) } == 0).then_some(())
+}
+
 /// Takes off the front of the inner packet.
 #[inline(always)]
 fn pull(skb: Skb, bytes: u32) -> Option<()> {
@@ -130,8 +165,6 @@ const PULLS: u32 = 17;
 fn take_slice(skb: Skb, endpoint: &Endpoint, word: u32, flow: u32, over_ipv6: bool) -> Option<()> {
     // SAFETY: a per-CPU element.
     let slice = unsafe { (*CPU.get_ptr_mut(0)?).slice };
-    // SAFETY: the context is valid.
-    (unsafe { bpf_skb_change_tail(skb.0, endpoint.link_bytes + slice.end, 0) } == 0).then_some(())?;
     let header = if over_ipv6 { IPV6_BYTES + FRAGMENT6_BYTES } else { IPV4_BYTES } as u32;
     let variable = Variable {
         length: header + slice.end - slice.first + if slice.first == 0 { ENCAPSULATION_BYTES as u32 } else { 0 },
@@ -143,6 +176,7 @@ fn take_slice(skb: Skb, endpoint: &Endpoint, word: u32, flow: u32, over_ipv6: bo
         inner_ipv6: word & cb::IPV6 != 0,
     };
     if slice.first == 0 {
+        cut(skb, endpoint.link_bytes + slice.end)?;
         put_head_back(skb, endpoint, &slice, header + ENCAPSULATION_BYTES as u32, over_ipv6)?;
     } else {
         let mut left = slice.first;
@@ -156,6 +190,8 @@ fn take_slice(skb: Skb, endpoint: &Endpoint, word: u32, flow: u32, over_ipv6: bo
                 return None;
             }
         }
+        // only now, since the helper takes no length beyond 16 KiB (`BPF_SKB_MAX_LEN`)
+        cut(skb, endpoint.link_bytes + slice.end - slice.first)?;
         make_room(skb, header, over_ipv6, 0)?;
     }
     write_fragment(skb, endpoint, variable, over_ipv6, slice.first == 0)

@@ -20,6 +20,8 @@ pub const VLAN_MASK: u16 = 0x0fff;
 const MAX_TAGS: u32 = 3;
 const IPV4_BYTES: u32 = 20;
 const IPV6_BYTES: u32 = 40;
+/// Bytes of a hop-by-hop header that holds nothing but the length of a jumbogram (RFC 2675).
+pub const JUMBO_BYTES: u32 = 8;
 /// IPv6 extension headers that are looked through (RFC 8200 names six).
 const MAX_EXTENSIONS: u32 = 8;
 /// The most bytes that are read at once.
@@ -350,6 +352,15 @@ impl Packet {
             length if self.version == 6 => length as u32 + IPV6_BYTES,
             length => length as u32,
         }
+    }
+
+    /// Whether an IPv6 superpacket is so long that its length stands in a header of its own (RFC 2675), which no packet that is
+    /// cut from it has (`ipv6_hopopt_jumbo_remove`).
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_jumbo(&self) -> bool {
+        let headers = self.transport.wrapping_sub(self.offset) as u32;
+        self.version == 6 && self.length == 0 && !self.is_extended() && headers >= IPV6_BYTES + JUMBO_BYTES
     }
 
     /// Sum over the pseudo header of a transport packet of so many bytes (RFC 9293, RFC 768, RFC 8200 section 8.1), host byte

@@ -1,7 +1,7 @@
 //! How long a packet is, here and on the wire.
 
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
-use traffic_mirror_ebpf::packet::{Packet, protocol};
+use traffic_mirror_ebpf::packet::{JUMBO_BYTES, Packet, protocol};
 use traffic_mirror_ebpf::shape::Size;
 
 use crate::skb::Skb;
@@ -9,14 +9,16 @@ use crate::skb::Skb;
 /// Measures a packet.
 #[inline(always)]
 pub fn measure(skb: Skb, packet: &Packet) -> Size {
-    let carried = skb.len().wrapping_sub(u32::from(packet.offset));
     let gso = skb.gso_size();
+    let jumbo = if gso != 0 && packet.is_jumbo() { JUMBO_BYTES } else { 0 };
+    let carried = skb.len().wrapping_sub(u32::from(packet.offset)).wrapping_sub(jumbo);
     let stated = packet.ip_bytes();
     let padded = gso == 0 && stated != 0 && stated < carried;
     let length = if padded { stated } else { carried };
     let mut size = Size { packets: 1, bytes: length, segment: length, gso, trim: if padded { length } else { 0 } };
     if gso != 0 {
-        let headers = u32::from(packet.transport.wrapping_sub(packet.offset)) + transport_bytes(skb, packet);
+        let network = u32::from(packet.transport.wrapping_sub(packet.offset)).wrapping_sub(jumbo);
+        let headers = network + transport_bytes(skb, packet);
         let mut segments = skb.gso_segs();
         if segments == 0 {
             // unknown for packets from a guest (`SKB_GSO_DODGY`), which may end in their headers
@@ -35,8 +37,11 @@ pub fn measure(skb: Skb, packet: &Packet) -> Size {
 fn transport_bytes(skb: Skb, packet: &Packet) -> u32 {
     const UDP_BYTES: u32 = 8;
     const TCP_BYTES: u32 = 20;
-    if packet.protocol != protocol::TCP {
-        return UDP_BYTES;
+    const SCTP_BYTES: u32 = 12;
+    match packet.protocol {
+        protocol::TCP => {}
+        protocol::SCTP => return SCTP_BYTES,
+        _ => return UDP_BYTES,
     }
     let mut words = 0u8;
     let at = u32::from(packet.transport) + 12;

@@ -16,8 +16,8 @@ use std::time::Instant;
 /// Receive buffer in bytes of kernel memory, of which a small frame takes a kilobyte or more: half a million may lie in
 /// it before a test reads.
 const RECEIVE_BUFFER_BYTES: i32 = 512 << 20;
-/// The largest superpacket, its Ethernet header and two tags, and the header of `PACKET_VNET_HDR`.
-const FRAME_BYTES: usize = 65_536 + 64;
+/// The largest superpacket (BIG TCP: `GSO_MAX_SIZE`), its Ethernet header and two tags, and the header of `PACKET_VNET_HDR`.
+const FRAME_BYTES: usize = 8 * 65_536 + 64;
 
 /// Which frames of its interface a socket receives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

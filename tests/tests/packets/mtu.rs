@@ -87,3 +87,23 @@ fn what_no_longer_fits_is_sent_in_fragments() -> Result<()> {
     }
     Ok(())
 }
+
+/// As the loopback interface and guests have them.
+#[test]
+fn packets_near_64_kib_are_sent_in_fragments() -> Result<()> {
+    for &attach in Attach::all()? {
+        let whole = config(&filter("all", "", "\"a\", \"six\""));
+        let mut edge = Edge::new(&policy(&whole, "oversize = \"drop\""), attach)?;
+        edge.widen(65_535)?;
+        edge.edge.run("ip link set eth1 mtu 1500")?;
+        until_too_long(&mut edge, "a", 1469)?;
+        until_too_long(&mut edge, "six", 1449)?;
+        edge.configure(&whole)?;
+        let cases: Vec<_> = [16_000, 16_500, 30_000, 65_000]
+            .into_iter()
+            .flat_map(|bytes| FAMILIES.map(|family| expected("fragment", bytes, &sized(family, bytes), [1500, 1500])))
+            .collect();
+        run(&mut edge, attach, "MTU 1500", &whole, &cases)?;
+    }
+    Ok(())
+}
