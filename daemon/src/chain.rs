@@ -38,7 +38,8 @@ pub enum Seat {
 
 /// Names of programs and filters of traffic-mirror, also of another daemon: they let every packet pass, so that it does
 /// not matter which of them comes first, and none of them has to get before another.
-const KIN: [&str; 7] = ["mirror", "mirror_ingress", "mirror_egress", "encap", "turn_mark", "turn_check", "turn_clear"];
+const KIN: [&str; 8] =
+    ["mirror", "mirror_ingress", "mirror_egress", "encap", "lane", "turn_mark", "turn_check", "turn_clear"];
 
 impl Standing {
     fn is_stranger(&self) -> bool {

@@ -128,6 +128,7 @@ fn serve(
             notify_reloading();
             if let Some(wanted) = source.load() {
                 kernel.try_again();
+                kernel.try_lane_again();
                 let taken = take(kernel, state, metrics, &wanted, Reason::File);
                 if taken.is_err() {
                     let _ = kernel.note(Note::Refused);
@@ -239,7 +240,9 @@ impl Pending {
         let attached = |interface: u32| {
             let is_output = |path: &Path| path.route.as_ref().is_some_and(|route| route.interface == interface);
             let is_listed = |link: &Link| desired.interfaces.iter().any(|listed| listed.name.matches(&link.name));
-            network.paths.values().any(is_output) || network.links.get(&interface).is_some_and(is_listed)
+            network.paths.values().any(is_output)
+                || network.lane_parts.contains(&interface)
+                || network.links.get(&interface).is_some_and(is_listed)
         };
         self.timer
             || self.network.iter().any(|event| match *event {

@@ -29,6 +29,17 @@ pub struct Link {
     pub parent: Option<u32>,
     /// Its driver's `rtnl_link_ops` kind ("vlan", "bond", "veth"); hardware has none.
     pub info_kind: Option<String>,
+    /// Most segments and bytes of a superpacket that it is handed (`gso_max_segs`, `gso_max_size`); 0 if the kernel does not say.
+    pub gso_max: [u32; 2],
+}
+
+/// Interfaces of ours that have the kernel cut superpackets into packets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Lane {
+    /// Index of the interface that superpackets are sent to.
+    pub entrance: u32,
+    /// Index of the one by which the packets would leave.
+    pub exit: u32,
 }
 
 /// What the frames of an interface begin with.
@@ -175,6 +186,12 @@ pub struct Network {
     pub refused: BTreeSet<u32>,
     /// Output interfaces on which `encap` was missing for a while.
     pub rewired: BTreeSet<u32>,
+    /// The lane, if there is one. Its interfaces are not among the `links`, and neither are those of another daemon.
+    pub lane: Option<Lane>,
+    /// Indices of what there is of it, be it not whole.
+    pub lane_parts: BTreeSet<u32>,
+    /// Copies were dropped because there was none.
+    pub lane_missed: bool,
 }
 
 /// The way to an endpoint.

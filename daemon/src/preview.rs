@@ -94,6 +94,9 @@ pub fn preview(desired: &Desired, network: &Network, live: Option<&Live>, attach
     let live = objects(&before, network, attached, &ordered, hooks);
     let changes = differences(&live, &objects(&after, network, &everywhere, &asked, hooks));
     let mut obstacles = report::obstacles(desired, network, &want);
+    if want.lane_wanted && want.lane.is_none() {
+        obstacles.push("there is no lane, which would be made, and some more elements written".to_owned());
+    }
     obstacles.extend(want.hooks.values().filter_map(|hook| {
         let chain = attached.mirrors.get(&(hook.interface, hook.direction))?;
         chain.obstacle(&hook.order, &format!("mirror on the {} of {}", hook.direction.word(), hook.name))

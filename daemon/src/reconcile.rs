@@ -88,7 +88,8 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
             Ok(applied) => applied,
             // an output interface that takes no `encap`: nothing has changed so far, and nothing may be sent there
             Err(error) if kernel.refusals() > refusals => {
-                refused.push(error);
+                // what is about the lane is told as long as there can be none
+                refused.extend(Some(error).filter(|error| !error.is_about_lane()));
                 continue;
             }
             Err(error) => return Err(error),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use traffic_mirror_ebpf::abi::Drop;
 
-use crate::compile::Compiled;
+use crate::compile::{self, Compiled};
 use crate::desired::{Desired, Endpoint, Filter, Oversize};
 use crate::network::{Hook as Direction, Link, LinkKind, Network};
 use crate::tables::names;
@@ -191,15 +191,12 @@ fn is_looked_at(compiled: &Compiled, interface: u32, direction: Direction) -> bo
 
 /// Endpoints for which the longest packets no longer fit once wrapped.
 fn oversizes(desired: &Desired, network: &Network, compiled: &Compiled) -> Vec<String> {
-    let looked_at = compiled.hooks.values().filter_map(|hook| network.links.get(&hook.interface));
-    let Some(longest) = looked_at.max_by_key(|link| link.mtu) else { return Vec::new() };
+    let Some(longest) = compile::longest(&compiled.hooks, network) else { return Vec::new() };
     let tables = &compiled.tables;
     let indices: BTreeMap<&str, u32> = names(&tables.endpoint_names).map(|(index, name)| (name, index)).collect();
     let line = |endpoint: &Endpoint| {
         let live = &tables.endpoints[*indices.get(endpoint.name.as_str())? as usize][0];
-        let bytes = if live.snap == 0 { longest.mtu } else { longest.mtu.min(live.snap) };
-        let wrapped = bytes + live.outer_bytes;
-        (live.state == Drop::None as u32 && wrapped > live.mtu).then(|| {
+        compile::too_long(live, longest).map(|wrapped| {
             let fate = match endpoint.oversize {
                 Oversize::Fragment => "sent in fragments",
                 Oversize::Truncate => "truncated",
@@ -296,6 +293,7 @@ mod tests {
                 master: (name == "eth0").then_some(2),
                 parent: (name == "vlan5").then_some(1),
                 info_kind: None,
+                gso_max: [0; 2],
             };
             (index, link)
         };

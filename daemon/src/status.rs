@@ -306,6 +306,11 @@ fn endpoints(
             let role = Role::Encap { generation: generation.number() };
             attached.iter().any(|(there, _)| there.role == role && there.interface == record.interface)
         };
+        let lane = |record: &abi::Endpoint| {
+            let role = Role::Lane { generation: generation.number() };
+            links.contains_key(&record.lane) && attached.iter().any(|(there, _)| there.role == role)
+        };
+        let is_missed = cpus.iter().any(|cpu| cpu.drops[Drop::NoLane as usize] > 0);
         let next_hop = reached.filter(|record| record.link_known != 0).map(|record| mac(&record.link[..6]));
         Endpoint {
             name: name.to_owned(),
@@ -313,6 +318,7 @@ fn endpoints(
                 None => Drop::ALL.get(record.state as usize).map_or(READY, |reason| reason.label()),
                 Some(record) if !wraps(record) => "not-attached",
                 Some(record) if cpus.iter().any(|cpu| cpu.fuse == record.generation) => "fuse-blown",
+                Some(record) if (record.lane != 0 || is_missed) && !lane(record) => Drop::NoLane.label(),
                 Some(_) => READY,
             },
             address: outer.map(|(_, address, _)| address),

@@ -10,7 +10,7 @@ mod labels;
 
 /// Version of all that is laid out here: to be raised by one whenever anything in it changes, so that a daemon leaves the
 /// maps of another version alone. The first 16 bytes of [`Control`] stay what they are for ever.
-pub const LAYOUT: u32 = 6;
+pub const LAYOUT: u32 = 7;
 
 pub use counters::*;
 pub use explained::Explained;
@@ -315,8 +315,8 @@ pub struct Endpoint {
     pub link: [u8; 16],
     /// Outer header, network byte order; lengths, identification, checksum, flow label and source port are zero.
     pub outer: [u8; OUTER_MAX_BYTES],
-    /// Zero.
-    pub reserved: u32,
+    /// Index of the interface that takes what must be cut into packets first, 0 if there is none.
+    pub lane: u32,
 }
 
 impl Endpoint {

@@ -1,5 +1,5 @@
 //! Input: a packet and the endpoints that get a copy. Output: a clone to the output interface of each, where `encap` takes
-//! it. Those for which the packet is too long are left to [`fragment`](crate::fragment).
+//! it. Those for which the packet is too long are left to [`fragment`](crate::fragment) and [`lane`](crate::lane).
 
 use core::ffi::c_long;
 
@@ -26,7 +26,7 @@ pub struct Fan {
     pub skb: Skb,
     /// Endpoints that are still to get one, as bits.
     pub endpoints: u64,
-    /// Endpoints that get theirs in fragments, as bits.
+    /// Endpoints that get theirs in fragments, or cut into packets first, as bits.
     pub oversize: u64,
     pub parity: u32,
     flow: u32,
@@ -36,7 +36,7 @@ pub struct Fan {
     pub size: Size,
 }
 
-/// Sends a copy to each of the endpoints. Answers those that must have it in fragments, as bits. A global function: the
+/// Sends a copy to each of the endpoints. Answers those that cannot have it in one piece, as bits. A global function: the
 /// verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -72,7 +72,7 @@ unsafe extern "C" fn next_endpoint(_: u32, fan: *mut Fan) -> c_long {
     let reason = fan.shape(endpoint, stats, &mut shape);
     if reason != Drop::None as u32 {
         count_drop(stats, reason, fan.size.packets);
-    } else if shape.fragments > 1 {
+    } else if shape.fragments != 1 {
         fan.oversize |= 1 << index;
     } else {
         let reason = match fan.parcel(endpoint, index, stats, &shape) {
@@ -239,6 +239,9 @@ pub extern "C" fn send(skb: *mut __sk_buff, parcel: *const Parcel) -> u32 {
         Drop::Unwrapped as u32
     } else if receipt == Receipt::Refused as u32 {
         Drop::Encap as u32
+    } else if receipt == Receipt::Segmented as u32 {
+        // what comes out of the lane ends there, which the helper tells as a drop
+        Drop::None as u32
     } else if failed != 0 {
         // `NET_XMIT_DROP` or `NET_XMIT_CN` of the output interface's queue
         Drop::Queue as u32

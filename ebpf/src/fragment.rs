@@ -35,11 +35,24 @@ struct Fragments {
     parcel: Parcel,
 }
 
-/// Sends a copy in fragments to each of the endpoints. A global function: the verifier checks it once.
+/// Sends a copy in fragments to each of the endpoints, and answers 0; or all endpoints, if the lane must finish the checksum
+/// before, which it has if `is_settled` is not 0. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn fragment(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u32 {
-    let checksum = finish_checksum(skb, packet);
+pub extern "C" fn fragment(
+    skb: *mut __sk_buff,
+    packet: *const Packet,
+    endpoints: u64,
+    parity: u32,
+    is_settled: u32,
+) -> u64 {
+    let mut checksum = finish_checksum(skb, packet);
+    if checksum == OPEN {
+        if is_settled == 0 {
+            return endpoints;
+        }
+        checksum = 0;
+    }
     let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
     if packet.is_null() {
         return 0;
@@ -125,6 +138,8 @@ const FINISHED: u32 = 1 << 16;
 const AT_SHIFT: u32 = 24;
 /// It cannot be told.
 const UNKNOWN: u32 = 1 << 17;
+/// It is one that no helper computes (CRC32c), and may still have to be filled in.
+const OPEN: u32 = 1 << 18;
 
 /// The transport checksum, if it was left to the output interface (`CHECKSUM_PARTIAL`), which must not compute it from a
 /// fragment: then there is the sum over the pseudo header in its place. A checksum that just looks like that is what is
@@ -153,8 +168,8 @@ extern "C" fn finish_checksum(skb: *mut __sk_buff, packet: *const Packet) -> u32
         return UNKNOWN;
     }
     if packet.protocol == protocol::SCTP {
-        // CRC32c, of which there is no trace before it is computed
-        return if field == 0 { UNKNOWN } else { 0 };
+        // of CRC32c there is no trace before it is computed
+        return if field == 0 { OPEN } else { 0 };
     }
     let length = packet.ip_bytes().wrapping_sub(u32::from(packet.transport.wrapping_sub(packet.offset)));
     if u16::from_be(field) != packet.pseudo_header(length) {

@@ -16,6 +16,8 @@ mod fan;
 #[cfg(target_arch = "bpf")]
 mod fragment;
 #[cfg(target_arch = "bpf")]
+mod lane;
+#[cfg(target_arch = "bpf")]
 mod limit;
 #[cfg(target_arch = "bpf")]
 mod maps;
@@ -57,13 +59,19 @@ mod entries {
         crate::encap::encap(Skb(ctx.skb.skb))
     }
 
+    /// On the egress of the lane's exit.
+    #[classifier]
+    pub fn lane(ctx: TcContext) -> i32 {
+        crate::lane::lane(Skb(ctx.skb.skb))
+    }
+
     /// On no hook: run by `BPF_PROG_TEST_RUN`, with the hook's index in the first word of `cb`.
     #[classifier]
     pub fn explain(ctx: TcContext) -> i32 {
         crate::explain::explain(Skb(ctx.skb.skb))
     }
 
-    /// While one of the first three goes to another place of its hook.
+    /// While one of the first four goes to another place of its hook.
     #[classifier]
     pub fn turn_mark(ctx: TcContext) -> i32 {
         crate::turn::mark(&ctx)

@@ -11,6 +11,7 @@ use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK, has_ports, parse, parse_ext
 use crate::echo::is_echo;
 use crate::fan::fan_out;
 use crate::fragment::fragment;
+use crate::lane::segment;
 use crate::maps::{CANDIDATES, CONTROL, CPU, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
 use crate::recall::{self, recall};
 use crate::size::measure;
@@ -60,11 +61,12 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
             // SAFETY: a per-CPU element; nothing else runs before `gather` has read it.
             unsafe { *kept = candidates };
             let endpoints = gather(skb.0, &raw const packet, parity);
-            if endpoints != 0 {
-                let oversize = fan_out(skb.0, &raw const packet, endpoints, parity);
-                if oversize != 0 {
-                    fragment(skb.0, &raw const packet, oversize, parity);
-                }
+            let mut left = if endpoints != 0 { fan_out(skb.0, &raw const packet, endpoints, parity) } else { 0 };
+            if left != 0 && skb.gso_size() == 0 {
+                left = fragment(skb.0, &raw const packet, left, parity, 0);
+            }
+            if left != 0 {
+                segment(skb.0, &raw const packet, left, parity);
             }
         }
         Err(_) => return Err(Unseen::Table),
@@ -110,7 +112,7 @@ const MALFORMED: u32 = 2;
 /// A global function, as [`gather`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn parse_scattered(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
+pub extern "C" fn parse_scattered(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
     if packet.is_null() {
         return MALFORMED;
     }

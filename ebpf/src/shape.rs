@@ -14,7 +14,7 @@ pub struct Size {
     pub bytes: u32,
     /// IP bytes of the largest of them.
     pub segment: u32,
-    /// Payload bytes of a segment; 0 if the packet is no superpacket.
+    /// Payload bytes of a segment, or [`GSO_BY_FRAGS`]; 0 if the packet is no superpacket.
     pub gso: u32,
     /// Length without Ethernet padding, 0 if there is none.
     pub trim: u32,
@@ -34,7 +34,7 @@ pub struct Shape {
     pub outer_bytes: u32,
     /// 1 if not all of it is sent.
     pub is_truncated: u32,
-    /// Outer fragments; 1 if it is sent whole.
+    /// Outer fragments; 1 if it is sent whole, 0 if it must be cut into packets first, which are then looked at one by one.
     pub fragments: u32,
     /// Outer payload of each fragment but the last, bytes: a multiple of 8.
     pub piece: u32,
@@ -43,6 +43,8 @@ pub struct Shape {
 /// Least that a fragment carries, bytes: the kernel leaves an IP header in a packet that it cuts the front of
 /// (`bpf_skb_adjust_room`).
 const PIECE_MIN: u32 = 64;
+/// [`Size::gso`] of a superpacket whose packets have different lengths: one of SCTP (include/linux/skbuff.h).
+pub const GSO_BY_FRAGS: u32 = 0xffff;
 
 impl Shape {
     /// # Errors
@@ -137,13 +139,19 @@ impl Shape {
         if size.segment <= room {
             return whole(cb::FIXED);
         }
-        if protocol == protocol::UDP as u32 {
-            return Err(Drop::OversizeUdp);
-        }
         // `skb_decrease_gso_size` takes the outer header off each segment's payload, and only TCP can bear that
         let is_tcp = protocol == protocol::TCP as u32;
-        let can_shrink = is_tcp && size.segment <= endpoint.mtu && size.gso > endpoint.outer_bytes;
-        if can_shrink { whole(0) } else { Err(Drop::OversizeGso) }
+        if is_tcp && size.segment <= endpoint.mtu && size.gso > endpoint.outer_bytes {
+            return whole(0);
+        }
+        // how long packets of SCTP are is seen when they are apart
+        if endpoint.oversize == Oversize::Drop as u32 && size.gso != GSO_BY_FRAGS {
+            return Err(Drop::Oversize);
+        }
+        if endpoint.lane == 0 {
+            return Err(Drop::NoLane);
+        }
+        whole(0).map(|shape| Self { fragments: 0, ..shape })
     }
 }
 
@@ -167,7 +175,7 @@ mod tests {
             sample: 1,
             link: [0; 16],
             outer: [0; crate::abi::OUTER_MAX_BYTES],
-            reserved: 0,
+            lane: 0,
         }
     }
 
@@ -248,12 +256,27 @@ mod tests {
         let flags = |size, protocol| Shape::of(&size, protocol, &endpoint).map(|shape| shape.flags);
         assert_eq!(flags(size(1468, 1428), 6), Ok(cb::FIXED));
         assert_eq!(flags(size(1500, 1460), 6), Ok(0));
-        assert_eq!(flags(size(1501, 1461), 6), Err(Drop::OversizeGso));
-        assert_eq!(flags(size(1469, 1441), 17), Err(Drop::OversizeUdp));
+        assert_eq!(flags(size(1501, 1461), 6), Err(Drop::NoLane));
+        assert_eq!(flags(size(1469, 1441), 17), Err(Drop::NoLane));
         assert_eq!(flags(size(1468, 1440), 17), Ok(cb::FIXED));
         let snapped = Endpoint { snap: 128, ..endpoint };
         let cut = Shape::of(&size(1500, 1460), 17, &snapped).unwrap();
         assert_eq!((cut.length, cut.bytes, cut.is_truncated), (128, 128, 1));
         assert_eq!(Shape::of(&size(128, 88), 6, &snapped).unwrap().is_truncated, 0);
+    }
+
+    #[test]
+    fn superpackets_that_do_not_fit_are_cut_into_packets_first() {
+        let size = |gso| Size { packets: 10, bytes: 15_000, segment: 40 + gso, gso, trim: 0 };
+        for (oversize, udp) in
+            [(Oversize::Fragment, Ok(0)), (Oversize::Truncate, Ok(0)), (Oversize::Drop, Err(Drop::Oversize))]
+        {
+            let endpoint = Endpoint { lane: 9, ..endpoint(1500, 32, oversize) };
+            let fragments = |gso, protocol| Shape::of(&size(gso), protocol, &endpoint).map(|shape| shape.fragments);
+            assert_eq!(fragments(1452, 17), udp);
+            assert_eq!(fragments(1428, 17), Ok(1));
+            assert_eq!(fragments(1452, 6), Ok(1), "TCP is cut smaller instead");
+            assert_eq!(fragments(GSO_BY_FRAGS, 132), Ok(0));
+        }
     }
 }

@@ -4,11 +4,12 @@
 use std::collections::BTreeMap;
 
 use bytemuck::Zeroable;
-use traffic_mirror_ebpf::abi::{self, Action, EndpointPair, Name, Slot};
+use traffic_mirror_ebpf::abi::{self, Action, Drop, EndpointPair, Name, Slot};
 
 use super::endpoint::{self, endpoint};
 use super::hooks::{self, Hook};
 use super::index::{Index, name};
+use super::lane;
 use super::place::Placed;
 use super::sets::grow;
 use crate::desired::{self, Desired};
@@ -22,6 +23,8 @@ pub(super) struct Elements {
     endpoints: Vec<EndpointPair>,
     slots: Vec<Slot>,
     hooks: Vec<abi::Hook>,
+    /// Whether there should be a lane.
+    pub(super) lane_wanted: bool,
 }
 
 impl Elements {
@@ -34,12 +37,18 @@ impl Elements {
         hooks: &BTreeMap<u32, Hook>,
         live: &Tables,
     ) -> Self {
-        let pairs = desired.endpoints.iter().enumerate().map(|(position, one)| {
+        let pair = |(position, one)| {
             let place = endpoints.place(position) as usize;
             let named = live.endpoint_names.get(place).is_some_and(|name| name.text().is_some());
             let pair = live.endpoints.get(place).filter(|_| named);
             [endpoint(one, network, pair.map_or(0, |pair| pair[1 - live.idle()].generation)); 2]
-        });
+        };
+        let mut pairs: Vec<EndpointPair> = desired.endpoints.iter().enumerate().map(pair).collect();
+        let lane_wanted = lane::is_wanted(desired, &pairs, hooks, network);
+        if let Some(lane) = network.lane.filter(|_| lane_wanted) {
+            let reached = |endpoint: &&mut abi::Endpoint| endpoint.state == Drop::None as u32;
+            pairs.iter_mut().flatten().filter(reached).for_each(|endpoint| endpoint.lane = lane.entrance);
+        }
         let mut slots = Vec::new();
         for (slot, wanted) in placed.slots.iter() {
             let filter = &desired.filters[wanted.filter];
@@ -55,9 +64,10 @@ impl Elements {
         Self {
             filters: filters.table(desired.filters.iter().map(|one| name(&one.name)), Name::zeroed()),
             endpoint_names: endpoints.table(desired.endpoints.iter().map(|one| name(&one.name)), Name::zeroed()),
-            endpoints: endpoints.table(pairs, EndpointPair::zeroed()),
+            endpoints: endpoints.table(pairs.into_iter(), EndpointPair::zeroed()),
             slots,
             hooks: hooks::table(hooks),
+            lane_wanted,
         }
     }
 

@@ -134,6 +134,7 @@ mod tests {
             master: None,
             parent: None,
             info_kind: None,
+            gso_max: [0; 2],
         }
     }
 

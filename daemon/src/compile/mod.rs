@@ -9,6 +9,7 @@ mod elements;
 mod endpoint;
 mod hooks;
 mod index;
+mod lane;
 mod memory;
 mod place;
 mod reachable;
@@ -23,7 +24,7 @@ use std::sync::Arc;
 use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_FILTERS};
 
 use crate::desired::Desired;
-use crate::network::Network;
+use crate::network::{Lane, Network};
 use crate::tables::Tables;
 use build::Blueprint;
 use elements::Elements;
@@ -34,6 +35,7 @@ use slots::omitted;
 
 pub use describe::{Described, Filter as DescribedFilter, Place, Way, describe, key, mac, outer, vlan_name};
 pub use hooks::Hook;
+pub use lane::{longest, too_long};
 pub use memory::{Made, Memory};
 pub use reachable::Reachable;
 
@@ -50,6 +52,10 @@ pub struct Compiled {
     pub hooks: BTreeMap<u32, Hook>,
     /// Indices of the interfaces on whose egress `encap` must be attached, ascending.
     pub outputs: Vec<u32>,
+    /// The lane, if it is used.
+    pub lane: Option<Lane>,
+    /// It should be used, be it there or not.
+    pub lane_wanted: bool,
 }
 
 /// What must follow some writes.
@@ -95,8 +101,9 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
     } else {
         Then::Commit(live.control.epoch.wrapping_add(1))
     };
-    let outputs = elements.outputs();
-    let compiled = Compiled { tables: Arc::new(tables), then, in_use, hooks, outputs };
+    let (outputs, lane_wanted) = (elements.outputs(), elements.lane_wanted);
+    let lane = network.lane.filter(|_| lane_wanted);
+    let compiled = Compiled { tables: Arc::new(tables), then, in_use, hooks, outputs, lane, lane_wanted };
     memory.expect(live, &compiled, want);
     Some(compiled)
 }

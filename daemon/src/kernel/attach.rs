@@ -48,10 +48,16 @@ pub enum Role {
         /// Number of the generation.
         generation: u32,
     },
+    /// `lane`, likewise: for what comes out of the lane.
+    Lane {
+        /// Number of the generation.
+        generation: u32,
+    },
 }
 
 const MIRROR: &str = "mirror";
 const ENCAP: &str = "encap";
+pub(super) const LANE: &str = "lane";
 
 impl Role {
     /// What it is called in pins, messages and the names of filters.
@@ -59,32 +65,39 @@ impl Role {
         match self {
             Self::Mirror => MIRROR,
             Self::Encap { .. } => ENCAP,
+            Self::Lane { .. } => LANE,
         }
     }
 
     pub(super) const fn handle(self) -> u32 {
         match self {
             Self::Mirror => 1,
-            Self::Encap { generation } => generation % 0xffff + 1,
+            Self::Encap { generation } | Self::Lane { generation } => generation % 0xffff + 1,
+        }
+    }
+
+    /// The generation whose clones it is for.
+    pub(super) const fn generation(self) -> Option<u32> {
+        match self {
+            Self::Mirror => None,
+            Self::Encap { generation } | Self::Lane { generation } => Some(generation),
         }
     }
 }
 
 impl Attachment {
     pub(super) fn pin_name(&self) -> String {
-        let role = match self.role {
-            Role::Mirror => MIRROR.to_owned(),
-            Role::Encap { generation } => format!("{ENCAP}{generation}"),
-        };
-        format!("{role}-{}-{}", self.interface, word(self.direction))
+        let generation = self.role.generation().map(|number| number.to_string()).unwrap_or_default();
+        format!("{}{generation}-{}-{}", self.role.word(), self.interface, word(self.direction))
     }
 
     pub(super) fn from_pin_name(name: &str) -> Option<Self> {
         let mut parts = name.split('-');
         let (role, interface, direction) = (parts.next()?, parts.next()?, parts.next()?);
-        let role = match role.strip_prefix(ENCAP) {
-            Some(generation) => Role::Encap { generation: generation.parse().ok()? },
-            None => (role == MIRROR).then_some(Role::Mirror)?,
+        let role = match (role.strip_prefix(ENCAP), role.strip_prefix(LANE)) {
+            (Some(generation), _) => Role::Encap { generation: generation.parse().ok()? },
+            (_, Some(generation)) => Role::Lane { generation: generation.parse().ok()? },
+            _ => (role == MIRROR).then_some(Role::Mirror)?,
         };
         let direction = [Direction::Ingress, Direction::Egress].into_iter().find(|&d| word(d) == direction)?;
         Some(Self { role, interface: interface.parse().ok()?, direction })

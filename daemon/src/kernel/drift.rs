@@ -5,7 +5,7 @@ use std::fmt;
 
 use traffic_mirror_ebpf::abi::{Control, Drop, EndpointPair};
 
-use super::{Attachment, Generation, Kernel, KernelError, Role, Step, encap_of, mirror_of, word};
+use super::{Attachment, Generation, Kernel, KernelError, Role, Step, catchers, mirror_of, word};
 use crate::compile::Compiled;
 use crate::plan::Plan;
 use crate::tables::Table;
@@ -28,12 +28,12 @@ impl Kernel {
         Ok(())
     }
 
-    /// What is wanted, has a pin, and is not attached all the same; and each `encap` that copies are sent to and that
+    /// What is wanted, has a pin, and is not attached all the same; and each program that clones are sent to and that
     /// has not even a pin. Takes off what is attached elsewhere than its pin says.
     pub(super) fn lost(&mut self, generation: Option<u32>, want: &Compiled) -> Result<Vec<Lost>, KernelError> {
         let mirrors = want.hooks.values().map(mirror_of);
-        let encaps = generation.into_iter().flat_map(|g| want.outputs.iter().map(move |&output| encap_of(g, output)));
-        let wanted: Vec<Attachment> = mirrors.chain(encaps).collect();
+        let caught = generation.into_iter().flat_map(|number| catchers(number, want));
+        let wanted: Vec<Attachment> = mirrors.chain(caught).collect();
         let links = self.netlink.links()?;
         let mut lost = Vec::new();
         for (attachment, mechanism) in self.attachments.list()? {
@@ -52,11 +52,13 @@ impl Kernel {
         let present = self.attachments.list()?;
         let live = Generation::open(&self.pin_path, generation);
         let outputs = if live.has_our_layout() && live.is_complete() { live.outputs()? } else { BTreeSet::new() };
-        for interface in outputs {
-            let attachment = encap_of(generation, interface);
+        let lane = want.lane.filter(|lane| outputs.contains(&lane.entrance)).map(|lane| lane.exit);
+        for attachment in catchers(generation, want) {
+            let interface = attachment.interface;
+            let is_used = outputs.contains(&interface) || lane == Some(interface);
             let is_known = lost.iter().any(|lost| lost.role == attachment.role && lost.index == interface);
             let is_present = present.iter().any(|(there, _)| *there == attachment);
-            let is_lost = wanted.contains(&attachment) && !is_present && !is_known;
+            let is_lost = is_used && !is_present && !is_known;
             if let Some(link) = links.get(&interface).filter(|_| is_lost) {
                 let Attachment { role, direction, .. } = attachment;
                 lost.push(Lost { role, index: link.index, interface: link.name.clone(), direction: word(direction) });
@@ -67,7 +69,7 @@ impl Kernel {
 }
 
 impl Generation {
-    /// Indices of the interfaces that copies leave by, ascending.
+    /// Indices of the interfaces that clones are sent to: outputs, and the lane's entrance.
     ///
     /// # Errors
     /// A map is missing or cannot be mapped.
@@ -77,7 +79,7 @@ impl Generation {
         let pairs = endpoints.chunks_exact(size_of::<EndpointPair>()).map(bytemuck::pod_read_unaligned::<EndpointPair>);
         let live = pairs.map(|pair| pair[control.epoch as usize & 1]);
         let sent = live.filter(|endpoint| endpoint.state == Drop::None as u32 && endpoint.interface != 0);
-        Ok(sent.map(|endpoint| endpoint.interface).collect())
+        Ok(sent.flat_map(|endpoint| [endpoint.interface, endpoint.lane]).filter(|&index| index != 0).collect())
     }
 }
 

@@ -14,6 +14,7 @@ use aya::{Ebpf, EbpfLoader};
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Control, MAX_ENDPOINTS, MAX_HOOKS, MAX_SLOTS};
 
 use super::KernelError;
+use super::attach::{Attachment, Role};
 use super::counters::{self, Kind};
 use super::history;
 use super::mapping::{Mapping, Purpose};
@@ -29,6 +30,8 @@ pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_
 /// Names of the programs in the object that are attached. They are loaded once and pinned beside the maps, since checking
 /// `mirror` takes the kernel longer than all else.
 const ENCAP: &str = "encap";
+/// Loaded when there is a lane.
+const LANE: &str = "lane";
 const PROGRAMS: [&str; 3] = [mirror(Direction::Ingress), mirror(Direction::Egress), ENCAP];
 
 const fn mirror(direction: Direction) -> &'static str {
@@ -175,12 +178,36 @@ impl Generation {
     /// The kernel refuses one.
     pub fn load_programs(&self) -> Result<(), KernelError> {
         let mut object = self.load(|_| {})?;
-        for name in PROGRAMS {
-            let path = self.dir.join(name);
-            let pinned = program::load(&mut object, name)?.pin(&path);
-            pinned.map_err(|error| pin_error("create", &path, io::Error::other(error)))?;
+        PROGRAMS.into_iter().try_for_each(|name| self.pin(&mut object, name))
+    }
+
+    fn pin(&self, object: &mut Ebpf, name: &'static str) -> Result<(), KernelError> {
+        let path = self.dir.join(name);
+        let pinned = program::load(object, name)?.pin(&path);
+        pinned.map_err(|error| pin_error("create", &path, io::Error::other(error)))
+    }
+
+    /// The program for an attachment.
+    ///
+    /// # Errors
+    /// It has no pin; the kernel refuses it.
+    pub fn program_of(&self, attachment: Attachment) -> Result<SchedClassifier, KernelError> {
+        match attachment.role {
+            Role::Mirror => self.mirror(attachment.direction),
+            Role::Encap { .. } => self.encap(),
+            Role::Lane { .. } => self.lane(),
         }
-        Ok(())
+    }
+
+    /// The program for packets that come out of the lane.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn lane(&self) -> Result<SchedClassifier, KernelError> {
+        if !self.dir.join(LANE).exists() {
+            self.pin(&mut self.load(|_| {})?, LANE)?;
+        }
+        self.pinned(LANE)
     }
 
     /// The program that looks at the packets of a direction.

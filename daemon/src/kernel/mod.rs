@@ -9,6 +9,7 @@ mod error;
 mod explain;
 mod generation;
 mod history;
+mod lane;
 mod link;
 mod lock;
 mod mapping;
@@ -62,6 +63,12 @@ pub struct Kernel {
     /// Output interfaces on which `encap` was attached again: copies that left meanwhile have blown the fuses of its
     /// endpoints.
     rewired: BTreeSet<u32>,
+    /// Why there can be no lane: what would need it is dropped.
+    lane_refused: Option<String>,
+    /// There was one when all was as wanted.
+    has_had_lane: bool,
+    /// There are interfaces of one.
+    has_lane_parts: bool,
     /// What has gone to another place of its hook lately, and what came in the way, if it has not.
     turned: BTreeMap<Attachment, Option<String>>,
     before: Box<dyn FnMut(Step) -> Result<(), KernelError>>,
@@ -117,6 +124,9 @@ impl Kernel {
             netlink,
             refused: BTreeSet::new(),
             rewired: BTreeSet::new(),
+            lane_refused: None,
+            has_had_lane: false,
+            has_lane_parts: false,
             turned: BTreeMap::new(),
             before: Box::new(|_| Ok(())),
             is_switching: true,
@@ -181,6 +191,16 @@ impl Kernel {
             repaired.extend(ordered.repaired);
             obstacles = ordered.obstacles;
         }
+        if is_done && want.lane_wanted && want.lane.is_none() && self.lane_refused.is_none() {
+            // the last: all else need not wait for it
+            self.make_lane()?;
+            is_done = false;
+            if std::mem::take(&mut self.has_had_lane) {
+                repaired.push("the lane was damaged by somebody else; made again".to_owned());
+            }
+        }
+        self.has_had_lane |= is_done && want.lane.is_some();
+        obstacles.extend(self.lane_refused.clone());
         obstacles.extend(failed.iter().map(ToString::to_string));
         Ok(Applied { obstacles, repaired, writes, is_done })
     }
@@ -188,7 +208,7 @@ impl Kernel {
     /// Writes what differs into the live maps.
     fn write(&mut self, plan: &Plan, number: u32, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
         let live = Generation::open(&self.pin_path, number);
-        self.attach_encap(&live, want)?;
+        self.attach_catchers(&live, want)?;
         if !plan.is_empty() {
             if self.is_switching {
                 // what is not in use any more may still be for programs that began before the last commit
@@ -206,24 +226,28 @@ impl Kernel {
         self.attach_missing(number, want)
     }
 
-    /// Attaches what wraps the clones, before any can be sent: one that met no `encap` would leave as it is.
-    fn attach_encap(&mut self, generation: &Generation, want: &Compiled) -> Result<(), KernelError> {
+    /// Attaches what takes the clones, before any can be sent: one that met no `encap` would leave as it is.
+    fn attach_catchers(&mut self, generation: &Generation, want: &Compiled) -> Result<(), KernelError> {
         let present = self.attachments.list()?;
         let links = self.netlink.links()?;
         let mut failed = Ok(());
-        for &interface in &want.outputs {
-            let attachment = encap_of(generation.number(), interface);
-            let Some(link) = links.get(&interface) else { continue };
+        for attachment in catchers(generation.number(), want) {
+            let Some(link) = links.get(&attachment.interface) else { continue };
             if present.contains(&(attachment, self.mechanism)) {
                 continue;
             }
-            let mut encap = generation.encap()?;
             (self.before)(Step::Attach)?;
             let Self { attachments, netlink, mechanism, .. } = self;
             // first, so that no clone meets a stranger before it is wrapped
             let place = (attachment, &Order::First);
-            if let Err(error) = attachments.attach(netlink, place, &link.name, &mut encap, *mechanism) {
-                self.refused.insert(interface);
+            let attached = generation
+                .program_of(attachment)
+                .and_then(|mut program| attachments.attach(netlink, place, &link.name, &mut program, *mechanism));
+            if let Err(error) = attached {
+                match attachment.role {
+                    Role::Lane { .. } => self.lane_refused = Some(lane::refusal(&error)),
+                    _ => drop(self.refused.insert(attachment.interface)),
+                }
                 failed = Err(error);
             }
         }
@@ -233,7 +257,7 @@ impl Kernel {
     /// Attaches what is wanted and has no pin, such as after a failure.
     fn attach_missing(&mut self, number: u32, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
         let generation = Generation::open(&self.pin_path, number);
-        self.attach_encap(&generation, want)?;
+        self.attach_catchers(&generation, want)?;
         let present = self.attachments.list()?;
         let mut failed = Vec::new();
         let wanted = self.mechanism;
@@ -259,32 +283,40 @@ impl Kernel {
         self.turned.clear();
     }
 
-    /// How many output interfaces have refused `encap`: with each, what is wanted must be compiled anew.
+    /// The same for the lane. Not by a timer: interfaces that are made in vain wake others each time.
+    pub fn try_lane_again(&mut self) {
+        self.lane_refused = None;
+    }
+
+    /// How many interfaces have refused a program that clones are sent to: with each, what is wanted must be compiled anew.
     pub fn refusals(&self) -> usize {
-        self.refused.len()
+        self.refused.len() + usize::from(self.lane_refused.is_some())
     }
 
     /// Removes what does not belong to this generation or is not wanted.
     fn clean(&mut self, number: u32, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
         let wanted = |attachment: &Attachment| match attachment.role {
             Role::Mirror => want.hooks.values().any(|hook| mirror_of(hook) == *attachment),
-            Role::Encap { generation } => generation == number && want.outputs.contains(&attachment.interface),
+            Role::Encap { .. } | Role::Lane { .. } => catchers(number, want).any(|wanted| wanted == *attachment),
         };
         let Self { attachments, netlink, mechanism, before, .. } = self;
         let mut surplus = attachments.list()?;
         surplus.retain(|(attachment, how)| !wanted(attachment) || how != mechanism);
-        let (mirrors, encaps): (Vec<_>, Vec<_>) =
+        let (mirrors, catchers): (Vec<_>, Vec<_>) =
             surplus.into_iter().partition(|(attachment, _)| attachment.role == Role::Mirror);
         let mut failed = Vec::new();
         let mut detach = |(attachment, how)| {
             failed.extend(before(Step::Detach).and_then(|()| attachments.detach(netlink, attachment, how)).err());
         };
         mirrors.into_iter().for_each(&mut detach);
-        if !encaps.is_empty() {
+        if !catchers.is_empty() {
             // an old `mirror` that still runs needs the old `encap`
             rcu::synchronize()?;
         }
-        encaps.into_iter().for_each(&mut detach);
+        catchers.into_iter().for_each(&mut detach);
+        if want.lane.is_none() && self.has_lane_parts {
+            self.remove_lane()?;
+        }
         for old in Generation::list(&self.pin_path)?.into_iter().filter(|&old| old != number) {
             (self.before)(Step::Remove)?;
             Generation::open(&self.pin_path, old).remove()?;
@@ -305,15 +337,16 @@ impl Kernel {
                 result = done;
             }
         };
-        let (mirrors, encaps): (Vec<_>, Vec<_>) =
+        let (mirrors, catchers): (Vec<_>, Vec<_>) =
             self.attachments.list()?.into_iter().partition(|(attachment, _)| attachment.role == Role::Mirror);
-        for attachments in [mirrors, encaps] {
+        for attachments in [mirrors, catchers] {
             for (attachment, mechanism) in attachments {
                 attempt(self.attachments.detach(&mut self.netlink, attachment, mechanism));
             }
             // a `mirror` that still runs needs `encap`
             attempt(rcu::synchronize());
         }
+        attempt(self.remove_lane());
         for number in Generation::list(&self.pin_path)? {
             attempt(Generation::open(&self.pin_path, number).remove());
         }
@@ -357,8 +390,12 @@ fn mirror_of(hook: &Hook) -> Attachment {
     Attachment { role: Role::Mirror, interface: hook.interface, direction: hook.direction }
 }
 
-fn encap_of(generation: u32, interface: u32) -> Attachment {
-    Attachment { role: Role::Encap { generation }, interface, direction: crate::network::Hook::Egress }
+/// What takes the clones of a generation: `encap` on each output, `lane` at the lane's exit.
+fn catchers(generation: u32, want: &Compiled) -> impl Iterator<Item = Attachment> {
+    let encaps = want.outputs.iter().map(move |&interface| (Role::Encap { generation }, interface));
+    let lane = want.lane.map(|lane| (Role::Lane { generation }, lane.exit));
+    let direction = crate::network::Hook::Egress;
+    encaps.chain(lane).map(move |(role, interface)| Attachment { role, interface, direction })
 }
 
 /// Version of the running kernel.

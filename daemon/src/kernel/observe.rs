@@ -1,14 +1,14 @@
 //! Reads what [`Network`] holds. The daemon has the kernel find neighbours that it does not know; an [`Observer`] changes
 //! nothing.
 
-use std::path::PathBuf;
+use std::path::{Path as FilePath, PathBuf};
 use std::thread;
 use std::time::Duration;
 
 use traffic_mirror_ebpf::abi::Drop;
 
 use super::netlink::Netlink;
-use super::{Attachments, Generation, Kernel, KernelError, Role, namespace};
+use super::{Attachments, Generation, Kernel, KernelError, Role, lane, namespace};
 use crate::desired::{Desired, Endpoint};
 use crate::network::{LinkKind, Network, Path, RouteKind};
 use crate::preview::Attached;
@@ -20,7 +20,9 @@ impl Kernel {
     /// # Errors
     /// A netlink request fails.
     pub fn observe(&mut self, desired: &Desired) -> Result<Network, KernelError> {
-        let network = observe(&mut self.netlink, desired, Unknown::Resolve)?;
+        let mut network = observe(&mut self.netlink, desired, Unknown::Resolve, &self.pin_path)?;
+        self.has_lane_parts = !network.lane_parts.is_empty();
+        network.lane = network.lane.filter(|_| self.lane_refused.is_none());
         Ok(Network { refused: self.refused.clone(), rewired: self.rewired.clone(), ..network })
     }
 }
@@ -32,8 +34,16 @@ enum Unknown {
     Leave,
 }
 
-fn observe(netlink: &mut Netlink, desired: &Desired, unknown: Unknown) -> Result<Network, KernelError> {
-    let mut network = Network { links: netlink.links()?, ..Network::default() };
+fn observe(
+    netlink: &mut Netlink,
+    desired: &Desired,
+    unknown: Unknown,
+    pin_path: &FilePath,
+) -> Result<Network, KernelError> {
+    let mut links = netlink.links()?;
+    let lane::Found { lane, parts } = lane::apart(&mut links, pin_path);
+    let lane_missed = lane::is_missed(pin_path);
+    let mut network = Network { links, lane, lane_parts: parts, lane_missed, ..Network::default() };
     for endpoint in &desired.endpoints {
         let path = path(netlink, endpoint, &network, unknown)?;
         network.paths.insert(endpoint.name.clone(), path);
@@ -81,12 +91,12 @@ const PAUSE: Duration = Duration::from_millis(20);
 impl Observer {
     /// # Errors
     /// No netlink socket; what is there belongs to another network namespace.
-    pub fn open(pin_path: &std::path::Path) -> Result<Self, KernelError> {
+    pub fn open(pin_path: &FilePath) -> Result<Self, KernelError> {
         namespace::require(pin_path)?;
         Ok(Self { pin_path: pin_path.to_owned(), netlink: Netlink::open()? })
     }
 
-    pub(super) fn pin_path(&self) -> &std::path::Path {
+    pub(super) fn pin_path(&self) -> &FilePath {
         &self.pin_path
     }
 
@@ -126,7 +136,7 @@ impl Observer {
     /// # Errors
     /// A netlink request fails.
     pub fn observe(&mut self, desired: &Desired, live: Option<&Live>) -> Result<Network, KernelError> {
-        let mut network = observe(&mut self.netlink, desired, Unknown::Leave)?;
+        let mut network = observe(&mut self.netlink, desired, Unknown::Leave, &self.pin_path)?;
         let Some(Live { tables, .. }) = live else { return Ok(network) };
         for (index, name) in names(&tables.endpoint_names) {
             let state = tables.endpoints.get(index as usize).map(|pair| pair[1 - tables.idle()].state);
@@ -158,7 +168,7 @@ impl Observer {
                 Role::Encap { generation: of } if of == generation => {
                     attached.encaps.insert(attachment.interface);
                 }
-                Role::Encap { .. } => {}
+                Role::Encap { .. } | Role::Lane { .. } => {}
             }
         }
         Ok(attached)

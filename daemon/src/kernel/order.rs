@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::attach::{make_dir, names, remove_dir};
 use super::turn::Turn;
-use super::{Attachment, Attachments, Generation, Kernel, KernelError, Role, encap_of, mirror_of, word};
+use super::{Attachment, Attachments, Generation, Kernel, KernelError, Role, catchers, mirror_of, word};
 use crate::compile::Compiled;
 use crate::desired::Order;
 
@@ -26,14 +26,14 @@ impl Kernel {
         let generation = Generation::open(&self.pin_path, number);
         let links = self.netlink.links()?;
         let mirrors = want.hooks.values().map(|hook| (mirror_of(hook), &hook.order, &*hook.name));
-        let encaps = want.outputs.iter().filter_map(|output| {
-            let link = links.get(output)?;
-            Some((encap_of(number, *output), &Order::First, &*link.name))
+        let catchers = catchers(number, want).filter_map(|attachment| {
+            let link = links.get(&attachment.interface)?;
+            Some((attachment, &Order::First, &*link.name))
         });
         let held = self.attachments.orders()?;
         let present = self.attachments.list()?;
         let mut ordered = Ordered::default();
-        for (attachment, order, interface) in mirrors.chain(encaps) {
+        for (attachment, order, interface) in mirrors.chain(catchers) {
             let mechanism = self.mechanism;
             if !present.contains(&(attachment, mechanism)) {
                 continue;

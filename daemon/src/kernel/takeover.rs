@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::attach::{make_dir, remove_dir};
 use super::counters::Staying;
-use super::{Attachment, Generation, Kernel, KernelError, Mechanism, Role, Step, mirror_of, rcu};
+use super::{Attachment, Generation, Kernel, KernelError, Mechanism, Step, mirror_of, rcu};
 use crate::compile::Compiled;
 use crate::tables::Table;
 
@@ -51,7 +51,7 @@ impl Kernel {
         self.fill(generation, live, want)?;
         (self.before)(Step::Load)?;
         generation.load_programs()?;
-        self.attach_encap(generation, want)
+        self.attach_catchers(generation, want)
     }
 
     /// There while programs go over to new maps. Killed in the middle, a daemon leaves it, and its successor replaces
@@ -62,11 +62,8 @@ impl Kernel {
 
     /// A number that no generation has, not even one that was never published.
     fn next_number(&self) -> Result<u32, KernelError> {
-        let encap = |(attachment, _): (Attachment, Mechanism)| match attachment.role {
-            Role::Encap { generation } => Some(generation),
-            Role::Mirror => None,
-        };
-        let used = self.attachments.list()?.into_iter().filter_map(encap);
+        let generation = |(attachment, _): (Attachment, Mechanism)| attachment.role.generation();
+        let used = self.attachments.list()?.into_iter().filter_map(generation);
         Ok(Generation::list(&self.pin_path)?.into_iter().chain(used).max().map_or(1, |last| last + 1))
     }
 

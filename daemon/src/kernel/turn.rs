@@ -247,10 +247,7 @@ impl Generation {
             map: ARRAY.to_owned(),
             source: io::Error::other(source),
         };
-        let mut turning = match attachment.role {
-            Role::Mirror => self.mirror(attachment.direction)?,
-            Role::Encap { .. } => self.encap()?,
-        };
+        let mut turning = self.program_of(attachment)?;
         let mut object = self.load(|_| {})?;
         let pin_failed = |path: &Path, error| pin_error("create", path, io::Error::other(error));
         for name in [MARK, CHECK, CLEAR] {

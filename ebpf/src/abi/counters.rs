@@ -81,6 +81,21 @@ pub struct Cpu {
     pub segments: u32,
     /// What of the packet the copy with [`cb::SLICE`](super::cb::SLICE) is to carry.
     pub slice: Slice,
+    /// What is in the lane.
+    pub transit: Transit,
+}
+
+/// A superpacket on its way through the lane, which it leaves packet by packet.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Transit {
+    /// Endpoints that get a copy of each packet, as bits.
+    pub endpoints: u64,
+    /// Which copy of them.
+    pub parity: u32,
+    /// Packets that have come out and are accounted for.
+    pub arrived: u32,
 }
 
 /// What of a packet an outer fragment carries.
@@ -156,11 +171,9 @@ reasons! {
         Limit = "limit",
         /// Longer than the MTU once wrapped.
         Oversize = "oversize",
-        /// A UDP superpacket whose datagrams would be longer than the MTU once wrapped.
-        OversizeUdp = "oversize-udp-gso",
-        /// Any other superpacket that cannot be wrapped as a whole.
-        OversizeGso = "oversize-gso",
-        /// The kernel refused to clone or to send (`bpf_clone_redirect` failed).
+        /// To be cut into packets first, and there is no lane that does it.
+        NoLane = "no-lane",
+        /// The kernel refused to clone or to send (`bpf_clone_redirect` failed), or the lane lost it.
         Clone = "clone",
         /// The kernel refused to wrap (`bpf_skb_adjust_room` failed).
         Encap = "encap",
@@ -200,13 +213,15 @@ reasons! {
         Resolving = "resolving",
         /// Could not be wrapped.
         Refused = "refused",
+        /// It came out of the lane, in packets.
+        Segmented = "segmented",
     }
 }
 
 const _: () = {
     assert!(size_of::<FilterStats>() == 24);
     assert!(size_of::<EndpointStats>() == 32 + 8 * Drop::COUNT + 24);
-    assert!(size_of::<Cpu>() == 48);
+    assert!(size_of::<Cpu>() == 64);
 };
 
 #[cfg(feature = "user")]

@@ -27,6 +27,7 @@ pub fn network() -> Network {
             master: None,
             parent: None,
             info_kind: None,
+            gso_max: [0; 2],
         };
         (index, link)
     });

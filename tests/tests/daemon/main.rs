@@ -8,6 +8,7 @@ mod drift;
 mod explain;
 mod file;
 mod interfaces;
+mod lane;
 mod life;
 mod load;
 mod metrics;

@@ -11,6 +11,7 @@ mod fragments;
 mod gso;
 mod harm;
 mod headers;
+mod lane;
 mod link;
 mod loops;
 mod mtu;
@@ -23,6 +24,7 @@ mod queues;
 mod receiver;
 mod routed;
 mod routes;
+mod sctp;
 mod silence;
 
 use anyhow::{Result, ensure};

@@ -8,6 +8,7 @@ use traffic_mirror_tests::lab::vnet::VnetHeader;
 use traffic_mirror_tests::lab::{deadline, ethtool, kernel};
 
 use crate::edge::{Attach, Edge, Shape, Way, frame};
+use crate::lane::narrow;
 use crate::{config, filter};
 
 /// Modules that the receiver takes.
@@ -22,7 +23,7 @@ const TUNNELS: [Tunnel; 3] = [
 ];
 const V4: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
 const V6: [&str; 2] = ["2001:db8::1", "2001:db8::2"];
-/// Room for a packet once wrapped.
+/// MTU towards the collector.
 const MTU: usize = 1500;
 
 /// Whether this kernel has the receiver. Debian's have it.
@@ -46,7 +47,7 @@ fn the_kernels_own_receiver_takes_copies() -> Result<()> {
     }
     for &attach in Attach::all()? {
         let mut edge = Edge::new(&config(&filter("all", "", "\"a\", \"six\"")), attach)?;
-        edge.edge.run(&format!("ip link set eth1 mtu {MTU}"))?;
+        narrow(&mut edge)?;
         edge.wait(|status| status.0["degraded"] == false)?;
         let mut tunnels = Tunnels::new(&edge)?;
         let sent = packets()?;
@@ -147,15 +148,18 @@ fn packets() -> Result<Vec<(String, Sent)>> {
             let fill = bytes.saturating_sub(header + 32);
             all.push((format!("TCP of {bytes} bytes from {from}, checksum open"), Sent::open(&tcp(fill))?));
         }
-        for (segment, length) in [(1300, 20_000), (1448 - header as u16 + 20, 60_000), (1400 - 2 * header as u16, 1401)]
-        {
+        // of the last each segment goes in fragments
+        let whole = [(1300, 20_000), (1448 - header as u16 + 20, 60_000), (1400 - 2 * header as u16, 1401)];
+        for (segment, length) in whole.into_iter().chain([(4000, 20_000)]) {
             let what = format!("TCP of {length} bytes by {segment} from {from}");
             all.push((what, Sent::superpacket(&tcp(length), segment)?));
         }
         // what a socket may send like that came with 6.2
         if kernel()? >= (6, 2) {
-            let what = format!("UDP of 20000 bytes by 1300 from {from}");
-            all.push((what, Sent::superpacket(&udp(20_000), 1300)?));
+            for segment in [1300, 1452, 5000] {
+                let what = format!("UDP of 20000 bytes by {segment} from {from}");
+                all.push((what, Sent::superpacket(&udp(20_000), segment)?));
+            }
         }
     }
     Ok(all)

@@ -68,6 +68,13 @@ impl Routed {
         Ok(Self { daemon, client, edge, server, collector, copies, fragments: Reassembler::default(), flush })
     }
 
+    /// Whether there is what cuts superpackets into packets, and is used.
+    pub(crate) fn has_lane(&self) -> Result<bool> {
+        let links = self.edge.run("ip -oneline link show type macvlan")?;
+        let plan = self.daemon.run(&["plan"])?;
+        Ok(links.contains("-in@") && plan.status.success())
+    }
+
     /// Takes all copies of packets that have passed the hooks, and the counters as they stand at the last of them.
     ///
     /// A program sends its copies and counts them before the original goes on. So whatever has arrived was copied, and

@@ -16,6 +16,8 @@ use crate::network::{Link, LinkKind, Neighbour, NeighbourState, Route, RouteKind
 // Attributes that libc does not name: include/uapi/linux/{if_link,neighbour,rtnetlink,pkt_cls}.h.
 const IFLA_INFO_KIND: u16 = 1;
 const IFLA_LINK_NETNSID: u16 = 37;
+const IFLA_GSO_MAX_SEGS: u16 = 40;
+const IFLA_GSO_MAX_SIZE: u16 = 41;
 const NDA_FLAGS_EXT: u16 = 15;
 const NTF_EXT_MANAGED: u32 = 1;
 const RTA_VIA: u16 = 18;
@@ -63,6 +65,7 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
         master: None,
         parent: None,
         info_kind: None,
+        gso_max: [0; 2],
     };
     let mut elsewhere = false;
     for attribute in attributes(&payload[IFINFOMSG_BYTES..]) {
@@ -76,6 +79,8 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
             (libc::IFLA_LINK, value) => link.parent = Some(parse_u32(value)?),
             (IFLA_LINK_NETNSID, _) => elsewhere = true,
             (libc::IFLA_LINKINFO, value) => link.info_kind = info_kind(value)?,
+            (IFLA_GSO_MAX_SEGS, value) => link.gso_max[0] = parse_u32(value)?,
+            (IFLA_GSO_MAX_SIZE, value) => link.gso_max[1] = parse_u32(value)?,
             _ => {}
         }
     }

@@ -2,6 +2,7 @@
 //! Input: requests. Output: types of [`network`](crate::network) and coarse change events. Opens no other socket.
 
 mod decode;
+mod device;
 mod error;
 mod monitor;
 mod socket;

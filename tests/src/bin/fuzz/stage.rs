@@ -173,6 +173,7 @@ fn network(netns: &Netns, desired: &Desired) -> Result<Network> {
             master: None,
             parent: None,
             info_kind: None,
+            gso_max: [0; 2],
         };
         network.links.insert(index, link);
     }

@@ -1,0 +1,226 @@
+//! The lane: interfaces of ours that have the kernel cut a superpacket into its packets. A clone is sent to the entrance, a
+//! macvlan that takes no superpacket, so the kernel cuts it there; the packets go on to the exit, a veth on which the macvlan
+//! is built, and end in the program there. All that happens while the clone is being sent: no queue, and nothing gets lost
+//! that nobody counts. The other end of the veth is never reached, and only there because there is none without.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use traffic_mirror_ebpf::abi::{Drop, MAX_ENDPOINTS};
+
+use super::netlink::{Error, Netlink};
+use super::program::reason;
+use super::{Generation, Kernel, KernelError, Step};
+use crate::network::{Lane, Link};
+
+/// Names of the interfaces of a lane. They tell which daemon it belongs to, by a hash of the pin path and of the file system
+/// that it is in: with a bpf file system of its own each, containers have different pins at the same path.
+struct Names {
+    entrance: String,
+    exit: String,
+    end: String,
+}
+
+/// What the names begin with.
+const PREFIX: &str = "tm";
+/// What they end with: entrance, exit, and the other end of the exit.
+const SUFFIXES: [&str; 3] = ["-in", "-out", "-end"];
+
+impl Names {
+    fn of(pin_path: &Path) -> Self {
+        let path = std::path::absolute(pin_path).unwrap_or_else(|_| pin_path.to_owned());
+        // the pin path itself comes and goes
+        let device = path.parent().and_then(|parent| fs::metadata(parent).ok()).map_or(0, |parent| parent.dev());
+        Self::new(&path, device)
+    }
+
+    /// However the path is written.
+    fn new(path: &Path, device: u64) -> Self {
+        let parts = path.components().flat_map(|part| part.as_os_str().as_encoded_bytes().iter().chain(b"/"));
+        // FNV-1a: the same in each version of us
+        let hash = parts
+            .copied()
+            .chain(device.to_ne_bytes())
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let [entrance, exit, end] = SUFFIXES.map(|suffix| format!("{PREFIX}{hash:08x}{suffix}"));
+        Self { entrance, exit, end }
+    }
+
+    fn has(&self, link: &Link) -> bool {
+        [&self.entrance, &self.exit, &self.end].contains(&&link.name)
+    }
+}
+
+/// Whether an interface belongs to the lane of any daemon.
+fn is_of_a_lane(link: &Link) -> bool {
+    let hash = |rest: &str| SUFFIXES.iter().find_map(|suffix| Some(rest.strip_suffix(suffix)?.to_owned()));
+    let hash = link.name.strip_prefix(PREFIX).and_then(hash);
+    let is_named = hash.is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    is_named && matches!(link.info_kind.as_deref(), Some("veth" | "macvlan"))
+}
+
+/// The lane of a pin path, among the interfaces of the host.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Found {
+    /// If it is whole and works.
+    pub(super) lane: Option<Lane>,
+    /// Indices of what there is of it.
+    pub(super) parts: BTreeSet<u32>,
+}
+
+/// Takes the interfaces of lanes out of those of the host.
+pub(super) fn apart(links: &mut BTreeMap<u32, Link>, pin_path: &Path) -> Found {
+    take_out(links, &Names::of(pin_path))
+}
+
+fn take_out(links: &mut BTreeMap<u32, Link>, names: &Names) -> Found {
+    let ours = links.values().filter(|link| names.has(link) && is_of_a_lane(link));
+    let found = Found { lane: find(links, names), parts: ours.map(|link| link.index).collect() };
+    links.retain(|_, link| !is_of_a_lane(link));
+    found
+}
+
+/// The lane of those names, if it is whole and works.
+fn find(links: &BTreeMap<u32, Link>, names: &Names) -> Option<Lane> {
+    // without the end the others have no carrier; whether they have is said only some time later (`linkwatch_event`)
+    let named = |name: &str| links.values().find(|link| link.name == name && link.up);
+    let (entrance, exit, _) = (named(&names.entrance)?, named(&names.exit)?, named(&names.end)?);
+    let is_whole = entrance.info_kind.as_deref() == Some("macvlan")
+        && entrance.parent == Some(exit.index)
+        && entrance.gso_max == GSO_MAX;
+    is_whole.then_some(Lane { entrance: entrance.index, exit: exit.index })
+}
+
+/// Whether copies were dropped because there is no lane. What cannot be read has none.
+pub(super) fn is_missed(pin_path: &Path) -> bool {
+    let Some(live) = Generation::list(pin_path).ok().and_then(|mut numbers| numbers.pop()) else { return false };
+    let live = Generation::open(pin_path, live);
+    let is_readable = live.has_our_layout() && live.is_complete();
+    let stats = is_readable.then(|| live.endpoint_stats(MAX_ENDPOINTS).ok()).flatten();
+    stats.iter().flatten().flatten().any(|cpu| cpu.drops[Drop::NoLane as usize] > 0)
+}
+
+/// For people.
+pub(super) fn refusal(error: &KernelError) -> String {
+    let label = Drop::NoLane.label();
+    format!("{}; superpackets that do not fit once wrapped are dropped as {label}; SIGHUP tries again", reason(error))
+}
+
+/// Segments and bytes of superpackets that are not cut: none has fewer. Of those from guests the kernel does not know the number
+/// of segments; it looks at the bytes since 6.8, 6.6.9 and 6.1.70.
+const GSO_MAX: [u32; 2] = [1, 1000];
+
+impl Kernel {
+    /// Makes the lane, in place of what may be there of it. If the kernel refuses, that is remembered, and no error.
+    pub(super) fn make_lane(&mut self) -> Result<(), KernelError> {
+        (self.before)(Step::Attach)?;
+        let names = Names::of(&self.pin_path);
+        if let Err(error) = remove(&mut self.netlink, &names).and_then(|()| add(&mut self.netlink, &names)) {
+            self.lane_refused = Some(refusal(&error.into()));
+            // what is left of it is removed with the next look
+        }
+        Ok(())
+    }
+
+    /// Removes what there is of the lane.
+    pub(super) fn remove_lane(&mut self) -> Result<(), KernelError> {
+        (self.before)(Step::Detach)?;
+        self.has_had_lane = false;
+        Ok(remove(&mut self.netlink, &Names::of(&self.pin_path))?)
+    }
+}
+
+fn remove(netlink: &mut Netlink, names: &Names) -> Result<(), Error> {
+    let links = netlink.links()?;
+    let mut ours: Vec<&Link> = links.values().filter(|link| names.has(link) && is_of_a_lane(link)).collect();
+    // a macvlan goes with what it is built on, and one end of a veth with the other
+    ours.retain(|link| link.name != names.end || !links.values().any(|other| other.name == names.exit));
+    ours.retain(|link| link.parent.is_none());
+    ours.into_iter().try_for_each(|link| netlink.delete_link(link.index))
+}
+
+/// Makes the interfaces and sets them up.
+fn add(netlink: &mut Netlink, names: &Names) -> Result<(), Error> {
+    netlink.add_veth(&names.exit, &names.end)?;
+    let index = |netlink: &mut Netlink, name: &str| -> Result<u32, Error> {
+        let links = netlink.links()?;
+        // whoever has removed it meanwhile is told to us by the request that follows
+        Ok(links.values().find(|link| link.name == name).map_or(u32::MAX, |link| link.index))
+    };
+    let exit = index(netlink, &names.exit)?;
+    netlink.add_macvlan(&names.entrance, exit)?;
+    let entrance = index(netlink, &names.entrance)?;
+    netlink.limit_gso(entrance, GSO_MAX)?;
+    for index in [index(netlink, &names.end)?, exit, entrance] {
+        netlink.set_up_bare(index)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::LinkKind;
+
+    fn link(index: u32, name: &str, kind: &str, parent: Option<u32>) -> Link {
+        Link {
+            index,
+            name: name.to_owned(),
+            mtu: 1500,
+            up: true,
+            running: true,
+            mac: None,
+            kind: LinkKind::Ethernet,
+            master: None,
+            parent,
+            info_kind: Some(kind.to_owned()),
+            gso_max: if kind == "macvlan" { GSO_MAX } else { [65_535, 65_536] },
+        }
+    }
+
+    fn host(change: impl Fn(&mut Link)) -> (Vec<u32>, Option<Lane>) {
+        let (ours, other) = (Names::new(Path::new("/pins"), 1), Names::new(Path::new("/pins"), 2));
+        let mut links = [
+            link(1, "tm0", "veth", None),
+            link(2, "tm12345678-in", "bridge", None),
+            link(3, &ours.exit, "veth", None),
+            link(4, &ours.end, "veth", None),
+            link(5, &ours.entrance, "macvlan", Some(3)),
+            link(6, &other.exit, "veth", None),
+        ];
+        links.iter_mut().for_each(change);
+        let mut links = links.into_iter().map(|link| (link.index, link)).collect();
+        let found = take_out(&mut links, &ours);
+        (links.into_keys().collect(), found.lane)
+    }
+
+    #[test]
+    fn a_lane_is_no_interface_of_the_host() {
+        assert_eq!(host(|_| {}), (vec![1, 2], Some(Lane { entrance: 5, exit: 3 })));
+        let end = |path: &str| Names::new(Path::new(path), 1).end;
+        assert!(end("/sys/fs/bpf/traffic-mirror").len() < libc::IFNAMSIZ);
+        assert_eq!(end("/sys/fs/bpf//mirror/"), end("/sys/fs/bpf/mirror"));
+        assert_ne!(end("/sys/fs/bpf/mirror"), end("/sys/fs/bpfmirror"));
+    }
+
+    #[test]
+    fn what_does_not_work_is_none() {
+        let with = |index: u32, change: fn(&mut Link)| {
+            host(|link| {
+                if link.index == index {
+                    change(link);
+                }
+            })
+            .1
+        };
+        assert_eq!(with(5, |link| link.up = false), None);
+        assert_eq!(with(5, |link| link.gso_max[0] = 65_535), None);
+        assert_eq!(with(5, |link| link.gso_max[1] = 65_536), None);
+        assert_eq!(with(5, |link| link.parent = Some(1)), None);
+        assert_eq!(with(3, |link| link.up = false), None);
+        assert_eq!(with(4, |link| link.up = false), None);
+        assert_eq!(with(3, |link| link.name = "eth9".to_owned()), None);
+    }
+}

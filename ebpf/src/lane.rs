@@ -1,0 +1,106 @@
+//! What must be cut into packets before it can be wrapped: superpackets whose packets no longer fit, and SCTP packets whose
+//! checksum was left to the output interface. [`segment`] sends a clone into the lane, an interface of ours that the kernel
+//! cuts everything for; at its exit, below, [`lane`] gets the packets one by one, while the helper of the first still runs.
+
+use core::ffi::c_long;
+
+use aya_ebpf::bindings::__sk_buff;
+use traffic_mirror_ebpf::abi::{Drop, MAX_ENDPOINTS, Receipt, Transit, cb};
+use traffic_mirror_ebpf::classify::lowest_bit;
+use traffic_mirror_ebpf::packet::Packet;
+
+use crate::fan::{Parcel, count_drop, fan_out, send};
+use crate::fragment::fragment;
+use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS};
+use crate::mirror::parse_scattered;
+use crate::size::measure;
+use crate::skb::{DROP, NEXT, Skb};
+use crate::verifier::{STOP, each, go_on_if};
+
+/// Copies that the lane has lost.
+struct Lost {
+    endpoints: u64,
+    reason: u32,
+    packets: u32,
+}
+
+/// Sends a copy through the lane for each of the endpoints. A global function: the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u32 {
+    let (Some(cpu), Some(pair)) = (CPU.get_ptr_mut(0), ENDPOINTS.get(lowest_bit(endpoints))) else { return 0 };
+    if packet.is_null() {
+        return 0;
+    }
+    // SAFETY: the caller passes a pointer to a local variable.
+    let size = measure(Skb(skb), unsafe { &*packet });
+    // there is one for all
+    let interface = pair[parity as usize & 1].lane;
+    // SAFETY: a per-CPU element; what passes another hook of ours on its way is a copy, which nobody sends in here.
+    unsafe { (*cpu).transit = Transit { endpoints, parity, arrived: 0 } };
+    let reason = if interface == 0 {
+        Drop::NoLane as u32
+    } else {
+        let parcel = Parcel { interface, word: 0, flow: 0, length: 0 };
+        // whatever stands in its way: what has not come out by now is lost inside this host
+        send(skb, &raw const parcel);
+        Drop::Clone as u32
+    };
+    // SAFETY: a per-CPU element; volatile, since `lane` has written it meanwhile. What comes out later, since somebody has put a
+    // queue there, is not for these endpoints any more.
+    let arrived = unsafe {
+        (&raw mut (*cpu).transit.endpoints).write_volatile(0);
+        (&raw const (*cpu).transit.arrived).read_volatile()
+    };
+    if arrived < size.packets {
+        let mut lost = Lost { endpoints, reason, packets: size.packets - arrived };
+        each(MAX_ENDPOINTS, next_lost, &mut lost);
+    }
+    0
+}
+
+unsafe extern "C" fn next_lost(_: u32, lost: *mut Lost) -> c_long {
+    // SAFETY: `each` passes a valid pointer.
+    let lost = unsafe { &mut *lost };
+    if lost.endpoints == 0 {
+        return STOP;
+    }
+    let index = lowest_bit(lost.endpoints);
+    lost.endpoints &= lost.endpoints - 1;
+    let Some(stats) = ENDPOINT_STATS.get_ptr_mut(index) else { return STOP };
+    // SAFETY: a per-CPU element.
+    count_drop(unsafe { &mut *stats }, lost.reason, lost.packets);
+    go_on_if(lost.endpoints != 0)
+}
+
+/// Sends a copy of a packet that has come through the lane to each endpoint, and ends it there.
+#[inline(always)]
+pub fn lane(skb: Skb) -> i32 {
+    let (Some(control), Some(cpu)) = (CONTROL.get(0), CPU.get_ptr_mut(0)) else { return NEXT };
+    let is_ours = control.secret != 0
+        && skb.cb::<0>() == control.secret as u32
+        && skb.cb::<1>() == (control.secret >> 32) as u32
+        && skb.cb::<{ cb::ENDPOINT }>() >> cb::GENERATION_SHIFT == control.generation & 0xffff;
+    if !is_ours {
+        return NEXT;
+    }
+    let mut packet = Packet::default();
+    // SAFETY: a per-CPU element.
+    let Transit { endpoints, parity, .. } = unsafe { (*cpu).transit };
+    // Else it counts as lost: what came late, what is not cut all the same, and fragments of a datagram, which is what a guest may
+    // leave to us (UFO). How many there are is not known before, and they belong to another flow.
+    let is_packet = endpoints != 0 && skb.gso_size() == 0 && parse_scattered(skb.0, &raw mut packet) == 0;
+    if is_packet && packet.fragment == 0 {
+        // the fragments of each have an identification of their own
+        unsafe { (*cpu).serial += 1 };
+        let oversize = fan_out(skb.0, &raw const packet, endpoints, parity);
+        if oversize != 0 {
+            fragment(skb.0, &raw const packet, oversize, parity, 1);
+        }
+        // SAFETY: as above.
+        unsafe { (*cpu).transit.arrived += 1 };
+    }
+    // SAFETY: as above.
+    unsafe { (&raw mut (*cpu).receipt).write_volatile(Receipt::Segmented as u32) };
+    DROP
+}

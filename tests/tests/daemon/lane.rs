@@ -1,0 +1,269 @@
+//! The lane, which cuts superpackets into packets: there when it is needed, kept as it must be, and never there otherwise.
+
+use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
+use std::time::Instant;
+use traffic_mirror_tests::lab::collector::Collector;
+use traffic_mirror_tests::lab::daemon::Daemon;
+use traffic_mirror_tests::lab::packet::{Gue, eth_between};
+use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
+use traffic_mirror_tests::lab::status::Status;
+use traffic_mirror_tests::lab::traffic::Stream;
+use traffic_mirror_tests::lab::vnet::VnetHeader;
+use traffic_mirror_tests::lab::{deadline, ethtool};
+
+use crate::site::{Site, attach, config, mechanisms};
+
+const PORT: u16 = 53;
+/// Datagrams of a superpacket.
+const DATAGRAMS: usize = 8;
+
+/// Names of the lane's interfaces in the edge, with their indices.
+fn lane(site: &Site) -> Result<Vec<String>> {
+    let links = site.edge.run("ip -oneline link show")?;
+    let names = links.lines().filter_map(|line| line.split(": ").nth(1).map(|name| (line, name)));
+    let ours = names.filter(|(_, name)| name.starts_with("tm"));
+    Ok(ours
+        .filter_map(|(line, name)| Some(format!("{} {}", line.split(':').next()?, name.split('@').next()?)))
+        .collect())
+}
+
+/// Waits until there is a lane, or none.
+fn wait(site: &Site, is_there: bool) -> Result<Vec<String>> {
+    let patience = deadline();
+    loop {
+        let found = lane(site)?;
+        if found.len() == if is_there { 3 } else { 0 } {
+            return Ok(found);
+        }
+        ensure!(Instant::now() < patience, "there is {found:?}");
+    }
+}
+
+/// Waits until there is a lane and it is used: one that was missed once would stay.
+fn wait_used(site: &Site, daemon: &Daemon) -> Result<()> {
+    wait(site, true)?;
+    let patience = deadline();
+    while !daemon.run(&["plan"])?.status.success() {
+        ensure!(Instant::now() < patience, "the lane is not used");
+    }
+    Ok(())
+}
+
+/// Sends superpackets from the client through the edge's `eth0`.
+struct Sender {
+    socket: PacketSocket,
+    collector: Collector,
+}
+
+impl Sender {
+    fn new(site: &Site) -> Result<Self> {
+        // what comes is what a wire would carry
+        ethtool::offload(&site.edge, "eth1", false)?;
+        ethtool::offload(&site.host, "eth0", false)?;
+        let collector = Collector::start_gue(&site.host, "eth0")?;
+        Ok(Self { socket: PacketSocket::open_vnet(&site.client, "eth0", Capture::Nothing)?, collector })
+    }
+
+    /// Sends one with datagrams of so many bytes, and returns them.
+    fn send(&self, site: &Site, bytes: usize) -> Result<Vec<Vec<u8>>> {
+        let payload = Stream::new(bytes as u64).bytes(DATAGRAMS * bytes);
+        let macs = (site.client.mac("eth0")?, site.edge.mac("eth0")?);
+        let frame = eth_between(macs.0, macs.1).ip("10.0.0.1", "10.0.0.254").udp(999, PORT);
+        let mut frame = frame.payload(&payload[..]).build();
+        let header = VnetHeader::gso(&mut frame, bytes.try_into()?)?;
+        self.socket.send_vnet(&frame, header)?;
+        Ok(payload.chunks(bytes).map(<[u8]>::to_vec).collect())
+    }
+
+    /// Each datagram of one comes as a copy.
+    fn arrives(&mut self, site: &Site, bytes: usize) -> Result<()> {
+        let datagrams = self.send(site, bytes)?;
+        let copies = self.collector.copies(DATAGRAMS, deadline()).context("of a superpacket")?;
+        let are_whole =
+            copies.iter().zip(&datagrams).all(|(copy, datagram): (&Gue, _)| copy.inner[28..] == datagram[..]);
+        ensure!(are_whole, "the copies are not what was sent");
+        Ok(())
+    }
+
+    /// Sends them until the first has come, and takes what came.
+    fn resumes(&mut self, site: &Site, bytes: usize) -> Result<()> {
+        let patience = deadline();
+        loop {
+            self.send(site, bytes)?;
+            // the sentinel is the last, be there copies before it or not
+            let (count, before) = (self.collector.count(), Instant::now());
+            while self.collector.count() == count && before.elapsed().as_millis() < 100 {
+                std::thread::yield_now();
+            }
+            let came = self.collector.take()?.len();
+            if came >= DATAGRAMS {
+                break;
+            }
+            ensure!(Instant::now() < patience, "{came} frames came");
+        }
+        // a part of the last one may have come behind
+        let patience = deadline();
+        while self.arrives(site, bytes).is_err() {
+            ensure!(Instant::now() < patience, "no superpacket arrives whole");
+            self.collector.take()?;
+        }
+        Ok(())
+    }
+}
+
+fn dropped(daemon: &Daemon) -> Result<u64> {
+    Ok(Status::read(daemon)?.counters().get("endpoint ids drop no-lane").copied().unwrap_or(0))
+}
+
+/// 1,452 bytes make a packet of 1,480, which has 1,512 once wrapped.
+const BYTES: usize = 1452;
+
+#[test]
+fn only_a_host_that_needs_one_has_a_lane() -> Result<()> {
+    for mechanism in mechanisms()? {
+        let site = Site::new()?;
+        // a pattern that would match its interfaces, too
+        let file = config(&[PORT]) + "\n[[interface]]\nname = \"tm*\"\n";
+        let mut daemon = Daemon::spawn(&site.edge, &file, attach(mechanism))?;
+        daemon.ready(deadline())?;
+        let mut sender = Sender::new(&site)?;
+        ensure!(lane(&site)?.is_empty(), "{mechanism}: a lane where all fits");
+        sender.resumes(&site, BYTES)?;
+
+        site.edge.run("ip link set eth1 mtu 1500")?;
+        wait_used(&site, &daemon)?;
+        sender.resumes(&site, BYTES)?;
+        let status = Status::read(&daemon)?;
+        let hooks = status.0["interfaces"].as_array().context("interfaces")?;
+        let others: Vec<_> =
+            hooks.iter().filter_map(|hook| hook["name"].as_str()).filter(|n| n.starts_with("tm")).collect();
+        ensure!(others.is_empty(), "{mechanism}: {others:?} are looked at");
+        // production's multicast would go there
+        for routes in ["ip -6 route show table all", "ip -4 route show table all"] {
+            let routes = site.edge.run(routes)?;
+            ensure!(!routes.contains("dev tm"), "{mechanism}: a route of the lane's: {routes}");
+        }
+
+        site.edge.run("ip link set eth1 mtu 1600")?;
+        wait(&site, false)?;
+        sender.resumes(&site, BYTES)?;
+
+        site.edge.run("ip link set eth1 mtu 1500")?;
+        wait(&site, true)?;
+        daemon.signal(Signal::SIGTERM)?;
+        ensure!(daemon.wait_exit(deadline())? == 0, "{mechanism}: it did not stop well");
+        ensure!(lane(&site)?.is_empty(), "{mechanism}: a lane is left");
+        site.bare(daemon.pin_path())?;
+    }
+    Ok(())
+}
+
+#[test]
+fn a_lane_outlives_the_daemon_and_is_taken_over() -> Result<()> {
+    for mechanism in mechanisms()? {
+        let site = Site::new()?;
+        site.edge.run("ip link set eth1 mtu 1500")?;
+        let mut daemon = site.launch(&[PORT], attach(mechanism))?;
+        let mut sender = Sender::new(&site)?;
+        let before = wait(&site, true)?;
+        sender.resumes(&site, BYTES)?;
+        daemon.signal(Signal::SIGKILL)?;
+        daemon.wait_exit(deadline())?;
+        sender.arrives(&site, BYTES)?;
+        daemon.restart()?;
+        daemon.ready(deadline())?;
+        sender.arrives(&site, BYTES)?;
+        ensure!(lane(&site)? == before, "{mechanism}: {:?} was {before:?}", lane(&site)?);
+        ensure!(dropped(&daemon)? == 0, "{mechanism}: copies were dropped");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_damaged_lane_is_mended() -> Result<()> {
+    for mechanism in mechanisms()? {
+        let site = Site::new()?;
+        site.edge.run("ip link set eth1 mtu 1500")?;
+        let daemon = site.launch(&[PORT], attach(mechanism))?;
+        let mut sender = Sender::new(&site)?;
+        wait(&site, true)?;
+        sender.resumes(&site, BYTES)?;
+        for damage in [
+            "ip link delete IN",
+            "ip link delete OUT",
+            "ip link set END down",
+            "ip link set OUT down",
+            "ip link set IN gso_max_segs 60",
+            "ip link set IN gso_max_size 65536",
+        ] {
+            let names = lane(&site)?;
+            let name = |suffix: &str| {
+                let found = names.iter().filter_map(|one| one.split(' ').nth(1)).find(|name| name.ends_with(suffix));
+                found.map(str::to_owned).with_context(|| format!("no {suffix} in {names:?}"))
+            };
+            let line =
+                damage.replace("IN", &name("-in")?).replace("OUT", &name("-out")?).replace("END", &name("-end")?);
+            site.edge.run(&line)?;
+            sender.resumes(&site, BYTES).with_context(|| format!("{mechanism}: {damage}: {:#?}", daemon.output()))?;
+            wait(&site, true)?;
+        }
+        daemon.wait_line(|line| line.ends_with("the lane was damaged by somebody else; made again"), deadline())?;
+        // of a link that is detached nobody tells the daemon
+        if mechanism == "clsact" {
+            let names = lane(&site)?;
+            let exit = names.iter().find(|name| name.ends_with("-out")).and_then(|name| name.split(' ').nth(1));
+            site.edge.run(&format!("tc qdisc delete dev {} clsact", exit.context("no exit")?))?;
+            sender.resumes(&site, BYTES).context("without the qdisc at its exit")?;
+        }
+    }
+    Ok(())
+}
+
+/// One datagram is longer than the interface's MTU says: nobody could know before that a lane would be needed.
+#[test]
+fn a_lane_is_made_when_it_was_missed() -> Result<()> {
+    const LONG_BYTES: usize = 3000;
+    let site = Site::new()?;
+    let daemon = site.daemon(&[PORT])?;
+    let mut sender = Sender::new(&site)?;
+    ensure!(lane(&site)?.is_empty(), "there is a lane");
+    sender.send(&site, LONG_BYTES)?;
+    let patience = deadline();
+    while dropped(&daemon)? != DATAGRAMS as u64 {
+        ensure!(Instant::now() < patience, "{} were dropped", dropped(&daemon)?);
+    }
+    // sooner than by the timer
+    daemon.signal(Signal::SIGHUP)?;
+    wait(&site, true)?;
+    sender.resumes(&site, LONG_BYTES)
+}
+
+#[test]
+fn a_lane_that_cannot_be_made_is_said_and_counted() -> Result<()> {
+    let site = Site::new()?;
+    site.edge.run("ip link set eth1 mtu 1500")?;
+    let mut daemon = site.daemon(&[PORT])?;
+    let mut sender = Sender::new(&site)?;
+    let names = wait(&site, true)?;
+    let entrance =
+        names.iter().find_map(|name| name.split(' ').nth(1)?.ends_with("-in").then(|| name.split(' ').nth(1)));
+    let entrance = entrance.flatten().context("no entrance")?.to_owned();
+    daemon.signal(Signal::SIGTERM)?;
+    daemon.wait_exit(deadline())?;
+    // a stranger has its name
+    site.edge.run(&format!("ip link add name {entrance} type bridge"))?;
+    daemon.restart()?;
+    daemon.ready(deadline())?;
+    daemon.wait_line(|line| line.contains(&format!("cannot make interface {entrance}")), deadline())?;
+    sender.send(&site, BYTES)?;
+    let patience = deadline();
+    while dropped(&daemon)? == 0 {
+        ensure!(Instant::now() < patience, "nothing is counted");
+    }
+    site.edge.run(&format!("ip link show {entrance} type bridge")).context("the stranger is gone")?;
+    site.edge.run(&format!("ip link delete {entrance}"))?;
+    daemon.signal(Signal::SIGHUP)?;
+    wait(&site, true)?;
+    sender.resumes(&site, BYTES)
+}

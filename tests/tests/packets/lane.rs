@@ -1,0 +1,185 @@
+//! Superpackets whose packets do not fit once wrapped: each packet arrives whole, or as the endpoint asks.
+
+use crate::edge::{Attach, Edge, Shape, Way, frame};
+use crate::gso::{guest, missing};
+use crate::policy::policy;
+use crate::routed::{CLIENT, COLLECTOR, Routed, SERVER, WEB, address, count, sent_to};
+use crate::{config, filter};
+use anyhow::{Context as _, Result, ensure};
+use std::time::Instant;
+use traffic_mirror_tests::lab::netns::Netns;
+use traffic_mirror_tests::lab::packet::{Ip, Packet, Tcp, ip_part, verify_inner_checksums};
+use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
+use traffic_mirror_tests::lab::traffic::{Stream, tcp_transfer, udp_bind, udp_gso_send};
+use traffic_mirror_tests::lab::vnet::VnetHeader;
+use traffic_mirror_tests::lab::{deadline, ethtool, kernel};
+
+/// Has the output carry no more than 1,500 bytes, and waits for the lane.
+pub(crate) fn narrow(edge: &mut Edge) -> Result<()> {
+    edge.edge.run("ip link set eth1 mtu 1500")?;
+    edge.edge.run_until("ip -oneline link show type macvlan", |links| links.contains("-in@"), deadline())?;
+    let (frame, header) = superpacket(30_000)?;
+    let patience = deadline();
+    while !edge.pass(&frame, Shape::Vnet(header), Way::Ingress)?.copies.contains_key("a") {
+        ensure!(Instant::now() < patience, "the lane is there, but not used");
+    }
+    Ok(())
+}
+
+/// TCP segments of 3,040 bytes, which cannot be cut smaller: over 1,500 bytes not even one without a tunnel fits.
+fn superpacket(bytes: usize) -> Result<(Vec<u8>, VnetHeader)> {
+    let mut frame = frame().ip("10.0.0.1", "10.0.0.2").tcp(443, 1).payload(Stream::new(1).bytes(bytes)).build();
+    let header = VnetHeader::gso(&mut frame, 3000)?;
+    Ok((frame, header))
+}
+
+const FAMILIES: [(&str, &str); 2] = [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8::2")];
+
+#[test]
+fn superpackets_of_a_guest_that_do_not_fit() -> Result<()> {
+    for &attach in Attach::all()? {
+        let mut edge = Edge::new(&config(&filter("all", "", "\"a\", \"six\"")), attach)?;
+        narrow(&mut edge)?;
+        let mut packets: Vec<(&str, Packet, &[u16])> = Vec::new();
+        for (from, to) in FAMILIES {
+            // what can be cut smaller is not for the lane
+            packets.push((
+                "TCP",
+                frame().ip(from, to).layer(Tcp { options: vec![1; 12], ..Tcp::new(443, 1) }),
+                &[8000],
+            ));
+            packets.push(("TCP in a VLAN", frame().vlan(7).ip(from, to).tcp(443, 1), &[3000]));
+            if kernel()? >= (6, 2) {
+                let sizes: &[u16] = &[1400, 1441, 1452, 1472, 3000, 8000];
+                packets.push(("UDP", frame().ip(from, to).udp(443, 1), sizes));
+                packets.push(("UDP in a VLAN", frame().vlan(7).ip(from, to).udp(443, 1), &[1452, 8000]));
+                packets.push(("UDP in two VLANs", frame().qinq(7, 8).ip(from, to).udp(443, 1), &[1452]));
+            }
+        }
+        for (name, packet, sizes) in packets {
+            for &size in sizes {
+                for way in [Way::Ingress, Way::Egress, Way::Local] {
+                    let bytes = usize::from(size) * 7 + 100;
+                    let context = || format!("{attach:?} {way:?} {name}, {bytes} bytes by {size}");
+                    guest(&mut edge, &packet, size, bytes, way).with_context(context)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Segments of 3,040 IP bytes, but for the last one of 140; 1,468 fit.
+#[test]
+fn packets_of_a_superpacket_are_treated_as_asked() -> Result<()> {
+    const MATCHED: u64 = 11;
+    for &attach in Attach::all()? {
+        let lines = |oversize: &str| format!("oversize = \"{oversize}\"");
+        for (lines, copies, lengths, moved) in [
+            (lines("truncate"), 11, (1468, 140), ("truncated", 10)),
+            (lines("drop"), 0, (0, 0), ("drop oversize", 11)),
+            ("snap = 1470".to_owned(), 11, (1470, 140), ("truncated", 10)),
+            ("snap = 100".to_owned(), 1, (100, 100), ("truncated", 11)),
+        ] {
+            let file = config(&filter("all", "", "\"a\""));
+            let mut edge = Edge::new(&file, attach)?;
+            narrow(&mut edge)?;
+            edge.configure(&policy(&file, &lines))?;
+            let (frame, header) = superpacket(10 * 3000 + 100)?;
+            let seen = edge.pass(&frame, Shape::Vnet(header), Way::Ingress)?;
+            let context = format!("{attach:?} {lines}: {:?}", seen.moved);
+            ensure!(seen.originals == [frame.clone()], "{context}: the original differs");
+            let got = seen.copies.get("a").map(Vec::as_slice).unwrap_or_default();
+            ensure!(got.len() == copies, "{context}: {} copies", got.len());
+            for (number, copy) in got.iter().enumerate() {
+                let wanted = if number + 1 < got.len() { lengths.0 } else { lengths.1 };
+                ensure!(copy.inner.len() == wanted, "{context}: copy {number} has {} bytes", copy.inner.len());
+                let (start, headers) = (number * 3000, 40);
+                let payload = &ip_part(&frame)?[headers + start..];
+                ensure!(copy.inner[headers..] == payload[..wanted - headers], "{context}: copy {number} differs");
+            }
+            ensure!(count(&seen.moved, "filter all packets") == MATCHED, "{context}");
+            ensure!(count(&seen.moved, &format!("endpoint a {}", moved.0)) == moved.1, "{context}");
+        }
+    }
+    Ok(())
+}
+
+/// What the edge receives is put together as lists of whole packets, which need no checksum and no segmentation.
+fn receive_lists(lab: &Routed, wire: &Netns) -> Result<PacketSocket> {
+    let segmented = |name: &str| name.starts_with("tx-") && name.ends_with("-segmentation");
+    ethtool::set_features(wire, "eth0", |one| (segmented(&one.name) && one.available).then_some(false))?;
+    let lists = ["rx-gro", "rx-gro-list"];
+    ethtool::set_features(&lab.edge, "eth0", |one| lists.contains(&&*one.name).then_some(true))?;
+    PacketSocket::open(&lab.edge, "eth0", Capture::Incoming)
+}
+
+/// How many lists have come.
+fn lists(socket: &PacketSocket) -> Result<usize> {
+    let mut lists = 0;
+    while let Some(frame) = socket.recv(Instant::now())? {
+        lists += usize::from(frame.bytes.len() > 1514);
+    }
+    Ok(lists)
+}
+
+#[test]
+fn lists_of_datagrams_arrive_whole() -> Result<()> {
+    for &attach in Attach::all()? {
+        for (mtu, size) in [(1600, 1452), (1500, 1452), (1500, 1000)] {
+            let mut lab = Routed::new(WEB, attach, mtu)?;
+            let tap = receive_lists(&lab, &lab.client)?;
+            for family in 0..2 {
+                let context = format!("{attach:?}, MTU {mtu}, datagrams of {size} from {}", CLIENT[family]);
+                let receiver = udp_bind(&lab.server, address(SERVER[family], 443))?;
+                let sender = udp_bind(&lab.client, address(CLIENT[family], 4433))?;
+                lab.settle()?;
+                let payload = Stream::new(12).bytes(usize::from(size) * 9 + 100);
+                udp_gso_send(&sender, address(SERVER[family], 443), &payload, size)?;
+                let mut buffer = [0; 2000];
+                for datagram in payload.chunks(size.into()) {
+                    let length = receiver.recv(&mut buffer).context("a datagram")?;
+                    ensure!(buffer[..length] == *datagram, "{context}: another datagram arrived");
+                }
+                let (copies, after) = lab.settle()?;
+                ensure!(lists(&tap)? > 0, "{context}: no list came");
+                for endpoint in COLLECTOR {
+                    let copies = sent_to(&copies, endpoint)?;
+                    ensure!(copies.len() == 10, "{context}: {} copies to {endpoint}: {after:?}", copies.len());
+                    for (copy, datagram) in copies.iter().zip(payload.chunks(size.into())) {
+                        verify_inner_checksums(&copy.inner).with_context(|| context.clone())?;
+                        ensure!(Ip::parse(&copy.inner)?.upper[8..] == *datagram, "{context}: another datagram");
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn lists_of_segments_arrive_whole() -> Result<()> {
+    const BYTES: usize = 3_000_000;
+    for &attach in Attach::all()? {
+        for mtu in [1600, 1500] {
+            let mut lab = Routed::new(WEB, attach, mtu)?;
+            let tap = receive_lists(&lab, &lab.client)?;
+            for family in 0..2 {
+                let context = format!("{attach:?}, MTU {mtu}, from {}", CLIENT[family]);
+                tcp_transfer(&lab.client, &lab.server, address(SERVER[family], 443), BYTES, 11)?;
+                let (copies, after) = lab.settle()?;
+                ensure!(lists(&tap)? > 0, "{context}: no list came");
+                let drops: Vec<_> = after.keys().filter(|key| key.contains(" drop ")).collect();
+                ensure!(drops.is_empty(), "{context}: {after:?}");
+                for endpoint in COLLECTOR {
+                    let connection = (CLIENT[family], SERVER[family]);
+                    let copies = sent_to(&copies, endpoint)?;
+                    let missing = missing(&copies, connection, &Stream::new(11).bytes(BYTES), 1600)
+                        .with_context(|| format!("{context} to {endpoint}"))?;
+                    ensure!(missing == 0, "{context}: {missing} bytes missing at {endpoint}");
+                }
+            }
+        }
+    }
+    Ok(())
+}
