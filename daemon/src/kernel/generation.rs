@@ -9,37 +9,21 @@ use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
 use aya::maps::MapData;
-use aya::programs::SchedClassifier;
 use aya::{Ebpf, EbpfLoader};
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Control, MAX_ENDPOINTS, MAX_HOOKS, MAX_SLOTS};
 
 use super::KernelError;
-use super::attach::{Attachment, Role};
 use super::counters::{self, Kind};
 use super::history;
 use super::mapping::{Mapping, Purpose};
 use super::origin::{Origin, name, parse};
-use super::program::{self, Program, reason};
-use crate::network::Hook as Direction;
+use super::program::reason;
+use super::programs::PROGRAMS;
 use crate::plan::Write;
 use crate::tables::{Live, Table, Tables};
 
 /// The BPF object that the build script made.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mirror.o"));
-
-/// Names of the programs in the object that are attached. They are loaded once and pinned beside the maps, since checking
-/// `mirror` takes the kernel longer than all else.
-const ENCAP: &str = "encap";
-/// Loaded when there is a lane.
-const LANE: &str = "lane";
-const PROGRAMS: [&str; 3] = [mirror(Direction::Ingress), mirror(Direction::Egress), ENCAP];
-
-const fn mirror(direction: Direction) -> &'static str {
-    match direction {
-        Direction::Ingress => "mirror_ingress",
-        Direction::Egress => "mirror_egress",
-    }
-}
 
 const BUCKETS: &str = "BUCKETS";
 const CPU: &str = "CPU";
@@ -49,7 +33,7 @@ const SCRATCH: &str = "SCRATCH";
 /// A set of maps and programs.
 pub struct Generation {
     number: u32,
-    dir: PathBuf,
+    pub(super) dir: PathBuf,
     origin: Origin,
     /// Made when it is first needed, and only once: it reads the kernel's type information, which takes longer than
     /// everything else about loading a program.
@@ -170,77 +154,6 @@ impl Generation {
     /// A pin cannot be removed.
     pub fn remove(&self) -> Result<(), KernelError> {
         remove_pins(&self.dir)
-    }
-
-    /// Loads the programs that are attached.
-    ///
-    /// # Errors
-    /// The kernel refuses one.
-    pub fn load_programs(&self) -> Result<(), KernelError> {
-        let mut object = self.load(|_| {})?;
-        PROGRAMS.into_iter().try_for_each(|name| self.pin(&mut object, name))
-    }
-
-    fn pin(&self, object: &mut Ebpf, name: &'static str) -> Result<(), KernelError> {
-        let path = self.dir.join(name);
-        let pinned = program::load(object, name)?.pin(&path);
-        pinned.map_err(|error| pin_error("create", &path, io::Error::other(error)))
-    }
-
-    /// The program for an attachment.
-    ///
-    /// # Errors
-    /// It has no pin; the kernel refuses it.
-    pub fn program_of(&self, attachment: Attachment) -> Result<SchedClassifier, KernelError> {
-        match attachment.role {
-            Role::Mirror => self.mirror(attachment.direction),
-            Role::Encap { .. } => self.encap(),
-            Role::Lane { .. } => self.lane(),
-        }
-    }
-
-    /// The program for packets that come out of the lane.
-    ///
-    /// # Errors
-    /// The kernel refuses it.
-    pub fn lane(&self) -> Result<SchedClassifier, KernelError> {
-        if !self.dir.join(LANE).exists() {
-            self.pin(&mut self.load(|_| {})?, LANE)?;
-        }
-        self.pinned(LANE)
-    }
-
-    /// The program that looks at the packets of a direction.
-    ///
-    /// # Errors
-    /// It has no pin.
-    pub fn mirror(&self, direction: Direction) -> Result<SchedClassifier, KernelError> {
-        self.pinned(mirror(direction))
-    }
-
-    /// The program that wraps clones.
-    ///
-    /// # Errors
-    /// It has no pin.
-    pub fn encap(&self) -> Result<SchedClassifier, KernelError> {
-        self.pinned(ENCAP)
-    }
-
-    fn pinned(&self, name: &str) -> Result<SchedClassifier, KernelError> {
-        let path = self.dir.join(name);
-        SchedClassifier::from_pin(&path).map_err(|error| pin_error("open", &path, io::Error::other(error)))
-    }
-
-    /// Loads the program that does nothing, for measurements.
-    ///
-    /// # Errors
-    /// The kernel refuses it.
-    pub fn noop(&self) -> Result<Program, KernelError> {
-        self.program("noop")
-    }
-
-    pub(super) fn program(&self, name: &'static str) -> Result<Program, KernelError> {
-        Program::load(self.load(|_| {})?, name)
     }
 
     pub(super) fn load(&self, sizes: impl FnOnce(&mut EbpfLoader<'static>)) -> Result<Ebpf, KernelError> {

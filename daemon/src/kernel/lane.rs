@@ -124,6 +124,11 @@ impl Kernel {
         Ok(())
     }
 
+    /// Forgets that there can be no lane. Not by a timer: interfaces that are made in vain wake others each time.
+    pub fn try_lane_again(&mut self) {
+        self.lane_refused = None;
+    }
+
     /// Removes what there is of the lane.
     pub(super) fn remove_lane(&mut self) -> Result<(), KernelError> {
         (self.before)(Step::Detach)?;

@@ -19,6 +19,7 @@ mod observe;
 mod order;
 mod origin;
 mod program;
+mod programs;
 mod qdisc;
 mod rcu;
 mod step;
@@ -281,11 +282,6 @@ impl Kernel {
     pub fn try_again(&mut self) {
         self.refused.clear();
         self.turned.clear();
-    }
-
-    /// The same for the lane. Not by a timer: interfaces that are made in vain wake others each time.
-    pub fn try_lane_again(&mut self) {
-        self.lane_refused = None;
     }
 
     /// How many interfaces have refused a program that clones are sent to: with each, what is wanted must be compiled anew.
