@@ -132,7 +132,6 @@ impl Kernel {
     /// Removes what there is of the lane.
     pub(super) fn remove_lane(&mut self) -> Result<(), KernelError> {
         (self.before)(Step::Detach)?;
-        self.has_had_lane = false;
         Ok(remove(&mut self.netlink, &Names::of(&self.pin_path))?)
     }
 }

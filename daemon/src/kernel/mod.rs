@@ -200,7 +200,9 @@ impl Kernel {
                 repaired.push("the lane was damaged by somebody else; made again".to_owned());
             }
         }
-        self.has_had_lane |= is_done && want.lane.is_some();
+        if is_done {
+            self.has_had_lane = want.lane.is_some();
+        }
         obstacles.extend(self.lane_refused.clone());
         obstacles.extend(failed.iter().map(ToString::to_string));
         Ok(Applied { obstacles, repaired, writes, is_done })
