@@ -354,13 +354,14 @@ impl Packet {
         }
     }
 
-    /// Whether an IPv6 superpacket is so long that its length stands in a header of its own (RFC 2675), which no packet that is
-    /// cut from it has (`ipv6_hopopt_jumbo_remove`).
+    /// Whether an IPv6 superpacket of so many bytes is so long that its length stands in a header of its own (RFC 2675), which no
+    /// packet that is cut from it has (`ipv6_hopopt_jumbo_remove`).
     #[must_use]
     #[inline(always)]
-    pub const fn is_jumbo(&self) -> bool {
+    pub const fn is_jumbo(&self, bytes: u32) -> bool {
         let headers = self.transport.wrapping_sub(self.offset) as u32;
-        self.version == 6 && self.length == 0 && !self.is_extended() && headers >= IPV6_BYTES + JUMBO_BYTES
+        let is_long = self.version == 6 && self.length == 0 && bytes > IPV6_BYTES + u16::MAX as u32;
+        is_long && !self.is_extended() && headers >= IPV6_BYTES + JUMBO_BYTES
     }
 
     /// Sum over the pseudo header of a transport packet of so many bytes (RFC 9293, RFC 768, RFC 8200 section 8.1), host byte

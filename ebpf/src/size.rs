@@ -10,8 +10,9 @@ use crate::skb::Skb;
 #[inline(always)]
 pub fn measure(skb: Skb, packet: &Packet) -> Size {
     let gso = skb.gso_size();
-    let jumbo = if gso != 0 && packet.is_jumbo() { JUMBO_BYTES } else { 0 };
-    let carried = skb.len().wrapping_sub(u32::from(packet.offset)).wrapping_sub(jumbo);
+    let carried = skb.len().wrapping_sub(u32::from(packet.offset));
+    let jumbo = if gso != 0 && packet.is_jumbo(carried) { JUMBO_BYTES } else { 0 };
+    let carried = carried.wrapping_sub(jumbo);
     let stated = packet.ip_bytes();
     let padded = gso == 0 && stated != 0 && stated < carried;
     let length = if padded { stated } else { carried };
