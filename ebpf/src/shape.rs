@@ -141,7 +141,7 @@ impl Shape {
         }
         // `skb_decrease_gso_size` takes the outer header off each segment's payload, and only TCP can bear that
         let is_tcp = protocol == protocol::TCP as u32;
-        if is_tcp && size.segment <= endpoint.mtu && size.gso > endpoint.outer_bytes {
+        if is_tcp && size.segment <= room + endpoint.outer_bytes && size.gso > endpoint.outer_bytes {
             return whole(0);
         }
         // how long packets of SCTP are is seen when they are apart
@@ -259,6 +259,10 @@ mod tests {
         assert_eq!(flags(size(1501, 1461), 6), Err(Drop::NoLane));
         assert_eq!(flags(size(1469, 1441), 17), Err(Drop::NoLane));
         assert_eq!(flags(size(1468, 1440), 17), Ok(cb::FIXED));
+        // an MTU beyond 64 KiB makes no IP packet longer
+        let wide = Endpoint { mtu: 100_000, ..endpoint };
+        assert_eq!(Shape::of(&size(65_536, 65_496), 6, &wide), Err(Drop::NoLane));
+        assert_eq!(Shape::of(&size(65_535, 65_495), 6, &wide).map(|shape| shape.flags), Ok(0));
         let snapped = Endpoint { snap: 128, ..endpoint };
         let cut = Shape::of(&size(1500, 1460), 17, &snapped).unwrap();
         assert_eq!((cut.length, cut.bytes, cut.is_truncated), (128, 128, 1));
