@@ -66,7 +66,11 @@ impl Quiet {
             while came.iter().filter(|frame| !is_housekeeping(frame)).count() < sent.len() {
                 // what is missing is told below
                 let Some(frame) = at.next(deadline())? else { break };
+                let is_noise = is_error(&frame).unwrap_or(false);
                 came.push(frame);
+                if is_noise {
+                    break;
+                }
             }
         }
         // on one CPU whatever else they have caused comes before it
