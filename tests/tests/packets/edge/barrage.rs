@@ -69,13 +69,14 @@ impl Edge {
         })?;
         let markers: Vec<_> = cpus.iter().map(|_| marker()).collect();
         for (cpu, marker) in cpus.iter().zip(&markers) {
-            cpu.run(|| {
-                send_all(&[(Way::Ingress, marker.clone()), (Way::Egress, marker.clone())])?;
-                self.flush.send(marker)
-            })?;
+            cpu.run(|| send_all(&[(Way::Ingress, marker.clone()), (Way::Egress, marker.clone())]))?;
         }
         let at_server = self.at_server.until_all(&markers, deadline()).context("at the server")?;
         let at_client = self.at_client.until_all(&markers, deadline()).context("at the client")?;
+        // only now all copies are on their way: ksoftirqd may have had the packets until then
+        for (cpu, marker) in cpus.iter().zip(&markers) {
+            cpu.run(|| self.flush.send(marker))?;
+        }
         let (copies, strangers) = sort(self.copies.until_all(&markers, deadline()).context("at the collector")?)?;
         let status = Status::read(&self.daemon)?;
         self.daemon.check(&status, Passed::Traffic)?;
