@@ -2,7 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::collector::Collector;
 use traffic_mirror_tests::lab::daemon::Daemon;
 use traffic_mirror_tests::lab::packet::{Gue, eth_between};
@@ -15,6 +15,8 @@ use traffic_mirror_tests::lab::{deadline, ethtool};
 use crate::site::{Site, attach, config, mechanisms};
 
 const PORT: u16 = 53;
+/// Behind the last copy of what was sent nothing comes for so long.
+const QUIET: Duration = Duration::from_millis(300);
 /// Datagrams of a superpacket.
 const DATAGRAMS: usize = 8;
 
@@ -106,7 +108,8 @@ impl Sender {
         let patience = deadline();
         while self.arrives(site, bytes).is_err() {
             ensure!(Instant::now() < patience, "no superpacket arrives whole");
-            self.collector.take()?;
+            // all of those before, or each that follows would be taken for the next one
+            while self.collector.next(Instant::now() + QUIET)?.is_some() {}
         }
         Ok(())
     }
