@@ -1,6 +1,7 @@
 //! The real daemon as a child process, with a configuration, a pin directory and a notification socket of its own.
 //! What it says and notifies is recorded; waiting for it never sleeps.
 
+mod books;
 mod log;
 #[cfg(test)]
 mod tests;
@@ -8,6 +9,7 @@ mod tests;
 use super::netns::{Netns, command_in, ensure_bpffs, enter};
 use super::{TempDir, deadline, process, unique};
 use anyhow::{Context as _, Result, bail, ensure};
+use books::Page;
 use log::{Log, listen, read_lines};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -38,6 +40,9 @@ pub struct Launch {
 }
 
 /// A daemon in a namespace, which it keeps alive. On drop it is stopped and whatever it pinned is detached.
+///
+/// Without being asked, each test that starts one asserts that its counters add up: before [`Self::write_config`] and
+/// SIGTERM, and on drop, which panics if they do not, as nobody is left to return an error to.
 #[derive(Debug)]
 pub struct Daemon {
     netns: OwnedFd,
@@ -48,6 +53,10 @@ pub struct Daemon {
     notifications: UnixDatagram,
     log: Arc<Log>,
     child: Option<Child>,
+    page: Option<Page>,
+    has_books: bool,
+    /// How many notifications there were when it was last started.
+    said_before: usize,
     readers: Vec<JoinHandle<()>>,
     listener: Option<JoinHandle<()>>,
 }
@@ -89,6 +98,9 @@ impl Daemon {
             notifications,
             log,
             child: None,
+            page: None,
+            has_books: true,
+            said_before: 0,
             readers: Vec::new(),
             listener: Some(std::thread::spawn(move || listen(&socket, &recorded))),
         };
@@ -100,6 +112,7 @@ impl Daemon {
     /// Starts it again with the same files and pins, after [`Self::wait_exit`]. The record goes on.
     pub fn restart(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the daemon still runs");
+        self.page_of_a_start();
         let mut command = self.command("run")?;
         command.arg("--metrics").arg(self.metrics_path());
         command.args(&self.launch.args).envs(self.launch.env.iter().cloned());
@@ -166,6 +179,7 @@ impl Daemon {
 
     /// Replaces the configuration by rename, as editors and configuration management do.
     pub fn write_config(&self, text: &str) -> Result<()> {
+        self.adds_up(Instant::now())?;
         let beside = self.config_path().with_file_name(".mirror.toml.new");
         fs::write(&beside, text).with_context(|| format!("write {}", beside.display()))?;
         fs::rename(&beside, self.config_path()).with_context(|| format!("replace {}", self.config_path().display()))
@@ -173,7 +187,11 @@ impl Daemon {
 
     /// Waits for `READY=1`. That the daemon exits instead is an error at once.
     pub fn ready(&mut self, deadline: Instant) -> Result<()> {
-        self.notified("READY=1", deadline).map(drop)
+        self.notified("READY=1", deadline)?;
+        if self.page.is_none() {
+            self.open_page();
+        }
+        Ok(())
     }
 
     /// Waits for `RELOADING=1`, sent after what was last waited for.
@@ -185,7 +203,9 @@ impl Daemon {
     /// latter came.
     pub fn reload_done(&mut self, deadline: Instant) -> Result<Instant> {
         self.reloading(deadline)?;
-        self.notified("READY=1", deadline)
+        let time = self.notified("READY=1", deadline)?;
+        self.open_page();
+        Ok(time)
     }
 
     fn notified(&self, wanted: &str, deadline: Instant) -> Result<Instant> {
@@ -212,6 +232,9 @@ impl Daemon {
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) -> Result<()> {
         let pid = self.pid().context("the daemon does not run")?;
+        if signal == Signal::SIGTERM {
+            self.adds_up(Instant::now())?;
+        }
         kill(Pid::from_raw(pid as i32), signal).with_context(|| format!("send {signal} to process {pid}"))
     }
 
@@ -229,8 +252,8 @@ impl Daemon {
     }
 
     fn stop(&mut self) -> Result<()> {
-        if self.child.is_some() {
-            self.signal(Signal::SIGTERM)?;
+        if let Some(pid) = self.pid() {
+            kill(Pid::from_raw(pid as i32), Signal::SIGTERM)?;
             if self.wait_exit(deadline()).is_err() {
                 eprintln!("traffic-mirror does not stop on SIGTERM");
                 self.signal(Signal::SIGKILL)?;
@@ -245,6 +268,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
+        let books = if std::thread::panicking() { Ok(()) } else { self.adds_up(deadline()) };
         if let Err(error) = self.stop() {
             eprintln!("{error:#}{}", self.log.lock().said());
             // nothing may stay behind, not even after a daemon that fails at it
@@ -261,5 +285,6 @@ impl Drop for Daemon {
         if let Some(Err(panic)) = self.listener.take().map(JoinHandle::join) {
             eprintln!("the listener panicked: {panic:?}");
         }
+        assert!(books.is_ok(), "{:#}{}", books.unwrap_err(), self.log.lock().said());
     }
 }

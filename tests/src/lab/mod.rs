@@ -4,6 +4,7 @@
 //! Nothing here sleeps to synchronise, and nothing waits for ever: whatever waits takes a deadline, [`deadline`] by
 //! default. A capture that lost frames is an error, never a smaller number.
 
+pub mod account;
 pub mod collector;
 pub mod cpu;
 pub mod daemon;

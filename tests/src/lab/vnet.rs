@@ -31,6 +31,8 @@ impl VnetHeader {
     pub const GSO_NONE: u8 = 0;
     /// TCP segments over IPv4.
     pub const GSO_TCPV4: u8 = 1;
+    /// A UDP datagram that goes in IP fragments (UFO), over either; `gso_size` is what each carries.
+    pub const GSO_UDP: u8 = 3;
     /// TCP segments over IPv6.
     pub const GSO_TCPV6: u8 = 4;
     /// UDP datagrams over either (`UDP_SEGMENT`; kernel 6.2 and newer).

@@ -78,6 +78,7 @@ fn maps_of_another_version_go_on_too() -> Result<()> {
     let mut daemon = site.daemon(&[4000, 4001])?;
     let ours = maps_of(&daemon, 1)?;
     let other = ours.with_file_name("maps-1-99-00000001");
+    daemon.changed_by_others();
     daemon.signal(Signal::SIGKILL)?;
     daemon.wait_exit(deadline())?;
     fs::rename(ours, &other)?;

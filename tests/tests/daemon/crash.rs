@@ -64,6 +64,7 @@ impl Crash {
         }
         daemon.signal(Signal::SIGKILL)?;
         daemon.wait_exit(deadline())?;
+        daemon.changed_by_others();
         let netns = site.edge.as_fd().try_clone_to_owned()?;
         let crash = Self { netns, pin_path: daemon.pin_path().to_owned(), files: paths, _directory: directory };
         Ok((daemon, crash))

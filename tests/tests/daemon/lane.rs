@@ -272,9 +272,12 @@ fn a_lane_that_cannot_be_made_is_said_and_counted() -> Result<()> {
     while dropped(&daemon)? == 0 {
         ensure!(Instant::now() < patience, "nothing is counted");
     }
+    let state = |status: &Status| status.endpoint("ids", "state").to_owned();
+    ensure!(state(&Status::run(&daemon)?) == "no-lane", "the state is {}", state(&Status::run(&daemon)?));
     site.edge.run(&format!("ip link show {entrance} type bridge")).context("the stranger is gone")?;
     site.edge.run(&format!("ip link delete {entrance}"))?;
     daemon.signal(Signal::SIGHUP)?;
     wait(&site, true)?;
-    sender.resumes(&site, BYTES)
+    sender.resumes(&site, BYTES)?;
+    Status::until(&daemon, |status| state(status) == "ready", deadline()).map(drop)
 }

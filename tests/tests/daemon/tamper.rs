@@ -183,6 +183,7 @@ fn whatever_stands_in_the_maps_the_next_daemon_mirrors_again() -> Result<()> {
     let mut site = Site::new()?;
     for mechanism in mechanisms()? {
         let mut daemon = site.launch(&[53], attach(mechanism))?;
+        daemon.changed_by_others();
         daemon.write_config(&file())?;
         daemon.reload_done(deadline())?;
         for part in PARTS {

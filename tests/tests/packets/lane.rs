@@ -8,8 +8,9 @@ use crate::{config, filter};
 use anyhow::{Context as _, Result, ensure};
 use std::time::Instant;
 use traffic_mirror_tests::lab::netns::Netns;
-use traffic_mirror_tests::lab::packet::{Ip, Packet, Tcp, ip_part, verify_inner_checksums};
+use traffic_mirror_tests::lab::packet::{Ip, Packet, Reassembler, Tcp, ip_part, verify_inner_checksums};
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
+use traffic_mirror_tests::lab::status::Status;
 use traffic_mirror_tests::lab::traffic::{Stream, tcp_transfer, udp_bind, udp_gso_send};
 use traffic_mirror_tests::lab::vnet::VnetHeader;
 use traffic_mirror_tests::lab::{deadline, ethtool, kernel};
@@ -100,6 +101,44 @@ fn packets_of_a_superpacket_are_treated_as_asked() -> Result<()> {
             }
             ensure!(count(&seen.moved, "filter all packets") == MATCHED, "{context}");
             ensure!(count(&seen.moved, &format!("endpoint a {}", moved.0)) == moved.1, "{context}");
+        }
+    }
+    Ok(())
+}
+
+/// Datagrams that a guest leaves to this host to cut into IP fragments (UFO): no copy, each of their packets counted.
+#[test]
+fn datagrams_that_go_in_fragments_are_counted() -> Result<()> {
+    const DATAGRAM_BYTES: usize = 8 + 20_000;
+    const PART_BYTES: u16 = 1448;
+    for &attach in Attach::all()? {
+        for is_narrow in [false, true] {
+            let mut edge = Edge::new(&config(&filter("all", "", "\"a\", \"six\"")), attach)?;
+            if is_narrow {
+                narrow(&mut edge)?;
+            }
+            for (from, to) in FAMILIES {
+                let context = format!("{attach:?}, narrow: {is_narrow}, from {from}");
+                let packet = frame().ip(from, to).udp(443, 1).payload(Stream::new(3).bytes(DATAGRAM_BYTES - 8));
+                let (whole, mut open) = (packet.build(), packet.build());
+                let header = VnetHeader { gso_type: VnetHeader::GSO_UDP, ..VnetHeader::gso(&mut open, PART_BYTES)? };
+                // only what is sent here gets to a hook before the kernel has cut it
+                let seen = edge.pass(&open, Shape::Vnet(header), Way::Local)?;
+                let parts = DATAGRAM_BYTES.div_ceil(PART_BYTES.into());
+                ensure!(seen.originals.len() == parts, "{context}: {} originals", seen.originals.len());
+                let mut fragments = Reassembler::default();
+                let put = seen.originals.into_iter().map(|frame| fragments.push(frame)).collect::<Result<Vec<_>>>()?;
+                let put: Vec<_> = put.into_iter().flatten().collect();
+                ensure!(put.len() == 1 && ip_part(&put[0])?[40..] == ip_part(&whole)?[40..], "{context}: the original");
+                ensure!(seen.strangers.is_empty(), "{context}: {} strangers at the collector", seen.strangers.len());
+                ensure!(seen.copies.is_empty(), "{context}: copies {:?}", seen.copies);
+                let matched = count(&seen.moved, "filter all packets");
+                ensure!(matched > 0, "{context}: nothing is counted");
+                for endpoint in ["a", "six"] {
+                    let dropped = Status::dropped(&seen.moved, endpoint);
+                    ensure!(dropped == matched, "{context}: {dropped} of {matched} dropped for {endpoint}");
+                }
+            }
         }
     }
     Ok(())
