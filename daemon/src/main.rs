@@ -171,6 +171,9 @@ fn is_journal(stream: impl AsFd) -> bool {
 fn detach(pin_path: &Path) -> anyhow::Result<ExitCode> {
     if pin_path.exists() {
         Kernel::claim(pin_path, None)?.remove()?;
+    } else {
+        // whoever has removed the pins has not removed this
+        Kernel::remove_lane_of(pin_path)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -29,6 +29,10 @@ pub struct Link {
     pub parent: Option<u32>,
     /// Its driver's `rtnl_link_ops` kind ("vlan", "bond", "veth"); hardware has none.
     pub info_kind: Option<String>,
+    /// `IFF_NOARP`: nobody is asked for by it.
+    pub no_arp: bool,
+    /// Kind of its root queueing discipline ("noqueue"); empty if the kernel does not say.
+    pub qdisc: String,
     /// Most segments and bytes of a superpacket that it is handed (`gso_max_segs`, `gso_max_size`); 0 if the kernel does not say.
     pub gso_max: [u32; 2],
 }

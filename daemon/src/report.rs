@@ -293,6 +293,8 @@ mod tests {
                 master: (name == "eth0").then_some(2),
                 parent: (name == "vlan5").then_some(1),
                 info_kind: None,
+                no_arp: false,
+                qdisc: String::new(),
                 gso_max: [0; 2],
             };
             (index, link)

@@ -86,13 +86,11 @@ fn wrap(skb: Skb, word: u32, secret: u64) -> Option<i32> {
             more: false,
             inner_ipv6: word & cb::IPV6 != 0,
         };
-        write_outer(skb, endpoint, variable, over_ipv6)?;
+        let mut front = Front::new(endpoint);
+        let bytes = front.fill(endpoint, variable, over_ipv6);
+        front.store(skb, endpoint, bytes)?;
     }
-    if endpoint.link_bytes == 0 {
-        return Some(NEXT);
-    }
-    write_link(skb, endpoint)?;
-    if word & cb::PROBE == 0 {
+    if endpoint.link_bytes == 0 || word & cb::PROBE == 0 {
         return Some(NEXT);
     }
     // SAFETY: without parameters the kernel finds route and neighbour by the outer header.
@@ -194,7 +192,9 @@ fn take_slice(skb: Skb, endpoint: &Endpoint, word: u32, flow: u32, over_ipv6: bo
         cut(skb, endpoint.link_bytes + slice.end - slice.first)?;
         make_room(skb, header, over_ipv6, 0)?;
     }
-    write_fragment(skb, endpoint, variable, over_ipv6, slice.first == 0)
+    let mut front = Front::new(endpoint);
+    let bytes = front.fill_fragment(endpoint, variable, over_ipv6, slice.first == 0);
+    front.store(skb, endpoint, bytes)
 }
 
 #[inline(always)]
@@ -221,7 +221,7 @@ fn put_head_back(skb: Skb, endpoint: &Endpoint, slice: &Slice, outer_bytes: u32,
 
 /// Takes off all VLAN tags: one beside the frame would end up outside, one in it before the outer header.
 #[inline(always)]
-fn pop_tags(skb: Skb) -> Option<()> {
+pub fn pop_tags(skb: Skb) -> Option<()> {
     let mut popped = 0;
     loop {
         if skb.vlan_present() == 0 && matches!(skb.ethertype(), ETHERTYPE_IPV4 | ETHERTYPE_IPV6) {
@@ -248,81 +248,96 @@ fn identification(word: u32) -> u32 {
     (serial as u32).wrapping_add(offset).wrapping_add((word & 0xff).wrapping_mul(0x0b51))
 }
 
-#[inline(always)]
-fn write_link(skb: Skb, endpoint: &Endpoint) -> Option<()> {
-    let start = skb.data() as usize;
-    if start + ETHER_BYTES as usize > skb.data_end() as usize {
-        return None;
-    }
-    let to = start as *mut u16;
-    let from = endpoint.link.as_ptr().cast::<u16>();
-    let mut i = 0;
-    while i < ETHER_BYTES as usize / 2 {
-        // SAFETY: checked above; `link` has 16 bytes at an even address.
-        unsafe { to.add(i).write(from.add(i).read()) };
-        i += 1;
-    }
-    Some(())
+/// What goes in front of the inner packet. It is written in one go, and by a helper: with a direct write in it, the kernel has the
+/// program make each packet that leaves here writable first, and drops those for which there is no memory
+/// (`bpf_unclone_prologue`), be they ours or not.
+#[repr(C, align(4))]
+struct Front {
+    padding: u16,
+    link: [u16; ETHER_BYTES as usize / 2],
+    outer: [u32; FRONT_OUTER_BYTES / 4],
 }
 
-/// Writes the outer header of a whole packet.
-#[inline(always)]
-fn write_outer(skb: Skb, endpoint: &Endpoint, variable: Variable, over_ipv6: bool) -> Option<()> {
-    if over_ipv6 {
-        let start = room(skb, endpoint, OUTER6_BYTES)?;
-        write_ip6(start, endpoint, variable);
-        write_encapsulation(start + IPV6_BYTES, endpoint, IPV6_BYTES, variable);
-    } else {
-        let start = room(skb, endpoint, OUTER4_BYTES)?;
-        write_ip4(start, endpoint, variable);
-        write_encapsulation(start + IPV4_BYTES, endpoint, IPV4_BYTES, variable);
-    }
-    Some(())
-}
+const FRONT_OUTER_BYTES: usize = OUTER6_BYTES + FRAGMENT6_BYTES;
 
-/// Writes the outer header of a fragment; UDP and GUE header belong to the first.
-#[inline(always)]
-fn write_fragment(skb: Skb, endpoint: &Endpoint, variable: Variable, over_ipv6: bool, is_first: bool) -> Option<()> {
-    const FRAGMENT6: usize = IPV6_BYTES + FRAGMENT6_BYTES;
-    if over_ipv6 {
-        let start = room(skb, endpoint, FRAGMENT6)?;
-        write_ip6(start, endpoint, variable);
-        // SAFETY: there is room for both.
-        unsafe { fill_fragment6(&mut *(start as *mut _), &mut *((start + IPV6_BYTES) as *mut _), variable) };
-        if is_first {
-            let start = room(skb, endpoint, FRAGMENT6 + ENCAPSULATION_BYTES)?;
-            write_encapsulation(start + FRAGMENT6, endpoint, IPV6_BYTES, variable);
+impl Front {
+    #[inline(always)]
+    fn new(endpoint: &Endpoint) -> Self {
+        let mut front = Self { padding: 0, link: [0; _], outer: [0; _] };
+        let from = endpoint.link.as_ptr().cast::<u16>();
+        let mut i = 0;
+        while i < front.link.len() {
+            // SAFETY: `link` has 16 bytes at an even address.
+            front.link[i] = unsafe { from.add(i).read() };
+            i += 1;
         }
-    } else {
-        let start = room(skb, endpoint, IPV4_BYTES)?;
-        write_ip4(start, endpoint, variable);
-        if is_first {
-            let start = room(skb, endpoint, OUTER4_BYTES)?;
+        front
+    }
+
+    /// The outer header of a whole packet.
+    #[inline(always)]
+    fn fill(&mut self, endpoint: &Endpoint, variable: Variable, over_ipv6: bool) -> usize {
+        let start = self.outer.as_mut_ptr() as usize;
+        if over_ipv6 {
+            write_ip6(start, endpoint, variable);
+            write_encapsulation(start + IPV6_BYTES, endpoint, IPV6_BYTES, variable);
+            OUTER6_BYTES
+        } else {
+            write_ip4(start, endpoint, variable);
             write_encapsulation(start + IPV4_BYTES, endpoint, IPV4_BYTES, variable);
+            OUTER4_BYTES
         }
     }
-    Some(())
-}
 
-/// Where so many bytes behind the link header can be written.
-#[inline(always)]
-fn room(skb: Skb, endpoint: &Endpoint, bytes: usize) -> Option<usize> {
-    let link = if endpoint.link_bytes == 0 { 0 } else { ETHER_BYTES as usize };
-    let start = skb.data() as usize + link;
-    (start + bytes <= skb.data_end() as usize).then_some(start)
+    /// That of a fragment; UDP and GUE header belong to the first.
+    #[inline(always)]
+    fn fill_fragment(&mut self, endpoint: &Endpoint, variable: Variable, over_ipv6: bool, is_first: bool) -> usize {
+        const FRAGMENT6: usize = IPV6_BYTES + FRAGMENT6_BYTES;
+        let start = self.outer.as_mut_ptr() as usize;
+        if over_ipv6 {
+            write_ip6(start, endpoint, variable);
+            // SAFETY: there is room for both.
+            unsafe { fill_fragment6(&mut *(start as *mut _), &mut *((start + IPV6_BYTES) as *mut _), variable) };
+            if !is_first {
+                return FRAGMENT6;
+            }
+            write_encapsulation(start + FRAGMENT6, endpoint, IPV6_BYTES, variable);
+            return FRAGMENT6 + ENCAPSULATION_BYTES;
+        }
+        write_ip4(start, endpoint, variable);
+        if !is_first {
+            return IPV4_BYTES;
+        }
+        write_encapsulation(start + IPV4_BYTES, endpoint, IPV4_BYTES, variable);
+        OUTER4_BYTES
+    }
+
+    /// Writes it into the frame, with so many bytes of the outer header.
+    #[inline(always)]
+    fn store(&self, skb: Skb, endpoint: &Endpoint, bytes: usize) -> Option<()> {
+        // SAFETY: the context is valid, and all of this has been filled in.
+        let stored = unsafe {
+            if endpoint.link_bytes == 0 {
+                bpf_skb_store_bytes(skb.0, 0, self.outer.as_ptr().cast(), bytes as u32, 0)
+            } else {
+                bpf_skb_store_bytes(skb.0, 0, self.link.as_ptr().cast(), ETHER_BYTES as u32 + bytes as u32, 0)
+            }
+        };
+        (stored == 0).then_some(())
+    }
 }
 
 #[inline(always)]
 fn write_ip4(start: usize, endpoint: &Endpoint, variable: Variable) {
     copy_words::<{ IPV4_BYTES / 4 }>(start as *mut u32, endpoint.outer.as_ptr().cast());
-    // SAFETY: the caller has found room for it.
+    // SAFETY: the caller has room for it.
     fill4(unsafe { &mut *(start as *mut _) }, variable);
 }
 
 #[inline(always)]
 fn write_ip6(start: usize, endpoint: &Endpoint, variable: Variable) {
     copy_words::<{ IPV6_BYTES / 4 }>(start as *mut u32, endpoint.outer.as_ptr().cast());
-    // SAFETY: the caller has found room for it.
+    // SAFETY: the caller has room for it.
     fill6(unsafe { &mut *(start as *mut _) }, variable);
 }
 
@@ -332,7 +347,7 @@ fn write_encapsulation(start: usize, endpoint: &Endpoint, from: usize, variable:
     // SAFETY: the template is long enough.
     let template = unsafe { endpoint.outer.as_ptr().add(from) };
     copy_words::<{ ENCAPSULATION_BYTES / 4 }>(start as *mut u32, template.cast());
-    // SAFETY: the caller has found room for it.
+    // SAFETY: the caller has room for it.
     fill_encapsulation(unsafe { &mut *(start as *mut _) }, variable);
 }
 
@@ -340,7 +355,7 @@ fn write_encapsulation(start: usize, endpoint: &Endpoint, from: usize, variable:
 fn copy_words<const N: usize>(to: *mut u32, from: *const u32) {
     let mut i = 0;
     while i < N {
-        // SAFETY: the caller has checked N words; each is one instruction, see `Window::load`.
+        // SAFETY: the caller has room for N words; each is one instruction, see `Window::load`.
         unsafe { *to.add(i) = *from.add(i) };
         i += 1;
     }

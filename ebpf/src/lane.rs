@@ -5,10 +5,12 @@
 use core::ffi::c_long;
 
 use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
 use traffic_mirror_ebpf::abi::{Drop, MAX_ENDPOINTS, Receipt, Transit, cb};
 use traffic_mirror_ebpf::classify::lowest_bit;
 use traffic_mirror_ebpf::packet::Packet;
 
+use crate::encap::pop_tags;
 use crate::fan::{Parcel, count_drop, fan_out, send};
 use crate::fragment::fragment;
 use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS};
@@ -37,17 +39,21 @@ pub extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints:
     // there is one for all
     let interface = pair[parity as usize & 1].lane;
     // SAFETY: a per-CPU element; what passes another hook of ours on its way is a copy, which nobody sends in here.
-    unsafe { (*cpu).transit = Transit { endpoints, parity, arrived: 0 } };
+    let ticket = unsafe {
+        let ticket = (*cpu).transit.ticket.wrapping_add(2) & !1 | parity & 1;
+        (*cpu).transit = Transit { endpoints, ticket, arrived: 0 };
+        ticket
+    };
     let reason = if interface == 0 {
         Drop::NoLane as u32
     } else {
-        let parcel = Parcel { interface, word: 0, flow: 0, length: 0 };
+        // SAFETY: no arguments.
+        let parcel = Parcel { interface, word: 0, flow: ticket, length: unsafe { bpf_get_smp_processor_id() } };
         // whatever stands in its way: what has not come out by now is lost inside this host
         send(skb, &raw const parcel);
         Drop::Clone as u32
     };
-    // SAFETY: a per-CPU element; volatile, since `lane` has written it meanwhile. What comes out later, since somebody has put a
-    // queue there, is not for these endpoints any more.
+    // SAFETY: a per-CPU element; volatile, since `lane` has written it meanwhile.
     let arrived = unsafe {
         (&raw mut (*cpu).transit.endpoints).write_volatile(0);
         (&raw const (*cpu).transit.arrived).read_volatile()
@@ -86,13 +92,23 @@ pub fn lane(skb: Skb) -> i32 {
     }
     let mut packet = Packet::default();
     // SAFETY: a per-CPU element.
-    let Transit { endpoints, parity, .. } = unsafe { (*cpu).transit };
-    // Else it counts as lost: what came late, what is not cut all the same, and fragments of a datagram, which is what a guest may
-    // leave to us (UFO). How many there are is not known before, and they belong to another flow.
-    let is_packet = endpoints != 0 && skb.gso_size() == 0 && parse_scattered(skb.0, &raw mut packet) == 0;
+    let Transit { endpoints, ticket, .. } = unsafe { (*cpu).transit };
+    // Where somebody has put a queue, it comes later, or on a CPU that is sending another one.
+    // SAFETY: no arguments.
+    let is_here =
+        skb.cb::<{ cb::FLOW }>() == ticket && skb.cb::<{ cb::LENGTH }>() == unsafe { bpf_get_smp_processor_id() };
+    // Else it counts as lost: that, what is not cut all the same, and fragments of a datagram, which is what a guest may leave to
+    // us (UFO). How many there are is not known before, and they belong to another flow.
+    let is_packet = is_here
+        && endpoints != 0
+        && skb.gso_size() == 0
+        // an output without a link header would be sent a tag that cannot be taken off any more
+        && pop_tags(skb).is_some()
+        && parse_scattered(skb.0, &raw mut packet) == 0;
     if is_packet && packet.fragment == 0 {
         // the fragments of each have an identification of their own
         unsafe { (*cpu).serial += 1 };
+        let parity = ticket & 1;
         let oversize = fan_out(skb.0, &raw const packet, endpoints, parity);
         if oversize != 0 {
             fragment(skb.0, &raw const packet, oversize, parity, 1);

@@ -134,6 +134,8 @@ mod tests {
             master: None,
             parent: None,
             info_kind: None,
+            no_arp: false,
+            qdisc: String::new(),
             gso_max: [0; 2],
         }
     }

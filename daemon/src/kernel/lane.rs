@@ -4,13 +4,15 @@
 //! that nobody counts. The other end of the veth is never reached, and only there because there is none without.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
 
+use nix::errno::Errno;
 use traffic_mirror_ebpf::abi::{Drop, MAX_ENDPOINTS};
 
-use super::netlink::{Error, Netlink};
+use super::netlink::{BARE_MTU, Error, Netlink};
 use super::program::reason;
 use super::{Generation, Kernel, KernelError, Step};
 use crate::network::{Lane, Link};
@@ -30,9 +32,13 @@ const SUFFIXES: [&str; 3] = ["-in", "-out", "-end"];
 
 impl Names {
     fn of(pin_path: &Path) -> Self {
-        let path = std::path::absolute(pin_path).unwrap_or_else(|_| pin_path.to_owned());
+        let mut path = std::path::absolute(pin_path).unwrap_or_else(|_| pin_path.to_owned());
         // the pin path itself comes and goes
-        let device = path.parent().and_then(|parent| fs::metadata(parent).ok()).map_or(0, |parent| parent.dev());
+        let parent = path.parent().and_then(|parent| fs::canonicalize(parent).ok());
+        let device = parent.as_deref().and_then(|parent| fs::metadata(parent).ok()).map_or(0, |parent| parent.dev());
+        if let (Some(parent), Some(name)) = (parent, path.file_name()) {
+            path = parent.join(name);
+        }
         Self::new(&path, device)
     }
 
@@ -85,12 +91,18 @@ fn take_out(links: &mut BTreeMap<u32, Link>, names: &Names) -> Found {
 /// The lane of those names, if it is whole and works.
 fn find(links: &BTreeMap<u32, Link>, names: &Names) -> Option<Lane> {
     // without the end the others have no carrier; whether they have is said only some time later (`linkwatch_event`)
-    let named = |name: &str| links.values().find(|link| link.name == name && link.up);
+    let named = |name: &str| links.values().find(|link| link.name == name && is_bare(link));
     let (entrance, exit, _) = (named(&names.entrance)?, named(&names.exit)?, named(&names.end)?);
     let is_whole = entrance.info_kind.as_deref() == Some("macvlan")
         && entrance.parent == Some(exit.index)
         && entrance.gso_max == GSO_MAX;
     is_whole.then_some(Lane { entrance: entrance.index, exit: exit.index })
+}
+
+/// Whether an interface is as we have set it up: with a queue packets come out late or on other CPUs, with a larger MTU or with
+/// ARP it would be production's, too, and a port of a bridge sends what it is sent.
+fn is_bare(link: &Link) -> bool {
+    link.up && link.mtu == BARE_MTU && link.no_arp && link.master.is_none() && link.qdisc == "noqueue"
 }
 
 /// Whether copies were dropped because there is no lane. What cannot be read has none.
@@ -102,10 +114,51 @@ pub(super) fn is_missed(pin_path: &Path) -> bool {
     stats.iter().flatten().flatten().any(|cpu| cpu.drops[Drop::NoLane as usize] > 0)
 }
 
-/// For people.
-pub(super) fn refusal(error: &KernelError) -> String {
-    let label = Drop::NoLane.label();
-    format!("{}; superpackets that do not fit once wrapped are dropped as {label}; SIGHUP tries again", reason(error))
+/// Attempts to make the lane.
+#[derive(Debug, Default)]
+pub(super) struct Attempts {
+    /// Why there can be none for now.
+    refused: Option<String>,
+    /// How many slow looks are left until the next attempt, and how many it were the last time.
+    left: u32,
+    pause: u32,
+    /// How often it was made since the last slow look.
+    made: u32,
+}
+
+impl Attempts {
+    /// In that many slow looks it is tried again at the latest: an hour. Interfaces that are made in vain wake others each time.
+    const LONGEST_PAUSE: u32 = 120;
+    /// Who undoes it more often between two slow looks does it each time.
+    const MOST_MADE: u32 = 20;
+
+    pub(super) fn refuse(&mut self, why: &impl Display) {
+        let label = Drop::NoLane.label();
+        self.refused = Some(format!(
+            "{why}; superpackets that do not fit once wrapped are dropped as {label}; tried again later, and at once by SIGHUP"
+        ));
+        self.pause = (self.pause * 2).clamp(1, Self::LONGEST_PAUSE);
+        self.left = self.pause;
+    }
+
+    /// Why there can be no lane for now.
+    pub(super) fn refused(&self) -> Option<&String> {
+        self.refused.as_ref()
+    }
+
+    /// There is one, and it is used.
+    pub(super) fn succeeded(&mut self) {
+        self.pause = 0;
+    }
+
+    /// A slow look has begun.
+    pub(super) fn look(&mut self) {
+        self.made = 0;
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 {
+            self.refused = None;
+        }
+    }
 }
 
 /// Segments and bytes of superpackets that are not cut: none has fewer. Of those from guests the kernel does not know the number
@@ -113,26 +166,46 @@ pub(super) fn refusal(error: &KernelError) -> String {
 const GSO_MAX: [u32; 2] = [1, 1000];
 
 impl Kernel {
-    /// Makes the lane, in place of what may be there of it. If the kernel refuses, that is remembered, and no error.
-    pub(super) fn make_lane(&mut self) -> Result<(), KernelError> {
+    /// Makes the lane, in place of what may be there of it; whether there is one now. If the kernel refuses, that is remembered,
+    /// and no error.
+    pub(super) fn make_lane(&mut self) -> Result<bool, KernelError> {
         (self.before)(Step::Attach)?;
         let names = Names::of(&self.pin_path);
-        if let Err(error) = remove(&mut self.netlink, &names).and_then(|()| add(&mut self.netlink, &names)) {
-            self.lane_refused = Some(refusal(&error.into()));
-            // what is left of it is removed with the next look
+        self.lane.made += 1;
+        if self.lane.made > Attempts::MOST_MADE {
+            let entrance = &names.entrance;
+            self.lane.refuse(&format_args!(
+                "somebody changes interface {entrance} or its parts each time that they are made"
+            ));
+            return Ok(false);
         }
-        Ok(())
+        match remove(&mut self.netlink, &names).and_then(|()| add(&mut self.netlink, &names)) {
+            Ok(()) => return Ok(true),
+            // somebody has removed a part meanwhile
+            Err(error) if error.errno() == Some(Errno::ENODEV) => {}
+            // what is left of it is removed with the next look
+            Err(error) => self.lane.refuse(&reason(&KernelError::from(error))),
+        }
+        Ok(false)
     }
 
-    /// Forgets that there can be no lane. Not by a timer: interfaces that are made in vain wake others each time.
+    /// Forgets that there can be no lane.
     pub fn try_lane_again(&mut self) {
-        self.lane_refused = None;
+        self.lane = Attempts::default();
     }
 
     /// Removes what there is of the lane.
     pub(super) fn remove_lane(&mut self) -> Result<(), KernelError> {
         (self.before)(Step::Detach)?;
-        Ok(remove(&mut self.netlink, &Names::of(&self.pin_path))?)
+        Self::remove_lane_of(&self.pin_path)
+    }
+
+    /// Removes what there is of the lane of a pin path, which may have been removed itself.
+    ///
+    /// # Errors
+    /// The kernel refuses to.
+    pub fn remove_lane_of(pin_path: &Path) -> Result<(), KernelError> {
+        Ok(remove(&mut Netlink::open()?, &Names::of(pin_path))?)
     }
 }
 
@@ -148,17 +221,12 @@ fn remove(netlink: &mut Netlink, names: &Names) -> Result<(), Error> {
 /// Makes the interfaces and sets them up.
 fn add(netlink: &mut Netlink, names: &Names) -> Result<(), Error> {
     netlink.add_veth(&names.exit, &names.end)?;
-    let index = |netlink: &mut Netlink, name: &str| -> Result<u32, Error> {
-        let links = netlink.links()?;
-        // whoever has removed it meanwhile is told to us by the request that follows
-        Ok(links.values().find(|link| link.name == name).map_or(u32::MAX, |link| link.index))
-    };
-    let exit = index(netlink, &names.exit)?;
-    netlink.add_macvlan(&names.entrance, exit)?;
-    let entrance = index(netlink, &names.entrance)?;
-    netlink.limit_gso(entrance, GSO_MAX)?;
-    for index in [index(netlink, &names.end)?, exit, entrance] {
-        netlink.set_up_bare(index)?;
+    let exit = netlink.named(&names.exit)?;
+    netlink.add_macvlan(&names.entrance, exit.index)?;
+    let entrance = netlink.named(&names.entrance)?;
+    netlink.limit_gso(&entrance, GSO_MAX)?;
+    for link in [netlink.named(&names.end)?, exit, entrance] {
+        netlink.set_up_bare(&link)?;
     }
     Ok(())
 }
@@ -172,7 +240,7 @@ mod tests {
         Link {
             index,
             name: name.to_owned(),
-            mtu: 1500,
+            mtu: BARE_MTU,
             up: true,
             running: true,
             mac: None,
@@ -180,6 +248,8 @@ mod tests {
             master: None,
             parent,
             info_kind: Some(kind.to_owned()),
+            no_arp: true,
+            qdisc: "noqueue".to_owned(),
             gso_max: if kind == "macvlan" { GSO_MAX } else { [65_535, 65_536] },
         }
     }
@@ -210,6 +280,35 @@ mod tests {
     }
 
     #[test]
+    fn a_path_has_one_lane_however_it_is_written() {
+        let directory = std::env::temp_dir();
+        let link = directory.join(format!("traffic-mirror-{}", std::process::id()));
+        std::os::unix::fs::symlink(&directory, &link).unwrap();
+        let names = [&directory, &link].map(|parent| Names::of(&parent.join("pins")).exit);
+        std::fs::remove_file(&link).unwrap();
+        assert_eq!(names[0], names[1]);
+    }
+
+    #[test]
+    fn attempts_are_further_and_further_apart() {
+        let mut attempts = Attempts::default();
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            attempts.refuse(&"no");
+            let looks = (1..).take_while(|_| {
+                attempts.look();
+                attempts.refused().is_some()
+            });
+            pauses.push(looks.count() + 1);
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 120, 120]);
+        attempts.succeeded();
+        attempts.refuse(&"no");
+        attempts.look();
+        assert_eq!(attempts.refused(), None);
+    }
+
+    #[test]
     fn what_does_not_work_is_none() {
         let with = |index: u32, change: fn(&mut Link)| {
             host(|link| {
@@ -219,12 +318,16 @@ mod tests {
             })
             .1
         };
-        assert_eq!(with(5, |link| link.up = false), None);
         assert_eq!(with(5, |link| link.gso_max[0] = 65_535), None);
         assert_eq!(with(5, |link| link.gso_max[1] = 65_536), None);
         assert_eq!(with(5, |link| link.parent = Some(1)), None);
-        assert_eq!(with(3, |link| link.up = false), None);
-        assert_eq!(with(4, |link| link.up = false), None);
+        for part in [3, 4, 5] {
+            assert_eq!(with(part, |link| link.up = false), None);
+            assert_eq!(with(part, |link| link.mtu = 1500), None);
+            assert_eq!(with(part, |link| link.no_arp = false), None);
+            assert_eq!(with(part, |link| link.master = Some(9)), None);
+            assert_eq!(with(part, |link| link.qdisc = "bfifo".to_owned()), None);
+        }
         assert_eq!(with(3, |link| link.name = "eth9".to_owned()), None);
     }
 }

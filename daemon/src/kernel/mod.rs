@@ -51,6 +51,7 @@ use crate::plan::{Change, Plan};
 use crate::tables::Live;
 use attach::remove_dir;
 use generation::remove_pins;
+use lane::Attempts;
 use netlink::Netlink;
 
 /// What is ours in the kernel, below one pin path.
@@ -64,8 +65,7 @@ pub struct Kernel {
     /// Output interfaces on which `encap` was attached again: copies that left meanwhile have blown the fuses of its
     /// endpoints.
     rewired: BTreeSet<u32>,
-    /// Why there can be no lane: what would need it is dropped.
-    lane_refused: Option<String>,
+    lane: Attempts,
     /// There was one when all was as wanted.
     has_had_lane: bool,
     /// There are interfaces of one.
@@ -125,7 +125,7 @@ impl Kernel {
             netlink,
             refused: BTreeSet::new(),
             rewired: BTreeSet::new(),
-            lane_refused: None,
+            lane: Attempts::default(),
             has_had_lane: false,
             has_lane_parts: false,
             turned: BTreeMap::new(),
@@ -192,18 +192,20 @@ impl Kernel {
             repaired.extend(ordered.repaired);
             obstacles = ordered.obstacles;
         }
-        if is_done && want.lane_wanted && want.lane.is_none() && self.lane_refused.is_none() {
+        if is_done && want.lane_wanted && want.lane.is_none() && self.lane.refused().is_none() {
             // the last: all else need not wait for it
-            self.make_lane()?;
             is_done = false;
-            if std::mem::take(&mut self.has_had_lane) {
+            if self.make_lane()? && std::mem::take(&mut self.has_had_lane) {
                 repaired.push("the lane was damaged by somebody else; made again".to_owned());
             }
         }
-        if is_done {
+        if is_done && want.lane.is_some() {
+            self.lane.succeeded();
+        }
+        if is_done && self.lane.refused().is_none() {
             self.has_had_lane = want.lane.is_some();
         }
-        obstacles.extend(self.lane_refused.clone());
+        obstacles.extend(self.lane.refused().cloned());
         obstacles.extend(failed.iter().map(ToString::to_string));
         Ok(Applied { obstacles, repaired, writes, is_done })
     }
@@ -248,7 +250,7 @@ impl Kernel {
                 .and_then(|mut program| attachments.attach(netlink, place, &link.name, &mut program, *mechanism));
             if let Err(error) = attached {
                 match attachment.role {
-                    Role::Lane { .. } => self.lane_refused = Some(lane::refusal(&error)),
+                    Role::Lane { .. } => self.lane.refuse(&reason(&error)),
                     _ => drop(self.refused.insert(attachment.interface)),
                 }
                 failed = Err(error);
@@ -284,11 +286,12 @@ impl Kernel {
     pub fn try_again(&mut self) {
         self.refused.clear();
         self.turned.clear();
+        self.lane.look();
     }
 
     /// How many interfaces have refused a program that clones are sent to: with each, what is wanted must be compiled anew.
     pub fn refusals(&self) -> usize {
-        self.refused.len() + usize::from(self.lane_refused.is_some())
+        self.refused.len() + usize::from(self.lane.refused().is_some())
     }
 
     /// Removes what does not belong to this generation or is not wanted.

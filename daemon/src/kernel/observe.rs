@@ -22,7 +22,7 @@ impl Kernel {
     pub fn observe(&mut self, desired: &Desired) -> Result<Network, KernelError> {
         let mut network = observe(&mut self.netlink, desired, Unknown::Resolve, &self.pin_path)?;
         self.has_lane_parts = !network.lane_parts.is_empty();
-        network.lane = network.lane.filter(|_| self.lane_refused.is_none());
+        network.lane = network.lane.filter(|_| self.lane.refused().is_none());
         Ok(Network { refused: self.refused.clone(), rewired: self.rewired.clone(), ..network })
     }
 }

@@ -92,8 +92,8 @@ pub struct Cpu {
 pub struct Transit {
     /// Endpoints that get a copy of each packet, as bits.
     pub endpoints: u64,
-    /// Which copy of them.
-    pub parity: u32,
+    /// The superpacket's number on its CPU; the lowest bit is which copy of them.
+    pub ticket: u32,
     /// Packets that have come out and are accounted for.
     pub arrived: u32,
 }

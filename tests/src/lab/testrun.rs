@@ -145,6 +145,48 @@ struct Attributes {
     reserved: u32,
 }
 
+/// The instructions of a loaded program as the kernel has completed them, 8 bytes each.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn translated(program: BorrowedFd<'_>) -> Result<Vec<[u8; 8]>> {
+    const BPF_OBJ_GET_INFO_BY_FD: i32 = 15;
+    /// The beginning of `struct bpf_prog_info`.
+    #[repr(C)]
+    #[derive(Default)]
+    struct Info {
+        kind: u32,
+        id: u32,
+        tag: [u8; 8],
+        jited_bytes: u32,
+        translated_bytes: u32,
+        jited: u64,
+        translated: u64,
+    }
+    #[repr(C)]
+    struct Attributes {
+        fd: i32,
+        info_bytes: u32,
+        info: u64,
+    }
+    let get = |info: &mut Info| {
+        let info_bytes = size_of::<Info>() as u32;
+        let attributes = Attributes { fd: program.as_raw_fd(), info_bytes, info: std::ptr::from_mut(info) as u64 };
+        let size = size_of::<Attributes>();
+        // SAFETY: the kernel writes no more than the lengths say.
+        match unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw const attributes, size) } {
+            0 => Ok(()),
+            _ => Err(std::io::Error::last_os_error()).context("ask for a program's instructions"),
+        }
+    };
+    let mut info = Info::default();
+    get(&mut info)?;
+    let mut instructions = vec![[0; 8]; info.translated_bytes as usize / 8];
+    let translated_bytes = info.translated_bytes;
+    get(&mut Info { translated_bytes, translated: instructions.as_mut_ptr() as u64, ..Info::default() })?;
+    Ok(instructions)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

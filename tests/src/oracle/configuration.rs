@@ -27,6 +27,8 @@ pub fn network() -> Network {
             master: None,
             parent: None,
             info_kind: None,
+            no_arp: false,
+            qdisc: String::new(),
             gso_max: [0; 2],
         };
         (index, link)

@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::collector::Collector;
 use traffic_mirror_tests::lab::daemon::Daemon;
@@ -58,6 +59,8 @@ fn wait_used(site: &Site, daemon: &Daemon) -> Result<()> {
 struct Sender {
     socket: PacketSocket,
     collector: Collector,
+    /// How many were sent: no two are alike.
+    serial: Cell<u64>,
 }
 
 impl Sender {
@@ -66,12 +69,14 @@ impl Sender {
         ethtool::offload(&site.edge, "eth1", false)?;
         ethtool::offload(&site.host, "eth0", false)?;
         let collector = Collector::start_gue(&site.host, "eth0")?;
-        Ok(Self { socket: PacketSocket::open_vnet(&site.client, "eth0", Capture::Nothing)?, collector })
+        let socket = PacketSocket::open_vnet(&site.client, "eth0", Capture::Nothing)?;
+        Ok(Self { socket, collector, serial: Cell::default() })
     }
 
     /// Sends one with datagrams of so many bytes, and returns them.
     fn send(&self, site: &Site, bytes: usize) -> Result<Vec<Vec<u8>>> {
-        let payload = Stream::new(bytes as u64).bytes(DATAGRAMS * bytes);
+        self.serial.set(self.serial.get() + 1);
+        let payload = Stream::new(self.serial.get()).bytes(DATAGRAMS * bytes);
         let macs = (site.client.mac("eth0")?, site.edge.mac("eth0")?);
         let frame = eth_between(macs.0, macs.1).ip("10.0.0.1", "10.0.0.254").udp(999, PORT);
         let mut frame = frame.payload(&payload[..]).build();
@@ -80,7 +85,7 @@ impl Sender {
         Ok(payload.chunks(bytes).map(<[u8]>::to_vec).collect())
     }
 
-    /// Each datagram of one comes as a copy.
+    /// Each datagram of one comes as a copy, and nothing else does.
     fn arrives(&mut self, site: &Site, bytes: usize) -> Result<()> {
         let datagrams = self.send(site, bytes)?;
         // what was sent while the lane was being mended may be lost, so whoever tries again must not wait for long
@@ -88,6 +93,7 @@ impl Sender {
         let are_whole =
             copies.iter().zip(&datagrams).all(|(copy, datagram): (&Gue, _)| copy.inner[28..] == datagram[..]);
         ensure!(are_whole, "the copies are not what was sent");
+        ensure!(self.collector.next(Instant::now() + QUIET)?.is_none(), "more comes than was sent");
         Ok(())
     }
 
@@ -202,6 +208,9 @@ fn a_damaged_lane_is_mended() -> Result<()> {
             "ip link set OUT down",
             "ip link set IN gso_max_segs 60",
             "ip link set IN gso_max_size 65536",
+            "ip link set OUT mtu 1500",
+            "ip link set IN arp on",
+            "tc qdisc add dev IN root bfifo",
         ] {
             let names = lane(&site)?;
             let name = |suffix: &str| {
@@ -211,7 +220,7 @@ fn a_damaged_lane_is_mended() -> Result<()> {
             let line =
                 damage.replace("IN", &name("-in")?).replace("OUT", &name("-out")?).replace("END", &name("-end")?);
             site.edge.run(&line)?;
-            if damage.contains("gso_max") {
+            if ["gso_max", "qdisc"].iter().any(|what| damage.contains(what)) {
                 // nobody tells of that, and the timer is slow
                 daemon.signal(Signal::SIGHUP)?;
             }
@@ -228,6 +237,52 @@ fn a_damaged_lane_is_mended() -> Result<()> {
             sender.resumes(&site, BYTES).context("without the qdisc at its exit")?;
         }
     }
+    Ok(())
+}
+
+/// Whoever removes it again and again has it mended as soon as he ends, or some time later.
+#[test]
+fn a_lane_is_tried_again() -> Result<()> {
+    let site = Site::new()?;
+    site.edge.run("ip link set eth1 mtu 1500")?;
+    let mut daemon = site.daemon(&[PORT])?;
+    let mut sender = Sender::new(&site)?;
+    wait_used(&site, &daemon)?;
+    // three or four times that many: in vain it is made no more often
+    let ours = "the lane was damaged by somebody else; made again";
+    let told = |daemon: &Daemon| daemon.output().iter().filter(|line| line.ends_with(ours)).count();
+    while daemon.output().iter().all(|line| !line.contains("each time that they are made")) {
+        for name in lane(&site)?.iter().filter_map(|one| one.split(' ').nth(1)).filter(|name| name.ends_with("-out")) {
+            // it may be gone already
+            let _ = site.edge.run(&format!("ip link delete {name}"));
+        }
+        ensure!(told(&daemon) <= 21, "it is made again and again");
+    }
+    ensure!(lane(&site)?.is_empty(), "there is {:?}", lane(&site)?);
+    // by the slow timer
+    let patience = Instant::now() + Duration::from_secs(60);
+    while lane(&site)?.len() != 3 {
+        ensure!(Instant::now() < patience, "it is not tried again");
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    sender.resumes(&site, BYTES)?;
+    daemon.signal(Signal::SIGKILL)?;
+    daemon.wait_exit(deadline())?;
+    Ok(())
+}
+
+#[test]
+fn detach_removes_a_lane_whose_pins_are_gone() -> Result<()> {
+    let site = Site::new()?;
+    site.edge.run("ip link set eth1 mtu 1500")?;
+    let mut daemon = site.daemon(&[PORT])?;
+    wait(&site, true)?;
+    daemon.signal(Signal::SIGKILL)?;
+    daemon.wait_exit(deadline())?;
+    std::fs::remove_dir_all(daemon.pin_path())?;
+    let detached = daemon.run(&["detach"])?;
+    ensure!(detached.status.success(), "{}", String::from_utf8_lossy(&detached.stderr));
+    ensure!(lane(&site)?.is_empty(), "there is {:?}", lane(&site)?);
     Ok(())
 }
 

@@ -6,6 +6,7 @@ use crate::policy::policy;
 use crate::routed::{CLIENT, COLLECTOR, Routed, SERVER, WEB, address, count, sent_to};
 use crate::{config, filter};
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use std::time::Instant;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{Ip, Packet, Reassembler, Tcp, ip_part, verify_inner_checksums};
@@ -101,6 +102,53 @@ fn packets_of_a_superpacket_are_treated_as_asked() -> Result<()> {
             }
             ensure!(count(&seen.moved, "filter all packets") == MATCHED, "{context}");
             ensure!(count(&seen.moved, &format!("endpoint a {}", moved.0)) == moved.1, "{context}");
+        }
+    }
+    Ok(())
+}
+
+/// What comes out of a queue comes late, or on a CPU that is sending another superpacket: that is lost, and never sent for it.
+#[test]
+fn a_queue_in_the_lane_mixes_nothing_up() -> Result<()> {
+    const TIMES: usize = 2000;
+    const PACKETS: usize = 3;
+    let ways = [("a", 443), ("b", 444)];
+    for &attach in Attach::all()? {
+        for queue in ["bfifo limit 100000000", "tbf rate 1gbit burst 200000 limit 100000000"] {
+            let mut edge = Edge::new(&config(&filter("all", "", "\"a\"")), attach)?;
+            narrow(&mut edge)?;
+            let filters =
+                ways.map(|(to, port)| filter(to, &format!("destination_port = [{port}]"), &format!("\"{to}\"")));
+            edge.configure(&config(&filters.concat()))?;
+            let links = edge.edge.run("ip -oneline link show type macvlan")?;
+            let entrance = links.split([':', '@']).nth(1).context("no entrance")?.trim();
+            // the daemon would take it off
+            edge.daemon.signal(Signal::SIGSTOP)?;
+            edge.edge.run(&format!("tc qdisc add dev {entrance} root {queue}"))?;
+            let superpackets = ways.map(|(_, port)| -> Result<_> {
+                let packet = frame().ip("10.0.0.1", "10.0.0.2").tcp(1, port);
+                let mut frame = packet.payload(Stream::new(port.into()).bytes(PACKETS * 3000)).build();
+                let header = VnetHeader::gso(&mut frame, 3000)?;
+                Ok((frame, header))
+            });
+            let superpackets: Vec<_> = superpackets.into_iter().collect::<Result<_>>()?;
+            let came = edge.storm(&superpackets, TIMES)?;
+            let context = format!("{attach:?} {queue}: {:?}", came.moved);
+            ensure!(came.originals[1].len() == 2 * TIMES, "{context}: {} originals", came.originals[1].len());
+            for (to, port) in ways {
+                let copies = came.copies.get(to).map(Vec::as_slice).unwrap_or_default();
+                for copy in copies {
+                    let came = copy.flow()?.ports.map(|(_, to)| to);
+                    ensure!(came == Some(port), "{context}: a packet to port {came:?} was sent to {to}");
+                    verify_inner_checksums(&copy.inner)?;
+                }
+                let count = |what: &str| count(&came.moved, what) as usize;
+                ensure!(count(&format!("filter {to} packets")) == TIMES * PACKETS, "{context}");
+                ensure!(count(&format!("endpoint {to} packets")) == copies.len(), "{context}: {} came", copies.len());
+            }
+            edge.daemon.signal(Signal::SIGCONT)?;
+            let repaired = "the lane was damaged by somebody else; made again";
+            edge.daemon.wait_line(|line| line.ends_with(repaired), deadline())?;
         }
     }
     Ok(())

@@ -1,7 +1,7 @@
 //! SCTP: superpackets whose packets have different lengths, and a checksum (CRC32c) that no helper computes.
 
 use crate::edge::Attach;
-use crate::routed::{CLIENT, COLLECTOR, Routed, SERVER, WEB, address, sent_to};
+use crate::routed::{CLIENT, COLLECTOR, Routed, SERVER, WEB, address, count, sent_to};
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::errno::Errno;
 use std::collections::BTreeMap;
@@ -88,7 +88,8 @@ fn sctp_arrives_whole() -> Result<()> {
                 // with room nothing but superpackets that were lost tells that there must be a lane
                 let records: Vec<_> = (1..400).map(|n| Stream::new(n).bytes(100 + n as usize * 7)).collect();
                 let patience = deadline();
-                let (copies, after) = loop {
+                let (copies, before, after) = loop {
+                    let (_, before) = lab.settle()?;
                     let has_lane = lab.has_lane()?;
                     let [client, server] =
                         [&lab.client, &lab.server].map(|host| open(host, domain)?.context("no SCTP any more"));
@@ -96,14 +97,18 @@ fn sctp_arrives_whole() -> Result<()> {
                         .with_context(|| context.clone())?;
                     let (copies, after) = lab.settle()?;
                     if has_lane {
-                        break (copies, after);
+                        break (copies, before, after);
                     }
                     ensure!(Instant::now() < patience, "{context}: there is no lane: {after:?}");
                     lab.daemon.signal(nix::sys::signal::Signal::SIGHUP)?;
                 };
-                for endpoint in COLLECTOR {
+                for (endpoint, name) in COLLECTOR.into_iter().zip(["four", "six"]) {
                     let mut arrived = BTreeMap::new();
-                    for copy in sent_to(&copies, endpoint)? {
+                    let copies = sent_to(&copies, endpoint)?;
+                    let sent = |counters| count(counters, &format!("endpoint {name} packets"));
+                    let counted = sent(&after) - sent(&before);
+                    ensure!(copies.len() as u64 == counted, "{context} to {endpoint}: {} of {counted}", copies.len());
+                    for copy in copies {
                         verify_inner_checksums(&copy.inner).with_context(|| format!("{context} to {endpoint}"))?;
                         arrived.extend(data(&copy.inner)?);
                     }

@@ -65,6 +65,8 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
         master: None,
         parent: None,
         info_kind: None,
+        no_arp: header.flags.contains(LinkFlags::Noarp),
+        qdisc: String::new(),
         gso_max: [0; 2],
     };
     let mut elsewhere = false;
@@ -79,6 +81,7 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
             (libc::IFLA_LINK, value) => link.parent = Some(parse_u32(value)?),
             (IFLA_LINK_NETNSID, _) => elsewhere = true,
             (libc::IFLA_LINKINFO, value) => link.info_kind = info_kind(value)?,
+            (libc::IFLA_QDISC, value) => link.qdisc = text(value),
             (IFLA_GSO_MAX_SEGS, value) => link.gso_max[0] = parse_u32(value)?,
             (IFLA_GSO_MAX_SIZE, value) => link.gso_max[1] = parse_u32(value)?,
             _ => {}

@@ -8,17 +8,34 @@ use netlink_packet_route::link::{
 use nix::errno::Errno;
 
 use super::{Error, Netlink};
+use crate::network::Link;
 
 /// What people see beside the name.
 const ALIAS: &str = "traffic-mirror: cuts superpackets into packets";
 
+/// The least that an Ethernet interface takes (`ETH_MIN_MTU`).
+pub const BARE_MTU: u32 = 68;
+
 impl Netlink {
+    /// The interface of that name.
+    ///
+    /// # Errors
+    /// Any [`Error`]: `ENODEV` if there is none.
+    pub fn named(&mut self, name: &str) -> Result<Link, Error> {
+        let found = self.links()?.into_values().find(|link| link.name == name);
+        found.ok_or_else(|| Error::Refused {
+            request: format!("find interface {name}"),
+            errno: Errno::ENODEV,
+            hint: None,
+        })
+    }
+
     /// Makes a pair of veth interfaces, down.
     ///
     /// # Errors
     /// Any [`Error`]: `EEXIST` if there is one of that name, `EOPNOTSUPP` if the kernel has none.
     pub fn add_veth(&mut self, name: &str, peer: &str) -> Result<(), Error> {
-        let peer = InfoVeth::Peer(named(peer));
+        let peer = InfoVeth::Peer(message(peer));
         let info = vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(peer))];
         self.add_link(name, [LinkAttribute::LinkInfo(info)])
     }
@@ -35,7 +52,7 @@ impl Netlink {
 
     fn add_link(&mut self, name: &str, attributes: impl IntoIterator<Item = LinkAttribute>) -> Result<(), Error> {
         let what = format_args!("make interface {name}");
-        let mut message = named(name);
+        let mut message = message(name);
         message.attributes.extend(attributes);
         self.socket.single(&what, RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).map(drop)
     }
@@ -44,31 +61,32 @@ impl Netlink {
     ///
     /// # Errors
     /// Any [`Error`].
-    pub fn limit_gso(&mut self, index: u32, [segments, bytes]: [u32; 2]) -> Result<(), Error> {
-        self.set_link(index, [LinkAttribute::GsoMaxSegs(segments), LinkAttribute::GsoMaxSize(bytes)])
+    pub fn limit_gso(&mut self, link: &Link, [segments, bytes]: [u32; 2]) -> Result<(), Error> {
+        self.set_link(link, [LinkAttribute::GsoMaxSegs(segments), LinkAttribute::GsoMaxSize(bytes)])
     }
 
-    /// Sets an interface up that nobody shall talk by: without ARP, and with the least MTU. Below 1,280 bytes it has no IPv6, which
+    /// Sets an interface up that nobody shall talk by: without ARP, and with [`BARE_MTU`]. Below 1,280 bytes it has no IPv6, which
     /// would give it a route for multicast (`addrconf_add_mroute`); and a veth lets nothing longer through
     /// (`is_skb_forwardable`).
     ///
     /// # Errors
     /// Any [`Error`].
-    pub fn set_up_bare(&mut self, index: u32) -> Result<(), Error> {
-        // `ETH_MIN_MTU`
-        self.set_link(index, [LinkAttribute::Mtu(68), LinkAttribute::IfAlias(ALIAS.to_owned())])?;
+    pub fn set_up_bare(&mut self, link: &Link) -> Result<(), Error> {
+        self.set_link(link, [LinkAttribute::Mtu(BARE_MTU), LinkAttribute::IfAlias(ALIAS.to_owned())])?;
+        let what = format_args!("set up interface {}", link.name);
         let mut message = LinkMessage::default();
-        message.header.index = index;
+        message.header.index = link.index;
         message.header.flags = LinkFlags::Up | LinkFlags::Noarp;
         message.header.change_mask = message.header.flags;
-        self.socket.single(&"set up an interface", RouteNetlinkMessage::SetLink(message), 0).map(drop)
+        self.socket.single(&what, RouteNetlinkMessage::SetLink(message), 0).map(drop)
     }
 
-    fn set_link(&mut self, index: u32, attributes: impl IntoIterator<Item = LinkAttribute>) -> Result<(), Error> {
+    fn set_link(&mut self, link: &Link, attributes: impl IntoIterator<Item = LinkAttribute>) -> Result<(), Error> {
+        let what = format_args!("change interface {}", link.name);
         let mut message = LinkMessage::default();
-        message.header.index = index;
+        message.header.index = link.index;
         message.attributes.extend(attributes);
-        self.socket.single(&"change an interface", RouteNetlinkMessage::SetLink(message), 0).map(drop)
+        self.socket.single(&what, RouteNetlinkMessage::SetLink(message), 0).map(drop)
     }
 
     /// Deletes an interface. Fine if it is gone.
@@ -86,7 +104,7 @@ impl Netlink {
     }
 }
 
-fn named(name: &str) -> LinkMessage {
+fn message(name: &str) -> LinkMessage {
     let mut message = LinkMessage::default();
     message.attributes.push(LinkAttribute::IfName(name.to_owned()));
     message

@@ -20,6 +20,7 @@ use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::errno::Errno;
 
+pub use self::device::BARE_MTU;
 pub use self::error::Error;
 pub use self::monitor::{Event, Monitor};
 use self::socket::{Answer, RequestSocket};

@@ -3,6 +3,7 @@
 use super::{Copies, Edge, Way, marker, sort, take_one};
 use crate::account::Passed;
 use anyhow::{Context as _, Result};
+use std::sync::Barrier;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::cpu::Cpu;
@@ -10,6 +11,7 @@ use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
 use traffic_mirror_tests::lab::status::{Counters, Status};
+use traffic_mirror_tests::lab::vnet::VnetHeader;
 
 /// What came of a barrage. What was sent on one CPU is in its order.
 pub(crate) struct Arrived {
@@ -67,6 +69,37 @@ impl Edge {
                 .collect();
             threads.into_iter().try_for_each(|thread| thread.join().expect("a sender does not panic"))
         })?;
+        self.gather()
+    }
+
+    /// Sends the superpackets so many times, each on a CPU of its own and by itself, all at once, and takes what comes of them.
+    pub(crate) fn storm(&mut self, superpackets: &[(Vec<u8>, VnetHeader)], times: usize) -> Result<Arrived> {
+        let edge = &self.edge;
+        let start = Barrier::new(superpackets.len());
+        let send_all = |frame: &[u8], header: VnetHeader| {
+            let socket = PacketSocket::open_vnet(edge, "eth0", Capture::Nothing);
+            start.wait();
+            let socket = socket?;
+            (0..times).try_for_each(|_| socket.send_vnet(frame, header))
+        };
+        let send_all = &send_all;
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = superpackets
+                .iter()
+                .zip(Cpu::all()?.into_iter().cycle())
+                .map(|((frame, header), cpu)| scope.spawn(move || cpu.run(|| send_all(frame, *header))))
+                .collect();
+            threads.into_iter().try_for_each(|thread| thread.join().expect("a sender does not panic"))
+        })?;
+        self.gather()
+    }
+
+    /// Takes what comes of all that was sent.
+    fn gather(&mut self) -> Result<Arrived> {
+        let cpus = Cpu::all()?;
+        let send_all = |share: &[(Way, Vec<u8>)]| {
+            share.iter().try_for_each(|(way, frame)| self.senders[*way as usize].plain.send(frame))
+        };
         let markers: Vec<_> = cpus.iter().map(|_| marker()).collect();
         for (cpu, marker) in cpus.iter().zip(&markers) {
             cpu.run(|| send_all(&[(Way::Ingress, marker.clone()), (Way::Egress, marker.clone())]))?;
