@@ -124,6 +124,10 @@ pub(super) struct Attempts {
     pause: u32,
     /// How often it was made since the last slow look.
     made: u32,
+    /// There was one when all was as wanted the last time.
+    is_there: bool,
+    /// It was made since.
+    is_new: bool,
 }
 
 impl Attempts {
@@ -146,9 +150,22 @@ impl Attempts {
         self.refused.as_ref()
     }
 
-    /// There is one, and it is used.
-    pub(super) fn succeeded(&mut self) {
-        self.pause = 0;
+    /// All is as wanted; whether there is a lane again where there was one before.
+    pub(super) fn settle(&mut self, lane: Option<Lane>) -> bool {
+        let is_new = std::mem::take(&mut self.is_new);
+        if self.refused.is_some() {
+            return false;
+        }
+        let was_there = std::mem::replace(&mut self.is_there, lane.is_some());
+        if lane.is_some() {
+            self.pause = 0;
+        }
+        is_new && was_there && lane.is_some()
+    }
+
+    /// Forgets that there can be none.
+    fn forget(&mut self) {
+        *self = Self { is_there: self.is_there, is_new: self.is_new, ..Self::default() };
     }
 
     /// A slow look has begun.
@@ -166,9 +183,8 @@ impl Attempts {
 const GSO_MAX: [u32; 2] = [1, 1000];
 
 impl Kernel {
-    /// Makes the lane, in place of what may be there of it; whether there is one now. If the kernel refuses, that is remembered,
-    /// and no error.
-    pub(super) fn make_lane(&mut self) -> Result<bool, KernelError> {
+    /// Makes the lane, in place of what may be there of it. If the kernel refuses, that is remembered, and no error.
+    pub(super) fn make_lane(&mut self) -> Result<(), KernelError> {
         (self.before)(Step::Attach)?;
         let names = Names::of(&self.pin_path);
         self.lane.made += 1;
@@ -177,21 +193,21 @@ impl Kernel {
             self.lane.refuse(&format_args!(
                 "somebody changes interface {entrance} or its parts each time that they are made"
             ));
-            return Ok(false);
+            return Ok(());
         }
         match remove(&mut self.netlink, &names).and_then(|()| add(&mut self.netlink, &names)) {
-            Ok(()) => return Ok(true),
+            Ok(()) => self.lane.is_new = true,
             // somebody has removed a part meanwhile
             Err(error) if error.errno() == Some(Errno::ENODEV) => {}
             // what is left of it is removed with the next look
             Err(error) => self.lane.refuse(&reason(&KernelError::from(error))),
         }
-        Ok(false)
+        Ok(())
     }
 
     /// Forgets that there can be no lane.
     pub fn try_lane_again(&mut self) {
-        self.lane = Attempts::default();
+        self.lane.forget();
     }
 
     /// Removes what there is of the lane.
@@ -302,10 +318,30 @@ mod tests {
             pauses.push(looks.count() + 1);
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 120, 120]);
-        attempts.succeeded();
+        let lane = Some(Lane { entrance: 1, exit: 2 });
+        assert!(!attempts.settle(lane));
+        attempts.forget();
         attempts.refuse(&"no");
         attempts.look();
         assert_eq!(attempts.refused(), None);
+    }
+
+    #[test]
+    fn what_is_there_again_is_told_once() {
+        let (mut attempts, lane) = (Attempts::default(), Some(Lane { entrance: 1, exit: 2 }));
+        let mut made = |attempts: &mut Attempts| {
+            attempts.is_new = true;
+            attempts.settle(lane)
+        };
+        assert!(!made(&mut attempts), "the first");
+        assert!(made(&mut attempts));
+        assert!(!attempts.settle(lane));
+        attempts.refuse(&"no");
+        assert!(!attempts.settle(None));
+        attempts.forget();
+        assert!(made(&mut attempts), "after a refusal");
+        assert!(!attempts.settle(None));
+        assert!(!made(&mut attempts), "after none was wanted");
     }
 
     #[test]

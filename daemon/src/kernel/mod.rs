@@ -66,8 +66,6 @@ pub struct Kernel {
     /// endpoints.
     rewired: BTreeSet<u32>,
     lane: Attempts,
-    /// There was one when all was as wanted.
-    has_had_lane: bool,
     /// There are interfaces of one.
     has_lane_parts: bool,
     /// What has gone to another place of its hook lately, and what came in the way, if it has not.
@@ -126,7 +124,6 @@ impl Kernel {
             refused: BTreeSet::new(),
             rewired: BTreeSet::new(),
             lane: Attempts::default(),
-            has_had_lane: false,
             has_lane_parts: false,
             turned: BTreeMap::new(),
             before: Box::new(|_| Ok(())),
@@ -195,15 +192,10 @@ impl Kernel {
         if is_done && want.lane_wanted && want.lane.is_none() && self.lane.refused().is_none() {
             // the last: all else need not wait for it
             is_done = false;
-            if self.make_lane()? && std::mem::take(&mut self.has_had_lane) {
-                repaired.push("the lane was damaged by somebody else; made again".to_owned());
-            }
+            self.make_lane()?;
         }
-        if is_done && want.lane.is_some() {
-            self.lane.succeeded();
-        }
-        if is_done && self.lane.refused().is_none() {
-            self.has_had_lane = want.lane.is_some();
+        if is_done && self.lane.settle(want.lane) {
+            repaired.push("the lane was damaged by somebody else; made again".to_owned());
         }
         obstacles.extend(self.lane.refused().cloned());
         obstacles.extend(failed.iter().map(ToString::to_string));

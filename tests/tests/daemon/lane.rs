@@ -240,35 +240,30 @@ fn a_damaged_lane_is_mended() -> Result<()> {
     Ok(())
 }
 
-/// Whoever removes it again and again has it mended as soon as he ends, or some time later.
+/// Whoever removes it again and again does not keep the daemon busy; later it is made all the same.
 #[test]
 fn a_lane_is_tried_again() -> Result<()> {
     let site = Site::new()?;
     site.edge.run("ip link set eth1 mtu 1500")?;
-    let mut daemon = site.daemon(&[PORT])?;
+    let daemon = site.daemon(&[PORT])?;
     let mut sender = Sender::new(&site)?;
     wait_used(&site, &daemon)?;
-    // three or four times that many: in vain it is made no more often
-    let ours = "the lane was damaged by somebody else; made again";
-    let told = |daemon: &Daemon| daemon.output().iter().filter(|line| line.ends_with(ours)).count();
-    while daemon.output().iter().all(|line| !line.contains("each time that they are made")) {
+    const MOST_REPAIRS: usize = 20;
+    let (again, in_vain) = ("the lane was damaged by somebody else; made again", "each time that they are made");
+    let told = |daemon: &Daemon| daemon.output().iter().filter(|line| line.ends_with(again)).count();
+    while daemon.output().iter().all(|line| !line.contains(in_vain)) {
         for name in lane(&site)?.iter().filter_map(|one| one.split(' ').nth(1)).filter(|name| name.ends_with("-out")) {
             // it may be gone already
             let _ = site.edge.run(&format!("ip link delete {name}"));
         }
-        ensure!(told(&daemon) <= 21, "it is made again and again");
+        ensure!(told(&daemon) <= MOST_REPAIRS, "it is made again and again");
     }
+    daemon.wait_line(|line| line.contains(in_vain), deadline())?;
     ensure!(lane(&site)?.is_empty(), "there is {:?}", lane(&site)?);
-    // by the slow timer
-    let patience = Instant::now() + Duration::from_secs(60);
-    while lane(&site)?.len() != 3 {
-        ensure!(Instant::now() < patience, "it is not tried again");
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    sender.resumes(&site, BYTES)?;
-    daemon.signal(Signal::SIGKILL)?;
-    daemon.wait_exit(deadline())?;
-    Ok(())
+    // the slow timer
+    daemon.wait_line(|line| line.ends_with(again), Instant::now() + Duration::from_secs(60))?;
+    wait(&site, true)?;
+    sender.resumes(&site, BYTES)
 }
 
 #[test]

@@ -3,7 +3,7 @@
 //!
 //! Absolute times say nothing on a machine that does other things, too. So frames go over both bridges in turn, and what
 //! is compared are quantiles: [`Delays::is_longer`] has the bound. To wrap copies takes some microseconds of the
-//! original's time, as `make bench` says, and may. What must not be is an original that waits for what a copy waits for:
+//! original's time, as `make bench` says, and may; those of a superpacket take that for each of its packets. What must not be is an original that waits for what a copy waits for:
 //! a queue, a timer, a neighbour. That takes milliseconds, and [`a_queue_on_the_way_of_originals_is_noticed`].
 
 use crate::account::{Accounted, Passed};
@@ -13,11 +13,12 @@ use anyhow::{Context as _, Result, ensure};
 use std::fmt;
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::cpu::Cpu;
-use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
 use traffic_mirror_tests::lab::status::{Counters, Status};
 use traffic_mirror_tests::lab::veth::veth;
+use traffic_mirror_tests::lab::vnet::VnetHeader;
+use traffic_mirror_tests::lab::{deadline, kernel};
 
 /// The same packets to three endpoints, one for each way to deal with what is too long.
 const CONFIG: &str = "[[interface]]\nname = \"eth0\"\n\
@@ -32,20 +33,40 @@ const ADDRESSES: [&str; 3] = ["10.9.0.11", "10.9.0.12", "10.9.0.13"];
 const ROUNDS: usize = 12;
 const FRAMES: usize = 40;
 
+/// What is sent: a packet, or a superpacket with its header.
+type Sent = (Vec<u8>, Option<VnetHeader>);
+
+/// A UDP packet of so many bytes.
+fn packet(number: usize, bytes: usize, port: u16) -> Sent {
+    let packet = frame().ip("10.0.0.1", "10.0.0.2").udp(number as u16, port);
+    (packet.payload(vec![number as u8; bytes - 28]).build(), None)
+}
+
+/// So many of them in one.
+fn superpacket(number: usize, bytes: usize, port: u16, packets: usize) -> Result<Sent> {
+    let (mut frame, _) = packet(number, 28 + packets * (bytes - 28), port);
+    let header = VnetHeader::gso(&mut frame, (bytes - 28).try_into()?)?;
+    Ok((frame, Some(header)))
+}
+
 /// One way over a bridge.
 struct Road {
     from: PacketSocket,
+    from_guest: PacketSocket,
     to: PacketSocket,
 }
 
 impl Road {
     /// How long a frame is under way.
-    fn pass(&self, frame: &[u8]) -> Result<Duration> {
+    fn pass(&self, (frame, header): &Sent) -> Result<Duration> {
         let (begin, patience) = (Instant::now(), deadline());
-        self.from.send(frame)?;
+        match header {
+            Some(header) => self.from_guest.send_vnet(frame, *header)?,
+            None => self.from.send(frame)?,
+        }
         let arrived = self.to.recv(patience)?.context("an original got lost")?;
         let took = begin.elapsed();
-        ensure!(arrived.bytes == frame, "another frame arrived than was sent");
+        ensure!(arrived.bytes == *frame, "another frame arrived than was sent");
         Ok(took)
     }
 }
@@ -119,18 +140,13 @@ impl Site {
         Ok(Self { edge, hosts: [client, server, collector], cpu: Cpu::next()?, hooked, bare })
     }
 
-    /// Sends UDP packets of so many bytes to a port, over both bridges in turn, each way.
-    fn measure(&self, rounds: usize, frames: usize, bytes: usize, port: u16) -> Result<[Delays; 2]> {
+    /// Sends what is made for each number over both bridges in turn, each way.
+    fn measure(&self, rounds: usize, frames: usize, make: impl Fn(usize) -> Result<Sent>) -> Result<[Delays; 2]> {
         let mut ways = [Delays::default(), Delays::default()];
         for round in 0..rounds {
-            let frames: Vec<_> = (0..frames)
-                .map(|n| {
-                    let payload = vec![(round * frames + n) as u8; bytes - 28];
-                    frame().ip("10.0.0.1", "10.0.0.2").udp(n as u16, port).payload(payload).build()
-                })
-                .collect();
+            let frames = (0..frames).map(|n| make(round * frames + n)).collect::<Result<Vec<_>>>()?;
             for (way, delays) in ways.iter_mut().enumerate() {
-                let pair = |frame: &Vec<u8>| Ok((self.bare[way].pass(frame)?, self.hooked[way].pass(frame)?));
+                let pair = |frame: &Sent| Ok((self.bare[way].pass(frame)?, self.hooked[way].pass(frame)?));
                 let pairs = self.cpu.run(|| frames.iter().map(pair).collect::<Result<Vec<_>>>())?;
                 let (bare, hooked) = pairs.into_iter().unzip();
                 delays.bare.push(bare);
@@ -156,8 +172,9 @@ fn bridge(edge: &Netns, name: &str, client: (&Netns, &str), server: (&Netns, &st
         edge.run_until(&format!("bridge -details link show dev {port}"), forwards, deadline())?;
     }
     let road = |(from, out): (&Netns, &str), (to, r#in): (&Netns, &str)| -> Result<Road> {
+        let from_guest = PacketSocket::open_vnet(from, out, Capture::Nothing)?;
         let from = PacketSocket::open(from, out, Capture::Nothing)?;
-        Ok(Road { from, to: PacketSocket::open(to, r#in, Capture::Incoming)? })
+        Ok(Road { from, from_guest, to: PacketSocket::open(to, r#in, Capture::Incoming)? })
     };
     Ok([road(client, server)?, road(server, client)?])
 }
@@ -189,16 +206,21 @@ impl Mirrored {
     /// Originals to this port take no longer than over the other bridge, and each is counted. Says what moved.
     fn unhurried(&mut self, what: &str, bytes: usize, port: u16) -> Result<Counters> {
         let attach = self.attach;
-        let ways = self.site.measure(ROUNDS, FRAMES, bytes, port).with_context(|| format!("{attach:?}, {what}"))?;
+        let ways = self.site.measure(ROUNDS, FRAMES, |n| Ok(packet(n, bytes, port)));
+        let ways = ways.with_context(|| format!("{attach:?}, {what}"))?;
         for (way, delays) in ["ingress", "egress"].iter().zip(&ways) {
             println!("{attach:?}, {what}, {way}: {delays}");
             ensure!(!delays.is_longer(), "{attach:?}, {what}, {way}: originals wait: {delays}");
         }
-        let status = Status::read(&self.daemon)?;
+        self.moved(what, if port == 2 { ROUNDS * FRAMES * 2 } else { 0 })
+    }
+
+    /// Says what moved, of which so many packets matched.
+    fn moved(&mut self, what: &str, expected: usize) -> Result<Counters> {
+        let (attach, status) = (self.attach, Status::read(&self.daemon)?);
         self.daemon.check(&status, Passed::Traffic).with_context(|| format!("{attach:?}, {what}"))?;
         let moved = status.since(&self.status)?;
         self.status = status;
-        let expected = if port == 2 { ROUNDS * FRAMES * 2 } else { 0 };
         let matched = count(&moved, "filter copied packets");
         ensure!(matched == expected as u64, "{attach:?}, {what}: {matched} of {expected} matched");
         Ok(moved)
@@ -224,6 +246,42 @@ fn originals_never_wait() -> Result<()> {
         mirrored.all("copies are too long", 1500, ["fragmented", "truncated", "drop oversize"])?;
         shaped(&mut mirrored)?;
         unreachable(&mut mirrored)?;
+    }
+    Ok(())
+}
+
+/// Superpackets whose packets do not fit are cut while the original stands there, and each packet of the copy is wrapped: that
+/// takes as long as if the packets had come one by one, and no longer.
+#[test]
+fn superpackets_wait_no_longer_than_their_packets() -> Result<()> {
+    const BYTES: usize = 1500;
+    const PACKETS: usize = 20;
+    if kernel()? < (6, 2) {
+        println!("skipped: UDP superpackets of a guest take Linux 6.2");
+        return Ok(());
+    }
+    for &attach in Attach::all()? {
+        let mut mirrored = Mirrored::new(attach)?;
+        let patience = deadline();
+        while !mirrored.daemon.run(&["plan"])?.status.success() {
+            ensure!(Instant::now() < patience, "{attach:?}: the lane is not used");
+        }
+        mirrored.status = Status::read(&mirrored.daemon)?;
+        let singles = mirrored.site.measure(ROUNDS, FRAMES, |n| Ok(packet(n, BYTES, 2)))?;
+        mirrored.moved("packets", ROUNDS * FRAMES * 2)?;
+        let supers = mirrored.site.measure(ROUNDS, FRAMES, |n| superpacket(n, BYTES, 2, PACKETS))?;
+        let moved = mirrored.moved("superpackets", ROUNDS * FRAMES * 2 * PACKETS)?;
+        for (endpoint, fate) in ENDPOINTS.iter().zip(["fragmented", "truncated", "drop oversize"]) {
+            let counted = count(&moved, &format!("endpoint {endpoint} {fate}"));
+            ensure!(counted == (ROUNDS * FRAMES * 2 * PACKETS) as u64, "{counted} {fate} of {endpoint}: {moved:?}");
+        }
+        for (way, (single, one)) in ["ingress", "egress"].iter().zip(singles.iter().zip(&supers)) {
+            println!("{attach:?}, {way}: packets {single}superpackets of {PACKETS} {one}");
+            let [_, (_, _, single), _] = single.quantiles();
+            let [_, (_, _, whole), _] = one.quantiles();
+            let bound = single * PACKETS as u32 * 2;
+            ensure!(whole < bound, "{attach:?}, {way}: a superpacket takes {whole:?}, a packet {single:?}");
+        }
     }
     Ok(())
 }
@@ -267,11 +325,11 @@ fn unreachable(mirrored: &mut Mirrored) -> Result<()> {
 #[test]
 fn a_queue_on_the_way_of_originals_is_noticed() -> Result<()> {
     let site = Site::new()?;
-    let [there, back] = site.measure(ROUNDS, FRAMES, 1400, 2)?;
+    let [there, back] = site.measure(ROUNDS, FRAMES, |n| Ok(packet(n, 1400, 2)))?;
     println!("nothing on either: {there}{back}");
     ensure!(!there.is_longer() && !back.is_longer(), "of two bridges one is slower: {there}{back}");
     site.run(["tc qdisc replace dev eth2 root tbf rate 200kbit burst 1600 limit 1000000"])?;
-    let [there, back] = site.measure(4, 6, 1400, 2)?;
+    let [there, back] = site.measure(4, 6, |n| Ok(packet(n, 1400, 2)))?;
     println!("a queue before eth2: {there}{back}");
     ensure!(there.is_longer(), "a queue of the original's is not noticed: {there}");
     ensure!(!back.is_longer(), "the other way is longer: {back}");

@@ -10,13 +10,11 @@ use crate::lab::status::{Counters, Status};
 use anyhow::Result;
 use std::fs;
 use std::time::Instant;
-use traffic_mirror::desired::Desired;
 
 /// A configuration and where its counters began.
 #[derive(Debug)]
 pub(super) struct Page {
     text: Vec<u8>,
-    desired: Desired,
     /// How many reloads had been notified.
     reloads: usize,
     before: Status,
@@ -39,9 +37,7 @@ impl Daemon {
     }
 
     fn page_from(&self, before: Status) -> Option<Page> {
-        let text = self.text();
-        let desired = load(&String::from_utf8_lossy(&text)).ok()?;
-        self.has_books.then(|| Page { text, desired, reloads: self.notified_reloads(), before })
+        self.has_books.then(|| Page { text: self.text(), reloads: self.notified_reloads(), before })
     }
 
     /// What the configuration file says; nothing if there is none.
@@ -77,10 +73,12 @@ impl Daemon {
         if !self.is_at_rest() || page.reloads != self.notified_reloads() || !self.pin_path.exists() {
             return Ok(());
         }
+        // of a wrong file nothing has become live
+        let Ok(desired) = load(&String::from_utf8_lossy(&page.text)) else { return Ok(()) };
         let read = || -> Result<Counters> { Status::call(self)?.since(&page.before) };
         let mut counters = read()?;
         loop {
-            let Err(error) = adds_up(&page.desired, &counters, Passed::Unknown, usize::MAX) else { return Ok(()) };
+            let Err(error) = adds_up(&desired, &counters, Passed::Unknown, usize::MAX) else { return Ok(()) };
             let later = read()?;
             if later == counters {
                 return Err(error);
