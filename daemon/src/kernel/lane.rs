@@ -329,7 +329,7 @@ mod tests {
     #[test]
     fn what_is_there_again_is_told_once() {
         let (mut attempts, lane) = (Attempts::default(), Some(Lane { entrance: 1, exit: 2 }));
-        let mut made = |attempts: &mut Attempts| {
+        let made = |attempts: &mut Attempts| {
             attempts.is_new = true;
             attempts.settle(lane)
         };

@@ -1,6 +1,7 @@
 //! The programs of a generation, pinned beside its maps.
 
 use std::io;
+use std::path::Path;
 
 use aya::Ebpf;
 use aya::programs::SchedClassifier;
@@ -31,14 +32,14 @@ impl Generation {
     /// # Errors
     /// The kernel refuses one.
     pub fn load_programs(&self) -> Result<(), KernelError> {
-        let mut object = self.load(|_| {})?;
-        PROGRAMS.into_iter().try_for_each(|name| self.pin(&mut object, name))
-    }
-
-    fn pin(&self, object: &mut Ebpf, name: &'static str) -> Result<(), KernelError> {
-        let path = self.dir.join(name);
-        let pinned = program::load(object, name)?.pin(&path);
-        pinned.map_err(|error| pin_error("create", &path, io::Error::other(error)))
+        let (mut here, mut there) = (self.load(|_| {})?, self.load(|_| {})?);
+        let (dir, [first, rest @ ..]) = (&self.dir, PROGRAMS);
+        // two at a time: to check them takes the kernel longer than all else that a start does
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| pin(dir, &mut there, first));
+            let rest = rest.into_iter().try_for_each(|name| pin(dir, &mut here, name));
+            first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(rest)
+        })
     }
 
     /// The program for an attachment.
@@ -59,7 +60,7 @@ impl Generation {
     /// The kernel refuses it.
     pub fn lane(&self) -> Result<SchedClassifier, KernelError> {
         if !self.dir.join(LANE).exists() {
-            self.pin(&mut self.load(|_| {})?, LANE)?;
+            pin(&self.dir, &mut self.load(|_| {})?, LANE)?;
         }
         self.pinned(LANE)
     }
@@ -96,4 +97,10 @@ impl Generation {
     pub(super) fn program(&self, name: &'static str) -> Result<Program, KernelError> {
         Program::load(self.load(|_| {})?, name)
     }
+}
+
+fn pin(dir: &Path, object: &mut Ebpf, name: &'static str) -> Result<(), KernelError> {
+    let path = dir.join(name);
+    let pinned = program::load(object, name)?.pin(&path);
+    pinned.map_err(|error| pin_error("create", &path, io::Error::other(error)))
 }
