@@ -37,12 +37,17 @@ use std::time::{Duration, Instant};
 /// How long a test waits for what should take milliseconds: generous, for slow machines with two cores.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// The instant [`DEADLINE`] from here, or so many times later as `TEST_PATIENCE` says: an emulated machine whose host has
-/// more to do than it can is slower still.
-pub fn deadline() -> Instant {
+/// How many times as long as elsewhere things may take here, as `TEST_PATIENCE` says: an emulated machine whose host has more
+/// to do than it can is held up.
+pub fn patience() -> u32 {
     static PATIENCE: LazyLock<u32> =
         LazyLock::new(|| std::env::var("TEST_PATIENCE").ok().and_then(|times| times.parse().ok()).unwrap_or(1));
-    Instant::now() + DEADLINE * *PATIENCE
+    *PATIENCE
+}
+
+/// The instant [`DEADLINE`] from here, with [`patience`].
+pub fn deadline() -> Instant {
+    Instant::now() + DEADLINE * patience()
 }
 
 /// Major and minor number of the running kernel, for tests that must name the kernel they need.

@@ -18,7 +18,7 @@ use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
 use traffic_mirror_tests::lab::status::{Counters, Status};
 use traffic_mirror_tests::lab::veth::veth;
 use traffic_mirror_tests::lab::vnet::VnetHeader;
-use traffic_mirror_tests::lab::{deadline, kernel};
+use traffic_mirror_tests::lab::{self, deadline, kernel};
 
 /// The same packets to three endpoints, one for each way to deal with what is too long.
 const CONFIG: &str = "[[interface]]\nname = \"eth0\"\n\
@@ -277,9 +277,10 @@ fn superpackets_wait_no_longer_than_their_packets() -> Result<()> {
         }
         for (way, (single, one)) in ["ingress", "egress"].iter().zip(singles.iter().zip(&supers)) {
             println!("{attach:?}, {way}: packets {single}superpackets of {PACKETS} {one}");
-            let [_, (_, _, single), _] = single.quantiles();
-            let [_, (_, _, whole), _] = one.quantiles();
-            let bound = single * PACKETS as u32 * 2;
+            // the quickest: what takes longer is held up more often by whatever else the machine has to do
+            let [(_, _, single), ..] = single.quantiles();
+            let [(_, _, whole), ..] = one.quantiles();
+            let bound = single * PACKETS as u32 * 2 * lab::patience();
             ensure!(whole < bound, "{attach:?}, {way}: a superpacket takes {whole:?}, a packet {single:?}");
         }
     }
