@@ -11,6 +11,7 @@ use sd_notify::NotifyState;
 use tracing::{error, info, warn};
 
 use crate::desired::Desired;
+use crate::health::Health;
 use crate::kernel::netlink::{Event, Monitor};
 use crate::kernel::{Kernel, KernelError, Mechanism, Note, reason};
 use crate::metrics::Textfile;
@@ -47,6 +48,9 @@ const QUIET: Duration = Duration::from_millis(20);
 const QUIET_MOST: Duration = Duration::from_secs(1);
 /// What failed is tried again, and what no event tells is looked for.
 const DRIFT: Duration = Duration::from_secs(30);
+
+/// Endpoints are looked after so often.
+const PULSE: Duration = Duration::from_secs(1);
 
 /// What the service manager is told of a mirror that was adopted.
 const ADOPTED: &str = "the file is wrong; what was mirrored before is mirrored until it is right";
@@ -108,16 +112,25 @@ fn serve(
     triggers: &Receiver<Trigger>,
 ) -> End {
     let (mut drift, mut complaint) = (Instant::now() + DRIFT, Complaint::default());
+    let (mut pulse, mut health, mut blindness) = (Instant::now() + PULSE, Health::default(), Complaint::default());
     loop {
-        let pending = match gather(triggers, source, metrics, drift) {
+        let mut pending = match gather(triggers, source, metrics, drift.min(pulse)) {
             Ok(pending) => pending,
             Err(end) => return end,
         };
+        let now = Instant::now();
+        pending.timer = drift <= now;
         if pending.timer {
-            drift = Instant::now() + DRIFT;
+            drift = now + DRIFT;
             kernel.try_again();
         }
         let mut concerned = desired.as_ref().is_some_and(|desired| pending.concerns(&state.network, desired));
+        if pulse <= now {
+            pulse = now + PULSE;
+            let looked = look_after(kernel, state, &mut health);
+            concerned |= matches!(looked, Ok(true));
+            blindness.about(looked.map(drop));
+        }
         let is_new = if pending.reload {
             source.insist();
             true
@@ -152,6 +165,23 @@ fn serve(
             metrics.hurry();
         }
     }
+}
+
+/// Whether copies arrive, as far as this host can know. Says what has changed, and answers whether the network is to be looked at
+/// again.
+fn look_after(kernel: &mut Kernel, state: &State, health: &mut Health) -> Result<bool, KernelError> {
+    kernel.look_after_next_hops(&state.network, &state.desired);
+    let (samples, now) = kernel.sample()?;
+    for (name, change) in health.look(samples, now) {
+        let Some(endpoint) = state.desired.endpoints.iter().find(|endpoint| endpoint.name == name) else { continue };
+        if change.is_loss() {
+            warn!("{}", change.line(endpoint));
+        } else {
+            info!("{}", change.line(endpoint));
+        }
+    }
+    kernel.note_health(health)?;
+    Ok(kernel.follow_path_mtus(health.path_mtus()))
 }
 
 /// Gives back what a look has needed for a moment, but not at once, since the next may need it again: the kernel's type
@@ -191,21 +221,19 @@ struct Pending {
     timer: bool,
 }
 
-/// Waits until something is due, or until it is time to end, and meanwhile writes the metrics.
+/// Waits until something is due, `timer` at the latest, or until it is time to end, and meanwhile writes the metrics.
 fn gather(
     triggers: &Receiver<Trigger>,
     source: &mut Source,
     metrics: &mut Textfile,
-    drift: Instant,
+    timer: Instant,
 ) -> Result<Pending, End> {
     let mut pending = Pending::default();
     let mut quiet = Quiet::default();
     loop {
         let now = Instant::now();
-        let due = [source.due(), quiet.due()].into_iter().flatten().fold(drift, Instant::min);
+        let due = [source.due(), quiet.due()].into_iter().flatten().fold(timer, Instant::min);
         if due <= now || pending.reload {
-            // however much happens, the timer is not put off
-            pending.timer = drift <= now;
             return Ok(pending);
         }
         if metrics.due() <= now {

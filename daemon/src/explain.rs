@@ -6,10 +6,10 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Drop, Explained, Field};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Explained, Field};
 use traffic_mirror_ebpf::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Packet};
 
-use crate::compile::{Described, DescribedFilter, Place, Way, key, outer, vlan_name};
+use crate::compile::{Described, DescribedFilter, Place, Way, key, outer, state, vlan_name};
 use crate::desired::{Action, protocol_name};
 use crate::network::Network;
 use crate::preview::{hook_name, interface_name, list};
@@ -149,12 +149,11 @@ fn near_miss(
 
 fn target(name: &str, live: &Described, network: &Network) -> Target {
     let endpoint = live.endpoints.get(name);
-    let state = endpoint.and_then(|endpoint| Drop::ALL.get(endpoint.state as usize)).copied();
-    let reached = endpoint.filter(|_| state == Some(Drop::None));
+    let reached = endpoint.filter(|endpoint| endpoint.has_way());
     let header = reached.map(outer);
     Target {
         endpoint: name.to_owned(),
-        state: if reached.is_some() { "ready" } else { state.map_or("unknown", Drop::label) },
+        state: endpoint.map_or("unknown", state),
         address: header.map(|(_, address, _)| address),
         port: header.map(|(.., port)| port),
         interface: reached.map(|endpoint| interface_name(network, endpoint.interface)),

@@ -7,6 +7,7 @@ pub mod daemon;
 pub mod desired;
 pub mod diagnostic;
 pub mod explain;
+pub mod health;
 pub mod kernel;
 pub mod metrics;
 pub mod network;

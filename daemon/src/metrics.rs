@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use metrics::{Label, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use traffic_mirror_ebpf::abi::{Drop, Unseen};
+use traffic_mirror_ebpf::abi::{Drop, IcmpError, Unseen};
 
 use crate::report::Report;
-use crate::status::{Endpoint, Filter, Interface, Status};
+use crate::status::{Endpoint, Filter, Interface, Output, Status};
 
 pub use textfile::Textfile;
 
@@ -75,6 +75,7 @@ pub fn render(status: Option<&Status>, process: &Process) -> String {
             record_interfaces(&status.interfaces);
             record_filters(&status.filters);
             record_endpoints(&status.endpoints);
+            record_outputs(&status.outputs);
         }
     });
     sorted(&recorder.handle().render())
@@ -166,12 +167,12 @@ fn record_endpoints(endpoints: &[Endpoint]) {
     let labels = |endpoint: &Endpoint| vec![label("endpoint", &endpoint.name)];
     gauges(
         "traffic_mirror_endpoint_ready",
-        "Whether copies can be sent to the endpoint.",
+        "Whether copies are sent to the endpoint and nothing says that they do not arrive.",
         endpoints.iter().map(|endpoint| (labels(endpoint), f64::from(endpoint.is_ready()))),
     );
     counters(
         "traffic_mirror_sent_packets_total",
-        "Packets of which a copy was sent to the endpoint.",
+        "Packets of which the output interface, or its queue, took a copy for the endpoint.",
         endpoints.iter().map(|endpoint| (labels(endpoint), endpoint.packets)),
     );
     counters(
@@ -189,6 +190,24 @@ fn record_endpoints(endpoints: &[Endpoint]) {
         "Packets among those sent that went in several outer IP fragments.",
         endpoints.iter().map(|endpoint| (labels(endpoint), endpoint.fragmented)),
     );
+    gauges(
+        "traffic_mirror_endpoint_state",
+        "The state of the endpoint, as in status: 1.",
+        endpoints.iter().map(|endpoint| ([&*labels(endpoint), &[label("state", endpoint.state)]].concat(), 1.0)),
+    );
+    gauges(
+        "traffic_mirror_endpoint_mtu_bytes",
+        "Bytes of an outer packet to the endpoint at most.",
+        endpoints.iter().filter_map(|endpoint| Some((labels(endpoint), f64::from(endpoint.mtu?)))),
+    );
+    let kinds = || IcmpError::ALL.iter().map(|kind| kind.label());
+    counters(
+        "traffic_mirror_icmp_errors_total",
+        "ICMP errors that came back about copies to the endpoint.",
+        endpoints
+            .iter()
+            .flat_map(|endpoint| by_reason(labels(endpoint), kinds(), |kind| endpoint.errors.get(kind).copied())),
+    );
     let reasons = || Drop::ALL.iter().filter(|reason| **reason != Drop::None).map(|reason| reason.label());
     counters(
         "traffic_mirror_dropped_packets_total",
@@ -196,6 +215,24 @@ fn record_endpoints(endpoints: &[Endpoint]) {
         endpoints
             .iter()
             .flat_map(|endpoint| by_reason(labels(endpoint), reasons(), |reason| endpoint.drops.get(reason).copied())),
+    );
+}
+
+fn record_outputs(outputs: &[Output]) {
+    let labels = |output: &Output| vec![label("interface", &output.interface)];
+    gauges(
+        "traffic_mirror_output_carrier",
+        "Whether an interface that copies leave by has a carrier.",
+        outputs.iter().map(|output| (labels(output), f64::from(output.carrier))),
+    );
+    let drops = |output: &Output| {
+        [("queue", output.queue_drops.into()), ("device", output.device_drops)]
+            .map(|(place, count)| ([&*labels(output), &[label("by", place)]].concat(), count))
+    };
+    counters(
+        "traffic_mirror_output_dropped_packets_total",
+        "Packets that the queue of an interface that copies leave by, or its device, has dropped, whoever sent them.",
+        outputs.iter().flat_map(drops),
     );
 }
 

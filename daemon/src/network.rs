@@ -179,6 +179,19 @@ pub struct TcFilter {
     pub program_id: Option<u32>,
 }
 
+/// The root queueing discipline of an interface, and what it counts: of all packets, whoever sends them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Queue {
+    /// Its kind ("fq_codel", "mq").
+    pub kind: String,
+    /// Packets that wait.
+    pub packets: u32,
+    /// Their bytes.
+    pub bytes: u32,
+    /// Packets that it has dropped; the count begins anew at 2^32.
+    pub drops: u32,
+}
+
 /// What the daemon has seen of the network that bears on what the file asks for.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Network {
@@ -207,6 +220,10 @@ pub struct Path {
     pub route: Option<Route>,
     /// Hardware address of the next hop, if the kernel knows it.
     pub mac: Option<[u8; 6]>,
+    /// The kernel has asked for that address in vain, and nobody has answered since.
+    pub silent: bool,
+    /// MTU that a router on the way has told by ICMP, bytes.
+    pub path_mtu: Option<u32>,
 }
 
 impl Network {

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
 use serde::Serialize;
-use traffic_mirror_ebpf::abi::{self, Drop, Field};
+use traffic_mirror_ebpf::abi::{self, Field};
 
 use crate::chain::Chain;
-use crate::compile::{Compiled, Described, DescribedFilter, Memory, Place, describe, key, mac, outer};
+use crate::compile::{Compiled, Described, DescribedFilter, Memory, Place, describe, key, mac, outer, state};
 use crate::desired::{Action, Desired};
 use crate::network::Network;
 use crate::plan::{self, Change};
@@ -185,16 +185,16 @@ const NO: &str = "no";
 
 fn endpoint_facts(endpoint: &abi::Endpoint, network: &Network, attached: &Attached) -> Facts {
     let one = |text: String| vec![text];
-    if endpoint.state != Drop::None as u32 {
-        let reason = Drop::ALL.get(endpoint.state as usize).copied().unwrap_or(Drop::None);
-        return vec![("state", one(reason.label().to_owned()))];
+    let state = ("state", one(state(endpoint).to_owned()));
+    if !endpoint.has_way() {
+        return vec![state];
     }
     let (source, destination, port) = outer(endpoint);
     let known = endpoint.link_known != 0 || endpoint.link_bytes == 0;
     let next_hop = if known { mac(&endpoint.link[..6]) } else { "to be found".to_owned() };
     let wrapped = if attached.encaps.contains(&endpoint.interface) { YES } else { NO };
     let mut facts = vec![
-        ("state", one("ready".to_owned())),
+        state,
         ("address", one(destination.to_string())),
         ("port", one(port.to_string())),
         ("interface", one(interface_name(network, endpoint.interface))),

@@ -308,7 +308,7 @@ mod tests {
             kind: RouteKind::Unicast,
             assumed: false,
         };
-        let path = Path { own: false, route: Some(route), mac: Some([2, 0, 0, 0, 0, 2]) };
+        let path = Path { route: Some(route), mac: Some([2, 0, 0, 0, 0, 2]), ..Path::default() };
         Network {
             links: (1..).zip(links).map(link).collect(),
             paths: endpoints.iter().map(|name| ((*name).to_owned(), path.clone())).collect(),

@@ -9,10 +9,10 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use serde::Serialize;
-use traffic_mirror_ebpf::abi::{self, BLOCK_SLOTS, Drop, Row, Slot, Unseen};
+use traffic_mirror_ebpf::abi::{self, BLOCK_SLOTS, Drop, IcmpError, Row, Slot, Trouble, Unseen};
 
 use crate::chain::Standing;
-use crate::compile::{mac, outer};
+use crate::compile::{READY, mac, outer, state};
 use crate::desired::{Desired, Order};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::{Attachment, Attachments, Generation, KernelError, Mechanism, Role, require_namespace, word};
@@ -41,6 +41,23 @@ pub struct Status {
     pub filters: Vec<Filter>,
     /// Where copies go.
     pub endpoints: Vec<Endpoint>,
+    /// The interfaces that copies leave by.
+    pub outputs: Vec<Output>,
+}
+
+/// An interface that copies leave by. What it counts are all packets that it is given to send, whoever sends them.
+#[derive(Debug, Clone, Serialize)]
+pub struct Output {
+    /// Its name.
+    pub interface: String,
+    /// Whether it has a carrier.
+    pub carrier: bool,
+    /// Kind of its queueing discipline; absent if it has none.
+    pub queue: Option<String>,
+    /// Packets that the queueing discipline has dropped, be it after it had accepted them.
+    pub queue_drops: u32,
+    /// Packets that the device has dropped or failed to send.
+    pub device_drops: u64,
 }
 
 /// One direction of one interface.
@@ -99,8 +116,10 @@ pub struct Filter {
 pub struct Endpoint {
     /// Its name.
     pub name: String,
-    /// "ready", or why it gets no copies.
+    /// "ready", or why it gets no copies, or what keeps them from arriving.
     pub state: &'static str,
+    /// Since when copies are sent and may not arrive, seconds since 1970.
+    pub trouble_since: Option<u64>,
     /// Outer destination address; absent while the endpoint cannot be reached.
     pub address: Option<IpAddr>,
     /// Outer destination port.
@@ -109,7 +128,12 @@ pub struct Endpoint {
     pub interface: Option<String>,
     /// Hardware address of the next hop; absent while the kernel looks for it.
     pub next_hop: Option<String>,
-    /// Packets that were copied.
+    /// Bytes of an outer packet at most; less than the interface's MTU if a router has told so. Absent while the endpoint cannot
+    /// be reached.
+    pub mtu: Option<u32>,
+    /// ICMP errors that came back about copies, by what they say, if any.
+    pub errors: BTreeMap<&'static str, u64>,
+    /// Packets of which the output interface, or its queue, took a copy.
     pub packets: u64,
     /// Their bytes from the inner IP header on.
     pub bytes: u64,
@@ -174,6 +198,7 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
     let interfaces = interfaces(&attached, &generation, &links)?;
     let endpoints = endpoints(&attached, &generation, parity, &links)?;
     let filters = filters(&generation, &control.view[parity])?;
+    let outputs = outputs(&mut netlink, &endpoints, &links)?;
     let noted = generation.history().ok();
     let last_refusal = noted.map(|history| history.last_refusal).filter(|&at| at > 0);
     let degraded = last_refusal.is_some()
@@ -190,13 +215,12 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
         interfaces,
         filters,
         endpoints,
+        outputs,
     })
 }
 
 pub use rate::Rate;
 pub use top::{Style, frame};
-
-const READY: &str = "ready";
 
 fn pod<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> T {
     bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()])
@@ -295,9 +319,10 @@ fn endpoints(
     let named: Vec<abi::Name> = elements(&generation.read(Table::EndpointNames)?).collect();
     let pairs: Vec<abi::EndpointPair> = elements(&generation.read(Table::Endpoints)?).collect();
     let stats = generation.endpoint_stats(used(&named))?;
+    let health = generation.health()?;
     let endpoint = |(index, name): (u32, &str)| {
         let (record, cpus) = (&pairs[index as usize][parity], &stats[index as usize]);
-        let reached = (record.state == Drop::None as u32).then_some(record);
+        let reached = record.has_way().then_some(record);
         let outer = reached.map(outer);
         let total = |get: &dyn Fn(&abi::EndpointStats) -> u64| cpus.iter().map(get).sum::<u64>();
         let drops = Drop::ALL.iter().map(|reason| (reason.label(), total(&|cpu| cpu.drops[*reason as usize])));
@@ -311,20 +336,29 @@ fn endpoints(
             links.contains_key(&record.lane) && attached.iter().any(|(there, _)| there.role == role)
         };
         let is_missed = cpus.iter().any(|cpu| cpu.drops[Drop::NoLane as usize] > 0);
+        let errors = IcmpError::ALL.iter().map(|kind| (kind.label(), total(&|cpu| cpu.errors[*kind as usize])));
+        let health = health[index as usize];
+        let trouble = Trouble::ALL.get(health.trouble as usize).copied().filter(|trouble| *trouble != Trouble::None);
         let next_hop = reached.filter(|record| record.link_known != 0).map(|record| mac(&record.link[..6]));
         Endpoint {
             name: name.to_owned(),
             state: match reached {
-                None => Drop::ALL.get(record.state as usize).map_or(READY, |reason| reason.label()),
+                None => state(record),
                 Some(record) if !wraps(record) => "not-attached",
                 Some(record) if cpus.iter().any(|cpu| cpu.fuse == record.generation) => "fuse-blown",
                 Some(record) if (record.lane != 0 || is_missed) && !lane(record) => Drop::NoLane.label(),
-                Some(_) => READY,
+                Some(record) => match state(record) {
+                    READY => trouble.map_or(READY, Trouble::label),
+                    state => state,
+                },
             },
+            trouble_since: trouble.map(|_| health.since),
             address: outer.map(|(_, address, _)| address),
             port: outer.map(|(.., port)| port),
             interface: reached.and_then(link),
             next_hop,
+            mtu: reached.map(|record| record.mtu),
+            errors: errors.filter(|(_, n)| *n > 0).collect(),
             packets: total(&|cpu| cpu.sent.packets),
             bytes: total(&|cpu| cpu.sent.bytes),
             truncated: total(&|cpu| cpu.truncated),
@@ -334,6 +368,28 @@ fn endpoints(
         }
     };
     Ok(sorted(names(&named).map(endpoint), |one| one.name.clone()))
+}
+
+fn outputs(
+    netlink: &mut Netlink,
+    endpoints: &[Endpoint],
+    links: &BTreeMap<u32, network::Link>,
+) -> Result<Vec<Output>, KernelError> {
+    let used: BTreeSet<&str> = endpoints.iter().filter_map(|endpoint| endpoint.interface.as_deref()).collect();
+    let queues = if used.is_empty() { BTreeMap::new() } else { netlink.queues()? };
+    let output = |name: &&str| links.values().find(|link| link.name == *name);
+    let mut outputs = Vec::new();
+    for link in used.iter().filter_map(output) {
+        let queue = queues.get(&link.index);
+        outputs.push(Output {
+            interface: link.name.clone(),
+            carrier: link.running,
+            queue: queue.map(|queue| queue.kind.clone()),
+            queue_drops: queue.map_or(0, |queue| queue.drops),
+            device_drops: netlink.device_drops(link.index)?.unwrap_or(0),
+        });
+    }
+    Ok(outputs)
 }
 
 fn filters(generation: &Generation, view: &abi::View) -> Result<Vec<Filter>, KernelError> {

@@ -6,6 +6,7 @@
 
 mod counters;
 mod explained;
+mod health;
 mod labels;
 
 /// Version of all that is laid out here: to be raised by one whenever anything in it changes, so that a daemon leaves the
@@ -14,6 +15,7 @@ pub const LAYOUT: u32 = 9;
 
 pub use counters::*;
 pub use explained::Explained;
+pub use health::Health;
 pub use labels::{History, Hook, NAME_BYTES, Name};
 
 /// Filters in a file, at most.
@@ -291,7 +293,8 @@ pub struct Endpoint {
     pub limit_bits: u64,
     /// Most packets per second, 0 for any number.
     pub limit_packets: u64,
-    /// 0 if copies can be sent, else the [`Drop`] that each of them is counted as.
+    /// 0 if copies can be sent, else the [`Drop`] that each of them is counted as. With [`Drop::NoNeighbour`] the rest is filled
+    /// in all the same: one copy a second and CPU goes, so that the kernel looks for the next hop.
     pub state: u32,
     /// Index of the output interface.
     pub interface: u32,
@@ -320,6 +323,18 @@ pub struct Endpoint {
 }
 
 impl Endpoint {
+    /// Whether it is known how to get there, be it that the next hop does not answer.
+    #[must_use]
+    pub const fn has_way(&self) -> bool {
+        self.interface != 0 && (self.state == Drop::None as u32 || self.state == Drop::NoNeighbour as u32)
+    }
+
+    /// Whether the next hop's hardware address is needed and not known.
+    #[must_use]
+    pub const fn is_unresolved(&self) -> bool {
+        self.link_bytes != 0 && self.link_known == 0
+    }
+
     /// Whether there is a limit.
     #[must_use]
     #[inline(always)]
@@ -366,7 +381,7 @@ pub mod cb {
     pub const PARITY_SHIFT: u32 = 8;
     /// Flag of word 2: segments keep their size.
     pub const FIXED: u32 = 1 << 9;
-    /// Flag of word 2: ask the kernel for the neighbour.
+    /// Flag of word 2: the kernel finds the neighbour.
     pub const PROBE: u32 = 1 << 10;
     /// Flag of word 2: the inner packet is IPv6.
     pub const IPV6: u32 = 1 << 11;

@@ -35,7 +35,11 @@ pub fn encap(skb: Skb) -> i32 {
         return NEXT;
     }
     let word = skb.cb::<{ cb::ENDPOINT }>();
-    if word & cb::DONE != 0 || word >> cb::GENERATION_SHIFT != control.generation & 0xffff {
+    if word >> cb::GENERATION_SHIFT != control.generation & 0xffff {
+        return NEXT;
+    }
+    if word & cb::DONE != 0 {
+        confirm();
         return NEXT;
     }
     let (verdict, receipt) = match wrap(skb, word, control.secret) {
@@ -48,6 +52,19 @@ pub fn encap(skb: Skb) -> i32 {
         unsafe { (&raw mut (*cpu).receipt).write_volatile(receipt as u32) }
     }
     verdict
+}
+
+/// The kernel's neighbour code has sent a copy on. If `mirror` still waits for it, it has not been held.
+#[inline(always)]
+fn confirm() {
+    let Some(cpu) = CPU.get_ptr_mut(0) else { return };
+    // SAFETY: a per-CPU element.
+    unsafe {
+        let receipt = &raw mut (*cpu).receipt;
+        if receipt.read_volatile() == Receipt::Resolving as u32 {
+            receipt.write_volatile(Receipt::Passed as u32);
+        }
+    }
 }
 
 /// Wraps the clone; `None` if the kernel refused.

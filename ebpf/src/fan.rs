@@ -17,8 +17,7 @@ use crate::size::measure;
 use crate::skb::Skb;
 use crate::verifier::{STOP, each, go_on_if, opaque};
 
-/// How often the kernel is asked to find the neighbour even though its address is known, so that its neighbour
-/// state machine notices a next hop that has died or moved.
+/// How often a copy goes to a next hop that does not answer, so that the kernel looks for it.
 const PROBE_NS: u64 = 1_000_000_000;
 
 /// The copies of one packet.
@@ -73,7 +72,11 @@ unsafe extern "C" fn next_endpoint(_: u32, fan: *mut Fan) -> c_long {
     if reason != Drop::None as u32 {
         count_drop(stats, reason, fan.size.packets);
     } else if shape.fragments != 1 {
-        fan.oversize |= 1 << index;
+        if endpoint.state == Drop::None as u32 {
+            fan.oversize |= 1 << index;
+        } else {
+            count_drop(stats, endpoint.state, fan.size.packets);
+        }
     } else {
         let reason = match fan.parcel(endpoint, index, stats, &shape) {
             Some(parcel) => send(fan.skb.0, &raw const parcel),
@@ -120,8 +123,8 @@ impl Fan {
     /// Finds how the copy goes to an endpoint; answers the [`Drop`] as a number, as [`Endpoint::state`] has it. The shape stays
     /// where it is: moved, it would be on the stack twice.
     #[inline(always)]
-    pub fn shape(&self, endpoint: &Endpoint, stats: &EndpointStats, shape: &mut Shape) -> u32 {
-        if endpoint.state != 0 {
+    pub fn shape(&self, endpoint: &Endpoint, stats: &mut EndpointStats, shape: &mut Shape) -> u32 {
+        if endpoint.state != 0 && !(endpoint.state == Drop::NoNeighbour as u32 && is_probe_due(stats)) {
             return endpoint.state;
         }
         if stats.fuse == endpoint.generation {
@@ -140,7 +143,7 @@ impl Fan {
             return None;
         }
         let mut word = self.word | index | shape.flags;
-        if endpoint.link_bytes != 0 && is_probe_due(endpoint, stats) {
+        if endpoint.is_unresolved() {
             word |= cb::PROBE;
         }
         Some(Parcel { interface: endpoint.interface, word, flow: self.flow, length: shape.length })
@@ -179,10 +182,10 @@ fn is_sampled(flow: u32, sample: u32) -> bool {
 }
 
 #[inline(always)]
-fn is_probe_due(endpoint: &Endpoint, stats: &mut EndpointStats) -> bool {
+fn is_probe_due(stats: &mut EndpointStats) -> bool {
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
-    if endpoint.link_known != 0 && now - stats.probed_ns < PROBE_NS {
+    if now - stats.probed_ns < PROBE_NS {
         return false;
     }
     stats.probed_ns = now;
@@ -239,6 +242,8 @@ pub extern "C" fn send(skb: *mut __sk_buff, parcel: *const Parcel) -> u32 {
         Drop::Unwrapped as u32
     } else if receipt == Receipt::Refused as u32 {
         Drop::Encap as u32
+    } else if receipt == Receipt::Resolving as u32 {
+        Drop::Resolving as u32
     } else if receipt == Receipt::Segmented as u32 {
         // what comes out of the lane ends there, which the helper tells as a drop
         Drop::None as u32

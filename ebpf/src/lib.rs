@@ -7,5 +7,6 @@ pub mod abi;
 pub mod classify;
 pub mod datagram;
 pub mod gue;
+pub mod icmp;
 pub mod packet;
 pub mod shape;

@@ -10,6 +10,8 @@ mod echo;
 #[cfg(target_arch = "bpf")]
 mod encap;
 #[cfg(target_arch = "bpf")]
+mod errors;
+#[cfg(target_arch = "bpf")]
 mod explain;
 #[cfg(target_arch = "bpf")]
 mod fan;
@@ -57,6 +59,12 @@ mod entries {
     #[classifier]
     pub fn encap(ctx: TcContext) -> i32 {
         crate::encap::encap(Skb(ctx.skb.skb))
+    }
+
+    /// On the ingress of each output interface.
+    #[classifier]
+    pub fn icmp_errors(ctx: TcContext) -> i32 {
+        crate::errors::errors(Skb(ctx.skb.skb))
     }
 
     /// On the egress of the lane's exit.

@@ -189,6 +189,19 @@ pub fn outer(endpoint: &abi::Endpoint) -> (IpAddr, IpAddr, u16) {
     (source, destination, u16::from_be_bytes([outer[udp + 2], outer[udp + 3]]))
 }
 
+/// The word for an endpoint's state: "ready", "resolving" while the kernel asks for the next hop, or the reason why copies are
+/// dropped.
+pub fn state(endpoint: &abi::Endpoint) -> &'static str {
+    match abi::Drop::ALL.get(endpoint.state as usize).copied().unwrap_or(abi::Drop::None) {
+        abi::Drop::None if endpoint.is_unresolved() => abi::Drop::Resolving.label(),
+        abi::Drop::None => READY,
+        reason => reason.label(),
+    }
+}
+
+/// The state of an endpoint that gets its copies.
+pub const READY: &str = "ready";
+
 /// A hardware address as people write it.
 pub fn mac(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect::<Vec<_>>().join(":")

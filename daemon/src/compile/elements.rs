@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use bytemuck::Zeroable;
-use traffic_mirror_ebpf::abi::{self, Action, Drop, EndpointPair, Name, Slot};
+use traffic_mirror_ebpf::abi::{self, Action, EndpointPair, Name, Slot};
 
 use super::endpoint::{self, endpoint};
 use super::hooks::{self, Hook};
@@ -46,7 +46,7 @@ impl Elements {
         let mut pairs: Vec<EndpointPair> = desired.endpoints.iter().enumerate().map(pair).collect();
         let lane_wanted = lane::is_wanted(desired, &pairs, hooks, network);
         if let Some(lane) = network.lane.filter(|_| lane_wanted) {
-            let reached = |endpoint: &&mut abi::Endpoint| endpoint.state == Drop::None as u32;
+            let reached = |endpoint: &&mut abi::Endpoint| endpoint.has_way();
             pairs.iter_mut().flatten().filter(reached).for_each(|endpoint| endpoint.lane = lane.entrance);
         }
         let mut slots = Vec::new();

@@ -7,7 +7,7 @@ use traffic_mirror_ebpf::abi::{self, Drop, EndpointPair};
 use traffic_mirror_ebpf::{gue, packet};
 
 use crate::desired::{Endpoint, Limit, Oversize};
-use crate::network::{Link, LinkKind, Network, Route, RouteKind};
+use crate::network::{Link, LinkKind, Network, Path, Route, RouteKind};
 
 /// How to reach the endpoint, or the reason why it cannot be. `live` is its generation so far, 0 if it is new.
 pub(super) fn endpoint(endpoint: &Endpoint, network: &Network, live: u32) -> abi::Endpoint {
@@ -26,15 +26,11 @@ fn reach(endpoint: &Endpoint, network: &Network) -> Result<abi::Endpoint, Drop> 
     }
     if let Some(name) = &endpoint.interface {
         let link = network.link(name).ok_or(Drop::NoInterface)?;
-        if !link.up {
-            return Err(Drop::InterfaceDown);
-        }
+        can_send(link)?;
     }
     let route = path.route.as_ref().filter(|route| is_usable(route)).ok_or(Drop::NoRoute)?;
     let link = network.links.get(&route.interface).ok_or(Drop::NoInterface)?;
-    if !link.up {
-        return Err(Drop::InterfaceDown);
-    }
+    can_send(link)?;
     if network.refused.contains(&link.index) {
         return Err(Drop::Unwrapped);
     }
@@ -43,7 +39,7 @@ fn reach(endpoint: &Endpoint, network: &Network) -> Result<abi::Endpoint, Drop> 
     let reached = abi::Endpoint {
         state: Drop::None as u32,
         interface: link.index,
-        mtu: route.mtu.map_or(link.mtu, |mtu| mtu.min(link.mtu)),
+        mtu: [route.mtu, path.path_mtu].into_iter().flatten().fold(link.mtu, u32::min),
         outer_bytes: outer_bytes as u32,
         outer,
         oversize: match endpoint.oversize {
@@ -57,7 +53,15 @@ fn reach(endpoint: &Endpoint, network: &Network) -> Result<abi::Endpoint, Drop> 
         limit_packets: if let Some(Limit::Packets(packets)) = endpoint.limit { packets } else { 0 },
         ..abi::Endpoint::zeroed()
     };
-    with_link(reached, endpoint.address, link, path.mac)
+    with_link(reached, endpoint.address, link, path)
+}
+
+fn can_send(link: &Link) -> Result<(), Drop> {
+    match (link.up, link.running) {
+        (false, _) => Err(Drop::InterfaceDown),
+        (true, false) => Err(Drop::NoCarrier),
+        (true, true) => Ok(()),
+    }
 }
 
 fn is_usable(route: &Route) -> bool {
@@ -72,7 +76,7 @@ fn with_link(
     reached: abi::Endpoint,
     address: IpAddr,
     link: &Link,
-    mac: Option<[u8; 6]>,
+    &Path { mac, silent, .. }: &Path,
 ) -> Result<abi::Endpoint, Drop> {
     match link.kind {
         LinkKind::Loopback => Err(Drop::Unsupported),
@@ -90,7 +94,9 @@ fn with_link(
             header[..6].copy_from_slice(&mac.unwrap_or_default());
             header[6..12].copy_from_slice(&own);
             header[12..14].copy_from_slice(&ethertype.to_be_bytes());
+            let state = if mac.is_none() && silent { Drop::NoNeighbour } else { Drop::None };
             Ok(abi::Endpoint {
+                state: state as u32,
                 link_bytes: packet::ETHER_BYTES,
                 link_known: mac.is_some().into(),
                 link: header,
@@ -102,7 +108,7 @@ fn with_link(
 
 /// Interfaces that copies leave by.
 pub(super) fn outputs(endpoints: &[EndpointPair]) -> Vec<u32> {
-    let usable = endpoints.iter().flatten().filter(|endpoint| endpoint.state == Drop::None as u32);
+    let usable = endpoints.iter().flatten().filter(|endpoint| endpoint.has_way());
     let mut outputs: Vec<u32> = usable.map(|endpoint| endpoint.interface).collect();
     outputs.sort_unstable();
     outputs.dedup();
@@ -112,7 +118,6 @@ pub(super) fn outputs(endpoints: &[EndpointPair]) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Path;
 
     const ETH1: u32 = 7;
     const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -177,7 +182,7 @@ mod tests {
     }
 
     fn path() -> Path {
-        Path { own: false, route: Some(route()), mac: Some(HOP) }
+        Path { route: Some(route()), mac: Some(HOP), ..Path::default() }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use traffic_mirror_ebpf::abi::{self, Drop, EndpointPair, Oversize};
+use traffic_mirror_ebpf::abi::{self, EndpointPair, Oversize};
 use traffic_mirror_ebpf::packet::protocol::{SCTP, TCP, UDP};
 
 use super::hooks::Hook;
@@ -18,8 +18,7 @@ pub fn longest<'n>(hooks: &BTreeMap<u32, Hook>, network: &'n Network) -> Option<
 pub fn too_long(endpoint: &abi::Endpoint, longest: &Link) -> Option<u32> {
     let bytes = if endpoint.snap == 0 { longest.mtu } else { longest.mtu.min(endpoint.snap) };
     let wrapped = bytes + endpoint.outer_bytes;
-    let is_sent = endpoint.state == Drop::None as u32 && endpoint.interface != 0;
-    (is_sent && wrapped > endpoint.mtu).then_some(wrapped)
+    (endpoint.has_way() && wrapped > endpoint.mtu).then_some(wrapped)
 }
 
 /// A superpacket of the longest packets would not fit, or one of any kind has come that could not be sent without. `endpoints` are

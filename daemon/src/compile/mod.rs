@@ -33,7 +33,9 @@ use memory::Known;
 use place::Placed;
 use slots::omitted;
 
-pub use describe::{Described, Filter as DescribedFilter, Place, Way, describe, key, mac, outer, vlan_name};
+pub use describe::{
+    Described, Filter as DescribedFilter, Place, READY, Way, describe, key, mac, outer, state, vlan_name,
+};
 pub use hooks::Hook;
 pub use lane::{longest, too_long};
 pub use memory::{Made, Memory};

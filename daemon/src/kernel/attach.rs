@@ -53,11 +53,17 @@ pub enum Role {
         /// Number of the generation.
         generation: u32,
     },
+    /// `icmp_errors`, likewise: counts errors about copies.
+    Errors {
+        /// Number of the generation.
+        generation: u32,
+    },
 }
 
 const MIRROR: &str = "mirror";
 const ENCAP: &str = "encap";
 pub(super) const LANE: &str = "lane";
+pub(super) const ERRORS: &str = "icmp_errors";
 
 impl Role {
     /// What it is called in pins, messages and the names of filters.
@@ -66,13 +72,21 @@ impl Role {
             Self::Mirror => MIRROR,
             Self::Encap { .. } => ENCAP,
             Self::Lane { .. } => LANE,
+            Self::Errors { .. } => ERRORS,
         }
+    }
+
+    /// Whether clones are sent to it: where it is missing they would leave as they are.
+    pub(super) const fn catches(self) -> bool {
+        matches!(self, Self::Encap { .. } | Self::Lane { .. })
     }
 
     pub(super) const fn handle(self) -> u32 {
         match self {
             Self::Mirror => 1,
-            Self::Encap { generation } | Self::Lane { generation } => generation % 0xffff + 1,
+            Self::Encap { generation } | Self::Lane { generation } | Self::Errors { generation } => {
+                generation % 0xffff + 1
+            }
         }
     }
 
@@ -80,7 +94,7 @@ impl Role {
     pub(super) const fn generation(self) -> Option<u32> {
         match self {
             Self::Mirror => None,
-            Self::Encap { generation } | Self::Lane { generation } => Some(generation),
+            Self::Encap { generation } | Self::Lane { generation } | Self::Errors { generation } => Some(generation),
         }
     }
 }
@@ -94,9 +108,11 @@ impl Attachment {
     pub(super) fn from_pin_name(name: &str) -> Option<Self> {
         let mut parts = name.split('-');
         let (role, interface, direction) = (parts.next()?, parts.next()?, parts.next()?);
-        let role = match (role.strip_prefix(ENCAP), role.strip_prefix(LANE)) {
-            (Some(generation), _) => Role::Encap { generation: generation.parse().ok()? },
-            (_, Some(generation)) => Role::Lane { generation: generation.parse().ok()? },
+        let of = |word| role.strip_prefix(word).and_then(|generation: &str| generation.parse().ok());
+        let role = match (of(ENCAP), of(LANE), of(ERRORS)) {
+            (Some(generation), ..) => Role::Encap { generation },
+            (_, Some(generation), _) => Role::Lane { generation },
+            (.., Some(generation)) => Role::Errors { generation },
             _ => (role == MIRROR).then_some(Role::Mirror)?,
         };
         let direction = [Direction::Ingress, Direction::Egress].into_iter().find(|&d| word(d) == direction)?;

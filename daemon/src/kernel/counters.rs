@@ -48,6 +48,7 @@ impl Counters for EndpointStats {
         self.truncated += other.truncated;
         self.fragmented += other.fragmented;
         self.drops.add(&other.drops);
+        self.errors.add(&other.errors);
     }
 }
 

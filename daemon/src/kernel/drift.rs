@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use traffic_mirror_ebpf::abi::{Control, Drop, EndpointPair};
+use traffic_mirror_ebpf::abi::{Control, Endpoint as EndpointRecord, EndpointPair};
 
-use super::{Attachment, Generation, Kernel, KernelError, Role, Step, catchers, mirror_of, word};
+use super::{Attachment, Generation, Kernel, KernelError, Role, Step, catchers, mirror_of, watchers, word};
 use crate::compile::Compiled;
 use crate::plan::Plan;
 use crate::tables::Table;
@@ -33,7 +33,8 @@ impl Kernel {
     pub(super) fn lost(&mut self, generation: Option<u32>, want: &Compiled) -> Result<Vec<Lost>, KernelError> {
         let mirrors = want.hooks.values().map(mirror_of);
         let caught = generation.into_iter().flat_map(|number| catchers(number, want));
-        let wanted: Vec<Attachment> = mirrors.chain(caught).collect();
+        let watched = generation.into_iter().flat_map(|number| watchers(number, want));
+        let wanted: Vec<Attachment> = mirrors.chain(caught).chain(watched).collect();
         let links = self.netlink.links()?;
         let mut lost = Vec::new();
         for (attachment, mechanism) in self.attachments.list()? {
@@ -78,7 +79,7 @@ impl Generation {
         let endpoints = self.read(Table::Endpoints)?;
         let pairs = endpoints.chunks_exact(size_of::<EndpointPair>()).map(bytemuck::pod_read_unaligned::<EndpointPair>);
         let live = pairs.map(|pair| pair[control.epoch as usize & 1]);
-        let sent = live.filter(|endpoint| endpoint.state == Drop::None as u32 && endpoint.interface != 0);
+        let sent = live.filter(EndpointRecord::has_way);
         Ok(sent.flat_map(|endpoint| [endpoint.interface, endpoint.lane]).filter(|&index| index != 0).collect())
     }
 }

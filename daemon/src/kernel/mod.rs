@@ -8,6 +8,7 @@ mod drift;
 mod error;
 mod explain;
 mod generation;
+mod health;
 mod history;
 mod lane;
 mod link;
@@ -68,6 +69,8 @@ pub struct Kernel {
     lane: Attempts,
     /// There are interfaces of one.
     has_lane_parts: bool,
+    /// MTUs that routers have told, by the endpoint's name, bytes.
+    path_mtus: BTreeMap<String, u32>,
     /// What has gone to another place of its hook lately, and what came in the way, if it has not.
     turned: BTreeMap<Attachment, Option<String>>,
     before: Box<dyn FnMut(Step) -> Result<(), KernelError>>,
@@ -125,6 +128,7 @@ impl Kernel {
             rewired: BTreeSet::new(),
             lane: Attempts::default(),
             has_lane_parts: false,
+            path_mtus: BTreeMap::new(),
             turned: BTreeMap::new(),
             before: Box::new(|_| Ok(())),
             is_switching: true,
@@ -167,7 +171,7 @@ impl Kernel {
     pub fn apply(&mut self, change: &Change, want: &Compiled) -> Result<Applied, KernelError> {
         let live = Generation::list(&self.pin_path)?.pop();
         let lost = self.lost(live, want)?;
-        let rewired: BTreeSet<u32> = lost.iter().filter(|l| l.role != Role::Mirror).map(|l| l.index).collect();
+        let rewired: BTreeSet<u32> = lost.iter().filter(|lost| lost.role.catches()).map(|lost| lost.index).collect();
         let (number, mut failed, writes) = match (change, live) {
             (Change::InPlace(plan), Some(live)) => (live, self.write(plan, live, want)?, plan.elements()),
             (Change::NewMaps, live) | (Change::InPlace(_), live @ None) => {
@@ -234,13 +238,7 @@ impl Kernel {
                 continue;
             }
             (self.before)(Step::Attach)?;
-            let Self { attachments, netlink, mechanism, .. } = self;
-            // first, so that no clone meets a stranger before it is wrapped
-            let place = (attachment, &Order::First);
-            let attached = generation
-                .program_of(attachment)
-                .and_then(|mut program| attachments.attach(netlink, place, &link.name, &mut program, *mechanism));
-            if let Err(error) = attached {
+            if let Err(error) = self.attach_first(generation, attachment, &link.name) {
                 match attachment.role {
                     Role::Lane { .. } => self.lane.refuse(&reason(&error)),
                     _ => drop(self.refused.insert(attachment.interface)),
@@ -262,7 +260,39 @@ impl Kernel {
             (self.before)(Step::Attach)?;
             failed.extend(self.attach_mirror(&generation, hook).err());
         }
+        failed.extend(self.attach_watchers(&generation, want, &present)?);
         Ok(failed)
+    }
+
+    /// Attaches what counts errors about copies. Where it cannot, copies are sent all the same.
+    fn attach_watchers(
+        &mut self,
+        generation: &Generation,
+        want: &Compiled,
+        present: &[(Attachment, Mechanism)],
+    ) -> Result<Vec<KernelError>, KernelError> {
+        let links = self.netlink.links()?;
+        let mut failed = Vec::new();
+        for attachment in watchers(generation.number(), want) {
+            let Some(link) = links.get(&attachment.interface) else { continue };
+            if !present.contains(&(attachment, self.mechanism)) {
+                (self.before)(Step::Attach)?;
+                failed.extend(self.attach_first(generation, attachment, &link.name).err());
+            }
+        }
+        Ok(failed)
+    }
+
+    /// Attaches a program before those of strangers: no clone meets one before it is wrapped, no error before it is counted.
+    fn attach_first(
+        &mut self,
+        generation: &Generation,
+        attachment: Attachment,
+        interface: &str,
+    ) -> Result<(), KernelError> {
+        let Self { attachments, netlink, mechanism, .. } = self;
+        let mut program = generation.program_of(attachment)?;
+        attachments.attach(netlink, (attachment, &Order::First), interface, &mut program, *mechanism)
     }
 
     /// Attaches `mirror` to a hook. One that is there by another mechanism goes at once: both would copy.
@@ -291,6 +321,7 @@ impl Kernel {
         let wanted = |attachment: &Attachment| match attachment.role {
             Role::Mirror => want.hooks.values().any(|hook| mirror_of(hook) == *attachment),
             Role::Encap { .. } | Role::Lane { .. } => catchers(number, want).any(|wanted| wanted == *attachment),
+            Role::Errors { .. } => watchers(number, want).any(|wanted| wanted == *attachment),
         };
         let Self { attachments, netlink, mechanism, before, .. } = self;
         let mut surplus = attachments.list()?;
@@ -389,6 +420,12 @@ fn catchers(generation: u32, want: &Compiled) -> impl Iterator<Item = Attachment
     let lane = want.lane.map(|lane| (Role::Lane { generation }, lane.exit));
     let direction = crate::network::Hook::Egress;
     encaps.chain(lane).map(move |(role, interface)| Attachment { role, interface, direction })
+}
+
+/// What counts errors about the copies of a generation: `icmp_errors` on each output.
+fn watchers(generation: u32, want: &Compiled) -> impl Iterator<Item = Attachment> {
+    let (role, direction) = (Role::Errors { generation }, crate::network::Hook::Ingress);
+    want.outputs.iter().map(move |&interface| Attachment { role, interface, direction })
 }
 
 /// Version of the running kernel.

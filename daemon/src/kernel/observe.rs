@@ -1,31 +1,41 @@
 //! Reads what [`Network`] holds. The daemon has the kernel find neighbours that it does not know; an [`Observer`] changes
 //! nothing.
 
+use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::{Path as FilePath, PathBuf};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use traffic_mirror_ebpf::abi::Drop;
 
 use super::netlink::Netlink;
 use super::{Attachments, Generation, Kernel, KernelError, Role, lane, namespace};
+use crate::compile::outer;
 use crate::desired::{Desired, Endpoint};
-use crate::network::{LinkKind, Network, Path, RouteKind};
+use crate::network::{Link, LinkKind, Neighbour, NeighbourState, Network, Path, RouteKind};
 use crate::preview::Attached;
 use crate::tables::{Live, names};
 
 impl Kernel {
-    /// What the network is like, as far as the file is concerned with it.
+    /// What the network is like, as far as the file is concerned with it. `live` tells which next hops have not answered.
     ///
     /// # Errors
     /// A netlink request fails.
-    pub fn observe(&mut self, desired: &Desired) -> Result<Network, KernelError> {
-        let mut network = observe(&mut self.netlink, desired, Unknown::Resolve, &self.pin_path)?;
+    pub fn observe(&mut self, desired: &Desired, live: Option<&Live>) -> Result<Network, KernelError> {
+        let mut network = observe(&mut self.netlink, desired, live, Unknown::Resolve, &self.pin_path)?;
+        for (name, mtu) in &self.path_mtus {
+            network.paths.entry(name.clone()).and_modify(|path| path.path_mtu = Some(*mtu));
+        }
         self.has_lane_parts = !network.lane_parts.is_empty();
         network.lane = network.lane.filter(|_| self.lane.refused().is_none());
         Ok(Network { refused: self.refused.clone(), rewired: self.rewired.clone(), ..network })
     }
 }
+
+/// How long answers are waited for, and how long until the kernel is asked again.
+const ANSWER: Duration = Duration::from_millis(250);
+const ANSWER_PAUSE: Duration = Duration::from_millis(2);
 
 /// What to do about a next hop whose hardware address the kernel does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +47,7 @@ enum Unknown {
 fn observe(
     netlink: &mut Netlink,
     desired: &Desired,
+    live: Option<&Live>,
     unknown: Unknown,
     pin_path: &FilePath,
 ) -> Result<Network, KernelError> {
@@ -45,13 +56,51 @@ fn observe(
     let lane_missed = lane::is_missed(pin_path);
     let mut network = Network { links, lane, lane_parts: parts, lane_missed, ..Network::default() };
     for endpoint in &desired.endpoints {
-        let path = path(netlink, endpoint, &network, unknown)?;
+        let path = path(netlink, endpoint, &network, live, unknown)?;
         network.paths.insert(endpoint.name.clone(), path);
+    }
+    if unknown == Unknown::Resolve {
+        await_neighbours(netlink, desired, &mut network)?;
     }
     Ok(network)
 }
 
-fn path(netlink: &mut Netlink, endpoint: &Endpoint, network: &Network, unknown: Unknown) -> Result<Path, KernelError> {
+/// The kernel has been asked for hardware addresses. On a link they are there within milliseconds: what is known then need not
+/// be changed a moment later, and no copy meets an endpoint without.
+fn await_neighbours(netlink: &mut Netlink, desired: &Desired, network: &mut Network) -> Result<(), KernelError> {
+    let deadline = Instant::now() + ANSWER;
+    loop {
+        let mut is_missing = false;
+        for endpoint in &desired.endpoints {
+            let Some(path) = network.paths.get_mut(&endpoint.name) else { continue };
+            let is_asked = path.mac.is_none() && !path.silent;
+            let Some((interface, next_hop)) = next_hop(endpoint, path, &network.links).filter(|_| is_asked) else {
+                continue;
+            };
+            path.mac = netlink.neighbour(interface, next_hop)?.and_then(|neighbour| neighbour.usable_mac());
+            is_missing |= path.mac.is_none();
+        }
+        if !is_missing || Instant::now() >= deadline {
+            return Ok(());
+        }
+        thread::sleep(ANSWER_PAUSE);
+    }
+}
+
+/// Who has to be asked for the hardware address of the way to an endpoint, and by which interface.
+pub(super) fn next_hop(endpoint: &Endpoint, path: &Path, links: &BTreeMap<u32, Link>) -> Option<(u32, IpAddr)> {
+    let route = path.route.as_ref().filter(|route| !path.own && !route.assumed)?;
+    links.get(&route.interface).filter(|link| link.kind == LinkKind::Ethernet && link.up && link.running)?;
+    Some((route.interface, route.gateway.unwrap_or(endpoint.address)))
+}
+
+fn path(
+    netlink: &mut Netlink,
+    endpoint: &Endpoint,
+    network: &Network,
+    live: Option<&Live>,
+    unknown: Unknown,
+) -> Result<Path, KernelError> {
     // asked for with an interface, the kernel answers as if even an address of its own were elsewhere
     let anywhere = netlink.route(endpoint.address, None)?;
     let own = anywhere.as_ref().is_some_and(|route| route.kind == RouteKind::Local);
@@ -62,19 +111,29 @@ fn path(netlink: &mut Netlink, endpoint: &Endpoint, network: &Network, unknown: 
             Some(link) => netlink.route(endpoint.address, Some(link.index))?,
         },
     };
-    let mut path = Path { own, route, mac: None };
-    let Some(route) = path.route.as_ref().filter(|route| !own && !route.assumed) else { return Ok(path) };
-    let ethernet = network.links.get(&route.interface).is_some_and(|l| l.kind == LinkKind::Ethernet && l.up);
-    if ethernet {
-        let next_hop = route.gateway.unwrap_or(endpoint.address);
-        let neighbour = netlink.neighbour(route.interface, next_hop)?;
-        path.mac = neighbour.and_then(|neighbour| neighbour.usable_mac());
+    let mut path = Path { own, route, ..Path::default() };
+    if let Some((interface, next_hop)) = next_hop(endpoint, &path, &network.links) {
+        let neighbour = netlink.neighbour(interface, next_hop)?;
+        path.mac = neighbour.as_ref().and_then(Neighbour::usable_mac);
+        // the kernel's own patience decides; what it asks for again is as silent as before until there is an answer
+        let has_failed = neighbour.is_some_and(|neighbour| neighbour.state == NeighbourState::Failed);
+        path.silent =
+            path.mac.is_none() && (has_failed || live.is_some_and(|live| was_silent(endpoint, interface, live)));
         if path.mac.is_none() && unknown == Unknown::Resolve {
             // a full neighbour table, say, must not stand in the way of everything else; the next look tries again
-            let _ = netlink.resolve(route.interface, next_hop);
+            let _ = netlink.resolve(interface, next_hop);
         }
     }
     Ok(path)
+}
+
+/// Whether the live tables say that nobody answers on the way to the endpoint.
+fn was_silent(endpoint: &Endpoint, interface: u32, Live { tables, .. }: &Live) -> bool {
+    let place = names(&tables.endpoint_names).find(|(_, name)| *name == endpoint.name).map(|(index, _)| index);
+    let record = place.and_then(|index| tables.endpoints.get(index as usize)).map(|pair| &pair[1 - tables.idle()]);
+    record.is_some_and(|record| {
+        record.state == Drop::NoNeighbour as u32 && record.interface == interface && outer(record).1 == endpoint.address
+    })
 }
 
 /// Looks at what is below a pin path, beside the daemon that has it or without one. Changes nothing, and has no packet
@@ -136,7 +195,7 @@ impl Observer {
     /// # Errors
     /// A netlink request fails.
     pub fn observe(&mut self, desired: &Desired, live: Option<&Live>) -> Result<Network, KernelError> {
-        let mut network = observe(&mut self.netlink, desired, Unknown::Leave, &self.pin_path)?;
+        let mut network = observe(&mut self.netlink, desired, live, Unknown::Leave, &self.pin_path)?;
         let Some(Live { tables, .. }) = live else { return Ok(network) };
         for (index, name) in names(&tables.endpoint_names) {
             let state = tables.endpoints.get(index as usize).map(|pair| pair[1 - tables.idle()].state);
@@ -168,7 +227,7 @@ impl Observer {
                 Role::Encap { generation: of } if of == generation => {
                     attached.encaps.insert(attachment.interface);
                 }
-                Role::Encap { .. } | Role::Lane { .. } => {}
+                Role::Encap { .. } | Role::Lane { .. } | Role::Errors { .. } => {}
             }
         }
         Ok(attached)

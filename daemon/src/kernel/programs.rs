@@ -6,7 +6,7 @@ use std::path::Path;
 use aya::Ebpf;
 use aya::programs::SchedClassifier;
 
-use super::attach::{Attachment, Role};
+use super::attach::{Attachment, ERRORS, Role};
 use super::generation::pin_error;
 use super::program::{self, Program};
 use super::{Generation, KernelError};
@@ -17,7 +17,7 @@ use crate::network::Hook as Direction;
 const ENCAP: &str = "encap";
 /// Loaded when there is a lane.
 const LANE: &str = "lane";
-pub(super) const PROGRAMS: [&str; 3] = [mirror(Direction::Ingress), mirror(Direction::Egress), ENCAP];
+pub(super) const PROGRAMS: [&str; 4] = [mirror(Direction::Ingress), mirror(Direction::Egress), ENCAP, ERRORS];
 
 const fn mirror(direction: Direction) -> &'static str {
     match direction {
@@ -51,6 +51,7 @@ impl Generation {
             Role::Mirror => self.mirror(attachment.direction),
             Role::Encap { .. } => self.encap(),
             Role::Lane { .. } => self.lane(),
+            Role::Errors { .. } => self.pinned(ERRORS),
         }
     }
 

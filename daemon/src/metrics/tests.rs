@@ -9,10 +9,13 @@ fn endpoint(name: &str, state: &'static str) -> Endpoint {
     Endpoint {
         name: name.to_owned(),
         state,
+        trouble_since: None,
         address: "192.0.2.10".parse().ok(),
         port: Some(6080),
         interface: Some("eth1".to_owned()),
         next_hop: None,
+        mtu: Some(1500),
+        errors: [("port-closed", 4)].into(),
         packets: 3,
         bytes: 300,
         truncated: 0,
@@ -46,6 +49,13 @@ fn status() -> Status {
         interfaces: vec![interface(Some("eth0"), "ingress", true), interface(Some("eth0"), "egress", false)],
         filters: vec![filter("dns", 0), filter("web-1.a_b", 5)],
         endpoints: vec![endpoint("capture", "no-route"), endpoint("ids", "ready")],
+        outputs: vec![Output {
+            interface: "eth1".to_owned(),
+            carrier: true,
+            queue: Some("fq_codel".to_owned()),
+            queue_drops: 6,
+            device_drops: 1,
+        }],
     }
 }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Filter, Interface, Place, Rate, Status};
+use super::{Filter, Interface, Output, Place, Rate, Status};
 use crate::report::plural;
 
 impl fmt::Display for Status {
@@ -40,9 +40,18 @@ impl fmt::Display for Status {
             writeln!(f, "endpoint   {name:<15} {state:<8} {packets} packets {bytes} bytes{cut}{split}{rate}{drops}")?;
             if let (Some(address), Some(port)) = (endpoint.address, endpoint.port) {
                 let interface = endpoint.interface.as_deref().unwrap_or("?");
-                let next_hop = endpoint.next_hop.as_deref().unwrap_or("being looked for");
+                let next_hop = endpoint.next_hop.as_deref().unwrap_or("not known");
                 writeln!(f, "{:27}to {address} port {port} by {interface}, next hop {next_hop}", "")?;
             }
+            if !endpoint.errors.is_empty() {
+                writeln!(f, "{:27}ICMP errors about copies:{}", "", reasons(&endpoint.errors))?;
+            }
+        }
+        for Output { interface, carrier, queue, queue_drops, device_drops } in &self.outputs {
+            let carrier = if *carrier { "carrier" } else { "NO CARRIER" };
+            let queue = queue.as_deref().unwrap_or("no queue");
+            let drops = format!("dropped {queue_drops} by {queue}, {device_drops} by the device (of all packets)");
+            writeln!(f, "output     {interface:<15} {carrier}, {drops}")?;
         }
         Ok(())
     }

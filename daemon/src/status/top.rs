@@ -84,10 +84,13 @@ mod tests {
         let endpoint = Endpoint {
             name: "ids".to_owned(),
             state: "no-route",
+            trouble_since: None,
             address: None,
             port: None,
             interface: None,
             next_hop: None,
+            mtu: None,
+            errors: Default::default(),
             packets: 0,
             bytes: 0,
             truncated: 0,
@@ -105,6 +108,7 @@ mod tests {
             interfaces: Vec::new(),
             filters: vec![filter("a", 0.0), filter("busy", 5e6), filter("middle", 1e6), filter("off", 0.0)],
             endpoints: vec![endpoint],
+            outputs: Vec::new(),
         }
     }
 

@@ -37,12 +37,16 @@ pub struct EndpointStats {
     pub drops: [u64; Drop::COUNT],
     /// What this CPU has taken from the endpoint's [`Bucket`] and not used yet, ns.
     pub credit_ns: u64,
-    /// When the kernel was last asked to find the neighbour, ns of `CLOCK_MONOTONIC_COARSE`.
+    /// When a copy last went to a next hop that does not answer, ns of `CLOCK_MONOTONIC_COARSE`.
     pub probed_ns: u64,
+    /// ICMP errors about copies, by [`IcmpError`].
+    pub errors: [u64; IcmpError::COUNT],
+    /// When the last packet-too-big came, ns of `CLOCK_MONOTONIC`.
+    pub path_mtu_ns: u64,
+    /// What it said, bytes: [`IPV6_MTU_MIN`] at least; 0 if none came.
+    pub path_mtu: u32,
     /// [`Endpoint::generation`](super::Endpoint::generation) in which a copy met no `encap`; until it changes nothing more is sent.
     pub fuse: u32,
-    /// Zero.
-    pub reserved: u32,
 }
 
 /// By index in `ENDPOINTS`: how much of its limit an endpoint has used, the one thing that CPUs share. It has a cache line of
@@ -159,6 +163,13 @@ reasons! {
         NoInterface = "no-interface",
         /// The output interface is down.
         InterfaceDown = "interface-down",
+        /// The output interface has no carrier.
+        NoCarrier = "no-carrier",
+        /// The next hop has not answered for as long as the kernel asks for it.
+        NoNeighbour = "no-neighbour",
+        /// Given to the kernel while it looks for the next hop's hardware address. It keeps the latest of them until there is an
+        /// answer, so that some may arrive.
+        Resolving = "resolving",
         /// The output interface has no address to send from.
         NoSource = "no-source",
         /// The endpoint's address is this host's own.
@@ -203,13 +214,48 @@ reasons! {
 }
 
 reasons! {
+    /// What an ICMP error about a copy says.
+    IcmpError {
+        /// Nobody listens on the endpoint's port (ICMP type 3 code 3, `ICMPv6` type 1 code 4).
+        PortClosed = "port-closed",
+        /// A router or the endpoint cannot or will not deliver (ICMP type 3, `ICMPv6` type 1).
+        Unreachable = "unreachable",
+        /// Too long for a link on the way (ICMP type 3 code 4, `ICMPv6` type 2).
+        TooBig = "packet-too-big",
+        /// The hop limit was used up, or fragments were missing at the endpoint (ICMP type 11, `ICMPv6` type 3).
+        TimeExceeded = "time-exceeded",
+    }
+}
+
+reasons! {
+    /// What the daemon has found out about an endpoint to which copies are sent.
+    Trouble {
+        /// None is known of.
+        None = "none",
+        /// [`IcmpError::PortClosed`] comes back.
+        PortClosed = "port-closed",
+        /// [`IcmpError::Unreachable`] comes back.
+        Unreachable = "unreachable",
+        /// [`IcmpError::TooBig`] comes back, although packets have been made smaller.
+        TooBig = "packet-too-big",
+        /// [`IcmpError::TimeExceeded`] comes back.
+        TimeExceeded = "time-exceeded",
+        /// The output interface drops packets that it, or its queue, had accepted.
+        OutputDrops = "output-drops",
+    }
+}
+
+/// The least MTU of a link with IPv6, bytes: less is never learned from an error (RFC 8200 section 5).
+pub const IPV6_MTU_MIN: u32 = 1280;
+
+reasons! {
     /// What `encap` tells `mirror`.
     Receipt {
         /// It has not seen the copy.
         Missing = "missing",
         /// Wrapped and passed on.
         Passed = "passed",
-        /// Given to the kernel's neighbour code.
+        /// Given to the kernel's neighbour code, which has not sent it.
         Resolving = "resolving",
         /// Could not be wrapped.
         Refused = "refused",
@@ -220,7 +266,7 @@ reasons! {
 
 const _: () = {
     assert!(size_of::<FilterStats>() == 24);
-    assert!(size_of::<EndpointStats>() == 32 + 8 * Drop::COUNT + 24);
+    assert!(size_of::<EndpointStats>() == 32 + 8 * Drop::COUNT + 16 + 8 * IcmpError::COUNT + 16);
     assert!(size_of::<Cpu>() == 64);
 };
 

@@ -11,7 +11,7 @@ use netlink_packet_route::neighbour::{NeighbourHeader, NeighbourState as Nud};
 use netlink_packet_route::route::{RouteHeader, RouteType};
 use netlink_packet_route::tc::{TcHandle, TcHeader};
 
-use crate::network::{Link, LinkKind, Neighbour, NeighbourState, Route, RouteKind, TcFilter};
+use crate::network::{Link, LinkKind, Neighbour, NeighbourState, Queue, Route, RouteKind, TcFilter};
 
 // Attributes that libc does not name: include/uapi/linux/{if_link,neighbour,rtnetlink,pkt_cls}.h.
 const IFLA_INFO_KIND: u16 = 1;
@@ -24,6 +24,8 @@ const RTA_VIA: u16 = 18;
 const RTAX_MTU: u16 = 2;
 const TCA_BPF_NAME: u16 = 7;
 const TCA_BPF_ID: u16 = 11;
+const IFLA_STATS64: u16 = 23;
+const TCA_STATS_QUEUE: u16 = 3;
 
 // Sizes of the fixed headers, from the same files.
 const IFINFOMSG_BYTES: usize = 16;
@@ -238,6 +240,43 @@ pub(super) fn qdisc(payload: &[u8]) -> Result<(Option<u32>, String), DecodeError
     Ok((interface, String::new()))
 }
 
+/// Decodes `struct tcmsg` of a root queueing discipline: its interface, and `struct gnet_stats_queue`. `None` for others.
+pub(super) fn queue(payload: &[u8]) -> Result<Option<(u32, Queue)>, DecodeError> {
+    let is_root = TcHeader::parse(payload)?.parent == TcHandle::ROOT;
+    let Some(interface) = tc_interface(payload)?.filter(|_| is_root) else { return Ok(None) };
+    let mut queue = Queue::default();
+    for attribute in attributes(&payload[TCMSG_BYTES..]) {
+        match attribute? {
+            (libc::TCA_KIND, value) => queue.kind = text(value),
+            (libc::TCA_STATS2, value) => {
+                for attribute in attributes(value) {
+                    if let (TCA_STATS_QUEUE, value) = attribute? {
+                        let word = |at: usize| value.get(4 * at..4 * at + 4).map_or(Ok(0), parse_u32);
+                        (queue.packets, queue.bytes, queue.drops) = (word(0)?, word(1)?, word(2)?);
+                    }
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok(Some((interface, queue)))
+}
+
+/// Decodes `tx_errors` and `tx_dropped` of `struct rtnl_link_stats64`, added up. `None` if the kernel does not say.
+pub(super) fn device_drops(payload: &[u8]) -> Result<Option<u64>, DecodeError> {
+    const TX_ERRORS: usize = 5;
+    const TX_DROPPED: usize = 7;
+    LinkHeader::parse(payload)?;
+    for attribute in attributes(&payload[IFINFOMSG_BYTES..]) {
+        if let (IFLA_STATS64, value) = attribute? {
+            let word = |at: usize| value.get(8 * at..8 * at + 8).and_then(|bytes| bytes.try_into().ok());
+            let counts = [TX_ERRORS, TX_DROPPED].map(|at| word(at).map_or(0, u64::from_ne_bytes));
+            return Ok(Some(counts.iter().sum()));
+        }
+    }
+    Ok(None)
+}
+
 /// The interface in `struct tcmsg`; a block that interfaces share has none (`TCM_IFINDEX_MAGIC_BLOCK`).
 pub(super) fn tc_interface(payload: &[u8]) -> Result<Option<u32>, DecodeError> {
     Ok(u32::try_from(TcHeader::parse(payload)?.index).ok())
@@ -267,6 +306,8 @@ mod tests {
             let _ = neighbour(&bytes);
             let _ = filter(&bytes);
             let _ = qdisc(&bytes);
+            let _ = queue(&bytes);
+            let _ = device_drops(&bytes);
         }
     }
 

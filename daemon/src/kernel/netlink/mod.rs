@@ -5,6 +5,7 @@ mod decode;
 mod device;
 mod error;
 mod monitor;
+mod queue;
 mod socket;
 mod tc;
 
@@ -131,9 +132,28 @@ impl Netlink {
     /// # Errors
     /// Any [`Error`].
     pub fn resolve(&mut self, interface: u32, address: IpAddr) -> Result<(), Error> {
+        self.use_neighbour(interface, address, |state| !state.usable() && state != NeighbourState::Incomplete)
+    }
+
+    /// The same, and has the kernel check an entry that nobody has confirmed lately, as a packet to it would.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub fn look_after(&mut self, interface: u32, address: IpAddr) -> Result<(), Error> {
+        self.use_neighbour(interface, address, |state| {
+            state == NeighbourState::Stale || !state.usable() && state != NeighbourState::Incomplete
+        })
+    }
+
+    fn use_neighbour(
+        &mut self,
+        interface: u32,
+        address: IpAddr,
+        needs_help: impl Fn(NeighbourState) -> bool,
+    ) -> Result<(), Error> {
         // NTF_USE takes NUD_PERMANENT and NTF_MANAGED from an entry that has them (__neigh_update)
         if let Some((live, managed)) = self.neighbour_entry(interface, address)?
-            && (managed || live.state.usable() || live.state == NeighbourState::Incomplete)
+            && (managed || !needs_help(live.state))
         {
             return Ok(());
         }

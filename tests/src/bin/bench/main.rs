@@ -363,7 +363,7 @@ fn reaching(index: u32, source: IpAddr) -> Network {
         kind: RouteKind::Unicast,
         assumed: false,
     };
-    let path = Path { own: false, route: Some(route), mac: Some([2, 0, 0, 0, 0, 9]) };
+    let path = Path { route: Some(route), mac: Some([2, 0, 0, 0, 0, 9]), ..Path::default() };
     network.paths.insert("ids".to_owned(), path);
     network
 }

@@ -192,7 +192,7 @@ fn network(netns: &Netns, desired: &Desired) -> Result<Network> {
             kind: RouteKind::Unicast,
             assumed: false,
         };
-        let path = Path { own: false, route: Some(route), mac: known.then_some([2, 0, 0, 0, 0, 9]) };
+        let path = Path { route: Some(route), mac: known.then_some([2, 0, 0, 0, 0, 9]), ..Path::default() };
         network.paths.insert(endpoint.name.clone(), path);
     }
     Ok(network)
