@@ -6,6 +6,7 @@ mod case;
 mod delay;
 mod edge;
 mod exact;
+mod far_end;
 mod filters;
 mod fragments;
 mod gso;

@@ -20,7 +20,7 @@ pub(crate) const NAMES: [&str; 2] = ["a", "six"];
 const ADDRESSES: [&str; 2] = ["10.9.0.11/24", "fd09::13/64"];
 
 /// Lets the neighbour state machine of `eth1` doubt and ask in milliseconds rather than half minutes.
-fn hasten(edge: &Edge, variables: &[(&str, &str)]) -> Result<()> {
+pub(crate) fn hasten(edge: &Edge, variables: &[(&str, &str)]) -> Result<()> {
     for family in ["ipv4", "ipv6"] {
         for (variable, value) in variables {
             edge.edge.sysctl(&format!("net.{family}.neigh.eth1.{variable}"), value)?;
@@ -42,7 +42,7 @@ fn unknown(status: &Status) -> bool {
 }
 
 /// The collector answers for its addresses, or not.
-fn answer(edge: &Edge, answers: bool) -> Result<()> {
+pub(crate) fn answer(edge: &Edge, answers: bool) -> Result<()> {
     for address in ADDRESSES {
         if answers {
             edge.collector().address("eth0", address)?;
