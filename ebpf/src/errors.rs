@@ -8,7 +8,7 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_skb_load_bytes, bpf_skb_load_bytes_relative};
 use traffic_mirror_ebpf::abi::{IPV6_MTU_MIN, IcmpError, MAX_ENDPOINTS};
 use traffic_mirror_ebpf::icmp::{self, Fragment6, Header, ICMP_BYTES, Ports, Quoted4, Quoted6};
-use traffic_mirror_ebpf::packet::{ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, protocol};
+use traffic_mirror_ebpf::packet::{ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame as _, protocol};
 
 use crate::maps::{CONTROL, ENDPOINT_STATS, ENDPOINTS};
 use crate::skb::{NEXT, Skb};
@@ -17,14 +17,23 @@ use crate::verifier::{STOP, each, go_on_if};
 /// `BPF_HDR_START_NET`: wherever the IP header begins, also behind a tunnel's.
 const FROM_NETWORK: u32 = 1;
 
+/// `is_ethernet` if frames begin with an Ethernet header: then nearly all of them are let go without a call.
 #[inline(always)]
-pub fn errors(skb: Skb) -> i32 {
+pub fn errors(skb: Skb, is_ethernet: bool) -> i32 {
     let (at, wanted, ipv6) = match skb.ethertype() {
         ETHERTYPE_IPV4 => (9, protocol::ICMP, 0),
         ETHERTYPE_IPV6 => (6, protocol::ICMPV6, 1),
         _ => return NEXT,
     };
-    if load::<[u8; 1]>(skb, at).is_some_and(|[protocol]| protocol == wanted) {
+    let mut linear = skb.linear();
+    let found = match linear.window::<1>(ETHER_BYTES + at).filter(|_| is_ethernet) {
+        Some(window) => window.u8(0),
+        None => match load::<[u8; 1]>(skb, at) {
+            Some([found]) => found,
+            None => return NEXT,
+        },
+    };
+    if found == wanted {
         note(skb.0, ipv6);
     }
     NEXT

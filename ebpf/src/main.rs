@@ -61,10 +61,16 @@ mod entries {
         crate::encap::encap(Skb(ctx.skb.skb))
     }
 
-    /// On the ingress of each output interface.
+    /// On the ingress of each output interface whose frames begin with an Ethernet header.
     #[classifier]
     pub fn icmp_errors(ctx: TcContext) -> i32 {
-        crate::errors::errors(Skb(ctx.skb.skb))
+        crate::errors::errors(Skb(ctx.skb.skb), true)
+    }
+
+    /// On the ingress of the other ones.
+    #[classifier]
+    pub fn icmp_errors_ip(ctx: TcContext) -> i32 {
+        crate::errors::errors(Skb(ctx.skb.skb), false)
     }
 
     /// On the egress of the lane's exit.

@@ -132,8 +132,10 @@ impl<const N: usize> Window<N> {
         }
     }
 
+    /// The byte at an offset within the window.
+    #[must_use]
     #[inline(always)]
-    fn u8(self, at: usize) -> u8 {
+    pub fn u8(self, at: usize) -> u8 {
         self.load(at)
     }
 

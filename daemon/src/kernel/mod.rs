@@ -33,6 +33,7 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use aya::programs::SchedClassifier;
 use nix::fcntl::Flock;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
@@ -238,7 +239,8 @@ impl Kernel {
                 continue;
             }
             (self.before)(Step::Attach)?;
-            if let Err(error) = self.attach_first(generation, attachment, &link.name) {
+            let program = generation.program_of(attachment);
+            if let Err(error) = program.and_then(|program| self.attach_first(program, attachment, &link.name)) {
                 match attachment.role {
                     Role::Lane { .. } => self.lane.refuse(&reason(&error)),
                     _ => drop(self.refused.insert(attachment.interface)),
@@ -277,7 +279,8 @@ impl Kernel {
             let Some(link) = links.get(&attachment.interface) else { continue };
             if !present.contains(&(attachment, self.mechanism)) {
                 (self.before)(Step::Attach)?;
-                failed.extend(self.attach_first(generation, attachment, &link.name).err());
+                let program = generation.errors(link.kind);
+                failed.extend(program.and_then(|program| self.attach_first(program, attachment, &link.name)).err());
             }
         }
         Ok(failed)
@@ -286,12 +289,11 @@ impl Kernel {
     /// Attaches a program before those of strangers: no clone meets one before it is wrapped, no error before it is counted.
     fn attach_first(
         &mut self,
-        generation: &Generation,
+        mut program: SchedClassifier,
         attachment: Attachment,
         interface: &str,
     ) -> Result<(), KernelError> {
         let Self { attachments, netlink, mechanism, .. } = self;
-        let mut program = generation.program_of(attachment)?;
         attachments.attach(netlink, (attachment, &Order::First), interface, &mut program, *mechanism)
     }
 

@@ -10,14 +10,17 @@ use super::attach::{Attachment, ERRORS, Role};
 use super::generation::pin_error;
 use super::program::{self, Program};
 use super::{Generation, KernelError};
-use crate::network::Hook as Direction;
+use crate::network::{Hook as Direction, LinkKind};
 
 /// Names of the programs in the object that are attached. They are loaded once and pinned beside the maps, since checking
 /// `mirror` takes the kernel longer than all else.
 const ENCAP: &str = "encap";
+/// For interfaces whose packets begin with the IP header, or a tunnel's.
+const ERRORS_IP: &str = "icmp_errors_ip";
 /// Loaded when there is a lane.
 const LANE: &str = "lane";
-pub(super) const PROGRAMS: [&str; 4] = [mirror(Direction::Ingress), mirror(Direction::Egress), ENCAP, ERRORS];
+pub(super) const PROGRAMS: [&str; 5] =
+    [mirror(Direction::Ingress), mirror(Direction::Egress), ENCAP, ERRORS, ERRORS_IP];
 
 const fn mirror(direction: Direction) -> &'static str {
     match direction {
@@ -51,7 +54,7 @@ impl Generation {
             Role::Mirror => self.mirror(attachment.direction),
             Role::Encap { .. } => self.encap(),
             Role::Lane { .. } => self.lane(),
-            Role::Errors { .. } => self.pinned(ERRORS),
+            Role::Errors { .. } => self.errors(LinkKind::Ethernet),
         }
     }
 
@@ -64,6 +67,14 @@ impl Generation {
             pin(&self.dir, &mut self.load(|_| {})?, LANE)?;
         }
         self.pinned(LANE)
+    }
+
+    /// The program that counts errors about copies, for an interface whose frames begin with this.
+    ///
+    /// # Errors
+    /// It has no pin.
+    pub fn errors(&self, kind: LinkKind) -> Result<SchedClassifier, KernelError> {
+        self.pinned(if kind == LinkKind::Ethernet { ERRORS } else { ERRORS_IP })
     }
 
     /// The program that looks at the packets of a direction.

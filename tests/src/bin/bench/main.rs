@@ -11,6 +11,7 @@ use anyhow::{Context as _, Result, ensure};
 use aya::programs::{ProgramFd, TcAttachType};
 use serde_json::{Value, json};
 use traffic_mirror::desired::Desired;
+use traffic_mirror::kernel::{Attachment, Role};
 use traffic_mirror::network::{Hook, Link, Network, Path, Route, RouteKind};
 use traffic_mirror_tests::lab::cpu::Cpu;
 use traffic_mirror_tests::lab::netns::Netns;
@@ -82,7 +83,8 @@ fn packets(report: &mut Report) -> Result<()> {
         matched(report, filters)?;
     }
     copied(report)?;
-    Ok(())
+    report.heading("A packet that an output interface receives");
+    received(report)
 }
 
 /// Lines for people, or values for programs.
@@ -304,6 +306,29 @@ fn matched(report: &mut Report, filters: usize) -> Result<()> {
         let dropped = subject.loaded.no_route()?.iter().sum::<u64>() - before;
         ensure!(dropped == ROUNDS as u64 * runs, "{dropped} packets matched");
         report.cost(name, filters, cost, None);
+    }
+    Ok(())
+}
+
+/// What the program costs that looks for errors about copies.
+fn received(report: &mut Report) -> Result<()> {
+    let subject = Subject::new(1)?;
+    let role = Role::Errors { generation: subject.loaded.generation().number() };
+    let attachment = Attachment { role, interface: 0, direction: Hook::Ingress };
+    let errors = subject.loaded.generation().program_of(attachment)?;
+    let errors = errors.fd()?.as_fd();
+    let (ip4, ip6) = (eth().ip("10.0.0.1", "10.0.0.2"), eth().ip("2001:db8::1", "2001:db8::2"));
+    for (name, packet) in [
+        ("received, IPv4 TCP", ip4.clone().tcp(40_000, 443)),
+        ("received, IPv6 TCP", ip6.clone().tcp(40_000, 443)),
+        ("received, IPv4 echo request", ip4.icmp(8, 0)),
+        ("received, IPv6 echo request", ip6.icmpv6(128, 0)),
+    ] {
+        if report.wants(name) {
+            let frames = [packet.payload([0; 100]).build()];
+            let cost = measure(errors, subject.noop.as_fd(), &frames, REPEAT)?;
+            report.cost(name, 1, cost, None);
+        }
     }
     Ok(())
 }
