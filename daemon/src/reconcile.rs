@@ -80,7 +80,7 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
             repaired.push(format!("maps were changed by somebody else; {elements} written again"));
             live = kernel.live()?;
         }
-        let network = kernel.observe(desired, live.as_ref())?;
+        let network = kernel.observe(desired)?;
         patience.spend(&network)?;
         let (want, change) = plan::decide(desired, &network, live.as_ref(), &mut state.memory).ok_or_else(no_room)?;
         let refusals = kernel.refusals();

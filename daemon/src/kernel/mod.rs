@@ -31,6 +31,7 @@ mod turn;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use aya::programs::SchedClassifier;
@@ -70,6 +71,8 @@ pub struct Kernel {
     lane: Attempts,
     /// There are interfaces of one.
     has_lane_parts: bool,
+    /// Next hops that the kernel has asked for in vain, by interface: they have not answered since.
+    silent: BTreeSet<(u32, IpAddr)>,
     /// MTUs that routers have told, by the endpoint's name, bytes.
     path_mtus: BTreeMap<String, u32>,
     /// What has gone to another place of its hook lately, and what came in the way, if it has not.
@@ -129,6 +132,7 @@ impl Kernel {
             rewired: BTreeSet::new(),
             lane: Attempts::default(),
             has_lane_parts: false,
+            silent: BTreeSet::new(),
             path_mtus: BTreeMap::new(),
             turned: BTreeMap::new(),
             before: Box::new(|_| Ok(())),

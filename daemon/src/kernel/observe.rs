@@ -18,12 +18,15 @@ use crate::preview::Attached;
 use crate::tables::{Live, names};
 
 impl Kernel {
-    /// What the network is like, as far as the file is concerned with it. `live` tells which next hops have not answered.
+    /// What the network is like, as far as the file is concerned with it.
     ///
     /// # Errors
     /// A netlink request fails.
-    pub fn observe(&mut self, desired: &Desired, live: Option<&Live>) -> Result<Network, KernelError> {
-        let mut network = observe(&mut self.netlink, desired, live, Unknown::Resolve, &self.pin_path)?;
+    pub fn observe(&mut self, desired: &Desired) -> Result<Network, KernelError> {
+        let silent = &self.silent;
+        let was_silent = |_: &Endpoint, next_hop: (u32, IpAddr)| silent.contains(&next_hop);
+        let mut network = observe(&mut self.netlink, desired, was_silent, Unknown::Resolve, &self.pin_path)?;
+        self.silent = desired.endpoints.iter().filter_map(|endpoint| silent_next_hop(endpoint, &network)).collect();
         for (name, mtu) in &self.path_mtus {
             network.paths.entry(name.clone()).and_modify(|path| path.path_mtu = Some(*mtu));
         }
@@ -47,7 +50,7 @@ enum Unknown {
 fn observe(
     netlink: &mut Netlink,
     desired: &Desired,
-    live: Option<&Live>,
+    was_silent: impl Fn(&Endpoint, (u32, IpAddr)) -> bool,
     unknown: Unknown,
     pin_path: &FilePath,
 ) -> Result<Network, KernelError> {
@@ -56,7 +59,7 @@ fn observe(
     let lane_missed = lane::is_missed(pin_path);
     let mut network = Network { links, lane, lane_parts: parts, lane_missed, ..Network::default() };
     for endpoint in &desired.endpoints {
-        let path = path(netlink, endpoint, &network, live, unknown)?;
+        let path = path(netlink, endpoint, &network, &was_silent, unknown)?;
         network.paths.insert(endpoint.name.clone(), path);
     }
     if unknown == Unknown::Resolve {
@@ -98,7 +101,7 @@ fn path(
     netlink: &mut Netlink,
     endpoint: &Endpoint,
     network: &Network,
-    live: Option<&Live>,
+    was_silent: &impl Fn(&Endpoint, (u32, IpAddr)) -> bool,
     unknown: Unknown,
 ) -> Result<Path, KernelError> {
     // asked for with an interface, the kernel answers as if even an address of its own were elsewhere
@@ -117,8 +120,7 @@ fn path(
         path.mac = neighbour.as_ref().and_then(Neighbour::usable_mac);
         // the kernel's own patience decides; what it asks for again is as silent as before until there is an answer
         let has_failed = neighbour.is_some_and(|neighbour| neighbour.state == NeighbourState::Failed);
-        path.silent =
-            path.mac.is_none() && (has_failed || live.is_some_and(|live| was_silent(endpoint, interface, live)));
+        path.silent = path.mac.is_none() && (has_failed || was_silent(endpoint, (interface, next_hop)));
         if path.mac.is_none() && unknown == Unknown::Resolve {
             // a full neighbour table, say, must not stand in the way of everything else; the next look tries again
             let _ = netlink.resolve(interface, next_hop);
@@ -127,8 +129,14 @@ fn path(
     Ok(path)
 }
 
+/// The next hop of an endpoint, if nobody answers there.
+fn silent_next_hop(endpoint: &Endpoint, network: &Network) -> Option<(u32, IpAddr)> {
+    let path = network.paths.get(&endpoint.name).filter(|path| path.silent)?;
+    next_hop(endpoint, path, &network.links)
+}
+
 /// Whether the live tables say that nobody answers on the way to the endpoint.
-fn was_silent(endpoint: &Endpoint, interface: u32, Live { tables, .. }: &Live) -> bool {
+fn is_silent_in(Live { tables, .. }: &Live, endpoint: &Endpoint, interface: u32) -> bool {
     let place = names(&tables.endpoint_names).find(|(_, name)| *name == endpoint.name).map(|(index, _)| index);
     let record = place.and_then(|index| tables.endpoints.get(index as usize)).map(|pair| &pair[1 - tables.idle()]);
     record.is_some_and(|record| {
@@ -195,7 +203,10 @@ impl Observer {
     /// # Errors
     /// A netlink request fails.
     pub fn observe(&mut self, desired: &Desired, live: Option<&Live>) -> Result<Network, KernelError> {
-        let mut network = observe(&mut self.netlink, desired, live, Unknown::Leave, &self.pin_path)?;
+        let was_silent = |endpoint: &Endpoint, (interface, _): (u32, IpAddr)| {
+            live.is_some_and(|live| is_silent_in(live, endpoint, interface))
+        };
+        let mut network = observe(&mut self.netlink, desired, was_silent, Unknown::Leave, &self.pin_path)?;
         let Some(Live { tables, .. }) = live else { return Ok(network) };
         for (index, name) in names(&tables.endpoint_names) {
             let state = tables.endpoints.get(index as usize).map(|pair| pair[1 - tables.idle()].state);
