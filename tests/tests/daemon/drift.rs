@@ -21,18 +21,34 @@ pub(crate) fn links(daemon: &Daemon, role: &str) -> Result<Vec<PathBuf>> {
     Ok(paths.into_iter().filter(|path| is_of(path)).collect())
 }
 
-/// Takes off `mirror` from `eth0` or `encap` from `eth1`, by force.
+/// Takes off `mirror` from `eth0` or what is on `eth1`, by force.
 fn take_off(site: &Site, daemon: &Daemon, mechanism: &str, role: &str) -> Result<()> {
     let interface = if role == "mirror" { "eth0" } else { "eth1" };
     if mechanism == "tcx" {
-        for link in links(daemon, role)? {
+        let (links, before) = (links(daemon, role)?, site.programs(interface)?);
+        for link in &links {
             shell(&format!("bpftool link detach pinned {}", link.display()))?;
         }
-        assert!(site.programs(interface)?.is_empty());
+        assert_eq!(site.programs(interface)?.len(), before.len() - links.len());
+        assert!(!links.is_empty());
     } else {
         site.edge.run(&format!("tc qdisc del dev {interface} clsact"))?;
     }
     Ok(())
+}
+
+/// Without what counts errors copies go on as before, and it is put on again.
+fn heard_again(site: &Site, daemon: &Daemon, mechanism: &str, place: &str) -> Result<()> {
+    if mechanism == "tcx" {
+        take_off(site, daemon, mechanism, "icmp_errors")?;
+        site.expect(53, 1)?;
+        site.edge.run("ip link add icmp type veth peer peer-icmp")?;
+    } else {
+        site.edge.run("tc filter del dev eth1 ingress")?;
+    }
+    let line = format!("WARN icmp_errors was detached from the {place}; attached again");
+    daemon.wait_line(|said| said.ends_with(&line), deadline())?;
+    site.expect(53, 1)
 }
 
 #[test]
@@ -41,7 +57,15 @@ fn what_was_taken_off_is_noticed_and_put_on_again() -> Result<()> {
         let mut site = Site::new()?;
         let mut daemon = site.launch(&[53], attach(mechanism))?;
         site.expect(53, 1)?;
-        for (role, places) in [("mirror", &["ingress of eth0", "egress of eth0"][..]), ("encap", &["egress of eth1"])] {
+        for (role, places) in [
+            ("mirror", &["ingress of eth0", "egress of eth0"][..]),
+            ("encap", &["egress of eth1"]),
+            ("icmp_errors", &["ingress of eth1"]),
+        ] {
+            if role == "icmp_errors" {
+                heard_again(&site, &daemon, mechanism, places[0])?;
+                continue;
+            }
             // stopped, so that there is time to look
             daemon.signal(Signal::SIGSTOP)?;
             take_off(&site, &daemon, mechanism, role)?;

@@ -128,7 +128,7 @@ fn as_many_interfaces_as_there_may_be_share_the_programs() -> Result<()> {
         let left_out = format!("many{:02}", MOST - 1);
         daemon.wait_line(|line| line.contains(&left_out) && line.contains("more than 64 interfaces"), deadline())?;
         let all = Objects::below(daemon.pin_path())?;
-        assert_eq!(all.programs.len(), 3, "{all:?}");
+        assert_eq!(all.programs.len(), 5, "{all:?}");
         status_until(&daemon, |_, status| status["endpoints"][0]["next_hop"].is_string())?;
         site.expect_by("c0", "many00", 53, 1)?;
         site.expect(53, 1)?;

@@ -43,8 +43,8 @@ fn sigterm_and_sigint_leave_nothing_in_the_kernel() -> Result<()> {
             assert_eq!(has_clsact(&site.edge, "eth0")?, mechanism == "clsact");
             site.expect(53, 1)?;
             let objects = Objects::below(daemon.pin_path())?;
-            let links = if mechanism == "tcx" { 3 } else { 0 };
-            assert_eq!((objects.programs.len(), objects.links.len()), (3, links));
+            let links = if mechanism == "tcx" { 4 } else { 0 };
+            assert_eq!((objects.programs.len(), objects.links.len()), (5, links));
             daemon.signal(signal)?;
             assert_eq!(daemon.wait_exit(deadline())?, 0);
             site.bare(daemon.pin_path())?;

@@ -94,6 +94,8 @@ pub(crate) struct Site {
     pub(crate) host: Netns,
     receivers: BTreeMap<u16, UdpSocket>,
     serial: u32,
+    /// Takes the copies, or the host would complain of each.
+    _listener: UdpSocket,
 }
 
 impl Site {
@@ -108,7 +110,8 @@ impl Site {
         client.address("eth0", "10.0.0.1/24")?;
         host.address("eth0", "192.0.2.10/24")?;
         let collector = Collector::start_filtered(&host, "eth0", is_copy)?;
-        Ok(Self { collector, client, edge, host, receivers: BTreeMap::new(), serial: 0 })
+        let listener = udp_bind(&host, ([0; 16], GUE_PORT).into())?;
+        Ok(Self { collector, client, edge, host, receivers: BTreeMap::new(), serial: 0, _listener: listener })
     }
 
     /// A daemon in the edge that mirrors UDP datagrams to `ports`, ready and with the collector's hardware address in
