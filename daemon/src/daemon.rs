@@ -17,7 +17,8 @@ use crate::kernel::{Kernel, KernelError, Mechanism, Note, reason};
 use crate::metrics::Textfile;
 use crate::network::{Link, Network, Path};
 use crate::quiet::Quiet;
-use crate::reconcile::{State, reconcile};
+use crate::reconcile::{State, proceed};
+use crate::report::plural;
 use crate::source::Source;
 use crate::watch::{End, Trigger, watch_network, watch_signals};
 
@@ -81,15 +82,14 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
         return Err(error.into());
     }
     watch_network(monitor, sender).context("cannot watch the network")?;
-    if desired.is_some() {
-        notify(&[NotifyState::Ready]);
-    } else {
+    let left = taken.and_then(Result::ok).unwrap_or_default();
+    if desired.is_none() {
         metrics.process.rejected();
         let _ = kernel.note(Note::Refused);
         error!("{ADOPTED}");
         notify(&[NotifyState::Ready, NotifyState::Status(ADOPTED)]);
     }
-    let end = serve(&mut kernel, &mut state, &mut source, &mut metrics, desired, &triggers);
+    let end = serve(&mut kernel, &mut state, &mut source, &mut metrics, desired, left, &triggers);
     notify(&[NotifyState::Stopping]);
     match end {
         End::Remove => {
@@ -102,19 +102,27 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     Ok(Outcome::Stopped)
 }
 
-/// `desired` is what the file last asked for when it was right; `None` until it is for the first time.
+/// `desired` is what the file last asked for when it was right; `None` until it is for the first time. `left` programs are
+/// still to be attached for it.
 fn serve(
     kernel: &mut Kernel,
     state: &mut State,
     source: &mut Source,
     metrics: &mut Textfile,
     mut desired: Option<Desired>,
+    mut left: usize,
     triggers: &Receiver<Trigger>,
 ) -> End {
     let (mut drift, mut complaint) = (Instant::now() + DRIFT, Complaint::default());
     let (mut pulse, mut health, mut blindness) = (Instant::now() + PULSE, Health::default(), Complaint::default());
+    // whether the service manager is to be told once all is attached
+    let mut is_awaited = desired.is_some();
     loop {
-        let mut pending = match gather(triggers, source, metrics, drift.min(pulse)) {
+        if is_awaited && left == 0 {
+            notify(&[NotifyState::Ready]);
+            is_awaited = false;
+        }
+        let mut pending = match gather(triggers, source, metrics, drift.min(pulse), left > 0) {
             Ok(pending) => pending,
             Err(end) => return end,
         };
@@ -124,12 +132,13 @@ fn serve(
             drift = now + DRIFT;
             kernel.try_again();
         }
-        let mut concerned = desired.as_ref().is_some_and(|desired| pending.concerns(&state.network, desired));
+        let is_concerned = |desired: &Desired| left > 0 || pending.concerns(&state.network, desired);
+        let mut concerned = desired.as_ref().is_some_and(is_concerned);
         if pulse <= now {
             pulse = now + PULSE;
             let looked = look_after(kernel, state, &mut health);
             concerned |= matches!(looked, Ok(true));
-            blindness.about(looked.map(drop));
+            blindness.about(looked.map(|_| 0));
         }
         let is_new = if pending.reload {
             source.insist();
@@ -146,7 +155,7 @@ fn serve(
                 if taken.is_err() {
                     let _ = kernel.note(Note::Refused);
                 }
-                complaint.about(taken);
+                left = complaint.about(taken);
                 if desired.replace(wanted).is_none() {
                     notify(&[NotifyState::Status("")]);
                 }
@@ -158,10 +167,14 @@ fn serve(
             }
         }
         if let Some(desired) = desired.as_ref().filter(|_| concerned) {
-            complaint.about(take(kernel, state, metrics, desired, Reason::Network));
+            let before = left;
+            left = complaint.about(take(kernel, state, metrics, desired, Reason::Network));
+            if before > 0 && left == 0 {
+                info!("all programs are attached");
+            }
         }
         if is_new {
-            notify(&[NotifyState::Ready]);
+            is_awaited = true;
             metrics.hurry();
         }
     }
@@ -199,8 +212,10 @@ fn trim() {
 struct Complaint(Option<String>);
 
 impl Complaint {
-    fn about(&mut self, taken: Result<(), KernelError>) {
-        let failure = taken.err().map(|failure| match &failure {
+    /// Answers how many programs are still to be attached.
+    fn about(&mut self, taken: Result<usize, KernelError>) -> usize {
+        let (left, failure) = taken.map_or_else(|failure| (0, Some(failure)), |left| (left, None));
+        let failure = failure.map(|failure| match &failure {
             KernelError::Halfway { .. } => reason(&failure),
             _ => format!("{}; the running configuration was kept", reason(&failure)),
         });
@@ -210,6 +225,7 @@ impl Complaint {
             _ => {}
         }
         self.0 = failure;
+        left
     }
 }
 
@@ -221,19 +237,21 @@ struct Pending {
     timer: bool,
 }
 
-/// Waits until something is due, `timer` at the latest, or until it is time to end, and meanwhile writes the metrics.
+/// Waits until something is due, `timer` at the latest, or until it is time to end, and meanwhile writes the metrics. In a
+/// `hurry` it takes no more than what has come already.
 fn gather(
     triggers: &Receiver<Trigger>,
     source: &mut Source,
     metrics: &mut Textfile,
     timer: Instant,
+    hurry: bool,
 ) -> Result<Pending, End> {
-    let mut pending = Pending::default();
+    let (mut pending, mut has_all) = (Pending::default(), false);
     let mut quiet = Quiet::default();
     loop {
         let now = Instant::now();
         let due = [source.due(), quiet.due()].into_iter().flatten().fold(timer, Instant::min);
-        if due <= now || pending.reload {
+        if due <= now || pending.reload || has_all {
             return Ok(pending);
         }
         if metrics.due() <= now {
@@ -241,7 +259,8 @@ fn gather(
             trim();
             continue;
         }
-        match triggers.recv_timeout(due.min(metrics.due()) - now) {
+        let patience = if hurry { Duration::ZERO } else { due.min(metrics.due()) - now };
+        match triggers.recv_timeout(patience) {
             Ok(Trigger::End(end)) => return Err(end),
             Err(RecvTimeoutError::Disconnected) => return Err(End::Leave),
             Ok(Trigger::File(save)) => source.tell(save),
@@ -250,7 +269,7 @@ fn gather(
                 pending.network.extend(events);
                 quiet.extend(Instant::now(), QUIET, QUIET_MOST);
             }
-            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Timeout) => has_all = hurry,
         }
     }
 }
@@ -296,9 +315,9 @@ fn take(
     metrics: &mut Textfile,
     desired: &Desired,
     reason: Reason,
-) -> Result<(), KernelError> {
+) -> Result<usize, KernelError> {
     let before = state.obstacles.clone();
-    let reconciled = reconcile(kernel, state, desired);
+    let reconciled = proceed(kernel, state, desired);
     metrics.process.applied(reason == Reason::File, reconciled.as_ref().ok());
     let report = reconciled?;
     report.lines().for_each(|line| info!("{line}"));
@@ -306,6 +325,9 @@ fn take(
     state.obstacles.iter().filter(|line| !before.contains(line)).for_each(|line| warn!("{line}"));
     if report.writes > 0 || reason == Reason::File {
         info!("{}", report.summary());
+        if report.left > 0 {
+            info!("{} to be attached or detached, bit by bit", plural(report.left, "program"));
+        }
     }
     // the maps may be those of a version that had no place for it
     if !report.repaired.is_empty() {
@@ -314,7 +336,7 @@ fn take(
     if reason == Reason::File || !report.changes.is_empty() {
         let _ = kernel.note(Note::Taken);
     }
-    Ok(())
+    Ok(report.left)
 }
 
 fn notify(states: &[NotifyState<'_>]) {

@@ -36,7 +36,10 @@ pub fn decide(
         let plan = fits.then(|| Plan::new(&live.tables, &want))?;
         Some((want, Change::InPlace(plan)))
     });
-    in_place.or_else(|| Some((compile::new_maps(desired, network, memory)?, Change::NewMaps)))
+    in_place.or_else(|| {
+        let served = live.map_or(&[][..], |live| &live.tables.hooks);
+        Some((compile::new_maps(desired, network, served, memory)?, Change::NewMaps))
+    })
 }
 
 /// Writes that change nothing for any packet, and a store of the epoch that does. Before them, no program may run any

@@ -38,6 +38,19 @@ impl Default for State {
 /// # Errors
 /// The kernel refuses; what held before does again, unless the error says more.
 pub fn reconcile(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Report, KernelError> {
+    let mut report = proceed(kernel, state, desired)?;
+    while report.left > 0 {
+        report.extend(proceed(kernel, state, desired)?);
+    }
+    Ok(report)
+}
+
+/// The same, for those who have more to do: where nothing is left but to attach or detach many programs, some of them are
+/// left for the next call.
+///
+/// # Errors
+/// As [`reconcile`].
+pub fn proceed(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Report, KernelError> {
     converge(kernel, state, desired).map_err(|error| {
         let before = state.desired.clone();
         let undone =
@@ -96,13 +109,13 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
         };
         repaired.extend(applied.repaired);
         writes += applied.writes;
-        if applied.is_done {
+        if applied.is_done || applied.left > 0 {
             let changes = report::changes(&state.desired, desired);
             let mut obstacles = report::obstacles(desired, &network, &want);
             obstacles.extend(refused.iter().map(ToString::to_string).chain(applied.obstacles));
             (state.desired, state.network, state.obstacles) = (desired.clone(), network, obstacles);
             state.has_held = true;
-            return Ok(Report { changes, repaired, writes, duration: begin.elapsed() });
+            return Ok(Report { changes, repaired, writes, duration: begin.elapsed(), left: applied.left });
         }
     }
 }

@@ -23,6 +23,8 @@ pub struct Report {
     pub writes: usize,
     /// How long it took.
     pub duration: Duration,
+    /// Programs that are still to be attached or detached.
+    pub left: usize,
 }
 
 /// One object that has come, gone or changed.
@@ -73,6 +75,15 @@ impl Report {
         let more = self.changes.len().saturating_sub(MOST_LINES);
         let more = (more > 0).then(|| format!("and {}", plural(more, "more change")));
         self.changes.iter().take(MOST_LINES).map(ToString::to_string).chain(more)
+    }
+
+    /// Adds what came of going on.
+    pub fn extend(&mut self, next: Self) {
+        self.changes.extend(next.changes);
+        self.repaired.extend(next.repaired);
+        self.writes += next.writes;
+        self.duration += next.duration;
+        self.left = next.left;
     }
 
     /// The last line.
@@ -320,7 +331,8 @@ mod tests {
         let desired = desired::load(text).unwrap().0;
         let names: Vec<&str> = desired.endpoints.iter().map(|endpoint| &*endpoint.name).collect();
         let network = network(&names);
-        let compiled = crate::compile::new_maps(&desired, &network, &mut crate::compile::Memory::default()).unwrap();
+        let compiled =
+            crate::compile::new_maps(&desired, &network, &[], &mut crate::compile::Memory::default()).unwrap();
         obstacles(&desired, &network, &compiled)
     }
 

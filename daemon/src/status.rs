@@ -166,8 +166,9 @@ pub fn read(pin_path: &Path) -> Result<Option<Status>, KernelError> {
     let mut netlink = Netlink::open()?;
     let links = netlink.links()?;
     let attached = attached(pin_path, &mut netlink, &links)?;
+    let orders = Attachments::below(pin_path).orders()?;
     for interface in &mut status.interfaces {
-        find_place(pin_path, &mut netlink, &attached, interface)?;
+        find_place(pin_path, &mut netlink, &attached, &orders, interface)?;
     }
     Ok(Some(status))
 }
@@ -250,6 +251,7 @@ fn find_place(
     pin_path: &Path,
     netlink: &mut Netlink,
     attached: &[(Attachment, Mechanism)],
+    orders: &BTreeMap<Attachment, Order>,
     interface: &mut Interface,
 ) -> Result<(), KernelError> {
     let (index, direction) = (interface.index, interface.direction);
@@ -257,11 +259,11 @@ fn find_place(
         there.role == Role::Mirror && there.interface == index && word(there.direction) == direction
     };
     let attachments = Attachments::below(pin_path);
-    let order = attachments.orders()?.into_iter().find(|(there, _)| is_it(there));
-    let order = order.map(|(_, order)| order).unwrap_or_default();
+    let order = orders.iter().find(|(there, _)| is_it(there));
+    let order = order.map(|(_, order)| order.clone()).unwrap_or_default();
     interface.order = order.to_string();
     let Some(&(attachment, mechanism)) = attached.iter().find(|(there, _)| is_it(there)) else { return Ok(()) };
-    let chain = attachments.chain(netlink, attachment, mechanism)?;
+    let chain = attachments.chain(netlink, attached, attachment, mechanism)?;
     if let Some(ours) = chain.position() {
         let labels = |programs: &[Standing]| programs.iter().map(Standing::label).collect();
         let (after, before) = (labels(&chain.programs[..ours]), labels(&chain.programs[ours + 1..]));

@@ -7,6 +7,7 @@
 mod counters;
 mod explained;
 mod health;
+mod interfaces;
 mod labels;
 
 /// Version of all that is laid out here: to be raised by one whenever anything in it changes, so that a daemon leaves the
@@ -16,17 +17,13 @@ pub const LAYOUT: u32 = 9;
 pub use counters::*;
 pub use explained::Explained;
 pub use health::Health;
+pub use interfaces::*;
 pub use labels::{History, Hook, NAME_BYTES, Name};
 
 /// Filters in a file, at most.
 pub const MAX_FILTERS: usize = 16_384;
 /// Endpoints in a file, at most: an endpoint is one bit of a `u64`.
 pub const MAX_ENDPOINTS: usize = 64;
-/// Interfaces that are looked at, at most.
-pub const MAX_INTERFACES: usize = 64;
-/// A hook is one direction of one interface: `2 * place` is its ingress, `2 * place + 1` its egress.
-pub const MAX_HOOKS: usize = 2 * MAX_INTERFACES;
-
 /// First fragments that are remembered, at most.
 pub const MAX_FIRSTS: usize = 8192;
 
@@ -91,9 +88,8 @@ pub struct View {
     pub protocols: [u64; 256],
     /// By [`Root`]: the first step of an address look-up.
     pub roots: [Skip; 4],
-    /// Per place: index of the interface that has it, 0 for none. An interface stands at the place that the lowest bits
-    /// of its index say, or at the first one behind that was free, the first place being behind the last.
-    pub interfaces: [u32; MAX_INTERFACES],
+    /// Which interface has which place.
+    pub interfaces: Interfaces,
     /// Per hook: bit b is set if block b has an active slot there.
     pub hooks: [u64; MAX_HOOKS],
     /// Per hook: its row in `ROWS`.
@@ -394,7 +390,9 @@ pub mod cb {
 }
 
 const _: () = {
-    assert!(size_of::<View>() == FIELDS * 8 + 256 * 8 + 4 * size_of::<Skip>() + MAX_INTERFACES * 4 + MAX_HOOKS * 12);
+    assert!(
+        size_of::<View>() == FIELDS * 8 + 256 * 8 + 4 * size_of::<Skip>() + size_of::<Interfaces>() + MAX_HOOKS * 12
+    );
     assert!(size_of::<Control>() == 16 + 2 * size_of::<View>());
     assert!(size_of::<Row>() == BLOCKS * BLOCK_WORDS * 8);
     assert!(size_of::<Values>() == 4 * (256 + 2 * 65_536 + 2 + VLANS));

@@ -3,8 +3,8 @@
 //! the kernel and in tests.
 
 use crate::abi::{
-    BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_CLASS, Entry, FIELDS, Field, MAX_HOOKS, MAX_INTERFACES, Node, Root,
-    Row, Skip, VLANS, Values, View,
+    BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_CLASS, Entry, FIELDS, Field, Interfaces, MAX_HOOKS, Node, Root, Row,
+    Skip, VLANS, Values, View,
 };
 use crate::packet::{Address, Packet};
 
@@ -28,16 +28,8 @@ pub trait Tables {
 #[inline(always)]
 #[must_use]
 pub fn hook_of(view: &View, interface: u32, egress: bool) -> Option<usize> {
-    let mut place = interface as usize % MAX_INTERFACES;
-    let mut looked = 0;
-    while looked < MAX_INTERFACES {
-        if view.interfaces[place] == interface {
-            return Some(2 * place + egress as usize);
-        }
-        place = (place + 1) % MAX_INTERFACES;
-        looked += 1;
-    }
-    None
+    let place = view.interfaces.find(interface)? & Interfaces::PLACE;
+    Some(2 * place as usize + egress as usize)
 }
 
 /// What the summaries leave: blocks that may hold a match, and the classes to ask there.

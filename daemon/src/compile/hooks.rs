@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use traffic_mirror_ebpf::abi::{self, MAX_INTERFACES};
 
+use super::cells::cells;
 use super::sets::grow;
-
 use crate::desired::{Desired, Direction, Filter, Order};
 use crate::network::{self, LinkKind, Network};
 
@@ -49,17 +49,16 @@ const fn covers(wanted: Direction, hook: network::Hook) -> bool {
     }
 }
 
-/// The hooks of the interfaces that the file lists and that exist, the first [`MAX_INTERFACES`] by name; an interface
-/// that several entries match is looked at in all the directions that they give. A live hook keeps its index. `None` if
-/// there are not enough free ones.
-pub(super) fn hooks(desired: &Desired, network: &Network, live: &[abi::Hook]) -> Option<BTreeMap<u32, Hook>> {
-    let mut listed: Vec<_> = network.links.values().filter(|link| is_listed(desired, link)).collect();
-    listed.sort_unstable_by(|a, b| a.name.cmp(&b.name));
-    listed.truncate(MAX_INTERFACES);
-    let mut hooks = BTreeMap::new();
+/// The hooks of the interfaces that the file lists and that exist, [`MAX_INTERFACES`] at most; an interface that several
+/// entries match is looked at in all the directions that they give. Who has a place keeps it; others, by name, get those that
+/// are free, and wait if there are none.
+pub(super) fn hooks(desired: &Desired, network: &Network, live: &[abi::Hook]) -> BTreeMap<u32, Hook> {
     let mut places = Places::of(live);
+    let mut listed: Vec<_> = network.links.values().filter(|link| is_listed(desired, link)).collect();
+    listed.sort_unstable_by_key(|link| (!places.has(link.index), &link.name));
+    let mut hooks = BTreeMap::new();
     for link in listed {
-        let place = places.take(link.index)?;
+        let Some(place) = places.take(link.index) else { break };
         for direction in [network::Hook::Ingress, network::Hook::Egress] {
             let wanted = desired.interfaces.iter();
             let wanted = wanted.filter(|i| i.name.matches(&link.name) && covers(i.direction, direction));
@@ -71,31 +70,40 @@ pub(super) fn hooks(desired: &Desired, network: &Network, live: &[abi::Hook]) ->
             }
         }
     }
-    Some(hooks)
+    hooks
 }
 
-/// Which interface has which place: [`View::interfaces`](abi::View::interfaces).
-struct Places([u32; MAX_INTERFACES]);
+/// Which interface has which place.
+struct Places {
+    by_interface: BTreeMap<u32, u32>,
+    /// From the last to the first.
+    free: Vec<u32>,
+}
 
 impl Places {
     fn of(live: &[abi::Hook]) -> Self {
-        let mut places = [0; MAX_INTERFACES];
-        for (place, pair) in places.iter_mut().zip(live.chunks(2)) {
-            // what is no hook of ours is nobody's place
-            *place = pair.iter().map(|hook| hook.interface).max().unwrap_or_default();
-        }
-        Self(places)
+        // what is no hook of ours is nobody's place
+        let interface = |pair: &[abi::Hook]| pair.iter().map(|hook| hook.interface).max().unwrap_or_default();
+        let taken: BTreeMap<u32, u32> =
+            (0..).zip(live.chunks(2).map(interface)).filter(|&(_, interface)| interface != 0).collect();
+        let free = (0..MAX_INTERFACES as u32).rev().filter(|place| !taken.contains_key(place)).collect();
+        Self { by_interface: taken.into_iter().map(|(place, interface)| (interface, place)).collect(), free }
     }
 
-    /// The place that an interface has, or the first one for it that is free.
-    fn take(&mut self, interface: u32) -> Option<u32> {
-        let home = interface as usize;
-        let sought = || (0..MAX_INTERFACES).map(|behind| (home + behind) % MAX_INTERFACES);
-        let place = sought().find(|&place| self.0[place] == interface);
-        let place = place.or_else(|| sought().find(|&place| self.0[place] == 0))?;
-        self.0[place] = interface;
-        Some(place as u32)
+    fn has(&self, interface: u32) -> bool {
+        self.by_interface.contains_key(&interface)
     }
+
+    /// The place that an interface has, or the first one that is free.
+    fn take(&mut self, interface: u32) -> Option<u32> {
+        self.by_interface.get(&interface).copied().or_else(|| self.free.pop())
+    }
+}
+
+/// What the programs look for a packet's interface in. `None` if there is no such table.
+pub(super) fn interfaces(hooks: &BTreeMap<u32, Hook>) -> Option<abi::Interfaces> {
+    let places: BTreeMap<u32, u16> = hooks.iter().map(|(index, hook)| (hook.interface, (index / 2) as u16)).collect();
+    cells(&places.into_iter().collect::<Vec<_>>())
 }
 
 /// The elements of `HOOKS`.
@@ -110,4 +118,65 @@ pub(super) fn table(hooks: &BTreeMap<u32, Hook>) -> Vec<abi::Hook> {
 
 fn is_listed(desired: &Desired, link: &network::Link) -> bool {
     is_supported(link) && desired.interfaces.iter().any(|interface| interface.name.matches(&link.name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired;
+
+    fn network(names: impl Iterator<Item = String>) -> Network {
+        let link = |(index, name): (u32, String)| {
+            let link = network::Link {
+                index,
+                name,
+                mtu: 1500,
+                up: true,
+                running: true,
+                mac: None,
+                kind: LinkKind::Ethernet,
+                master: None,
+                parent: None,
+                info_kind: None,
+                no_arp: false,
+                qdisc: String::new(),
+                gso_max: [0; 2],
+            };
+            (index, link)
+        };
+        Network { links: (2..).zip(names).map(link).collect(), ..Network::default() }
+    }
+
+    fn served(hooks: &BTreeMap<u32, Hook>) -> BTreeMap<&str, u32> {
+        hooks.iter().map(|(index, hook)| (hook.name.as_str(), index / 2)).collect()
+    }
+
+    #[test]
+    fn who_is_served_keeps_its_place_and_newcomers_wait() {
+        let desired = desired::load("[[interface]]\nname = \"pod*\"\n").unwrap().0;
+        let mut network = network((0..=MAX_INTERFACES).map(|number| format!("pod{number:03}")));
+        let first = hooks(&desired, &network, &[]);
+        let before = served(&first);
+        assert_eq!((before.len(), first.len()), (MAX_INTERFACES, 2 * MAX_INTERFACES));
+        assert!(before.contains_key("pod511") && !before.contains_key("pod512"), "the first by name");
+
+        // an early name takes nobody's place
+        let newcomer = network.links.values().next_back().map(|link| link.index + 1).unwrap();
+        let link = network::Link { index: newcomer, name: "pod".to_owned(), ..network.links[&2].clone() };
+        network.links.insert(newcomer, link);
+        let live = table(&first);
+        let second = hooks(&desired, &network, &live);
+        assert_eq!(served(&second), before);
+
+        // what has gone has its place until the tables say no more of it; then the first by name has it
+        let gone = network.links.remove(&9).unwrap();
+        let third = hooks(&desired, &network, &live);
+        assert_eq!(third.len(), 2 * MAX_INTERFACES - 2);
+        let fourth = hooks(&desired, &network, &table(&third));
+        let mut expected = before.clone();
+        let place = expected.remove(&*gone.name).unwrap();
+        expected.insert("pod", place);
+        assert_eq!(served(&fourth), expected);
+        assert!(interfaces(&fourth).is_some());
+    }
 }

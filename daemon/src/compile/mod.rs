@@ -2,6 +2,7 @@
 //! must be attached. Pure: must not know the kernel, the clock, the file system.
 
 mod build;
+mod cells;
 mod decompile;
 mod definition;
 mod describe;
@@ -21,7 +22,7 @@ mod trie;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_FILTERS};
+use traffic_mirror_ebpf::abi::{self, MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES};
 
 use crate::desired::Desired;
 use crate::network::{Lane, Network};
@@ -82,7 +83,7 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
     let Known { in_use, blueprint, are_built } = memory.recall(live)?;
     let filters = Index::new(&live.filters, MAX_FILTERS, desired.filters.iter().map(|filter| &*filter.name))?;
     let endpoints = Index::new(&live.endpoint_names, MAX_ENDPOINTS, desired.endpoints.iter().map(|e| &*e.name))?;
-    let hooks = hooks::hooks(desired, network, &live.hooks)?;
+    let hooks = hooks::hooks(desired, network, &live.hooks);
     let placed = Placed::new(desired, &filters, &mut memory.definitions, live, &blueprint.slots)?;
     let elements = Elements::new(desired, network, &filters, &endpoints, &placed, &hooks, live);
     let omitted = omitted(&placed.union, &live.view().omitted, placed.standing);
@@ -92,7 +93,7 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
     let Placed { slots, union, .. } = placed;
     let want = Blueprint { slots: union, omitted };
     let mut view = build::build(&mut tables, &in_use, are_built.then_some(&blueprint), &want);
-    rows::rows(&mut tables.rows, &in_use, &slots, desired, &hooks, &mut view);
+    rows::rows(&mut tables.rows, &in_use, &slots, desired, &hooks, &mut view)?;
     tables.control.view[idle] = view;
     elements.prepare(&mut tables);
     let then = if tables.is_settled(live) {
@@ -110,9 +111,11 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
     Some(compiled)
 }
 
-/// Compiles for new maps: what they must hold is complete. `None` if there are too many filters.
-pub fn new_maps(desired: &Desired, network: &Network, memory: &mut Memory) -> Option<Compiled> {
-    let mut live = Tables::empty();
+/// Compiles for new maps: what they must hold is complete. The interfaces that have one of the hooks `served` keep their
+/// places. `None` if there are too many filters.
+pub fn new_maps(desired: &Desired, network: &Network, served: &[abi::Hook], memory: &mut Memory) -> Option<Compiled> {
+    let used = served.iter().rposition(|hook| hook.interface != 0).map_or(0, |last| last + 1);
+    let mut live = Tables { hooks: served[..used].to_vec(), ..Tables::empty() };
     loop {
         let compiled = compile(desired, network, &live, memory)?;
         match compiled.then {
@@ -127,5 +130,10 @@ pub fn new_maps(desired: &Desired, network: &Network, memory: &mut Memory) -> Op
 
 /// Why an interface that the file lists has no hook.
 pub fn why_left_out(link: &crate::network::Link) -> &'static str {
-    if hooks::is_supported(link) { "there are more than 64 interfaces" } else { "its frames have no Ethernet header" }
+    const { assert!(MAX_INTERFACES == 512) };
+    if hooks::is_supported(link) {
+        "there are more than 512 interfaces; it is attached when one of those that are looked at goes"
+    } else {
+        "its frames have no Ethernet header"
+    }
 }

@@ -1,21 +1,23 @@
 //! Input: which slots apply on which hook. Output: a row for each hook, and where the programs find it. A row that is live is
 //! shared, never changed.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
+use glob::Pattern;
 use traffic_mirror_ebpf::abi::{Row, View};
 
-use super::hooks::Hook;
+use super::hooks::{self, Hook};
 use super::place::Wanted;
 use super::reachable::Reachable;
 use super::sets::{SlotSet, grow};
 use super::slots::BySlot;
 use crate::desired::Desired;
+use crate::network;
 
 /// The row without active slots.
 const EMPTY_ROW: u32 = 0;
 
-/// Adds the rows that are missing, and puts them into the view.
+/// Adds the rows that are missing, and puts them into the view. `None` if the view has no room for the interfaces.
 pub(super) fn rows(
     rows: &mut Vec<Row>,
     live: &Reachable,
@@ -23,26 +25,34 @@ pub(super) fn rows(
     desired: &Desired,
     hooks: &BTreeMap<u32, Hook>,
     view: &mut View,
-) {
+) -> Option<()> {
     view.rows.fill(EMPTY_ROW);
     view.hooks.fill(0);
-    view.interfaces.fill(0);
-    hooks.iter().for_each(|(&index, hook)| view.interfaces[index as usize / 2] = hook.interface);
+    view.interfaces = hooks::interfaces(hooks)?;
     let mut known: Vec<(Row, u32)> = live.rows.iter().map(|row| (rows[row as usize], row)).collect();
     let mut free = live.rows.free();
+    let patterns: BTreeSet<&Pattern> = desired.filters.iter().flat_map(|filter| &filter.interface).collect();
+    // most hooks are alike for all filters
+    let mut alike: BTreeMap<(network::Hook, Vec<bool>), (u64, u32)> = BTreeMap::new();
     for (&index, hook) in hooks.iter().filter(|_| desired.enabled) {
-        let mut set = SlotSet::default();
-        let applying = wanted.iter().filter(|(_, wanted)| hook.has(&desired.filters[wanted.filter]));
-        applying.for_each(|(slot, _)| set.insert(slot));
-        let row = set.row();
-        view.hooks[index as usize] = set.summary();
-        let there = known.iter().find(|(known, _)| *known == row).map(|(_, id)| *id);
-        view.rows[index as usize] = there.unwrap_or_else(|| {
-            let id = free.next().unwrap_or_default();
-            grow(rows, id as usize + 1, SlotSet::default().row());
-            rows[id as usize] = row;
-            known.push((row, id));
-            id
+        let matching = patterns.iter().map(|pattern| pattern.matches(&hook.name)).collect();
+        let (summary, row) = *alike.entry((hook.direction, matching)).or_insert_with(|| {
+            let mut set = SlotSet::default();
+            let applying = wanted.iter().filter(|(_, wanted)| hook.has(&desired.filters[wanted.filter]));
+            applying.for_each(|(slot, _)| set.insert(slot));
+            let row = set.row();
+            let there = known.iter().find(|(known, _)| *known == row).map(|(_, id)| *id);
+            let id = there.unwrap_or_else(|| {
+                let id = free.next().unwrap_or_default();
+                grow(rows, id as usize + 1, SlotSet::default().row());
+                rows[id as usize] = row;
+                known.push((row, id));
+                id
+            });
+            (set.summary(), id)
         });
+        view.hooks[index as usize] = summary;
+        view.rows[index as usize] = row;
     }
+    Some(())
 }

@@ -19,12 +19,17 @@ use crate::desired::Order;
 use crate::network::Hook as Direction;
 
 /// How programs are attached.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Mechanism {
     /// TCX links: kernel 6.6 and newer.
     Tcx,
     /// Filters of a clsact qdisc: any kernel.
     Clsact,
+}
+
+impl Mechanism {
+    /// All of them.
+    pub(super) const ALL: [Self; 2] = [Self::Tcx, Self::Clsact];
 }
 
 /// A program on a hook.
@@ -166,7 +171,8 @@ impl Attachments {
         self.links.join(attachment.pin_name())
     }
 
-    /// All of them, with how each is attached.
+    /// All of them, with how each is attached, in order, so that one is found by `binary_search`. It reads directories,
+    /// which with many interfaces takes too long to be done for each of them.
     ///
     /// # Errors
     /// A directory cannot be read.
@@ -176,7 +182,7 @@ impl Attachments {
             let names = names(dir)?;
             found.extend(names.iter().filter_map(|name| Some((Attachment::from_pin_name(name)?, mechanism))));
         }
-        found.sort_unstable_by_key(|&(attachment, _)| attachment);
+        found.sort_unstable();
         // of a filter there may be two pins
         found.dedup();
         Ok(found)
@@ -201,7 +207,7 @@ impl Attachments {
     pub(super) fn detach_doubles(&self, netlink: &mut Netlink, wanted: Mechanism) -> Result<(), KernelError> {
         let present = self.list()?;
         let is_double = |(attachment, how): &&(Attachment, Mechanism)| {
-            attachment.role == Role::Mirror && *how != wanted && present.contains(&(*attachment, wanted))
+            attachment.role == Role::Mirror && *how != wanted && present.binary_search(&(*attachment, wanted)).is_ok()
         };
         present.iter().filter(is_double).try_for_each(|&(attachment, how)| self.detach(netlink, attachment, how))
     }
@@ -230,20 +236,21 @@ impl Attachments {
     }
 
     /// Attaches a program; in place of its predecessor, without a gap, if there is one, else where the order wants it.
-    /// `interface` is for errors.
+    /// `present` is what has a pin, `interface` is for errors.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn attach(
         &self,
         netlink: &mut Netlink,
+        present: &[(Attachment, Mechanism)],
         (attachment, order): (Attachment, &Order),
         interface: &str,
         program: &mut SchedClassifier,
         mechanism: Mechanism,
     ) -> Result<(), KernelError> {
         let error = |e: &dyn std::error::Error| attachment.error("attach", interface, reason(e));
-        let chain = self.chain(netlink, attachment, mechanism)?;
+        let chain = self.chain(netlink, present, attachment, mechanism)?;
         let seat = chain.seat(order);
         match mechanism {
             Mechanism::Tcx => {

@@ -8,31 +8,36 @@ use super::program::reason;
 use crate::chain::{Chain, Standing};
 
 impl Attachments {
-    /// What is on the hook of an attachment by the same mechanism, this one among them if it is attached. The names of
-    /// programs take `CAP_SYS_ADMIN` (`bpf_prog_get_fd_by_id`).
+    /// What is on the hook of an attachment by the same mechanism, this one among them if it is attached. `present` is what
+    /// has a pin, in order. The names of programs take `CAP_SYS_ADMIN` (`bpf_prog_get_fd_by_id`).
     ///
     /// # Errors
     /// The kernel cannot be asked.
     pub fn chain(
         &self,
         netlink: &mut Netlink,
+        present: &[(Attachment, Mechanism)],
         attachment: Attachment,
         mechanism: Mechanism,
     ) -> Result<Chain, KernelError> {
         let programs = match mechanism {
-            Mechanism::Tcx => self.programs(attachment)?,
+            Mechanism::Tcx => self.programs(present, attachment)?,
             Mechanism::Clsact => self.filters(netlink, attachment)?,
         };
         Ok(Chain { programs })
     }
 
-    fn programs(&self, attachment: Attachment) -> Result<Vec<Standing>, KernelError> {
+    fn programs(
+        &self,
+        present: &[(Attachment, Mechanism)],
+        attachment: Attachment,
+    ) -> Result<Vec<Standing>, KernelError> {
         let ours = Link::open(&self.link_pin(attachment)).and_then(|link| link.program()).ok().flatten();
         let there = attached_to(attachment.interface, attachment.direction).map_err(|source| {
             let interface = format!("interface {}", attachment.interface);
             attachment.error("read what is attached beside", &interface, reason(&source))
         })?;
-        let kin = self.others_of_ours(attachment)?;
+        let kin = self.others_of_ours(present, attachment);
         let standing = |id: u32| {
             let is_ours = Some(id) == ours;
             let kin = kin.iter().find(|(there, _)| *there == id).map(|(_, role)| *role);
@@ -44,9 +49,13 @@ impl Attachments {
     }
 
     /// What else of ours has a link on the same hook: also who may not ask for names must know those.
-    fn others_of_ours(&self, attachment: Attachment) -> Result<Vec<(u32, Role)>, KernelError> {
+    fn others_of_ours(&self, present: &[(Attachment, Mechanism)], attachment: Attachment) -> Vec<(u32, Role)> {
         let Attachment { interface, direction, .. } = attachment;
-        let on_hook = self.list()?.into_iter().filter(|&(there, mechanism)| {
+        let mirror = (Attachment { role: Role::Mirror, interface, direction }, Mechanism::Tcx);
+        let mirror = present.binary_search(&mirror).ok().map(|index| present[index]);
+        // each `mirror` is before them, and they are few
+        let others = present.partition_point(|(there, _)| there.role == Role::Mirror);
+        let on_hook = mirror.into_iter().chain(present[others..].iter().copied()).filter(|&(there, mechanism)| {
             mechanism == Mechanism::Tcx
                 && (there.interface, there.direction) == (interface, direction)
                 && there != attachment
@@ -55,7 +64,7 @@ impl Attachments {
             let link = Link::open(&self.link_pin(there)).ok()?;
             Some((link.program().ok()??, there.role))
         };
-        Ok(on_hook.filter_map(program).collect())
+        on_hook.filter_map(program).collect()
     }
 
     fn filters(&self, netlink: &mut Netlink, attachment: Attachment) -> Result<Vec<Standing>, KernelError> {

@@ -34,17 +34,15 @@ impl Kernel {
         let mirrors = want.hooks.values().map(mirror_of);
         let caught = generation.into_iter().flat_map(|number| catchers(number, want));
         let watched = generation.into_iter().flat_map(|number| watchers(number, want));
-        let wanted: Vec<Attachment> = mirrors.chain(caught).chain(watched).collect();
-        let links = self.netlink.links()?;
+        let wanted: BTreeSet<Attachment> = mirrors.chain(caught).chain(watched).collect();
         let mut lost = Vec::new();
         for (attachment, mechanism) in self.attachments.list()? {
             if self.attachments.is_attached(&mut self.netlink, attachment, mechanism)? {
                 continue;
             }
             // an interface that has gone is an event of its own
-            if let Some(link) = links.get(&attachment.interface).filter(|_| wanted.contains(&attachment)) {
-                let Attachment { role, direction, .. } = attachment;
-                lost.push(Lost { role, index: link.index, interface: link.name.clone(), direction: word(direction) });
+            if wanted.contains(&attachment) {
+                lost.extend(self.lost_at(attachment)?);
             }
             // a link may have gone elsewhere with its interface, be it back here under another index
             self.attachments.forget(&mut self.netlink, attachment, mechanism)?;
@@ -60,12 +58,18 @@ impl Kernel {
             let is_known = lost.iter().any(|lost| lost.role == attachment.role && lost.index == interface);
             let is_present = present.iter().any(|(there, _)| *there == attachment);
             let is_lost = is_used && !is_present && !is_known;
-            if let Some(link) = links.get(&interface).filter(|_| is_lost) {
-                let Attachment { role, direction, .. } = attachment;
-                lost.push(Lost { role, index: link.index, interface: link.name.clone(), direction: word(direction) });
+            if is_lost {
+                lost.extend(self.lost_at(attachment)?);
             }
         }
         Ok(lost)
+    }
+
+    /// `None` if there is no such interface.
+    fn lost_at(&mut self, attachment: Attachment) -> Result<Option<Lost>, KernelError> {
+        let Attachment { role, interface, direction } = attachment;
+        let link = self.netlink.link(interface)?;
+        Ok(link.map(|link| Lost { role, index: interface, interface: link.name, direction: word(direction) }))
     }
 }
 

@@ -317,7 +317,8 @@ fn capacity(table: Table, used: usize) -> u32 {
     let (least, most) = match table {
         Table::Control | Table::Values => (1, 1),
         Table::Endpoints | Table::EndpointNames => (MAX_ENDPOINTS, MAX_ENDPOINTS),
-        Table::Hooks => (MAX_HOOKS, MAX_HOOKS),
+        // each is also so many counters on each CPU
+        Table::Hooks => (128, MAX_HOOKS),
         Table::Rows => (8, 2 * MAX_HOOKS + 1),
         Table::Slots => (8 * BLOCK_SLOTS, MAX_SLOTS),
         Table::Filters => (64, traffic_mirror_ebpf::abi::MAX_FILTERS),

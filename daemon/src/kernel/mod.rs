@@ -1,6 +1,7 @@
 //! The only module that talks to the kernel: maps, programs, attachments, netlink.
 
 mod attach;
+mod attaching;
 mod capability;
 mod chain;
 mod counters;
@@ -34,7 +35,6 @@ use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-use aya::programs::SchedClassifier;
 use nix::fcntl::Flock;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
@@ -49,10 +49,10 @@ pub use program::{Program, reason};
 pub use step::Step;
 
 use crate::compile::{Compiled, Hook, Then};
-use crate::desired::Order;
 use crate::plan::{Change, Plan};
 use crate::tables::Live;
 use attach::remove_dir;
+use attaching::{Attaching, Slice};
 use generation::remove_pins;
 use lane::Attempts;
 use netlink::Netlink;
@@ -77,6 +77,9 @@ pub struct Kernel {
     path_mtus: BTreeMap<String, u32>,
     /// What has gone to another place of its hook lately, and what came in the way, if it has not.
     turned: BTreeMap<Attachment, Option<String>>,
+    attaching: Attaching,
+    /// What has begun is not done, and what was lost before it is known.
+    has_looked: bool,
     before: Box<dyn FnMut(Step) -> Result<(), KernelError>>,
     /// Programs may still run that began before the last commit, be it a predecessor's.
     is_switching: bool,
@@ -135,6 +138,8 @@ impl Kernel {
             silent: BTreeSet::new(),
             path_mtus: BTreeMap::new(),
             turned: BTreeMap::new(),
+            attaching: Attaching::default(),
+            has_looked: false,
             before: Box::new(|_| Ok(())),
             is_switching: true,
             _lock: lock,
@@ -170,24 +175,30 @@ impl Kernel {
     }
 
     /// Applies a change, and attaches again what somebody else has detached. Attachments that fail do not undo the rest.
+    /// Of many that are to come or go some are left for the next time, so that nobody waits for all of them.
     ///
     /// # Errors
     /// The maps or programs cannot be made; the live ones stay as they were.
     pub fn apply(&mut self, change: &Change, want: &Compiled) -> Result<Applied, KernelError> {
         let live = Generation::list(&self.pin_path)?.pop();
-        let lost = self.lost(live, want)?;
+        let is_written = !matches!(change, Change::InPlace(plan) if !plan.is_empty());
+        // with many hooks it takes a while: at the beginning of a look, and at its end
+        let is_asked = is_written || !std::mem::take(&mut self.has_looked);
+        let lost = if is_asked { self.lost(live, want)? } else { Vec::new() };
         let rewired: BTreeSet<u32> = lost.iter().filter(|lost| lost.role.catches()).map(|lost| lost.index).collect();
+        let mut slice = Slice::begin(is_written);
         let (number, mut failed, writes) = match (change, live) {
-            (Change::InPlace(plan), Some(live)) => (live, self.write(plan, live, want)?, plan.elements()),
+            (Change::InPlace(plan), Some(live)) => (live, self.write(plan, live, want, &mut slice)?, plan.elements()),
             (Change::NewMaps, live) | (Change::InPlace(_), live @ None) => {
                 let (number, failed) = self.replace(live, want)?;
                 (number, failed, want.tables.elements())
             }
         };
         if want.then == Then::Nothing {
-            failed.extend(self.clean(number, want).unwrap_or_else(|error| vec![error]));
+            failed.extend(self.clean(number, want, &mut slice).unwrap_or_else(|error| vec![error]));
         }
-        let mut is_done = matches!(change, Change::InPlace(plan) if plan.is_empty()) && rewired.is_empty();
+        let is_settled = matches!(change, Change::InPlace(plan) if plan.is_empty()) && rewired.is_empty();
+        let mut is_done = is_settled && slice.left == 0;
         self.rewired = rewired;
         let mut repaired: Vec<String> = lost.iter().map(ToString::to_string).collect();
         let mut obstacles = Vec::new();
@@ -208,11 +219,19 @@ impl Kernel {
         }
         obstacles.extend(self.lane.refused().cloned());
         obstacles.extend(failed.iter().map(ToString::to_string));
-        Ok(Applied { obstacles, repaired, writes, is_done })
+        let left = if is_settled { slice.left } else { 0 };
+        self.has_looked = !is_done && left == 0;
+        Ok(Applied { obstacles, repaired, writes, is_done, left })
     }
 
     /// Writes what differs into the live maps.
-    fn write(&mut self, plan: &Plan, number: u32, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
+    fn write(
+        &mut self,
+        plan: &Plan,
+        number: u32,
+        want: &Compiled,
+        slice: &mut Slice,
+    ) -> Result<Vec<KernelError>, KernelError> {
         let live = Generation::open(&self.pin_path, number);
         self.attach_catchers(&live, want)?;
         if !plan.is_empty() {
@@ -229,84 +248,7 @@ impl Kernel {
             live.commit(epoch)?;
             self.is_switching = true;
         }
-        self.attach_missing(number, want)
-    }
-
-    /// Attaches what takes the clones, before any can be sent: one that met no `encap` would leave as it is.
-    fn attach_catchers(&mut self, generation: &Generation, want: &Compiled) -> Result<(), KernelError> {
-        let present = self.attachments.list()?;
-        let links = self.netlink.links()?;
-        let mut failed = Ok(());
-        for attachment in catchers(generation.number(), want) {
-            let Some(link) = links.get(&attachment.interface) else { continue };
-            if present.contains(&(attachment, self.mechanism)) {
-                continue;
-            }
-            (self.before)(Step::Attach)?;
-            let program = generation.program_of(attachment);
-            if let Err(error) = program.and_then(|program| self.attach_first(program, attachment, &link.name)) {
-                match attachment.role {
-                    Role::Lane { .. } => self.lane.refuse(&reason(&error)),
-                    _ => drop(self.refused.insert(attachment.interface)),
-                }
-                failed = Err(error);
-            }
-        }
-        failed
-    }
-
-    /// Attaches what is wanted and has no pin, such as after a failure.
-    fn attach_missing(&mut self, number: u32, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
-        let generation = Generation::open(&self.pin_path, number);
-        self.attach_catchers(&generation, want)?;
-        let present = self.attachments.list()?;
-        let mut failed = Vec::new();
-        let wanted = self.mechanism;
-        for hook in want.hooks.values().filter(|hook| !present.contains(&(mirror_of(hook), wanted))) {
-            (self.before)(Step::Attach)?;
-            failed.extend(self.attach_mirror(&generation, hook).err());
-        }
-        failed.extend(self.attach_watchers(&generation, want, &present)?);
-        Ok(failed)
-    }
-
-    /// Attaches what counts errors about copies. Where it cannot, copies are sent all the same.
-    fn attach_watchers(
-        &mut self,
-        generation: &Generation,
-        want: &Compiled,
-        present: &[(Attachment, Mechanism)],
-    ) -> Result<Vec<KernelError>, KernelError> {
-        let links = self.netlink.links()?;
-        let mut failed = Vec::new();
-        for attachment in watchers(generation.number(), want) {
-            let Some(link) = links.get(&attachment.interface) else { continue };
-            if !present.contains(&(attachment, self.mechanism)) {
-                (self.before)(Step::Attach)?;
-                let program = generation.errors(link.kind);
-                failed.extend(program.and_then(|program| self.attach_first(program, attachment, &link.name)).err());
-            }
-        }
-        Ok(failed)
-    }
-
-    /// Attaches a program before those of strangers: no clone meets one before it is wrapped, no error before it is counted.
-    fn attach_first(
-        &mut self,
-        mut program: SchedClassifier,
-        attachment: Attachment,
-        interface: &str,
-    ) -> Result<(), KernelError> {
-        let Self { attachments, netlink, mechanism, .. } = self;
-        attachments.attach(netlink, (attachment, &Order::First), interface, &mut program, *mechanism)
-    }
-
-    /// Attaches `mirror` to a hook. One that is there by another mechanism goes at once: both would copy.
-    fn attach_mirror(&mut self, generation: &Generation, hook: &Hook) -> Result<(), KernelError> {
-        let mut mirror = generation.mirror(hook.direction)?;
-        let (place, wanted) = ((mirror_of(hook), &hook.order), self.mechanism);
-        self.attachments.attach(&mut self.netlink, place, &hook.name, &mut mirror, wanted)?;
-        self.attachments.detach_doubles(&mut self.netlink, wanted)
+        self.attach_missing(number, want, slice)
     }
 
     /// Forgets which output interfaces have refused `encap`, and what has been put in order, so that the next look tries
@@ -314,6 +256,7 @@ impl Kernel {
     pub fn try_again(&mut self) {
         self.refused.clear();
         self.turned.clear();
+        self.attaching = Attaching::default();
         self.lane.look();
     }
 
@@ -323,22 +266,23 @@ impl Kernel {
     }
 
     /// Removes what does not belong to this generation or is not wanted.
-    fn clean(&mut self, number: u32, want: &Compiled) -> Result<Vec<KernelError>, KernelError> {
-        let wanted = |attachment: &Attachment| match attachment.role {
-            Role::Mirror => want.hooks.values().any(|hook| mirror_of(hook) == *attachment),
-            Role::Encap { .. } | Role::Lane { .. } => catchers(number, want).any(|wanted| wanted == *attachment),
-            Role::Errors { .. } => watchers(number, want).any(|wanted| wanted == *attachment),
-        };
+    fn clean(&mut self, number: u32, want: &Compiled, slice: &mut Slice) -> Result<Vec<KernelError>, KernelError> {
+        let others = catchers(number, want).chain(watchers(number, want));
+        let wanted: BTreeSet<Attachment> = want.hooks.values().map(mirror_of).chain(others).collect();
         let Self { attachments, netlink, mechanism, before, .. } = self;
         let mut surplus = attachments.list()?;
-        surplus.retain(|(attachment, how)| !wanted(attachment) || how != mechanism);
+        surplus.retain(|(attachment, how)| !wanted.contains(attachment) || how != mechanism);
         let (mirrors, catchers): (Vec<_>, Vec<_>) =
             surplus.into_iter().partition(|(attachment, _)| attachment.role == Role::Mirror);
         let mut failed = Vec::new();
         let mut detach = |(attachment, how)| {
             failed.extend(before(Step::Detach).and_then(|()| attachments.detach(netlink, attachment, how)).err());
         };
-        mirrors.into_iter().for_each(&mut detach);
+        slice.each(mirrors, |mirror| detach(mirror));
+        if slice.left > 0 {
+            // a `mirror` that is left needs what is below
+            return Ok(failed);
+        }
         if !catchers.is_empty() {
             // an old `mirror` that still runs needs the old `encap`
             rcu::synchronize()?;
@@ -414,6 +358,8 @@ pub struct Applied {
     pub writes: usize,
     /// What is wanted is live, and nothing was left to do.
     pub is_done: bool,
+    /// Nothing is left to do but to attach or detach so many programs.
+    pub left: usize,
 }
 
 fn mirror_of(hook: &Hook) -> Attachment {

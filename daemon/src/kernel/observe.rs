@@ -226,13 +226,14 @@ impl Observer {
         let attachments = Attachments::below(&self.pin_path);
         let are_ours = Generation::open(&self.pin_path, generation).is_ours();
         let mut attached = Attached { are_ours, ..Attached::default() };
-        for (attachment, mechanism) in attachments.list()? {
+        let present = attachments.list()?;
+        for &(attachment, mechanism) in &present {
             if !attachments.is_attached(&mut self.netlink, attachment, mechanism)? {
                 continue;
             }
             match attachment.role {
                 Role::Mirror => {
-                    let chain = attachments.chain(&mut self.netlink, attachment, mechanism)?;
+                    let chain = attachments.chain(&mut self.netlink, &present, attachment, mechanism)?;
                     attached.mirrors.insert((attachment.interface, attachment.direction), chain);
                 }
                 Role::Encap { generation: of } if of == generation => {

@@ -24,21 +24,21 @@ impl Kernel {
     /// wants the same place as we do would else keep us busy.
     pub(super) fn put_in_order(&mut self, number: u32, want: &Compiled) -> Result<Ordered, KernelError> {
         let generation = Generation::open(&self.pin_path, number);
-        let links = self.netlink.links()?;
         let mirrors = want.hooks.values().map(|hook| (mirror_of(hook), &hook.order, &*hook.name));
-        let catchers = catchers(number, want).filter_map(|attachment| {
-            let link = links.get(&attachment.interface)?;
-            Some((attachment, &Order::First, &*link.name))
-        });
+        let mut outputs = Vec::new();
+        for attachment in catchers(number, want) {
+            outputs.extend(self.netlink.link(attachment.interface)?.map(|link| (attachment, link.name)));
+        }
+        let catchers = outputs.iter().map(|(attachment, name)| (*attachment, &Order::First, &**name));
         let held = self.attachments.orders()?;
         let present = self.attachments.list()?;
         let mut ordered = Ordered::default();
         for (attachment, order, interface) in mirrors.chain(catchers) {
             let mechanism = self.mechanism;
-            if !present.contains(&(attachment, mechanism)) {
+            if present.binary_search(&(attachment, mechanism)).is_err() {
                 continue;
             }
-            let chain = self.attachments.chain(&mut self.netlink, attachment, mechanism)?;
+            let chain = self.attachments.chain(&mut self.netlink, &present, attachment, mechanism)?;
             let ours = format!("{} on the {} of {interface}", attachment.role.word(), word(attachment.direction));
             ordered.obstacles.extend(chain.obstacle(order, &ours));
             if chain.position().is_none() || chain.is_settled(order) {
@@ -89,10 +89,10 @@ impl Attachments {
         let name = |(attachment, order): (&Attachment, &Order)| {
             format!("{}{BETWEEN}{}", attachment.pin_name(), encoded(&order.to_string()))
         };
-        let wanted: Vec<String> = wanted.iter().map(name).collect();
-        let there = names(&self.orders)?;
-        there.iter().filter(|name| !wanted.contains(name)).try_for_each(|name| remove_dir(&self.orders.join(name)))?;
-        wanted.iter().filter(|name| !there.contains(name)).try_for_each(|name| make_dir(&self.orders.join(name)))
+        let wanted: BTreeSet<String> = wanted.iter().map(name).collect();
+        let there: BTreeSet<String> = names(&self.orders)?.into_iter().collect();
+        there.difference(&wanted).try_for_each(|name| remove_dir(&self.orders.join(name)))?;
+        wanted.difference(&there).try_for_each(|name| make_dir(&self.orders.join(name)))
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use super::attach::{make_dir, remove_dir};
 use super::counters::Staying;
 use super::{Attachment, Generation, Kernel, KernelError, Mechanism, Step, mirror_of, rcu};
-use crate::compile::Compiled;
+use crate::compile::{Compiled, Hook};
 use crate::tables::Table;
 
 impl Kernel {
@@ -26,8 +26,12 @@ impl Kernel {
         }
         make_dir(&self.taking_over())?;
         let mut failed = Vec::new();
-        for hook in want.hooks.values() {
-            let attached = (self.before)(Step::Attach).and_then(|()| self.attach_mirror(&generation, hook));
+        let present = self.attachments.list()?;
+        // others are attached once the maps are live: where nothing is to be replaced that may take its time
+        let is_present =
+            |hook: &&Hook| Mechanism::ALL.into_iter().any(|how| present.binary_search(&(mirror_of(hook), how)).is_ok());
+        for hook in want.hooks.values().filter(is_present) {
+            let attached = (self.before)(Step::Attach).and_then(|()| self.attach_mirror(&generation, &present, hook));
             if let Err(error) = attached {
                 failed.push(error);
                 // a predecessor that stayed would send clones that no `encap` takes any more

@@ -91,7 +91,7 @@ impl Attachments {
         let &Turn { attachment, mechanism, interface, order } = turn;
         let error = |e: &dyn std::error::Error| attachment.error("move", interface, program::reason(e));
         let dir = self.turn_dir(attachment);
-        let chain = self.chain(netlink, attachment, mechanism)?;
+        let chain = self.chain(netlink, &self.list()?, attachment, mechanism)?;
         let seat = chain.seat(order);
         let (live, fresh) = if chain.is_earlier(seat) { (CHECK, MARK) } else { (MARK, CHECK) };
         if attachment.role == Role::Mirror {

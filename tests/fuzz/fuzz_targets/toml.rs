@@ -99,7 +99,7 @@ fn take(desired: &Desired) {
 
 /// What is live when a file was taken.
 fn live(desired: &Desired, network: &Network) -> Live {
-    let compiled = new_maps(desired, network, &mut Memory::default()).expect("there is room");
+    let compiled = new_maps(desired, network, &[], &mut Memory::default()).expect("there is room");
     let mut tables = (*compiled.tables).clone();
     (tables.control.generation, tables.control.secret) = (1, 1);
     Live { generation: 1, tables }

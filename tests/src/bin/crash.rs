@@ -108,7 +108,8 @@ fn verify(kernel: &mut Kernel, desired: &Desired) -> Result<()> {
     let again = reconcile(kernel, &mut State::default(), desired)?;
     ensure!(again.writes == 0, "{} elements were left to write", again.writes);
     let live = kernel.live()?.context("nothing is live")?.tables;
-    let fresh = new_maps(desired, &kernel.observe(desired)?, &mut Memory::default()).context("there is room")?.tables;
+    let fresh =
+        new_maps(desired, &kernel.observe(desired)?, &[], &mut Memory::default()).context("there is room")?.tables;
     for table in [
         Table::Classes,
         Table::Nodes,

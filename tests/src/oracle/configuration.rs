@@ -12,8 +12,8 @@ use super::random::Random;
 pub fn network() -> Network {
     let ethernet = ["eth0", "eth1", "eth10", "wan0", "lan0"].map(|name| (name, LinkKind::Ethernet));
     let others = [("lo", LinkKind::Loopback), ("tun0", LinkKind::Other(0xfffe))];
-    // the order of the indices is not that of the names, and some contend for one place, be it the last
-    let indices = [100, 36, 164, 37, 127, 63, 191];
+    // the order of the indices is not that of the names, and with the first multiplier one too many would be in a bucket
+    let indices = [1239, 629, 1616, 1006, 19, 700, 812];
     let links = ethernet.into_iter().chain(others).zip(indices).enumerate().map(|(position, ((name, kind), index))| {
         let mac = (kind == LinkKind::Ethernet).then_some([2, 0, 0, 0, 0, position as u8]);
         let link = Link {

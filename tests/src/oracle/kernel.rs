@@ -9,9 +9,7 @@ use aya::programs::{ProgramFd, SchedClassifier};
 use traffic_mirror::kernel::{Explainer, Generation};
 use traffic_mirror::network::Hook as Direction;
 use traffic_mirror::tables::{Table, Tables};
-use traffic_mirror_ebpf::abi::{
-    Control, Count, Drop as Reason, EndpointStats, Explained, FilterStats, MAX_HOOKS, Unseen,
-};
+use traffic_mirror_ebpf::abi::{Control, Count, Drop as Reason, EndpointStats, Explained, FilterStats, Unseen};
 
 use crate::lab::netns::ensure_bpffs;
 use crate::lab::unique;
@@ -126,7 +124,7 @@ impl Loaded {
 
     /// Per hook and [`Unseen`]: packets that no filter was asked about.
     pub fn unseen(&self) -> Result<Vec<[u64; Unseen::COUNT]>> {
-        let stats = self.generation.hook_stats(MAX_HOOKS)?;
+        let stats = self.generation.hook_stats(self.room[Table::Hooks.map_name()] as usize)?;
         let sum = |cpus: &Vec<[u64; Unseen::COUNT]>| {
             std::array::from_fn(|reason| cpus.iter().map(|cpu| cpu[reason]).sum::<u64>())
         };

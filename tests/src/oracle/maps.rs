@@ -20,7 +20,7 @@ impl Maps {
     pub fn new(filters: usize) -> Self {
         let mut tables = Tables::empty();
         (tables.control.generation, tables.control.secret) = (1, 1);
-        tables.rows.resize(3 * MAX_HOOKS, tables.rows[0]);
+        tables.rows.resize(384, tables.rows[0]);
         tables.nodes.resize(4_000 + filters, traffic_mirror_ebpf::abi::Node::zeroed());
         tables.skips.resize(10_000 + 5 * filters, traffic_mirror_ebpf::abi::Skip::default());
         tables.classes.resize(40_000 + 10 * filters, traffic_mirror_ebpf::abi::Class::default());

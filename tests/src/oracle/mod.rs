@@ -45,5 +45,5 @@ pub fn hook(view: &View, network: &Network, place: &Place) -> Option<usize> {
 
 /// What a file means on a host, for new maps.
 pub fn compiled(desired: &Desired, network: &Network) -> Compiled {
-    new_maps(desired, network, &mut Memory::default()).expect("there is room")
+    new_maps(desired, network, &[], &mut Memory::default()).expect("there is room")
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::netns::Netns;
-use traffic_mirror_tests::lab::objects::{Objects, tc_filters};
+use traffic_mirror_tests::lab::objects::tc_filters;
 use traffic_mirror_tests::lab::veth::veth;
 
 use crate::site::{Site, attach, config, mechanisms, status_until};
@@ -105,40 +105,6 @@ fn interfaces_are_attached_as_they_come_and_detached_as_they_go() -> Result<()> 
 
         daemon.signal(nix::sys::signal::Signal::SIGTERM)?;
         assert_eq!(daemon.wait_exit(deadline())?, 0);
-        site.bare(daemon.pin_path())?;
-    }
-    Ok(())
-}
-
-/// All contend for the same place among the hooks, and one too many is listed.
-#[test]
-fn as_many_interfaces_as_there_may_be_share_the_programs() -> Result<()> {
-    const MOST: u32 = traffic_mirror_ebpf::abi::MAX_INTERFACES as u32;
-    for mechanism in mechanisms()? {
-        let mut site = Site::new()?;
-        // the first by its name is what packets will come by, the last one is left out
-        let indices: Vec<u32> = (0..MOST).map(|nth| MOST * (nth + 10)).collect();
-        make(&site, "many00", indices[0], "c0")?;
-        for (nth, index) in indices.iter().enumerate().skip(1) {
-            site.edge.run(&format!("ip link add many{nth:02} index {index} type veth peer name p{nth}"))?;
-        }
-        let file = config(&[53]) + "\n[[interface]]\nname = \"many*\"\n";
-        let mut daemon = Daemon::spawn(&site.edge, &file, attach(mechanism))?;
-        daemon.ready(deadline())?;
-        let left_out = format!("many{:02}", MOST - 1);
-        daemon.wait_line(|line| line.contains(&left_out) && line.contains("more than 64 interfaces"), deadline())?;
-        let all = Objects::below(daemon.pin_path())?;
-        assert_eq!(all.programs.len(), 5, "{all:?}");
-        status_until(&daemon, |_, status| status["endpoints"][0]["next_hop"].is_string())?;
-        site.expect_by("c0", "many00", 53, 1)?;
-        site.expect(53, 1)?;
-        // with one less the last one has room, and the others stay where they are
-        site.edge.run("ip link del many01")?;
-        status_until(&daemon, |code, _| code == 0)?;
-        site.expect_by("c0", "many00", 53, 1)?;
-        daemon.signal(nix::sys::signal::Signal::SIGTERM)?;
-        assert_eq!(daemon.wait_exit(deadline())?, 0);
-        all.wait_gone(deadline())?;
         site.bare(daemon.pin_path())?;
     }
     Ok(())

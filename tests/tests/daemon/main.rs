@@ -11,6 +11,7 @@ mod interfaces;
 mod lane;
 mod life;
 mod load;
+mod many;
 mod metrics;
 mod order;
 mod plan;

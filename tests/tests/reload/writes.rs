@@ -1,7 +1,9 @@
 //! How much a reload writes.
 
+use traffic_mirror::network::{Link, Network};
 use traffic_mirror::plan::Plan;
 use traffic_mirror::tables::Table;
+use traffic_mirror_ebpf::abi::MAX_INTERFACES;
 use traffic_mirror_tests::oracle::maps::Maps;
 use traffic_mirror_tests::oracle::random::Random;
 use traffic_mirror_tests::oracle::{configuration, large, load};
@@ -128,4 +130,50 @@ fn few_elements_for_one_filter_of_ten_thousand() {
         println!("one filter of {FILTERS} {what}: {most} elements at most");
         assert!((1..=MOST).contains(&most), "{what}: {most}");
     }
+}
+
+/// The interfaces of so many pods.
+fn pods(count: u32) -> Network {
+    let mut network = configuration::network();
+    (1..=count).for_each(|number| add_pod(&mut network, 64 * number, &format!("pod{number:03}")));
+    network
+}
+
+fn add_pod(network: &mut Network, index: u32, name: &str) {
+    let template = network.link("eth0").expect("it is there").clone();
+    network.links.insert(index, Link { index, name: name.to_owned(), ..template });
+}
+
+const PODS: &str = "[[interface]]\nname = \"pod*\"\n[endpoint.ids]\naddress = \"192.0.2.1\"\n\
+                    [[filter]]\nname = \"all\"\nto = [\"ids\"]\n";
+
+#[test]
+fn few_elements_for_one_pod_of_many() {
+    for others in [1, 110, MAX_INTERFACES as u32 - 1] {
+        let mut network = pods(others);
+        add_pod(&mut network, 7, "pod");
+        let mut maps = Maps::new(0);
+        maps.reload(&load(PODS), &network);
+        network.links.remove(&7);
+        add_pod(&mut network, 8, "pod-");
+        // two hooks that come and two that go, and a switch or two
+        let written = elements(&maps.reload(&load(PODS), &network));
+        assert!((4..=16).contains(&written), "{written} elements beside {others} others");
+        let there: Vec<u32> = maps.live.tables.hooks.iter().map(|hook| hook.interface).collect();
+        assert!(there.contains(&8) && !there.contains(&7));
+    }
+}
+
+#[test]
+fn a_pod_beyond_the_limit_writes_nothing_and_one_that_goes_makes_room() {
+    let mut network = pods(MAX_INTERFACES as u32);
+    let mut maps = Maps::new(0);
+    maps.reload(&load(PODS), &network);
+    // before all others by name
+    add_pod(&mut network, 7, "pod");
+    assert_eq!(maps.reload(&load(PODS), &network), []);
+    network.links.remove(&64);
+    let written = elements(&maps.reload(&load(PODS), &network));
+    assert!((4..=16).contains(&written), "{written} elements");
+    assert!(maps.live.tables.hooks.iter().any(|hook| hook.interface == 7));
 }

@@ -7,7 +7,7 @@ use netlink_packet_route::link::{
 };
 use nix::errno::Errno;
 
-use super::{Error, Netlink};
+use super::{Error, Netlink, decode, each};
 use crate::network::Link;
 
 /// What people see beside the name.
@@ -28,6 +28,21 @@ impl Netlink {
             errno: Errno::ENODEV,
             hint: None,
         })
+    }
+
+    /// The interface of that index; `None` if there is none.
+    ///
+    /// # Errors
+    /// Any [`Error`].
+    pub fn link(&mut self, index: u32) -> Result<Option<Link>, Error> {
+        let what = format_args!("read interface {index}");
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        match self.socket.single(&what, RouteNetlinkMessage::GetLink(message), 0) {
+            Ok(answers) => Ok(each(&what, &answers, libc::RTM_NEWLINK, decode::link)?.pop()),
+            Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Makes a pair of veth interfaces, down.

@@ -1,0 +1,160 @@
+//! Attaching what is wanted, with many interfaces bit by bit: for each program that comes to or goes from a TCX hook the kernel
+//! waits for an RCU grace period, some 8 to 15 ms, and has `rtnl_lock` meanwhile (`tcx_entry_sync`), so that threads do not
+//! help.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+use aya::programs::SchedClassifier;
+
+use super::{
+    Attachment, Generation, Kernel, KernelError, Mechanism, Role, Step, catchers, mirror_of, reason, watchers,
+};
+use crate::compile::{Compiled, Hook};
+use crate::desired::Order;
+
+/// After so long something else has its turn, such as a saved file.
+const LONG: Duration = Duration::from_millis(300);
+/// The same while there are tables to be written: enough for the interface of a pod.
+const BRIEF: Duration = Duration::from_millis(50);
+
+/// Attachments that were tried while others are left.
+#[derive(Default)]
+pub(super) struct Attaching {
+    failed: BTreeMap<Attachment, KernelError>,
+}
+
+/// What is done at once of something that may take long.
+pub(super) struct Slice {
+    end: Instant,
+    /// What was not done.
+    pub(super) left: usize,
+}
+
+impl Slice {
+    /// A slice that begins now, a long one if nothing else is to be done.
+    pub(super) fn begin(is_long: bool) -> Self {
+        Self { end: Instant::now() + if is_long { LONG } else { BRIEF }, left: 0 }
+    }
+
+    /// Does something with each, the first in any case and others until the slice ends.
+    pub(super) fn each<T>(&mut self, all: Vec<T>, mut one: impl FnMut(T)) {
+        for (nth, it) in all.into_iter().enumerate() {
+            if nth > 0 && Instant::now() >= self.end {
+                self.left += 1;
+            } else {
+                one(it);
+            }
+        }
+    }
+}
+
+impl Kernel {
+    /// Attaches what takes the clones, before any can be sent: one that met no `encap` would leave as it is.
+    pub(super) fn attach_catchers(&mut self, generation: &Generation, want: &Compiled) -> Result<(), KernelError> {
+        let present = self.attachments.list()?;
+        let mut failed = Ok(());
+        for attachment in catchers(generation.number(), want) {
+            if present.binary_search(&(attachment, self.mechanism)).is_ok() {
+                continue;
+            }
+            let Some(link) = self.netlink.link(attachment.interface)? else { continue };
+            (self.before)(Step::Attach)?;
+            let program = generation.program_of(attachment);
+            let attached = program.and_then(|program| self.attach_first(program, &present, attachment, &link.name));
+            if let Err(error) = attached {
+                match attachment.role {
+                    Role::Lane { .. } => self.lane.refuse(&reason(&error)),
+                    _ => drop(self.refused.insert(attachment.interface)),
+                }
+                failed = Err(error);
+            }
+        }
+        failed
+    }
+
+    /// Attaches what is wanted and has no pin, such as what is new. What has failed is tried again once all others have had
+    /// their turn.
+    pub(super) fn attach_missing(
+        &mut self,
+        number: u32,
+        want: &Compiled,
+        slice: &mut Slice,
+    ) -> Result<Vec<KernelError>, KernelError> {
+        let generation = Generation::open(&self.pin_path, number);
+        self.attach_catchers(&generation, want)?;
+        let present = self.attachments.list()?;
+        let is_missing = |hook: &&Hook| {
+            let mirror = mirror_of(hook);
+            present.binary_search(&(mirror, self.mechanism)).is_err() && !self.attaching.failed.contains_key(&mirror)
+        };
+        let missing: Vec<&Hook> = want.hooks.values().filter(is_missing).collect();
+        let mut stopped = Ok(());
+        slice.each(missing, |hook| {
+            if stopped.is_ok() {
+                stopped = (self.before)(Step::Attach);
+            }
+            if stopped.is_ok()
+                && let Err(error) = self.attach_mirror(&generation, &present, hook)
+            {
+                self.attaching.failed.insert(mirror_of(hook), error);
+            }
+        });
+        stopped?;
+        let mut failed = self.attach_watchers(&generation, want, &present)?;
+        if slice.left == 0 {
+            failed.extend(std::mem::take(&mut self.attaching).failed.into_values());
+        }
+        Ok(failed)
+    }
+
+    /// Attaches what counts errors about copies. Where it cannot, copies are sent all the same.
+    fn attach_watchers(
+        &mut self,
+        generation: &Generation,
+        want: &Compiled,
+        present: &[(Attachment, Mechanism)],
+    ) -> Result<Vec<KernelError>, KernelError> {
+        let mut failed = Vec::new();
+        for attachment in watchers(generation.number(), want) {
+            if present.binary_search(&(attachment, self.mechanism)).is_ok() {
+                continue;
+            }
+            let Some(link) = self.netlink.link(attachment.interface)? else { continue };
+            (self.before)(Step::Attach)?;
+            let program = generation.errors(link.kind);
+            let attached = program.and_then(|program| self.attach_first(program, present, attachment, &link.name));
+            failed.extend(attached.err());
+        }
+        Ok(failed)
+    }
+
+    /// Attaches a program before those of strangers: no clone meets one before it is wrapped, no error before it is counted.
+    fn attach_first(
+        &mut self,
+        mut program: SchedClassifier,
+        present: &[(Attachment, Mechanism)],
+        attachment: Attachment,
+        interface: &str,
+    ) -> Result<(), KernelError> {
+        let Self { attachments, netlink, mechanism, .. } = self;
+        attachments.attach(netlink, present, (attachment, &Order::First), interface, &mut program, *mechanism)
+    }
+
+    /// Attaches `mirror` to a hook. One that is there by another mechanism goes at once: both would copy.
+    pub(super) fn attach_mirror(
+        &mut self,
+        generation: &Generation,
+        present: &[(Attachment, Mechanism)],
+        hook: &Hook,
+    ) -> Result<(), KernelError> {
+        let mut mirror = generation.mirror(hook.direction)?;
+        let (attachment, wanted) = (mirror_of(hook), self.mechanism);
+        let place = (attachment, &hook.order);
+        self.attachments.attach(&mut self.netlink, present, place, &hook.name, &mut mirror, wanted)?;
+        let doubles = Mechanism::ALL.into_iter().filter(|&how| how != wanted);
+        doubles
+            .filter(|&how| present.binary_search(&(attachment, how)).is_ok())
+            .try_for_each(|how| self.attachments.detach(&mut self.netlink, attachment, how))
+    }
+}
