@@ -16,6 +16,7 @@ use crate::kernel::netlink::{Event, Monitor};
 use crate::kernel::{Kernel, KernelError, Mechanism, Note, reason};
 use crate::metrics::Textfile;
 use crate::network::{Link, Network, Path};
+use crate::pulse::Pulse;
 use crate::quiet::Quiet;
 use crate::reconcile::{State, reconcile};
 use crate::source::Source;
@@ -46,11 +47,12 @@ pub enum Outcome {
 /// Changes of the network come in bursts.
 const QUIET: Duration = Duration::from_millis(20);
 const QUIET_MOST: Duration = Duration::from_secs(1);
+/// After a look at the network nothing is looked at for so many times as long as it took: a host where routes come and go all the
+/// time gives us a twentieth of a CPU at most, unless a look takes very long.
+const REST: u32 = 19;
+const REST_MOST: Duration = Duration::from_secs(1);
 /// What failed is tried again, and what no event tells is looked for.
 const DRIFT: Duration = Duration::from_secs(30);
-
-/// Endpoints are looked after so often.
-const PULSE: Duration = Duration::from_secs(1);
 
 /// What the service manager is told of a mirror that was adopted.
 const ADOPTED: &str = "the file is wrong; what was mirrored before is mirrored until it is right";
@@ -70,6 +72,8 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     }
     let monitor = Monitor::open()?;
     let mut kernel = Kernel::claim(&options.pin_path, options.mechanism)?;
+    kernel.refuse_strays()?;
+    kernel.introduce(&options.config);
     let mut state = State::default();
     let mut metrics = Textfile::new(options.metrics.as_deref(), &options.pin_path);
     let taken = desired.as_ref().map(|desired| take(&mut kernel, &mut state, &mut metrics, desired, Reason::File));
@@ -82,10 +86,10 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     }
     watch_network(monitor, sender).context("cannot watch the network")?;
     if desired.is_some() {
+        source.right().into_iter().for_each(|hash| kernel.tell_live(hash));
         notify(&[NotifyState::Ready]);
     } else {
-        metrics.process.rejected();
-        let _ = kernel.note(Note::Refused);
+        reject(&mut kernel, &source, &mut metrics);
         error!("{ADOPTED}");
         notify(&[NotifyState::Ready, NotifyState::Status(ADOPTED)]);
     }
@@ -111,24 +115,27 @@ fn serve(
     mut desired: Option<Desired>,
     triggers: &Receiver<Trigger>,
 ) -> End {
-    let (mut drift, mut complaint) = (Instant::now() + DRIFT, Complaint::default());
-    let (mut pulse, mut health, mut blindness) = (Instant::now() + PULSE, Health::default(), Complaint::default());
+    let (mut timers, mut complaint) = (Timers::new(), Complaint::default());
+    let (mut health, mut blindness) = (Health::default(), Complaint::default());
     loop {
-        let mut pending = match gather(triggers, source, metrics, drift.min(pulse)) {
+        let mut pending = match gather(triggers, source, metrics, &timers) {
             Ok(pending) => pending,
             Err(end) => return end,
         };
         let now = Instant::now();
-        pending.timer = drift <= now;
+        pending.timer = timers.drift <= now;
         if pending.timer {
-            drift = now + DRIFT;
+            timers.drift = now + DRIFT;
             kernel.try_again();
         }
         let mut concerned = desired.as_ref().is_some_and(|desired| pending.concerns(&state.network, desired));
-        if pulse <= now {
-            pulse = now + PULSE;
+        let mut is_changed = false;
+        if timers.pulse.due() <= now {
+            timers.pulse.beat(kernel);
+            source.poll();
             let looked = look_after(kernel, state, &mut health);
-            concerned |= matches!(looked, Ok(true));
+            is_changed = matches!(looked, Ok(true));
+            concerned |= is_changed;
             blindness.about(looked.map(drop));
         }
         let is_new = if pending.reload {
@@ -145,6 +152,9 @@ fn serve(
                 let taken = take(kernel, state, metrics, &wanted, Reason::File);
                 if taken.is_err() {
                     let _ = kernel.note(Note::Refused);
+                    kernel.tell_rejected(source.found());
+                } else {
+                    source.right().into_iter().for_each(|hash| kernel.tell_live(hash));
                 }
                 complaint.about(taken);
                 if desired.replace(wanted).is_none() {
@@ -152,13 +162,21 @@ fn serve(
                 }
                 concerned = false;
             } else {
-                metrics.process.rejected();
-                let _ = kernel.note(Note::Refused);
+                reject(kernel, source, metrics);
                 warn!("the running configuration was kept; nothing changed");
             }
         }
         if let Some(desired) = desired.as_ref().filter(|_| concerned) {
-            complaint.about(take(kernel, state, metrics, desired, Reason::Network));
+            let begin = Instant::now();
+            let is_due = is_changed || pending.may_have_undone() || complaint.0.is_some();
+            if is_due || !is_same(kernel, state, desired) {
+                let taken = take(kernel, state, metrics, desired, Reason::Network);
+                if taken.is_ok() {
+                    source.right().into_iter().for_each(|hash| kernel.tell_live(hash));
+                }
+                complaint.about(taken);
+            }
+            timers.rest(begin);
         }
         if is_new {
             notify(&[NotifyState::Ready]);
@@ -182,6 +200,41 @@ fn look_after(kernel: &mut Kernel, state: &State, health: &mut Health) -> Result
     }
     kernel.note_health(health)?;
     Ok(kernel.follow_path_mtus(health.path_mtus()))
+}
+
+/// The file was read, and is wrong or cannot be read.
+fn reject(kernel: &mut Kernel, source: &Source, metrics: &mut Textfile) {
+    metrics.process.rejected();
+    let _ = kernel.note(Note::Refused);
+    kernel.tell_rejected(source.found());
+}
+
+/// Whether the network is as it was when all that is desired was last made to hold: then there is nothing to do. Most changes of
+/// routes concern nobody, and to read the tables and compile anew takes a hundred times as long as to ask for what concerns us.
+fn is_same(kernel: &mut Kernel, state: &State, desired: &Desired) -> bool {
+    kernel.observe(desired).is_ok_and(|network| network == state.network)
+}
+
+/// When what is due that no event tells.
+#[derive(Debug)]
+struct Timers {
+    drift: Instant,
+    pulse: Pulse,
+    /// However much happens in the network, it is not looked at before.
+    rested: Instant,
+}
+
+impl Timers {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { drift: now + DRIFT, pulse: Pulse::start(), rested: now }
+    }
+
+    /// A look at the network has begun then, and ends now: the next one has to wait for so many times as long.
+    fn rest(&mut self, begin: Instant) {
+        let now = Instant::now();
+        self.rested = now + (now.duration_since(begin) * REST).min(REST_MOST);
+    }
 }
 
 /// Gives back what a look has needed for a moment, but not at once, since the next may need it again: the kernel's type
@@ -221,18 +274,20 @@ struct Pending {
     timer: bool,
 }
 
-/// Waits until something is due, `timer` at the latest, or until it is time to end, and meanwhile writes the metrics.
+/// Waits until something is due, the next timer at the latest, or until it is time to end, and meanwhile writes the metrics.
 fn gather(
     triggers: &Receiver<Trigger>,
     source: &mut Source,
     metrics: &mut Textfile,
-    timer: Instant,
+    timers: &Timers,
 ) -> Result<Pending, End> {
     let mut pending = Pending::default();
     let mut quiet = Quiet::default();
     loop {
         let now = Instant::now();
-        let due = [source.due(), quiet.due()].into_iter().flatten().fold(timer, Instant::min);
+        let network = quiet.due().map(|due| due.max(timers.rested));
+        let timer = timers.drift.min(timers.pulse.due());
+        let due = [source.due(), network].into_iter().flatten().fold(timer, Instant::min);
         if due <= now || pending.reload {
             return Ok(pending);
         }
@@ -256,6 +311,12 @@ fn gather(
 }
 
 impl Pending {
+    /// Whether somebody may have undone what we did, which the network does not show.
+    fn may_have_undone(&self) -> bool {
+        let is_innocent = |event: &Event| matches!(event, Event::Neighbour { .. } | Event::Address | Event::Route);
+        self.timer || !self.network.iter().all(is_innocent)
+    }
+
     /// Whether anything that was seen of the network bears on what is desired.
     fn concerns(&self, network: &Network, desired: &Desired) -> bool {
         let next_hop = |interface: u32, address: IpAddr| {
@@ -297,13 +358,15 @@ fn take(
     desired: &Desired,
     reason: Reason,
 ) -> Result<(), KernelError> {
-    let before = state.obstacles.clone();
+    let (before, advised) = (state.obstacles.clone(), state.advice.clone());
     let reconciled = reconcile(kernel, state, desired);
     metrics.process.applied(reason == Reason::File, reconciled.as_ref().ok());
     let report = reconciled?;
     report.lines().for_each(|line| info!("{line}"));
     report.repaired.iter().for_each(|line| warn!("{line}"));
     state.obstacles.iter().filter(|line| !before.contains(line)).for_each(|line| warn!("{line}"));
+    before.iter().filter(|line| !state.obstacles.contains(line)).for_each(|line| info!("over: {line}"));
+    state.advice.iter().filter(|line| !advised.contains(line)).for_each(|line| info!("{line}"));
     if report.writes > 0 || reason == Reason::File {
         info!("{}", report.summary());
     }
