@@ -38,7 +38,7 @@ fn take_off(site: &Site, daemon: &Daemon, mechanism: &str, role: &str) -> Result
 }
 
 /// Without what counts errors copies go on as before, and it is put on again.
-fn heard_again(site: &Site, daemon: &Daemon, mechanism: &str, place: &str) -> Result<()> {
+fn heard_again(site: &mut Site, daemon: &Daemon, mechanism: &str, place: &str) -> Result<()> {
     if mechanism == "tcx" {
         take_off(site, daemon, mechanism, "icmp_errors")?;
         site.expect(53, 1)?;
@@ -63,7 +63,7 @@ fn what_was_taken_off_is_noticed_and_put_on_again() -> Result<()> {
             ("icmp_errors", &["ingress of eth1"]),
         ] {
             if role == "icmp_errors" {
-                heard_again(&site, &daemon, mechanism, places[0])?;
+                heard_again(&mut site, &daemon, mechanism, places[0])?;
                 continue;
             }
             // stopped, so that there is time to look
