@@ -16,6 +16,7 @@ use crate::kernel::netlink::{Event, Monitor};
 use crate::kernel::{Kernel, KernelError, Mechanism, Note, reason};
 use crate::metrics::Textfile;
 use crate::network::{Link, Network, Path};
+use crate::pulse::Pulse;
 use crate::quiet::Quiet;
 use crate::reconcile::{State, proceed};
 use crate::report::plural;
@@ -47,11 +48,12 @@ pub enum Outcome {
 /// Changes of the network come in bursts.
 const QUIET: Duration = Duration::from_millis(20);
 const QUIET_MOST: Duration = Duration::from_secs(1);
+/// After a look at the network nothing is looked at for so many times as long as it took: a host where routes come and go all the
+/// time gives us a twentieth of a CPU at most, unless a look takes very long.
+const REST: u32 = 19;
+const REST_MOST: Duration = Duration::from_secs(1);
 /// What failed is tried again, and what no event tells is looked for.
 const DRIFT: Duration = Duration::from_secs(30);
-
-/// Endpoints are looked after so often.
-const PULSE: Duration = Duration::from_secs(1);
 
 /// What the service manager is told of a mirror that was adopted.
 const ADOPTED: &str = "the file is wrong; what was mirrored before is mirrored until it is right";
@@ -71,6 +73,8 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     }
     let monitor = Monitor::open()?;
     let mut kernel = Kernel::claim(&options.pin_path, options.mechanism)?;
+    kernel.refuse_strays()?;
+    kernel.introduce(&options.config);
     let mut state = State::default();
     let mut metrics = Textfile::new(options.metrics.as_deref(), &options.pin_path);
     let taken = desired.as_ref().map(|desired| take(&mut kernel, &mut state, &mut metrics, desired, Reason::File));
@@ -83,9 +87,10 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     }
     watch_network(monitor, sender).context("cannot watch the network")?;
     let left = taken.and_then(Result::ok).unwrap_or_default();
-    if desired.is_none() {
-        metrics.process.rejected();
-        let _ = kernel.note(Note::Refused);
+    if desired.is_some() {
+        tell_live(&mut kernel, &source, left);
+    } else {
+        reject(&mut kernel, &source, &mut metrics);
         error!("{ADOPTED}");
         notify(&[NotifyState::Ready, NotifyState::Status(ADOPTED)]);
     }
@@ -113,8 +118,8 @@ fn serve(
     mut left: usize,
     triggers: &Receiver<Trigger>,
 ) -> End {
-    let (mut drift, mut complaint) = (Instant::now() + DRIFT, Complaint::default());
-    let (mut pulse, mut health, mut blindness) = (Instant::now() + PULSE, Health::default(), Complaint::default());
+    let (mut timers, mut complaint) = (Timers::new(), Complaint::default());
+    let (mut health, mut blindness) = (Health::default(), Complaint::default());
     // whether the service manager is to be told once all is attached
     let mut is_awaited = desired.is_some();
     loop {
@@ -122,22 +127,25 @@ fn serve(
             notify(&[NotifyState::Ready]);
             is_awaited = false;
         }
-        let mut pending = match gather(triggers, source, metrics, drift.min(pulse), left > 0) {
+        let mut pending = match gather(triggers, source, metrics, &timers, left > 0) {
             Ok(pending) => pending,
             Err(end) => return end,
         };
         let now = Instant::now();
-        pending.timer = drift <= now;
+        pending.timer = timers.drift <= now;
         if pending.timer {
-            drift = now + DRIFT;
+            timers.drift = now + DRIFT;
             kernel.try_again();
         }
         let is_concerned = |desired: &Desired| left > 0 || pending.concerns(&state.network, desired);
         let mut concerned = desired.as_ref().is_some_and(is_concerned);
-        if pulse <= now {
-            pulse = now + PULSE;
+        let mut is_changed = left > 0;
+        if timers.pulse.due() <= now {
+            timers.pulse.beat(kernel);
+            source.poll();
             let looked = look_after(kernel, state, &mut health);
-            concerned |= matches!(looked, Ok(true));
+            is_changed |= matches!(looked, Ok(true));
+            concerned |= is_changed;
             blindness.about(looked.map(|_| 0));
         }
         let is_new = if pending.reload {
@@ -152,8 +160,12 @@ fn serve(
                 kernel.try_again();
                 kernel.try_lane_again();
                 let taken = take(kernel, state, metrics, &wanted, Reason::File);
-                if taken.is_err() {
-                    let _ = kernel.note(Note::Refused);
+                match &taken {
+                    Ok(left) => tell_live(kernel, source, *left),
+                    Err(_) => {
+                        let _ = kernel.note(Note::Refused);
+                        kernel.tell_rejected(source.found());
+                    }
                 }
                 left = complaint.about(taken);
                 if desired.replace(wanted).is_none() {
@@ -161,17 +173,23 @@ fn serve(
                 }
                 concerned = false;
             } else {
-                metrics.process.rejected();
-                let _ = kernel.note(Note::Refused);
+                reject(kernel, source, metrics);
                 warn!("the running configuration was kept; nothing changed");
             }
         }
         if let Some(desired) = desired.as_ref().filter(|_| concerned) {
-            let before = left;
-            left = complaint.about(take(kernel, state, metrics, desired, Reason::Network));
-            if before > 0 && left == 0 {
-                info!("all programs are attached");
+            let begin = Instant::now();
+            let is_due = is_changed || pending.may_have_undone() || complaint.0.is_some();
+            if is_due || !is_same(kernel, state, desired) {
+                let taken = take(kernel, state, metrics, desired, Reason::Network);
+                taken.iter().for_each(|left| tell_live(kernel, source, *left));
+                let before = left;
+                left = complaint.about(taken);
+                if before > 0 && left == 0 {
+                    info!("all programs are attached");
+                }
             }
+            timers.rest(begin);
         }
         if is_new {
             is_awaited = true;
@@ -195,6 +213,46 @@ fn look_after(kernel: &mut Kernel, state: &State, health: &mut Health) -> Result
     }
     kernel.note_health(health)?;
     Ok(kernel.follow_path_mtus(health.path_mtus()))
+}
+
+/// The file that was last right is the live one, once all is attached that it asks for.
+fn tell_live(kernel: &mut Kernel, source: &Source, left: usize) {
+    source.right().filter(|_| left == 0).into_iter().for_each(|hash| kernel.tell_live(hash));
+}
+
+/// The file was read, and is wrong or cannot be read.
+fn reject(kernel: &mut Kernel, source: &Source, metrics: &mut Textfile) {
+    metrics.process.rejected();
+    let _ = kernel.note(Note::Refused);
+    kernel.tell_rejected(source.found());
+}
+
+/// Whether the network is as it was when all that is desired was last made to hold: then there is nothing to do. Most changes of
+/// routes concern nobody, and to read the tables and compile anew takes a hundred times as long as to ask for what concerns us.
+fn is_same(kernel: &mut Kernel, state: &State, desired: &Desired) -> bool {
+    kernel.observe(desired).is_ok_and(|network| network == state.network)
+}
+
+/// When what is due that no event tells.
+#[derive(Debug)]
+struct Timers {
+    drift: Instant,
+    pulse: Pulse,
+    /// However much happens in the network, it is not looked at before.
+    rested: Instant,
+}
+
+impl Timers {
+    fn new() -> Self {
+        let now = Instant::now();
+        Self { drift: now + DRIFT, pulse: Pulse::start(), rested: now }
+    }
+
+    /// A look at the network has begun then, and ends now: the next one has to wait for so many times as long.
+    fn rest(&mut self, begin: Instant) {
+        let now = Instant::now();
+        self.rested = now + (now.duration_since(begin) * REST).min(REST_MOST);
+    }
 }
 
 /// Gives back what a look has needed for a moment, but not at once, since the next may need it again: the kernel's type
@@ -237,20 +295,22 @@ struct Pending {
     timer: bool,
 }
 
-/// Waits until something is due, `timer` at the latest, or until it is time to end, and meanwhile writes the metrics. In a
+/// Waits until something is due, the next timer at the latest, or until it is time to end, and meanwhile writes the metrics. In a
 /// `hurry` it takes no more than what has come already.
 fn gather(
     triggers: &Receiver<Trigger>,
     source: &mut Source,
     metrics: &mut Textfile,
-    timer: Instant,
+    timers: &Timers,
     hurry: bool,
 ) -> Result<Pending, End> {
     let (mut pending, mut has_all) = (Pending::default(), false);
     let mut quiet = Quiet::default();
     loop {
         let now = Instant::now();
-        let due = [source.due(), quiet.due()].into_iter().flatten().fold(timer, Instant::min);
+        let network = quiet.due().map(|due| due.max(timers.rested));
+        let timer = timers.drift.min(timers.pulse.due());
+        let due = [source.due(), network].into_iter().flatten().fold(timer, Instant::min);
         if due <= now || pending.reload || has_all {
             return Ok(pending);
         }
@@ -275,6 +335,12 @@ fn gather(
 }
 
 impl Pending {
+    /// Whether somebody may have undone what we did, which the network does not show.
+    fn may_have_undone(&self) -> bool {
+        let is_innocent = |event: &Event| matches!(event, Event::Neighbour { .. } | Event::Address | Event::Route);
+        self.timer || !self.network.iter().all(is_innocent)
+    }
+
     /// Whether anything that was seen of the network bears on what is desired.
     fn concerns(&self, network: &Network, desired: &Desired) -> bool {
         let next_hop = |interface: u32, address: IpAddr| {
@@ -316,13 +382,15 @@ fn take(
     desired: &Desired,
     reason: Reason,
 ) -> Result<usize, KernelError> {
-    let before = state.obstacles.clone();
+    let (before, advised) = (state.obstacles.clone(), state.advice.clone());
     let reconciled = proceed(kernel, state, desired);
     metrics.process.applied(reason == Reason::File, reconciled.as_ref().ok());
     let report = reconciled?;
     report.lines().for_each(|line| info!("{line}"));
     report.repaired.iter().for_each(|line| warn!("{line}"));
     state.obstacles.iter().filter(|line| !before.contains(line)).for_each(|line| warn!("{line}"));
+    before.iter().filter(|line| !state.obstacles.contains(line)).for_each(|line| info!("over: {line}"));
+    state.advice.iter().filter(|line| !advised.contains(line)).for_each(|line| info!("{line}"));
     if report.writes > 0 || reason == Reason::File {
         info!("{}", report.summary());
         if report.left > 0 {

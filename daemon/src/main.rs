@@ -2,24 +2,24 @@
 
 mod commands;
 
-use std::io::{self, Write as _};
-use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use commands::Question;
+use tracing::Level;
 use traffic_mirror::daemon::{self, Options, Outcome};
-use traffic_mirror::kernel::{Kernel, Mechanism, reason};
+use traffic_mirror::journal;
+use traffic_mirror::kernel::{self, Kernel, Mechanism, reason};
 
 /// Mirrors chosen traffic into GUE tunnels, driven by one file
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {
-    /// The configuration file
-    #[arg(long, global = true, value_name = "FILE", default_value = "/etc/mirror.toml")]
-    config: PathBuf,
+    /// The configuration file; if not given, the one that the daemon follows, else /etc/mirror.toml
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
     /// Directory in a bpf file system for maps and links
     #[arg(long, global = true, value_name = "DIR", default_value = "/sys/fs/bpf/traffic-mirror")]
     pin_path: PathBuf,
@@ -43,14 +43,14 @@ enum Command {
     },
     /// Check a file, without touching anything
     Check {
-        /// The file, or - for standard input; --config if not given
+        /// The file, or - for standard input; if not given, as with --config
         file: Option<PathBuf>,
     },
     /// Show what taking the file would change in the kernel, without touching anything
     ///
     /// Exits with 0 if nothing would change, 2 if something would, 1 on an error.
     Plan {
-        /// The file, or - for standard input; --config if not given
+        /// The file, or - for standard input; if not given, as with --config
         file: Option<PathBuf>,
         /// For programs
         #[arg(long)]
@@ -58,7 +58,8 @@ enum Command {
     },
     /// Wait until the file is the live one
     ///
-    /// Exits with 0 once it is; with 1 at the end of the time, or at once if the file is wrong.
+    /// Exits with 0 once it is; with 1 at the end of the time, or at once if the file is wrong, the daemon has rejected
+    /// it, or no daemon is there to take it.
     Wait {
         /// How long to wait; without end if not given
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
@@ -104,6 +105,9 @@ fn seconds(text: &str) -> Result<Duration, String> {
     duration.ok_or_else(|| "write a number of seconds such as 30 or 0.5".to_owned())
 }
 
+/// The file, if no other is given.
+const USUAL: &str = "/etc/mirror.toml";
+
 /// Exit codes, sysexits.h where it has one.
 const FAILURE: u8 = 1;
 const CHANGES: u8 = 2;
@@ -122,30 +126,38 @@ fn main() -> ExitCode {
     };
     let result = match &arguments.command {
         Command::Run { attach, metrics } => run(&arguments, *attach, metrics.clone()),
-        Command::Check { file } => commands::check(file.as_deref().unwrap_or(&arguments.config)),
+        Command::Check { file } => commands::check(&followed(&arguments, file.as_ref())),
         Command::Plan { file, json } => {
-            commands::plan(file.as_deref().unwrap_or(&arguments.config), &arguments.pin_path, *json)
+            commands::plan(&followed(&arguments, file.as_ref()), &arguments.pin_path, *json)
         }
-        Command::Wait { timeout } => commands::wait(&arguments.config, &arguments.pin_path, *timeout),
+        Command::Wait { timeout } => commands::wait(&followed(&arguments, None), &arguments.pin_path, *timeout),
         Command::Explain(question) => commands::explain(question, &arguments.pin_path),
         Command::Status { rates, json } => commands::status(&arguments.pin_path, *rates, *json),
         Command::Top { once } => commands::top(&arguments.pin_path, *once),
         Command::Detach => detach(&arguments.pin_path),
     };
     result.unwrap_or_else(|error| {
-        let _ = writeln!(io::stderr(), "error: {}", reason(error.as_ref()));
+        journal::say(Level::ERROR, &format!("error: {}\n", reason(error.as_ref())));
         FAILURE.into()
     })
+}
+
+/// The file to look at: the one that is given, else the one that the daemon follows. Who may not ask for that, as `check`
+/// without privileges, looks at the usual one.
+fn followed(arguments: &Arguments, file: Option<&PathBuf>) -> PathBuf {
+    let given = file.or(arguments.config.as_ref()).cloned();
+    let told = || kernel::record(&arguments.pin_path).map(|record| record.path);
+    given.or_else(told).unwrap_or_else(|| USUAL.into())
 }
 
 fn run(arguments: &Arguments, attach: Option<Attach>, metrics: Option<PathBuf>) -> anyhow::Result<ExitCode> {
     // the journal adds the time itself
     let log = tracing_subscriber::fmt()
-        .with_writer(std::io::stderr)
+        .with_writer(journal::Log)
         .log_internal_errors(false)
         .with_target(false)
         .with_ansi(false);
-    if is_journal(std::io::stderr()) {
+    if journal::is_ours() {
         log.without_time().init();
     } else {
         log.init();
@@ -155,17 +167,12 @@ fn run(arguments: &Arguments, attach: Option<Attach>, metrics: Option<PathBuf>) 
         Attach::Clsact => Mechanism::Clsact,
     });
     let Arguments { config, pin_path, .. } = arguments;
-    let options = Options { config: config.clone(), pin_path: pin_path.clone(), mechanism, metrics };
+    let config = config.clone().unwrap_or_else(|| USUAL.into());
+    let options = Options { config, pin_path: pin_path.clone(), mechanism, metrics };
     Ok(match daemon::run(&options)? {
         Outcome::Stopped => ExitCode::SUCCESS,
         Outcome::BadConfig => CONFIG.into(),
     })
-}
-
-/// Whether a stream is the journal's, as systemd.exec(5) tells: children that write elsewhere inherit the variable too.
-fn is_journal(stream: impl AsFd) -> bool {
-    let Ok(stat) = nix::sys::stat::fstat(stream) else { return false };
-    std::env::var("JOURNAL_STREAM").is_ok_and(|journal| journal == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
 fn detach(pin_path: &Path) -> anyhow::Result<ExitCode> {

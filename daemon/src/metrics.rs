@@ -10,7 +10,7 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use traffic_mirror_ebpf::abi::{Drop, IcmpError, Unseen};
 
 use crate::report::Report;
-use crate::status::{Endpoint, Filter, Interface, Output, Status};
+use crate::status::{Endpoint, Filter, Interface, Output, Standing, Status};
 
 pub use textfile::Textfile;
 
@@ -112,6 +112,17 @@ fn record_status(status: &Status) {
         "traffic_mirror_config_last_reload_success_timestamp_seconds",
         "When the file was last taken.",
         status.last_reload.map(|at| (Vec::new(), at as f64)),
+    );
+    let file = status.file.as_ref();
+    gauges(
+        "traffic_mirror_config_info",
+        "Always 1; the SHA-256 of the version of the file that is live is a label.",
+        file.and_then(|file| file.live_sha256.as_ref()).map(|hash| (vec![label("sha256", hash)], 1.0)),
+    );
+    gauges(
+        "traffic_mirror_config_file_is_live",
+        "Whether the file on disk is the version that is live.",
+        file.map(|file| (Vec::new(), f64::from(file.state == Standing::Live))),
     );
     counters(
         "traffic_mirror_repairs_total",

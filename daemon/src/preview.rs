@@ -94,6 +94,7 @@ pub fn preview(desired: &Desired, network: &Network, live: Option<&Live>, attach
     let live = objects(&before, network, attached, &ordered, hooks);
     let changes = differences(&live, &objects(&after, network, &everywhere, &asked, hooks));
     let mut obstacles = report::obstacles(desired, network, &want);
+    obstacles.extend(report::advice(desired, network, &want));
     if want.lane_wanted && want.lane.is_none() {
         obstacles.push("there is no lane, which would be made, and some more elements written".to_owned());
     }

@@ -19,6 +19,8 @@ pub struct State {
     pub network: Network,
     /// What could not be, a line each.
     pub obstacles: Vec<String>,
+    /// What may come as a surprise and is none of these, a line each; all that was said since the file was last another.
+    pub advice: Vec<String>,
     /// What is known of the live tables.
     pub memory: Memory,
     /// Whether anything was made to hold yet: before, nobody knows what a predecessor did.
@@ -29,7 +31,14 @@ impl Default for State {
     /// Before the first file: nothing to mirror, and mirroring is on unless a file says otherwise.
     fn default() -> Self {
         let desired = Desired { enabled: true, ..Desired::default() };
-        Self { desired, network: Network::default(), obstacles: Vec::new(), memory: Memory::default(), has_held: false }
+        Self {
+            desired,
+            network: Network::default(),
+            obstacles: Vec::new(),
+            advice: Vec::new(),
+            memory: Memory::default(),
+            has_held: false,
+        }
     }
 }
 
@@ -81,6 +90,7 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
     let (mut refused, mut repaired, mut writes) = (Vec::new(), Vec::new(), 0);
     let mut patience = Patience::default();
     loop {
+        kernel.beat();
         let mut live = kernel.live()?;
         if patience.is_fresh() && live.is_none() && !state.memory.is_empty() {
             repaired.push("maps were removed by somebody else; made again".to_owned());
@@ -113,6 +123,10 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
             let changes = report::changes(&state.desired, desired);
             let mut obstacles = report::obstacles(desired, &network, &want);
             obstacles.extend(refused.iter().map(ToString::to_string).chain(applied.obstacles));
+            let advice = report::advice(desired, &network, &want);
+            // what comes and goes with a route is said once
+            state.advice.retain(|line| state.desired == *desired && !advice.contains(line));
+            state.advice.extend(advice);
             (state.desired, state.network, state.obstacles) = (desired.clone(), network, obstacles);
             state.has_held = true;
             return Ok(Report { changes, repaired, writes, duration: begin.elapsed(), left: applied.left });

@@ -148,7 +148,7 @@ fn compare<T: PartialEq>(
     }
 }
 
-/// What is wanted and cannot be at the moment, and what may come as a surprise, a line each.
+/// What is wanted and cannot be at the moment, and what is hardly wanted, a line each.
 pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> Vec<String> {
     let mut lines = Vec::new();
     for interface in &desired.interfaces {
@@ -171,7 +171,6 @@ pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> V
         }
     }
     lines.extend(duplicates(network, compiled));
-    lines.extend(oversizes(desired, network, compiled));
     lines
 }
 
@@ -200,8 +199,9 @@ fn is_looked_at(compiled: &Compiled, interface: u32, direction: Direction) -> bo
     compiled.hooks.values().any(|hook| (hook.interface, hook.direction) == (interface, direction))
 }
 
-/// Endpoints for which the longest packets no longer fit once wrapped.
-fn oversizes(desired: &Desired, network: &Network, compiled: &Compiled) -> Vec<String> {
+/// What is worth knowing and stands on healthy hosts, too, a line each: endpoints for which the longest packets no longer fit once
+/// wrapped.
+pub fn advice(desired: &Desired, network: &Network, compiled: &Compiled) -> Vec<String> {
     let Some(longest) = compile::longest(&compiled.hooks, network) else { return Vec::new() };
     let tables = &compiled.tables;
     let indices: BTreeMap<&str, u32> = names(&tables.endpoint_names).map(|(index, name)| (name, index)).collect();
@@ -333,7 +333,7 @@ mod tests {
         let network = network(&names);
         let compiled =
             crate::compile::new_maps(&desired, &network, &[], &mut crate::compile::Memory::default()).unwrap();
-        obstacles(&desired, &network, &compiled)
+        [obstacles(&desired, &network, &compiled), advice(&desired, &network, &compiled)].concat()
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! The file: when it is read, what was found, what that means. Half-written content is never taken.
 
 use std::fs::File;
-use std::io::{self, Write as _};
+use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -10,10 +10,12 @@ use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
 use nix::sys::signal::{SigHandler, Signal, signal};
-use tracing::{error, warn};
+use tracing::{Level, error, info, warn};
 
 use crate::desired::{Desired, Rereader};
 use crate::diagnostic;
+use crate::journal;
+use crate::kernel::{Hash, hash};
 use crate::quiet::Quiet;
 use crate::watch::{FileWatch, Save, Trigger};
 
@@ -37,25 +39,51 @@ pub struct Source {
     watch: FileWatch,
     /// Right or wrong: it is complained about once.
     seen: Content,
+    /// Of what was last right.
+    right: Option<Hash>,
     rereader: Rereader,
     quiet: Quiet,
     patience: Duration,
     /// What was last complained about the watch.
     complaint: Option<String>,
+    /// What the file was like when it was last looked at for want of a watch.
+    stamp: Option<Stamp>,
+    /// The file has no name any more, and this was said.
+    is_orphan: bool,
 }
 
+/// Device, inode, size, last change (`st_ctime`).
+type Stamp = (u64, u64, u64, i64, i64);
+
+/// The name of a file that is mounted by itself leads to its inode for ever, whatever was put in the place that it came from.
+const ORPHAN: &str = "was replaced or deleted outside of this mount, where nobody can see that; start the container anew, or mount \
+                      the directory of the file in place of the file";
+
 impl Source {
-    /// Watches the file and reads it. One that is being written is waited for, but not for ever.
+    /// Watches the file and reads it. One that is being written is waited for, but not for ever; one that cannot be watched
+    /// is looked at by [`Self::poll`].
     ///
     /// # Errors
-    /// It cannot be watched.
+    /// Signals cannot be set.
     pub fn open(path: &Path, triggers: Sender<Trigger>) -> anyhow::Result<Self> {
         ignore_writers()?;
-        let watch = FileWatch::new(path, triggers);
-        let watch = watch.with_context(|| format!("cannot watch the directory of {}", path.display()))?;
+        let mut source = Self {
+            path: path.to_owned(),
+            watch: FileWatch::new(path, triggers),
+            seen: Err(String::new()),
+            right: None,
+            rereader: Rereader::default(),
+            quiet: Quiet::default(),
+            patience: PATIENCE,
+            complaint: None,
+            stamp: None,
+            is_orphan: false,
+        };
+        source.rearm();
+        source.stamp = stamp(path);
         let latest = Instant::now() + QUIET_MOST;
-        let seen = loop {
-            if let Some(content) = read_complete(path, &watch) {
+        source.seen = loop {
+            if let Some(content) = read_complete(path, &source.watch) {
                 break content;
             }
             if Instant::now() >= latest {
@@ -64,9 +92,31 @@ impl Source {
             }
             std::thread::sleep(PATIENCE);
         };
-        let path = path.to_owned();
-        let (rereader, quiet) = (Rereader::default(), Quiet::default());
-        Ok(Self { path, watch, seen, rereader, quiet, patience: PATIENCE, complaint: None })
+        Ok(source)
+    }
+
+    /// Looks whether the file has changed, if nobody tells. To be called now and then.
+    pub fn poll(&mut self) {
+        if !self.watch.is_blind() {
+            return;
+        }
+        self.rearm();
+        let stamp = stamp(&self.path);
+        // what was changed before it was watched was told to nobody
+        if stamp != self.stamp || !self.watch.is_blind() {
+            self.stamp = stamp;
+            self.tell(Save::Changed);
+        }
+    }
+
+    /// The SHA-256 of what was last found; `None` if it could not be read.
+    pub fn found(&self) -> Option<Hash> {
+        self.seen.as_ref().ok().map(|bytes| hash(bytes))
+    }
+
+    /// The SHA-256 of what [`Self::load`] last found right.
+    pub fn right(&self) -> Option<Hash> {
+        self.right
     }
 
     /// Something has happened to the file.
@@ -115,26 +165,40 @@ impl Source {
     }
 
     fn rearm(&mut self) {
-        let complaint = self.watch.rearm().err().map(|error| error.to_string());
-        if let Some(complaint) = complaint.as_ref().filter(|text| self.complaint.as_ref() != Some(*text)) {
-            warn!("cannot watch the directory of {}: {complaint}", self.path.display());
+        let complaint = self.watch.rearm().err();
+        let path = self.path.display();
+        match (&self.complaint, &complaint) {
+            (Some(_), None) => info!("{path} is watched again"),
+            (before, Some(why)) if before.as_ref() != Some(why) => {
+                warn!("cannot watch {path}, which is looked at every second meanwhile: {why}");
+            }
+            _ => {}
         }
         self.complaint = complaint;
+        let is_orphan = is_orphan(&self.path);
+        match (self.is_orphan, is_orphan) {
+            (false, true) => warn!("{path} {ORPHAN}"),
+            (true, false) => info!("{path} has its name again"),
+            _ => {}
+        }
+        self.is_orphan = is_orphan;
     }
 
     /// What the file means; what is wrong with it goes to standard error.
     pub fn load(&mut self) -> Option<Desired> {
         let cannot = |reason| error!("cannot read {}: {reason}", self.path.display());
         let bytes = self.seen.as_ref().map_err(cannot).ok()?;
-        let (desired, diagnostics) = match self.rereader.load(bytes) {
-            Ok((desired, warnings)) => (Some(desired), warnings),
-            Err(errors) => (None, errors),
+        let (desired, diagnostics, level) = match self.rereader.load(bytes) {
+            Ok((desired, warnings)) => (Some(desired), warnings, Level::WARN),
+            Err(errors) => (None, errors, Level::ERROR),
         };
+        if desired.is_some() {
+            self.right = Some(hash(bytes));
+        }
         if !diagnostics.is_empty() {
             let text = String::from_utf8_lossy(bytes);
-            // what cannot be said is no reason not to go on
             let text = diagnostic::render(&diagnostics, &self.path.display().to_string(), &text, false);
-            let _ = io::stderr().write_all(text.as_bytes());
+            journal::say(level, &text);
         }
         desired
     }
@@ -186,6 +250,24 @@ fn last_change(file: &File) -> Option<SystemTime> {
     let data = file.metadata().ok()?;
     let since = Duration::new(data.ctime().try_into().ok()?, data.ctime_nsec().try_into().ok()?);
     Some(SystemTime::UNIX_EPOCH + since)
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec()))
+}
+
+/// Whether a name leads to a file that has none any more.
+pub fn is_orphan(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.nlink() == 0)
+}
+
+/// The SHA-256 of what is in a regular file, be it half of what somebody writes.
+///
+/// # Errors
+/// It cannot be read.
+pub fn fingerprint(path: &Path) -> io::Result<Hash> {
+    open(path).and_then(read_all).map(|bytes| hash(&bytes))
 }
 
 /// Opens a regular file without waiting for anybody.

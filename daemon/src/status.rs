@@ -1,6 +1,9 @@
 //! Input: the maps and pins in the kernel; no daemon is asked. Output: [`Status`], for people and as JSON.
 
+mod daemon;
+mod file;
 mod rate;
+mod reasons;
 mod text;
 mod top;
 
@@ -11,11 +14,13 @@ use std::path::Path;
 use serde::Serialize;
 use traffic_mirror_ebpf::abi::{self, BLOCK_SLOTS, Drop, IcmpError, Row, Slot, Trouble, Unseen};
 
-use crate::chain::Standing;
+use crate::chain;
 use crate::compile::{READY, mac, outer, state};
 use crate::desired::{Desired, Order};
 use crate::kernel::netlink::Netlink;
-use crate::kernel::{Attachment, Attachments, Generation, KernelError, Mechanism, Role, require_namespace, word};
+use crate::kernel::{
+    Attachment, Attachments, Generation, KernelError, Mechanism, Role, require_namespace, strays, word,
+};
 use crate::network;
 use crate::report::plural;
 use crate::tables::{Table, names};
@@ -25,8 +30,16 @@ use crate::tables::{Table, names};
 pub struct Status {
     /// Version of this structure.
     pub schema: u32,
-    /// Something that is wanted does not work.
+    /// Something that is wanted does not work: there are reasons.
     pub degraded: bool,
+    /// Why, a sentence each.
+    pub reasons: Vec<String>,
+    /// Since when, seconds since 1970, as far as that is known.
+    pub since: Option<u64>,
+    /// The daemon.
+    pub daemon: Daemon,
+    /// The file that it follows; absent if no daemon has told.
+    pub file: Option<File>,
     /// When the file was last taken, seconds since 1970.
     pub last_reload: Option<u64>,
     /// When it was last refused, if it was not taken since: what was taken before goes on, and this is degraded.
@@ -170,6 +183,9 @@ pub fn read(pin_path: &Path) -> Result<Option<Status>, KernelError> {
     for interface in &mut status.interfaces {
         find_place(pin_path, &mut netlink, &attached, &orders, interface)?;
     }
+    for stray in strays(pin_path, &mut netlink)? {
+        status.worsen(Reason::new(stray.to_string()));
+    }
     Ok(Some(status))
 }
 
@@ -202,13 +218,17 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
     let outputs = outputs(&mut netlink, &endpoints, &links)?;
     let noted = generation.history().ok();
     let last_refusal = noted.map(|history| history.last_refusal).filter(|&at| at > 0);
-    let degraded = last_refusal.is_some()
-        || interfaces.iter().any(|interface| interface.attached.is_none())
-        || endpoints.iter().any(|endpoint| !endpoint.is_ready());
+    let record = generation.record();
+    let daemon = Daemon::look(pin_path, record.as_ref());
+    let file = record.as_ref().map(|record| File::look(record, &daemon));
     let history = noted.filter(|history| history.reloads > 0);
-    Ok(Status {
+    let status = Status {
         schema: 1,
-        degraded,
+        degraded: false,
+        reasons: Vec::new(),
+        since: None,
+        daemon,
+        file,
         last_reload: history.map(|history| history.last_reload),
         last_refusal,
         reloads: history.map(|history| history.reloads),
@@ -217,10 +237,15 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
         filters,
         endpoints,
         outputs,
-    })
+    };
+    Ok(status.judge())
 }
 
+pub use daemon::{Daemon, Life, PATIENCE};
+use file::now;
+pub use file::{File, Standing};
 pub use rate::Rate;
+pub use reasons::Reason;
 pub use top::{Style, frame};
 
 fn pod<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> T {
@@ -265,7 +290,7 @@ fn find_place(
     let Some(&(attachment, mechanism)) = attached.iter().find(|(there, _)| is_it(there)) else { return Ok(()) };
     let chain = attachments.chain(netlink, attached, attachment, mechanism)?;
     if let Some(ours) = chain.position() {
-        let labels = |programs: &[Standing]| programs.iter().map(Standing::label).collect();
+        let labels = |programs: &[chain::Standing]| programs.iter().map(chain::Standing::label).collect();
         let (after, before) = (labels(&chain.programs[..ours]), labels(&chain.programs[ours + 1..]));
         interface.place = Some(Place { position: ours + 1, after, before, priority: chain.programs[ours].priority });
         interface.in_order = Some(chain.holds(&order) && chain.awaited(&order).is_none());

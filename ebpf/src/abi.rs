@@ -5,6 +5,7 @@
 //! twice, in copy `epoch % 2` and in the idle copy.
 
 mod counters;
+mod daemon;
 mod explained;
 mod health;
 mod interfaces;
@@ -15,6 +16,7 @@ mod labels;
 pub const LAYOUT: u32 = 9;
 
 pub use counters::*;
+pub use daemon::{Daemon, HASH_BYTES, PATH_BYTES, VERSION_BYTES};
 pub use explained::Explained;
 pub use health::Health;
 pub use interfaces::*;

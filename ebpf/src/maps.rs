@@ -4,8 +4,8 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use traffic_mirror_ebpf::abi::{
-    Block, Bucket, Class, Control, Cpu, EndpointPair, EndpointStats, Explained, FilterStats, First, Health, History,
-    Hook, HookStats, MAX_ENDPOINTS, MAX_FIRSTS, Name, Node, Row, Skip, Slot, Values,
+    Block, Bucket, Class, Control, Cpu, Daemon, EndpointPair, EndpointStats, Explained, FilterStats, First, Health,
+    History, Hook, HookStats, MAX_ENDPOINTS, MAX_FIRSTS, Name, Node, Row, Skip, Slot, Values,
 };
 use traffic_mirror_ebpf::classify::{Candidates, Tables};
 
@@ -40,6 +40,8 @@ pub static ENDPOINT_NAMES: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPAB
 pub static HISTORY: Array<History> = Array::with_max_entries(1, 0);
 #[map]
 pub static HEALTH: Array<Health> = Array::with_max_entries(MAX_ENDPOINTS as u32, 0);
+#[map]
+pub static DAEMON: Array<Daemon> = Array::with_max_entries(1, 0);
 #[map]
 pub static FILTER_PAST: Array<FilterStats> = Array::with_max_entries(1, 0);
 #[map]

@@ -75,7 +75,7 @@ pub(crate) fn explain(question: &Question, pin_path: &Path) -> anyhow::Result<Ex
         },
     };
     let Some(mut verdicts) = ask(question, pin_path, &frames)? else {
-        return Ok(not_running(pin_path));
+        return not_running(pin_path);
     };
     match (&question.pcap, question.json) {
         (None, false) => print(&verdicts[0].to_string()),

@@ -24,7 +24,7 @@ pub(crate) fn top(pin_path: &Path, once: bool) -> anyhow::Result<ExitCode> {
     let (is_live, color) = (out.is_terminal() && !once, has_color(&out));
     let mut last: Option<(Status, Instant)> = None;
     loop {
-        let Some(status) = with_rates(pin_path, &mut last)? else { return Ok(not_running(pin_path)) };
+        let Some(status) = with_rates(pin_path, &mut last)? else { return not_running(pin_path) };
         let rows = is_live.then(rows).flatten();
         let picture = status::frame(&status, Style { rows, color });
         if !is_live {

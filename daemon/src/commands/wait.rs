@@ -5,10 +5,10 @@ use std::process::ExitCode;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use traffic_mirror::desired::Desired;
-use traffic_mirror::kernel::Observer;
+use traffic_mirror::kernel::{Observer, hash, record};
 use traffic_mirror::source::{ignore_writers, read_complete};
+use traffic_mirror::status::{Daemon, Life};
 use traffic_mirror::watch::FileWatch;
 
 use super::plan::Seen;
@@ -17,19 +17,21 @@ use crate::FAILURE;
 
 /// The kernel tells nobody about stores into maps, so they are read that often; the file is watched.
 const INTERVAL: Duration = Duration::from_millis(50);
+/// A daemon that is being started, or started again, is waited for that long.
+const GRACE: Duration = Duration::from_secs(2);
 
 pub(crate) fn wait(path: &Path, pin_path: &Path, timeout: Option<Duration>) -> anyhow::Result<ExitCode> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let (sender, triggers) = mpsc::channel();
-    let mut watch =
-        FileWatch::new(path, sender).with_context(|| format!("cannot watch the directory of {}", path.display()))?;
+    let mut watch = FileWatch::new(path, sender);
     let mut observer = Observer::open(pin_path)?;
     ignore_writers()?;
     let mut file: Option<(File, Desired)> = None;
-    let (mut seen, mut is_read) = (None, false);
+    let (mut seen, mut is_read, mut taker) = (None, false, Taker::default());
     loop {
-        if !is_read || triggers.try_iter().count() > 0 {
-            watch.rearm()?;
+        if !is_read || watch.is_blind() || triggers.try_iter().count() > 0 {
+            // what cannot be watched is read each time
+            let _ = watch.rearm();
             let content = read_complete(path, &watch);
             is_read = matches!(content, Some(Ok(_)));
             // one that is missing or being written may be there soon
@@ -50,11 +52,43 @@ pub(crate) fn wait(path: &Path, pin_path: &Path, timeout: Option<Duration>) -> a
                 seen = Some(look);
             }
         }
+        let bytes = file.as_ref().filter(|_| is_read).map(|(file, _)| &*file.bytes);
         let left = deadline.map_or(INTERVAL, |deadline| deadline.saturating_duration_since(Instant::now()));
+        if let Some(why) = taker.refuses(pin_path, bytes) {
+            eprintln!("{} is not live, and will not be: {why}", path.display());
+            return Ok(FAILURE.into());
+        }
         if left.is_zero() {
             eprintln!("{} is not live yet; `traffic-mirror plan` says what is missing", path.display());
             return Ok(FAILURE.into());
         }
         std::thread::sleep(INTERVAL.min(left));
+    }
+}
+
+/// Who is to take the file.
+#[derive(Debug, Default)]
+struct Taker {
+    /// Since when there has been nobody.
+    missing: Option<Instant>,
+}
+
+impl Taker {
+    /// Why nobody will take the file, if that is so.
+    fn refuses(&mut self, pin_path: &Path, file: Option<&[u8]>) -> Option<String> {
+        let record = record(pin_path);
+        let daemon = Daemon::look(pin_path, record.as_ref());
+        if daemon.state == Life::NotRunning {
+            let since = *self.missing.get_or_insert_with(Instant::now);
+            return (since.elapsed() >= GRACE)
+                .then(|| "no daemon runs; start it: systemctl start traffic-mirror".to_owned());
+        }
+        self.missing = None;
+        if let Some(reason) = daemon.reason() {
+            return Some(format!("{}; start it anew: systemctl restart traffic-mirror", reason.text));
+        }
+        let rejected = record.and_then(|record| record.rejection).and_then(|rejection| rejection.hash);
+        let is_it = file.is_some_and(|file| rejected == Some(hash(file)));
+        is_it.then(|| "the daemon has rejected it; its log says why".to_owned())
     }
 }

@@ -47,7 +47,7 @@ impl Kernel {
             // a link may have gone elsewhere with its interface, be it back here under another index
             self.attachments.forget(&mut self.netlink, attachment, mechanism)?;
         }
-        let Some(generation) = generation else { return Ok(lost) };
+        let Some(generation) = generation else { return self.still_there(lost) };
         let present = self.attachments.list()?;
         let live = Generation::open(&self.pin_path, generation);
         let outputs = if live.has_our_layout() && live.is_complete() { live.outputs()? } else { BTreeSet::new() };
@@ -61,6 +61,16 @@ impl Kernel {
             if is_lost {
                 lost.extend(self.lost_at(attachment)?);
             }
+        }
+        self.still_there(lost)
+    }
+
+    /// An interface that was being deleted while it was looked at has lost its programs by that, and nobody has taken them off.
+    /// By then it is in no list any more (`unregister_netdevice_many_notify`).
+    fn still_there(&mut self, mut lost: Vec<Lost>) -> Result<Vec<Lost>, KernelError> {
+        if !lost.is_empty() {
+            let links = self.netlink.links()?;
+            lost.retain(|lost| links.contains_key(&lost.index));
         }
         Ok(lost)
     }

@@ -14,11 +14,13 @@ use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Control, MAX_ENDPOINTS, MAX_HOOKS, M
 
 use super::KernelError;
 use super::counters::{self, Kind};
+use super::health::HEALTH;
+use super::history::HISTORY;
 use super::mapping::{Mapping, Purpose};
 use super::origin::{Origin, name, parse};
 use super::program::reason;
 use super::programs::PROGRAMS;
-use super::{health, history};
+use super::record::DAEMON;
 use crate::plan::Write;
 use crate::tables::{Live, Table, Tables};
 
@@ -295,14 +297,8 @@ impl Generation {
 fn map_names() -> impl Iterator<Item = &'static str> {
     let counters = [counters::FILTERS, counters::ENDPOINTS, counters::HOOKS];
     let counters = counters.into_iter().flat_map(|kind| [kind.stats, kind.past]);
-    Table::ALL.into_iter().map(Table::map_name).chain(counters).chain([
-        BUCKETS,
-        FIRSTS,
-        SCRATCH,
-        CPU,
-        history::HISTORY,
-        health::HEALTH,
-    ])
+    let others = [BUCKETS, FIRSTS, SCRATCH, CPU, HISTORY, HEALTH, DAEMON];
+    Table::ALL.into_iter().map(Table::map_name).chain(counters).chain(others)
 }
 
 /// `memlock` of a map's fdinfo: its memory in bytes.

@@ -1,9 +1,11 @@
-//! One daemon below a pin path.
+//! One daemon below a pin path, and whether there is one.
 
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::thread;
+use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{major, minor};
@@ -11,18 +13,49 @@ use nix::sys::stat::{major, minor};
 use super::KernelError;
 use super::generation::pin_error;
 
+/// Whoever asks [`holder`] locks the directory for a moment, too.
+const ATTEMPTS: usize = 20;
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The process that has a pin path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Holder {
+    /// Its number; `None` if it is of a process namespace that cannot be seen from here.
+    pub pid: Option<u32>,
+}
+
+/// Who has a pin path; `None` if nobody has, or there is none.
+pub fn holder(pin_path: &Path) -> Option<Holder> {
+    let dir = File::open(pin_path).ok()?;
+    // /proc/locks alone does not tell of other process namespaces (`locks_show`), and may be hidden
+    match Flock::lock(dir, FlockArg::LockSharedNonblock) {
+        Ok(_) => None,
+        Err((dir, _)) => Some(Holder { pid: owner(&dir) }),
+    }
+}
+
 /// Two daemons must not share a pin path.
 pub(super) fn claim(pin_path: &Path) -> Result<Flock<File>, KernelError> {
+    let mut attempts = 0;
     loop {
         fs::create_dir_all(pin_path).map_err(|source| pin_error("create", pin_path, source))?;
         let dir = File::open(pin_path).map_err(|source| pin_error("open", pin_path, source))?;
-        let lock = Flock::lock(dir, FlockArg::LockExclusiveNonblock).map_err(|(dir, _)| KernelError::Missing {
-            what: match holder(&dir) {
-                Some(pid) => format!("another traffic-mirror, process {pid}, uses {}", pin_path.display()),
-                None => format!("another traffic-mirror uses {}", pin_path.display()),
-            },
-            remedy: "stop it, or give another --pin-path",
-        })?;
+        let lock = match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+            Ok(lock) => lock,
+            Err((dir, _)) => {
+                let owner = owner(&dir);
+                if owner.is_none() && attempts < ATTEMPTS {
+                    attempts += 1;
+                    thread::sleep(PAUSE);
+                    continue;
+                }
+                let process = owner.map(|pid| format!(", process {pid},")).unwrap_or_default();
+                return Err(KernelError::Missing {
+                    what: format!("another traffic-mirror{process} uses {}", pin_path.display()),
+                    remedy: "stop it, or give another --pin-path",
+                });
+            }
+        };
         let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|there| (there.dev(), there.ino())).ok();
         // one that has ended meanwhile has removed the directory
         if inode(lock.metadata()) == inode(fs::metadata(pin_path)) {
@@ -31,13 +64,14 @@ pub(super) fn claim(pin_path: &Path) -> Result<Flock<File>, KernelError> {
     }
 }
 
-/// Who has locked a file, by /proc/locks: `1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> 0 EOF`, the device in
+/// Who has locked a file for itself alone, by /proc/locks: `1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> 0 EOF`, the device in
 /// hexadecimal digits.
-fn holder(file: &File) -> Option<u32> {
+fn owner(file: &File) -> Option<u32> {
     let metadata = file.metadata().ok()?;
     let (major, minor) = (major(metadata.dev()), minor(metadata.dev()));
     let place = format!("{major:02x}:{minor:02x}:{}", metadata.ino());
     let locks = fs::read_to_string("/proc/locks").ok()?;
     let mut locks = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    locks.find(|words| words.get(1) == Some(&"FLOCK") && words.get(5) == Some(&&*place))?.get(4)?.parse().ok()
+    let is_it = |words: &Vec<&str>| words.get(1) == Some(&"FLOCK") && words.get(3) == Some(&"WRITE");
+    locks.find(|words| is_it(words) && words.get(5) == Some(&&*place))?.get(4)?.parse().ok()
 }

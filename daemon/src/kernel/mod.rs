@@ -24,7 +24,9 @@ mod program;
 mod programs;
 mod qdisc;
 mod rcu;
+mod record;
 mod step;
+mod strays;
 mod takeover;
 mod tcx;
 mod turn;
@@ -43,10 +45,13 @@ pub use error::KernelError;
 pub use explain::Explainer;
 pub use generation::Generation;
 pub use history::Note;
+pub use lock::{Holder, holder};
 pub use namespace::require as require_namespace;
 pub use observe::Observer;
 pub use program::{Program, reason};
+pub use record::{Hash, Record, Rejection, hash, mounts, record, uptime};
 pub use step::Step;
+pub use strays::{Stray, strays};
 
 use crate::compile::{Compiled, Hook, Then};
 use crate::plan::{Change, Plan};
@@ -83,7 +88,8 @@ pub struct Kernel {
     before: Box<dyn FnMut(Step) -> Result<(), KernelError>>,
     /// Programs may still run that began before the last commit, be it a predecessor's.
     is_switching: bool,
-    _lock: Flock<File>,
+    pen: record::Pen,
+    lock: Flock<File>,
 }
 
 /// The lowest kernel: it has `bpf_loop`.
@@ -142,7 +148,8 @@ impl Kernel {
             has_looked: false,
             before: Box::new(|_| Ok(())),
             is_switching: true,
-            _lock: lock,
+            pen: record::Pen::default(),
+            lock,
         })
     }
 
@@ -165,6 +172,7 @@ impl Kernel {
     /// # Errors
     /// A map cannot be read.
     pub fn live(&self) -> Result<Option<Live>, KernelError> {
+        self.require_sight()?;
         let number = Generation::list(&self.pin_path)?.pop();
         let Some(number) = number.filter(|_| !self.taking_over().exists()) else { return Ok(None) };
         let generation = Generation::open(&self.pin_path, number);

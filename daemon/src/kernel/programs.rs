@@ -1,14 +1,18 @@
 //! The programs of a generation, pinned beside its maps.
 
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::Path;
 
 use aya::Ebpf;
+use aya::maps::MapData;
 use aya::programs::SchedClassifier;
 
 use super::attach::{Attachment, ERRORS, Role};
 use super::generation::pin_error;
-use super::program::{self, Program};
+use super::program::{self, Program, reason};
+use super::record::DAEMON;
+use super::strays::bind;
 use super::{Generation, KernelError};
 use crate::network::{Hook as Direction, LinkKind};
 
@@ -113,6 +117,11 @@ impl Generation {
 
 fn pin(dir: &Path, object: &mut Ebpf, name: &'static str) -> Result<(), KernelError> {
     let path = dir.join(name);
-    let pinned = program::load(object, name)?.pin(&path);
-    pinned.map_err(|error| pin_error("create", &path, io::Error::other(error)))
+    let refuse = |reason| KernelError::Program { program: name, reason };
+    let program = program::load(object, name)?;
+    // so that it tells whose it is
+    let record = MapData::from_pin(dir.join(DAEMON)).map_err(|error| refuse(reason(&error)))?;
+    let fd = program.fd().map_err(|error| refuse(reason(&error)))?.as_fd();
+    bind(fd, &record).map_err(|error| refuse(format!("cannot bind it to {DAEMON}: {error}")))?;
+    program.pin(&path).map_err(|error| pin_error("create", &path, io::Error::other(error)))
 }

@@ -46,6 +46,7 @@ impl Kernel {
         }
         (self.before)(Step::Publish)?;
         generation.publish(&self.pin_path)?;
+        self.turn_the_page();
         remove_dir(&self.taking_over())?;
         Ok((number, failed))
     }
@@ -79,7 +80,8 @@ impl Kernel {
         // somebody may have cleared or removed it
         let old = old.and_then(|old| Generation::open(&self.pin_path, old).secret().ok());
         let secret = old.filter(|&secret| secret != 0).map_or_else(random_secret, Ok)?;
-        generation.identify(secret)
+        generation.identify(secret)?;
+        self.hand_on(generation)
     }
 
     /// Takes over what was counted for the objects that stay, once no program counts it any more.

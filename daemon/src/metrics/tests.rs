@@ -1,5 +1,5 @@
 use super::*;
-use crate::status::Rate;
+use crate::status::{File, Rate};
 
 fn filter(name: &str, packets: u64) -> Filter {
     Filter { name: name.to_owned(), active: true, packets, bytes: packets * 100, rate: Some(Rate::default()) }
@@ -38,10 +38,27 @@ fn interface(name: Option<&str>, direction: &'static str, attached: bool) -> Int
     }
 }
 
+fn file() -> File {
+    File {
+        path: "/etc/mirror.toml".to_owned(),
+        state: Standing::Changed,
+        sha256: Some("ab".repeat(32)),
+        live_sha256: Some("0123".repeat(16)),
+        rejected_sha256: None,
+        rejected_at: None,
+        changed_at: None,
+        error: None,
+    }
+}
+
 fn status() -> Status {
     Status {
         schema: 1,
         degraded: true,
+        reasons: vec!["endpoint capture gets no copies: no-route".to_owned()],
+        since: None,
+        daemon: Default::default(),
+        file: Some(file()),
         last_reload: Some(1_735_689_599),
         last_refusal: None,
         reloads: Some(4),
@@ -92,6 +109,12 @@ fn the_whole_text() {
         r#"# HELP traffic_mirror_build_info Always 1; the version is a label.
 # TYPE traffic_mirror_build_info gauge
 traffic_mirror_build_info{version="VERSION"} 1
+# HELP traffic_mirror_config_file_is_live Whether the file on disk is the version that is live.
+# TYPE traffic_mirror_config_file_is_live gauge
+traffic_mirror_config_file_is_live 0
+# HELP traffic_mirror_config_info Always 1; the SHA-256 of the version of the file that is live is a label.
+# TYPE traffic_mirror_config_info gauge
+traffic_mirror_config_info{sha256="0123012301230123012301230123012301230123012301230123012301230123"} 1
 # HELP traffic_mirror_config_last_reload_duration_seconds How long it took until the file was live, the last time that it was taken.
 # TYPE traffic_mirror_config_last_reload_duration_seconds gauge
 traffic_mirror_config_last_reload_duration_seconds 0.004

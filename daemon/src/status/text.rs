@@ -11,14 +11,15 @@ impl fmt::Display for Status {
         let reasons = |reasons: &BTreeMap<&str, u64>| -> String {
             reasons.iter().map(|(reason, count)| format!("  {reason} {count}")).collect()
         };
-        writeln!(f, "{}", if self.degraded { "degraded" } else { "ok" })?;
+        self.fmt_state(f)?;
+        writeln!(f, "daemon     {}", self.daemon.line())?;
+        if let Some(file) = &self.file {
+            writeln!(f, "file       {}", file.line())?;
+        }
         if let (Some(at), Some(reloads), Some(repairs)) = (self.last_reload, self.reloads, self.repairs) {
             let times = plural(reloads as usize, "time");
             let repairs = plural(repairs as usize, "repair");
             writeln!(f, "file       last taken {}, {times} in all; {repairs}", utc(at))?;
-        }
-        if let Some(at) = self.last_refusal {
-            writeln!(f, "file       REFUSED {}; what was taken before goes on, and the log says why", utc(at))?;
         }
         for interface in &self.interfaces {
             let Interface { name, index, direction, attached, place, order, in_order, unseen } = interface;
@@ -57,6 +58,16 @@ impl fmt::Display for Status {
     }
 }
 
+impl Status {
+    /// The first line, and one more for each further reason.
+    fn fmt_state(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((first, more)) = self.reasons.split_first() else { return writeln!(f, "ok") };
+        let since = self.since.map(|at| format!("since {}: ", utc(at))).unwrap_or_default();
+        writeln!(f, "degraded   {since}{first}")?;
+        more.iter().try_for_each(|reason| writeln!(f, "{:11}{reason}", ""))
+    }
+}
+
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { position, after, before, priority } = self;
@@ -86,7 +97,7 @@ pub(super) fn bits(bits: f64) -> String {
 }
 
 /// A time in UTC, from seconds since 1970 (days to date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-fn utc(seconds: u64) -> String {
+pub(super) fn utc(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;

@@ -101,6 +101,10 @@ mod tests {
         Status {
             schema: 1,
             degraded: true,
+            reasons: Vec::new(),
+            since: None,
+            daemon: Default::default(),
+            file: None,
             last_reload: None,
             last_refusal: None,
             reloads: None,

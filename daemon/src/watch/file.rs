@@ -1,9 +1,11 @@
 //! What inotify tells about the file, and about the directories and symbolic links on the way to it. Output: [`Save`]s.
-//! The file is never read here.
+//! The file is never read here. A file that is a mount point of its own, as containers have it, is watched by its inode: what
+//! is written there is told to the directory that it comes from, which cannot be seen.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
@@ -38,6 +40,8 @@ pub struct FileWatch {
     way: Way,
     told: Arc<Told>,
     watcher: Option<RecommendedWatcher>,
+    /// The way could not be watched, or not all of it.
+    is_blind: bool,
 }
 
 /// What the events said last.
@@ -50,21 +54,29 @@ struct Told {
 }
 
 impl FileWatch {
-    /// # Errors
-    /// inotify refuses.
-    pub fn new(path: &Path, triggers: Sender<Trigger>) -> notify::Result<Self> {
-        let path = std::path::absolute(path)?;
-        let mut watch = Self { path, triggers, way: Way::default(), told: Arc::default(), watcher: None };
-        watch.rearm()?;
-        Ok(watch)
+    /// A watch that sees nothing before [`Self::rearm`].
+    pub fn new(path: &Path, triggers: Sender<Trigger>) -> Self {
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        Self { path, triggers, way: Way::default(), told: Arc::default(), watcher: None, is_blind: true }
+    }
+
+    /// Whether what happens to the file may not be told: it must be looked at.
+    pub fn is_blind(&self) -> bool {
+        self.is_blind
     }
 
     /// Follows the way again, and watches it if it has become another. To be called before the file is read, so that no
     /// change falls between.
     ///
     /// # Errors
-    /// A directory cannot be watched. One that is missing is none.
-    pub fn rearm(&mut self) -> notify::Result<()> {
+    /// A directory cannot be watched, and why, in words. One that is missing is none.
+    pub fn rearm(&mut self) -> Result<(), String> {
+        let armed = self.arm().map_err(|error| reason(&error));
+        self.is_blind = armed.is_err();
+        armed
+    }
+
+    fn arm(&mut self) -> notify::Result<()> {
         for _ in 0..MAX_ATTEMPTS {
             let way = Way::to(&self.path);
             if way == self.way && !self.told.is_stale.load(Ordering::Relaxed) {
@@ -72,7 +84,8 @@ impl FileWatch {
             }
             let told: Arc<Told> = Arc::default();
             let mut watcher = listen(way.clone(), Arc::clone(&told), self.triggers.clone())?;
-            let watched = way.directories.values().map(|directory| watch(&mut watcher, directory));
+            let inode = way.mounted.as_ref().map(|(_, file)| file);
+            let watched = way.directories.values().chain(inode).map(|one| watch(&mut watcher, one));
             let watched = watched.fold(Ok(()), Result::and);
             // what could not be watched is tried again
             told.is_stale.fetch_or(watched.is_err(), Ordering::Relaxed);
@@ -101,6 +114,19 @@ fn listen(way: Way, told: Arc<Told>, triggers: Sender<Trigger>) -> notify::Resul
     // who opens or reads a file wakes nobody
     let kinds = EventKindMask::CORE | EventKindMask::ACCESS_CLOSE;
     RecommendedWatcher::new(hear, Config::default().with_event_kinds(kinds))
+}
+
+/// The limits that a busy host meets have a remedy.
+fn reason(error: &notify::Error) -> String {
+    match &error.kind {
+        notify::ErrorKind::Io(io) if io.raw_os_error() == Some(libc::EMFILE) => {
+            "all inotify instances of this user are in use; raise the sysctl fs.inotify.max_user_instances".to_owned()
+        }
+        notify::ErrorKind::MaxFilesWatch => {
+            "all inotify watches of this user are in use; raise the sysctl fs.inotify.max_user_watches".to_owned()
+        }
+        _ => error.to_string(),
+    }
 }
 
 fn watch(watcher: &mut RecommendedWatcher, directory: &Path) -> notify::Result<()> {
@@ -149,6 +175,8 @@ struct Way {
     directories: BTreeMap<(u64, u64), PathBuf>,
     /// In these directories: directories and symbolic links, and at last the file, or what is missing.
     entries: BTreeSet<PathBuf>,
+    /// The file, if it is a mount point, by device and inode number.
+    mounted: Option<((u64, u64), PathBuf)>,
 }
 
 impl Way {
@@ -164,9 +192,7 @@ impl Way {
             let kind = fs::symlink_metadata(&entry).map(|entry| entry.file_type());
             let is_directory = kind.as_ref().is_ok_and(fs::FileType::is_dir);
             // a watched directory tells itself that it was moved or deleted, and the root, where much happens, is not
-            if !(is_directory && directory == Path::new("/")) {
-                way.watch(&directory, &part);
-            }
+            let known = if is_directory && directory == Path::new("/") { None } else { way.watch(&directory, &part) };
             match kind {
                 Ok(_) if is_directory => directory = entry,
                 Ok(kind) if kind.is_symlink() && links < MAX_LINKS => {
@@ -177,21 +203,41 @@ impl Way {
                     }
                     rest.extend(parts(&target));
                 }
+                Ok(kind) if kind.is_file() && is_mount_point(&entry) => {
+                    let inode = fs::metadata(&entry).ok().map(|file| (file.dev(), file.ino()));
+                    way.mounted = inode.zip(known);
+                    break;
+                }
                 _ => break,
             }
         }
         way
     }
 
-    fn watch(&mut self, directory: &Path, name: &OsString) {
-        let Ok(metadata) = fs::metadata(directory) else { return };
+    /// Answers the name by which events tell of it.
+    fn watch(&mut self, directory: &Path, name: &OsString) -> Option<PathBuf> {
+        let metadata = fs::metadata(directory).ok()?;
         let known = self.directories.entry((metadata.dev(), metadata.ino())).or_insert_with(|| directory.to_owned());
-        self.entries.insert(known.join(name));
+        let entry = known.join(name);
+        self.entries.insert(entry.clone());
+        Some(entry)
     }
 
     fn concerns(&self, path: &Path) -> bool {
         self.entries.contains(path) || self.directories.values().any(|directory| directory == path)
     }
+}
+
+/// Whether something is mounted right there (`STATX_ATTR_MOUNT_ROOT`).
+fn is_mount_point(path: &Path) -> bool {
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    // SAFETY: the path lives through the call and ends with 0; the kernel writes the structure, for which any bytes are valid.
+    let (done, stat) = unsafe {
+        let mut stat: libc::statx = std::mem::zeroed();
+        let flags = libc::AT_SYMLINK_NOFOLLOW;
+        (libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, libc::STATX_BASIC_STATS, &raw mut stat), stat)
+    };
+    done == 0 && stat.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0
 }
 
 /// The names in a path, the last one first.

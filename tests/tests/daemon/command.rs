@@ -199,7 +199,8 @@ fn status_tells_by_its_exit_code() -> Result<()> {
     assert_eq!((code, &status["degraded"]), (1, &true.into()), "{status:#}");
     assert_eq!(status["endpoints"][0]["state"], "no-route", "{status:#}");
     let text = String::from_utf8(daemon.run(&["status"])?.stdout)?;
-    assert!(text.starts_with("degraded\n"), "{text}");
+    assert!(text.starts_with("degraded   endpoint ids gets no copies: no-route\ndaemon "), "{text}");
+    assert_eq!(status["reasons"], serde_json::json!(["endpoint ids gets no copies: no-route"]));
     site.edge.address("eth1", "192.0.2.1/24")?;
     status_until(&daemon, |code, _| code == 0)?;
     site.expect(53, 1)?;

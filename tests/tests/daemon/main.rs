@@ -2,6 +2,8 @@
 //! what it leaves behind. The real binary in namespaces, real packets; needs root.
 
 mod adopt;
+mod alive;
+mod churn;
 mod command;
 mod crash;
 mod drift;
@@ -18,6 +20,7 @@ mod plan;
 mod site;
 mod status;
 mod strangers;
+mod strays;
 mod system;
 mod tamper;
 mod wait;

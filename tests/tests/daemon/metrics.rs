@@ -23,8 +23,10 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Values by series, without the prefix: `sent_packets_total{endpoint="ids"}`.
 type Values = BTreeMap<String, f64>;
 
-const FAMILIES: [&str; 19] = [
+const FAMILIES: [&str; 21] = [
     "build_info",
+    "config_file_is_live",
+    "config_info",
     "config_last_reload_duration_seconds",
     "config_last_reload_success_timestamp_seconds",
     "config_last_reload_successful",

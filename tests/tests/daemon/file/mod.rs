@@ -2,6 +2,7 @@
 
 mod editors;
 mod latency;
+mod mounted;
 mod place;
 mod rest;
 mod ways;

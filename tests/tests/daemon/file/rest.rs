@@ -1,4 +1,4 @@
-//! That nothing but what happens to the file, and the timer of the metrics, wakes the daemon.
+//! That nothing but what happens to the file, the timer of the metrics and the pulse wakes the daemon.
 
 use anyhow::{Context as _, Result, ensure};
 use std::collections::BTreeSet;
@@ -47,17 +47,23 @@ struct Seen {
 
 fn seen(daemon: &Daemon, trace: &Path) -> Result<Seen> {
     let main = daemon.pid().context("it does not run")?;
-    let [metrics, config] = [daemon.metrics_path(), daemon.config_path()].map(|path| path.display().to_string());
+    let metrics = daemon.metrics_path().display().to_string();
     let calls = calls(trace)?;
     let of_main: Vec<usize> = (0..calls.len()).filter(|&index| calls[index].0 == main).collect();
     // from one wait to the next; strace tells of a wait once it ends
     let is_wait = |index: &usize| is_wait(&calls[*index].1);
     let is_for_metrics = |woken: &&[usize]| {
         let has = |words: &[&str]| woken.iter().any(|&index| words.iter().all(|word| calls[index].1.contains(word)));
-        has(&["rename(", &metrics]) && !has(&[&config])
+        has(&["rename(", &metrics]) && !has(&["F_SETLEASE"])
     };
+    // each second a sign of life, and a look at endpoints, but none at the file
+    let is_pulse = |woken: &&[usize]| {
+        let has = |word: &str| woken.iter().any(|&index| calls[index].1.contains(word));
+        has("BPF_MAP_UPDATE_ELEM") && !has("F_SETLEASE")
+    };
+    let pulses = of_main.split_inclusive(is_wait).filter(is_pulse).flatten().copied();
     let woken: Vec<&[usize]> = of_main.split_inclusive(is_wait).filter(is_for_metrics).collect();
-    let left_out: BTreeSet<usize> = woken.iter().copied().flatten().copied().collect();
+    let left_out: BTreeSet<usize> = woken.iter().copied().flatten().copied().chain(pulses).collect();
     let left = (0..calls.len()).filter(|index| !left_out.contains(index)).map(|index| calls[index].clone());
     Ok(Seen { metrics: woken.len(), calls: left.collect() })
 }

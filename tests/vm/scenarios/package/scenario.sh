@@ -62,6 +62,12 @@ is_successor_of() {
     [ "$(property ActiveState)" = active ] && [ "$(property MainPID)" != "$1" ]
 }
 
+# Whether status says so, by its exit code and in words.
+is_hanging() {
+    said=$(traffic-mirror status) && return 1
+    echo "$said" | grep -q '^daemon  *HANGS'
+}
+
 is_next_version() {
     dpkg-query --show --showformat='${Version}' "$UNIT" | grep -q '+next$'
 }
@@ -169,6 +175,15 @@ check "kill -9 under a steady stream: each datagram is mirrored once" stream_end
 forget_starts
 pid=$(property MainPID)
 stream_begin
+signal STOP
+check "a daemon that hangs is degraded" soon is_hanging
+check "the watchdog starts another" soon is_successor_of "$pid"
+check "status is well again" soon traffic-mirror status
+check "a hang under a steady stream: each datagram is mirrored once" stream_end all
+
+forget_starts
+pid=$(property MainPID)
+stream_begin
 check "the package is upgraded" apt install /vm/next.deb
 check "to the next version" is_next_version
 check "the upgrade has restarted it" is_successor_of "$pid"
@@ -202,8 +217,17 @@ check "systemctl start" systemctl start $UNIT
 check "what the file asks for is mirrored" copies all
 check "metrics are where node_exporter looks" soon grep -q '^traffic_mirror_' $COLLECTOR_DIRECTORY/traffic-mirror.prom
 
-# --- wrong file at the start
+# --- no bpf file system at the start
 systemctl stop $UNIT
+umount /sys/fs/bpf
+check "without bpf file system the start fails" fails systemctl start $UNIT
+check "and says what to do" soon eval "journalctl -u $UNIT -p err | grep -q 'mount -t bpf bpf /sys/fs/bpf'"
+systemctl stop $UNIT
+mount -t bpf bpf /sys/fs/bpf
+systemd-tmpfiles --create traffic-mirror.conf
+forget_starts
+
+# --- wrong file at the start
 wrong_file
 check "nothing is live: with a wrong file the start fails" fails systemctl start $UNIT
 check "with exit code 78" is_property ExecMainStatus 78

@@ -1,0 +1,55 @@
+//! Input: the parts of a status. Output: why it is degraded, a sentence for each reason. A part has a function of its own.
+
+use super::{Endpoint, Interface, Status};
+
+/// Why something that is wanted does not work.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reason {
+    /// A sentence.
+    pub text: String,
+    /// Since when, seconds since 1970, if that is known.
+    pub since: Option<u64>,
+}
+
+impl Reason {
+    /// One of which nobody knows when it began.
+    pub fn new(text: String) -> Self {
+        Self { text, since: None }
+    }
+}
+
+impl Status {
+    /// Finds the reasons in all parts: what makes `degraded`.
+    pub(super) fn judge(mut self) -> Self {
+        let file = self.file.as_ref().and_then(super::File::reason);
+        let refusal = self.last_refusal.filter(|_| file.is_none()).map(|at| Reason {
+            text: "the file was refused, and what was taken before goes on; the log says why".to_owned(),
+            since: Some(at),
+        });
+        let mut reasons: Vec<Reason> = self.daemon.reason().into_iter().chain(file).chain(refusal).collect();
+        reasons.extend(self.interfaces.iter().filter_map(interface));
+        reasons.extend(self.endpoints.iter().filter_map(endpoint));
+        self.degraded = !reasons.is_empty();
+        self.since = reasons.iter().filter_map(|reason| reason.since).min();
+        self.reasons = reasons.into_iter().map(|reason| reason.text).collect();
+        self
+    }
+
+    /// One more, from who has looked further.
+    pub(super) fn worsen(&mut self, reason: Reason) {
+        self.degraded = true;
+        self.since = self.since.into_iter().chain(reason.since).min();
+        self.reasons.push(reason.text);
+    }
+}
+
+fn interface(interface: &Interface) -> Option<Reason> {
+    let Interface { name, index, direction, attached, .. } = interface;
+    let name = name.clone().unwrap_or_else(|| format!("interface {index}, which is gone"));
+    attached.is_none().then(|| Reason::new(format!("the program is not attached to the {direction} of {name}")))
+}
+
+fn endpoint(endpoint: &Endpoint) -> Option<Reason> {
+    let Endpoint { name, state, .. } = endpoint;
+    (!endpoint.is_ready()).then(|| Reason::new(format!("endpoint {name} gets no copies: {state}")))
+}
