@@ -286,7 +286,7 @@ impl Kernel {
         let mut detach = |(attachment, how)| {
             failed.extend(before(Step::Detach).and_then(|()| attachments.detach(netlink, attachment, how)).err());
         };
-        slice.each(mirrors, |mirror| detach(mirror));
+        slice.each(mirrors, &mut detach);
         if slice.left > 0 {
             // a `mirror` that is left needs what is below
             return Ok(failed);
