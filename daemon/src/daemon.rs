@@ -7,6 +7,7 @@ use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
+use nix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use tracing::{error, info, warn};
 
@@ -178,7 +179,7 @@ fn serve(
             }
         }
         if let Some(desired) = desired.as_ref().filter(|_| concerned) {
-            let begin = Instant::now();
+            let before = worked();
             let is_due = is_changed || pending.may_have_undone() || complaint.0.is_some();
             if is_due || !is_same(kernel, state, desired) {
                 let taken = take(kernel, state, metrics, desired, Reason::Network);
@@ -189,7 +190,7 @@ fn serve(
                     info!("all programs are attached");
                 }
             }
-            timers.rest(begin);
+            timers.rest(worked().saturating_sub(before));
         }
         if is_new {
             is_awaited = true;
@@ -248,11 +249,15 @@ impl Timers {
         Self { drift: now + DRIFT, pulse: Pulse::start(), rested: now }
     }
 
-    /// A look at the network has begun then, and ends now: the next one has to wait for so many times as long.
-    fn rest(&mut self, begin: Instant) {
-        let now = Instant::now();
-        self.rested = now + (now.duration_since(begin) * REST).min(REST_MOST);
+    /// A look at the network has taken so much of a CPU: the next one has to wait for so many times as long.
+    fn rest(&mut self, work: Duration) {
+        self.rested = Instant::now() + (work * REST).min(REST_MOST);
     }
+}
+
+/// What this thread has had of a CPU: not the time in which it waits for answers.
+fn worked() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
 /// Gives back what a look has needed for a moment, but not at once, since the next may need it again: the kernel's type

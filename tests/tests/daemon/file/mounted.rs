@@ -10,7 +10,7 @@ use crate::life::install;
 use crate::site::{Site, config, status_of, status_until};
 
 /// Far less than the slow timer.
-const SOON: Duration = Duration::from_secs(5);
+const SOON: Duration = Duration::from_secs(10);
 
 #[test]
 fn a_file_that_is_mounted_by_itself_is_watched() -> Result<()> {
