@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Values by series, without the prefix: `sent_packets_total{endpoint="ids"}`.
 type Values = BTreeMap<String, f64>;
 
-const FAMILIES: [&str; 21] = [
+const FAMILIES: [&str; 26] = [
     "build_info",
     "config_file_is_live",
     "config_info",
@@ -34,12 +34,17 @@ const FAMILIES: [&str; 21] = [
     "config_reloads_total",
     "degraded",
     "dropped_packets_total",
+    "endpoint_mtu_bytes",
     "endpoint_ready",
+    "endpoint_state",
     "fragmented_packets_total",
+    "icmp_errors_total",
     "interface_attached",
     "map_writes_total",
     "matched_bytes_total",
     "matched_packets_total",
+    "output_carrier",
+    "output_dropped_packets_total",
     "repairs_total",
     "sent_bytes_total",
     "sent_packets_total",
