@@ -11,12 +11,14 @@ use nix::time::{ClockId, clock_gettime};
 use sd_notify::NotifyState;
 use tracing::{error, info, warn};
 
+use crate::compile::called;
 use crate::desired::Desired;
 use crate::health::Health;
 use crate::kernel::netlink::{Event, Monitor};
 use crate::kernel::{Kernel, KernelError, Mechanism, Note, reason};
 use crate::metrics::Textfile;
 use crate::network::{Link, Network, Path};
+use crate::obstacle::{self, Line};
 use crate::pulse::Pulse;
 use crate::quiet::Quiet;
 use crate::reconcile::{State, proceed};
@@ -357,7 +359,7 @@ impl Pending {
         // somebody may have taken our programs off; that we put them there ends in a look that finds nothing to do
         let attached = |interface: u32| {
             let is_output = |path: &Path| path.route.as_ref().is_some_and(|route| route.interface == interface);
-            let is_listed = |link: &Link| desired.interfaces.iter().any(|listed| listed.name.matches(&link.name));
+            let is_listed = |link: &Link| desired.interfaces.iter().any(|listed| called(&listed.name, link).is_some());
             network.paths.values().any(is_output)
                 || network.lane_parts.contains(&interface)
                 || network.links.get(&interface).is_some_and(is_listed)
@@ -393,8 +395,13 @@ fn take(
     let report = reconciled?;
     report.lines().for_each(|line| info!("{line}"));
     report.repaired.iter().for_each(|line| warn!("{line}"));
-    state.obstacles.iter().filter(|line| !before.contains(line)).for_each(|line| warn!("{line}"));
-    before.iter().filter(|line| !state.obstacles.contains(line)).for_each(|line| info!("over: {line}"));
+    let lines = obstacle::lines(&before, &state.obstacles);
+    for Line { is_warning, text } in &lines {
+        if *is_warning { warn!("{text}") } else { info!("{text}") }
+    }
+    if !lines.is_empty() {
+        metrics.hurry();
+    }
     state.advice.iter().filter(|line| !advised.contains(line)).for_each(|line| info!("{line}"));
     if report.writes > 0 || reason == Reason::File {
         info!("{}", report.summary());

@@ -5,6 +5,7 @@ mod address;
 mod consistency;
 mod endpoint;
 mod filter;
+mod host;
 mod interface;
 mod name;
 mod order;
@@ -25,6 +26,7 @@ use ipnet::IpNet;
 use crate::config::Config;
 use crate::diagnostic::{Code, Diagnostic};
 
+pub use host::absent;
 pub use order::Order;
 pub(crate) use protocol::name as protocol_name;
 pub use protocol::parse as parse_protocol;
@@ -97,6 +99,13 @@ pub struct Interface {
     pub direction: Direction,
     /// Where on its hooks they are looked at.
     pub order: Order,
+}
+
+impl Interface {
+    /// Whether it is a glob: else it is the name of one interface.
+    pub fn is_glob(&self) -> bool {
+        name::is_glob(self.name.as_str())
+    }
 }
 
 /// `direction` in the file.

@@ -9,9 +9,9 @@ use serde::Serialize;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Explained, Field};
 use traffic_mirror_ebpf::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Packet};
 
-use crate::compile::{Described, DescribedFilter, Place, Way, key, outer, state, vlan_name};
+use crate::compile::{Described, DescribedFilter, Place, Way, called, key, not_mirrored, outer, state, vlan_name};
 use crate::desired::{Action, protocol_name};
-use crate::network::Network;
+use crate::network::{Hook, Network};
 use crate::preview::{hook_name, interface_name, list};
 
 /// A packet as filters see it.
@@ -304,4 +304,30 @@ pub fn frame(protocol: u8, source: (IpAddr, u16), destination: (IpAddr, u16), vl
 /// The index of a hook; `None` if packets are not looked at there.
 pub fn hook_of(live: &Described, place: Place) -> Option<u32> {
     live.hooks.iter().find(|(_, there)| **there == place).map(|(&index, _)| index)
+}
+
+/// Why packets are not looked at there.
+pub fn why_no_hook(name: &str, direction: Hook, live: &Described, network: &Network) -> String {
+    let mirrored: BTreeSet<u32> = live.hooks.values().map(|(interface, _)| *interface).collect();
+    let not_mirrored = not_mirrored(&live.listed, &network.links, &mirrored);
+    let link = network.link(name);
+    let real = link.map_or(name, |link| &link.name);
+    let asked = format!("{name} {}", direction.word());
+    if let Some(one) =
+        not_mirrored.iter().find(|one| one.name == real && (link.is_none() || one.directions.contains(&direction)))
+    {
+        return format!("no packet is looked at: {name} is listed, but {}: {}", one.why.state(), one.why.text());
+    }
+    let hooks: Vec<String> = live.hooks.values().map(|hook| hook_name(network, *hook)).collect();
+    let only = match hooks[..] {
+        [] => "and neither is any other".to_owned(),
+        _ => format!("only {}", list(&hooks)),
+    };
+    match link {
+        None => format!("there is no interface {name}, and the file lists none of this name"),
+        Some(link) if live.listed.iter().any(|entry| called(&entry.name, link).is_some()) => {
+            format!("{asked} is not looked at, {only}: the file lists it for the other direction alone")
+        }
+        Some(_) => format!("{asked} is not looked at, {only}: the file does not list it"),
+    }
 }

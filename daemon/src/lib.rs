@@ -12,6 +12,7 @@ pub mod journal;
 pub mod kernel;
 pub mod metrics;
 pub mod network;
+pub mod obstacle;
 pub mod patience;
 pub mod plan;
 pub mod preview;

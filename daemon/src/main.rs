@@ -42,9 +42,14 @@ enum Command {
         metrics: Option<PathBuf>,
     },
     /// Check a file, without touching anything
+    ///
+    /// Warns of interfaces that this host does not have. Exits with 0 if the file is right, with 1 if it is not.
     Check {
         /// The file, or - for standard input; if not given, as with --config
         file: Option<PathBuf>,
+        /// The file is for another host: do not compare it with the interfaces of this one
+        #[arg(long)]
+        any_host: bool,
     },
     /// Show what taking the file would change in the kernel, without touching anything
     ///
@@ -126,7 +131,7 @@ fn main() -> ExitCode {
     };
     let result = match &arguments.command {
         Command::Run { attach, metrics } => run(&arguments, *attach, metrics.clone()),
-        Command::Check { file } => commands::check(&followed(&arguments, file.as_ref())),
+        Command::Check { file, any_host } => commands::check(&followed(&arguments, file.as_ref()), *any_host),
         Command::Plan { file, json } => {
             commands::plan(&followed(&arguments, file.as_ref()), &arguments.pin_path, *json)
         }

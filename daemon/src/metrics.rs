@@ -3,14 +3,16 @@
 
 mod textfile;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use metrics::{Label, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
 use traffic_mirror_ebpf::abi::{Drop, IcmpError, Unseen};
 
+use crate::compile::Why;
 use crate::report::Report;
-use crate::status::{Endpoint, Filter, Interface, Output, Standing, Status};
+use crate::status::{Endpoint, Filter, Interface, NotMirrored, Output, Standing, Status};
 
 pub use textfile::Textfile;
 
@@ -72,7 +74,7 @@ pub fn render(status: Option<&Status>, process: &Process) -> String {
         record_process(process);
         if let Some(status) = status {
             record_status(status);
-            record_interfaces(&status.interfaces);
+            record_interfaces(&status.interfaces, &status.not_mirrored);
             record_filters(&status.filters);
             record_endpoints(&status.endpoints);
             record_outputs(&status.outputs);
@@ -136,7 +138,11 @@ fn record_status(status: &Status) {
     );
 }
 
-fn record_interfaces(interfaces: &[Interface]) {
+/// Interfaces that are not mirrored and have a series of their own: of containers that come and go there may be thousands.
+const MOST_NOT_MIRRORED: usize = 128;
+
+fn record_interfaces(interfaces: &[Interface], not_mirrored: &[NotMirrored]) {
+    let missing = || not_mirrored.iter().filter(|one| one.is_interface);
     // one that is gone has no name, and is soon no part of the status either
     let hooks = || {
         interfaces.iter().filter_map(|interface| {
@@ -144,10 +150,29 @@ fn record_interfaces(interfaces: &[Interface]) {
             Some((interface, vec![label("interface", name), label("direction", interface.direction)]))
         })
     };
+    let without = missing().take(MOST_NOT_MIRRORED).flat_map(|one| {
+        let labels = |direction| vec![label("interface", &one.name), label("direction", direction)];
+        one.directions.iter().map(move |direction| (labels(direction), 0.0))
+    });
     gauges(
         "traffic_mirror_interface_attached",
-        "Whether the program is attached there.",
-        hooks().map(|(interface, labels)| (labels, f64::from(interface.attached.is_some()))),
+        "Whether the program is attached there: 0 also for what the file lists and the host does not have, or that is left \
+         out.",
+        hooks().map(|(interface, labels)| (labels, f64::from(interface.attached.is_some()))).chain(without),
+    );
+    let names = interfaces.iter().filter_map(|interface| interface.name.as_deref());
+    let wanted: BTreeSet<&str> = names.chain(missing().map(|one| &*one.name)).collect();
+    gauges(
+        "traffic_mirror_interfaces_wanted",
+        "Interfaces that the file lists: those that its names and globs match, and names that no interface has.",
+        one(wanted.len() as f64),
+    );
+    let reasons = Why::LABELS.into_iter().filter(|reason| *reason != Why::Pending.label());
+    let left_out = |reason: &str| missing().filter(|one| one.reason == reason).count() as f64;
+    gauges(
+        "traffic_mirror_interfaces_left_out",
+        "Those of them that are not mirrored, or not both ways as the file wants it, by reason.",
+        reasons.map(|reason| (vec![label("reason", reason)], left_out(reason))),
     );
     let unseen = |(interface, labels): (&Interface, Vec<Label>)| {
         let counts = interface.unseen.clone();
@@ -162,6 +187,11 @@ fn record_interfaces(interfaces: &[Interface]) {
 
 fn record_filters(filters: &[Filter]) {
     let labels = |filter: &Filter| vec![label("filter", &filter.name)];
+    gauges(
+        "traffic_mirror_filter_active",
+        "Whether the filter is in force on any interface.",
+        filters.iter().map(|filter| (labels(filter), f64::from(filter.active))),
+    );
     counters(
         "traffic_mirror_matched_packets_total",
         "Packets that the filter matched, as they are on the wire.",

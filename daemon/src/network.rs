@@ -29,12 +29,23 @@ pub struct Link {
     pub parent: Option<u32>,
     /// Its driver's `rtnl_link_ops` kind ("vlan", "bond", "veth"); hardware has none.
     pub info_kind: Option<String>,
+    /// Its alternative names (`ip link property add`), such as those that systemd gives. None is the name of another one.
+    pub altnames: Vec<String>,
+    /// It is an ipvlan in mode l3s, which receives packets on netfilter's hooks.
+    pub is_l3s: bool,
     /// `IFF_NOARP`: nobody is asked for by it.
     pub no_arp: bool,
     /// Kind of its root queueing discipline ("noqueue"); empty if the kernel does not say.
     pub qdisc: String,
     /// Most segments and bytes of a superpacket that it is handed (`gso_max_segs`, `gso_max_size`); 0 if the kernel does not say.
     pub gso_max: [u32; 2],
+}
+
+impl Link {
+    /// Its name, then its alternative ones.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        std::iter::once(&*self.name).chain(self.altnames.iter().map(String::as_str))
+    }
 }
 
 /// Interfaces of ours that have the kernel cut superpackets into packets.
@@ -227,8 +238,8 @@ pub struct Path {
 }
 
 impl Network {
-    /// The interface of that name.
+    /// The interface of that name or alternative name.
     pub fn link(&self, name: &str) -> Option<&Link> {
-        self.links.values().find(|link| link.name == name)
+        self.links.values().find(|link| link.names().any(|one| one == name))
     }
 }

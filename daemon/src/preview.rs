@@ -8,7 +8,9 @@ use serde::Serialize;
 use traffic_mirror_ebpf::abi::{self, Field};
 
 use crate::chain::Chain;
-use crate::compile::{Compiled, Described, DescribedFilter, Memory, Place, describe, key, mac, outer, state};
+use crate::compile::{
+    Compiled, Described, DescribedFilter, Memory, Place, describe, key, mac, not_mirrored, outer, state,
+};
 use crate::desired::{Action, Desired};
 use crate::network::Network;
 use crate::plan::{self, Change};
@@ -93,7 +95,8 @@ pub fn preview(desired: &Desired, network: &Network, live: Option<&Live>, attach
     };
     let live = objects(&before, network, attached, &ordered, hooks);
     let changes = differences(&live, &objects(&after, network, &everywhere, &asked, hooks));
-    let mut obstacles = report::obstacles(desired, network, &want);
+    let mut obstacles: Vec<String> =
+        report::obstacles(desired, network, &want).iter().map(ToString::to_string).collect();
     obstacles.extend(report::advice(desired, network, &want));
     if want.lane_wanted && want.lane.is_none() {
         obstacles.push("there is no lane, which would be made, and some more elements written".to_owned());
@@ -164,6 +167,13 @@ fn objects(
         if !attached.mirrors.contains_key(&(index, direction)) {
             facts[2].1 = vec![NO.to_owned()];
         }
+    }
+    let mirrored = described.hooks.values().map(|(index, _)| *index).collect();
+    for one in not_mirrored(&described.listed, &network.links, &mirrored) {
+        let directions = one.directions.iter().map(|direction| direction.word().to_owned()).collect();
+        let attached = format!("{NO} ({})", one.why.state());
+        let facts = vec![("direction", directions), (ORDER, vec![one.order.to_string()]), (ATTACHED, vec![attached])];
+        objects.insert((1, one.name), facts);
     }
     for (name, endpoint) in &described.endpoints {
         objects.insert((2, name.clone()), endpoint_facts(endpoint, network, attached));

@@ -6,6 +6,7 @@ use crate::compile::Memory;
 use crate::desired::Desired;
 use crate::kernel::{Kernel, KernelError};
 use crate::network::Network;
+use crate::obstacle::Obstacle;
 use crate::patience::Patience;
 use crate::plan::{self, Plan};
 use crate::report::{self, Report, plural};
@@ -17,8 +18,8 @@ pub struct State {
     pub desired: Desired,
     /// What the network was like.
     pub network: Network,
-    /// What could not be, a line each.
-    pub obstacles: Vec<String>,
+    /// What could not be.
+    pub obstacles: Vec<Obstacle>,
     /// What may come as a surprise and is none of these, a line each; all that was said since the file was last another.
     pub advice: Vec<String>,
     /// What is known of the live tables.
@@ -122,7 +123,8 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
         if applied.is_done || applied.left > 0 {
             let changes = report::changes(&state.desired, desired);
             let mut obstacles = report::obstacles(desired, &network, &want);
-            obstacles.extend(refused.iter().map(ToString::to_string).chain(applied.obstacles));
+            let others = refused.iter().map(ToString::to_string).chain(applied.obstacles);
+            obstacles.extend(others.map(Obstacle::from));
             let advice = report::advice(desired, &network, &want);
             // what comes and goes with a route is said once
             state.advice.retain(|line| state.desired == *desired && !advice.contains(line));

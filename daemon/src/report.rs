@@ -7,9 +7,11 @@ use std::time::Duration;
 use serde::Serialize;
 use traffic_mirror_ebpf::abi::Drop;
 
-use crate::compile::{self, Compiled};
+use crate::compile::{self, Compiled, NotMirrored, Why};
 use crate::desired::{Desired, Endpoint, Filter, Oversize};
 use crate::network::{Hook as Direction, Link, LinkKind, Network};
+use crate::obstacle::Obstacle;
+use crate::preview::list;
 use crate::tables::names;
 
 /// What a reload has changed.
@@ -148,18 +150,10 @@ fn compare<T: PartialEq>(
     }
 }
 
-/// What is wanted and cannot be at the moment, and what is hardly wanted, a line each.
-pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> Vec<String> {
-    let mut lines = Vec::new();
-    for interface in &desired.interfaces {
-        let mut matching = network.links.values().filter(|link| interface.name.matches(&link.name)).peekable();
-        if matching.peek().is_none() {
-            lines.push(format!("interface {} is not there yet; it is attached when it appears", interface.name));
-        }
-        for link in matching.filter(|link| !compiled.hooks.values().any(|hook| hook.interface == link.index)) {
-            lines.push(format!("interface {} is left out: {}", link.name, crate::compile::why_left_out(link)));
-        }
-    }
+/// What is wanted and cannot be at the moment, and what may come as a surprise.
+pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> Vec<Obstacle> {
+    let mirrored = compiled.hooks.values().map(|hook| hook.interface).collect();
+    let mut lines = interfaces(&compile::not_mirrored(&desired.interfaces, &network.links, &mirrored));
     let tables = &compiled.tables;
     let states: BTreeMap<&str, u32> =
         names(&tables.endpoint_names).map(|(index, name)| (name, tables.endpoints[index as usize][0].state)).collect();
@@ -167,11 +161,33 @@ pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> V
         let state = states.get(endpoint.name.as_str()).copied().unwrap_or_default();
         let reason = Drop::ALL.get(state as usize).copied().unwrap_or(Drop::None);
         if reason != Drop::None {
-            lines.push(format!("endpoint {} ({}) gets no copies: {}", endpoint.name, endpoint.address, reason.label()));
+            let what = format!("endpoint {} ({}) gets no copies", endpoint.name, endpoint.address);
+            lines.push(Obstacle::fault(what, reason.label()));
         }
     }
-    lines.extend(duplicates(network, compiled));
+    lines.extend(duplicates(network, compiled).into_iter().map(Obstacle::from));
     lines
+}
+
+/// What the file lists and is not mirrored. Those beyond the limit are one thing, since they may be hundreds that come and go.
+fn interfaces(all: &[NotMirrored]) -> Vec<Obstacle> {
+    let line = |one: &NotMirrored| {
+        let NotMirrored { name, why, .. } = one;
+        let what = match why {
+            Why::Limit => return None,
+            Why::Pending => format!("interface {name} is listed, but pending"),
+            Why::Absent => format!("interface {name} is listed, but absent"),
+            Why::Kind(_) | Why::Vrf | Why::L3s => format!("interface {name} is listed, but left out"),
+            Why::Waiting => format!("interface {name} is listed, but waiting"),
+        };
+        Some(Obstacle { is_fault: one.is_fault(), ..Obstacle::fault(what, why.text()) })
+    };
+    let beyond: Vec<String> = all.iter().filter(|one| one.why == Why::Limit).map(|one| one.name.clone()).collect();
+    let limit = (!beyond.is_empty()).then(|| Obstacle {
+        detail: format!("left out: {}", list(&beyond)),
+        ..Obstacle::fault("more interfaces are listed than can be mirrored", Why::Limit.text())
+    });
+    all.iter().filter_map(line).chain(limit).collect()
 }
 
 /// Interfaces of which some packets are copied twice, a line for each pair.
@@ -304,6 +320,8 @@ mod tests {
                 master: (name == "eth0").then_some(2),
                 parent: (name == "vlan5").then_some(1),
                 info_kind: None,
+                altnames: Vec::new(),
+                is_l3s: false,
                 no_arp: false,
                 qdisc: String::new(),
                 gso_max: [0; 2],
@@ -327,13 +345,48 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_not_mirrored_is_told() {
+        let said = surprises("[[interface]]\nname = \"eht0\"\n[[interface]]\nname = \"wlan*\"\n");
+        assert_eq!(
+            said,
+            [
+                "interface eht0 is listed, but absent: no interface has this name; mirrored once there is one",
+                "interface wlan* is listed, but pending: no interface matches; each one that comes is mirrored",
+            ]
+        );
+    }
+
+    #[test]
+    fn those_beyond_the_limit_are_told_together() {
+        let beyond = |count: usize| -> Vec<NotMirrored> {
+            let one = |nth| NotMirrored {
+                name: format!("veth{nth:02}"),
+                entry: "veth*".to_owned(),
+                is_exact: false,
+                directions: Vec::new(),
+                order: Default::default(),
+                why: Why::Limit,
+            };
+            (0..count).map(one).collect()
+        };
+        let (few, many) = (interfaces(&beyond(2)), interfaces(&beyond(10)));
+        let text = many[0].to_string();
+        assert!(
+            text.ends_with("; left out: veth00, veth01, veth02, veth03, veth04, veth05, veth06, veth07 and 2 more")
+        );
+        assert_eq!((few.len(), many.len()), (1, 1));
+        assert_eq!(crate::obstacle::lines(&few, &many), [], "which they are changes with each container");
+    }
+
     fn surprises(text: &str) -> Vec<String> {
         let desired = desired::load(text).unwrap().0;
         let names: Vec<&str> = desired.endpoints.iter().map(|endpoint| &*endpoint.name).collect();
         let network = network(&names);
         let compiled =
             crate::compile::new_maps(&desired, &network, &[], &mut crate::compile::Memory::default()).unwrap();
-        [obstacles(&desired, &network, &compiled), advice(&desired, &network, &compiled)].concat()
+        let obstacles = obstacles(&desired, &network, &compiled).iter().map(ToString::to_string).collect();
+        [obstacles, advice(&desired, &network, &compiled)].concat()
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 mod daemon;
 mod file;
+mod filter;
+mod listed;
 mod rate;
 mod reasons;
 mod text;
@@ -12,14 +14,14 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use serde::Serialize;
-use traffic_mirror_ebpf::abi::{self, BLOCK_SLOTS, Drop, IcmpError, Row, Slot, Trouble, Unseen};
+use traffic_mirror_ebpf::abi::{self, Drop, IcmpError, Trouble, Unseen};
 
 use crate::chain;
-use crate::compile::{READY, mac, outer, state};
-use crate::desired::{Desired, Order};
+use crate::compile::{READY, called, entries, entry_of, mac, not_mirrored, outer, state};
+use crate::desired::{self, Desired, Order};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::{
-    Attachment, Attachments, Generation, KernelError, Mechanism, Role, require_namespace, strays, word,
+    Attachment, Attachments, Generation, KernelError, Mechanism, Role, require_namespace, strays, without_lanes, word,
 };
 use crate::network;
 use crate::report::plural;
@@ -50,6 +52,8 @@ pub struct Status {
     pub repairs: Option<u64>,
     /// Where packets are looked at.
     pub interfaces: Vec<Interface>,
+    /// What the file lists beside, and why packets are not looked at there.
+    pub not_mirrored: Vec<NotMirrored>,
     /// What is looked for.
     pub filters: Vec<Filter>,
     /// Where copies go.
@@ -78,6 +82,9 @@ pub struct Output {
 pub struct Interface {
     /// Its name; absent if it is gone.
     pub name: Option<String>,
+    /// The alternative name that the file lists it by; absent if it does so by its name.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub altname: Option<String>,
     /// Its index.
     pub index: u32,
     /// "ingress" or "egress".
@@ -90,6 +97,9 @@ pub struct Interface {
     pub order: String,
     /// Whether it stands there; absent if that is not known.
     pub in_order: Option<bool>,
+    /// The program that `order` names, if it is not there: the place is the last one until it is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pending: Option<String>,
     /// Packets that filters could not be asked about, or only without their ports, by reason, if any.
     pub unseen: BTreeMap<&'static str, u64>,
 }
@@ -115,6 +125,9 @@ pub struct Filter {
     pub name: String,
     /// Whether it is in force somewhere.
     pub active: bool,
+    /// "active", or why it is not: "disabled" (its `enabled` is false), "mirroring-off" (that of the whole file), "no-interface"
+    /// (no interface that is looked at is one of its own).
+    pub state: &'static str,
     /// Packets that matched, as they are on the wire.
     pub packets: u64,
     /// Their bytes from the IP header on.
@@ -212,9 +225,13 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
     let mut netlink = Netlink::open()?;
     let links = netlink.links()?;
     let attached = attached(pin_path, &mut netlink, &links)?;
-    let interfaces = interfaces(&attached, &generation, &links)?;
+    let listed = entries(&elements::<abi::Listed>(&generation.read(Table::Listed)?).collect::<Vec<_>>());
+    let interfaces = interfaces(&attached, &generation, &links, &listed)?;
+    let mirrored = interfaces.iter().map(|interface| interface.index).collect();
+    let not_mirrored = not_mirrored(&listed, &without_lanes(links.clone(), pin_path), &mirrored);
+    let not_mirrored: Vec<NotMirrored> = not_mirrored.iter().map(NotMirrored::of).collect();
     let endpoints = endpoints(&attached, &generation, parity, &links)?;
-    let filters = filters(&generation, &control.view[parity])?;
+    let filters = filter::filters(&generation, &control.view[parity])?;
     let outputs = outputs(&mut netlink, &endpoints, &links)?;
     let noted = generation.history().ok();
     let last_refusal = noted.map(|history| history.last_refusal).filter(|&at| at > 0);
@@ -234,6 +251,7 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
         reloads: history.map(|history| history.reloads),
         repairs: history.map(|history| history.repairs),
         interfaces,
+        not_mirrored,
         filters,
         endpoints,
         outputs,
@@ -244,6 +262,7 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
 pub use daemon::{Daemon, Life, PATIENCE};
 use file::now;
 pub use file::{File, Standing};
+pub use listed::NotMirrored;
 pub use rate::Rate;
 pub use reasons::Reason;
 pub use top::{Style, frame};
@@ -293,7 +312,8 @@ fn find_place(
         let labels = |programs: &[chain::Standing]| programs.iter().map(chain::Standing::label).collect();
         let (after, before) = (labels(&chain.programs[..ours]), labels(&chain.programs[ours + 1..]));
         interface.place = Some(Place { position: ours + 1, after, before, priority: chain.programs[ours].priority });
-        interface.in_order = Some(chain.holds(&order) && chain.awaited(&order).is_none());
+        interface.pending = chain.awaited(&order).map(str::to_owned);
+        interface.in_order = Some(chain.holds(&order) && interface.pending.is_none());
     }
     Ok(())
 }
@@ -304,6 +324,7 @@ fn interfaces(
     attached: &[(Attachment, Mechanism)],
     generation: &Generation,
     links: &BTreeMap<u32, network::Link>,
+    listed: &[desired::Interface],
 ) -> Result<Vec<Interface>, KernelError> {
     let hooks: Vec<abi::Hook> = elements(&generation.read(Table::Hooks)?).collect();
     let last = hooks.iter().rposition(|hook| hook.interface != 0);
@@ -311,7 +332,10 @@ fn interfaces(
     let used = hooks.iter().zip(stats).filter(|(hook, _)| hook.interface != 0);
     let interface = |(hook, stats): (&abi::Hook, Vec<abi::HookStats>)| {
         let direction = if hook.egress == 0 { network::Hook::Ingress } else { network::Hook::Egress };
-        let name = links.get(&hook.interface).map(|link| link.name.clone());
+        let link = links.get(&hook.interface);
+        let name = link.map(|link| link.name.clone());
+        let altname = link.and_then(|link| called(&entry_of(listed, link, direction)?.name, link));
+        let altname = altname.filter(|altname| Some(*altname) != name.as_deref()).map(str::to_owned);
         let how = attached.iter().find(|(attachment, _)| {
             attachment.role == Role::Mirror
                 && attachment.interface == hook.interface
@@ -325,12 +349,14 @@ fn interfaces(
         let unseen = Unseen::ALL.iter().map(|reason| (reason.label(), count(reason))).filter(|(_, n)| *n > 0);
         Interface {
             name,
+            altname,
             index: hook.interface,
             direction: word(direction),
             attached: how,
             place: None,
             order: Order::default().to_string(),
             in_order: None,
+            pending: None,
             unseen: unseen.collect(),
         }
     };
@@ -417,28 +443,6 @@ fn outputs(
         });
     }
     Ok(outputs)
-}
-
-fn filters(generation: &Generation, view: &abi::View) -> Result<Vec<Filter>, KernelError> {
-    let named: Vec<abi::Name> = elements(&generation.read(Table::Filters)?).collect();
-    let rows: Vec<Row> = elements(&generation.read(Table::Rows)?).collect();
-    let slots: Vec<Slot> = elements(&generation.read(Table::Slots)?).collect();
-    let live: BTreeSet<u32> = view.rows.iter().copied().collect();
-    let is_active = |slot: usize| {
-        let (block, bit) = (slot / BLOCK_SLOTS, slot % BLOCK_SLOTS);
-        live.iter().any(|&row| rows[row as usize].blocks[block][bit / 64] >> (bit % 64) & 1 != 0)
-    };
-    let active: BTreeSet<u32> =
-        slots.iter().enumerate().filter(|(slot, _)| is_active(*slot)).map(|(_, slot)| slot.filter).collect();
-    let stats = generation.filter_stats(used(&named))?;
-    let filter = |(index, name): (u32, &str)| Filter {
-        name: name.to_owned(),
-        active: active.contains(&index),
-        packets: stats[index as usize].iter().map(|cpu| cpu.matched.packets).sum(),
-        bytes: stats[index as usize].iter().map(|cpu| cpu.matched.bytes).sum(),
-        rate: None,
-    };
-    Ok(sorted(names(&named).map(filter), |one| one.name.clone()))
 }
 
 /// Up to which index there are objects.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use bytemuck::{Pod, Zeroable};
-use traffic_mirror_ebpf::abi::{Block, Class, Control, EndpointPair, Hook, Name, Node, Row, Skip, Slot, Values, View};
+use traffic_mirror_ebpf::abi::{
+    Block, Class, Control, EndpointPair, Hook, Listed, Name, Node, Row, Skip, Slot, Values, View,
+};
 use traffic_mirror_ebpf::classify;
 
 /// A table that the daemon writes: the name of its map.
@@ -19,6 +21,7 @@ pub enum Table {
     Filters,
     EndpointNames,
     Hooks,
+    Listed,
     Endpoints,
     Values,
     Control,
@@ -26,7 +29,7 @@ pub enum Table {
 
 impl Table {
     /// All of them, each before those that point into it.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Blocks,
         Self::Classes,
         Self::Nodes,
@@ -36,6 +39,7 @@ impl Table {
         Self::Filters,
         Self::EndpointNames,
         Self::Hooks,
+        Self::Listed,
         Self::Endpoints,
         Self::Values,
         Self::Control,
@@ -53,6 +57,7 @@ impl Table {
             Self::Filters => "FILTERS",
             Self::EndpointNames => "ENDPOINT_NAMES",
             Self::Hooks => "HOOKS",
+            Self::Listed => "LISTED",
             Self::Endpoints => "ENDPOINTS",
             Self::Values => "VALUES",
             Self::Control => "CONTROL",
@@ -70,6 +75,7 @@ impl Table {
             Self::Rows => size_of::<Row>(),
             Self::Filters | Self::EndpointNames => size_of::<Name>(),
             Self::Hooks => size_of::<Hook>(),
+            Self::Listed => size_of::<Listed>(),
             Self::Endpoints => size_of::<EndpointPair>(),
             Self::Values => size_of::<Values>(),
             Self::Control => size_of::<Control>(),
@@ -104,6 +110,8 @@ pub struct Tables {
     pub endpoint_names: Vec<Name>,
     /// `HOOKS`.
     pub hooks: Vec<Hook>,
+    /// `LISTED`: the interface entries of the file.
+    pub listed: Vec<Listed>,
 }
 
 impl Tables {
@@ -130,6 +138,7 @@ impl Tables {
             filters: zeros(length(Table::Filters)),
             endpoint_names: zeros(length(Table::EndpointNames)),
             hooks: zeros(length(Table::Hooks)),
+            listed: zeros(length(Table::Listed)),
         }
     }
 
@@ -148,6 +157,7 @@ impl Tables {
             Table::Filters => bytes(&self.filters),
             Table::EndpointNames => bytes(&self.endpoint_names),
             Table::Hooks => bytes(&self.hooks),
+            Table::Listed => bytes(&self.listed),
             Table::Endpoints => bytes(&self.endpoints),
             Table::Values => bytes(std::slice::from_ref(&*self.values)),
             Table::Control => bytes(std::slice::from_ref(&self.control)),
@@ -169,6 +179,7 @@ impl Tables {
             Table::Filters => bytes(&mut self.filters),
             Table::EndpointNames => bytes(&mut self.endpoint_names),
             Table::Hooks => bytes(&mut self.hooks),
+            Table::Listed => bytes(&mut self.listed),
             Table::Endpoints => bytes(&mut self.endpoints),
             Table::Values => bytes(std::slice::from_mut(&mut *self.values)),
             Table::Control => bytes(std::slice::from_mut(&mut self.control)),

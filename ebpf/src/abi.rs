@@ -10,6 +10,7 @@ mod explained;
 mod health;
 mod interfaces;
 mod labels;
+mod listed;
 
 /// Version of all that is laid out here: to be raised by one whenever anything in it changes, so that a daemon leaves the
 /// maps of another version alone. The first 16 bytes of [`Control`] stay what they are for ever.
@@ -21,6 +22,7 @@ pub use explained::Explained;
 pub use health::Health;
 pub use interfaces::*;
 pub use labels::{History, Hook, NAME_BYTES, Name};
+pub use listed::{Listed, ORDER_BYTES, PATTERN_BYTES};
 
 /// Filters in a file, at most.
 pub const MAX_FILTERS: usize = 16_384;
@@ -96,6 +98,8 @@ pub struct View {
     pub hooks: [u64; MAX_HOOKS],
     /// Per hook: its row in `ROWS`.
     pub rows: [u32; MAX_HOOKS],
+    /// 1 if the file's master switch (`enabled`) is off, which every row says, too; for `status`, no program reads it.
+    pub off: u64,
 }
 
 /// An element of `ROWS`: the slots that are active on a hook.
@@ -393,7 +397,8 @@ pub mod cb {
 
 const _: () = {
     assert!(
-        size_of::<View>() == FIELDS * 8 + 256 * 8 + 4 * size_of::<Skip>() + size_of::<Interfaces>() + MAX_HOOKS * 12
+        size_of::<View>()
+            == FIELDS * 8 + 256 * 8 + 4 * size_of::<Skip>() + size_of::<Interfaces>() + MAX_HOOKS * 12 + 8
     );
     assert!(size_of::<Control>() == 16 + 2 * size_of::<View>());
     assert!(size_of::<Row>() == BLOCKS * BLOCK_WORDS * 8);

@@ -5,7 +5,7 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use traffic_mirror_ebpf::abi::{
     Block, Bucket, Class, Control, Cpu, Daemon, EndpointPair, EndpointStats, Explained, FilterStats, First, Health,
-    History, Hook, HookStats, MAX_ENDPOINTS, MAX_FIRSTS, Name, Node, Row, Skip, Slot, Values,
+    History, Hook, HookStats, Listed, MAX_ENDPOINTS, MAX_FIRSTS, Name, Node, Row, Skip, Slot, Values,
 };
 use traffic_mirror_ebpf::classify::{Candidates, Tables};
 
@@ -36,6 +36,8 @@ pub static FILTERS: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 pub static HOOKS: Array<Hook> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static ENDPOINT_NAMES: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub static LISTED: Array<Listed> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static HISTORY: Array<History> = Array::with_max_entries(1, 0);
 #[map]

@@ -51,6 +51,7 @@ fn pure_modules_know_neither_kernel_nor_clock_nor_files() {
         "diagnostic.rs",
         "compile",
         "network.rs",
+        "obstacle.rs",
         "explain.rs",
         "metrics.rs",
         "plan.rs",

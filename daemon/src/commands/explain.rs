@@ -6,14 +6,14 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use clap::{Args, ValueEnum};
 use pcap_file::DataLink;
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use traffic_mirror::compile::{Described, describe};
 use traffic_mirror::desired::{Desired, parse_protocol};
-use traffic_mirror::explain::{Capture, Verdict, frame, hook_of, verdict};
+use traffic_mirror::explain::{Capture, Verdict, frame, hook_of, verdict, why_no_hook};
 use traffic_mirror::kernel::Observer;
 use traffic_mirror::network::{self, Network};
 use traffic_mirror::preview::hook_name;
@@ -110,6 +110,12 @@ fn ask(question: &Question, pin_path: &Path, frames: &[Vec<u8>]) -> anyhow::Resu
         let network = observer.observe(&Desired::default(), None)?;
         let described = describe(&live.tables, &Desired::default()).context("the live tables contradict themselves")?;
         let hook = hook(question, &described, &network)?;
+        if !observer.is_attached(described.hooks[&hook])? {
+            bail!(
+                "no packet is looked at: the program is not attached to {}",
+                hook_name(&network, described.hooks[&hook])
+            );
+        }
         let mut explainer = observer.explainer(live.generation)?;
         let answers: Vec<_> = frames.iter().map(|frame| explainer.ask(hook, frame)).collect::<Result<_, _>>()?;
         if observer.live()?.as_ref() == Some(&live) {
@@ -129,12 +135,9 @@ fn hook(question: &Question, live: &Described, network: &Network) -> anyhow::Res
         Direction::Ingress => network::Hook::Ingress,
         Direction::Egress => network::Hook::Egress,
     };
-    let name = &question.interface;
-    let link = network.link(name).with_context(|| format!("there is no interface {name}"))?;
-    hook_of(live, (link.index, direction)).with_context(|| {
-        let hooks: Vec<String> = live.hooks.values().map(|hook| hook_name(network, *hook)).collect();
-        format!("{name} {} is not looked at, only {}", direction.word(), hooks.join(", "))
-    })
+    let link = network.link(&question.interface);
+    let hook = link.and_then(|link| hook_of(live, (link.index, direction)));
+    hook.ok_or_else(|| anyhow!(why_no_hook(&question.interface, direction, live, network)))
 }
 
 /// The frames of a capture.

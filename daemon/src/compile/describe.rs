@@ -22,8 +22,10 @@ pub type Place = (u32, Hook);
 /// What tables stand for.
 #[derive(Debug, Clone, Default)]
 pub struct Described {
-    /// Whether any filter is in force; also if there is none that could be.
+    /// The master switch of the file.
     pub enabled: bool,
+    /// The interface entries of the file, by name.
+    pub listed: Vec<desired::Interface>,
     /// The hooks that are looked at, by their index.
     pub hooks: BTreeMap<u32, Place>,
     /// By name.
@@ -81,15 +83,15 @@ pub fn describe(tables: &Tables, desired: &Desired) -> Option<Described> {
         filter.hooks.extend(rows.iter().filter(|(_, row)| row.contains(&slot)).map(|(&hook, _)| hook));
         filter.ways.push(Way { slot, definition });
     }
-    let ways = filters.values().any(|filter| !filter.ways.is_empty());
-    let enabled = !ways || hooks.is_empty() || filters.values().any(|filter| !filter.hooks.is_empty());
+    let enabled = tables.view().off == 0;
     let mut filters: BTreeMap<String, Filter> =
         names(&tables.filters).filter_map(|(index, name)| Some((name.to_owned(), filters.remove(&index)?))).collect();
     desired.filters.iter().for_each(|filter| orient(&mut filters, filter));
     let endpoint = |(&index, name): (&u32, &&str)| {
         Some(((*name).to_owned(), tables.endpoints.get(index as usize).map(|pair| pair[parity])?))
     };
-    Some(Described { enabled, hooks, endpoints: endpoint_names.iter().filter_map(endpoint).collect(), filters })
+    let listed = super::entries(&tables.listed);
+    Some(Described { enabled, listed, hooks, endpoints: endpoint_names.iter().filter_map(endpoint).collect(), filters })
 }
 
 fn name_of(names: &BTreeMap<u32, &str>, index: u32) -> String {

@@ -23,6 +23,8 @@ pub(super) struct Elements {
     endpoints: Vec<EndpointPair>,
     slots: Vec<Slot>,
     hooks: Vec<abi::Hook>,
+    /// The interface entries of the file.
+    pub(super) listed: Vec<abi::Listed>,
     /// Whether there should be a lane.
     pub(super) lane_wanted: bool,
 }
@@ -67,6 +69,7 @@ impl Elements {
             endpoints: endpoints.table(pairs.into_iter(), EndpointPair::zeroed()),
             slots,
             hooks: hooks::table(hooks),
+            listed: Vec::new(),
             lane_wanted,
         }
     }
@@ -129,6 +132,8 @@ impl Elements {
         merge(&mut tables.endpoints, &self.endpoints, EndpointPair::zeroed(), |_, want| *want);
         merge(&mut tables.slots, &self.slots, Slot::default(), |_, want| *want);
         merge(&mut tables.hooks, &self.hooks, abi::Hook::default(), |_, want| *want);
+        // no program reads them, so they need no commit
+        merge(&mut tables.listed, &self.listed, abi::Listed::zeroed(), |_, want| *want);
     }
 }
 

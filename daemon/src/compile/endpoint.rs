@@ -139,6 +139,8 @@ mod tests {
             master: None,
             parent: None,
             info_kind: None,
+            altnames: Vec::new(),
+            is_l3s: false,
             no_arp: false,
             qdisc: String::new(),
             gso_max: [0; 2],

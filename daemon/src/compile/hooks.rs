@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use traffic_mirror_ebpf::abi::{self, MAX_INTERFACES};
 
 use super::cells::cells;
+use super::listed::{best, called, refusal};
 use super::sets::grow;
 use crate::desired::{Desired, Direction, Filter, Order};
 use crate::network::{self, LinkKind, Network};
@@ -19,6 +20,8 @@ pub struct Hook {
     pub direction: network::Hook,
     /// Name of the interface.
     pub name: String,
+    /// Its alternative names.
+    pub altnames: Vec<String>,
     /// Where `mirror` stands among other programs.
     pub order: Order,
 }
@@ -29,9 +32,14 @@ impl Hook {
         abi::Hook { interface: self.interface, egress: (self.direction == network::Hook::Egress).into() }
     }
 
+    /// Whether a pattern matches a name of its interface.
+    pub(super) fn is_called(&self, pattern: &glob::Pattern) -> bool {
+        std::iter::once(&self.name).chain(&self.altnames).any(|name| pattern.matches(name))
+    }
+
     /// Whether a filter applies here.
     pub(super) fn has(&self, filter: &Filter) -> bool {
-        let here = filter.interface.is_empty() || filter.interface.iter().any(|pattern| pattern.matches(&self.name));
+        let here = filter.interface.is_empty() || filter.interface.iter().any(|pattern| self.is_called(pattern));
         here && covers(filter.direction, self.direction)
     }
 }
@@ -41,7 +49,7 @@ pub(crate) fn is_supported(link: &network::Link) -> bool {
     matches!(link.kind, LinkKind::Ethernet | LinkKind::Loopback)
 }
 
-const fn covers(wanted: Direction, hook: network::Hook) -> bool {
+pub(super) const fn covers(wanted: Direction, hook: network::Hook) -> bool {
     match wanted {
         Direction::Both => true,
         Direction::Ingress => matches!(hook, network::Hook::Ingress),
@@ -60,12 +68,12 @@ pub(super) fn hooks(desired: &Desired, network: &Network, live: &[abi::Hook]) ->
     for link in listed {
         let Some(place) = places.take(link.index) else { break };
         for direction in [network::Hook::Ingress, network::Hook::Egress] {
-            let wanted = desired.interfaces.iter();
-            let wanted = wanted.filter(|i| i.name.matches(&link.name) && covers(i.direction, direction));
             // of several entries the one that says most about the name gives the order
-            if let Some(entry) = wanted.max_by_key(|i| (i.name.as_str() == link.name, i.name.as_str().len())) {
-                let (name, order) = (link.name.clone(), entry.order.clone());
-                let hook = Hook { interface: link.index, direction, name, order };
+            let can = refusal(link, direction).is_none();
+            let wanted = desired.interfaces.iter().filter(|entry| can && covers(entry.direction, direction));
+            if let Some(entry) = best(wanted, link) {
+                let (name, altnames, order) = (link.name.clone(), link.altnames.clone(), entry.order.clone());
+                let hook = Hook { interface: link.index, direction, name, altnames, order };
                 hooks.insert(2 * place + hook.element().egress, hook);
             }
         }
@@ -117,7 +125,9 @@ pub(super) fn table(hooks: &BTreeMap<u32, Hook>) -> Vec<abi::Hook> {
 }
 
 fn is_listed(desired: &Desired, link: &network::Link) -> bool {
-    is_supported(link) && desired.interfaces.iter().any(|interface| interface.name.matches(&link.name))
+    let ways = [network::Hook::Ingress, network::Hook::Egress];
+    ways.iter().any(|way| refusal(link, *way).is_none())
+        && desired.interfaces.iter().any(|entry| called(&entry.name, link).is_some())
 }
 
 #[cfg(test)]
@@ -138,6 +148,8 @@ mod tests {
                 master: None,
                 parent: None,
                 info_kind: None,
+                altnames: Vec::new(),
+                is_l3s: false,
                 no_arp: false,
                 qdisc: String::new(),
                 gso_max: [0; 2],

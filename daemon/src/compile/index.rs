@@ -11,10 +11,15 @@ pub(super) struct Index(Vec<u32>);
 
 impl Index {
     /// New names take free places, the lowest first. `None` if there are not that many `places`.
-    pub(super) fn new<'n>(live: &[Name], places: usize, wanted: impl Iterator<Item = &'n str>) -> Option<Self> {
-        let named = (0..).zip(live).filter_map(|(place, name)| Some((name.text()?, place)));
+    pub(super) fn new<'n, T>(
+        live: &[T],
+        text: impl Fn(&T) -> Option<&str>,
+        places: usize,
+        wanted: impl Iterator<Item = &'n str>,
+    ) -> Option<Self> {
+        let named = (0..).zip(live).filter_map(|(place, name)| Some((text(name)?, place)));
         let there: HashMap<&str, u32> = named.collect();
-        let mut free = (0..).filter(|&place| live.get(place as usize).is_none_or(|name| name.text().is_none()));
+        let mut free = (0..).filter(|&place| live.get(place as usize).is_none_or(|name| text(name).is_none()));
         let place = |name: &str| there.get(name).copied().or_else(|| free.next());
         let found: Option<Vec<u32>> = wanted.map(place).collect();
         found.filter(|found| found.iter().all(|&place| (place as usize) < places)).map(Self)

@@ -11,6 +11,7 @@ mod endpoint;
 mod hooks;
 mod index;
 mod lane;
+mod listed;
 mod memory;
 mod place;
 mod reachable;
@@ -22,7 +23,8 @@ mod trie;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use traffic_mirror_ebpf::abi::{self, MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES};
+use bytemuck::Zeroable;
+use traffic_mirror_ebpf::abi::{self, Listed, MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES, Name};
 
 use crate::desired::Desired;
 use crate::network::{Lane, Network};
@@ -39,6 +41,7 @@ pub use describe::{
 };
 pub use hooks::Hook;
 pub use lane::{longest, too_long};
+pub use listed::{NotMirrored, Why, called, entries, entry_of, not_mirrored};
 pub use memory::{Made, Memory};
 pub use reachable::Reachable;
 
@@ -81,11 +84,17 @@ pub enum Then {
 /// 3. What nothing points to any more is cleared.
 pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut Memory) -> Option<Compiled> {
     let Known { in_use, blueprint, are_built } = memory.recall(live)?;
-    let filters = Index::new(&live.filters, MAX_FILTERS, desired.filters.iter().map(|filter| &*filter.name))?;
-    let endpoints = Index::new(&live.endpoint_names, MAX_ENDPOINTS, desired.endpoints.iter().map(|e| &*e.name))?;
+    let filters = desired.filters.iter().map(|filter| &*filter.name);
+    let filters = Index::new(&live.filters, Name::text, MAX_FILTERS, filters)?;
+    let endpoints = desired.endpoints.iter().map(|endpoint| &*endpoint.name);
+    let endpoints = Index::new(&live.endpoint_names, Name::text, MAX_ENDPOINTS, endpoints)?;
+    let listed = desired.interfaces.iter().map(|entry| entry.name.as_str());
+    let listed = Index::new(&live.listed, Listed::pattern, MAX_INTERFACES, listed)?;
     let hooks = hooks::hooks(desired, network, &live.hooks);
     let placed = Placed::new(desired, &filters, &mut memory.definitions, live, &blueprint.slots)?;
-    let elements = Elements::new(desired, network, &filters, &endpoints, &placed, &hooks, live);
+    let listed = listed.table(desired.interfaces.iter().map(listed::element), Listed::zeroed());
+    let mut elements = Elements::new(desired, network, &filters, &endpoints, &placed, &hooks, live);
+    elements.listed = listed;
     let omitted = omitted(&placed.union, &live.view().omitted, placed.standing);
 
     let idle = live.idle();
@@ -125,15 +134,5 @@ pub fn new_maps(desired: &Desired, network: &Network, served: &[abi::Hook], memo
                 live.control.epoch = epoch;
             }
         }
-    }
-}
-
-/// Why an interface that the file lists has no hook.
-pub fn why_left_out(link: &crate::network::Link) -> &'static str {
-    const { assert!(MAX_INTERFACES == 512) };
-    if hooks::is_supported(link) {
-        "there are more than 512 interfaces; it is attached when one of those that are looked at goes"
-    } else {
-        "its frames have no Ethernet header"
     }
 }

@@ -26,6 +26,7 @@ pub(super) fn rows(
     hooks: &BTreeMap<u32, Hook>,
     view: &mut View,
 ) -> Option<()> {
+    view.off = u64::from(!desired.enabled);
     view.rows.fill(EMPTY_ROW);
     view.hooks.fill(0);
     view.interfaces = hooks::interfaces(hooks)?;
@@ -35,7 +36,7 @@ pub(super) fn rows(
     // most hooks are alike for all filters
     let mut alike: BTreeMap<(network::Hook, Vec<bool>), (u64, u32)> = BTreeMap::new();
     for (&index, hook) in hooks.iter().filter(|_| desired.enabled) {
-        let matching = patterns.iter().map(|pattern| pattern.matches(&hook.name)).collect();
+        let matching = patterns.iter().map(|pattern| hook.is_called(pattern)).collect();
         let (summary, row) = *alike.entry((hook.direction, matching)).or_insert_with(|| {
             let mut set = SlotSet::default();
             let applying = wanted.iter().filter(|(_, wanted)| hook.has(&desired.filters[wanted.filter]));

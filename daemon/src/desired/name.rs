@@ -1,6 +1,7 @@
 //! Names of filters, endpoints and interfaces, and globs over interface names.
 
 use glob::Pattern;
+use traffic_mirror_ebpf::abi::PATTERN_BYTES;
 
 use super::problem::Problem;
 use crate::diagnostic::Code;
@@ -73,6 +74,14 @@ pub(super) fn interface_pattern(name: &str) -> Result<Pattern, Problem> {
             format!("write {:?}", one_star(name)),
         ));
     }
+    if name.len() > PATTERN_BYTES {
+        let length = name.len();
+        return Err(Problem::new(
+            Code::BadGlob,
+            format!("but a glob has at most {PATTERN_BYTES} bytes, and this has {length}"),
+            "write ranges in its classes, as in \"eth[0-9]\", or several globs",
+        ));
+    }
     // "**" apart, a class that does not end is all that can be wrong
     let pattern = Pattern::new(name).map_err(|_| {
         Problem::new(
@@ -105,7 +114,7 @@ pub(super) fn overlap(a: &Pattern, b: &Pattern) -> bool {
     }
 }
 
-fn is_glob(name: &str) -> bool {
+pub(super) fn is_glob(name: &str) -> bool {
     name.contains(['*', '?', '['])
 }
 
@@ -223,7 +232,7 @@ mod tests {
         for bad in ["eth 0", "a/b", "eth0:1", ".", "..", "br-0123456789abc", "a\tb"] {
             assert_eq!(code(interface_pattern(bad)), Some(Code::BadInterfaceName), "{bad}");
         }
-        for bad in ["eth[0", "eth**", "**"] {
+        for bad in ["eth[0", "eth**", "**", &format!("eth[{}]", "0123456789".repeat(13))] {
             assert_eq!(code(interface_pattern(bad)), Some(Code::BadGlob), "{bad}");
         }
         assert_eq!(code(interface("eth*")), Some(Code::BadInterfaceName));

@@ -127,6 +127,8 @@ codes! {
     NeverMatches = Error "never-matches",
     /// An endpoint that no filter sends to.
     UnusedEndpoint = Warning "unused-endpoint",
+    /// An interface that the host where the file is checked does not have.
+    AbsentInterface = Warning "absent-interface",
     /// Filters, but no interface whose packets they could see.
     NoInterface = Warning "no-interface",
 }

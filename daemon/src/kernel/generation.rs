@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use aya::maps::MapData;
 use aya::{Ebpf, EbpfLoader};
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Control, MAX_ENDPOINTS, MAX_HOOKS, MAX_SLOTS};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Control, MAX_ENDPOINTS, MAX_HOOKS, MAX_INTERFACES, MAX_SLOTS};
 
 use super::KernelError;
 use super::counters::{self, Kind};
@@ -315,6 +315,7 @@ fn capacity(table: Table, used: usize) -> u32 {
         Table::Endpoints | Table::EndpointNames => (MAX_ENDPOINTS, MAX_ENDPOINTS),
         // each is also so many counters on each CPU
         Table::Hooks => (128, MAX_HOOKS),
+        Table::Listed => (32, MAX_INTERFACES),
         Table::Rows => (8, 2 * MAX_HOOKS + 1),
         Table::Slots => (8 * BLOCK_SLOTS, MAX_SLOTS),
         Table::Filters => (64, traffic_mirror_ebpf::abi::MAX_FILTERS),

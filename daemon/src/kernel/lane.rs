@@ -76,6 +76,12 @@ pub(super) struct Found {
     pub(super) parts: BTreeSet<u32>,
 }
 
+/// The interfaces of the host without those of lanes.
+pub fn without_lanes(mut links: BTreeMap<u32, Link>, pin_path: &Path) -> BTreeMap<u32, Link> {
+    apart(&mut links, pin_path);
+    links
+}
+
 /// Takes the interfaces of lanes out of those of the host.
 pub(super) fn apart(links: &mut BTreeMap<u32, Link>, pin_path: &Path) -> Found {
     take_out(links, &Names::of(pin_path))
@@ -264,6 +270,8 @@ mod tests {
             master: None,
             parent,
             info_kind: Some(kind.to_owned()),
+            altnames: Vec::new(),
+            is_l3s: false,
             no_arp: true,
             qdisc: "noqueue".to_owned(),
             gso_max: if kind == "macvlan" { GSO_MAX } else { [65_535, 65_536] },

@@ -45,6 +45,7 @@ pub use error::KernelError;
 pub use explain::Explainer;
 pub use generation::Generation;
 pub use history::Note;
+pub use lane::without_lanes;
 pub use lock::{Holder, holder};
 pub use namespace::require as require_namespace;
 pub use observe::Observer;

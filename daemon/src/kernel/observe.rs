@@ -11,7 +11,7 @@ use traffic_mirror_ebpf::abi::Drop;
 
 use super::netlink::Netlink;
 use super::{Attachments, Generation, Kernel, KernelError, Role, lane, namespace};
-use crate::compile::outer;
+use crate::compile::{Place, outer};
 use crate::desired::{Desired, Endpoint};
 use crate::network::{Link, LinkKind, Neighbour, NeighbourState, Network, Path, RouteKind};
 use crate::preview::Attached;
@@ -216,6 +216,24 @@ impl Observer {
             }
         }
         Ok(network)
+    }
+
+    /// Whether `mirror` is attached to a hook, and in force.
+    ///
+    /// # Errors
+    /// The kernel cannot be asked.
+    pub fn is_attached(&mut self, (interface, direction): Place) -> Result<bool, KernelError> {
+        let attachments = Attachments::below(&self.pin_path);
+        for (attachment, mechanism) in attachments.list()? {
+            let is_it = (attachment.role, attachment.interface) == (Role::Mirror, interface);
+            if is_it
+                && attachment.direction == direction
+                && attachments.is_attached(&mut self.netlink, attachment, mechanism)?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// What is attached, and in force.

@@ -1,8 +1,17 @@
 use super::*;
+use crate::compile;
+use crate::network::Hook;
 use crate::status::{File, Rate};
 
 fn filter(name: &str, packets: u64) -> Filter {
-    Filter { name: name.to_owned(), active: true, packets, bytes: packets * 100, rate: Some(Rate::default()) }
+    Filter {
+        name: name.to_owned(),
+        active: true,
+        state: "active",
+        packets,
+        bytes: packets * 100,
+        rate: Some(Rate::default()),
+    }
 }
 
 fn endpoint(name: &str, state: &'static str) -> Endpoint {
@@ -28,12 +37,14 @@ fn endpoint(name: &str, state: &'static str) -> Endpoint {
 fn interface(name: Option<&str>, direction: &'static str, attached: bool) -> Interface {
     Interface {
         name: name.map(str::to_owned),
+        altname: None,
         index: 2,
         direction,
         attached: attached.then_some("tcx"),
         place: None,
         order: "last".to_owned(),
         in_order: None,
+        pending: None,
         unseen: [("not-ip", 7)].into(),
     }
 }
@@ -64,6 +75,7 @@ fn status() -> Status {
         reloads: Some(4),
         repairs: Some(1),
         interfaces: vec![interface(Some("eth0"), "ingress", true), interface(Some("eth0"), "egress", false)],
+        not_mirrored: Vec::new(),
         filters: vec![filter("dns", 0), filter("web-1.a_b", 5)],
         endpoints: vec![endpoint("capture", "no-route"), endpoint("ids", "ready")],
         outputs: vec![Output {
@@ -139,18 +151,51 @@ traffic_mirror_degraded 1
         .replace("VERSION", env!("CARGO_PKG_VERSION")),
         drops("capture"),
         drops("ids"),
-        r#"# HELP traffic_mirror_endpoint_ready Whether copies can be sent to the endpoint.
+        r#"# HELP traffic_mirror_endpoint_mtu_bytes Bytes of an outer packet to the endpoint at most.
+# TYPE traffic_mirror_endpoint_mtu_bytes gauge
+traffic_mirror_endpoint_mtu_bytes{endpoint="capture"} 1500
+traffic_mirror_endpoint_mtu_bytes{endpoint="ids"} 1500
+# HELP traffic_mirror_endpoint_ready Whether copies are sent to the endpoint and nothing says that they do not arrive.
 # TYPE traffic_mirror_endpoint_ready gauge
 traffic_mirror_endpoint_ready{endpoint="capture"} 0
 traffic_mirror_endpoint_ready{endpoint="ids"} 1
+# HELP traffic_mirror_endpoint_state The state of the endpoint, as in status: 1.
+# TYPE traffic_mirror_endpoint_state gauge
+traffic_mirror_endpoint_state{endpoint="capture",state="no-route"} 1
+traffic_mirror_endpoint_state{endpoint="ids",state="ready"} 1
+# HELP traffic_mirror_filter_active Whether the filter is in force on any interface.
+# TYPE traffic_mirror_filter_active gauge
+traffic_mirror_filter_active{filter="dns"} 1
+traffic_mirror_filter_active{filter="web-1.a_b"} 1
 # HELP traffic_mirror_fragmented_packets_total Packets among those sent that went in several outer IP fragments.
 # TYPE traffic_mirror_fragmented_packets_total counter
 traffic_mirror_fragmented_packets_total{endpoint="capture"} 0
 traffic_mirror_fragmented_packets_total{endpoint="ids"} 0
-# HELP traffic_mirror_interface_attached Whether the program is attached there.
+# HELP traffic_mirror_icmp_errors_total ICMP errors that came back about copies to the endpoint.
+# TYPE traffic_mirror_icmp_errors_total counter
+traffic_mirror_icmp_errors_total{endpoint="capture",reason="packet-too-big"} 0
+traffic_mirror_icmp_errors_total{endpoint="capture",reason="port-closed"} 4
+traffic_mirror_icmp_errors_total{endpoint="capture",reason="time-exceeded"} 0
+traffic_mirror_icmp_errors_total{endpoint="capture",reason="unreachable"} 0
+traffic_mirror_icmp_errors_total{endpoint="ids",reason="packet-too-big"} 0
+traffic_mirror_icmp_errors_total{endpoint="ids",reason="port-closed"} 4
+traffic_mirror_icmp_errors_total{endpoint="ids",reason="time-exceeded"} 0
+traffic_mirror_icmp_errors_total{endpoint="ids",reason="unreachable"} 0
+# HELP traffic_mirror_interface_attached Whether the program is attached there: 0 also for what the file lists and the host does not have, or that is left out.
 # TYPE traffic_mirror_interface_attached gauge
 traffic_mirror_interface_attached{interface="eth0",direction="egress"} 0
 traffic_mirror_interface_attached{interface="eth0",direction="ingress"} 1
+# HELP traffic_mirror_interfaces_left_out Those of them that are not mirrored, or not both ways as the file wants it, by reason.
+# TYPE traffic_mirror_interfaces_left_out gauge
+traffic_mirror_interfaces_left_out{reason="absent"} 0
+traffic_mirror_interfaces_left_out{reason="kind"} 0
+traffic_mirror_interfaces_left_out{reason="l3s"} 0
+traffic_mirror_interfaces_left_out{reason="limit"} 0
+traffic_mirror_interfaces_left_out{reason="vrf"} 0
+traffic_mirror_interfaces_left_out{reason="waiting"} 0
+# HELP traffic_mirror_interfaces_wanted Interfaces that the file lists: those that its names and globs match, and names that no interface has.
+# TYPE traffic_mirror_interfaces_wanted gauge
+traffic_mirror_interfaces_wanted 1
 # HELP traffic_mirror_map_writes_total Elements that were written into eBPF maps.
 # TYPE traffic_mirror_map_writes_total counter
 traffic_mirror_map_writes_total 35
@@ -162,6 +207,13 @@ traffic_mirror_matched_bytes_total{filter="web-1.a_b"} 500
 # TYPE traffic_mirror_matched_packets_total counter
 traffic_mirror_matched_packets_total{filter="dns"} 0
 traffic_mirror_matched_packets_total{filter="web-1.a_b"} 5
+# HELP traffic_mirror_output_carrier Whether an interface that copies leave by has a carrier.
+# TYPE traffic_mirror_output_carrier gauge
+traffic_mirror_output_carrier{interface="eth1"} 1
+# HELP traffic_mirror_output_dropped_packets_total Packets that the queue of an interface that copies leave by, or its device, has dropped, whoever sent them.
+# TYPE traffic_mirror_output_dropped_packets_total counter
+traffic_mirror_output_dropped_packets_total{interface="eth1",by="device"} 1
+traffic_mirror_output_dropped_packets_total{interface="eth1",by="queue"} 6
 # HELP traffic_mirror_repairs_total What somebody else had detached, deleted or written, and was repaired.
 # TYPE traffic_mirror_repairs_total counter
 traffic_mirror_repairs_total 1
@@ -169,7 +221,7 @@ traffic_mirror_repairs_total 1
 # TYPE traffic_mirror_sent_bytes_total counter
 traffic_mirror_sent_bytes_total{endpoint="capture"} 300
 traffic_mirror_sent_bytes_total{endpoint="ids"} 300
-# HELP traffic_mirror_sent_packets_total Packets of which a copy was sent to the endpoint.
+# HELP traffic_mirror_sent_packets_total Packets of which the output interface, or its queue, took a copy for the endpoint.
 # TYPE traffic_mirror_sent_packets_total counter
 traffic_mirror_sent_packets_total{endpoint="capture"} 3
 traffic_mirror_sent_packets_total{endpoint="ids"} 3
@@ -214,6 +266,35 @@ fn what_is_gone_has_no_series() {
     // nothing is mirrored
     let bare = render(None, &Process::default());
     assert!(bare.ends_with('\n') && !bare.contains("filter=") && bare.contains("build_info"), "{bare}");
+}
+
+/// `count` interfaces that are not mirrored for a reason.
+fn missing(count: usize, name: &str, is_exact: bool, why: Why) -> impl Iterator<Item = NotMirrored> {
+    let directions = vec![Hook::Ingress, Hook::Egress];
+    let one = compile::NotMirrored {
+        name: name.to_owned(),
+        entry: name.to_owned(),
+        is_exact,
+        directions,
+        order: Default::default(),
+        why,
+    };
+    (0..count).map(move |nth| NotMirrored::of(&compile::NotMirrored { name: format!("{name}{nth:04}"), ..one.clone() }))
+}
+
+#[test]
+fn what_is_not_mirrored_is_0_and_counted_by_reason() {
+    let mut status = status();
+    let absent = missing(1, "eht", true, Why::Absent).chain(missing(1, "wl*", false, Why::Pending));
+    status.not_mirrored = absent.chain(missing(2000, "veth", false, Why::Limit)).collect();
+    let text = render(Some(&status), &Process::default());
+    let attached = series(&text, "traffic_mirror_interface_attached");
+    let of = |name: &str| attached.iter().filter(|(labels, value)| labels.contains(name) && *value == "0").count();
+    assert_eq!((of("\"eht0000\""), of("wl*")), (2, 0), "{attached:?}");
+    assert_eq!(attached.len(), 2 + 2 * MOST_NOT_MIRRORED, "thousands of containers are no thousands of series");
+    let left_out = series(&text, "traffic_mirror_interfaces_left_out");
+    assert!(left_out.contains(&("reason=\"limit\"", "2000")) && left_out.contains(&("reason=\"absent\"", "1")));
+    assert_eq!(series(&text, "traffic_mirror_interfaces_wanted")[0].1, "2002");
 }
 
 #[test]

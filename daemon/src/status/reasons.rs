@@ -1,5 +1,6 @@
 //! Input: the parts of a status. Output: why it is degraded, a sentence for each reason. A part has a function of its own.
 
+use super::listed;
 use super::{Endpoint, Interface, Status};
 
 /// Why something that is wanted does not work.
@@ -28,6 +29,7 @@ impl Status {
         });
         let mut reasons: Vec<Reason> = self.daemon.reason().into_iter().chain(file).chain(refusal).collect();
         reasons.extend(self.interfaces.iter().filter_map(interface));
+        reasons.extend(listed::reasons(&self.not_mirrored).into_iter().map(Reason::new));
         reasons.extend(self.endpoints.iter().filter_map(endpoint));
         self.degraded = !reasons.is_empty();
         self.since = reasons.iter().filter_map(|reason| reason.since).min();

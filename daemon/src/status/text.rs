@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use super::listed::grouped;
 use super::{Filter, Interface, Output, Place, Rate, Status};
 use crate::report::plural;
 
@@ -22,15 +23,23 @@ impl fmt::Display for Status {
             writeln!(f, "file       last taken {}, {times} in all; {repairs}", utc(at))?;
         }
         for interface in &self.interfaces {
-            let Interface { name, index, direction, attached, place, order, in_order, unseen } = interface;
+            let Interface { name, altname, index, direction, attached, place, order, in_order, pending, unseen } =
+                interface;
             let name = name.clone().unwrap_or_else(|| format!("(index {index})"));
+            let listed = altname.as_ref().map_or_else(String::new, |altname| format!(", listed as {altname}"));
             let how = attached.unwrap_or("not attached");
             let place = place.as_ref().map(Place::to_string).unwrap_or_default();
-            let order = if *in_order == Some(false) { format!(", NOT {order}") } else { String::new() };
-            writeln!(f, "interface  {name:<15} {direction:<7}  {how}{place}{order}{}", reasons(unseen))?;
+            let order = match (pending, in_order) {
+                (Some(program), _) => format!(", last until there is {program}: {order} is pending"),
+                (None, Some(false)) => format!(", NOT {order}"),
+                _ => String::new(),
+            };
+            writeln!(f, "interface  {name:<15} {direction:<7}  {how}{listed}{place}{order}{}", reasons(unseen))?;
         }
-        for Filter { name, active, packets, bytes, rate } in &self.filters {
-            let state = if *active { "active" } else { "inactive" };
+        grouped(&self.not_mirrored).iter().try_for_each(|line| writeln!(f, "interface  {line}"))?;
+        for filter in &self.filters {
+            let Filter { name, packets, bytes, rate, .. } = filter;
+            let state = filter.words();
             writeln!(f, "filter     {name:<15} {state:<8} {packets} packets {bytes} bytes{}", shown(*rate))?;
         }
         for endpoint in &self.endpoints {

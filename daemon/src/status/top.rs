@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 
+use super::listed::grouped;
 use super::text::bits;
 use super::{Rate, Status};
 
@@ -49,9 +50,14 @@ pub fn frame(status: &Status, style: Style) -> String {
     for endpoint in by_rate(&status.endpoints, |endpoint| (endpoint.rate, &endpoint.name)) {
         lines.push(line(&endpoint.name, endpoint.rate, endpoint.state, !endpoint.is_ready()));
     }
+    let not_mirrored = grouped(&status.not_mirrored);
+    if !not_mirrored.is_empty() {
+        lines.push(paint(BOLD, "NOT MIRRORED"));
+    }
+    lines.extend(not_mirrored.iter().map(|line| paint(if line.is_fault { RED } else { DIM }, &line.to_string())));
     lines.push(paint(BOLD, &head("FILTER")));
     for filter in by_rate(&status.filters, |filter| (filter.rate, &filter.name)) {
-        lines.push(line(&filter.name, filter.rate, if filter.active { "active" } else { "inactive" }, false));
+        lines.push(line(&filter.name, filter.rate, &filter.words(), false));
     }
     lines.truncate(style.rows.unwrap_or(usize::MAX));
     lines.iter().flat_map(|line| [line, "\n"]).collect()
@@ -77,6 +83,7 @@ mod tests {
         let filter = |name: &str, bits: f64| Filter {
             name: name.to_owned(),
             active: name != "off",
+            state: if name == "off" { "disabled" } else { "active" },
             packets: 0,
             bytes: 0,
             rate: Some(Rate { packets: bits / 1000.0, bits, drops: 0.0 }),
@@ -110,6 +117,7 @@ mod tests {
             reloads: None,
             repairs: None,
             interfaces: Vec::new(),
+            not_mirrored: Vec::new(),
             filters: vec![filter("a", 0.0), filter("busy", 5e6), filter("middle", 1e6), filter("off", 0.0)],
             endpoints: vec![endpoint],
             outputs: Vec::new(),
@@ -127,7 +135,7 @@ mod tests {
             busy                                     5000     5.0 Mbit/s            0  active\n\
             middle                                   1000     1.0 Mbit/s            0  active\n\
             a                                           0        0 bit/s            0  active\n\
-            off                                         0        0 bit/s            0  inactive\n";
+            off                                         0        0 bit/s            0  disabled\n";
         assert_eq!(frame, expected);
     }
 

@@ -16,17 +16,27 @@ impl Name {
     /// `None` if the text is longer than [`NAME_BYTES`].
     #[must_use]
     pub fn new(text: &str) -> Option<Self> {
-        let mut bytes = [0; NAME_BYTES + 1];
-        bytes.get_mut(..text.len().min(NAME_BYTES + 1))?.copy_from_slice(text.as_bytes().get(..text.len())?);
-        (text.len() <= NAME_BYTES).then_some(Self { bytes })
+        padded(text).map(|bytes| Self { bytes })
     }
 
     /// The text; `None` if the index is free or the bytes are not UTF-8.
     #[must_use]
     pub fn text(&self) -> Option<&str> {
-        let length = self.bytes.iter().position(|&b| b == 0)?;
-        core::str::from_utf8(&self.bytes[..length]).ok().filter(|t| !t.is_empty())
+        unpadded(&self.bytes)
     }
+}
+
+/// A text and zeros, one at least. `None` if it is too long for that.
+pub(super) fn padded<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
+    let mut bytes = [0; BYTES];
+    bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+    (text.len() < BYTES).then_some(bytes)
+}
+
+/// The text before the first zero; `None` if it is empty or not UTF-8.
+pub(super) fn unpadded(bytes: &[u8]) -> Option<&str> {
+    let length = bytes.iter().position(|&b| b == 0)?;
+    core::str::from_utf8(&bytes[..length]).ok().filter(|t| !t.is_empty())
 }
 
 /// An element of `HOOKS`: which hook has which index. No program reads it.

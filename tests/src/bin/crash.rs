@@ -95,7 +95,7 @@ fn fail(kernel: &mut Kernel, desired: &Desired, next: &Desired, step: &str, numb
         }
         // what cannot be attached or removed is no reason not to take a file, and is tried again: at once or later
         Ok(_) => {
-            if state.obstacles.iter().any(|line| line.contains("what a test forbids")) {
+            if state.obstacles.iter().any(|one| one.what.contains("what a test forbids")) {
                 reconcile(kernel, &mut state, next)?;
             }
             verify(kernel, next)
@@ -120,6 +120,7 @@ fn verify(kernel: &mut Kernel, desired: &Desired) -> Result<()> {
         Table::EndpointNames,
         Table::Endpoints,
         Table::Hooks,
+        Table::Listed,
     ] {
         let (live, fresh) = (in_use(&live, table), in_use(&fresh, table));
         ensure!(live == fresh, "{table:?}: {live} elements are in use, {fresh} would be in new maps");

@@ -27,6 +27,8 @@ pub fn network() -> Network {
             master: None,
             parent: None,
             info_kind: None,
+            altnames: Vec::new(),
+            is_l3s: false,
             no_arp: false,
             qdisc: String::new(),
             gso_max: [0; 2],

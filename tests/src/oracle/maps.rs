@@ -6,7 +6,7 @@ use traffic_mirror::desired::Desired;
 use traffic_mirror::network::Network;
 use traffic_mirror::plan::{Change, Plan, decide};
 use traffic_mirror::tables::{Live, Tables};
-use traffic_mirror_ebpf::abi::{Hook, MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS, MAX_SLOTS, Slot};
+use traffic_mirror_ebpf::abi::{Hook, MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS, MAX_INTERFACES, MAX_SLOTS, Slot};
 
 /// Maps with room for whatever a test does.
 pub struct Maps {
@@ -30,6 +30,7 @@ impl Maps {
         tables.endpoint_names.resize(MAX_ENDPOINTS, bytemuck::Zeroable::zeroed());
         tables.filters.resize(MAX_FILTERS, bytemuck::Zeroable::zeroed());
         tables.hooks.resize(MAX_HOOKS, Hook::default());
+        tables.listed.resize(MAX_INTERFACES, bytemuck::Zeroable::zeroed());
         Self { live: Live { generation: 1, tables }, memory: Memory::default() }
     }
 

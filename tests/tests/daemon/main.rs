@@ -12,6 +12,7 @@ mod file;
 mod interfaces;
 mod lane;
 mod life;
+mod listed;
 mod load;
 mod many;
 mod metrics;

@@ -367,9 +367,9 @@ fn each_thing_is_said_once_however_often_the_daemon_looks() -> Result<()> {
         };
         for times in 1..=2 {
             site.edge.run("ip link del lan0")?;
-            daemon.wait_line(|line| line.contains("interface lan0 is not there yet"), deadline())?;
+            daemon.wait_line(|line| line.contains("WARN interface lan0 is listed, but absent"), deadline())?;
             look(&mut daemon)?;
-            assert_eq!(said(&daemon, "interface lan0 is not there yet"), times);
+            assert_eq!(said(&daemon, "WARN interface lan0 is listed, but absent"), times);
             veth(&site.edge, "lan0", &site.client, "c0")?;
             attached(&daemon, &["eth0", "lan0"])?;
             look(&mut daemon)?;

@@ -31,7 +31,7 @@ fn file() -> String {
 }
 
 /// A part of a table: bytes of each element. Of what exists twice each copy is a part.
-const PARTS: [(Table, usize, usize); 18] = {
+const PARTS: [(Table, usize, usize); 19] = {
     const ENDPOINT: usize = size_of::<Endpoint>();
     const ACTION: usize = size_of::<Action>();
     const VIEW: usize = size_of::<View>();
@@ -48,6 +48,7 @@ const PARTS: [(Table, usize, usize); 18] = {
         whole(Table::Filters),
         whole(Table::EndpointNames),
         whole(Table::Hooks),
+        whole(Table::Listed),
         whole(Table::Values),
         (Table::Slots, 0, ACTION),
         (Table::Slots, ACTION, 2 * ACTION),

@@ -20,6 +20,7 @@ fn links_are_those_of_ip_link() -> Result<()> {
     lab.near.ip("link add link va name mover type macvlan")?;
     lab.near.ip(&format!("link set mover netns {}", lab.far.name))?;
     lab.near.ip("tuntap add dev tun0 mode tun")?;
+    lab.near.ip("link property add dev va altname enp3s0 altname the-uplink-of-this-host")?;
 
     for namespace in [&lab.near, &lab.far] {
         let live = namespace.inside(|| Ok(Netlink::open()?.links()?))?;
@@ -47,6 +48,8 @@ fn links_are_those_of_ip_link() -> Result<()> {
     assert_eq!(link("lo")?.kind, LinkKind::Loopback);
     assert_eq!(link("va")?.kind, LinkKind::Ethernet);
     assert_eq!(link("tun0")?.kind, LinkKind::Other(libc::ARPHRD_NONE));
+    assert_eq!(link("va")?.altnames, ["enp3s0", "the-uplink-of-this-host"]);
+    assert_eq!(link("vc")?.altnames, [""; 0]);
     assert_eq!(link("va")?.parent, None, "the peer is in another namespace");
     assert_eq!(link("vc")?.parent, None, "a peer is no parent");
     assert_eq!(link("child")?.parent, Some(link("vc")?.index));

@@ -12,6 +12,7 @@ mod fragments;
 mod gso;
 mod harm;
 mod headers;
+mod kinds;
 mod lane;
 mod link;
 mod loops;

@@ -15,9 +15,14 @@ use crate::network::{Link, LinkKind, Neighbour, NeighbourState, Queue, Route, Ro
 
 // Attributes that libc does not name: include/uapi/linux/{if_link,neighbour,rtnetlink,pkt_cls}.h.
 const IFLA_INFO_KIND: u16 = 1;
+const IFLA_INFO_DATA: u16 = 2;
+const IFLA_IPVLAN_MODE: u16 = 1;
+const IPVLAN_MODE_L3S: u16 = 2;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_GSO_MAX_SEGS: u16 = 40;
 const IFLA_GSO_MAX_SIZE: u16 = 41;
+const IFLA_PROP_LIST: u16 = 52;
+const IFLA_ALT_IFNAME: u16 = 53;
 const NDA_FLAGS_EXT: u16 = 15;
 const NTF_EXT_MANAGED: u32 = 1;
 const RTA_VIA: u16 = 18;
@@ -67,6 +72,8 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
         master: None,
         parent: None,
         info_kind: None,
+        altnames: Vec::new(),
+        is_l3s: false,
         no_arp: header.flags.contains(LinkFlags::Noarp),
         qdisc: String::new(),
         gso_max: [0; 2],
@@ -82,7 +89,8 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
             (libc::IFLA_MASTER, value) => link.master = Some(parse_u32(value)?),
             (libc::IFLA_LINK, value) => link.parent = Some(parse_u32(value)?),
             (IFLA_LINK_NETNSID, _) => elsewhere = true,
-            (libc::IFLA_LINKINFO, value) => link.info_kind = info_kind(value)?,
+            (libc::IFLA_LINKINFO, value) => (link.info_kind, link.is_l3s) = info(value)?,
+            (IFLA_PROP_LIST, value) => link.altnames = altnames(value)?,
             (libc::IFLA_QDISC, value) => link.qdisc = text(value),
             (IFLA_GSO_MAX_SEGS, value) => link.gso_max[0] = parse_u32(value)?,
             (IFLA_GSO_MAX_SIZE, value) => link.gso_max[1] = parse_u32(value)?,
@@ -95,13 +103,32 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
     Ok(link)
 }
 
-fn info_kind(value: &[u8]) -> Result<Option<String>, DecodeError> {
+fn altnames(value: &[u8]) -> Result<Vec<String>, DecodeError> {
+    let mut names = Vec::new();
     for attribute in attributes(value) {
-        if let (IFLA_INFO_KIND, value) = attribute? {
-            return Ok(Some(text(value)));
+        if let (IFLA_ALT_IFNAME, value) = attribute? {
+            names.push(text(value));
         }
     }
-    Ok(None)
+    Ok(names)
+}
+
+/// The kind, and whether that is an ipvlan in mode l3s.
+fn info(value: &[u8]) -> Result<(Option<String>, bool), DecodeError> {
+    let (mut kind, mut is_l3s) = (None, false);
+    for attribute in attributes(value) {
+        match attribute? {
+            (IFLA_INFO_KIND, value) => kind = Some(text(value)),
+            // of the kind that came before
+            (IFLA_INFO_DATA, value) if kind.as_deref() == Some("ipvlan") => {
+                for attribute in attributes(value) {
+                    is_l3s |= attribute? == (IFLA_IPVLAN_MODE, &IPVLAN_MODE_L3S.to_ne_bytes()[..]);
+                }
+            }
+            _ => {}
+        }
+    }
+    Ok((kind, is_l3s))
 }
 
 /// Decodes the host's own address in `struct ifaddrmsg`: `IFA_ADDRESS` is the peer's where there is an `IFA_LOCAL`.

@@ -173,6 +173,8 @@ fn network(netns: &Netns, desired: &Desired) -> Result<Network> {
             master: None,
             parent: None,
             info_kind: None,
+            altnames: Vec::new(),
+            is_l3s: false,
             no_arp: false,
             qdisc: String::new(),
             gso_max: [0; 2],
