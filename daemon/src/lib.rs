@@ -9,6 +9,7 @@ pub mod diagnostic;
 pub mod explain;
 pub mod health;
 pub mod journal;
+pub mod ipsec;
 pub mod kernel;
 pub mod metrics;
 pub mod network;
