@@ -54,7 +54,7 @@ fn policies_are_obeyed_as_they_come_and_go() -> Result<()> {
         for (endpoint, [from, to]) in HOSTS {
             ensure!(comes(&mut edge, endpoint)?, "no copy without a policy");
             let selector = format!("src {from} dst {to}");
-            let ports = format!("{selector} proto udp dport 6080");
+            let ports = format!("{selector} proto 17 dport 6080");
             let esp = format!("tmpl src {from} dst {to} proto esp mode transport");
             for (selector, rest) in
                 [(&selector, "action block"), (&selector, esp.as_str()), (&ports, "action block"), (&ports, &esp)]
@@ -72,7 +72,7 @@ fn policies_are_obeyed_as_they_come_and_go() -> Result<()> {
             }
             // those that are not for copies; the last one is told last
             let others = [
-                format!("{selector} proto tcp dir out action block"),
+                format!("{selector} proto 6 dir out action block"),
                 format!("{selector} dir fwd action block"),
                 format!("{selector} dir out action block mark 7 mask 0xff"),
                 format!("{selector} dir out action block if_id 5"),
