@@ -232,7 +232,7 @@ mod tests {
 
     #[test]
     fn the_default_is_read() {
-        assert_eq!((default(&[2, 2, 1, 0]), default(&[1, 1, 2, 0])), (Ok(true), Ok(false)));
+        assert!(default(&[2, 2, 1, 0]).unwrap() && !default(&[1, 1, 2, 0]).unwrap());
         assert!(default(&[1, 1]).is_err());
     }
 
