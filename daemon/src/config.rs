@@ -72,6 +72,12 @@ pub struct Endpoint {
     pub limit: Field<String>,
     /// `sample`.
     pub sample: Field<String>,
+    /// `mtu`.
+    pub mtu: Field<i128>,
+    /// `checksum`.
+    pub checksum: Field<bool>,
+    /// `ipsec`.
+    pub ipsec: Field<String>,
 }
 
 /// One `[[filter]]`.
@@ -128,7 +134,7 @@ const INTERFACE: Kind = Kind { noun: "an interface", keys: &["name", "direction"
 
 const ENDPOINT: Kind = Kind {
     noun: "an endpoint",
-    keys: &["address", "port", "interface", "oversize", "snap", "limit", "sample"],
+    keys: &["address", "port", "interface", "oversize", "snap", "limit", "sample", "mtu", "checksum", "ipsec"],
     tables: &[],
 };
 
@@ -249,6 +255,7 @@ impl Reader<'_> {
         let interface = fields.text("interface");
         let (oversize, snap) = (fields.text("oversize"), fields.number("snap"));
         let (limit, sample) = (fields.text("limit"), fields.text("sample"));
+        let (mtu, checksum, ipsec) = (fields.number("mtu"), fields.boolean("checksum"), fields.text("ipsec"));
         Ok(Endpoint {
             label,
             span: value.span(),
@@ -260,6 +267,9 @@ impl Reader<'_> {
             snap,
             limit,
             sample,
+            mtu,
+            checksum,
+            ipsec,
         })
     }
 

@@ -368,7 +368,7 @@ impl Pending {
             || self.network.iter().any(|event| match *event {
                 Event::Neighbour { interface, address } => next_hop(interface, address),
                 Event::Tc { interface } => attached(interface),
-                Event::Overrun | Event::Link { .. } | Event::Address | Event::Route => true,
+                Event::Overrun | Event::Link { .. } | Event::Address | Event::Route | Event::Policy => true,
             })
     }
 }

@@ -139,6 +139,22 @@ pub struct Endpoint {
     pub limit: Option<Limit>,
     /// Of so many flows the packets of one are sent; 1 for all.
     pub sample: u32,
+    /// Largest outer IP packet, bytes, where it is not less by interface and route.
+    pub mtu: Option<u32>,
+    /// Whether copies have a UDP checksum.
+    pub checksum: bool,
+    /// What IPsec policies are to copies.
+    pub ipsec: Ipsec,
+}
+
+/// `ipsec` in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ipsec {
+    /// Nothing is sent where a policy of this host would encrypt or block what goes there.
+    #[default]
+    Obey,
+    /// Copies leave in clear, whatever policies say.
+    Bypass,
 }
 
 /// `oversize` in the file.

@@ -8,6 +8,7 @@ pub mod desired;
 pub mod diagnostic;
 pub mod explain;
 pub mod health;
+pub mod ipsec;
 pub mod journal;
 pub mod kernel;
 pub mod metrics;

@@ -4,6 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
+use crate::ipsec::Policies;
+
 /// One network interface of this namespace. Its index is its identity: a name can move to another interface, and
 /// the index of a deleted interface can be given to a stranger.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -220,6 +222,13 @@ pub struct Network {
     pub lane_parts: BTreeSet<u32>,
     /// Copies were dropped because there was none.
     pub lane_missed: bool,
+    /// The kernel has refused to make one.
+    pub lane_refused: bool,
+    /// Interfaces that leave no checksums of what they send to hardware, of those that are looked at: UDP superpackets there can be
+    /// cut only before they are wrapped.
+    pub unsummed: BTreeSet<u32>,
+    /// IPsec policies.
+    pub ipsec: Policies,
 }
 
 /// The way to an endpoint.

@@ -37,7 +37,7 @@ pub struct Preview {
 pub struct Difference {
     /// Whether it is added, changed or removed.
     pub change: Sign,
-    /// "mirroring", "interface", "endpoint" or "filter".
+    /// "mirroring", "interface", "endpoint", "filter" or "lane".
     pub object: &'static str,
     /// Its name.
     pub name: String,
@@ -98,8 +98,13 @@ pub fn preview(desired: &Desired, network: &Network, live: Option<&Live>, attach
     let mut obstacles: Vec<String> =
         report::obstacles(desired, network, &want).iter().map(ToString::to_string).collect();
     obstacles.extend(report::advice(desired, network, &want));
+    let mut changes = changes;
     if want.lane_wanted && want.lane.is_none() {
-        obstacles.push("there is no lane, which would be made, and some more elements written".to_owned());
+        if network.lane_refused {
+            obstacles.push("there is no lane, since the kernel refuses to make it; the log says why".to_owned());
+        } else {
+            changes.push(Difference { change: Sign::Added, object: "lane", name: String::new(), fields: Vec::new() });
+        }
     }
     obstacles.extend(want.hooks.values().filter_map(|hook| {
         let chain = attached.mirrors.get(&(hook.interface, hook.direction))?;
@@ -191,6 +196,7 @@ const LAST: &str = "last";
 const ORDER: &str = "order";
 const OVERSIZE: &str = "oversize";
 const SAMPLE: &str = "sample";
+const CHECKSUM: &str = "checksum";
 const YES: &str = "yes";
 const NO: &str = "no";
 
@@ -220,6 +226,7 @@ fn endpoint_facts(endpoint: &abi::Endpoint, network: &Network, attached: &Attach
     facts.push(("snap", (endpoint.snap != 0).then(|| endpoint.snap.to_string()).into_iter().collect()));
     facts.push(("limit", limit_words(endpoint).into_iter().collect()));
     facts.push((SAMPLE, one(format!("1/{}", endpoint.sample))));
+    facts.push((CHECKSUM, one(if endpoint.checksum == 0 { NO } else { YES }.to_owned())));
     facts
 }
 
@@ -300,7 +307,7 @@ fn differences(live: &Objects, want: &Objects) -> Vec<Difference> {
 fn said(facts: &Facts) -> impl Iterator<Item = &(&'static str, Vec<String>)> + '_ {
     let ordinary = |(field, values): &&(&'static str, Vec<String>)| match *field {
         ENABLED | ATTACHED => values[0] == YES,
-        "bidirectional" => values[0] == NO,
+        "bidirectional" | CHECKSUM => values[0] == NO,
         "action" => values[0] == "mirror",
         ORDER => *values == [LAST],
         OVERSIZE => values[0] == FRAGMENT,

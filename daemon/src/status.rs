@@ -386,7 +386,9 @@ fn endpoints(
         };
         let lane = |record: &abi::Endpoint| {
             let role = Role::Lane { generation: generation.number() };
-            links.contains_key(&record.lane) && attached.iter().any(|(there, _)| there.role == role)
+            record.has_lane()
+                && links.contains_key(&record.lane)
+                && attached.iter().any(|(there, _)| there.role == role)
         };
         let is_missed = cpus.iter().any(|cpu| cpu.drops[Drop::NoLane as usize] > 0);
         let errors = IcmpError::ALL.iter().map(|kind| (kind.label(), total(&|cpu| cpu.errors[*kind as usize])));

@@ -320,8 +320,13 @@ pub struct Endpoint {
     pub link: [u8; 16],
     /// Outer header, network byte order; lengths, identification, checksum, flow label and source port are zero.
     pub outer: [u8; OUTER_MAX_BYTES],
-    /// Index of the interface that takes what must be cut into packets first, 0 if there is none.
+    /// Index of the interface that takes what must be cut into packets first, 0 if there is none; [`Endpoint::LANE_REFUSED`].
     pub lane: u32,
+    /// What is the same in the UDP checksum of all copies: a sum of words in network byte order, of the pseudo header without the
+    /// length, and of the destination port. 0 if copies have no checksum.
+    pub checksum: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 impl Endpoint {
@@ -335,6 +340,16 @@ impl Endpoint {
     #[must_use]
     pub const fn is_unresolved(&self) -> bool {
         self.link_bytes != 0 && self.link_known == 0
+    }
+
+    /// [`Endpoint::lane`] where one is wanted and the kernel has refused to make it. No interface has that index.
+    pub const LANE_REFUSED: u32 = u32::MAX;
+
+    /// Whether there is a lane to send to.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_lane(&self) -> bool {
+        self.lane != 0 && self.lane != Self::LANE_REFUSED
     }
 
     /// Whether there is a limit.
@@ -406,7 +421,7 @@ const _: () = {
     assert!(size_of::<Skip>() == 40);
     assert!(size_of::<Class>() == 16);
     assert!(size_of::<Slot>() == 40);
-    assert!(size_of::<Endpoint>() == 16 + 40 + 16 + OUTER_MAX_BYTES + 4);
+    assert!(size_of::<Endpoint>() == 16 + 40 + 16 + OUTER_MAX_BYTES + 12);
     assert!(MAX_SLOTS == 2 * MAX_FILTERS);
 };
 

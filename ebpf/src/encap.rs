@@ -11,10 +11,11 @@ use aya_ebpf::helpers::generated::{
 use traffic_mirror_ebpf::abi::{Endpoint, Receipt, Slice, cb, stamp};
 use traffic_mirror_ebpf::gue::{
     ENCAPSULATION_BYTES, FRAGMENT6_BYTES, IPV4_BYTES, IPV6_BYTES, OUTER4_BYTES, OUTER6_BYTES, Variable,
-    fill_encapsulation, fill_fragment6, fill4, fill6,
+    fill_encapsulation, fill_fragment6, fill4, fill6, fold,
 };
 use traffic_mirror_ebpf::packet::{ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, JUMBO_BYTES, protocol};
 
+use crate::fragment::sum_of;
 use crate::maps::{CONTROL, CPU, ENDPOINTS, SCRATCH};
 use crate::skb::{DROP, NEXT, Skb};
 use crate::verifier::opaque;
@@ -102,6 +103,8 @@ fn wrap(skb: Skb, word: u32, secret: u64) -> Option<i32> {
             offset: 0,
             more: false,
             inner_ipv6: word & cb::IPV6 != 0,
+            checksum: 0,
+            payload: 0,
         };
         let mut front = Front::new(endpoint);
         let bytes = front.fill(endpoint, variable, over_ipv6);
@@ -174,13 +177,16 @@ fn pull(skb: Skb, bytes: u32) -> Option<()> {
 const PULL_MAX: u32 = 4088;
 const PULLS: u32 = 17;
 
-/// Leaves what the fragment is to carry, behind its outer header. What is pulled takes the checksum with it that was left to the
-/// output interface; the head is put back with the finished one.
+/// Leaves what the fragment is to carry, behind its outer header; or all of it, with a checksum in that. What is pulled takes the
+/// checksum with it that was left to the output interface; the head is put back with the finished one.
 #[inline(always)]
 fn take_slice(skb: Skb, endpoint: &Endpoint, word: u32, flow: u32, over_ipv6: bool) -> Option<()> {
     // SAFETY: a per-CPU element.
     let slice = unsafe { (*CPU.get_ptr_mut(0)?).slice };
-    let header = if over_ipv6 { IPV6_BYTES + FRAGMENT6_BYTES } else { IPV4_BYTES } as u32;
+    let is_whole = slice.first == 0 && slice.more == 0;
+    let fragment6 = if is_whole { 0 } else { FRAGMENT6_BYTES };
+    let header = if over_ipv6 { IPV6_BYTES + fragment6 } else { IPV4_BYTES } as u32;
+    let is_summed = slice.first == 0 && endpoint.checksum != 0;
     let variable = Variable {
         length: header + slice.end - slice.first + if slice.first == 0 { ENCAPSULATION_BYTES as u32 } else { 0 },
         udp_length: slice.udp_length,
@@ -189,10 +195,24 @@ fn take_slice(skb: Skb, endpoint: &Endpoint, word: u32, flow: u32, over_ipv6: bo
         offset: slice.offset,
         more: slice.more != 0,
         inner_ipv6: word & cb::IPV6 != 0,
+        checksum: endpoint.checksum,
+        payload: if is_summed { sum_up(skb, endpoint.link_bytes, &slice)? } else { 0 },
     };
     if slice.first == 0 {
-        cut(skb, endpoint.link_bytes + slice.end)?;
-        put_head_back(skb, endpoint, &slice, header + ENCAPSULATION_BYTES as u32, over_ipv6)?;
+        let outer_bytes = header + ENCAPSULATION_BYTES as u32;
+        let bytes = endpoint.link_bytes + slice.end;
+        // the kernel leaves an IP header of what it shortens; what is that short gets an end for as long
+        let is_short = slice.end < 2 * Slice::HEAD_MAX;
+        trim(skb, if is_whole && is_short && slice.checksum_at != 0 { bytes + Slice::HEAD_MAX } else { bytes })?;
+        if !is_whole {
+            put_head_back(skb, endpoint, &slice, outer_bytes, over_ipv6)?;
+        } else {
+            if slice.checksum_at != 0 {
+                put_head_back(skb, endpoint, &slice, 0, over_ipv6)?;
+                trim(skb, bytes)?;
+            }
+            make_room(skb, outer_bytes, over_ipv6, 0)?;
+        }
     } else {
         let mut left = slice.first;
         let mut pulls = 0;
@@ -210,10 +230,37 @@ fn take_slice(skb: Skb, endpoint: &Endpoint, word: u32, flow: u32, over_ipv6: bo
         make_room(skb, header, over_ipv6, 0)?;
     }
     let mut front = Front::new(endpoint);
-    let bytes = front.fill_fragment(endpoint, variable, over_ipv6, slice.first == 0);
+    let bytes = if is_whole {
+        front.fill(endpoint, variable, over_ipv6)
+    } else {
+        front.fill_fragment(endpoint, variable, over_ipv6, slice.first == 0)
+    };
     front.store(skb, endpoint, bytes)
 }
 
+/// Makes the frame so many bytes long. The helper takes no length beyond 16 KiB (`BPF_SKB_MAX_LEN`), not even the one that it has.
+#[inline(always)]
+fn trim(skb: Skb, bytes: u32) -> Option<()> {
+    if skb.len() == bytes { Some(()) } else { cut(skb, bytes) }
+}
+
+/// The sum of all that is sent of the inner packet, with the finished checksum in it.
+#[inline(always)]
+fn sum_up(skb: Skb, link_bytes: u32, slice: &Slice) -> Option<u16> {
+    let bytes = slice.udp_length.wrapping_sub(ENCAPSULATION_BYTES as u32);
+    let sum = sum_of(skb.0, link_bytes, bytes);
+    let at = slice.checksum_at;
+    if at == 0 || at + 2 > bytes {
+        return Some(sum as u16);
+    }
+    let mut open = 0u16;
+    // SAFETY: two bytes are copied to a local variable.
+    let failed = unsafe { bpf_skb_load_bytes(skb.0.cast(), link_bytes + at, (&raw mut open).cast(), 2) };
+    (failed == 0).then_some(fold(sum + u32::from(!open) + slice.checksum))
+}
+
+/// Takes the head off, and puts it back with the finished checksum, behind room for so many bytes of an outer header, which the
+/// kernel knows of then; with 0 there is none yet.
 #[inline(always)]
 fn put_head_back(skb: Skb, endpoint: &Endpoint, slice: &Slice, outer_bytes: u32, over_ipv6: bool) -> Option<()> {
     let scratch = SCRATCH.get_ptr_mut(0)?.cast::<u8>();
@@ -230,7 +277,13 @@ fn put_head_back(skb: Skb, endpoint: &Endpoint, slice: &Slice, outer_bytes: u32,
         }
     }
     pull(skb, head)?;
-    make_room(skb, head + outer_bytes, over_ipv6, 0)?;
+    if outer_bytes == 0 {
+        let flags = BPF_F_ADJ_ROOM_NO_CSUM_RESET.into();
+        // SAFETY: the context is valid.
+        (unsafe { bpf_skb_adjust_room(skb.0, head as i32, ROOM_MAC, flags) } == 0).then_some(())?;
+    } else {
+        make_room(skb, head + outer_bytes, over_ipv6, 0)?;
+    }
     // SAFETY: as above.
     let stored = unsafe { bpf_skb_store_bytes(skb.0, endpoint.link_bytes + outer_bytes, scratch.cast(), head, 0) };
     (stored == 0).then_some(())

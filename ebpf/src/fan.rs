@@ -1,5 +1,6 @@
 //! Input: a packet and the endpoints that get a copy. Output: a clone to the output interface of each, where `encap` takes
-//! it. Those for which the packet is too long are left to [`fragment`](crate::fragment) and [`lane`](crate::lane).
+//! it. Those for which the packet is too long, or whose copies have a checksum, are left to [`fragment`](crate::fragment) and
+//! [`lane`](crate::lane).
 
 use core::ffi::c_long;
 
@@ -7,13 +8,13 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_coarse_ns};
 use traffic_mirror_ebpf::abi::{Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, Receipt, cb};
 use traffic_mirror_ebpf::classify::lowest_bit;
-use traffic_mirror_ebpf::packet::Packet;
+use traffic_mirror_ebpf::packet::{Packet, protocol};
 use traffic_mirror_ebpf::shape::{Shape, Size};
 
 use crate::limit;
 use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS};
 use crate::mirror::add;
-use crate::size::measure;
+use crate::size::{is_bare, measure};
 use crate::skb::Skb;
 use crate::verifier::{STOP, each, go_on_if, opaque};
 
@@ -25,7 +26,7 @@ pub struct Fan {
     pub skb: Skb,
     /// Endpoints that are still to get one, as bits.
     pub endpoints: u64,
-    /// Endpoints that get theirs in fragments, or cut into packets first, as bits.
+    /// Endpoints that get theirs in fragments, with a checksum, or cut into packets first, as bits.
     pub oversize: u64,
     pub parity: u32,
     flow: u32,
@@ -49,6 +50,9 @@ pub extern "C" fn fan_out(skb: *mut __sk_buff, packet: *const Packet, endpoints:
     // SAFETY: a per-CPU element. A copy that passes another hook of ours on its way runs this code again.
     let receipt = unsafe { (*cpu).receipt };
     let mut fan = Fan::of(Skb(skb), packet, endpoints, parity);
+    if fan.size.gso != 0 && packet.protocol == protocol::UDP {
+        fan.size.bare = is_bare(skb);
+    }
     each(MAX_ENDPOINTS, next_endpoint, &mut fan);
     // SAFETY: as above.
     unsafe { (*cpu).receipt = receipt }
@@ -71,7 +75,8 @@ unsafe extern "C" fn next_endpoint(_: u32, fan: *mut Fan) -> c_long {
     let reason = fan.shape(endpoint, stats, &mut shape);
     if reason != Drop::None as u32 {
         count_drop(stats, reason, fan.size.packets);
-    } else if shape.fragments != 1 {
+    } else if shape.fragments != 1 || endpoint.checksum != 0 && endpoint.state == Drop::None as u32 {
+        // what looks for a next hop that is silent is one plain packet
         if endpoint.state == Drop::None as u32 {
             fan.oversize |= 1 << index;
         } else {

@@ -1,5 +1,5 @@
-//! Input: a packet that is too long once wrapped. Output: a clone for each outer fragment. A clone carries the whole packet to
-//! `encap`, which takes from it what the fragment is to carry.
+//! Input: a packet that is too long once wrapped, or whose copies have a UDP checksum. Output: a clone for each outer fragment,
+//! or one for all. A clone carries the whole packet to `encap`, which takes from it what the fragment is to carry, and sums it up.
 
 use core::ffi::{c_long, c_void};
 use core::ptr::null_mut;
@@ -8,7 +8,7 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_csum_diff, bpf_skb_load_bytes};
 use traffic_mirror_ebpf::abi::{Drop, MAX_ENDPOINTS, Slice, cb};
 use traffic_mirror_ebpf::classify::lowest_bit;
-use traffic_mirror_ebpf::gue::ENCAPSULATION_BYTES;
+use traffic_mirror_ebpf::gue::{ENCAPSULATION_BYTES, fold};
 use traffic_mirror_ebpf::packet::{Packet, protocol};
 use traffic_mirror_ebpf::shape::Shape;
 
@@ -19,23 +19,28 @@ use crate::verifier::{STOP, each, go_on_if, opaque};
 
 /// Fragments at most: of 64 KiB over an MTU of 1,280.
 const MAX_FRAGMENTS: usize = 64;
+const _: () = assert!(core::mem::offset_of!(Fragments, number) % 8 == 4);
+
 /// From the transport header on so many bytes belong to the head: the checksum, and enough that the kernel sees the
 /// checksum's beginning taken off with the head (`skb_postpull_rcsum`).
 const HEAD_BYTES: u32 = 20;
 
 const GUE_BYTES: u32 = ENCAPSULATION_BYTES as u32;
 
-/// The fragments of a packet, for one endpoint after the other.
+/// The fragments of a packet, for one endpoint after the other. The verifier forgets the value of what does not begin a word of 8
+/// bytes: `number` it would follow from fragment to fragment.
+#[repr(C)]
 struct Fragments {
     fan: Fan,
-    /// Whether it is known how to cut the packet.
-    is_known: u32,
+    /// Whether it is known how to cut the packet, and how to send it whole.
+    is_known: u16,
+    is_whole_known: u16,
     /// Number of the next fragment.
     number: u32,
     parcel: Parcel,
 }
 
-/// Sends a copy in fragments to each of the endpoints, and answers 0; or all endpoints, if the lane must finish the checksum
+/// Sends a copy in fragments, or whole with a checksum, to each of the endpoints, and answers 0; or all endpoints, if the lane must finish the checksum
 /// before, which it has if `is_settled` is not 0. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -61,7 +66,8 @@ pub extern "C" fn fragment(
     let packet = unsafe { &*packet };
     let header = u32::from(packet.transport.wrapping_sub(packet.offset));
     let checksum_at = if checksum & FINISHED != 0 { header + (checksum >> AT_SHIFT) } else { 0 };
-    let is_known = header <= Slice::HEAD_MAX - HEAD_BYTES && checksum != UNKNOWN;
+    let is_open = checksum & FINISHED != 0;
+    let is_in_reach = header <= Slice::HEAD_MAX - HEAD_BYTES;
     // SAFETY: a per-CPU element.
     let receipt = unsafe {
         (*cpu).slice.head = header + HEAD_BYTES;
@@ -71,7 +77,8 @@ pub extern "C" fn fragment(
     };
     let mut fragments = Fragments {
         fan: Fan::of(Skb(skb), packet, endpoints, parity),
-        is_known: is_known.into(),
+        is_known: u16::from(is_in_reach && checksum != UNKNOWN),
+        is_whole_known: u16::from(is_in_reach || !is_open),
         number: 0,
         parcel: Parcel { interface: 0, word: 0, flow: 0, length: 0 },
     };
@@ -99,8 +106,10 @@ unsafe extern "C" fn next(_: u32, fragments: *mut Fragments) -> c_long {
     let (stats, slice) = unsafe { (&mut *stats, &mut (*cpu).slice) };
     let mut shape = Shape::default();
     let mut reason = fan.shape(endpoint, stats, &mut shape);
-    if reason == Drop::None as u32 && fragments.number == 0 {
-        if fragments.is_known == 0 {
+    let number = fragments.number;
+    if reason == Drop::None as u32 && number == 0 {
+        let is_known = if shape.fragments == 1 { fragments.is_whole_known } else { fragments.is_known };
+        if is_known == 0 {
             reason = Drop::Oversize as u32;
         } else if let Some(parcel) = fan.parcel(endpoint, index, stats, &shape) {
             fragments.parcel = parcel;
@@ -109,7 +118,6 @@ unsafe extern "C" fn next(_: u32, fragments: *mut Fragments) -> c_long {
             reason = Drop::Limit as u32;
         }
     }
-    let number = fragments.number;
     let is_last = number + 1 >= shape.fragments;
     if reason == Drop::None as u32 {
         let payload = shape.bytes + GUE_BYTES;
@@ -175,13 +183,20 @@ extern "C" fn finish_checksum(skb: *mut __sk_buff, packet: *const Packet) -> u32
     if u16::from_be(field) != packet.pseudo_header(length) {
         return 0;
     }
-    let mut sum = Sum { skb: Skb(skb), at: packet.transport.into(), left: length, sum: 0 };
-    each(u16::MAX as usize / SCRATCH_BYTES + 1, add_chunk, &mut sum);
-    let folded = (sum.sum & 0xffff) + (sum.sum >> 16);
-    let folded = !((folded + (folded >> 16)) as u16);
+    let folded = !(sum_of(skb, packet.transport.into(), length) as u16);
     // RFC 768: 0 would mean that there is none
     let checksum = if folded == 0 && packet.protocol == protocol::UDP { 0xffff } else { folded };
     FINISHED | at << AT_SHIFT | u32::from(checksum)
+}
+
+/// The sum of words in network byte order of so many bytes of a frame, folded to one (RFC 1071). A global function: the verifier
+/// checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn sum_of(skb: *mut __sk_buff, at: u32, bytes: u32) -> u32 {
+    let mut sum = Sum { skb: Skb(skb), at, left: bytes, sum: 0 };
+    each(u16::MAX as usize / SCRATCH_BYTES + 1, add_chunk, &mut sum);
+    u32::from(fold(sum.sum))
 }
 
 /// A sum on its way.

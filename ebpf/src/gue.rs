@@ -66,6 +66,16 @@ pub fn template(source: IpAddr, destination: IpAddr, port: u16) -> Option<([u8; 
     Some((outer, udp + UDP_BYTES + GUE_BYTES))
 }
 
+/// What is the same in the UDP checksum of all packets with this template: of the pseudo header (RFC 768, RFC 8200 section 8.1) all
+/// but the length, and the destination port. A sum of words in network byte order, never 0.
+#[must_use]
+pub fn checksum_base(outer: &[u8; OUTER_MAX_BYTES]) -> u32 {
+    let (addresses, udp) = if outer[0] >> 4 == 4 { (12..20, IPV4_BYTES) } else { (8..40, IPV6_BYTES) };
+    let words =
+        |bytes: &[u8]| bytes.chunks_exact(2).map(|word| u32::from(u16::from_ne_bytes([word[0], word[1]]))).sum::<u32>();
+    words(&outer[addresses]) + words(&outer[udp + 2..udp + 4]) + words(&[0, PROTOCOL_UDP])
+}
+
 /// What differs from packet to packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Variable {
@@ -83,6 +93,10 @@ pub struct Variable {
     pub more: bool,
     /// The inner packet is IPv6.
     pub inner_ipv6: bool,
+    /// [`Endpoint::checksum`](crate::abi::Endpoint::checksum), 0 for no UDP checksum.
+    pub checksum: u32,
+    /// With it, the sum of the inner packet's words in network byte order, folded.
+    pub payload: u16,
 }
 
 /// Completes an outer IPv4 header: `words` is the template as 16-bit words in network byte order.
@@ -98,17 +112,27 @@ pub fn fill4(words: &mut [u16; IPV4_BYTES / 2], variable: Variable) {
     words[5] = !fold(u32::from(words[5]) + u32::from(length) + u32::from(identification) + u32::from(fragment));
 }
 
-/// Completes UDP and GUE header. The UDP checksum stays 0, which RFC 6935 allows for tunnels over IPv6, too.
+/// Completes UDP and GUE header. Without a UDP checksum it stays 0, which RFC 6935 allows for tunnels over IPv6, too.
 #[inline(always)]
 pub fn fill_encapsulation(words: &mut [u16; ENCAPSULATION_BYTES / 2], variable: Variable) {
     words[0] = source_port(variable.flow).to_be();
     words[2] = (variable.udp_length as u16).to_be();
     words[4] = gue(variable.inner_ipv6);
+    if variable.checksum != 0 {
+        // the length stands in the pseudo header, too
+        let ports = u32::from(words[0]) + 2 * u32::from(words[2]);
+        words[3] = !fold(variable.checksum + ports + u32::from(words[4]) + u32::from(variable.payload));
+        // RFC 768: 0 would mean that there is none
+        if words[3] == 0 {
+            words[3] = 0xffff;
+        }
+    }
 }
 
 /// RFC 1071: a sum of words, in whichever byte order, folded to one.
+#[must_use]
 #[inline(always)]
-const fn fold(sum: u32) -> u16 {
+pub const fn fold(sum: u32) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
     (sum + (sum >> 16)) as u16
 }
@@ -209,6 +233,8 @@ mod tests {
         offset: 0,
         more: false,
         inner_ipv6: false,
+        checksum: 0,
+        payload: 0,
     };
 
     fn outer4(outer: &[u8], variable: Variable) -> Vec<u8> {
@@ -267,6 +293,29 @@ mod tests {
         fill_fragment6(&mut header, &mut fragment, variable);
         assert_eq!(bytes(&header)[4..8], [0x02, 0xf8, 44, 64]);
         assert_eq!(bytes(&fragment), [17, 0, 0x02, 0xf9, 1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn checksums_are_those_of_rfc_768_and_8200() {
+        // bytes of a packet that the sum of words does not see the end of
+        let inner: Vec<u8> = (0..100).map(|byte: u8| byte.wrapping_mul(37)).collect();
+        let sum = |bytes: &[u8]| bytes.chunks(2).map(|w| u32::from(u16::from_ne_bytes([w[0], w[1]]))).sum::<u32>();
+        for (source, destination, ip) in
+            [("192.0.2.1", "192.0.2.2", IPV4_BYTES), ("2001:db8::1", "2001:db8::2", IPV6_BYTES)]
+        {
+            let (outer, _) = template(source.parse().unwrap(), destination.parse().unwrap(), PORT).unwrap();
+            let mut words = words(&outer[ip..]);
+            let (checksum, payload) = (checksum_base(&outer), fold(sum(&inner)));
+            fill_encapsulation(&mut words, Variable { udp_length: 112, checksum, payload, ..VARIABLE });
+            let addresses = if ip == IPV4_BYTES { &outer[12..20] } else { &outer[8..40] };
+            let pseudo = [addresses, &112u32.to_be_bytes(), &[0, 0, 0, PROTOCOL_UDP]].concat();
+            let all = sum(&pseudo) + sum(&bytes(&words)) + sum(&inner);
+            assert_eq!(fold(all), 0xffff, "{source}");
+            // one that is 0 says that there is none
+            let zero = payload.wrapping_add(words[3]).wrapping_add(u16::from(words[3] > u16::MAX - payload));
+            fill_encapsulation(&mut words, Variable { udp_length: 112, checksum, payload: zero, ..VARIABLE });
+            assert_eq!(words[3], 0xffff, "{source}");
+        }
     }
 
     #[test]

@@ -37,7 +37,8 @@ pub extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints:
     // SAFETY: the caller passes a pointer to a local variable.
     let size = measure(Skb(skb), unsafe { &*packet });
     // there is one for all
-    let interface = pair[parity as usize & 1].lane;
+    let endpoint = &pair[parity as usize & 1];
+    let interface = if endpoint.has_lane() { endpoint.lane } else { 0 };
     // SAFETY: a per-CPU element; what passes another hook of ours on its way is a copy, which nobody sends in here.
     let ticket = unsafe {
         let ticket = (*cpu).transit.ticket.wrapping_add(2) & !1 | parity & 1;

@@ -18,6 +18,10 @@ pub struct Size {
     pub gso: u32,
     /// Length without Ethernet padding, 0 if there is none.
     pub trim: u32,
+    /// 1 for a superpacket that the kernel can cut only as long as it is not wrapped: of UDP, and its checksums are not left to
+    /// the output interface. Whatever makes room in it leaves `csum_start` as it is (`skb_headers_offset_update`), so that
+    /// `__udp_gso_segment` refuses it.
+    pub bare: u32,
 }
 
 /// How a packet is sent to an endpoint.
@@ -124,7 +128,9 @@ impl Shape {
                 piece: 0,
             })
         };
-        if size.segment > snap && snap <= room {
+        // each of its packets has a checksum of its own
+        let is_apart = endpoint.checksum != 0;
+        if size.segment > snap && snap <= room && !is_apart {
             // cut, it is no superpacket any more (`bpf_skb_change_tail`)
             return Ok(Self {
                 flags: cb::FIXED,
@@ -136,19 +142,20 @@ impl Shape {
                 piece: 0,
             });
         }
-        if size.segment <= room {
+        let fits = size.segment <= room;
+        if fits && size.bare == 0 && !is_apart {
             return whole(cb::FIXED);
         }
         // `skb_decrease_gso_size` takes the outer header off each segment's payload, and only TCP can bear that
         let is_tcp = protocol == protocol::TCP as u32;
-        if is_tcp && size.segment <= room + endpoint.outer_bytes && size.gso > endpoint.outer_bytes {
+        if is_tcp && size.segment <= room + endpoint.outer_bytes && size.gso > endpoint.outer_bytes && !is_apart {
             return whole(0);
         }
         // how long packets of SCTP are is seen when they are apart
-        if endpoint.oversize == Oversize::Drop as u32 && size.gso != GSO_BY_FRAGS {
+        if endpoint.oversize == Oversize::Drop as u32 && size.gso != GSO_BY_FRAGS && !fits {
             return Err(Drop::Oversize);
         }
-        if endpoint.lane == 0 {
+        if !endpoint.has_lane() {
             return Err(Drop::NoLane);
         }
         whole(0).map(|shape| Self { fragments: 0, ..shape })
@@ -176,11 +183,13 @@ mod tests {
             link: [0; 16],
             outer: [0; crate::abi::OUTER_MAX_BYTES],
             lane: 0,
+            checksum: 0,
+            reserved: 0,
         }
     }
 
     fn plain(bytes: u32) -> Size {
-        Size { packets: 1, bytes, segment: bytes, gso: 0, trim: 0 }
+        Size { packets: 1, bytes, segment: bytes, gso: 0, trim: 0, bare: 0 }
     }
 
     #[test]
@@ -251,7 +260,7 @@ mod tests {
 
     #[test]
     fn superpackets_are_whole_where_their_segments_fit() {
-        let size = |segment, gso| Size { packets: 10, bytes: 10 * segment, segment, gso, trim: 0 };
+        let size = |segment, gso| Size { packets: 10, bytes: 10 * segment, segment, gso, trim: 0, bare: 0 };
         let endpoint = endpoint(1500, 32, Oversize::Fragment);
         let flags = |size, protocol| Shape::of(&size, protocol, &endpoint).map(|shape| shape.flags);
         assert_eq!(flags(size(1468, 1428), 6), Ok(cb::FIXED));
@@ -270,8 +279,29 @@ mod tests {
     }
 
     #[test]
+    fn what_cannot_be_cut_once_wrapped_or_needs_checksums_is_cut_before() {
+        let size = |gso, bare| Size { packets: 10, bytes: 10_000, segment: 40 + gso, gso, trim: 0, bare };
+        let whole = Endpoint { lane: 9, ..endpoint(1500, 32, Oversize::Fragment) };
+        let fragments = |size: Size, protocol, endpoint: &Endpoint| {
+            Shape::of(&size, protocol, endpoint).map(|shape| shape.fragments)
+        };
+        assert_eq!(fragments(size(1000, 0), 17, &whole), Ok(1));
+        assert_eq!(fragments(size(1000, 1), 17, &whole), Ok(0));
+        assert_eq!(fragments(size(1000, 1), 17, &Endpoint { oversize: Oversize::Drop as u32, ..whole }), Ok(0));
+        for lane in [0, Endpoint::LANE_REFUSED] {
+            assert_eq!(fragments(size(1000, 1), 17, &Endpoint { lane, ..whole }), Err(Drop::NoLane));
+        }
+        let summed = Endpoint { checksum: 1, ..whole };
+        for (gso, protocol) in [(1000, 6), (1440, 6), (1000, 17)] {
+            assert_eq!(fragments(size(gso, 0), protocol, &summed), Ok(0), "{gso} {protocol}");
+        }
+        assert_eq!(fragments(size(1000, 0), 6, &Endpoint { snap: 128, ..summed }), Ok(0));
+        assert_eq!(Shape::of(&plain(1000), 6, &summed).map(|shape| shape.fragments), Ok(1));
+    }
+
+    #[test]
     fn superpackets_that_do_not_fit_are_cut_into_packets_first() {
-        let size = |gso| Size { packets: 10, bytes: 15_000, segment: 40 + gso, gso, trim: 0 };
+        let size = |gso| Size { packets: 10, bytes: 15_000, segment: 40 + gso, gso, trim: 0, bare: 0 };
         for (oversize, udp) in
             [(Oversize::Fragment, Ok(0)), (Oversize::Truncate, Ok(0)), (Oversize::Drop, Err(Drop::Oversize))]
         {

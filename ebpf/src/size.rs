@@ -1,6 +1,7 @@
 //! How long a packet is, here and on the wire.
 
-use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::{bpf_csum_level, bpf_skb_load_bytes};
 use traffic_mirror_ebpf::packet::{JUMBO_BYTES, Packet, protocol};
 use traffic_mirror_ebpf::shape::Size;
 
@@ -16,7 +17,8 @@ pub fn measure(skb: Skb, packet: &Packet) -> Size {
     let stated = packet.ip_bytes();
     let padded = gso == 0 && stated != 0 && stated < carried;
     let length = if padded { stated } else { carried };
-    let mut size = Size { packets: 1, bytes: length, segment: length, gso, trim: if padded { length } else { 0 } };
+    let mut size =
+        Size { packets: 1, bytes: length, segment: length, gso, trim: if padded { length } else { 0 }, bare: 0 };
     if gso != 0 {
         let network = u32::from(packet.transport.wrapping_sub(packet.offset)).wrapping_sub(jumbo);
         let headers = network + transport_bytes(skb, packet);
@@ -31,6 +33,31 @@ pub fn measure(skb: Skb, packet: &Packet) -> Size {
         size.segment = headers + gso;
     }
     size
+}
+
+/// [`Size::bare`]. No program is told the state of the checksum (`ip_summed`), but the level of a verified one can be raised where
+/// there is none, and not where the checksum is left to the output interface; it is put back at once. A global function: the
+/// verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_bare(skb: *mut __sk_buff) -> u32 {
+    // include/uapi/linux/bpf.h
+    const QUERY: u64 = 0;
+    const INC: u64 = 1;
+    const DEC: u64 = 2;
+    // SAFETY: the context is valid.
+    unsafe {
+        // a list of datagrams that have been received, which is cut as it was put together
+        if bpf_csum_level(skb, QUERY) >= 0 {
+            return 0;
+        }
+        bpf_csum_level(skb, INC);
+        if bpf_csum_level(skb, QUERY) < 0 {
+            return 0;
+        }
+        bpf_csum_level(skb, DEC);
+    }
+    1
 }
 
 /// Bytes of the transport header of a superpacket.

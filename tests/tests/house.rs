@@ -50,6 +50,7 @@ fn pure_modules_know_neither_kernel_nor_clock_nor_files() {
         "diagnostic",
         "diagnostic.rs",
         "compile",
+        "ipsec.rs",
         "network.rs",
         "obstacle.rs",
         "explain.rs",

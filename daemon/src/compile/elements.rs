@@ -47,9 +47,11 @@ impl Elements {
         };
         let mut pairs: Vec<EndpointPair> = desired.endpoints.iter().enumerate().map(pair).collect();
         let lane_wanted = lane::is_wanted(desired, &pairs, hooks, network);
-        if let Some(lane) = network.lane.filter(|_| lane_wanted) {
+        if lane_wanted {
+            let refused = if network.lane_refused { abi::Endpoint::LANE_REFUSED } else { 0 };
+            let lane = network.lane.map_or(refused, |lane| lane.entrance);
             let reached = |endpoint: &&mut abi::Endpoint| endpoint.has_way();
-            pairs.iter_mut().flatten().filter(reached).for_each(|endpoint| endpoint.lane = lane.entrance);
+            pairs.iter_mut().flatten().filter(reached).for_each(|endpoint| endpoint.lane = lane);
         }
         let mut slots = Vec::new();
         for (slot, wanted) in placed.slots.iter() {

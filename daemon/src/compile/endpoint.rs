@@ -6,7 +6,8 @@ use bytemuck::Zeroable;
 use traffic_mirror_ebpf::abi::{self, Drop, EndpointPair};
 use traffic_mirror_ebpf::{gue, packet};
 
-use crate::desired::{Endpoint, Limit, Oversize};
+use crate::desired::{Endpoint, Ipsec, Limit, Oversize};
+use crate::ipsec::Copies;
 use crate::network::{Link, LinkKind, Network, Path, Route, RouteKind};
 
 /// How to reach the endpoint, or the reason why it cannot be. `live` is its generation so far, 0 if it is new.
@@ -36,10 +37,15 @@ fn reach(endpoint: &Endpoint, network: &Network) -> Result<abi::Endpoint, Drop> 
     }
     let source = route.source.filter(|source| !source.is_unspecified()).ok_or(Drop::NoSource)?;
     let (outer, outer_bytes) = gue::template(source, endpoint.address, endpoint.port).ok_or(Drop::NoSource)?;
+    let copies = Copies { source, destination: endpoint.address, port: endpoint.port, interface: link.index };
+    if endpoint.ipsec == Ipsec::Obey && network.ipsec.guard(&copies) {
+        return Err(Drop::IpsecPolicy);
+    }
     let reached = abi::Endpoint {
         state: Drop::None as u32,
         interface: link.index,
-        mtu: [route.mtu, path.path_mtu].into_iter().flatten().fold(link.mtu, u32::min),
+        mtu: [route.mtu, path.path_mtu, endpoint.mtu].into_iter().flatten().fold(link.mtu, u32::min),
+        checksum: if endpoint.checksum { gue::checksum_base(&outer) } else { 0 },
         outer_bytes: outer_bytes as u32,
         outer,
         oversize: match endpoint.oversize {
@@ -118,6 +124,7 @@ pub(super) fn outputs(endpoints: &[EndpointPair]) -> Vec<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::ipsec::Policies;
 
     const ETH1: u32 = 7;
     const OWN: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -168,6 +175,9 @@ mod tests {
             snap: None,
             limit: None,
             sample: 1,
+            mtu: None,
+            checksum: false,
+            ipsec: Ipsec::Obey,
         }
     }
 
@@ -215,6 +225,34 @@ mod tests {
         let reached =
             endpoint(&wanted(), &network(Some(link(LinkKind::Ethernet)), Path { route: Some(route), ..path() }));
         assert_eq!(reached.mtu, 1400);
+    }
+
+    #[test]
+    fn the_mtu_of_the_file_counts_if_it_is_the_smallest() {
+        for (given, of_route, mtu) in
+            [(1400, None, 1400), (1400, Some(1350), 1350), (9000, None, 1600), (9000, Some(1350), 1350)]
+        {
+            let path = Path { route: Some(Route { mtu: of_route, ..route() }), ..path() };
+            let wanted = Endpoint { mtu: Some(given), ..wanted() };
+            assert_eq!(endpoint(&wanted, &network(Some(link(LinkKind::Ethernet)), path)).mtu, mtu, "{given}");
+        }
+    }
+
+    #[test]
+    fn a_checksum_begins_with_what_does_not_vary() {
+        let reached =
+            |checksum| endpoint(&Endpoint { checksum, ..wanted() }, &network(Some(link(LinkKind::Ethernet)), path()));
+        assert_eq!((reached(false).checksum, reached(true).checksum), (0, gue::checksum_base(&reached(true).outer)));
+    }
+
+    #[test]
+    fn policies_are_obeyed_unless_the_file_says_otherwise() {
+        let network = Network {
+            ipsec: Policies { policies: Vec::new(), blocks_the_rest: true },
+            ..network(Some(link(LinkKind::Ethernet)), path())
+        };
+        assert_eq!(endpoint(&wanted(), &network).state, Drop::IpsecPolicy as u32);
+        assert_eq!(endpoint(&Endpoint { ipsec: Ipsec::Bypass, ..wanted() }, &network).state, 0);
     }
 
     #[test]

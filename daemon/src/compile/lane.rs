@@ -7,7 +7,7 @@ use traffic_mirror_ebpf::packet::protocol::{SCTP, TCP, UDP};
 
 use super::hooks::Hook;
 use crate::desired::{Action, Desired};
-use crate::network::{Link, Network};
+use crate::network::{Hook as Direction, Link, Network};
 
 /// The interface with the longest packets, of those that are looked at.
 pub fn longest<'n>(hooks: &BTreeMap<u32, Hook>, network: &'n Network) -> Option<&'n Link> {
@@ -21,7 +21,8 @@ pub fn too_long(endpoint: &abi::Endpoint, longest: &Link) -> Option<u32> {
     (endpoint.has_way() && wrapped > endpoint.mtu).then_some(wrapped)
 }
 
-/// A superpacket of the longest packets would not fit, or one of any kind has come that could not be sent without. `endpoints` are
+/// A superpacket of the longest packets would not fit, one may come that cannot be cut once it is wrapped or that has checksums to be
+/// computed, or one of any kind has come that could not be sent without. `endpoints` are
 /// in the order of the file.
 pub(super) fn is_wanted(
     desired: &Desired,
@@ -30,12 +31,19 @@ pub(super) fn is_wanted(
     network: &Network,
 ) -> bool {
     let longest = longest(hooks, network);
+    let is_sent_bare =
+        hooks.values().any(|hook| hook.direction == Direction::Egress && network.unsummed.contains(&hook.interface));
     let needs = |(position, [endpoint, _]): (usize, &EndpointPair)| {
-        let Some(longest) = longest.filter(|longest| too_long(endpoint, longest).is_some()) else { return false };
-        // TCP is cut smaller instead, unless not even what is not wrapped fits
-        let is_tcp_too = longest.mtu > endpoint.mtu;
-        let protocols = [Some(UDP), Some(SCTP), is_tcp_too.then_some(TCP)];
-        endpoint.oversize != Oversize::Drop as u32
+        let is_sent = endpoint.has_way();
+        let too_long = longest.filter(|longest| too_long(endpoint, longest).is_some());
+        let too_long = too_long.filter(|_| endpoint.oversize != Oversize::Drop as u32);
+        let is_summed = endpoint.checksum != 0;
+        // where TCP does not fit it is cut smaller instead, unless not even what is not wrapped fits
+        let is_tcp = is_summed || too_long.is_some_and(|longest| longest.mtu > endpoint.mtu);
+        let is_sctp = is_summed || too_long.is_some();
+        let is_udp = is_sctp || is_sent_bare;
+        let protocols = [is_udp.then_some(UDP), is_sctp.then_some(SCTP), is_tcp.then_some(TCP)];
+        is_sent
             && desired.filters.iter().filter(|filter| filter.enabled && filter.to.contains(&position)).any(|filter| {
                 let takes = |protocol| filter.protocol.is_empty() || filter.protocol.contains(protocol);
                 filter.action == Action::Mirror && protocols.iter().flatten().any(takes)

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use super::problem::{Problem, Shown, value};
-use super::resolve::{optional, required};
-use super::{Endpoint, Oversize, address, name, policy, port};
+use super::resolve::{flag, optional, required};
+use super::{Endpoint, Ipsec, Oversize, address, name, policy, port};
 use crate::config::{self, Config, Field};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics};
 
@@ -44,6 +44,11 @@ fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<En
     let snap = choice(raw, "snap", &raw.snap, policy::snap, diagnostics);
     let limit = choice(raw, "limit", &raw.limit, |text: &String| policy::limit(text), diagnostics);
     let sample = choice(raw, "sample", &raw.sample, |text: &String| policy::sample(text), diagnostics);
+    // how small it may be depends on the family
+    let mtu = address
+        .and_then(|address| choice(raw, "mtu", &raw.mtu, |number: &i128| policy::mtu(number, address), diagnostics));
+    let checksum = flag(&raw.checksum, false);
+    let ipsec = choice(raw, "ipsec", &raw.ipsec, |text: &String| policy::ipsec(text), diagnostics);
     name?;
     Ok(Endpoint {
         name: raw.name.get_ref().clone(),
@@ -54,6 +59,9 @@ fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<En
         snap: snap?,
         limit: limit?,
         sample: sample?.unwrap_or(1),
+        mtu: mtu?,
+        checksum: checksum?,
+        ipsec: ipsec?.unwrap_or(Ipsec::Obey),
     })
 }
 

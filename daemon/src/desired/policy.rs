@@ -1,8 +1,10 @@
-//! What an endpoint takes of what matches: `oversize`, `snap`, `limit`, `sample`.
+//! What an endpoint takes of what matches, and how copies get there: `oversize`, `snap`, `limit`, `sample`, `mtu`, `ipsec`.
+
+use std::net::IpAddr;
 
 use super::problem::Problem;
 use super::resolve::bad_choice;
-use super::{Limit, Oversize};
+use super::{Ipsec, Limit, Oversize};
 use crate::diagnostic::Code;
 
 /// `oversize`.
@@ -88,6 +90,29 @@ pub(super) fn sample(text: &str) -> Result<u32, Problem> {
     })
 }
 
+/// `mtu`: not less than what each link on the way takes anyway (RFC 8200 section 5), or for IPv4 each host (RFC 791).
+pub(super) fn mtu(number: &i128, address: IpAddr) -> Result<u32, Problem> {
+    let (least, family) = if address.is_ipv4() { (576, "IPv4") } else { (1280, "IPv6") };
+    let mtu = u32::try_from(*number).ok().filter(|mtu| (least..=65_535).contains(mtu));
+    mtu.ok_or_else(|| {
+        Problem::new(
+            Code::BadMtu,
+            format!("but over {family} it is a number of bytes from {least} to 65535"),
+            "write the largest outer IP packet that the way to the collector takes, or leave it out for what route and \
+             interface say",
+        )
+    })
+}
+
+/// `ipsec`.
+pub(super) fn ipsec(text: &str) -> Result<Ipsec, Problem> {
+    match text {
+        "obey" => Ok(Ipsec::Obey),
+        "bypass" => Ok(Ipsec::Bypass),
+        _ => Err(bad_choice(Code::BadIpsec, "which is no way to treat IPsec policies", text, &["obey", "bypass"])),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,6 +147,21 @@ mod tests {
         for wrong in [-1, 0, 95, 65536] {
             assert_eq!(snap(&wrong).unwrap_err().code, Code::BadSnap, "{wrong}");
         }
+    }
+
+    #[test]
+    fn the_least_mtu_is_that_of_the_family() {
+        let (v4, v6) = ("192.0.2.10".parse().unwrap(), "2001:db8::1".parse().unwrap());
+        assert_eq!((mtu(&576, v4), mtu(&1280, v6), mtu(&65535, v4)), (Ok(576), Ok(1280), Ok(65535)));
+        for (wrong, address) in [(575, v4), (1279, v6), (65536, v4), (-1, v6), (0, v4)] {
+            assert_eq!(mtu(&wrong, address).unwrap_err().code, Code::BadMtu, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn ways_to_treat_policies() {
+        assert_eq!((ipsec("obey"), ipsec("bypass")), (Ok(Ipsec::Obey), Ok(Ipsec::Bypass)));
+        assert_eq!(ipsec("ignore").unwrap_err().code, Code::BadIpsec);
     }
 
     #[test]

@@ -99,6 +99,10 @@ codes! {
     BadLimit = Error "bad-limit",
     /// A `sample` that is no share.
     BadSample = Error "bad-sample",
+    /// An `mtu` that is no length of a packet.
+    BadMtu = Error "bad-mtu",
+    /// An `ipsec` other than the two.
+    BadIpsec = Error "bad-ipsec",
     /// Neither an address nor a network.
     BadNetwork = Error "bad-network",
     /// A prefix length beyond the width of the address.

@@ -125,6 +125,8 @@ pub(super) fn is_missed(pin_path: &Path) -> bool {
 pub(super) struct Attempts {
     /// Why there can be none for now.
     refused: Option<String>,
+    /// The last attempt was in vain, be it that the next one is due.
+    is_refused: bool,
     /// How many slow looks are left until the next attempt, and how many it were the last time.
     left: u32,
     pause: u32,
@@ -147,8 +149,14 @@ impl Attempts {
         self.refused = Some(format!(
             "{why}; superpackets that do not fit once wrapped are dropped as {label}; tried again later, and at once by SIGHUP"
         ));
+        self.is_refused = true;
         self.pause = (self.pause * 2).clamp(1, Self::LONGEST_PAUSE);
         self.left = self.pause;
+    }
+
+    /// Whether the last attempt was in vain.
+    pub(super) fn is_refused(&self) -> bool {
+        self.is_refused
     }
 
     /// Why there can be no lane for now.
@@ -164,7 +172,7 @@ impl Attempts {
         }
         let was_there = std::mem::replace(&mut self.is_there, lane.is_some());
         if lane.is_some() {
-            self.pause = 0;
+            (self.pause, self.is_refused) = (0, false);
         }
         is_new && was_there && lane.is_some()
     }

@@ -1,18 +1,18 @@
 //! Reads what [`Network`] holds. The daemon has the kernel find neighbours that it does not know; an [`Observer`] changes
 //! nothing.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path as FilePath, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use traffic_mirror_ebpf::abi::Drop;
+use traffic_mirror_ebpf::abi::{self, Drop};
 
 use super::netlink::Netlink;
 use super::{Attachments, Generation, Kernel, KernelError, Role, lane, namespace};
 use crate::compile::{Place, outer};
-use crate::desired::{Desired, Endpoint};
+use crate::desired::{Desired, Direction, Endpoint};
 use crate::network::{Link, LinkKind, Neighbour, NeighbourState, Network, Path, RouteKind};
 use crate::preview::Attached;
 use crate::tables::{Live, names};
@@ -32,6 +32,7 @@ impl Kernel {
         }
         self.has_lane_parts = !network.lane_parts.is_empty();
         network.lane = network.lane.filter(|_| self.lane.refused().is_none());
+        network.lane_refused = self.lane.is_refused();
         Ok(Network { refused: self.refused.clone(), rewired: self.rewired.clone(), ..network })
     }
 }
@@ -57,7 +58,9 @@ fn observe(
     let mut links = netlink.links()?;
     let lane::Found { lane, parts } = lane::apart(&mut links, pin_path);
     let lane_missed = lane::is_missed(pin_path);
-    let mut network = Network { links, lane, lane_parts: parts, lane_missed, ..Network::default() };
+    let ipsec = netlink.policies()?;
+    let unsummed = unsummed(netlink, desired, &links);
+    let mut network = Network { links, lane, lane_parts: parts, lane_missed, ipsec, unsummed, ..Network::default() };
     for endpoint in &desired.endpoints {
         let path = path(netlink, endpoint, &network, &was_silent, unknown)?;
         network.paths.insert(endpoint.name.clone(), path);
@@ -97,6 +100,16 @@ pub(super) fn next_hop(endpoint: &Endpoint, path: &Path, links: &BTreeMap<u32, L
     Some((route.interface, route.gateway.unwrap_or(endpoint.address)))
 }
 
+/// The interfaces that are looked at on the way out, and leave no checksums to hardware.
+fn unsummed(netlink: &Netlink, desired: &Desired, links: &BTreeMap<u32, Link>) -> BTreeSet<u32> {
+    let is_listed = |link: &&Link| {
+        let mut sent = desired.interfaces.iter().filter(|listed| listed.direction != Direction::Ingress);
+        sent.any(|listed| listed.name.matches(&link.name))
+    };
+    let unsummed = links.values().filter(is_listed).filter(|link| netlink.has_tx_checksums(&link.name) == Some(false));
+    unsummed.map(|link| link.index).collect()
+}
+
 fn path(
     netlink: &mut Netlink,
     endpoint: &Endpoint,
@@ -105,13 +118,14 @@ fn path(
     unknown: Unknown,
 ) -> Result<Path, KernelError> {
     // asked for with an interface, the kernel answers as if even an address of its own were elsewhere
-    let anywhere = netlink.route(endpoint.address, None)?;
+    let destination = SocketAddr::new(endpoint.address, endpoint.port);
+    let anywhere = netlink.route(destination, None)?;
     let own = anywhere.as_ref().is_some_and(|route| route.kind == RouteKind::Local);
     let route = match &endpoint.interface {
         None => anywhere,
         Some(name) => match network.link(name) {
             None => None,
-            Some(link) => netlink.route(endpoint.address, Some(link.index))?,
+            Some(link) => netlink.route(destination, Some(link.index))?,
         },
     };
     let mut path = Path { own, route, ..Path::default() };
@@ -198,7 +212,7 @@ impl Observer {
     }
 
     /// What the network is like, for a daemon that would make the file hold. `live` tells which interfaces it has found
-    /// to refuse `encap`.
+    /// to refuse `encap`, and whether it could make no lane.
     ///
     /// # Errors
     /// A netlink request fails.
@@ -209,7 +223,9 @@ impl Observer {
         let mut network = observe(&mut self.netlink, desired, was_silent, Unknown::Leave, &self.pin_path)?;
         let Some(Live { tables, .. }) = live else { return Ok(network) };
         for (index, name) in names(&tables.endpoint_names) {
-            let state = tables.endpoints.get(index as usize).map(|pair| pair[1 - tables.idle()].state);
+            let live = tables.endpoints.get(index as usize).map(|pair| &pair[1 - tables.idle()]);
+            network.lane_refused |= live.is_some_and(|live| live.lane == abi::Endpoint::LANE_REFUSED);
+            let state = live.map(|live| live.state);
             let route = network.paths.get(name).and_then(|path| path.route.as_ref());
             if let Some(route) = route.filter(|_| state == Some(Drop::Unwrapped as u32)) {
                 network.refused.insert(route.interface);

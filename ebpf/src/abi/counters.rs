@@ -176,6 +176,8 @@ reasons! {
         OwnAddress = "own-address",
         /// The output interface cannot carry tunnels.
         Unsupported = "unsupported-interface",
+        /// An IPsec policy of this host is for what goes there, and copies pass none.
+        IpsecPolicy = "ipsec-policy",
         /// Of a flow that is not sampled.
         Sample = "sample",
         /// Beyond the endpoint's limit.

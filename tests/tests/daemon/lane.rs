@@ -300,6 +300,30 @@ fn a_lane_is_made_when_it_was_missed() -> Result<()> {
     sender.resumes(&site, LONG_BYTES)
 }
 
+/// The file is live only when all of it is there, the lane, too.
+#[test]
+fn a_file_whose_lane_is_missing_is_not_live() -> Result<()> {
+    let site = Site::new()?;
+    let mut daemon = site.daemon(&[PORT])?;
+    let sender = Sender::new(&site)?;
+    daemon.signal(Signal::SIGKILL)?;
+    daemon.wait_exit(deadline())?;
+    ensure!(daemon.run(&["wait", "--timeout", "0"])?.status.success(), "it is not live before");
+    sender.send(&site, 3000)?;
+    let patience = deadline();
+    while dropped(&daemon)? == 0 {
+        ensure!(Instant::now() < patience, "nothing is dropped");
+    }
+    ensure!(!daemon.run(&["wait", "--timeout", "0"])?.status.success(), "it is live without a lane");
+    let plan = String::from_utf8(daemon.run(&["plan"])?.stdout)?;
+    ensure!(plan.starts_with("+ lane\n"), "{plan}");
+    daemon.restart()?;
+    daemon.ready(deadline())?;
+    ensure!(lane(&site)?.len() == 3, "it is ready with {:?}", lane(&site)?);
+    ensure!(daemon.run(&["wait", "--timeout", "0"])?.status.success(), "it is ready, and not live");
+    Ok(())
+}
+
 #[test]
 fn a_lane_that_cannot_be_made_is_said_and_counted() -> Result<()> {
     let site = Site::new()?;
@@ -317,12 +341,15 @@ fn a_lane_that_cannot_be_made_is_said_and_counted() -> Result<()> {
     daemon.restart()?;
     daemon.ready(deadline())?;
     daemon.wait_line(|line| line.contains(&format!("cannot make interface {entrance}")), deadline())?;
+    let state = |status: &Status| status.endpoint("ids", "state").to_owned();
+    let status = Status::run(&daemon)?;
+    ensure!(state(&status) == "no-lane" && status.0["degraded"] == true, "before a loss it is {}", state(&status));
+    ensure!(daemon.run(&["wait", "--timeout", "0"])?.status.success(), "it waits for what cannot be");
     sender.send(&site, BYTES)?;
     let patience = deadline();
     while dropped(&daemon)? == 0 {
         ensure!(Instant::now() < patience, "nothing is counted");
     }
-    let state = |status: &Status| status.endpoint("ids", "state").to_owned();
     ensure!(state(&Status::run(&daemon)?) == "no-lane", "the state is {}", state(&Status::run(&daemon)?));
     site.edge.run(&format!("ip link show {entrance} type bridge")).context("the stranger is gone")?;
     site.edge.run(&format!("ip link delete {entrance}"))?;

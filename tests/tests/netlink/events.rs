@@ -77,7 +77,8 @@ fn changes_are_seen() -> Result<()> {
         monitor.drain()?;
         netlink.links()?;
         netlink.addresses()?;
-        netlink.route(address, None)?;
+        netlink.route((address, 6080).into(), None)?;
+        netlink.policies()?;
         netlink.neighbour(vc, address)?;
         netlink.filters(vc, Hook::Ingress)?;
         netlink.clsact(vc)?;

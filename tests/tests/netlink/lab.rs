@@ -21,10 +21,13 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// An index that no interface has.
 pub(crate) const ABSENT: u32 = 4_000_000;
 
+/// The port that ways are asked for.
+pub(crate) const PORT: u16 = 6080;
+
 /// What `ip route get` says, in our terms.
 pub(crate) fn expected_route(namespace: &Netns, destination: &str, interface: Option<&str>) -> Result<Option<Route>> {
     let oif = interface.map_or(String::new(), |name| format!(" oif {name}"));
-    let Ok(answer) = namespace.json(&format!("route get {destination}{oif}")) else {
+    let Ok(answer) = namespace.json(&format!("route get {destination}{oif} ipproto udp dport {PORT}")) else {
         return Ok(None);
     };
     let answer = &answer[0];

@@ -1,11 +1,13 @@
 //! Routes and neighbours.
 
+use std::net::SocketAddr;
+
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 use traffic_mirror::kernel::netlink::{Event, Monitor, Netlink};
 use traffic_mirror::network::{NeighbourState, Route, RouteKind};
 
-use crate::lab::{ABSENT, Lab, expected_route, wait_for};
+use crate::lab::{ABSENT, Lab, PORT, expected_route, wait_for};
 
 #[test]
 fn routes_are_those_of_ip_route_get() -> Result<()> {
@@ -73,7 +75,7 @@ fn routes_are_those_of_ip_route_get() -> Result<()> {
     for interface in [None, Some("va"), Some("vy"), Some("lo")] {
         for destination in destinations {
             let oif = interface.map(|name| lab.near.index(name)).transpose()?;
-            let address = destination.parse()?;
+            let address = SocketAddr::new(destination.parse()?, PORT);
             let live = lab.near.inside(|| Ok(Netlink::open()?.route(address, oif)?))?;
             let what = format!("{destination} by {interface:?}");
             let expected = expected_route(&lab.near, destination, interface).context(what.clone())?;
@@ -95,8 +97,9 @@ fn a_route_is_found_assumed_or_missing() -> Result<()> {
     let source = Some("10.9.0.1".parse()?);
     lab.near.inside(|| {
         let mut netlink = Netlink::open()?;
-        let mut route =
-            |destination: &str, interface| -> Result<_> { Ok(netlink.route(destination.parse()?, interface)?) };
+        let mut route = |destination: &str, interface| -> Result<_> {
+            Ok(netlink.route(SocketAddr::new(destination.parse()?, PORT), interface)?)
+        };
         let on_link = |assumed| {
             Some(Route { interface: va, gateway: None, source, mtu: None, kind: RouteKind::Unicast, assumed })
         };
@@ -120,6 +123,35 @@ fn a_route_is_found_assumed_or_missing() -> Result<()> {
         for local in ["10.9.0.1", "fd09::1"] {
             let found = route(local, None)?.context("no route")?;
             assert_eq!((found.kind, found.interface), (RouteKind::Local, lo));
+        }
+        Ok(())
+    })
+}
+
+/// A rule may ask for protocol and ports; also for the look-up that tells an assumed route.
+#[test]
+fn rules_with_protocol_and_ports_are_followed() -> Result<()> {
+    let lab = Lab::new()?;
+    for rule in ["rule add ipproto udp dport 6080 table 77", "rule add ipproto tcp dport 6080 table 78"] {
+        lab.near.ip(rule)?;
+        lab.near.ip(&format!("-6 {rule}"))?;
+    }
+    lab.near.ip("route add 10.50.0.0/24 via 10.9.0.2 table 77")?;
+    lab.near.ip("route add fd50::/64 via fd09::2 table 77")?;
+    lab.near.ip("route add 10.50.0.0/24 via 10.9.0.3 table 78")?;
+    let va = lab.near.index("va")?;
+    lab.near.inside(|| {
+        let mut netlink = Netlink::open()?;
+        for (destination, gateway) in [("10.50.0.1", "10.9.0.2"), ("fd50::1", "fd09::2")] {
+            for interface in [None, Some(va)] {
+                let mut route = |port| -> Result<_> {
+                    Ok(netlink
+                        .route(SocketAddr::new(destination.parse()?, port), interface)?
+                        .filter(|route| !route.assumed))
+                };
+                assert_eq!(route(PORT)?.and_then(|route| route.gateway), Some(gateway.parse()?), "{destination}");
+                assert_eq!(route(PORT + 1)?, None, "{destination}");
+            }
         }
         Ok(())
     })

@@ -2,7 +2,9 @@
 //! each endpoint gets what the filters say, and the counters move by exactly that.
 
 mod account;
+mod bare;
 mod case;
+mod checksum;
 mod delay;
 mod edge;
 mod exact;
@@ -12,6 +14,7 @@ mod fragments;
 mod gso;
 mod harm;
 mod headers;
+mod ipsec;
 mod kinds;
 mod lane;
 mod link;

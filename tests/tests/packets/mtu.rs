@@ -57,6 +57,24 @@ fn until_too_long(edge: &mut Edge, endpoint: &str, bytes: usize) -> Result<()> {
     }
 }
 
+/// The endpoint's own MTU counts where that is less than the interface's, and never otherwise.
+#[test]
+fn an_endpoint_has_the_smaller_mtu() -> Result<()> {
+    for &attach in Attach::all()? {
+        for (oversize, mtu, least) in [("fragment", 1400, 1400), ("drop", 1400, 1400), ("drop", 9000, 1500)] {
+            let lines = format!("mtu = {mtu}\noversize = \"{oversize}\"");
+            let config = policy(&config(&filter("all", "", "\"a\", \"six\"")), &lines);
+            let mut edge = Edge::new(&config, attach)?;
+            if mtu > least {
+                edge.edge.run(&format!("ip link set eth1 mtu {least}"))?;
+                until_too_long(&mut edge, "a", least)?;
+            }
+            run(&mut edge, attach, &lines, &config, &cases(oversize, [least, least]))?;
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn what_no_longer_fits_is_counted() -> Result<()> {
     for &attach in Attach::all()? {

@@ -1,4 +1,4 @@
-//! Interfaces that the daemon makes.
+//! Interfaces that the daemon makes, and what it must know of others that route netlink does not tell.
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
@@ -16,7 +16,34 @@ const ALIAS: &str = "traffic-mirror: cuts superpackets into packets";
 /// The least that an Ethernet interface takes (`ETH_MIN_MTU`).
 pub const BARE_MTU: u32 = 68;
 
+/// `struct ethtool_value` of include/uapi/linux/ethtool.h.
+#[repr(C)]
+struct Value {
+    command: u32,
+    data: u32,
+}
+
 impl Netlink {
+    /// Whether an interface takes packets of which hardware shall compute the checksum, of any kind (`ethtool -k`:
+    /// tx-checksumming); `None` if it is gone or does not say.
+    pub fn has_tx_checksums(&self, name: &str) -> Option<bool> {
+        const ETHTOOL_GTXCSUM: u32 = 0x16;
+        let mut value = Value { command: ETHTOOL_GTXCSUM, data: 0 };
+        let mut request = libc::ifreq {
+            ifr_name: [0; libc::IFNAMSIZ],
+            ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut value).cast() },
+        };
+        if name.len() >= request.ifr_name.len() {
+            return None;
+        }
+        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+            *to = from as libc::c_char;
+        }
+        // SAFETY: the request is valid and ends its name with 0; the kernel writes no more than the two words of `value`.
+        let done = unsafe { libc::ioctl(self.socket.raw(), libc::SIOCETHTOOL, &raw mut request) };
+        (done == 0).then_some(value.data != 0)
+    }
+
     /// The interface of that name.
     ///
     /// # Errors

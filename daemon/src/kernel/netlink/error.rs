@@ -1,14 +1,14 @@
-//! What can go wrong on a route netlink socket, told with the request and its object.
+//! What can go wrong on a netlink socket, told with the request and its object.
 
 use std::{fmt, io};
 
 use nix::errno::Errno;
 
-/// A failed conversation with the kernel's route netlink.
+/// A failed conversation with the kernel over netlink.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A socket could not be set up or read.
-    #[error("cannot {action} a route netlink socket: {}", Described(*.errno))]
+    #[error("cannot {action} a netlink socket: {}", Described(*.errno))]
     Socket {
         /// What was tried, such as "open".
         action: &'static str,

@@ -1,4 +1,4 @@
-//! Links, addresses, routes, neighbours and tc filters, asked from the kernel over route netlink.
+//! Links, addresses, routes, neighbours, tc filters and IPsec policies, asked from the kernel over netlink.
 //! Input: requests. Output: types of [`network`](crate::network) and coarse change events. Opens no other socket.
 
 mod decode;
@@ -8,10 +8,11 @@ mod monitor;
 mod queue;
 mod socket;
 mod tc;
+mod xfrm;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use netlink_packet_core::{DecodeError, NLM_F_CREATE, NLM_F_REPLACE};
 use netlink_packet_route::address::AddressMessage;
@@ -19,6 +20,7 @@ use netlink_packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourFlags, NeighbourMessage};
 use netlink_packet_route::route::{RouteAttribute, RouteFlags, RouteMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
+use netlink_sys::protocols::NETLINK_ROUTE;
 use nix::errno::Errno;
 
 pub use self::device::BARE_MTU;
@@ -26,11 +28,15 @@ pub use self::error::Error;
 pub use self::monitor::{Event, Monitor};
 use self::socket::{Answer, RequestSocket};
 pub use self::tc::FilterPlace;
+use self::xfrm::Xfrm;
+use traffic_mirror_ebpf::packet::protocol;
+
 use crate::network::{Link, Neighbour, NeighbourState, Route, RouteKind};
 
 /// A socket for requests to the network namespace that the thread was in when it was opened.
 pub struct Netlink {
     socket: RequestSocket,
+    xfrm: Xfrm,
 }
 
 impl Netlink {
@@ -39,7 +45,7 @@ impl Netlink {
     /// # Errors
     /// [`Error::Socket`].
     pub fn open() -> Result<Self, Error> {
-        Ok(Self { socket: RequestSocket::open()? })
+        Ok(Self { socket: RequestSocket::open(NETLINK_ROUTE)?, xfrm: Xfrm::default() })
     }
 
     /// All interfaces, by index.
@@ -67,13 +73,14 @@ impl Netlink {
         Ok(addresses.into_iter().flatten().collect())
     }
 
-    /// Where a packet of this host to `destination` would go, as `ip route get DESTINATION [oif INTERFACE]` says. With
-    /// several next hops it is the one that the kernel picks for this destination. `None` if there is no route, a
-    /// route that refuses, or no such interface.
+    /// Where a UDP packet of this host to `destination` would go, as
+    /// `ip route get ADDRESS ipproto udp dport PORT [oif INTERFACE]` says: rules may ask for protocol and ports. With several next
+    /// hops it is the one that the kernel picks for this destination. `None` if there is no route, a route that refuses, or no
+    /// such interface.
     ///
     /// # Errors
     /// Any [`Error`].
-    pub fn route(&mut self, destination: IpAddr, interface: Option<u32>) -> Result<Option<Route>, Error> {
+    pub fn route(&mut self, destination: SocketAddr, interface: Option<u32>) -> Result<Option<Route>, Error> {
         let Some(mut route) = self.look_up(destination, interface, RouteFlags::empty())? else {
             return Ok(None);
         };
@@ -88,15 +95,17 @@ impl Netlink {
     /// hops), without it what one packet would get.
     fn look_up(
         &mut self,
-        destination: IpAddr,
+        destination: SocketAddr,
         interface: Option<u32>,
         flags: RouteFlags,
     ) -> Result<Option<Route>, Error> {
         let mut message = RouteMessage::default();
-        message.header.address_family = family(destination);
+        message.header.address_family = family(destination.ip());
         message.header.destination_prefix_length = if destination.is_ipv4() { 32 } else { 128 };
         message.header.flags = flags;
-        message.attributes.push(RouteAttribute::Destination(destination.into()));
+        message.attributes.push(RouteAttribute::Destination(destination.ip().into()));
+        message.attributes.push(RouteAttribute::IpProto(protocol::UDP));
+        message.attributes.push(RouteAttribute::Dport(destination.port()));
         message.attributes.extend(interface.map(RouteAttribute::Oif));
         let what = RouteRequest { destination, interface };
         match self.socket.single(&what, RouteNetlinkMessage::GetRoute(message), 0) {
@@ -192,13 +201,13 @@ fn means_no_route(errno: Errno, hint: Option<&str>) -> bool {
 }
 
 struct RouteRequest {
-    destination: IpAddr,
+    destination: SocketAddr,
     interface: Option<u32>,
 }
 
 impl Display for RouteRequest {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "look up the route to {}", self.destination)?;
+        write!(f, "look up the route to {} port {}", self.destination.ip(), self.destination.port())?;
         self.interface.map_or(Ok(()), |interface| write!(f, " by interface {interface}"))
     }
 }

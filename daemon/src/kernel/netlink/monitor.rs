@@ -8,6 +8,7 @@ use std::time::Duration;
 use netlink_packet_core::DecodeError;
 use netlink_packet_route::link::LinkHeader;
 use netlink_sys::Socket;
+use netlink_sys::protocols::{NETLINK_ROUTE, NETLINK_XFRM};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::{setsockopt, sockopt};
@@ -15,6 +16,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use super::decode;
 use super::error::Error;
 use super::socket::{self, Message, Received};
+use super::xfrm;
 
 const GROUPS: [u32; 10] = [
     libc::RTNLGRP_LINK,
@@ -67,12 +69,15 @@ pub enum Event {
         /// Index of the interface.
         interface: u32,
     },
+    /// An IPsec policy came, went or changed.
+    Policy,
 }
 
-/// A subscription to the changes of this network namespace's links, addresses, routes, neighbours and tc hooks.
+/// A subscription to the changes of this network namespace's links, addresses, routes, neighbours, tc hooks and IPsec policies.
 /// What happens from [`Monitor::open`] on is not missed: open it first, then read the state.
 pub struct Monitor {
-    socket: Socket,
+    /// One for each protocol, route netlink first, whose messages have numbers of their own.
+    sockets: Vec<(Socket, Decode)>,
     buffer: Vec<u8>,
 }
 
@@ -82,13 +87,13 @@ impl Monitor {
     /// # Errors
     /// [`Error::Socket`].
     pub fn open() -> Result<Self, Error> {
-        let socket = socket::open()?;
-        // if refused (no CAP_NET_ADMIN), the default buffer overruns sooner, which is an event
-        let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES);
-        for group in GROUPS {
-            socket.add_membership(group).map_err(|error| Error::socket("subscribe", &error))?;
+        let mut sockets: Vec<(Socket, Decode)> = vec![(subscribe(NETLINK_ROUTE, &GROUPS)?, event)];
+        match subscribe(NETLINK_XFRM, &[xfrm::XFRMNLGRP_POLICY]) {
+            Ok(socket) => sockets.push((socket, |_| Ok(Some(Event::Policy)))),
+            Err(error) if xfrm::is_missing(&error) => {}
+            Err(error) => return Err(error),
         }
-        Ok(Self { socket, buffer: socket::buffer() })
+        Ok(Self { sockets, buffer: socket::buffer() })
     }
 
     /// Waits until there is something to drain, for ever without a timeout. `false` if the time has passed or a
@@ -100,7 +105,9 @@ impl Monitor {
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
             PollTimeout::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
         });
-        match poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLIN)], timeout) {
+        let mut sockets: Vec<PollFd<'_>> =
+            self.sockets.iter().map(|(socket, _)| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
+        match poll(&mut sockets, timeout) {
             Ok(ready) => Ok(ready > 0),
             Err(Errno::EINTR) => Ok(false),
             Err(errno) => Err(Error::Socket { action: "wait for", errno }),
@@ -113,33 +120,56 @@ impl Monitor {
     /// # Errors
     /// [`Error::Socket`].
     pub fn drain(&mut self) -> Result<BTreeSet<Event>, Error> {
+        let Self { sockets, buffer } = self;
         let mut events = BTreeSet::new();
-        let mut datagrams = 0;
-        // After an overrun the kernel drops everything, and says no more, until the socket is empty
-        // (NETLINK_S_CONGESTED): then the limit does not hold, and cannot be needed.
-        while datagrams < DRAIN_DATAGRAMS || events.contains(&Event::Overrun) {
-            match socket::receive(&self.socket, &mut self.buffer, libc::MSG_DONTWAIT)? {
-                Received::Nothing => break,
-                Received::Lost => {
-                    events.insert(Event::Overrun);
-                }
-                Received::Datagram => {
-                    // what cannot be understood may mean anything
-                    let understood = socket::messages(&self.buffer)
-                        .filter_map(|message| event(&message).unwrap_or(Some(Event::Overrun)));
-                    events.extend(understood);
-                }
-            }
-            datagrams += 1;
+        for (socket, decode) in sockets {
+            events.extend(drain(socket, buffer, *decode)?);
         }
         Ok(events)
     }
 }
 
+/// The socket of route netlink.
 impl AsFd for Monitor {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
+        self.sockets[0].0.as_fd()
     }
+}
+
+/// What a message says.
+type Decode = fn(&Message<'_>) -> Result<Option<Event>, DecodeError>;
+
+fn subscribe(protocol: isize, groups: &[u32]) -> Result<Socket, Error> {
+    let socket = socket::open(protocol)?;
+    // if refused (no CAP_NET_ADMIN), the default buffer overruns sooner, which is an event
+    let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES);
+    for group in groups {
+        socket.add_membership(*group).map_err(|error| Error::socket("subscribe", &error))?;
+    }
+    Ok(socket)
+}
+
+fn drain(socket: &Socket, buffer: &mut Vec<u8>, decode: Decode) -> Result<BTreeSet<Event>, Error> {
+    let mut events = BTreeSet::new();
+    let mut datagrams = 0;
+    // After an overrun the kernel drops everything, and says no more, until the socket is empty
+    // (NETLINK_S_CONGESTED): then the limit does not hold, and cannot be needed.
+    while datagrams < DRAIN_DATAGRAMS || events.contains(&Event::Overrun) {
+        match socket::receive(socket, buffer, libc::MSG_DONTWAIT)? {
+            Received::Nothing => break,
+            Received::Lost => {
+                events.insert(Event::Overrun);
+            }
+            Received::Datagram => {
+                // what cannot be understood may mean anything
+                let understood =
+                    socket::messages(buffer).filter_map(|message| decode(&message).unwrap_or(Some(Event::Overrun)));
+                events.extend(understood);
+            }
+        }
+        datagrams += 1;
+    }
+    Ok(events)
 }
 
 fn event(message: &Message<'_>) -> Result<Option<Event>, DecodeError> {

@@ -2,13 +2,12 @@
 //! Must not know: what the requests mean.
 
 use std::fmt::Display;
+use std::os::fd::{AsRawFd as _, RawFd};
 
 use netlink_packet_core::{
     NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
-    NLMSG_OVERRUN, NetlinkBuffer, NetlinkHeader, NetlinkMessage,
+    NLMSG_OVERRUN, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
-use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
 use nix::sys::socket::{setsockopt, sockopt};
@@ -28,9 +27,9 @@ const ATTEMPTS: usize = 8;
 /// The kernel's explanation within an error (include/uapi/linux/netlink.h).
 const NLMSGERR_ATTR_MSG: u16 = 1;
 
-/// Opens a socket that only the kernel can send to.
-pub(super) fn open() -> Result<Socket, Error> {
-    let mut socket = Socket::new(NETLINK_ROUTE).map_err(|error| Error::socket("open", &error))?;
+/// Opens a socket of a protocol (`NETLINK_*`) that only the kernel can send to.
+pub(super) fn open(protocol: isize) -> Result<Socket, Error> {
+    let mut socket = Socket::new(protocol).map_err(|error| Error::socket("open", &error))?;
     socket
         .set_ext_ack(true)
         .and_then(|()| socket.set_cap_ack(true))
@@ -117,15 +116,20 @@ enum Failure {
 }
 
 impl RequestSocket {
-    pub(super) fn open() -> Result<Self, Error> {
-        let socket = open()?;
+    pub(super) fn open(protocol: isize) -> Result<Self, Error> {
+        let socket = open(protocol)?;
         setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(ANSWER_TIMEOUT_MS))
             .map_err(|errno| Error::Socket { action: "set up", errno })?;
         Ok(Self { socket, sequence: 0, buffer: buffer() })
     }
 
+    /// What is asked over it by `ioctl`.
+    pub(super) fn raw(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+
     /// Asks for all objects of a kind. Answers that the kernel marks as torn by a change are asked for again.
-    pub(super) fn dump(&mut self, what: &dyn Display, message: RouteNetlinkMessage) -> Result<Vec<Answer>, Error> {
+    pub(super) fn dump(&mut self, what: &dyn Display, message: impl NetlinkSerializable) -> Result<Vec<Answer>, Error> {
         self.request(what, message, NLM_F_DUMP)
     }
 
@@ -133,14 +137,19 @@ impl RequestSocket {
     pub(super) fn single(
         &mut self,
         what: &dyn Display,
-        message: RouteNetlinkMessage,
+        message: impl NetlinkSerializable,
         flags: u16,
     ) -> Result<Vec<Answer>, Error> {
         self.request(what, message, NLM_F_ACK | flags)
     }
 
-    fn request(&mut self, what: &dyn Display, message: RouteNetlinkMessage, flags: u16) -> Result<Vec<Answer>, Error> {
-        let mut message = NetlinkMessage::new(NetlinkHeader::default(), message.into());
+    fn request(
+        &mut self,
+        what: &dyn Display,
+        message: impl NetlinkSerializable,
+        flags: u16,
+    ) -> Result<Vec<Answer>, Error> {
+        let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
         message.header.flags = NLM_F_REQUEST | flags;
         for _ in 0..ATTEMPTS {
             match self.exchange(&mut message) {
@@ -156,7 +165,7 @@ impl RequestSocket {
     }
 
     /// Sends once and reads to the end of the answer, even of one that is torn: the kernel runs one dump at a time.
-    fn exchange(&mut self, message: &mut NetlinkMessage<RouteNetlinkMessage>) -> Result<Vec<Answer>, Failure> {
+    fn exchange(&mut self, message: &mut NetlinkMessage<impl NetlinkSerializable>) -> Result<Vec<Answer>, Failure> {
         self.sequence = self.sequence.wrapping_add(1);
         message.header.sequence_number = self.sequence;
         message.finalize();
@@ -216,6 +225,7 @@ mod tests {
     use std::thread;
 
     use netlink_packet_core::NLM_F_MULTIPART;
+    use netlink_packet_route::RouteNetlinkMessage;
     use netlink_packet_route::link::LinkMessage;
     use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 

@@ -1,0 +1,229 @@
+//! `checksum = true`: the outer UDP checksum of each copy is right, whatever the copy is of and however it is sent.
+
+use crate::edge::{Attach, Edge, Shape, Way, frame};
+use crate::policy::policy;
+use crate::routed::count;
+use crate::{config, filter};
+use anyhow::{Context as _, Result, ensure};
+use std::time::Instant;
+use traffic_mirror_tests::lab::packet::{Gue, Packet, Tcp, ip_part, verify_inner_checksums};
+use traffic_mirror_tests::lab::traffic::{Stream, udp_bind};
+use traffic_mirror_tests::lab::vnet::VnetHeader;
+use traffic_mirror_tests::lab::{deadline, kernel};
+
+const V4: [&str; 2] = ["10.0.0.1", "10.0.0.2"];
+const V6: [&str; 2] = ["2001:db8::1", "2001:db8::2"];
+const ENDPOINTS: [&str; 2] = ["a", "six"];
+
+/// All kinds of packets that are sent as they are, with finished checksums.
+fn packets() -> Vec<(String, Packet)> {
+    let mut all = Vec::new();
+    for [from, to] in [V4, V6] {
+        // empty, odd, short enough that a header is longer, near what fits of 1,500 bytes, as long as the interface takes
+        for bytes in [0, 1, 2, 11, 12, 13, 40, 97, 500, 1400, 1401, 1420, 1440, 1473, 3001, 8900] {
+            let payload = Stream::new(bytes as u64).bytes(bytes);
+            all.push((
+                format!("UDP with {bytes} from {from}"),
+                frame().ip(from, to).udp(4000, 443).payload(payload.clone()),
+            ));
+            let options = Tcp { options: vec![1; 12], ..Tcp::new(4000, 443) };
+            all.push((format!("TCP with {bytes} from {from}"), frame().ip(from, to).layer(options).payload(payload)));
+        }
+        all.push((format!("bare TCP from {from}"), frame().ip(from, to).tcp(4000, 443)));
+        all.push((
+            format!("TCP in a VLAN from {from}"),
+            frame().vlan(7).ip(from, to).tcp(4000, 443).payload(vec![7; 77]),
+        ));
+        all.push((
+            format!("TCP in two VLANs from {from}"),
+            frame().qinq(7, 8).ip(from, to).tcp(4000, 443).payload(vec![7; 77]),
+        ));
+    }
+    all.push(("ICMP".to_owned(), frame().ip(V4[0], V4[1]).icmp(8, 0).payload(vec![3; 333])));
+    all.push(("ICMPv6".to_owned(), frame().ip(V6[0], V6[1]).icmpv6(128, 0).payload(vec![3; 333])));
+    let extended = frame().ip(V6[0], V6[1]).hop_by_hop().udp(4000, 443).payload(vec![9; 99]);
+    all.push(("UDP behind hop-by-hop options".to_owned(), extended));
+    all
+}
+
+/// As `Gue::parse` has found a checksum right that is there.
+fn are_summed(copies: &[Gue]) -> Result<()> {
+    ensure!(copies.iter().all(|copy| copy.udp_checksum != 0), "a copy without a checksum");
+    Ok(())
+}
+
+#[test]
+fn each_copy_has_a_right_checksum() -> Result<()> {
+    for &attach in Attach::all()? {
+        let mut edge = Edge::new(&policy(&config(&filter("all", "", "\"a\", \"six\"")), "checksum = true"), attach)?;
+        for mtu in [crate::edge::OUTPUT_MTU, 1500] {
+            edge.edge.run(&format!("ip link set eth1 mtu {mtu}"))?;
+            edge.wait(|status| status.0["degraded"] == false)?;
+            settled(&edge, mtu)?;
+            for (what, packet) in packets() {
+                let whole = packet.clone().build();
+                let inner = ip_part(&whole)?.to_vec();
+                let mut open = whole.clone();
+                let vnet = VnetHeader::partial(&mut open).ok().map(|header| (open, Shape::Vnet(header)));
+                let shapes = [Some((whole.clone(), Shape::Linear)), Some((whole, Shape::Scattered(60))), vnet];
+                for (bytes, shape) in shapes.into_iter().flatten().filter(
+                    |(bytes, shape)| !matches!(shape, Shape::Scattered(linear) if usize::from(*linear) >= bytes.len()),
+                ) {
+                    for way in [Way::Ingress, Way::Egress, Way::Local] {
+                        let context = || format!("{attach:?} {way:?} {shape:?} {what}, MTU {mtu}");
+                        let seen = edge.pass(&bytes, shape, way).with_context(context)?;
+                        ensure!(seen.originals == [&*bytes], "{}: the original differs", context());
+                        ensure!(seen.strangers.is_empty(), "{}: {} strangers", context(), seen.strangers.len());
+                        for endpoint in ENDPOINTS {
+                            let copies = seen.copies.get(endpoint).map(Vec::as_slice).unwrap_or_default();
+                            are_summed(copies).with_context(context)?;
+                            ensure!(
+                                copies.len() == 1,
+                                "{}: {} copies to {endpoint}: {:?}",
+                                context(),
+                                copies.len(),
+                                seen.moved
+                            );
+                            ensure!(copies[0].inner == inner, "{}: another packet at {endpoint}", context());
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Waits until endpoint "a" has this MTU, and there is a lane.
+fn settled(edge: &Edge, mtu: u32) -> Result<()> {
+    let patience = deadline();
+    while !edge.daemon.run(&["plan"])?.status.success() {
+        ensure!(Instant::now() < patience, "an MTU of {mtu} is not taken");
+    }
+    Ok(())
+}
+
+/// Each of their packets, whatever way there would be for all of them together.
+#[test]
+fn superpackets_have_checksums_packet_by_packet() -> Result<()> {
+    for &attach in Attach::all()? {
+        let file = config(&filter("all", "", "\"a\", \"six\""));
+        let mut edge = Edge::new(&policy(&file, "checksum = true"), attach)?;
+        for (mtu, lines) in [
+            (crate::edge::OUTPUT_MTU, "checksum = true"),
+            (1500, "checksum = true"),
+            (1500, "checksum = true\nsnap = 200"),
+        ] {
+            edge.configure(&policy(&file, lines))?;
+            edge.edge.run(&format!("ip link set eth1 mtu {mtu}"))?;
+            edge.wait(|status| status.0["degraded"] == false)?;
+            settled(&edge, mtu)?;
+            for [from, to] in [V4, V6] {
+                let tcp = frame().ip(from, to).layer(Tcp { options: vec![1; 12], ..Tcp::new(4000, 443) });
+                let mut kinds = vec![("TCP", tcp, 32)];
+                if kernel()? >= (6, 2) {
+                    kinds.push(("UDP", frame().ip(from, to).udp(4000, 443), 8));
+                }
+                for (what, packet, transport) in kinds {
+                    for size in [600, 1400, 1448, 3000] {
+                        let length = usize::from(size) * 7 + 101;
+                        let payload = Stream::new(size.into()).bytes(length);
+                        let mut bytes = packet.clone().payload(&payload[..]).build();
+                        let header = VnetHeader::gso(&mut bytes, size)?;
+                        for way in [Way::Ingress, Way::Local] {
+                            let context =
+                                || format!("{attach:?} {way:?} {what} by {size} from {from}, MTU {mtu}, {lines}");
+                            let seen = edge.pass(&bytes, Shape::Vnet(header), way).with_context(context)?;
+                            ensure!(seen.originals == [&*bytes], "{}: the original differs", context());
+                            for endpoint in ENDPOINTS {
+                                let copies = seen.copies.get(endpoint).map(Vec::as_slice).unwrap_or_default();
+                                are_summed(copies).with_context(context)?;
+                                ensure!(copies.len() == 8, "{}: {} copies: {:?}", context(), copies.len(), seen.moved);
+                                let headers = if from == V4[0] { 20 } else { 40 } + transport;
+                                let mut segments = payload.chunks(size.into());
+                                for copy in copies {
+                                    let segment = segments.next().context("too many")?;
+                                    if lines.contains("snap") {
+                                        let kept = segment.len().min(200 - headers);
+                                        ensure!(copy.inner[headers..] == segment[..kept], "{}: another end", context());
+                                    } else {
+                                        verify_inner_checksums(&copy.inner).with_context(context)?;
+                                        ensure!(copy.inner[headers..] == *segment, "{}: another packet", context());
+                                    }
+                                }
+                                ensure!(
+                                    count(&seen.moved, &format!("endpoint {endpoint} packets")) == 8,
+                                    "{}",
+                                    context()
+                                );
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+fn what_is_cut_has_a_right_checksum() -> Result<()> {
+    for &attach in Attach::all()? {
+        let file = config(&filter("all", "", "\"a\", \"six\""));
+        for (lines, most) in [("snap = 131", [131, 131]), ("oversize = \"truncate\"", [1468, 1448])] {
+            let mut edge = Edge::new(&policy(&file, &format!("checksum = true\n{lines}")), attach)?;
+            edge.edge.run("ip link set eth1 mtu 1500")?;
+            edge.wait(|status| status.0["degraded"] == false)?;
+            settled(&edge, 1500)?;
+            for (what, packet) in packets() {
+                let whole = packet.clone().build();
+                let inner = ip_part(&whole)?.to_vec();
+                let mut open = whole.clone();
+                let vnet = VnetHeader::partial(&mut open).ok().map(|header| (open, Shape::Vnet(header)));
+                for (bytes, shape) in [Some((whole, Shape::Linear)), vnet].into_iter().flatten() {
+                    let context = || format!("{attach:?} {shape:?} {what}, {lines}");
+                    let seen = edge.pass(&bytes, shape, Way::Egress).with_context(context)?;
+                    for (endpoint, most) in ENDPOINTS.into_iter().zip(most) {
+                        let copies = seen.copies.get(endpoint).map(Vec::as_slice).unwrap_or_default();
+                        are_summed(copies).with_context(context)?;
+                        ensure!(copies.len() == 1, "{}: {} copies: {:?}", context(), copies.len(), seen.moved);
+                        ensure!(copies[0].inner == inner[..inner.len().min(most)], "{}: another packet", context());
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// RFC 8200 has a host drop UDP over IPv6 without a checksum, unless the program that listens says otherwise.
+#[test]
+fn an_ordinary_program_takes_copies_over_ipv6() -> Result<()> {
+    const PACKETS: usize = 20;
+    for &attach in Attach::all()? {
+        for (lines, arrive) in [("", 0), ("checksum = true", PACKETS)] {
+            let endpoint = format!("[endpoint.six]\naddress = \"fd09::13\"\nport = 9999\n{lines}\n");
+            let file = format!("[[interface]]\nname = \"eth0\"\n{endpoint}{}", filter("all", "", "\"six\""));
+            let mut edge = Edge::with_live_collector(&file, attach)?;
+            let program = udp_bind(edge.collector(), "[fd09::13]:9999".parse()?)?;
+            let end = udp_bind(edge.collector(), "[fd09::13]:9998".parse()?)?;
+            let frames: Vec<Vec<u8>> = (0..PACKETS)
+                .map(|n| frame().ip(V6[0], V6[1]).udp(4000, n as u16).payload(vec![1; 100]).build())
+                .collect();
+            ensure!(edge.originals(&frames, Shape::Linear, Way::Ingress)? == frames, "the originals differ");
+            // behind the copies, on the same way
+            let sent = udp_bind(&edge.edge, "[fd09::1]:0".parse()?)?;
+            sent.send_to(b"end", "[fd09::13]:9998")?;
+            end.recv(&mut [0; 10]).context("the end")?;
+            program.set_nonblocking(true)?;
+            let (mut buffer, mut got, patience) = ([0; 2000], 0, deadline());
+            // one that is there may still be in the queue of another CPU
+            while got < arrive && Instant::now() < patience {
+                got += usize::from(program.recv(&mut buffer).is_ok());
+            }
+            got += usize::from(program.recv(&mut buffer).is_ok());
+            ensure!(got == arrive, "{attach:?} {lines:?}: {got} copies arrived");
+        }
+    }
+    Ok(())
+}
