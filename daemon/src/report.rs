@@ -157,7 +157,7 @@ pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> V
             lines.push(format!("interface {} is not there yet; it is attached when it appears", interface.name));
         }
         for link in matching.filter(|link| !compiled.hooks.values().any(|hook| hook.interface == link.index)) {
-            lines.push(format!("interface {} is left out: {}", link.name, crate::compile::why_left_out(link)));
+            lines.push(format!("interface {} is left out: {}", link.name, compile::why_left_out(link, network)));
         }
     }
     let tables = &compiled.tables;
@@ -351,6 +351,33 @@ mod tests {
             assert!(surprises(&all.replace('*', one)).is_empty(), "{one}");
         }
         assert!(surprises(&format!("{}direction = \"ingress\"", all.replace('*', "lo"))).is_empty());
+    }
+
+    #[test]
+    fn encap_is_wanted_where_clones_are_sent_to() {
+        let file = |endpoint: &str| format!("[[interface]]\nname = \"*\"\n{endpoint}");
+        let compiled = |text: &str, refused: &[u32]| {
+            let desired = desired::load(text).unwrap().0;
+            let names: Vec<&str> = desired.endpoints.iter().map(|endpoint| &*endpoint.name).collect();
+            let mut network = network(&names);
+            network.refused = refused.iter().copied().collect();
+            network.links.get_mut(&1).unwrap().kind = LinkKind::Other(0xfffe);
+            network.links.get_mut(&2).unwrap().kind = LinkKind::Other(803);
+            let memory = &mut crate::compile::Memory::default();
+            let compiled = crate::compile::new_maps(&desired, &network, memory).unwrap();
+            let lines = obstacles(&desired, &network, &compiled);
+            (compiled.encaps.into_iter().collect::<Vec<_>>(), lines)
+        };
+        let ids = file("[endpoint.ids]\naddress = \"192.0.2.10\"\nsnap = 100\n");
+        let left_out = |name: &str, why: &str| format!("interface {name} is left out: {why}");
+        let neither = left_out("br0", "its packets begin neither with an Ethernet header nor with an IP header");
+        let (encaps, lines) = compiled(&ids, &[]);
+        assert_eq!(encaps, [1, 5]);
+        assert!(lines.contains(&neither) && !lines.iter().any(|line| line.contains("eth0 is left out")), "{lines:?}");
+        assert_eq!(compiled(&file(""), &[]).0, [0; 0], "without an endpoint");
+        let (encaps, lines) = compiled(&ids, &[1]);
+        assert_eq!(encaps, [5]);
+        assert!(lines.contains(&left_out("eth0", "no encap could be attached to its egress")), "{lines:?}");
     }
 
     #[test]

@@ -7,9 +7,9 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-PACKAGES="systemd-sysv udev dbus kmod procps iproute2 iputils-ping bpftool nftables python3-minimal"
+PACKAGES="systemd-sysv udev dbus kmod procps iproute2 iputils-ping bpftool nftables python3-minimal wireguard-tools"
 # what of a kernel the tests may need
-MODULES="net drivers/net lib"
+MODULES="net drivers/net lib crypto arch/x86/crypto"
 
 cache=target/vm
 mkdir -p "$cache"
@@ -57,9 +57,10 @@ kernel() {
         release=${package#linux-image-}
         from=$scratch/kernel/lib/modules/$release
         to=$scratch/modules/usr/lib/modules/$release
-        mkdir -p "$to/kernel/drivers"
+        mkdir -p "$to"
         cp "$from"/modules.order "$from"/modules.builtin* "$to"
         for directory in $MODULES; do
+            mkdir -p "$to/kernel/$(dirname "$directory")"
             cp -r "$from/kernel/$directory" "$to/kernel/$directory"
         done
         depmod --basedir "$scratch/modules/usr" "$release"

@@ -19,13 +19,13 @@ mod sets;
 mod slots;
 mod trie;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use traffic_mirror_ebpf::abi::{self, MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES};
 
 use crate::desired::Desired;
-use crate::network::{Lane, Network};
+use crate::network::{Lane, Link, Network};
 use crate::tables::Tables;
 use build::Blueprint;
 use elements::Elements;
@@ -53,8 +53,11 @@ pub struct Compiled {
     pub in_use: Arc<Reachable>,
     /// Where `mirror` must be attached, by the hook's index.
     pub hooks: BTreeMap<u32, Hook>,
-    /// Indices of the interfaces on whose egress `encap` must be attached, ascending.
+    /// Indices of the interfaces that copies leave by, ascending.
     pub outputs: Vec<u32>,
+    /// Indices of the interfaces on whose egress `encap` must be attached: the outputs, and, if there are any, sources without a
+    /// link header.
+    pub encaps: BTreeSet<u32>,
     /// The lane, if it is used.
     pub lane: Option<Lane>,
     /// It should be used, be it there or not.
@@ -105,8 +108,10 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
         Then::Commit(live.control.epoch.wrapping_add(1))
     };
     let (outputs, lane_wanted) = (elements.outputs(), elements.lane_wanted);
+    let relays = hooks.values().filter(|hook| hook.is_headerless && !outputs.is_empty()).map(|hook| hook.interface);
+    let encaps = outputs.iter().copied().chain(relays).collect();
     let lane = network.lane.filter(|_| lane_wanted);
-    let compiled = Compiled { tables: Arc::new(tables), then, in_use, hooks, outputs, lane, lane_wanted };
+    let compiled = Compiled { tables: Arc::new(tables), then, in_use, hooks, outputs, encaps, lane, lane_wanted };
     memory.expect(live, &compiled, want);
     Some(compiled)
 }
@@ -129,11 +134,13 @@ pub fn new_maps(desired: &Desired, network: &Network, served: &[abi::Hook], memo
 }
 
 /// Why an interface that the file lists has no hook.
-pub fn why_left_out(link: &crate::network::Link) -> &'static str {
+pub fn why_left_out(link: &Link, network: &Network) -> &'static str {
     const { assert!(MAX_INTERFACES == 512) };
-    if hooks::is_supported(link) {
-        "there are more than 512 interfaces; it is attached when one of those that are looked at goes"
+    if !hooks::is_supported(link) {
+        "its packets begin neither with an Ethernet header nor with an IP header"
+    } else if hooks::is_refused(link, network) {
+        "no encap could be attached to its egress"
     } else {
-        "its frames have no Ethernet header"
+        "there are more than 512 interfaces; it is attached when one of those that are looked at goes"
     }
 }

@@ -11,6 +11,7 @@ mod filters;
 mod fragments;
 mod gso;
 mod harm;
+mod headerless;
 mod headers;
 mod lane;
 mod link;
@@ -27,6 +28,7 @@ mod routed;
 mod routes;
 mod sctp;
 mod silence;
+mod tunnels;
 
 use anyhow::{Result, ensure};
 use edge::{Attach, Edge};
