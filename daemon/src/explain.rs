@@ -301,6 +301,13 @@ pub fn frame(protocol: u8, source: (IpAddr, u16), destination: (IpAddr, u16), vl
     Some(frame)
 }
 
+/// An Ethernet frame with a packet that has no link header.
+pub fn framed(packet: &[u8]) -> Vec<u8> {
+    let is_ipv6 = packet.first().is_some_and(|byte| byte >> 4 == 6);
+    let ethertype = if is_ipv6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
+    [&[0; 12][..], &ethertype.to_be_bytes(), packet].concat()
+}
+
 /// The index of a hook; `None` if packets are not looked at there.
 pub fn hook_of(live: &Described, place: Place) -> Option<u32> {
     live.hooks.iter().find(|(_, there)| **there == place).map(|(&index, _)| index)

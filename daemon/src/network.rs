@@ -70,6 +70,17 @@ pub enum LinkKind {
     Other(u16),
 }
 
+/// `ARPHRD_*` of interfaces whose packets begin with the IP header: PPP, RAWIP, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, NONE (tun,
+/// WireGuard, XFRM).
+const HEADERLESS: [u16; 8] = [512, 519, 768, 769, 776, 778, 823, 0xfffe];
+
+impl LinkKind {
+    /// Whether packets have no link header.
+    pub fn is_headerless(self) -> bool {
+        matches!(self, Self::Other(kind) if HEADERLESS.contains(&kind))
+    }
+}
+
 /// Where the kernel would send a packet for one destination.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Route {
@@ -212,9 +223,9 @@ pub struct Network {
     pub links: BTreeMap<u32, Link>,
     /// The way to each endpoint, by its name.
     pub paths: BTreeMap<String, Path>,
-    /// Interfaces on which `encap` could not be attached.
+    /// Interfaces on whose egress `encap` could not be attached.
     pub refused: BTreeSet<u32>,
-    /// Output interfaces on which `encap` was missing for a while.
+    /// Interfaces that clones are sent to and on which `encap` was missing for a while.
     pub rewired: BTreeSet<u32>,
     /// The lane, if there is one. Its interfaces are not among the `links`, and neither are those of another daemon.
     pub lane: Option<Lane>,

@@ -91,7 +91,7 @@ pub fn preview(desired: &Desired, network: &Network, live: Option<&Live>, attach
     let everywhere = Attached {
         are_ours: true,
         mirrors: after.hooks.values().map(|hook| (*hook, Chain::default())).collect(),
-        encaps: want.outputs.iter().copied().collect(),
+        encaps: want.encaps.clone(),
     };
     let live = objects(&before, network, attached, &ordered, hooks);
     let changes = differences(&live, &objects(&after, network, &everywhere, &asked, hooks));

@@ -407,6 +407,34 @@ mod tests {
     }
 
     #[test]
+    fn encap_is_wanted_where_clones_are_sent_to() {
+        let file = |endpoint: &str| format!("[[interface]]\nname = \"*\"\n{endpoint}");
+        let compiled = |text: &str, refused: &[u32]| {
+            let desired = desired::load(text).unwrap().0;
+            let names: Vec<&str> = desired.endpoints.iter().map(|endpoint| &*endpoint.name).collect();
+            let mut network = network(&names);
+            network.refused = refused.iter().copied().collect();
+            network.links.get_mut(&1).unwrap().kind = LinkKind::Other(0xfffe);
+            network.links.get_mut(&2).unwrap().kind = LinkKind::Other(803);
+            let memory = &mut crate::compile::Memory::default();
+            let compiled = crate::compile::new_maps(&desired, &network, &[], memory).unwrap();
+            let lines: Vec<_> = obstacles(&desired, &network, &compiled).iter().map(ToString::to_string).collect();
+            (compiled.encaps.into_iter().collect::<Vec<_>>(), lines)
+        };
+        let ids = file("[endpoint.ids]\naddress = \"192.0.2.10\"\nsnap = 100\n");
+        let left_out = |lines: &[String], name: &str| {
+            lines.iter().any(|line| line.contains(&format!("interface {name} is listed, but")))
+        };
+        let (encaps, lines) = compiled(&ids, &[]);
+        assert_eq!(encaps, [1, 5]);
+        assert!(left_out(&lines, "br0") && !left_out(&lines, "eth0"), "{lines:?}");
+        assert_eq!(compiled(&file(""), &[]).0, [0; 0], "without an endpoint");
+        let (encaps, lines) = compiled(&ids, &[1]);
+        assert_eq!(encaps, [5]);
+        assert!(left_out(&lines, "eth0"), "{lines:?}");
+    }
+
+    #[test]
     fn what_may_not_fit_is_told() {
         let file = |interface: &str, lines: &str| {
             let endpoint = format!("[endpoint.ids]\naddress = \"192.0.2.10\"\n{lines}");

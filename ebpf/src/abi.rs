@@ -11,6 +11,7 @@ mod health;
 mod interfaces;
 mod labels;
 mod listed;
+mod relay;
 
 /// Version of all that is laid out here: to be raised by one whenever anything in it changes, so that a daemon leaves the
 /// maps of another version alone. The first 16 bytes of [`Control`] stay what they are for ever.
@@ -23,6 +24,7 @@ pub use health::Health;
 pub use interfaces::*;
 pub use labels::{History, Hook, NAME_BYTES, Name};
 pub use listed::{Listed, ORDER_BYTES, PATTERN_BYTES};
+pub use relay::Relay;
 
 /// Filters in a file, at most.
 pub const MAX_FILTERS: usize = 16_384;
@@ -406,6 +408,8 @@ pub mod cb {
     pub const DONE: u32 = 1 << 12;
     /// Flag of word 2: a part of the packet, as [`Cpu`](super::Cpu) says.
     pub const SLICE: u32 = 1 << 13;
+    /// Flag of word 2: without a link header, on the egress of the interface that the packet passes.
+    pub const HEADERLESS: u32 = 1 << 14;
     /// Word 2 from here on: the low bits of the generation.
     pub const GENERATION_SHIFT: u32 = 16;
 }

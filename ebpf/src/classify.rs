@@ -28,8 +28,14 @@ pub trait Tables {
 #[inline(always)]
 #[must_use]
 pub fn hook_of(view: &View, interface: u32, egress: bool) -> Option<usize> {
-    let place = view.interfaces.find(interface)? & Interfaces::PLACE;
-    Some(2 * place as usize + egress as usize)
+    Some(hook_at(view.interfaces.find(interface)?, egress))
+}
+
+/// The hook of one direction of the interface at a place; flags of the place do not matter.
+#[inline(always)]
+#[must_use]
+pub const fn hook_at(place: u16, egress: bool) -> usize {
+    2 * (place & Interfaces::PLACE) as usize + egress as usize
 }
 
 /// What the summaries leave: blocks that may hold a match, and the classes to ask there.

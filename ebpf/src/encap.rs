@@ -17,6 +17,7 @@ use traffic_mirror_ebpf::packet::{ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, J
 
 use crate::fragment::sum_of;
 use crate::maps::{CONTROL, CPU, ENDPOINTS, SCRATCH};
+use crate::relay::relay;
 use crate::skb::{DROP, NEXT, Skb};
 use crate::verifier::opaque;
 
@@ -42,6 +43,11 @@ pub fn encap(skb: Skb) -> i32 {
     if word & cb::DONE != 0 {
         confirm();
         return NEXT;
+    }
+    if word & cb::HEADERLESS != 0 {
+        relay(skb.0);
+        // what was sent on is a clone of it
+        return DROP;
     }
     let (verdict, receipt) = match wrap(skb, word, control.secret) {
         None => (DROP, Receipt::Refused),

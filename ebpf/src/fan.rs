@@ -6,7 +6,7 @@ use core::ffi::c_long;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_coarse_ns};
-use traffic_mirror_ebpf::abi::{Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, Receipt, cb};
+use traffic_mirror_ebpf::abi::{Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, Receipt, Relay, cb};
 use traffic_mirror_ebpf::classify::lowest_bit;
 use traffic_mirror_ebpf::packet::{Packet, protocol};
 use traffic_mirror_ebpf::shape::{Shape, Size};
@@ -119,7 +119,9 @@ impl Fan {
             oversize: 0,
             parity,
             flow: packet.flow_hash(),
-            word: parity << cb::PARITY_SHIFT | if packet.version == 6 { cb::IPV6 } else { 0 },
+            word: parity << cb::PARITY_SHIFT
+                | if packet.version == 6 { cb::IPV6 } else { 0 }
+                | if packet.headerless != 0 { cb::HEADERLESS } else { 0 },
             protocol: u32::from(packet.protocol),
             size: measure(skb, packet),
         }
@@ -148,6 +150,10 @@ impl Fan {
             return None;
         }
         let mut word = self.word | index | shape.flags;
+        if endpoint.link_bytes == 0 {
+            // the kernel takes off whatever stands before the IP header (`__bpf_redirect_no_mac`)
+            word &= !cb::HEADERLESS;
+        }
         if endpoint.is_unresolved() {
             word |= cb::PROBE;
         }
@@ -222,10 +228,15 @@ pub extern "C" fn send(skb: *mut __sk_buff, parcel: *const Parcel) -> u32 {
     let parcel = unsafe { &*parcel };
     let skb = Skb(skb);
     let (Some(control), Some(cpu)) = (CONTROL.get(0), CPU.get_ptr_mut(0)) else { return Drop::Clone as u32 };
+    let is_relayed = parcel.word & cb::HEADERLESS != 0;
+    let (interface, onward) = if is_relayed { (skb.ifindex(), parcel.interface) } else { (parcel.interface, 0) };
     // SAFETY: a per-CPU element; volatile, since `encap` writes it while the helper runs.
-    let receipt = unsafe { &raw mut (*cpu).receipt };
+    let (receipt, relay) = unsafe { (&raw mut (*cpu).receipt, &raw mut (*cpu).relay) };
     // SAFETY: as above.
-    unsafe { receipt.write_volatile(Receipt::Missing as u32) };
+    unsafe {
+        receipt.write_volatile(Receipt::Missing as u32);
+        relay.write_volatile(Relay { interface: onward, answer: 0 });
+    }
     let before = [skb.cb::<0>(), skb.cb::<1>(), skb.cb::<2>(), skb.cb::<3>(), skb.cb::<4>()];
     skb.set_cb::<{ cb::SECRET }>(control.secret as u32);
     skb.set_cb::<{ cb::SECRET + 1 }>((control.secret >> 32) as u32);
@@ -233,14 +244,15 @@ pub extern "C" fn send(skb: *mut __sk_buff, parcel: *const Parcel) -> u32 {
     skb.set_cb::<{ cb::FLOW }>(parcel.flow);
     skb.set_cb::<{ cb::LENGTH }>(parcel.length);
     // SAFETY: the context is valid; the clone leaves by the egress of the output interface, where `encap` takes it.
-    let failed = unsafe { bpf_clone_redirect(skb.0, parcel.interface, 0) };
+    let failed = unsafe { bpf_clone_redirect(skb.0, interface, 0) };
     skb.set_cb::<0>(before[0]);
     skb.set_cb::<1>(before[1]);
     skb.set_cb::<2>(before[2]);
     skb.set_cb::<3>(before[3]);
     skb.set_cb::<4>(before[4]);
     // SAFETY: as above.
-    let receipt = unsafe { receipt.read_volatile() };
+    let (receipt, relay) = unsafe { (receipt.read_volatile(), relay.read_volatile()) };
+    let failed = if is_relayed && relay.interface == 0 { relay.answer.into() } else { failed };
     if failed < 0 {
         Drop::Clone as u32
     } else if receipt == Receipt::Missing as u32 {

@@ -24,6 +24,7 @@ struct Lost {
     endpoints: u64,
     reason: u32,
     packets: u32,
+    parity: u32,
 }
 
 /// Sends a copy through the lane for each of the endpoints. A global function: the verifier checks it once.
@@ -48,11 +49,20 @@ pub extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints:
     let reason = if interface == 0 {
         Drop::NoLane as u32
     } else {
+        // SAFETY: the caller passes a pointer to a local variable.
+        let word = if unsafe { (*packet).headerless } != 0 { cb::HEADERLESS } else { 0 };
         // SAFETY: no arguments.
-        let parcel = Parcel { interface, word: 0, flow: ticket, length: unsafe { bpf_get_smp_processor_id() } };
-        // whatever stands in its way: what has not come out by now is lost inside this host
-        send(skb, &raw const parcel);
-        Drop::Clone as u32
+        let parcel = Parcel { interface, word, flow: ticket, length: unsafe { bpf_get_smp_processor_id() } };
+        let reason = send(skb, &raw const parcel);
+        // SAFETY: a per-CPU element; volatile, since `encap` has written it meanwhile.
+        let is_taken = unsafe { (&raw const (*cpu).relay.interface).read_volatile() } == 0;
+        if !is_taken && reason == Drop::Unwrapped as u32 {
+            // it has not even got to the lane
+            reason
+        } else {
+            // whatever stands in its way: what has not come out by now is lost inside this host
+            Drop::Clone as u32
+        }
     };
     // SAFETY: a per-CPU element; volatile, since `lane` has written it meanwhile.
     let arrived = unsafe {
@@ -60,7 +70,7 @@ pub extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints:
         (&raw const (*cpu).transit.arrived).read_volatile()
     };
     if arrived < size.packets {
-        let mut lost = Lost { endpoints, reason, packets: size.packets - arrived };
+        let mut lost = Lost { endpoints, reason, packets: size.packets - arrived, parity };
         each(MAX_ENDPOINTS, next_lost, &mut lost);
     }
     0
@@ -74,9 +84,13 @@ unsafe extern "C" fn next_lost(_: u32, lost: *mut Lost) -> c_long {
     }
     let index = lowest_bit(lost.endpoints);
     lost.endpoints &= lost.endpoints - 1;
-    let Some(stats) = ENDPOINT_STATS.get_ptr_mut(index) else { return STOP };
+    let (Some(pair), Some(stats)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index)) else { return STOP };
     // SAFETY: a per-CPU element.
-    count_drop(unsafe { &mut *stats }, lost.reason, lost.packets);
+    let stats = unsafe { &mut *stats };
+    if lost.reason == Drop::Unwrapped as u32 {
+        stats.fuse = pair[lost.parity as usize & 1].generation;
+    }
+    count_drop(stats, lost.reason, lost.packets);
     go_on_if(lost.endpoints != 0)
 }
 

@@ -26,7 +26,11 @@ mod maps;
 #[cfg(target_arch = "bpf")]
 mod mirror;
 #[cfg(target_arch = "bpf")]
+mod network;
+#[cfg(target_arch = "bpf")]
 mod recall;
+#[cfg(target_arch = "bpf")]
+mod relay;
 #[cfg(target_arch = "bpf")]
 mod size;
 #[cfg(target_arch = "bpf")]

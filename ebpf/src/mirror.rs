@@ -4,24 +4,29 @@
 use core::ffi::c_long;
 
 use aya_ebpf::bindings::__sk_buff;
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Count, Field, Slot, Unseen, cb, stamp};
-use traffic_mirror_ebpf::classify::{Candidates, Search, hook_of};
-use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK, has_ports, parse, parse_extensions};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Count, Field, Interfaces, Slot, Unseen, cb, stamp};
+use traffic_mirror_ebpf::classify::{Candidates, Search, hook_at, hook_of};
+use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK, has_ports, parse, parse_extensions, parse_ip, skip_tags};
 
 use crate::echo::is_echo;
 use crate::fan::fan_out;
 use crate::fragment::fragment;
 use crate::lane::segment;
 use crate::maps::{CANDIDATES, CONTROL, CPU, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
+use crate::network::{NOWHERE, network_offset};
 use crate::recall::{self, recall};
 use crate::size::measure;
-use crate::skb::{NEXT, Scattered, Skb};
+use crate::skb::{DROP, NEXT, Scattered, Skb};
 use crate::verifier::{STOP, each, go_on_if};
 
 #[inline(always)]
 pub fn mirror(skb: Skb, egress: bool) -> i32 {
     if let Err(reason) = try_mirror(skb, egress) {
         count_unseen(skb.0, egress.into(), reason as u32);
+        if reason == Unseen::Copy && skb.cb::<{ cb::ENDPOINT }>() & (cb::HEADERLESS | cb::DONE) == cb::HEADERLESS {
+            // somebody has taken off the `encap` that it was for: it must not leave as it is
+            return DROP;
+        }
     }
     NEXT
 }
@@ -31,15 +36,20 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
     let control = CONTROL.get(0).ok_or(Unseen::Table)?;
     if skb.cb::<0>() == control.secret as u32 && skb.cb::<1>() == (control.secret >> 32) as u32 {
         // a copy that `encap` will hand to the kernel's neighbour code comes by again
-        let again = skb.cb::<{ cb::ENDPOINT }>() & (cb::PROBE | cb::DONE) == cb::PROBE;
+        let again = skb.cb::<{ cb::ENDPOINT }>() & (cb::PROBE | cb::DONE | cb::HEADERLESS) == cb::PROBE;
         return if again { Ok(()) } else { Err(Unseen::Copy) };
     }
-    let mut packet = Packet::default();
-    parse_packet(skb, &mut packet)?;
     let parity = control.epoch & 1;
     let view = &control.view[parity as usize];
     // none while a hook comes or goes
-    let Some(hook) = hook_of(view, skb.ifindex(), egress) else { return Ok(()) };
+    let Some(place) = view.interfaces.find(skb.ifindex()) else { return Ok(()) };
+    let hook = hook_at(place, egress);
+    let mut packet = Packet::default();
+    if place & Interfaces::NO_ETHERNET != 0 {
+        parse_headerless(skb, &mut packet)?;
+    } else {
+        parse_packet(skb, &mut packet)?;
+    }
     // the outermost tag is beside the frame, as a rule; most files do not ask
     if view.omitted[Field::Vlan as usize] != u64::MAX && skb.vlan_present() != 0 {
         packet.vlan = skb.vlan_tci() as u16 & VLAN_MASK;
@@ -88,7 +98,25 @@ pub fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
     if !(is_cut && skb.is_scattered()) {
         return parsed;
     }
-    match parse_scattered(skb.0, &raw mut *packet) {
+    parsed_or(parse_scattered(skb.0, &raw mut *packet))
+}
+
+/// Reads a packet of an interface without link headers.
+#[inline(always)]
+fn parse_headerless(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
+    let offset = network_offset(skb.0);
+    if offset == NOWHERE {
+        return Err(Unseen::Malformed);
+    }
+    packet.headerless = 1;
+    packet.offset = offset as u16;
+    parsed_or(parse_scattered(skb.0, &raw mut *packet))
+}
+
+/// What [`parse_scattered`] has answered.
+#[inline(always)]
+const fn parsed_or(answer: u32) -> Result<(), Unseen> {
+    match answer {
         0 => Ok(()),
         NOT_IP => Err(Unseen::NotIp),
         _ => Err(Unseen::Malformed),
@@ -109,7 +137,8 @@ extern "C" fn parse_extensions_linear(skb: *mut __sk_buff, packet: *mut Packet) 
 const NOT_IP: u32 = 1;
 const MALFORMED: u32 = 2;
 
-/// A global function, as [`gather`].
+/// Parses a packet wherever its bytes are. One that is [`Packet::headerless`] has its IP header at [`Packet::offset`]. A global
+/// function, as [`gather`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn parse_scattered(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
@@ -118,8 +147,16 @@ pub extern "C" fn parse_scattered(skb: *mut __sk_buff, packet: *mut Packet) -> u
     }
     // SAFETY: the caller passes a pointer to a local variable.
     let (skb, packet) = unsafe { (Skb(skb), &mut *packet) };
-    *packet = Packet::default();
-    match parse(&mut Scattered::new(skb), skb.ethertype(), packet) {
+    let (headerless, at) = (packet.headerless, packet.offset);
+    *packet = Packet { headerless, ..Packet::default() };
+    let (mut frame, mut ethertype) = (Scattered::new(skb), skb.ethertype());
+    let offset = if headerless != 0 {
+        at.into()
+    } else {
+        let Some(offset) = skip_tags(&mut frame, &mut ethertype, packet) else { return MALFORMED };
+        offset
+    };
+    match parse_ip(&mut frame, offset, ethertype, packet) {
         Ok(()) => 0,
         Err(Unseen::NotIp) => NOT_IP,
         Err(_) => MALFORMED,

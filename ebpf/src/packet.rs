@@ -92,8 +92,8 @@ pub struct Packet {
     pub vlan: u16,
     /// Of a fragment's datagram (RFC 791, RFC 8200 section 4.5).
     pub identification: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1 if no link header stands before the IP header, whatever else does.
+    pub headerless: u32,
 }
 
 const _: () = assert!(size_of::<Packet>() == 56);
@@ -171,18 +171,35 @@ fn assert_in_window<T, const N: usize>(at: usize) {
 /// [`Unseen::NotIp`], [`Unseen::Malformed`] (RFC 791, RFC 8200).
 #[inline(always)]
 pub fn parse<F: Frame>(frame: &mut F, ethertype: u16, packet: &mut Packet) -> Result<(), Unseen> {
-    let mut offset = ETHER_BYTES;
     let mut ethertype = ethertype;
+    let offset = skip_tags(frame, &mut ethertype, packet).ok_or(Unseen::Malformed)?;
+    parse_ip(frame, offset, ethertype, packet)
+}
+
+/// Looks through the VLAN tags of a frame with an Ethernet header: answers the offset of what is behind them, and has `ethertype`
+/// say what that is. `None` if the frame ends before.
+#[inline(always)]
+pub fn skip_tags<F: Frame>(frame: &mut F, ethertype: &mut u16, packet: &mut Packet) -> Option<u32> {
+    let mut offset = ETHER_BYTES;
     let mut tags = 0;
-    while tags < MAX_TAGS && matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ) {
-        let tag = frame.window::<{ VLAN_BYTES as usize }>(offset).ok_or(Unseen::Malformed)?;
+    while tags < MAX_TAGS && matches!(*ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ) {
+        let tag = frame.window::<{ VLAN_BYTES as usize }>(offset)?;
         if tags == 0 {
             packet.vlan = tag.u16(0) & VLAN_MASK;
         }
-        ethertype = tag.u16(2);
+        *ethertype = tag.u16(2);
         offset += VLAN_BYTES;
         tags += 1;
     }
+    Some(offset)
+}
+
+/// Parses what begins with an IP header at `offset`; otherwise as [`parse`].
+///
+/// # Errors
+/// As [`parse`].
+#[inline(always)]
+pub fn parse_ip<F: Frame>(frame: &mut F, offset: u32, ethertype: u16, packet: &mut Packet) -> Result<(), Unseen> {
     packet.offset = offset as u16;
     match ethertype {
         ETHERTYPE_IPV4 => parse_ipv4(frame, offset, packet),

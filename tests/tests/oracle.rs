@@ -92,8 +92,8 @@ impl Subject {
             let mut frame = frame(random, flow);
             if random.percent(1) {
                 (frame.context.cb[0], frame.context.cb[1]) = (self.secret as u32, (self.secret >> 32) as u32);
-                // one that comes by a second time is not counted again
-                frame.context.cb[cb::ENDPOINT] &= !cb::PROBE;
+                // one that comes by a second time is not counted again, and one that must not leave is dropped
+                frame.context.cb[cb::ENDPOINT] &= !(cb::PROBE | cb::HEADERLESS);
                 frame.flow = Err(Unseen::Copy);
             }
             let place = random.below(self.places.len() as u64) as usize;

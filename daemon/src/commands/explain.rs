@@ -13,7 +13,7 @@ use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use traffic_mirror::compile::{Described, describe};
 use traffic_mirror::desired::{Desired, parse_protocol};
-use traffic_mirror::explain::{Capture, Verdict, frame, hook_of, verdict, why_no_hook};
+use traffic_mirror::explain::{Capture, Verdict, frame, framed, hook_of, verdict, why_no_hook};
 use traffic_mirror::kernel::Observer;
 use traffic_mirror::network::{self, Network};
 use traffic_mirror::preview::hook_name;
@@ -49,7 +49,7 @@ pub(crate) struct Question {
     /// Number of the VLAN that it is tagged with
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=4094), conflicts_with = "pcap")]
     vlan: Option<u16>,
-    /// Each packet of a capture (pcap or pcapng, Ethernet) instead
+    /// Each packet of a capture (pcap or pcapng, Ethernet or raw IP) instead
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
     /// For programs
@@ -136,6 +136,9 @@ fn hook(question: &Question, live: &Described, network: &Network) -> anyhow::Res
         Direction::Egress => network::Hook::Egress,
     };
     let link = network.link(&question.interface);
+    if let (Some(link), Some(vlan)) = (link.filter(|link| link.kind.is_headerless()), question.vlan) {
+        bail!("packets of {} have no link header, so none is in VLAN {vlan}; leave out --vlan", link.name);
+    }
     let hook = link.and_then(|link| hook_of(live, (link.index, direction)));
     hook.ok_or_else(|| anyhow!(why_no_hook(&question.interface, direction, live, network)))
 }
@@ -148,31 +151,40 @@ fn frames(path: &Path) -> anyhow::Result<Vec<Vec<u8>>> {
         return frames_ng(&bytes);
     }
     let mut reader = PcapReader::new(Cursor::new(&bytes))?;
-    ethernet(reader.header().datalink)?;
+    let framing = framing(reader.header().datalink)?;
     let mut frames = Vec::new();
     while let Some(packet) = reader.next_packet() {
-        frames.push(packet?.data.into_owned());
+        frames.push(framing(&packet?.data));
     }
     Ok(frames)
 }
 
 fn frames_ng(bytes: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
     let mut reader = PcapNgReader::new(Cursor::new(bytes))?;
-    let mut frames = Vec::new();
+    let (mut framings, mut frames) = (Vec::new(), Vec::new());
     while let Some(block) = reader.next_block() {
-        match block? {
-            Block::InterfaceDescription(interface) => ethernet(interface.linktype)?,
-            Block::EnhancedPacket(packet) => frames.push(packet.data.into_owned()),
-            Block::SimplePacket(packet) => frames.push(packet.data.into_owned()),
-            _ => {}
-        }
+        let (interface, data) = match block? {
+            Block::InterfaceDescription(interface) => {
+                framings.push(framing(interface.linktype)?);
+                continue;
+            }
+            Block::EnhancedPacket(packet) => (packet.interface_id as usize, packet.data),
+            Block::SimplePacket(packet) => (0, packet.data),
+            _ => continue,
+        };
+        let framing = framings.get(interface).with_context(|| format!("it describes no interface {interface}"))?;
+        frames.push(framing(&data));
     }
     Ok(frames)
 }
 
-fn ethernet(link: DataLink) -> anyhow::Result<()> {
-    if link != DataLink::ETHERNET {
-        bail!("its link type is {link:?}; only Ethernet is understood");
+/// What makes an Ethernet frame of a packet.
+type Framing = fn(&[u8]) -> Vec<u8>;
+
+fn framing(link: DataLink) -> anyhow::Result<Framing> {
+    match link {
+        DataLink::ETHERNET => Ok(<[u8]>::to_vec),
+        DataLink::RAW | DataLink::IPV4 | DataLink::IPV6 => Ok(framed),
+        _ => bail!("its link type is {link:?}; only Ethernet and raw IP are understood"),
     }
-    Ok(())
 }

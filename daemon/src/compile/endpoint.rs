@@ -16,7 +16,12 @@ pub(super) fn endpoint(endpoint: &Endpoint, network: &Network, live: u32) -> abi
         .unwrap_or_else(|reason| abi::Endpoint { state: reason as u32, ..abi::Endpoint::zeroed() });
     let next = live.wrapping_add(1).max(1);
     // other than the fuse, which is 0 in fresh counters
-    let generation = if live == 0 || network.rewired.contains(&reached.interface) { next } else { live };
+    let was_unwrapped = |index: &u32| {
+        // copies of what passes an interface without link headers meet its `encap` first, wherever they go
+        let is_source = network.links.get(index).is_some_and(|link| link.kind.is_headerless());
+        is_source || *index == reached.interface
+    };
+    let generation = if live == 0 || network.rewired.iter().any(was_unwrapped) { next } else { live };
     abi::Endpoint { generation, ..reached }
 }
 
@@ -74,10 +79,6 @@ fn is_usable(route: &Route) -> bool {
     matches!(route.kind, RouteKind::Unicast) && !route.assumed
 }
 
-/// `ARPHRD_*` of interfaces that send packets as they are: PPP, RAWIP, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, NONE (tun,
-/// WireGuard).
-const HEADERLESS: [u16; 8] = [512, 519, 768, 769, 776, 778, 823, 0xfffe];
-
 fn with_link(
     reached: abi::Endpoint,
     address: IpAddr,
@@ -86,8 +87,7 @@ fn with_link(
 ) -> Result<abi::Endpoint, Drop> {
     match link.kind {
         LinkKind::Loopback => Err(Drop::Unsupported),
-        LinkKind::Other(kind) if HEADERLESS.contains(&kind) => Ok(reached),
-        LinkKind::Other(_) => Err(Drop::Unsupported),
+        kind @ LinkKind::Other(_) => kind.is_headerless().then_some(reached).ok_or(Drop::Unsupported),
         LinkKind::Ethernet => {
             let own = link.mac.ok_or(Drop::Unsupported)?;
             let ethertype = match address {
@@ -217,6 +217,20 @@ mod tests {
     fn an_interface_without_ethernet_needs_no_header() {
         let reached = endpoint(&wanted(), &network(Some(link(LinkKind::Other(65_534))), path()));
         assert_eq!((reached.state, reached.link_bytes), (0, 0));
+    }
+
+    #[test]
+    fn an_encap_that_was_missing_gives_another_number() {
+        const TUN: u32 = 9;
+        let number = |kind, rewired| {
+            let mut network = network(Some(link(LinkKind::Ethernet)), path());
+            network.links.insert(TUN, Link { index: TUN, ..link(kind) });
+            network.rewired.insert(rewired);
+            super::endpoint(&wanted(), &network, 3).generation
+        };
+        assert_eq!(number(LinkKind::Ethernet, ETH1), 4);
+        assert_eq!(number(LinkKind::Ethernet, TUN), 3, "on another output");
+        assert_eq!(number(LinkKind::Other(0xfffe), TUN), 4, "on a source that copies for any output pass");
     }
 
     #[test]

@@ -24,6 +24,8 @@ pub struct Hook {
     pub altnames: Vec<String>,
     /// Where `mirror` stands among other programs.
     pub order: Order,
+    /// Its packets have no link header.
+    pub is_headerless: bool,
 }
 
 impl Hook {
@@ -44,9 +46,14 @@ impl Hook {
     }
 }
 
-/// Whether frames of the interface can be looked at: they must begin with an Ethernet header.
+/// Whether packets of the interface can be looked at: they must begin with an Ethernet header or an IP header.
 pub(crate) fn is_supported(link: &network::Link) -> bool {
-    matches!(link.kind, LinkKind::Ethernet | LinkKind::Loopback)
+    matches!(link.kind, LinkKind::Ethernet | LinkKind::Loopback) || link.kind.is_headerless()
+}
+
+/// Whether clones of its packets would leave by the interface itself, as they are.
+pub(super) fn is_refused(link: &network::Link, network: &Network) -> bool {
+    link.kind.is_headerless() && network.refused.contains(&link.index)
 }
 
 pub(super) const fn covers(wanted: Direction, hook: network::Hook) -> bool {
@@ -62,7 +69,8 @@ pub(super) const fn covers(wanted: Direction, hook: network::Hook) -> bool {
 /// are free, and wait if there are none.
 pub(super) fn hooks(desired: &Desired, network: &Network, live: &[abi::Hook]) -> BTreeMap<u32, Hook> {
     let mut places = Places::of(live);
-    let mut listed: Vec<_> = network.links.values().filter(|link| is_listed(desired, link)).collect();
+    let can_be = |link: &&network::Link| is_listed(desired, link) && !is_refused(link, network);
+    let mut listed: Vec<_> = network.links.values().filter(can_be).collect();
     listed.sort_unstable_by_key(|link| (!places.has(link.index), &link.name));
     let mut hooks = BTreeMap::new();
     for link in listed {
@@ -73,7 +81,8 @@ pub(super) fn hooks(desired: &Desired, network: &Network, live: &[abi::Hook]) ->
             let wanted = desired.interfaces.iter().filter(|entry| can && covers(entry.direction, direction));
             if let Some(entry) = best(wanted, link) {
                 let (name, altnames, order) = (link.name.clone(), link.altnames.clone(), entry.order.clone());
-                let hook = Hook { interface: link.index, direction, name, altnames, order };
+                let is_headerless = link.kind.is_headerless();
+                let hook = Hook { interface: link.index, direction, name, altnames, order, is_headerless };
                 hooks.insert(2 * place + hook.element().egress, hook);
             }
         }
@@ -110,7 +119,9 @@ impl Places {
 
 /// What the programs look for a packet's interface in. `None` if there is no such table.
 pub(super) fn interfaces(hooks: &BTreeMap<u32, Hook>) -> Option<abi::Interfaces> {
-    let places: BTreeMap<u32, u16> = hooks.iter().map(|(index, hook)| (hook.interface, (index / 2) as u16)).collect();
+    let flag = |hook: &Hook| if hook.is_headerless { abi::Interfaces::NO_ETHERNET } else { 0 };
+    let place = |(index, hook): (&u32, &Hook)| (hook.interface, (index / 2) as u16 | flag(hook));
+    let places: BTreeMap<u32, u16> = hooks.iter().map(place).collect();
     cells(&places.into_iter().collect::<Vec<_>>())
 }
 

@@ -20,7 +20,7 @@ mod sets;
 mod slots;
 mod trie;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
@@ -56,8 +56,11 @@ pub struct Compiled {
     pub in_use: Arc<Reachable>,
     /// Where `mirror` must be attached, by the hook's index.
     pub hooks: BTreeMap<u32, Hook>,
-    /// Indices of the interfaces on whose egress `encap` must be attached, ascending.
+    /// Indices of the interfaces that copies leave by, ascending.
     pub outputs: Vec<u32>,
+    /// Indices of the interfaces on whose egress `encap` must be attached: the outputs, and, if there are any, sources without a
+    /// link header.
+    pub encaps: BTreeSet<u32>,
     /// The lane, if it is used.
     pub lane: Option<Lane>,
     /// It should be used, be it there or not.
@@ -114,8 +117,10 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
         Then::Commit(live.control.epoch.wrapping_add(1))
     };
     let (outputs, lane_wanted) = (elements.outputs(), elements.lane_wanted);
+    let relays = hooks.values().filter(|hook| hook.is_headerless && !outputs.is_empty()).map(|hook| hook.interface);
+    let encaps = outputs.iter().copied().chain(relays).collect();
     let lane = network.lane.filter(|_| lane_wanted);
-    let compiled = Compiled { tables: Arc::new(tables), then, in_use, hooks, outputs, lane, lane_wanted };
+    let compiled = Compiled { tables: Arc::new(tables), then, in_use, hooks, outputs, encaps, lane, lane_wanted };
     memory.expect(live, &compiled, want);
     Some(compiled)
 }

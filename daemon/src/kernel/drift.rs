@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use traffic_mirror_ebpf::abi::{Control, Endpoint as EndpointRecord, EndpointPair};
+use traffic_mirror_ebpf::abi::{Control, Endpoint as EndpointRecord, EndpointPair, Interfaces};
 
 use super::{Attachment, Generation, Kernel, KernelError, Role, Step, catchers, mirror_of, watchers, word};
 use crate::compile::Compiled;
@@ -84,7 +84,7 @@ impl Kernel {
 }
 
 impl Generation {
-    /// Indices of the interfaces that clones are sent to: outputs, and the lane's entrance.
+    /// Indices of the interfaces that clones are sent to: outputs, the lane's entrance, and sources without link headers.
     ///
     /// # Errors
     /// A map is missing or cannot be mapped.
@@ -94,7 +94,14 @@ impl Generation {
         let pairs = endpoints.chunks_exact(size_of::<EndpointPair>()).map(bytemuck::pod_read_unaligned::<EndpointPair>);
         let live = pairs.map(|pair| pair[control.epoch as usize & 1]);
         let sent = live.filter(EndpointRecord::has_way);
-        Ok(sent.flat_map(|endpoint| [endpoint.interface, endpoint.lane]).filter(|&index| index != 0).collect())
+        let ways = sent.flat_map(|endpoint| [endpoint.interface, endpoint.lane]).filter(|&index| index != 0);
+        let mut outputs: BTreeSet<u32> = ways.collect();
+        if !outputs.is_empty() {
+            let Interfaces { cells, places, .. } = &control.view[control.epoch as usize & 1].interfaces;
+            let sources = cells.iter().zip(places).filter(|(_, place)| *place & Interfaces::NO_ETHERNET != 0);
+            outputs.extend(sources.map(|(index, _)| index));
+        }
+        Ok(outputs)
     }
 }
 

@@ -69,9 +69,9 @@ pub struct Kernel {
     mechanism: Mechanism,
     attachments: Attachments,
     netlink: Netlink,
-    /// Output interfaces on which `encap` could not be attached: no copy may be sent there.
+    /// Interfaces on whose egress `encap` could not be attached: no clone may be sent there.
     refused: BTreeSet<u32>,
-    /// Output interfaces on which `encap` was attached again: copies that left meanwhile have blown the fuses of its
+    /// Interfaces on whose egress `encap` was attached again: copies that left meanwhile have blown the fuses of its
     /// endpoints.
     rewired: BTreeSet<u32>,
     lane: Attempts,
@@ -375,9 +375,9 @@ fn mirror_of(hook: &Hook) -> Attachment {
     Attachment { role: Role::Mirror, interface: hook.interface, direction: hook.direction }
 }
 
-/// What takes the clones of a generation: `encap` on each output, `lane` at the lane's exit.
+/// What takes the clones of a generation: `encap` on each output and each source without link headers, `lane` at the lane's exit.
 fn catchers(generation: u32, want: &Compiled) -> impl Iterator<Item = Attachment> {
-    let encaps = want.outputs.iter().map(move |&interface| (Role::Encap { generation }, interface));
+    let encaps = want.encaps.iter().map(move |&interface| (Role::Encap { generation }, interface));
     let lane = want.lane.map(|lane| (Role::Lane { generation }, lane.exit));
     let direction = crate::network::Hook::Egress;
     encaps.chain(lane).map(move |(role, interface)| Attachment { role, interface, direction })

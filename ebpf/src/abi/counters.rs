@@ -1,5 +1,7 @@
 //! What the programs write: counters, and what passes between the two programs. All per CPU; the sum is what counts.
 
+use super::Relay;
+
 /// Packets on the wire and their bytes: a superpacket counts as the segments it becomes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,6 +89,8 @@ pub struct Cpu {
     pub slice: Slice,
     /// What is in the lane.
     pub transit: Transit,
+    /// The copy that is to get an Ethernet header.
+    pub relay: Relay,
 }
 
 /// A superpacket on its way through the lane, which it leaves packet by packet.
@@ -269,7 +273,7 @@ reasons! {
 const _: () = {
     assert!(size_of::<FilterStats>() == 24);
     assert!(size_of::<EndpointStats>() == 32 + 8 * Drop::COUNT + 16 + 8 * IcmpError::COUNT + 16);
-    assert!(size_of::<Cpu>() == 64);
+    assert!(size_of::<Cpu>() == 72);
 };
 
 #[cfg(feature = "user")]

@@ -67,7 +67,7 @@ fn in_pieces(frame: &[u8], ethertype: u16, windows: &mut Windows, want: Result<P
 /// What the parser has found, in the words of the reading. Where that has no number, the packet's must be 0.
 fn reading(packet: &Packet, want: Option<&Reading>) -> Reading {
     assert!(packet.ported != 0 || (packet.source_port, packet.destination_port) == (0, 0), "{packet:?}");
-    assert_eq!(packet.reserved, 0);
+    assert_eq!(packet.headerless, 0);
     let address = |[first, second]: Address| -> IpAddr {
         match packet.version {
             4 => Ipv4Addr::from_bits((first >> 32) as u32).into(),

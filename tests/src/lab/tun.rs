@@ -1,10 +1,11 @@
 //! An interface without link header whose other end is the test.
 
 use super::netns::Netns;
+use super::vnet::VnetHeader;
 use super::wait_readable;
 use anyhow::{Context as _, Result, ensure};
 use std::fs::{File, OpenOptions};
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::time::Instant;
@@ -13,17 +14,31 @@ const PACKET_BYTES: usize = 1 << 16;
 
 /// A tun interface, which goes with this.
 #[derive(Debug)]
-pub struct Tun(File);
+pub struct Tun {
+    file: File,
+    vnet: bool,
+}
 
 impl Tun {
     /// Makes the interface, up, without an address.
     pub fn create(netns: &Netns, name: &str) -> Result<Self> {
+        Self::create_with(netns, name, false)
+    }
+
+    /// Like [`Self::create`], for packets with a [`VnetHeader`]. What is sent to it has its checksums filled in, and comes in
+    /// segments.
+    pub fn create_vnet(netns: &Netns, name: &str) -> Result<Self> {
+        Self::create_with(netns, name, true)
+    }
+
+    fn create_with(netns: &Netns, name: &str, vnet: bool) -> Result<Self> {
         ensure!(name.len() < libc::IFNAMSIZ, "interface name {name:?} is too long");
         let open = || {
             let path = "/dev/net/tun";
             let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
             let file = file.with_context(|| format!("open {path}"))?;
-            let flags = (libc::IFF_TUN | libc::IFF_NO_PI) as i16;
+            let header = if vnet { libc::IFF_VNET_HDR } else { 0 };
+            let flags = (libc::IFF_TUN | libc::IFF_NO_PI | header) as i16;
             let mut request = libc::ifreq {
                 ifr_name: [0; libc::IFNAMSIZ],
                 ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: flags },
@@ -36,20 +51,40 @@ impl Tun {
             ensure!(done == 0, "make {name}: {}", std::io::Error::last_os_error());
             Ok(file)
         };
-        let tun = Self(netns.enter(open)?);
+        let tun = Self { file: netns.enter(open)?, vnet };
         netns.run(&format!("ip link set {name} up"))?;
         Ok(tun)
     }
 
     /// The next packet that was sent to it; `None` if none has come at the deadline.
     pub fn recv(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>> {
-        if wait_readable(&[self.0.as_fd()], deadline)?.is_none() {
+        if wait_readable(&[self.file.as_fd()], deadline)?.is_none() {
             return Ok(None);
         }
         let mut packet = vec![0; PACKET_BYTES];
-        let length = self.0.read(&mut packet).context("read from a tun interface")?;
+        let length = self.file.read(&mut packet).context("read from a tun interface")?;
         packet.truncate(length);
+        packet.drain(..if self.vnet { VnetHeader::BYTES } else { 0 });
         Ok(Some(packet))
+    }
+
+    /// Has the interface receive a packet.
+    pub fn send(&self, packet: &[u8]) -> Result<()> {
+        let header = if self.vnet { &VnetHeader::default().to_bytes()[..] } else { &[] };
+        self.write(&[header, packet].concat())
+    }
+
+    /// Has the interface receive a packet with its segmentation and checksum state: that of the frame it was made of, less the
+    /// link header ([`VnetHeader::without_link`]).
+    pub fn send_vnet(&self, packet: &[u8], header: VnetHeader) -> Result<()> {
+        ensure!(self.vnet, "the tun interface was made without vnet");
+        self.write(&[&header.to_bytes(), packet].concat())
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<()> {
+        let written = (&self.file).write(bytes).context("write to a tun interface")?;
+        ensure!(written == bytes.len(), "wrote {written} of {} bytes to a tun interface", bytes.len());
+        Ok(())
     }
 }
 
@@ -57,8 +92,23 @@ impl Tun {
 mod tests {
     use super::*;
     use crate::lab::deadline;
-    use crate::lab::packet::FiveTuple;
+    use crate::lab::packet::{FiveTuple, Packet};
     use crate::lab::traffic::udp_bind;
+
+    #[test]
+    fn packets_go_in() -> Result<()> {
+        let netns = Netns::new("lab-tun")?;
+        for vnet in [false, true] {
+            let tun = Tun::create_with(&netns, "tun0", vnet)?;
+            netns.address("tun0", "10.0.0.1/24")?;
+            let socket = udp_bind(&netns, "10.0.0.1:5".parse()?)?;
+            tun.send(&Packet::new().ip("10.0.0.2", "10.0.0.1").udp(6, 5).payload("hello").build())?;
+            let mut buffer = [0; 10];
+            let (length, from) = socket.recv_from(&mut buffer)?;
+            assert_eq!((&buffer[..length], from), (&b"hello"[..], "10.0.0.2:6".parse()?));
+        }
+        Ok(())
+    }
 
     #[test]
     fn packets_come_out() -> Result<()> {

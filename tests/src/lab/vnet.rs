@@ -81,6 +81,18 @@ impl VnetHeader {
         Ok(Self { gso_type, hdr_len, gso_size, ..partial })
     }
 
+    /// The same for the frame without its Ethernet header.
+    #[must_use]
+    pub const fn without_link(self) -> Self {
+        const ETHER_BYTES: u16 = 14;
+        let (hdr_len, csum_start) = (self.hdr_len, self.csum_start);
+        Self {
+            hdr_len: hdr_len.saturating_sub(ETHER_BYTES),
+            csum_start: csum_start.saturating_sub(ETHER_BYTES),
+            ..self
+        }
+    }
+
     /// As the kernel reads it.
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];

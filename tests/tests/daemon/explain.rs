@@ -6,7 +6,8 @@ use serde_json::{Value, json};
 use std::fs;
 use std::path::Path;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
-use traffic_mirror_tests::lab::packet::eth;
+use traffic_mirror_tests::lab::packet::{Packet, eth};
+use traffic_mirror_tests::lab::tun::Tun;
 use traffic_mirror_tests::lab::{TempDir, deadline, process};
 
 use crate::site::{SITE, Site, status_of};
@@ -133,14 +134,18 @@ fn each_filter_says_why_and_nothing_happens() -> Result<()> {
     site.bare(daemon.pin_path())
 }
 
+/// Link types of captures.
+const ETHERNET: u32 = 1;
+const RAW: u32 = 101;
+
 /// A classic capture, or the newer form.
-fn capture(path: &Path, frames: &[Vec<u8>], ng: bool) -> Result<()> {
+fn capture(path: &Path, frames: &[Vec<u8>], ng: bool, link: u32) -> Result<()> {
     let mut bytes: Vec<u8> = Vec::new();
     let mut words = |words: &[u32]| words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
     if ng {
-        words(&[0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28, 1, 20, 1, 0, 20]);
+        words(&[0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28, 1, 20, link, 0, 20]);
     } else {
-        words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, 1]);
+        words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, link]);
     }
     for frame in frames {
         let length = frame.len() as u32;
@@ -183,7 +188,7 @@ fn each_packet_of_a_capture_has_its_verdict() -> Result<()> {
                     5 packets, 2 to ids, 1 to other, 2 to unreachable\n";
     for ng in [false, true] {
         let path = directory.path().join(if ng { "a.pcapng" } else { "a.pcap" });
-        capture(&path, &frames, ng)?;
+        capture(&path, &frames, ng, ETHERNET)?;
         let question = format!("--interface eth0 --direction ingress --pcap {}", path.display());
         assert_eq!(explain(&daemon, &question)?, (0, expected.to_owned(), String::new()), "{}", path.display());
         let (_, answer, _) = explain(&daemon, &format!("{question} --json"))?;
@@ -196,6 +201,37 @@ fn each_packet_of_a_capture_has_its_verdict() -> Result<()> {
     let (code, _, stderr) =
         explain(&daemon, &format!("--interface eth0 --direction egress --pcap {}/b", directory.path().display()))?;
     assert!(code == 1 && stderr.starts_with("error: cannot read "), "{code} {stderr}");
+    Ok(())
+}
+
+/// An interface without link headers, by question and by a capture of it.
+#[test]
+fn packets_without_a_link_header() -> Result<()> {
+    let site = Site::new()?;
+    let _tun = Tun::create(&site.edge, "tun0")?;
+    let file = (SITE.to_owned() + RULES).replace("name = \"eth0\"", "name = \"tun0\"");
+    let daemon = Daemon::start(&site.edge, &file)?;
+    let question = DNS.replace("eth0", "tun0");
+    let answer = ANSWER.replace("eth0", "tun0");
+    assert_eq!(explain(&daemon, &question)?, (0, answer, String::new()));
+    let (code, _, stderr) = explain(&daemon, &format!("{question} --vlan 7"))?;
+    assert!(code == 1 && stderr.contains("no link header") && stderr.contains("leave out --vlan"), "{code} {stderr}");
+    let directory = TempDir::new()?;
+    let packets = [("10.0.0.1", "10.0.0.254"), ("2001:db8::1", "2001:db8::2")]
+        .map(|(from, to)| Packet::new().ip(from, to).udp(999, 53).payload("raw").build());
+    let expected = "     1  udp 10.0.0.1:999 -> 10.0.0.254:53: dns, lan, not-twice, goes to ids, unreachable\n     \
+                    2  udp [2001:db8::1]:999 -> [2001:db8::2]:53: dns, lan, goes to ids, other, unreachable\n\
+                    2 packets, 2 to ids, 1 to other, 2 to unreachable\n";
+    for ng in [false, true] {
+        let path = directory.path().join("raw");
+        capture(&path, &packets, ng, RAW)?;
+        let question = format!("--interface tun0 --direction ingress --pcap {}", path.display());
+        assert_eq!(explain(&daemon, &question)?, (0, expected.to_owned(), String::new()));
+    }
+    capture(&directory.path().join("cooked"), &packets, false, 113)?;
+    let question = format!("--interface tun0 --direction ingress --pcap {}/cooked", directory.path().display());
+    let (code, _, stderr) = explain(&daemon, &question)?;
+    assert!(code == 1 && stderr.contains("only Ethernet and raw IP"), "{code} {stderr}");
     Ok(())
 }
 

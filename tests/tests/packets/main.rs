@@ -13,6 +13,7 @@ mod filters;
 mod fragments;
 mod gso;
 mod harm;
+mod headerless;
 mod headers;
 mod ipsec;
 mod kinds;
@@ -31,6 +32,7 @@ mod routed;
 mod routes;
 mod sctp;
 mod silence;
+mod tunnels;
 
 use anyhow::{Result, ensure};
 use edge::{Attach, Edge};

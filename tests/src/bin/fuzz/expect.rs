@@ -36,7 +36,7 @@ impl Expecter {
     pub(crate) fn expect(&mut self, stage: &Stage, case: &Case, hook: u32) -> Result<Expected> {
         let unseen = |reason| Ok(Expected { unseen: Some(reason), ..Expected::default() });
         if case.is_marked(stage.secret()) {
-            let again = case.context.cb[cb::ENDPOINT] & (cb::PROBE | cb::DONE) == cb::PROBE;
+            let again = case.context.cb[cb::ENDPOINT] & (cb::PROBE | cb::DONE | cb::HEADERLESS) == cb::PROBE;
             return if again { Ok(Expected::default()) } else { unseen(Unseen::Copy) };
         }
         let ethertype = case.bytes.get(12..14).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));

@@ -131,7 +131,11 @@ impl Judge {
             return Ok(());
         };
         let mirrored = run(stage.loaded.mirror(case.direction), case).context("mirror")?;
-        ensure_untouched(&mirrored, &untouched, case).context("mirror")?;
+        if is_astray(case, stage) {
+            ensure!(mirrored.verdict == DROP, "mirror: verdict {} on a copy that must not leave", mirrored.verdict);
+        } else {
+            ensure_untouched(&mirrored, &untouched, case).context("mirror")?;
+        }
         let wrapped = run(stage.encap(), case);
         if case.is_marked(stage.secret()) {
             self.tally.marked += 1;
@@ -220,6 +224,11 @@ fn ensure_untouched(outcome: &Outcome, untouched: &Outcome, case: &Case) -> Resu
     ensure!(outcome.data == case.bytes, "the frame was changed to {:02x?}", outcome.data);
     ensure!(outcome.context == untouched.context, "the context was changed to {:?}", outcome.context);
     Ok(())
+}
+
+/// A copy without a link header that no `encap` has taken.
+fn is_astray(case: &Case, stage: &Stage) -> bool {
+    case.is_marked(stage.secret()) && case.context.cb[cb::ENDPOINT] & (cb::HEADERLESS | cb::DONE) == cb::HEADERLESS
 }
 
 /// What `encap` takes for a copy of ours.

@@ -12,7 +12,7 @@ export TEST_STATUS=library
 export TEST_PATIENCE=6
 # Debian's kernels have them all
 export TEST_QDISCS="tbf bfifo htb sfq fq_codel cake"
-export TEST_MODULES="sctp vrf ipvlan xfrm_user"
+export TEST_MODULES="sctp vrf ipvlan xfrm_user ip_gre ipip sit ip6_gre ip6_tunnel wireguard xfrm_interface"
 run() {
     # shellcheck disable=SC2086
     /vm/test-packets --test-threads=1 ${TESTS:-} 2>&1

@@ -1,0 +1,35 @@
+//! Input: the clone of a packet without a link header, on the egress of the interface that the packet passes. Output: a clone of
+//! it with an Ethernet header on the egress of the interface that it is for, where it is wrapped or cut as any other.
+
+use aya_ebpf::bindings::__sk_buff;
+use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_skb_change_head};
+use traffic_mirror_ebpf::abi::{Receipt, Relay, cb};
+use traffic_mirror_ebpf::packet::ETHER_BYTES;
+
+use crate::maps::CPU;
+use crate::skb::Skb;
+
+/// Sends it on, and leaves what the kernel answers: `bpf_redirect` would be cheaper, but of what becomes of that nobody hears
+/// (`sch_handle_egress`). A global function: the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn relay(skb: *mut __sk_buff) -> u32 {
+    let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
+    // SAFETY: a per-CPU element; volatile, since `mirror` waits for it in a helper.
+    let (receipt, relay) = unsafe { (&raw mut (*cpu).receipt, &raw mut (*cpu).relay) };
+    // SAFETY: as above.
+    let interface = unsafe { relay.read_volatile() }.interface;
+    let skb = Skb(skb);
+    // SAFETY: as above; the context is valid.
+    unsafe {
+        if interface == 0 || bpf_skb_change_head(skb.0, ETHER_BYTES, 0) != 0 {
+            receipt.write_volatile(Receipt::Refused as u32);
+            relay.write_volatile(Relay::default());
+            return 0;
+        }
+        skb.set_cb::<{ cb::ENDPOINT }>(skb.cb::<{ cb::ENDPOINT }>() & !cb::HEADERLESS);
+        let answer = bpf_clone_redirect(skb.0, interface, 0) as i32;
+        relay.write_volatile(Relay { interface: 0, answer });
+    }
+    0
+}
