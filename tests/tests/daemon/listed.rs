@@ -171,7 +171,8 @@ fn what_is_beyond_the_limit_is_told_and_degrades() -> Result<()> {
     );
     let why = format!("at most {MAX_INTERFACES} interfaces are mirrored; list fewer");
     let said = text(&daemon, &["status"])?;
-    let lines: Vec<&str> = said.lines().filter(|line| line.contains(&why)).collect();
+    let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("interface  ") && line.contains(&why)).collect();
+    assert!(said.starts_with(&format!("degraded   {beyond} interfaces left out: {why}")), "{said}");
     assert!(lines.len() == 1 && lines[0].starts_with(&format!("interface  {beyond}: {one}, ")), "{lines:?}");
     let (code, said) = explain(&daemon, &one)?;
     assert!(code == 1 && said.contains(&format!("{one} is listed, but left out: {why}")), "{said}");
