@@ -74,8 +74,9 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     if desired.is_none() && !is_live {
         return Ok(Outcome::BadConfig);
     }
-    let monitor = Monitor::open()?;
     let mut kernel = Kernel::claim(&options.pin_path, options.mechanism)?;
+    // before the first look, so that nothing is missed
+    let monitor = Monitor::open()?;
     kernel.refuse_strays()?;
     kernel.introduce(&options.config);
     let mut state = State::default();
