@@ -63,6 +63,8 @@ kernel() {
             mkdir -p "$to/kernel/$(dirname "$directory")"
             cp -r "$from/kernel/$directory" "$to/kernel/$directory"
         done
+        # the emulated processor lacks what it takes (xsave)
+        rm -f "$to"/kernel/arch/x86/crypto/aesni*
         depmod --basedir "$scratch/modules/usr" "$release"
         cp "$scratch/kernel/boot/vmlinuz-$release" "$path.vmlinuz"
         pack "$scratch/modules" "$path"

@@ -4,11 +4,11 @@ use crate::edge::Attach;
 use crate::gso::missing;
 use crate::routed::{COLLECTOR, Routed, WEB, address, count, sent_to};
 use anyhow::{Context as _, Result, bail, ensure};
-use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{Ip, verify_inner_checksums};
 use traffic_mirror_tests::lab::status::Status;
 use traffic_mirror_tests::lab::traffic::{Stream, tcp_transfer, udp_exchange};
+use traffic_mirror_tests::lab::{deadline, kernel};
 
 /// Addresses inside, by family: the client's and the edge's.
 const INSIDE: [[&str; 2]; 2] = [["10.5.0.1", "10.5.0.2"], ["2001:db8:5::1", "2001:db8:5::2"]];
@@ -76,6 +76,11 @@ const XFRM: &[&str] = &[
 const WIREGUARD: &[&str] = &["ip link add t0 type wireguard"];
 
 impl Tunnel {
+    /// Linux 6.12 refuses to cut superpackets that SIT has received and that are in another tunnel by now; they are counted.
+    fn may_lose_superpackets(&self) -> Result<bool> {
+        Ok(self.module == "sit" && kernel()? >= (6, 12))
+    }
+
     const fn outer(&self) -> [&'static str; 2] {
         if self.is_over_ipv6 { ["2001:db8::1", "2001:db8::fe"] } else { ["10.0.0.1", "10.0.0.254"] }
     }
@@ -201,12 +206,19 @@ fn both_ways(lab: &mut Routed, tunnel: &Tunnel) -> Result<()> {
                 let copies = sent_to(&copies, endpoint)?;
                 let missing = missing(&copies, (ends[from], ends[to]), &Stream::new(11).bytes(TCP_BYTES), 1600)
                     .with_context(|| format!("to {endpoint}"))?;
-                ensure!(missing == 0, "TCP from {}: {missing} bytes missing at {endpoint}: {after:?}", ends[from]);
+                let is_known = tunnel.may_lose_superpackets()? && after.contains_key("endpoint four drop clone");
+                ensure!(
+                    missing == 0 || is_known,
+                    "TCP from {}: {missing} bytes missing at {endpoint}: {after:?}",
+                    ends[from]
+                );
             }
         }
     }
     let (_, after) = lab.settle()?;
-    let wrong: Vec<_> = after.keys().filter(|key| key.contains(" drop ") || key.contains("malformed")).collect();
+    let is_wrong = |key: &&String| key.contains(" drop ") || key.contains("malformed");
+    let is_known = |key: &String| key.ends_with(" drop clone") && tunnel.module == "sit";
+    let wrong: Vec<_> = after.keys().filter(is_wrong).filter(|key| !is_known(key)).collect();
     if !wrong.is_empty() {
         bail!("{wrong:?}: {after:?}");
     }
