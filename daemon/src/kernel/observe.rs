@@ -37,9 +37,9 @@ impl Kernel {
     }
 }
 
-/// How long answers are waited for, and how long until the kernel is asked again.
+/// How long answers are waited for, and how long until the kernel is asked for them again, the first time.
 const ANSWER: Duration = Duration::from_millis(250);
-const ANSWER_PAUSE: Duration = Duration::from_millis(2);
+const ANSWER_PAUSE: Duration = Duration::from_millis(1);
 
 /// What to do about a next hop whose hardware address the kernel does not know.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ fn observe(
 /// The kernel has been asked for hardware addresses. On a link they are there within milliseconds: what is known then need not
 /// be changed a moment later, and no copy meets an endpoint without.
 fn await_neighbours(netlink: &mut Netlink, desired: &Desired, network: &mut Network) -> Result<(), KernelError> {
-    let deadline = Instant::now() + ANSWER;
+    let (deadline, mut pause) = (Instant::now() + ANSWER, ANSWER_PAUSE);
     loop {
         let mut is_missing = false;
         for endpoint in &desired.endpoints {
@@ -89,7 +89,8 @@ fn await_neighbours(netlink: &mut Netlink, desired: &Desired, network: &mut Netw
         if !is_missing || Instant::now() >= deadline {
             return Ok(());
         }
-        thread::sleep(ANSWER_PAUSE);
+        thread::sleep(pause);
+        pause *= 2;
     }
 }
 

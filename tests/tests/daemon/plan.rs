@@ -65,7 +65,7 @@ fn a_change_is_foreseen_to_the_element_and_nothing_is_touched() -> Result<()> {
         assert_eq!((code, stderr.as_str()), (2, ""), "{text}");
         let foreseen = writes(&text)?;
         let expected = format!(
-            "+ endpoint nowhere\n    state: ready\n    address: 192.0.2.77\n    port: 6080\n    interface: eth1\n    \
+            "+ endpoint nowhere\n    state: resolving\n    address: 192.0.2.77\n    port: 6080\n    interface: eth1\n    \
              source: 192.0.2.1\n    mtu: 1600\n    next_hop: to be found\n\
              ~ filter port-53\n    protocol: udp -> tcp, udp\n- filter port-54\n\
              + filter web\n    protocol: tcp\n    source: 198.51.100.0/24, 2001:db8::/32\n    \

@@ -310,7 +310,7 @@ fn what_others_have_attached_stays_while_ours_is_repaired() -> Result<()> {
                 }
                 site.edge.run(&foreign("ingress", 7)).map(drop)
             })?;
-            status_until(&daemon, |code, status| code == 0 && status["repairs"] == 4)?;
+            status_until(&daemon, |code, status| code == 0 && status["repairs"] == 5)?;
         }
         site.expect(53, 1)?;
         stop(&site, &mut daemon)?;
@@ -336,12 +336,14 @@ fn an_interface_that_takes_no_clsact_is_taken_when_it_does() -> Result<()> {
     // what was begun there must not look like something of ours
     let pins = |dir: &str| -> Result<Vec<String>> {
         let entries = std::fs::read_dir(daemon.pin_path().join(dir))?;
-        Ok(entries
+        let mut names = entries
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
-            .collect::<std::io::Result<_>>()?)
+            .collect::<std::io::Result<Vec<_>>>()?;
+        names.sort_unstable();
+        Ok(names)
     };
     let eth1 = site.edge.index("eth1")?;
-    assert_eq!(pins("filters")?, [format!("encap1-{eth1}-egress")]);
+    assert_eq!(pins("filters")?, [format!("encap1-{eth1}-egress"), format!("icmp_errors1-{eth1}-ingress")]);
     assert_eq!(pins("qdiscs")?, [eth1.to_string()]);
     assert!(site.edge.run("tc qdisc show dev eth0")?.contains("ingress"));
     site.edge.run("tc qdisc del dev eth0 ingress")?;
