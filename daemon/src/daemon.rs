@@ -147,7 +147,7 @@ fn serve(
         if timers.pulse.due() <= now {
             timers.pulse.beat(kernel);
             source.poll();
-            let looked = look_after(kernel, state, &mut health);
+            let looked = look_after(kernel, state, &mut health, metrics);
             is_changed |= matches!(looked, Ok(true));
             concerned |= is_changed;
             blindness.about(looked.map(|_| 0));
@@ -204,10 +204,19 @@ fn serve(
 
 /// Whether copies arrive, as far as this host can know. Says what has changed, and answers whether the network is to be looked at
 /// again.
-fn look_after(kernel: &mut Kernel, state: &State, health: &mut Health) -> Result<bool, KernelError> {
+fn look_after(
+    kernel: &mut Kernel,
+    state: &State,
+    health: &mut Health,
+    metrics: &mut Textfile,
+) -> Result<bool, KernelError> {
     kernel.look_after_next_hops(&state.network, &state.desired);
     let (samples, now) = kernel.sample()?;
-    for (name, change) in health.look(samples, now) {
+    let changes = health.look(samples, now);
+    if !changes.is_empty() {
+        metrics.hurry();
+    }
+    for (name, change) in changes {
         let Some(endpoint) = state.desired.endpoints.iter().find(|endpoint| endpoint.name == name) else { continue };
         if change.is_loss() {
             warn!("{}", change.line(endpoint));

@@ -144,8 +144,11 @@ pub struct Endpoint {
     pub name: String,
     /// "ready", or why it gets no copies, or what keeps them from arriving.
     pub state: &'static str,
-    /// Since when copies are sent and may not arrive, seconds since 1970.
-    pub trouble_since: Option<u64>,
+    /// Since when it is not "ready", seconds since 1970, if the daemon has seen it.
+    pub since: Option<u64>,
+    /// Copies are sent, and the state says what keeps them from arriving.
+    #[serde(skip)]
+    pub is_sent: bool,
     /// Outer destination address; absent while the endpoint cannot be reached.
     pub address: Option<IpAddr>,
     /// Outer destination port.
@@ -407,7 +410,8 @@ fn endpoints(
                     state => state,
                 },
             },
-            trouble_since: trouble.map(|_| health.since),
+            since: (health.since > 0).then_some(health.since),
+            is_sent: reached.is_some_and(|record| record.state == Drop::None as u32),
             address: outer.map(|(_, address, _)| address),
             port: outer.map(|(.., port)| port),
             interface: reached.and_then(link),

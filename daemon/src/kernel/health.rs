@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aya::maps::{Array, Map, MapData, MapError};
 use nix::time::{ClockId, clock_gettime};
-use traffic_mirror_ebpf::abi::{self, Control, EndpointPair, EndpointStats, IcmpError, MAX_ENDPOINTS, Name, Trouble};
+use traffic_mirror_ebpf::abi::{
+    self, Control, Drop, EndpointPair, EndpointStats, IcmpError, MAX_ENDPOINTS, Name, Trouble,
+};
 
 use super::observe::next_hop;
 use super::{Generation, Kernel, KernelError};
@@ -67,17 +69,21 @@ impl Kernel {
     /// The map is missing or cannot be written.
     pub fn note_health(&mut self, health: &Health) -> Result<(), KernelError> {
         let Some(generation) = self.live_generation()? else { return Ok(()) };
-        let (named, _) = generation.endpoints()?;
+        let (named, records) = generation.endpoints()?;
         let troubles = health.troubles();
-        let mut there = generation.health()?;
+        let there = generation.health()?;
         let mut map = generation.health_map()?;
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        for (index, before) in there.iter_mut().enumerate() {
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        for (index, before) in there.iter().enumerate() {
             let name = named.get(index).and_then(Name::text);
             let trouble = name.and_then(|name| troubles.get(name)).copied().unwrap_or(Trouble::None) as u32;
-            if before.trouble != trouble {
-                let since = if trouble == Trouble::None as u32 { 0 } else { since };
-                let found = abi::Health { trouble, reserved: 0, since };
+            let state = name.and_then(|_| records.get(index)).map_or(Drop::None as u32, |record| match record.state {
+                0 if record.is_unresolved() => Drop::Resolving as u32,
+                state => state,
+            });
+            if (before.trouble, before.state) != (trouble, state) {
+                let is_well = trouble == Trouble::None as u32 && state == Drop::None as u32;
+                let found = abi::Health { trouble, state, since: if is_well { 0 } else { now } };
                 map.set(index as u32, found, 0).map_err(|source| map_error("write", source))?;
             }
         }

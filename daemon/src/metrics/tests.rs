@@ -18,7 +18,8 @@ fn endpoint(name: &str, state: &'static str) -> Endpoint {
     Endpoint {
         name: name.to_owned(),
         state,
-        trouble_since: None,
+        since: None,
+        is_sent: true,
         address: "192.0.2.10".parse().ok(),
         port: Some(6080),
         interface: Some("eth1".to_owned()),

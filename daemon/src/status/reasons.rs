@@ -52,6 +52,7 @@ fn interface(interface: &Interface) -> Option<Reason> {
 }
 
 fn endpoint(endpoint: &Endpoint) -> Option<Reason> {
-    let Endpoint { name, state, .. } = endpoint;
-    (!endpoint.is_ready()).then(|| Reason::new(format!("endpoint {name} gets no copies: {state}")))
+    let Endpoint { name, state, since, is_sent, .. } = endpoint;
+    let what = if *is_sent { "may not get its copies" } else { "gets no copies" };
+    (!endpoint.is_ready()).then(|| Reason { text: format!("endpoint {name} {what}: {state}"), since: *since })
 }

@@ -91,7 +91,8 @@ mod tests {
         let endpoint = Endpoint {
             name: "ids".to_owned(),
             state: "no-route",
-            trouble_since: None,
+            since: None,
+            is_sent: true,
             address: None,
             port: None,
             interface: None,

@@ -6,9 +6,9 @@
 pub struct Health {
     /// What keeps copies from arriving, or may: a [`Trouble`](super::Trouble).
     pub trouble: u32,
-    /// Zero.
-    pub reserved: u32,
-    /// Since when, seconds since 1970; 0 if there is no trouble.
+    /// What the endpoint's record said when the daemon last looked: a [`Drop`](super::Drop).
+    pub state: u32,
+    /// Since when it is so, seconds since 1970; 0 if copies are sent and nothing keeps them from arriving.
     pub since: u64,
 }
 

@@ -193,7 +193,7 @@ fn a_collector_on_which_nobody_listens_is_told() -> Result<()> {
         ensure!(endpoint["errors"]["port-closed"].as_u64() > Some(0), "{attach:?}: {endpoint:#}");
         // errors stop nothing
         ensure!(endpoint["drops"] == serde_json::json!({}), "{attach:?}: {endpoint:#}");
-        ensure!(endpoint["trouble_since"].as_u64().is_some(), "{attach:?}: {endpoint:#}");
+        ensure!(endpoint["since"].as_u64().is_some(), "{attach:?}: {endpoint:#}");
         // over IPv6 the kernel drops what has no UDP checksum before it asks who listens (`udp6_csum_init`): nobody can know
         ensure!(status.endpoint("six", "state") == "ready", "{attach:?}: {:#}", status.0);
         let line = |text: &str| talk.lab.daemon.output().iter().filter(|line| line.contains(text)).count();
