@@ -81,6 +81,12 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     kernel.introduce(&options.config);
     let mut state = State::default();
     let mut metrics = Textfile::new(options.metrics.as_deref(), &options.pin_path);
+    let mut health = Health::default();
+    // what cannot be read is found out again
+    if let Ok((known, now)) = kernel.recall() {
+        health.resume(known, now);
+        kernel.follow_path_mtus(health.path_mtus());
+    }
     let taken = desired.as_ref().map(|desired| take(&mut kernel, &mut state, &mut metrics, desired, Reason::File));
     if let Some(Err(error)) = taken {
         // what a predecessor left keeps mirroring
@@ -98,7 +104,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
         error!("{ADOPTED}");
         notify(&[NotifyState::Ready, NotifyState::Status(ADOPTED)]);
     }
-    let end = serve(&mut kernel, &mut state, &mut source, &mut metrics, desired, left, &triggers);
+    let end = serve(&mut kernel, &mut state, &mut source, &mut metrics, desired, left, health, &triggers);
     notify(&[NotifyState::Stopping]);
     match end {
         End::Remove => {
@@ -120,10 +126,10 @@ fn serve(
     metrics: &mut Textfile,
     mut desired: Option<Desired>,
     mut left: usize,
+    mut health: Health,
     triggers: &Receiver<Trigger>,
 ) -> End {
-    let (mut timers, mut complaint) = (Timers::new(), Complaint::default());
-    let (mut health, mut blindness) = (Health::default(), Complaint::default());
+    let (mut timers, mut complaint, mut blindness) = (Timers::new(), Complaint::default(), Complaint::default());
     // whether the service manager is to be told once all is attached
     let mut is_awaited = desired.is_some();
     loop {
@@ -148,7 +154,7 @@ fn serve(
             timers.pulse.beat(kernel);
             source.poll();
             let looked = look_after(kernel, state, &mut health, metrics);
-            is_changed |= matches!(looked, Ok(true));
+            is_changed |= matches!(looked, Ok(true)) || kernel.has_asked_enough();
             concerned |= is_changed;
             blindness.about(looked.map(|_| 0));
         }

@@ -4,24 +4,36 @@
 //! Errors can be forged by who knows the addresses, so they are told, and stop nothing.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::time::Duration;
 
 use traffic_mirror_ebpf::abi::{IcmpError, Trouble};
 
 use crate::desired;
 
+/// The way that copies go: address, port, index of the output interface. What is known of one says nothing of another.
+pub type Way = (IpAddr, u16, u32);
+
 /// What is known of an endpoint to which copies are sent.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
+    /// Where they go.
+    pub way: Way,
+    /// Bytes of an outer packet at most.
+    pub mtu: u32,
     /// Copies that were sent.
     pub sent: u64,
     /// ICMP errors about copies, by [`IcmpError`].
     pub errors: [u64; IcmpError::COUNT],
     /// What the last packet-too-big said, bytes, and when it came, by a clock that does not jump.
     pub path_mtu: Option<(u32, Duration)>,
-    /// Packets that the output interface has dropped behind us, whoever sent them; a count that may begin anew.
-    pub output_drops: u64,
+    /// Packets that the output interface and its queue have dropped, whoever sent them; a count that may begin anew. Absent if it
+    /// was not asked for.
+    pub output_drops: Option<u64>,
 }
+
+/// What a predecessor has found out, by the endpoint's name: what is counted, trouble, path MTU in bytes.
+pub type Known = BTreeMap<String, (Sample, Option<Trouble>, Option<u32>)>;
 
 /// A difference that is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,6 +42,8 @@ pub enum Change {
     Lost(Trouble),
     /// What kept them from arriving is over.
     Recovered(Trouble),
+    /// What kept them from arriving is of no matter any more: they go another way, or none.
+    Left(Trouble),
     /// Packets are made no longer than so many bytes.
     PathMtu(u32),
     /// What was learned of the path MTU is forgotten.
@@ -57,9 +71,10 @@ impl Change {
                 format!("ICMP errors say that copies use up their hop limit, or that {address} misses fragments")
             }
             Self::Lost(Trouble::OutputDrops) => {
-                "the output interface drops packets that it had accepted; copies may be among them".to_owned()
+                "the output interface, or its queue, drops packets; copies may be among them".to_owned()
             }
             Self::Lost(Trouble::None) | Self::Recovered(_) => "ready again".to_owned(),
+            Self::Left(trouble) => format!("{} is over: copies go there no more", trouble.label()),
             Self::PathMtu(mtu) => {
                 format!("a link on the way carries packets of at most {mtu} bytes; longer copies are sent in fragments")
             }
@@ -75,17 +90,20 @@ pub struct Health {
     endpoints: BTreeMap<String, Endpoint>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Endpoint {
     last: Sample,
     trouble: Option<Trouble>,
     /// Looks since the trouble was last seen in which it could have been.
     quiet: u32,
     path_mtu: Option<(u32, Duration)>,
+    /// Looks in which errors may still be about copies that were sent before the last path MTU was followed.
+    in_flight: u32,
 }
 
 /// So many looks without it end a trouble.
 const QUIET: u32 = 3;
+const IN_FLIGHT: u32 = 2;
 /// How long a path MTU is believed (RFC 8201 section 4).
 const PATH_MTU_LIFE: Duration = Duration::from_secs(600);
 
@@ -98,16 +116,26 @@ const MEANING: [(IcmpError, Trouble); IcmpError::COUNT] = [
 ];
 
 impl Health {
+    /// Begins with what a predecessor has found out about endpoints to which copies go the same way: trouble and path MTU, by name.
+    pub fn resume(&mut self, known: Known, now: Duration) {
+        for (name, (last, trouble, path_mtu)) in known {
+            let path_mtu = path_mtu.map(|mtu| (mtu, now));
+            self.endpoints.insert(name, Endpoint { trouble, path_mtu, ..Endpoint::new(last) });
+        }
+    }
+
     /// Takes a look. Endpoints that are not among the samples are forgotten. `now` is of the samples' clock.
     pub fn look(&mut self, samples: BTreeMap<String, Sample>, now: Duration) -> Vec<(String, Change)> {
-        self.endpoints.retain(|name, _| samples.contains_key(name));
         let mut changes = Vec::new();
+        self.endpoints.retain(|name, endpoint| {
+            let stays = samples.get(name).is_some_and(|sample| sample.way == endpoint.last.way);
+            let over = endpoint.trouble.filter(|_| !stays);
+            changes.extend(over.map(|trouble| (name.clone(), Change::Left(trouble))));
+            stays
+        });
         for (name, sample) in samples {
             // what was counted before the first look is the past
-            let endpoint = self
-                .endpoints
-                .entry(name.clone())
-                .or_insert_with(|| Endpoint { last: sample.clone(), ..Endpoint::default() });
+            let endpoint = self.endpoints.entry(name.clone()).or_insert_with(|| Endpoint::new(sample.clone()));
             changes.extend(endpoint.look(sample, now).into_iter().map(|change| (name.clone(), change)));
         }
         changes
@@ -125,19 +153,20 @@ impl Health {
 }
 
 impl Endpoint {
+    /// One of which no more is known.
+    fn new(last: Sample) -> Self {
+        Self { last, trouble: None, quiet: 0, path_mtu: None, in_flight: 0 }
+    }
+
     fn look(&mut self, sample: Sample, now: Duration) -> Vec<Change> {
         let mut changes = self.follow(&sample, now);
         let has_sent = sample.sent > self.last.sent;
-        let has_grown = |kind: IcmpError| sample.errors[kind as usize] > self.last.errors[kind as usize];
-        let drops = has_sent && sample.output_drops != self.last.output_drops;
-        let error = MEANING.into_iter().find(|(kind, _)| has_grown(*kind)).map(|(_, trouble)| trouble);
-        // an error that was followed is over, if no other comes
-        let error = error.filter(|_| !changes.iter().any(|change| matches!(change, Change::PathMtu(_))));
-        match error.or(drops.then_some(Trouble::OutputDrops)) {
+        match self.find(&sample, has_sent) {
             Some(found) => {
                 self.quiet = 0;
-                // of what comes in turns the first is told, or each would be told again and again
-                if self.trouble.is_none() {
+                // of what comes in turns the first is told, or each would be told again and again; but drops of an output, which
+                // may be anybody's, hide nothing
+                if self.trouble.is_none_or(|known| known == Trouble::OutputDrops && found != known) {
                     self.trouble = Some(found);
                     changes.push(Change::Lost(found));
                 }
@@ -151,27 +180,38 @@ impl Endpoint {
                 }
             }
         }
+        self.in_flight = self.in_flight.saturating_sub(1);
         self.last = sample;
         changes
+    }
+
+    /// What has gone wrong since the last look.
+    fn find(&self, sample: &Sample, has_sent: bool) -> Option<Trouble> {
+        let has_grown = |kind: IcmpError| sample.errors[kind as usize] > self.last.errors[kind as usize];
+        let is_followed = |kind: IcmpError| kind == IcmpError::TooBig && self.in_flight > 0;
+        let drops = self.last.output_drops.zip(sample.output_drops).is_some_and(|(before, now)| now > before);
+        let error = MEANING.into_iter().find(|(kind, _)| has_grown(*kind) && !is_followed(*kind));
+        error.map(|(_, trouble)| trouble).or((has_sent && drops).then_some(Trouble::OutputDrops))
     }
 
     /// Follows what routers say of the way.
     fn follow(&mut self, sample: &Sample, now: Duration) -> Vec<Change> {
         let before = self.path_mtu.map(|(mtu, _)| mtu);
-        let is_over = self.path_mtu.is_some_and(|(_, at)| now.saturating_sub(at) >= PATH_MTU_LIFE);
-        if is_over {
+        if self.path_mtu.is_some_and(|(_, at)| now.saturating_sub(at) >= PATH_MTU_LIFE) {
             self.path_mtu = None;
         }
-        let fresh = sample
-            .path_mtu
-            .filter(|told| self.last.path_mtu != Some(*told) && now.saturating_sub(told.1) < PATH_MTU_LIFE);
-        if let Some((mtu, at)) = fresh {
-            // a way never gets wider by an error
-            let mtu = self.path_mtu.map_or(mtu, |(known, _)| known.min(mtu));
-            self.path_mtu = Some((mtu, at));
+        let is_fresh = |told: &(u32, Duration)| {
+            self.last.path_mtu != Some(*told) && now.saturating_sub(told.1) < PATH_MTU_LIFE && told.0 < sample.mtu
+        };
+        // a way never gets wider by an error
+        if let Some((mtu, at)) = sample.path_mtu.filter(is_fresh) {
+            self.path_mtu = Some((self.path_mtu.map_or(mtu, |(known, _)| known.min(mtu)), at));
         }
         match (before, self.path_mtu.map(|(mtu, _)| mtu)) {
-            (before, Some(mtu)) if before != Some(mtu) => vec![Change::PathMtu(mtu)],
+            (before, Some(mtu)) if before != Some(mtu) => {
+                self.in_flight = IN_FLIGHT + 1;
+                vec![Change::PathMtu(mtu)]
+            }
             (Some(_), None) => vec![Change::PathMtuForgotten],
             _ => Vec::new(),
         }
@@ -191,8 +231,15 @@ mod tests {
 
     impl Watched {
         fn new() -> Self {
-            let mut watched =
-                Self { health: Health::default(), sample: Sample::default(), now: Duration::from_secs(1000) };
+            let sample = Sample {
+                way: ("192.0.2.10".parse().unwrap(), 6080, 7),
+                mtu: 1500,
+                sent: 0,
+                errors: [0; IcmpError::COUNT],
+                path_mtu: None,
+                output_drops: Some(0),
+            };
+            let mut watched = Self { health: Health::default(), sample, now: Duration::from_secs(1000) };
             assert_eq!(watched.second(0, &[]), []);
             watched
         }
@@ -227,19 +274,26 @@ mod tests {
 
     #[test]
     fn what_was_counted_before_the_first_look_is_the_past() {
-        let mut watched =
-            Watched { sample: Sample { errors: [7; IcmpError::COUNT], ..Sample::default() }, ..Watched::new() };
+        let mut watched = Watched::new();
+        watched.sample.errors = [7; IcmpError::COUNT];
+        watched.sample.output_drops = None;
         watched.health = Health::default();
         assert_eq!(watched.second(0, &[]), []);
+        // drops are asked for only once copies go: what the output has dropped since it is there is no news
+        watched.sample.output_drops = Some(1000);
+        assert_eq!(watched.second(5, &[]), []);
+        assert_eq!(watched.second(5, &[]), []);
+        // another queue counts anew
+        watched.sample.output_drops = Some(3);
         assert_eq!(watched.second(5, &[]), []);
     }
 
     #[test]
     fn drops_of_the_output_are_told_while_copies_go_there() {
         let mut watched = Watched::new();
-        watched.sample.output_drops = 10;
+        watched.sample.output_drops = Some(10);
         assert_eq!(watched.second(0, &[]), [], "somebody else's");
-        watched.sample.output_drops = 20;
+        watched.sample.output_drops = Some(20);
         assert_eq!(watched.second(3, &[]), [Change::Lost(Trouble::OutputDrops)]);
         assert_eq!(watched.second(0, &[]), []);
         assert_eq!(watched.second(0, &[]), []);
@@ -247,12 +301,54 @@ mod tests {
     }
 
     #[test]
+    fn an_error_is_told_though_the_output_drops() {
+        let mut watched = Watched::new();
+        for drops in 1..5 {
+            watched.sample.output_drops = Some(drops);
+            let told: &[Change] = if drops == 1 { &[Change::Lost(Trouble::OutputDrops)] } else { &[] };
+            assert_eq!(watched.second(1, &[]), told);
+        }
+        watched.sample.output_drops = Some(9);
+        assert_eq!(watched.second(1, &[IcmpError::PortClosed]), [Change::Lost(Trouble::PortClosed)]);
+        watched.sample.output_drops = Some(10);
+        assert_eq!(watched.second(1, &[]), [], "and not the other way round");
+    }
+
+    #[test]
+    fn what_is_known_of_one_way_says_nothing_of_another() {
+        let mut watched = Watched::new();
+        watched.sample.path_mtu = Some((1400, watched.now));
+        assert_eq!(watched.second(1, &[IcmpError::TooBig, IcmpError::PortClosed]).len(), 2);
+        watched.sample.way.0 = "192.0.2.11".parse().unwrap();
+        watched.sample.path_mtu = None;
+        assert_eq!(watched.second(1, &[]), [Change::Left(Trouble::PortClosed)]);
+        assert!(watched.health.troubles().is_empty() && watched.health.path_mtus().is_empty());
+        assert_eq!(watched.second(1, &[IcmpError::PortClosed]), [Change::Lost(Trouble::PortClosed)]);
+        // no way at all any more
+        let gone = watched.health.look(BTreeMap::new(), watched.now);
+        assert_eq!(gone, [("ids".to_owned(), Change::Left(Trouble::PortClosed))]);
+    }
+
+    #[test]
+    fn a_successor_knows_what_was_found_out() {
+        let mut watched = Watched::new();
+        let known = (watched.sample.clone(), Some(Trouble::PortClosed), Some(1400));
+        watched.health = Health::default();
+        watched.health.resume(BTreeMap::from([("ids".to_owned(), known)]), watched.now);
+        assert_eq!(watched.health.path_mtus()["ids"], 1400);
+        assert_eq!(watched.second(1, &[IcmpError::PortClosed]), [], "told already");
+        assert_eq!(watched.health.troubles()["ids"], Trouble::PortClosed);
+    }
+
+    #[test]
     fn a_smaller_way_is_followed_and_forgotten_after_ten_minutes() {
         let mut watched = Watched::new();
         watched.sample.path_mtu = Some((1400, watched.now));
         assert_eq!(watched.second(1, &[IcmpError::TooBig]), [Change::PathMtu(1400)], "followed, so no trouble");
-        assert_eq!(watched.second(1, &[]), []);
-        // a wider one does not widen it
+        assert_eq!(watched.second(1, &[IcmpError::TooBig]), [], "they were on their way");
+        assert_eq!(watched.second(1, &[IcmpError::TooBig]), []);
+        watched.sample.mtu = 1400;
+        // what is no less than what is sent is not followed
         watched.sample.path_mtu = Some((1450, watched.now));
         assert_eq!(watched.second(1, &[IcmpError::TooBig]), [Change::Lost(Trouble::TooBig)]);
         assert_eq!(watched.health.path_mtus()["ids"], 1400);

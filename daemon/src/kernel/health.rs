@@ -13,8 +13,9 @@ use traffic_mirror_ebpf::abi::{
 
 use super::observe::next_hop;
 use super::{Generation, Kernel, KernelError};
+use crate::compile::outer;
 use crate::desired::Desired;
-use crate::health::{Health, Sample};
+use crate::health::{Health, Known, Sample};
 use crate::network::Network;
 use crate::tables::{Table, names};
 
@@ -25,6 +26,24 @@ fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }
 
+/// When it is worth while to ask what outputs have dropped.
+#[derive(Debug, Default)]
+pub(super) struct Asking {
+    sent: u64,
+    left: u32,
+}
+
+impl Asking {
+    /// So many looks after the last copy was sent there may still be drops of one.
+    const LOOKS: u32 = 5;
+
+    fn is_due(&mut self, sent: u64) -> bool {
+        self.left = if sent == self.sent { self.left.saturating_sub(1) } else { Self::LOOKS };
+        self.sent = sent;
+        self.left > 0
+    }
+}
+
 impl Kernel {
     /// What has been counted about each endpoint to which copies are sent, by name, and the time.
     ///
@@ -33,27 +52,42 @@ impl Kernel {
     pub fn sample(&mut self) -> Result<(BTreeMap<String, Sample>, Duration), KernelError> {
         let Some(generation) = self.live_generation()? else { return Ok((BTreeMap::new(), now())) };
         let (named, records) = generation.endpoints()?;
-        let stats =
-            generation.endpoint_stats(named.iter().rposition(|name| name.text().is_some()).map_or(0, |at| at + 1))?;
-        // no packet is lost where none was sent
-        let has_sent = stats.iter().flatten().any(|cpu| cpu.sent.packets > 0);
-        let queues = if has_sent { self.netlink.queues()? } else { BTreeMap::new() };
-        let mut drops = BTreeMap::new();
+        let used = named.iter().rposition(|name| name.text().is_some()).map_or(0, |at| at + 1);
+        let stats = generation.endpoint_stats(used)?;
+        // to ask for all queues of a host takes time, and where no copy was sent none was lost
+        let asks = self.drops.is_due(stats.iter().flatten().map(|cpu| cpu.sent.packets).sum());
+        let queues = if asks { self.netlink.queues()? } else { BTreeMap::new() };
+        let mut drops: BTreeMap<u32, Option<u64>> = BTreeMap::new();
         let mut samples = BTreeMap::new();
         for (index, name) in names(&named) {
             let (record, cpus) = (&records[index as usize], &stats[index as usize]);
             if !record.has_way() {
                 continue;
             }
-            if has_sent && !drops.contains_key(&record.interface) {
+            if asks && !drops.contains_key(&record.interface) {
                 let queue = queues.get(&record.interface).map_or(0, |queue| u64::from(queue.drops));
-                let device = self.netlink.device_drops(record.interface)?.unwrap_or(0);
-                drops.insert(record.interface, queue + device);
+                let device = self.netlink.device_drops(record.interface)?;
+                drops.insert(record.interface, device.map(|device| device + queue));
             }
-            let output_drops = drops.get(&record.interface).copied().unwrap_or(0);
-            samples.insert(name.to_owned(), sample(cpus, output_drops));
+            let output_drops = drops.get(&record.interface).copied().flatten();
+            samples.insert(name.to_owned(), sample(record, cpus, output_drops));
         }
         Ok((samples, now()))
+    }
+
+    /// What this daemon or a predecessor has noted, of endpoints to which copies go, and the time.
+    ///
+    /// # Errors
+    /// A map cannot be read; a netlink request fails.
+    pub fn recall(&mut self) -> Result<(Known, Duration), KernelError> {
+        let Some(generation) = self.live_generation()? else { return Ok((Known::new(), now())) };
+        let (noted, (samples, now)) = (generation.noted()?, self.sample()?);
+        let known = |(name, sample)| {
+            let noted = noted.get(&name)?;
+            let trouble = Trouble::ALL.get(noted.trouble as usize).copied().filter(|trouble| *trouble != Trouble::None);
+            Some((name, (sample, trouble, (noted.path_mtu > 0).then_some(noted.path_mtu))))
+        };
+        Ok((samples.into_iter().filter_map(known).collect(), now))
     }
 
     /// From now on packets are made to fit these, by the endpoint's name, bytes. Whether that is something new.
@@ -70,7 +104,7 @@ impl Kernel {
     pub fn note_health(&mut self, health: &Health) -> Result<(), KernelError> {
         let Some(generation) = self.live_generation()? else { return Ok(()) };
         let (named, records) = generation.endpoints()?;
-        let troubles = health.troubles();
+        let (troubles, path_mtus) = (health.troubles(), health.path_mtus());
         let there = generation.health()?;
         let mut map = generation.health_map()?;
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
@@ -81,9 +115,18 @@ impl Kernel {
                 0 if record.is_unresolved() => Drop::Resolving as u32,
                 state => state,
             });
-            if (before.trouble, before.state) != (trouble, state) {
-                let is_well = trouble == Trouble::None as u32 && state == Drop::None as u32;
-                let found = abi::Health { trouble, state, since: if is_well { 0 } else { now } };
+            let path_mtu = name.and_then(|name| path_mtus.get(name)).copied().unwrap_or(0);
+            let is_well = trouble == Trouble::None as u32 && state == Drop::None as u32;
+            let is_new = (before.trouble, before.state) != (trouble, state);
+            let since = if is_well {
+                0
+            } else if is_new {
+                now
+            } else {
+                before.since
+            };
+            let found = abi::Health { trouble, state, since, path_mtu, reserved: 0 };
+            if *before != found {
                 map.set(index as u32, found, 0).map_err(|source| map_error("write", source))?;
             }
         }
@@ -108,13 +151,16 @@ impl Kernel {
     }
 }
 
-fn sample(cpus: &[EndpointStats], output_drops: u64) -> Sample {
+fn sample(record: &abi::Endpoint, cpus: &[EndpointStats], output_drops: Option<u64>) -> Sample {
     let mut errors = [0; IcmpError::COUNT];
     for (sum, kind) in errors.iter_mut().zip(0..) {
         *sum = cpus.iter().map(|cpu| cpu.errors[kind]).sum();
     }
     let told = cpus.iter().filter(|cpu| cpu.path_mtu != 0).max_by_key(|cpu| cpu.path_mtu_ns);
+    let (_, address, port) = outer(record);
     Sample {
+        way: (address, port, record.interface),
+        mtu: record.mtu,
         sent: cpus.iter().map(|cpu| cpu.sent.packets).sum(),
         errors,
         path_mtu: told.map(|cpu| (cpu.path_mtu, Duration::from_nanos(cpu.path_mtu_ns))),
@@ -131,6 +177,15 @@ impl Generation {
         let named = self.read(Table::EndpointNames)?;
         let named = named.chunks_exact(size_of::<Name>()).map(bytemuck::pod_read_unaligned);
         Ok((named.collect(), pairs.map(|pair| pair[control.epoch as usize & 1]).collect()))
+    }
+
+    /// The same by name.
+    ///
+    /// # Errors
+    /// A map is missing or cannot be read.
+    pub(super) fn noted(&self) -> Result<BTreeMap<String, abi::Health>, KernelError> {
+        let (health, (named, _)) = (self.health()?, self.endpoints()?);
+        Ok(names(&named).map(|(index, name)| (name.to_owned(), health[index as usize])).collect())
     }
 
     /// What the daemon has found out about the endpoints, by index.

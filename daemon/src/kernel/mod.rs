@@ -36,6 +36,7 @@ use std::fs::File;
 use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
 use nix::fcntl::Flock;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
@@ -77,6 +78,10 @@ pub struct Kernel {
     lane: Attempts,
     /// There are interfaces of one.
     has_lane_parts: bool,
+    /// Next hops that the kernel asks for, and since when.
+    asked: BTreeMap<(u32, IpAddr), Instant>,
+    /// What outputs have dropped.
+    drops: health::Asking,
     /// Next hops that the kernel has asked for in vain, by interface: they have not answered since.
     silent: BTreeSet<(u32, IpAddr)>,
     /// MTUs that routers have told, by the endpoint's name, bytes.
@@ -142,6 +147,8 @@ impl Kernel {
             rewired: BTreeSet::new(),
             lane: Attempts::default(),
             has_lane_parts: false,
+            asked: BTreeMap::new(),
+            drops: health::Asking::default(),
             silent: BTreeSet::new(),
             path_mtus: BTreeMap::new(),
             turned: BTreeMap::new(),

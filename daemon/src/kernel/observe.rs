@@ -18,15 +18,31 @@ use crate::preview::Attached;
 use crate::tables::{Live, names};
 
 impl Kernel {
+    /// Whether the kernel has asked for a next hop for long enough, which nobody has been told.
+    pub fn has_asked_enough(&self) -> bool {
+        self.asked.iter().any(|(next_hop, since)| !self.silent.contains(next_hop) && since.elapsed() >= PATIENCE)
+    }
+
     /// What the network is like, as far as the file is concerned with it.
     ///
     /// # Errors
     /// A netlink request fails.
     pub fn observe(&mut self, desired: &Desired) -> Result<Network, KernelError> {
-        let silent = &self.silent;
-        let was_silent = |_: &Endpoint, next_hop: (u32, IpAddr)| silent.contains(&next_hop);
+        let (silent, asked) = (&self.silent, &self.asked);
+        // however much traffic has the kernel begin anew: it has had its time
+        let is_over = |since: &Instant| since.elapsed() >= PATIENCE;
+        let was_silent = |_: &Endpoint, next_hop: (u32, IpAddr)| {
+            silent.contains(&next_hop) || asked.get(&next_hop).is_some_and(is_over)
+        };
         let mut network = observe(&mut self.netlink, desired, was_silent, Unknown::Resolve, &self.pin_path)?;
-        self.silent = desired.endpoints.iter().filter_map(|endpoint| silent_next_hop(endpoint, &network)).collect();
+        let unresolved = |endpoint: &Endpoint| {
+            let path = network.paths.get(&endpoint.name).filter(|path| path.mac.is_none())?;
+            Some((next_hop(endpoint, path, &network.links)?, path.silent))
+        };
+        let unresolved: BTreeMap<(u32, IpAddr), bool> = desired.endpoints.iter().filter_map(unresolved).collect();
+        self.silent = unresolved.iter().filter(|(_, silent)| **silent).map(|(next_hop, _)| *next_hop).collect();
+        let since = |next_hop| (next_hop, self.asked.get(&next_hop).copied().unwrap_or_else(Instant::now));
+        self.asked = unresolved.keys().copied().map(since).collect();
         for (name, mtu) in &self.path_mtus {
             network.paths.entry(name.clone()).and_modify(|path| path.path_mtu = Some(*mtu));
         }
@@ -37,6 +53,8 @@ impl Kernel {
     }
 }
 
+/// How long the kernel asks for a hardware address, at its defaults three seconds, and a little more.
+const PATIENCE: Duration = Duration::from_millis(3500);
 /// How long answers are waited for, and how long until the kernel is asked for them again, the first time.
 const ANSWER: Duration = Duration::from_millis(250);
 const ANSWER_PAUSE: Duration = Duration::from_millis(1);
@@ -144,12 +162,6 @@ fn path(
     Ok(path)
 }
 
-/// The next hop of an endpoint, if nobody answers there.
-fn silent_next_hop(endpoint: &Endpoint, network: &Network) -> Option<(u32, IpAddr)> {
-    let path = network.paths.get(&endpoint.name).filter(|path| path.silent)?;
-    next_hop(endpoint, path, &network.links)
-}
-
 /// Whether the live tables say that nobody answers on the way to the endpoint.
 fn is_silent_in(Live { tables, .. }: &Live, endpoint: &Endpoint, interface: u32) -> bool {
     let place = names(&tables.endpoint_names).find(|(_, name)| *name == endpoint.name).map(|(index, _)| index);
@@ -222,7 +234,11 @@ impl Observer {
             live.is_some_and(|live| is_silent_in(live, endpoint, interface))
         };
         let mut network = observe(&mut self.netlink, desired, was_silent, Unknown::Leave, &self.pin_path)?;
-        let Some(Live { tables, .. }) = live else { return Ok(network) };
+        let Some(Live { tables, generation }) = live else { return Ok(network) };
+        for (name, noted) in Generation::open(&self.pin_path, *generation).noted()? {
+            let told = (noted.path_mtu > 0).then_some(noted.path_mtu);
+            network.paths.entry(name).and_modify(|path| path.path_mtu = told);
+        }
         for (index, name) in names(&tables.endpoint_names) {
             let live = tables.endpoints.get(index as usize).map(|pair| &pair[1 - tables.idle()]);
             network.lane_refused |= live.is_some_and(|live| live.lane == abi::Endpoint::LANE_REFUSED);

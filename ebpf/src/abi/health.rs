@@ -10,6 +10,10 @@ pub struct Health {
     pub state: u32,
     /// Since when it is so, seconds since 1970; 0 if copies are sent and nothing keeps them from arriving.
     pub since: u64,
+    /// MTU of the way that routers have told, bytes; 0 if none has.
+    pub path_mtu: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 // SAFETY: repr(C), `Copy`, no padding, any bytes are a valid value.

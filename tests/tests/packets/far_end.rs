@@ -5,8 +5,10 @@ use crate::harm::unharmed;
 use crate::neighbour::{NAMES, answer, both_families, hasten};
 use crate::routed::{CLIENT, Routed, SERVER, WEB, address, count};
 use anyhow::{Context as _, Result, ensure};
+use nix::sys::signal::Signal;
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
+use traffic_mirror_tests::lab::daemon::Daemon;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{Icmp, Ip, Layer, Link, eth_between};
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
@@ -43,7 +45,14 @@ fn a_collector_that_does_not_answer_is_told_and_gets_nothing() -> Result<()> {
         answer(&edge, false)?;
         edge.edge.run("ip -4 neighbour flush dev eth1")?;
         edge.edge.run("ip -6 neighbour flush dev eth1")?;
-        edge.wait(|status| told(status, &NAMES, "no-neighbour")).context("nobody answers")?;
+        // traffic has the kernel ask again each time that it has given up
+        let patience = in_time();
+        while !told(&Status::read(&edge.daemon)?, &NAMES, "no-neighbour") {
+            ensure!(Instant::now() < patience, "{attach:?}: not told: {:#}", Status::read(&edge.daemon)?.0);
+            let frames: Vec<_> = (0..20).map(|port| frame().ip("10.0.0.1", "10.0.0.2").udp(port, 2).build()).collect();
+            ensure!(edge.originals(&frames, Shape::Linear, Way::Ingress)? == frames, "{attach:?}: originals");
+        }
+        edge.wait(|status| told(status, &NAMES, "no-neighbour"))?;
         exits(&edge, 1)?;
         edge.copies()?;
         let moved = unharmed(&mut edge, "nobody answers", 50)?;
@@ -108,6 +117,22 @@ fn drops_behind_the_enqueue_are_told() -> Result<()> {
         edge.wait(|status| told(status, &NAMES, "ready")).context("at the start")?;
         edge.collector().run("ip link set eth0 mtu 1280")?;
         edge.edge.run("tc qdisc replace dev eth1 root bfifo limit 1000000")?;
+        // what was dropped before the first copy is no news
+        let stranger = eth_between([2; 6], [4; 6]).ip("10.9.0.1", "10.9.0.99").udp(1, 2).payload([0; 2000]).build();
+        edge.output(&stranger)?;
+        let short = [frame().ip("10.0.0.1", "10.0.0.2").udp(1, 2).build()];
+        for _ in 0..3 {
+            edge.originals(&short, Shape::Linear, Way::Ingress)?;
+        }
+        let sampled = Instant::now() + Duration::from_millis(2500);
+        while Instant::now() < sampled {
+            ensure!(
+                told(&Status::read(&edge.daemon)?, &NAMES, "ready"),
+                "{attach:?}: {:#}",
+                Status::read(&edge.daemon)?.0
+            );
+            edge.originals(&short, Shape::Linear, Way::Ingress)?;
+        }
         let long = frame().ip("10.0.0.1", "10.0.0.2").udp(1, 2).payload(Stream::new(1).bytes(2000)).build();
         let patience = in_time();
         let is_told = |status: &Status| {
@@ -253,7 +278,7 @@ fn errors_that_quote_no_copy_count_for_nothing() -> Result<()> {
 fn a_narrow_link_on_the_way_is_followed_over_ipv6() -> Result<()> {
     for &attach in Attach::all()? {
         let config = WEB.replace("10.9.0.1", "10.10.0.2").replace("2001:db8:9::1", "2001:db8:a::2");
-        let talk = Talk::new(&config, attach)?;
+        let mut talk = Talk::new(&config, attach)?;
         let far = Netns::new("pr-far")?;
         let router = &talk.lab.collector;
         router.forward(true)?;
@@ -284,6 +309,24 @@ fn a_narrow_link_on_the_way_is_followed_over_ipv6() -> Result<()> {
         let copies = arrived.copies(10, deadline())?;
         ensure!(copies.iter().filter(|copy| copy.outer_dst.is_ipv6()).count() == 5, "{attach:?}: {copies:?}");
         talk.until(1400, &ROUTED, "ready").with_context(|| format!("{attach:?}: followed, so all is well"))?;
+        let live = |daemon: &Daemon| -> Result<()> {
+            let waited = daemon.run(&["wait", "--timeout", "10"])?;
+            let said = String::from_utf8_lossy(&waited.stderr).into_owned();
+            ensure!(waited.status.success(), "{attach:?}: never live: {said}{:?}", daemon.run(&["plan"])?);
+            Ok(())
+        };
+        live(&talk.lab.daemon)?;
+        ensure!(
+            !talk.lab.daemon.output().iter().any(|line| line.contains("too long for a link")),
+            "{attach:?}: it flapped"
+        );
+        // a successor knows of it
+        talk.lab.daemon.signal(Signal::SIGKILL)?;
+        talk.lab.daemon.wait_exit(deadline())?;
+        talk.lab.daemon.restart()?;
+        talk.lab.daemon.ready(deadline())?;
+        ensure!(mtu(&Status::read(&talk.lab.daemon)?, "six") == Some(1400), "{attach:?}: forgotten by a restart");
+        live(&talk.lab.daemon)?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use netlink_packet_core::{DecodeError, NLA_HEADER_SIZE, NlasIterator, parse_ip, 
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressHeader;
 use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkLayerType};
-use netlink_packet_route::neighbour::{NeighbourHeader, NeighbourState as Nud};
+use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourHeader, NeighbourState as Nud};
 use netlink_packet_route::route::{RouteHeader, RouteType};
 use netlink_packet_route::tc::{TcHandle, TcHeader};
 
@@ -183,7 +183,8 @@ fn metric_mtu(value: &[u8]) -> Result<Option<u32>, DecodeError> {
     Ok(None)
 }
 
-/// Decodes `struct ndmsg`, and whether the entry is one that the kernel keeps resolved for somebody (`NTF_MANAGED`).
+/// Decodes `struct ndmsg`, and whether the entry is somebody's: one that the kernel keeps resolved (`NTF_MANAGED`), that a
+/// routing daemon has learned, or that is to stay (`NTF_EXT_LEARNED`, `NTF_STICKY`).
 /// `None` for a bridge's forwarding entry.
 pub(super) fn neighbour(payload: &[u8]) -> Result<Option<(Neighbour, bool)>, DecodeError> {
     let header = NeighbourHeader::parse(payload)?;
@@ -192,12 +193,12 @@ pub(super) fn neighbour(payload: &[u8]) -> Result<Option<(Neighbour, bool)>, Dec
     }
     let mut address = None;
     let mut mac = None;
-    let mut managed = false;
+    let mut managed = header.flags.intersects(NeighbourFlags::ExtLearned | NeighbourFlags::Sticky);
     for attribute in attributes(&payload[NDMSG_BYTES..]) {
         match attribute? {
             (libc::NDA_DST, value) => address = Some(parse_ip(value)?),
             (libc::NDA_LLADDR, value) => mac = parse_mac(value).ok(),
-            (NDA_FLAGS_EXT, value) => managed = parse_u32(value)? & NTF_EXT_MANAGED != 0,
+            (NDA_FLAGS_EXT, value) => managed |= parse_u32(value)? & NTF_EXT_MANAGED != 0,
             _ => {}
         }
     }

@@ -160,7 +160,7 @@ impl Netlink {
         address: IpAddr,
         needs_help: impl Fn(NeighbourState) -> bool,
     ) -> Result<(), Error> {
-        // NTF_USE takes NUD_PERMANENT and NTF_MANAGED from an entry that has them (__neigh_update)
+        // NTF_USE takes NUD_PERMANENT, NTF_MANAGED and NTF_EXT_LEARNED from an entry that has them (__neigh_update)
         if let Some((live, managed)) = self.neighbour_entry(interface, address)?
             && (managed || !needs_help(live.state))
         {
