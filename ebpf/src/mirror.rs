@@ -23,7 +23,8 @@ use crate::verifier::{STOP, each, go_on_if};
 pub fn mirror(skb: Skb, egress: bool) -> i32 {
     if let Err(reason) = try_mirror(skb, egress) {
         count_unseen(skb.0, egress.into(), reason as u32);
-        if reason == Unseen::Copy && skb.cb::<{ cb::ENDPOINT }>() & (cb::HEADERLESS | cb::DONE) == cb::HEADERLESS {
+        let is_bare = |skb: Skb| skb.cb::<{ cb::ENDPOINT }>() & (cb::HEADERLESS | cb::DONE) == cb::HEADERLESS;
+        if egress && reason == Unseen::Copy && is_bare(skb) {
             // somebody has taken off the `encap` that it was for: it must not leave as it is
             return DROP;
         }
@@ -34,7 +35,9 @@ pub fn mirror(skb: Skb, egress: bool) -> i32 {
 #[inline(always)]
 fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
     let control = CONTROL.get(0).ok_or(Unseen::Table)?;
-    if skb.cb::<0>() == control.secret as u32 && skb.cb::<1>() == (control.secret >> 32) as u32 {
+    let is_copy = skb.cb::<0>() == control.secret as u32 && skb.cb::<1>() == (control.secret >> 32) as u32;
+    // without a secret, as while somebody has cleared the map, any packet would look like a copy
+    if is_copy && control.secret != 0 {
         // a copy that `encap` will hand to the kernel's neighbour code comes by again
         let again = skb.cb::<{ cb::ENDPOINT }>() & (cb::PROBE | cb::DONE | cb::HEADERLESS) == cb::PROBE;
         return if again { Ok(()) } else { Err(Unseen::Copy) };

@@ -7,7 +7,9 @@ use aya::programs::SchedClassifier;
 use traffic_mirror::kernel::Generation;
 use traffic_mirror::network::Hook;
 use traffic_mirror::tables::Tables;
-use traffic_mirror_tests::lab::testrun::translated;
+use traffic_mirror_ebpf::abi::cb;
+use traffic_mirror_tests::lab::packet::eth;
+use traffic_mirror_tests::lab::testrun::{SkBuff, TestRun, translated};
 use traffic_mirror_tests::oracle::kernel::PinPath;
 
 #[test]
@@ -22,6 +24,22 @@ fn the_programs_load_within_their_budget() -> Result<()> {
     judge(&generation.encap()?, "encap", 24_000)?;
     judge(&generation.lane()?, "lane", 60_000)?;
     judge(generation.explain()?.classifier().map_err(anyhow::Error::msg)?, "explain", 40_000)
+}
+
+/// Somebody has cleared the map that holds the secret: what a packet happens to have in `skb->cb` does not make it a copy.
+#[test]
+fn without_a_secret_each_packet_goes_on() -> Result<()> {
+    const TCX_NEXT: i32 = -1;
+    let pins = PinPath::new()?;
+    let generation = Generation::create(pins.path(), 1, &Tables::empty())?;
+    generation.load_programs()?;
+    let frame = eth().ip("10.0.0.1", "10.0.0.2").udp(1, 2).build();
+    let context = SkBuff { cb: [0, 0, cb::HEADERLESS, 0, 0], ..SkBuff::default() };
+    for hook in [Hook::Ingress, Hook::Egress] {
+        let outcome = TestRun { context, ..TestRun::new(&frame) }.run(generation.mirror(hook)?.fd()?.as_fd())?;
+        assert_eq!((outcome.verdict, outcome.data), (TCX_NEXT, frame.clone()), "{hook:?}");
+    }
+    Ok(())
 }
 
 /// `budget` is how many instructions the verifier may look at. It gives up at 1,000,000; far below that loading stays a
