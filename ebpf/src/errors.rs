@@ -28,13 +28,13 @@ pub fn errors(skb: Skb, is_ethernet: bool) -> i32 {
     let mut linear = skb.linear();
     let found = match linear.window::<1>(ETHER_BYTES + at).filter(|_| is_ethernet) {
         Some(window) => window.u8(0),
-        None => match load::<[u8; 1]>(skb, at) {
+        None => match load::<[u8; 1]>(skb, at, is_ethernet) {
             Some([found]) => found,
             None => return NEXT,
         },
     };
     if found == wanted {
-        note(skb.0, ipv6);
+        note(skb.0, ipv6, is_ethernet.into());
     }
     NEXT
 }
@@ -53,17 +53,17 @@ struct Errored {
 /// A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn note(skb: *mut __sk_buff, ipv6: u32) -> u32 {
-    if let Some(mut errored) = read(Skb(skb), ipv6 != 0) {
+extern "C" fn note(skb: *mut __sk_buff, ipv6: u32, is_ethernet: u32) -> u32 {
+    if let Some(mut errored) = read(Skb(skb), ipv6 != 0, is_ethernet != 0) {
         each(MAX_ENDPOINTS, next_endpoint, &mut errored);
     }
     0
 }
 
 #[inline(always)]
-fn read(skb: Skb, ipv6: bool) -> Option<Errored> {
-    let at = if ipv6 { 40 } else { u32::from(load::<[u8; 1]>(skb, 0)?[0] & 0x0f) * 4 };
-    let header: Header = load(skb, at)?;
+fn read(skb: Skb, ipv6: bool, is_ethernet: bool) -> Option<Errored> {
+    let at = if ipv6 { 40 } else { u32::from(load::<[u8; 1]>(skb, 0, is_ethernet)?[0] & 0x0f) * 4 };
+    let header: Header = load(skb, at, is_ethernet)?;
     let kind = icmp::kind(&header, ipv6);
     if kind == IcmpError::COUNT as u32 {
         return None;
@@ -82,10 +82,10 @@ fn read(skb: Skb, ipv6: bool) -> Option<Errored> {
         if kind == IcmpError::TooBig as u32 {
             errored.mtu = icmp::mtu(&header);
         }
-        let [.., next, _]: [u8; 8] = load(skb, quoted)?;
-        errored.addresses = load(skb, quoted + 8)?;
+        let [.., next, _]: [u8; 8] = load(skb, quoted, is_ethernet)?;
+        errored.addresses = load(skb, quoted + 8, is_ethernet)?;
         if next == protocol::FRAGMENT {
-            let fragment: Fragment6 = load(skb, quoted + size_of::<Quoted6>() as u32)?;
+            let fragment: Fragment6 = load(skb, quoted + size_of::<Quoted6>() as u32, is_ethernet)?;
             if !icmp::is_first6(&fragment) {
                 return None;
             }
@@ -96,15 +96,15 @@ fn read(skb: Skb, ipv6: bool) -> Option<Errored> {
             return None;
         }
     } else {
-        let header: Quoted4 = load(skb, quoted)?;
-        let [source, destination]: [u32; 2] = load(skb, quoted + 12)?;
+        let header: Quoted4 = load(skb, quoted, is_ethernet)?;
+        let [source, destination]: [u32; 2] = load(skb, quoted + 12, is_ethernet)?;
         (errored.addresses[0], errored.addresses[1]) = (source, destination);
         icmp::udp4(&header)
     };
     if udp == 0 {
         return None;
     }
-    errored.ports = load(skb, quoted + udp)?;
+    errored.ports = load(skb, quoted + udp, is_ethernet)?;
     Some(errored)
 }
 
@@ -132,16 +132,16 @@ unsafe extern "C" fn next_endpoint(_: u32, errored: *mut Errored) -> c_long {
 }
 
 /// Bytes from the network header on. The helper that knows where it is reads the linear part alone; what a driver has left
-/// behind that is read as behind an Ethernet header.
+/// behind that is read as behind an Ethernet header, if there is one.
 #[inline(always)]
-fn load<T: Copy>(skb: Skb, at: u32) -> Option<T> {
+fn load<T: Copy>(skb: Skb, at: u32, is_ethernet: bool) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
     let bytes = size_of::<T>() as u32;
     // SAFETY: as many bytes are copied to a local variable as it has, and any bytes are a valid value of what is read.
     unsafe {
         let to = value.as_mut_ptr().cast();
         let is_read = bpf_skb_load_bytes_relative(skb.0.cast(), at, to, bytes, FROM_NETWORK) == 0
-            || skb.is_scattered() && bpf_skb_load_bytes(skb.0.cast(), ETHER_BYTES + at, to, bytes) == 0;
+            || is_ethernet && skb.is_scattered() && bpf_skb_load_bytes(skb.0.cast(), ETHER_BYTES + at, to, bytes) == 0;
         is_read.then(|| value.assume_init())
     }
 }
