@@ -79,9 +79,8 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let monitor = Monitor::open()?;
     kernel.refuse_strays()?;
     kernel.introduce(&options.config);
-    let mut state = State::default();
     let mut metrics = Textfile::new(options.metrics.as_deref(), &options.pin_path);
-    let mut health = Health::default();
+    let (mut state, mut health) = (State::default(), Health::default());
     // what cannot be read is found out again
     if let Ok((known, now)) = kernel.recall() {
         health.resume(known, now);
@@ -104,12 +103,13 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
         error!("{ADOPTED}");
         notify(&[NotifyState::Ready, NotifyState::Status(ADOPTED)]);
     }
-    let end = serve(&mut kernel, &mut state, &mut source, &mut metrics, desired, left, health, &triggers);
+    let mut site = Site { kernel, state, source, metrics, health };
+    let end = serve(&mut site, desired, left, &triggers);
     notify(&[NotifyState::Stopping]);
     match end {
         End::Remove => {
-            metrics.remove();
-            kernel.remove()?;
+            site.metrics.remove();
+            site.kernel.remove()?;
             info!("stopped; nothing is left in the kernel");
         }
         End::Leave => info!("stopped; the kernel goes on mirroring until the next daemon takes over"),
@@ -117,18 +117,19 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     Ok(Outcome::Stopped)
 }
 
+/// What the daemon works with.
+struct Site {
+    kernel: Kernel,
+    state: State,
+    source: Source,
+    metrics: Textfile,
+    health: Health,
+}
+
 /// `desired` is what the file last asked for when it was right; `None` until it is for the first time. `left` programs are
 /// still to be attached for it.
-fn serve(
-    kernel: &mut Kernel,
-    state: &mut State,
-    source: &mut Source,
-    metrics: &mut Textfile,
-    mut desired: Option<Desired>,
-    mut left: usize,
-    mut health: Health,
-    triggers: &Receiver<Trigger>,
-) -> End {
+fn serve(site: &mut Site, mut desired: Option<Desired>, mut left: usize, triggers: &Receiver<Trigger>) -> End {
+    let Site { kernel, state, source, metrics, health } = site;
     let (mut timers, mut complaint, mut blindness) = (Timers::new(), Complaint::default(), Complaint::default());
     // whether the service manager is to be told once all is attached
     let mut is_awaited = desired.is_some();
@@ -153,7 +154,7 @@ fn serve(
         if timers.pulse.due() <= now {
             timers.pulse.beat(kernel);
             source.poll();
-            let looked = look_after(kernel, state, &mut health, metrics);
+            let looked = look_after(kernel, state, health, metrics);
             is_changed |= matches!(looked, Ok(true)) || kernel.has_asked_enough();
             concerned |= is_changed;
             blindness.about(looked.map(|_| 0));

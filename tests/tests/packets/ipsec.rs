@@ -136,7 +136,7 @@ fn an_xfrm_interface_encrypts_copies() -> Result<()> {
         edge.wait(|status| is(status, "far", "ready"))?;
         let packet = frame().ip("10.0.0.1", "10.0.0.2").udp(4000, 443).payload("in secret").build();
         let mut wire = Collector::start(edge.collector(), "eth0")?;
-        edge.originals(&[packet.clone()], Shape::Linear, Way::Ingress)?;
+        edge.originals(std::slice::from_ref(&packet), Shape::Linear, Way::Ingress)?;
         let is_copy = |bytes: &[u8]| bytes.ends_with(&packet[14..]);
         inside
             .until(|bytes| is_copy(bytes), deadline())
