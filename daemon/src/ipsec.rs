@@ -198,7 +198,7 @@ mod tests {
             (Policy { source_port: (500, 0xffff), ..esp() }, false),
             (Policy { source_port: (0x8000, 0x8000), ..esp() }, true),
         ] {
-            assert_eq!(guard(&[policy.clone()]), expected, "{policy:?}");
+            assert_eq!(guard(std::slice::from_ref(&policy)), expected, "{policy:?}");
         }
         let v6 = Copies { source: "fd09::1".parse().unwrap(), destination: "fd09::13".parse().unwrap(), ..COPIES };
         let six = Policy { source: network("fd09::", 64), destination: network("fd09::10", 124), ..esp() };
