@@ -142,6 +142,7 @@ fn serve(site: &mut Site, mut desired: Option<Desired>, mut left: usize, trigger
             Ok(pending) => pending,
             Err(end) => return end,
         };
+        kernel.hear(&pending.network);
         let now = Instant::now();
         pending.timer = timers.drift <= now;
         if pending.timer {

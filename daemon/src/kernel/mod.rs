@@ -18,6 +18,7 @@ mod mapping;
 mod namespace;
 pub mod netlink;
 mod observe;
+mod offload;
 mod order;
 mod origin;
 mod program;
@@ -62,7 +63,8 @@ use attach::remove_dir;
 use attaching::{Attaching, Slice};
 use generation::remove_pins;
 use lane::Attempts;
-use netlink::Netlink;
+use netlink::{Event, Netlink};
+use offload::Offloads;
 
 /// What is ours in the kernel, below one pin path.
 pub struct Kernel {
@@ -86,6 +88,7 @@ pub struct Kernel {
     silent: BTreeSet<(u32, IpAddr)>,
     /// MTUs that routers have told, by the endpoint's name, bytes.
     path_mtus: BTreeMap<String, u32>,
+    offloads: Offloads,
     /// What has gone to another place of its hook lately, and what came in the way, if it has not.
     turned: BTreeMap<Attachment, Option<String>>,
     attaching: Attaching,
@@ -151,6 +154,7 @@ impl Kernel {
             drops: health::Asking::default(),
             silent: BTreeSet::new(),
             path_mtus: BTreeMap::new(),
+            offloads: Offloads::default(),
             turned: BTreeMap::new(),
             attaching: Attaching::default(),
             has_looked: false,
@@ -267,9 +271,15 @@ impl Kernel {
         self.attach_missing(number, want, slice)
     }
 
-    /// Forgets which output interfaces have refused `encap`, and what has been put in order, so that the next look tries
-    /// again.
+    /// Forgets what may be otherwise after these events.
+    pub fn hear(&mut self, events: &BTreeSet<Event>) {
+        self.offloads.hear(events);
+    }
+
+    /// Forgets which output interfaces have refused `encap`, what has been put in order, and what interfaces have answered, so
+    /// that the next look tries and asks again.
     pub fn try_again(&mut self) {
+        self.offloads.forget();
         self.refused.clear();
         self.turned.clear();
         self.attaching = Attaching::default();

@@ -1,7 +1,7 @@
 //! Reads what [`Network`] holds. The daemon has the kernel find neighbours that it does not know; an [`Observer`] changes
 //! nothing.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path as FilePath, PathBuf};
 use std::thread;
@@ -10,10 +10,11 @@ use std::time::{Duration, Instant};
 use traffic_mirror_ebpf::abi::{self, Drop};
 
 use super::netlink::Netlink;
+use super::offload::Offloads;
 use super::{Attachments, Generation, Kernel, KernelError, Role, lane, namespace};
-use crate::compile::{Place, outer};
-use crate::desired::{Desired, Direction, Endpoint};
-use crate::network::{Link, LinkKind, Neighbour, NeighbourState, Network, Path, RouteKind};
+use crate::compile::{Place, entry_of, outer};
+use crate::desired::{Desired, Endpoint};
+use crate::network::{Hook, Link, LinkKind, Neighbour, NeighbourState, Network, Path, RouteKind};
 use crate::preview::Attached;
 use crate::tables::{Live, names};
 
@@ -28,13 +29,13 @@ impl Kernel {
     /// # Errors
     /// A netlink request fails.
     pub fn observe(&mut self, desired: &Desired) -> Result<Network, KernelError> {
-        let (silent, asked) = (&self.silent, &self.asked);
+        let Self { netlink, offloads, pin_path, silent, asked, .. } = self;
         // however much traffic has the kernel begin anew: it has had its time
         let is_over = |since: &Instant| since.elapsed() >= PATIENCE;
         let was_silent = |_: &Endpoint, next_hop: (u32, IpAddr)| {
             silent.contains(&next_hop) || asked.get(&next_hop).is_some_and(is_over)
         };
-        let mut network = observe(&mut self.netlink, desired, was_silent, Unknown::Resolve, &self.pin_path)?;
+        let mut network = observe(netlink, desired, offloads, was_silent, Unknown::Resolve, pin_path)?;
         let unresolved = |endpoint: &Endpoint| {
             let path = network.paths.get(&endpoint.name).filter(|path| path.mac.is_none())?;
             Some((next_hop(endpoint, path, &network.links)?, path.silent))
@@ -69,6 +70,7 @@ enum Unknown {
 fn observe(
     netlink: &mut Netlink,
     desired: &Desired,
+    offloads: &mut Offloads,
     was_silent: impl Fn(&Endpoint, (u32, IpAddr)) -> bool,
     unknown: Unknown,
     pin_path: &FilePath,
@@ -77,7 +79,8 @@ fn observe(
     let lane::Found { lane, parts } = lane::apart(&mut links, pin_path);
     let lane_missed = lane::is_missed(pin_path);
     let ipsec = netlink.policies()?;
-    let unsummed = unsummed(netlink, desired, &links);
+    let is_sent = |link: &&Link| entry_of(&desired.interfaces, link, Hook::Egress).is_some();
+    let unsummed = offloads.unsummed(netlink, links.values().filter(is_sent));
     let mut network = Network { links, lane, lane_parts: parts, lane_missed, ipsec, unsummed, ..Network::default() };
     for endpoint in &desired.endpoints {
         let path = path(netlink, endpoint, &network, &was_silent, unknown)?;
@@ -117,16 +120,6 @@ pub(super) fn next_hop(endpoint: &Endpoint, path: &Path, links: &BTreeMap<u32, L
     let route = path.route.as_ref().filter(|route| !path.own && !route.assumed)?;
     links.get(&route.interface).filter(|link| link.kind == LinkKind::Ethernet && link.up && link.running)?;
     Some((route.interface, route.gateway.unwrap_or(endpoint.address)))
-}
-
-/// The interfaces that are looked at on the way out, and leave no checksums to hardware.
-fn unsummed(netlink: &Netlink, desired: &Desired, links: &BTreeMap<u32, Link>) -> BTreeSet<u32> {
-    let is_listed = |link: &&Link| {
-        let mut sent = desired.interfaces.iter().filter(|listed| listed.direction != Direction::Ingress);
-        sent.any(|listed| listed.name.matches(&link.name))
-    };
-    let unsummed = links.values().filter(is_listed).filter(|link| netlink.has_tx_checksums(&link.name) == Some(false));
-    unsummed.map(|link| link.index).collect()
 }
 
 fn path(
@@ -233,9 +226,12 @@ impl Observer {
         let was_silent = |endpoint: &Endpoint, (interface, _): (u32, IpAddr)| {
             live.is_some_and(|live| is_silent_in(live, endpoint, interface))
         };
-        let mut network = observe(&mut self.netlink, desired, was_silent, Unknown::Leave, &self.pin_path)?;
+        // nobody tells what happens to interfaces
+        let mut offloads = Offloads::default();
+        let Self { netlink, pin_path } = self;
+        let mut network = observe(netlink, desired, &mut offloads, was_silent, Unknown::Leave, pin_path)?;
         let Some(Live { tables, generation }) = live else { return Ok(network) };
-        for (name, noted) in Generation::open(&self.pin_path, *generation).noted()? {
+        for (name, noted) in Generation::open(pin_path, *generation).noted()? {
             let told = (noted.path_mtu > 0).then_some(noted.path_mtu);
             network.paths.entry(name).and_modify(|path| path.path_mtu = told);
         }
