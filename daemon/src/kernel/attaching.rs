@@ -2,7 +2,7 @@
 //! waits for an RCU grace period, some 8 to 15 ms, and has `rtnl_lock` meanwhile (`tcx_entry_sync`), so that threads do not
 //! help.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use aya::programs::SchedClassifier;
@@ -18,10 +18,41 @@ const LONG: Duration = Duration::from_millis(300);
 /// The same while there are tables to be written: enough for the interface of a pod.
 const BRIEF: Duration = Duration::from_millis(50);
 
-/// Attachments that were tried while others are left.
+/// What could not be attached, and why.
 #[derive(Default)]
 pub(super) struct Attaching {
-    failed: BTreeMap<Attachment, KernelError>,
+    /// Of those that were tried while others are left: they have their next turn after those.
+    failed: BTreeMap<Attachment, String>,
+    /// Of those that are still to be tried again.
+    known: BTreeMap<Attachment, String>,
+}
+
+impl Attaching {
+    /// Whether it has had its turn while others are left.
+    fn had_turn(&self, attachment: &Attachment) -> bool {
+        self.failed.contains_key(attachment)
+    }
+
+    /// One has had its turn.
+    fn note(&mut self, attachment: Attachment, attached: Result<(), KernelError>) {
+        self.known.remove(&attachment);
+        self.failed.extend(attached.err().map(|error| (attachment, error.to_string())));
+    }
+
+    /// What cannot be attached as far as is known, of what is `missing`. Once nobody is left, all have their next turn.
+    fn failures(&mut self, missing: &BTreeSet<Attachment>, left: usize) -> Vec<String> {
+        self.failed.retain(|attachment, _| missing.contains(attachment));
+        self.known.retain(|attachment, _| missing.contains(attachment));
+        if left == 0 {
+            self.all_again();
+        }
+        self.failed.values().chain(self.known.values()).cloned().collect()
+    }
+
+    /// All have their next turn.
+    pub(super) fn all_again(&mut self) {
+        self.known.append(&mut self.failed);
+    }
 }
 
 /// What is done at once of something that may take long.
@@ -80,32 +111,28 @@ impl Kernel {
         number: u32,
         want: &Compiled,
         slice: &mut Slice,
-    ) -> Result<Vec<KernelError>, KernelError> {
+    ) -> Result<Vec<String>, KernelError> {
         let generation = Generation::open(&self.pin_path, number);
         self.attach_catchers(&generation, want)?;
         let present = self.attachments.list()?;
-        let is_missing = |hook: &&Hook| {
-            let mirror = mirror_of(hook);
-            present.binary_search(&(mirror, self.mechanism)).is_err() && !self.attaching.failed.contains_key(&mirror)
-        };
+        let is_missing = |hook: &&Hook| present.binary_search(&(mirror_of(hook), self.mechanism)).is_err();
         let missing: Vec<&Hook> = want.hooks.values().filter(is_missing).collect();
+        let due = missing.iter().copied().filter(|hook| !self.attaching.had_turn(&mirror_of(hook))).collect();
         let mut stopped = Ok(());
-        slice.each(missing, |hook| {
+        slice.each(due, |hook| {
             if stopped.is_ok() {
                 stopped = (self.before)(Step::Attach);
             }
-            if stopped.is_ok()
-                && let Err(error) = self.attach_mirror(&generation, &present, hook)
-            {
-                self.attaching.failed.insert(mirror_of(hook), error);
+            if stopped.is_ok() {
+                let attached = self.attach_mirror(&generation, &present, hook);
+                self.attaching.note(mirror_of(hook), attached);
             }
         });
         stopped?;
-        let mut failed = self.attach_watchers(&generation, want, &present)?;
-        if slice.left == 0 {
-            failed.extend(std::mem::take(&mut self.attaching).failed.into_values());
-        }
-        Ok(failed)
+        let failed = self.attach_watchers(&generation, want, &present)?;
+        let missing = missing.into_iter().map(mirror_of).collect();
+        let known = self.attaching.failures(&missing, slice.left);
+        Ok(failed.iter().map(ToString::to_string).chain(known).collect())
     }
 
     /// Attaches what counts errors about copies. Where it cannot, copies are sent all the same.
@@ -156,5 +183,41 @@ impl Kernel {
         doubles
             .filter(|&how| present.binary_search(&(attachment, how)).is_ok())
             .try_for_each(|how| self.attachments.detach(&mut self.netlink, attachment, how))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::network::Hook as Direction;
+
+    fn mirror(interface: u32) -> Attachment {
+        Attachment { role: Role::Mirror, interface, direction: Direction::Ingress }
+    }
+
+    fn refused(interface: u32) -> Result<(), KernelError> {
+        Err(mirror(interface).error("attach", &format!("eth{interface}"), "full".to_owned()))
+    }
+
+    #[test]
+    fn what_has_failed_is_told_until_it_works_whoever_is_left() {
+        let mut attaching = Attaching::default();
+        let told = |attaching: &mut Attaching, missing: &[u32], left| -> Vec<bool> {
+            let failures = attaching.failures(&missing.iter().map(|&index| mirror(index)).collect(), left);
+            [1, 2].map(|index| failures.iter().any(|text| text.contains(&format!("eth{index}")))).to_vec()
+        };
+        attaching.note(mirror(1), refused(1));
+        assert_eq!(told(&mut attaching, &[1, 2, 3], 2), [true, false], "also while others are left");
+        assert!(attaching.had_turn(&mirror(1)));
+        attaching.note(mirror(2), refused(2));
+        attaching.note(mirror(3), Ok(()));
+        assert_eq!(told(&mut attaching, &[1, 2], 0), [true, true]);
+        assert!(!attaching.had_turn(&mirror(1)), "the next turn");
+        attaching.note(mirror(1), Ok(()));
+        assert_eq!(told(&mut attaching, &[2], 1), [false, true], "the other one has not had its turn");
+        assert_eq!(told(&mut attaching, &[], 0), [false, false], "nobody wants it any more");
+        attaching.note(mirror(1), refused(1));
+        attaching.all_again();
+        assert_eq!(told(&mut attaching, &[1], 1), [true, false]);
     }
 }

@@ -211,11 +211,12 @@ impl Kernel {
             (Change::InPlace(plan), Some(live)) => (live, self.write(plan, live, want, &mut slice)?, plan.elements()),
             (Change::NewMaps, live) | (Change::InPlace(_), live @ None) => {
                 let (number, failed) = self.replace(live, want)?;
-                (number, failed, want.tables.elements())
+                (number, failed.iter().map(ToString::to_string).collect(), want.tables.elements())
             }
         };
         if want.then == Then::Nothing {
-            failed.extend(self.clean(number, want, &mut slice).unwrap_or_else(|error| vec![error]));
+            let uncleaned = self.clean(number, want, &mut slice).unwrap_or_else(|error| vec![error]);
+            failed.extend(uncleaned.iter().map(ToString::to_string));
         }
         let is_settled = matches!(change, Change::InPlace(plan) if plan.is_empty()) && rewired.is_empty();
         let mut is_done = is_settled && slice.left == 0;
@@ -238,7 +239,7 @@ impl Kernel {
             repaired.push("the lane was damaged by somebody else; made again".to_owned());
         }
         obstacles.extend(self.lane.refused().cloned());
-        obstacles.extend(failed.iter().map(ToString::to_string));
+        obstacles.extend(failed);
         let left = if is_settled { slice.left } else { 0 };
         self.has_looked = !is_done && left == 0;
         Ok(Applied { obstacles, repaired, writes, is_done, left })
@@ -251,7 +252,7 @@ impl Kernel {
         number: u32,
         want: &Compiled,
         slice: &mut Slice,
-    ) -> Result<Vec<KernelError>, KernelError> {
+    ) -> Result<Vec<String>, KernelError> {
         let live = Generation::open(&self.pin_path, number);
         self.attach_catchers(&live, want)?;
         if !plan.is_empty() {
@@ -282,7 +283,7 @@ impl Kernel {
         self.offloads.forget();
         self.refused.clear();
         self.turned.clear();
-        self.attaching = Attaching::default();
+        self.attaching.all_again();
         self.lane.look();
     }
 
