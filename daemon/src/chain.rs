@@ -38,8 +38,18 @@ pub enum Seat {
 
 /// Names of programs and filters of traffic-mirror, also of another daemon: they let every packet pass, so that it does
 /// not matter which of them comes first, and none of them has to get before another.
-const KIN: [&str; 8] =
-    ["mirror", "mirror_ingress", "mirror_egress", "encap", "lane", "turn_mark", "turn_check", "turn_clear"];
+const KIN: [&str; 10] = [
+    "mirror",
+    "mirror_ingress",
+    "mirror_egress",
+    "encap",
+    "lane",
+    "icmp_errors",
+    "icmp_errors_ip",
+    "turn_mark",
+    "turn_check",
+    "turn_clear",
+];
 
 impl Standing {
     fn is_stranger(&self) -> bool {
@@ -200,7 +210,7 @@ mod tests {
 
     #[test]
     fn our_own_are_no_strangers() {
-        let there = chain(&[("encap", 0), ("mirror_egress", 0), ("ours", 0), ("mirror_egress", 0)]);
+        let there = chain(&[("encap", 0), ("icmp_errors", 0), ("ours", 0), ("icmp_errors_ip", 0)]);
         assert!(there.holds(&Order::First) && there.holds(&Order::Last));
         assert!(!there.holds(&before("encap")), "but one can be named");
     }

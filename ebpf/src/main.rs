@@ -89,7 +89,7 @@ mod entries {
         crate::explain::explain(Skb(ctx.skb.skb))
     }
 
-    /// While one of the first four goes to another place of its hook.
+    /// While one of the others goes to another place of its hook.
     #[classifier]
     pub fn turn_mark(ctx: TcContext) -> i32 {
         crate::turn::mark(&ctx)

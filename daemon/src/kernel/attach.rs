@@ -86,6 +86,11 @@ impl Role {
         matches!(self, Self::Encap { .. } | Self::Lane { .. })
     }
 
+    /// Whether it looks at packets of others, and so must have each exactly once while it goes to another place.
+    pub(super) const fn counts(self) -> bool {
+        !self.catches()
+    }
+
     pub(super) const fn handle(self) -> u32 {
         match self {
             Self::Mirror => 1,

@@ -91,7 +91,7 @@ impl Kernel {
             }
             let Some(link) = self.netlink.link(attachment.interface)? else { continue };
             (self.before)(Step::Attach)?;
-            let program = generation.program_of(attachment);
+            let program = generation.program_of(attachment, link.kind);
             let attached = program.and_then(|program| self.attach_first(program, &present, attachment, &link.name));
             if let Err(error) = attached {
                 match attachment.role {
@@ -136,7 +136,7 @@ impl Kernel {
     }
 
     /// Attaches what counts errors about copies. Where it cannot, copies are sent all the same.
-    fn attach_watchers(
+    pub(super) fn attach_watchers(
         &mut self,
         generation: &Generation,
         want: &Compiled,
@@ -149,7 +149,7 @@ impl Kernel {
             }
             let Some(link) = self.netlink.link(attachment.interface)? else { continue };
             (self.before)(Step::Attach)?;
-            let program = generation.errors(link.kind);
+            let program = generation.program_of(attachment, link.kind);
             let attached = program.and_then(|program| self.attach_first(program, present, attachment, &link.name));
             failed.extend(attached.err());
         }

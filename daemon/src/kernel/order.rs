@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::attach::{make_dir, names, remove_dir};
 use super::turn::Turn;
-use super::{Attachment, Attachments, Generation, Kernel, KernelError, Role, catchers, mirror_of, word};
+use super::{Attachment, Attachments, Generation, Kernel, KernelError, Role, catchers, mirror_of, watchers, word};
 use crate::compile::Compiled;
 use crate::desired::Order;
 
@@ -26,14 +26,14 @@ impl Kernel {
         let generation = Generation::open(&self.pin_path, number);
         let mirrors = want.hooks.values().map(|hook| (mirror_of(hook), &hook.order, &*hook.name));
         let mut outputs = Vec::new();
-        for attachment in catchers(number, want) {
+        for attachment in catchers(number, want).chain(watchers(number, want)) {
             outputs.extend(self.netlink.link(attachment.interface)?.map(|link| (attachment, link.name)));
         }
-        let catchers = outputs.iter().map(|(attachment, name)| (*attachment, &Order::First, &**name));
+        let outputs = outputs.iter().map(|(attachment, name)| (*attachment, &Order::First, &**name));
         let held = self.attachments.orders()?;
         let present = self.attachments.list()?;
         let mut ordered = Ordered::default();
-        for (attachment, order, interface) in mirrors.chain(catchers) {
+        for (attachment, order, interface) in mirrors.chain(outputs) {
             let mechanism = self.mechanism;
             if present.binary_search(&(attachment, mechanism)).is_err() {
                 continue;
@@ -57,7 +57,7 @@ impl Kernel {
                 Ok(()) => {}
                 Err(error) => ordered.obstacles.push(error.to_string()),
             }
-            if attachment.role != Role::Mirror && turned.is_ok() {
+            if attachment.role.catches() && turned.is_ok() {
                 ordered.rewired.insert(attachment.interface);
             }
             self.turned.insert(attachment, turned.err().map(|error| error.to_string()));

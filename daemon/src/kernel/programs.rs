@@ -49,16 +49,16 @@ impl Generation {
         })
     }
 
-    /// The program for an attachment.
+    /// The program for an attachment to an interface whose frames begin with this.
     ///
     /// # Errors
     /// It has no pin; the kernel refuses it.
-    pub fn program_of(&self, attachment: Attachment) -> Result<SchedClassifier, KernelError> {
+    pub fn program_of(&self, attachment: Attachment, kind: LinkKind) -> Result<SchedClassifier, KernelError> {
         match attachment.role {
             Role::Mirror => self.mirror(attachment.direction),
             Role::Encap { .. } => self.encap(),
             Role::Lane { .. } => self.lane(),
-            Role::Errors { .. } => self.errors(LinkKind::Ethernet),
+            Role::Errors { .. } => self.pinned(if kind == LinkKind::Ethernet { ERRORS } else { ERRORS_IP }),
         }
     }
 
@@ -71,14 +71,6 @@ impl Generation {
             pin(&self.dir, &mut self.load(|_| {})?, LANE)?;
         }
         self.pinned(LANE)
-    }
-
-    /// The program that counts errors about copies, for an interface whose frames begin with this.
-    ///
-    /// # Errors
-    /// It has no pin.
-    pub fn errors(&self, kind: LinkKind) -> Result<SchedClassifier, KernelError> {
-        self.pinned(if kind == LinkKind::Ethernet { ERRORS } else { ERRORS_IP })
     }
 
     /// The program that looks at the packets of a direction.

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::ProgramArray;
 use aya::programs::SchedClassifier;
 
-use super::attach::{Attachment, Attachments, Mechanism, Role, make_dir, names, remove_dir, rename};
+use super::attach::{Attachment, Attachments, Mechanism, make_dir, names, remove_dir, rename};
 use super::generation::{pin_error, remove_pins};
 use super::link::Link;
 use super::netlink::Netlink;
@@ -18,6 +18,7 @@ use super::qdisc::LiveFilter;
 use super::tcx::{once_it_has_gone, spot};
 use super::{Generation, KernelError, Step, rcu};
 use crate::desired::Order;
+use crate::network::LinkKind;
 
 const MARK: &str = "turn_mark";
 const CHECK: &str = "turn_check";
@@ -53,7 +54,8 @@ impl Attachments {
         self.end_turn(netlink, attachment, mechanism, None, before)?;
         let dir = self.turn_dir(attachment);
         make_dir(&dir)?;
-        let begun = generation.load_turn(&dir, attachment).and_then(|()| self.begin_turn(netlink, turn, before));
+        let kind = netlink.link(attachment.interface)?.map_or(LinkKind::Ethernet, |link| link.kind);
+        let begun = generation.load_turn(&dir, attachment, kind).and_then(|()| self.begin_turn(netlink, turn, before));
         let ended = self.end_turn(netlink, attachment, mechanism, begun.as_ref().ok().copied().flatten(), before);
         if names(&self.turns)?.is_empty() {
             remove_dir(&self.turns)?;
@@ -94,15 +96,15 @@ impl Attachments {
         let chain = self.chain(netlink, &self.list()?, attachment, mechanism)?;
         let seat = chain.seat(order);
         let (live, fresh) = if chain.is_earlier(seat) { (CHECK, MARK) } else { (MARK, CHECK) };
-        if attachment.role == Role::Mirror {
+        if attachment.role.counts() {
             before(Step::Attach)?;
             self.swap(netlink, attachment, mechanism, &dir.join(live))?;
             // a filter that is new is met by packets that have come by the old place before
             rcu::synchronize()?;
         }
         before(Step::Attach)?;
-        // `encap` has no packet twice, whatever is before it
-        let fresh = pinned(&dir.join(if attachment.role == Role::Mirror { fresh } else { MARK }))?;
+        // what takes clones has none of them twice, whatever is before it
+        let fresh = pinned(&dir.join(if attachment.role.counts() { fresh } else { MARK }))?;
         let fresh = fresh.fd().map_err(|e| error(&e))?.as_fd();
         match mechanism {
             Mechanism::Tcx => {
@@ -152,8 +154,8 @@ impl Attachments {
         };
         let (live, fresh) = (there(&path), there(&dir.join(LINK)));
         let Some(fresh) = fresh else { return live.iter().try_for_each(update) };
-        let is_mirror = attachment.role == Role::Mirror;
-        if is_mirror {
+        let counts = attachment.role.counts();
+        if counts {
             if let Some(live) = &live {
                 before(Step::Attach)?;
                 live.update(fd(&pinned(&dir.join(CLEAR))?)?).map_err(error)?;
@@ -166,7 +168,7 @@ impl Attachments {
         rename(&dir.join(LINK), &path)?;
         before(Step::Detach)?;
         live.iter().try_for_each(|live| live.detach()).map_err(error)?;
-        if is_mirror { Ok(()) } else { update(&fresh) }
+        if counts { Ok(()) } else { update(&fresh) }
     }
 
     fn end_with_filters(
@@ -184,7 +186,7 @@ impl Attachments {
         let mut ours = self.live_filters(netlink, attachment)?;
         if ours.len() > 1 {
             let old = ours.remove(old_of(&ours, &dir, priority));
-            if attachment.role == Role::Mirror {
+            if attachment.role.counts() {
                 put(netlink, &old, &dir.join(CLEAR))?;
                 // packets that have passed `mark` must have passed `check`
                 rcu::synchronize()?;
@@ -241,13 +243,13 @@ fn fd(program: &SchedClassifier) -> Result<std::os::fd::BorrowedFd<'_>, KernelEr
 
 impl Generation {
     /// Loads what a turn takes, and pins it.
-    fn load_turn(&self, dir: &Path, attachment: Attachment) -> Result<(), KernelError> {
+    fn load_turn(&self, dir: &Path, attachment: Attachment, kind: LinkKind) -> Result<(), KernelError> {
         let error = |source: aya::maps::MapError| KernelError::Map {
             action: "write",
             map: ARRAY.to_owned(),
             source: io::Error::other(source),
         };
-        let mut turning = self.program_of(attachment)?;
+        let mut turning = self.program_of(attachment, kind)?;
         let mut object = self.load(|_| {})?;
         let pin_failed = |path: &Path, error| pin_error("create", path, io::Error::other(error));
         for name in [MARK, CHECK, CLEAR] {

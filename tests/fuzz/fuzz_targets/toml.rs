@@ -126,6 +126,8 @@ fn network(desired: &Desired) -> Network {
             own: number % 13 == 12,
             route: (number % 5 != 4).then_some(route),
             mac: (number % 2 == 0).then_some([2, 0, 0, 0, 1, number as u8]),
+            silent: number % 4 == 1,
+            path_mtu: (number % 6 == 5).then_some(1280),
         };
         network.paths.insert(endpoint.name.clone(), path);
     }

@@ -237,6 +237,30 @@ fn a_daemon_may_die_while_it_moves_a_program() -> Result<()> {
     Ok(())
 }
 
+/// Who ends what the output receives hides no error about copies.
+#[test]
+fn what_counts_errors_is_first_on_the_output() -> Result<()> {
+    for mechanism in mechanisms()? {
+        let site = Site::new()?;
+        let mut daemon = site.launch(&[53], attach(mechanism))?;
+        let inputs = |site: &Site| chain(&site.edge, mechanism, "eth1", Incoming);
+        assert_eq!(inputs(&site)?, ["icmp_errors"]);
+        let mut late = Foreign::load("late", Verdict::Pass)?;
+        if mechanism == "clsact" {
+            late.attach_filter(&site.edge, "eth1", Incoming, 3)?;
+        } else {
+            late.attach(&site.edge, mechanism, "eth1", Incoming, Side::First)?;
+        }
+        look(&mut daemon)?;
+        assert_eq!(inputs(&site)?, ["icmp_errors", "late"]);
+        let status = status_until(&daemon, |code, status| code == 0 && status["repairs"] == 1)?;
+        assert_eq!(status["endpoints"][0]["drops"], json!({}), "no copy has been in danger: {status:#}");
+        let said = "icmp_errors on the ingress of eth1 was not first any more; moved";
+        daemon.wait_line(|line| line.ends_with(said), deadline())?;
+    }
+    Ok(())
+}
+
 /// Stranger programs see copies only once they are wrapped.
 #[test]
 fn what_wraps_copies_is_first_on_the_output() -> Result<()> {

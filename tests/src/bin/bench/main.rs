@@ -12,7 +12,7 @@ use aya::programs::{ProgramFd, TcAttachType};
 use serde_json::{Value, json};
 use traffic_mirror::desired::Desired;
 use traffic_mirror::kernel::{Attachment, Role};
-use traffic_mirror::network::{Hook, Link, Network, Path, Route, RouteKind};
+use traffic_mirror::network::{Hook, Link, LinkKind, Network, Path, Route, RouteKind};
 use traffic_mirror_tests::lab::cpu::Cpu;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{Packet, eth};
@@ -315,7 +315,7 @@ fn received(report: &mut Report) -> Result<()> {
     let subject = Subject::new(1)?;
     let role = Role::Errors { generation: subject.loaded.generation().number() };
     let attachment = Attachment { role, interface: 0, direction: Hook::Ingress };
-    let errors = subject.loaded.generation().program_of(attachment)?;
+    let errors = subject.loaded.generation().program_of(attachment, LinkKind::Ethernet)?;
     let errors = errors.fd()?.as_fd();
     let (ip4, ip6) = (eth().ip("10.0.0.1", "10.0.0.2"), eth().ip("2001:db8::1", "2001:db8::2"));
     for (name, packet) in [
