@@ -75,6 +75,8 @@ pub struct Output {
     pub queue_drops: u32,
     /// Packets that the device has dropped or failed to send.
     pub device_drops: u64,
+    /// Whether ICMP errors about copies that come back there are counted.
+    pub hears_errors: bool,
 }
 
 /// One direction of one interface.
@@ -235,7 +237,11 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
     let not_mirrored: Vec<NotMirrored> = not_mirrored.iter().map(NotMirrored::of).collect();
     let endpoints = endpoints(&attached, &generation, parity, &links)?;
     let filters = filter::filters(&generation, &control.view[parity])?;
-    let outputs = outputs(&mut netlink, &endpoints, &links)?;
+    let hears_errors = |interface: u32| {
+        let role = Role::Errors { generation: number };
+        attached.iter().any(|(there, _)| there.role == role && there.interface == interface)
+    };
+    let outputs = outputs(&mut netlink, &endpoints, &links, hears_errors)?;
     let noted = generation.history().ok();
     let last_refusal = noted.map(|history| history.last_refusal).filter(|&at| at > 0);
     let record = generation.record();
@@ -433,6 +439,7 @@ fn outputs(
     netlink: &mut Netlink,
     endpoints: &[Endpoint],
     links: &BTreeMap<u32, network::Link>,
+    hears_errors: impl Fn(u32) -> bool,
 ) -> Result<Vec<Output>, KernelError> {
     let used: BTreeSet<&str> = endpoints.iter().filter_map(|endpoint| endpoint.interface.as_deref()).collect();
     let queues = if used.is_empty() { BTreeMap::new() } else { netlink.queues()? };
@@ -446,6 +453,7 @@ fn outputs(
             queue: queue.map(|queue| queue.kind.clone()),
             queue_drops: queue.map_or(0, |queue| queue.drops),
             device_drops: netlink.device_drops(link.index)?.unwrap_or(0),
+            hears_errors: hears_errors(link.index),
         });
     }
     Ok(outputs)

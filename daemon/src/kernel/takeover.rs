@@ -44,6 +44,8 @@ impl Kernel {
             // maps that somebody has removed tell nothing any more
             failed.extend(self.copy_stats(&generation, live, want).err());
         }
+        // only now, or both generations would count an error
+        failed.extend(self.attach_watchers(&generation, want, &present)?);
         (self.before)(Step::Publish)?;
         generation.publish(&self.pin_path)?;
         self.turn_the_page();

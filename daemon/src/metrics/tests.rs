@@ -85,6 +85,7 @@ fn status() -> Status {
             queue: Some("fq_codel".to_owned()),
             queue_drops: 6,
             device_drops: 1,
+            hears_errors: true,
         }],
     }
 }

@@ -1,7 +1,7 @@
 //! Input: the parts of a status. Output: why it is degraded, a sentence for each reason. A part has a function of its own.
 
 use super::listed;
-use super::{Endpoint, Interface, Status};
+use super::{Endpoint, Interface, Output, Status};
 
 /// Why something that is wanted does not work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,6 +31,7 @@ impl Status {
         reasons.extend(self.interfaces.iter().filter_map(interface));
         reasons.extend(listed::reasons(&self.not_mirrored).into_iter().map(Reason::new));
         reasons.extend(self.endpoints.iter().filter_map(endpoint));
+        reasons.extend(self.outputs.iter().filter_map(output));
         self.degraded = !reasons.is_empty();
         self.since = reasons.iter().filter_map(|reason| reason.since).min();
         self.reasons = reasons.into_iter().map(|reason| reason.text).collect();
@@ -55,4 +56,11 @@ fn endpoint(endpoint: &Endpoint) -> Option<Reason> {
     let Endpoint { name, state, since, is_sent, .. } = endpoint;
     let what = if *is_sent { "may not get its copies" } else { "gets no copies" };
     (!endpoint.is_ready()).then(|| Reason { text: format!("endpoint {name} {what}: {state}"), since: *since })
+}
+
+fn output(output: &Output) -> Option<Reason> {
+    let Output { interface, hears_errors, .. } = output;
+    let what = "ICMP errors about copies are not counted on";
+    let why = "icmp_errors is not attached to its ingress";
+    (!hears_errors).then(|| Reason::new(format!("{what} {interface}: {why}")))
 }

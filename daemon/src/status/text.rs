@@ -57,11 +57,12 @@ impl fmt::Display for Status {
                 writeln!(f, "{:27}ICMP errors about copies:{}", "", reasons(&endpoint.errors))?;
             }
         }
-        for Output { interface, carrier, queue, queue_drops, device_drops } in &self.outputs {
+        for Output { interface, carrier, queue, queue_drops, device_drops, hears_errors } in &self.outputs {
             let carrier = if *carrier { "carrier" } else { "NO CARRIER" };
             let queue = queue.as_deref().unwrap_or("no queue");
             let drops = format!("dropped {queue_drops} by {queue}, {device_drops} by the device (of all packets)");
-            writeln!(f, "output     {interface:<15} {carrier}, {drops}")?;
+            let errors = if *hears_errors { "" } else { ", ICMP errors NOT COUNTED" };
+            writeln!(f, "output     {interface:<15} {carrier}, {drops}{errors}")?;
         }
         Ok(())
     }

@@ -171,3 +171,33 @@ fn a_blown_fuse_is_degraded() -> Result<()> {
     assert_eq!(text(&daemon, &["top"])?.0, 3);
     Ok(())
 }
+
+/// What counts errors about copies is taken off while nobody is there to put it on again.
+#[test]
+fn errors_that_are_not_counted_degrade() -> Result<()> {
+    let site = Site::new()?;
+    for mechanism in mechanisms()? {
+        let daemon = site.launch(&[53], attach(mechanism))?;
+        let (code, status) = status_of(&daemon)?;
+        assert_eq!((code, &status["outputs"][0]["hears_errors"]), (0, &json!(true)), "{status:#}");
+        daemon.signal(Signal::SIGSTOP)?;
+        if mechanism == "tcx" {
+            let links = daemon.pin_path().join("links");
+            let is_it = |name: &str| name.starts_with("icmp_errors");
+            let names = fs::read_dir(&links)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            let names: Vec<String> = names.collect::<Result<_>>()?;
+            let name = names.iter().find(|name| is_it(name)).context("no link of icmp_errors")?;
+            fs::remove_file(links.join(name))?;
+        } else {
+            site.edge.run("tc filter delete dev eth1 ingress")?;
+        }
+        let (code, status) = status_of(&daemon)?;
+        let why = "ICMP errors about copies are not counted on eth1: icmp_errors is not attached to its ingress";
+        assert!(status["reasons"].as_array().is_some_and(|all| all.contains(&json!(why))), "{status:#}");
+        assert_eq!((code, &status["outputs"][0]["hears_errors"]), (1, &json!(false)));
+        daemon.signal(Signal::SIGCONT)?;
+        daemon.signal(Signal::SIGHUP)?;
+        status_until(&daemon, |code, status| code == 0 && status["outputs"][0]["hears_errors"] == true)?;
+    }
+    Ok(())
+}
