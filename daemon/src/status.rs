@@ -404,20 +404,24 @@ fn endpoints(
         let health = health[index as usize];
         let trouble = Trouble::ALL.get(health.trouble as usize).copied().filter(|trouble| *trouble != Trouble::None);
         let next_hop = reached.filter(|record| record.link_known != 0).map(|record| mac(&record.link[..6]));
+        let (state, is_sent) = match reached {
+            None => (state(record), false),
+            Some(record) if !wraps(record) => ("not-attached", false),
+            Some(record) if cpus.iter().any(|cpu| cpu.fuse == record.generation) => ("fuse-blown", false),
+            // without a lane superpackets are not copied; all others are
+            Some(record) if (record.lane != 0 || is_missed) && !lane(record) => {
+                (Drop::NoLane.label(), record.state == Drop::None as u32)
+            }
+            Some(record) => match state(record) {
+                READY => (trouble.map_or(READY, Trouble::label), true),
+                state => (state, false),
+            },
+        };
         Endpoint {
             name: name.to_owned(),
-            state: match reached {
-                None => state(record),
-                Some(record) if !wraps(record) => "not-attached",
-                Some(record) if cpus.iter().any(|cpu| cpu.fuse == record.generation) => "fuse-blown",
-                Some(record) if (record.lane != 0 || is_missed) && !lane(record) => Drop::NoLane.label(),
-                Some(record) => match state(record) {
-                    READY => trouble.map_or(READY, Trouble::label),
-                    state => state,
-                },
-            },
+            state,
             since: (health.since > 0).then_some(health.since),
-            is_sent: reached.is_some_and(|record| record.state == Drop::None as u32),
+            is_sent,
             address: outer.map(|(_, address, _)| address),
             port: outer.map(|(.., port)| port),
             interface: reached.and_then(link),
