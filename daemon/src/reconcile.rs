@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::compile::Memory;
+use crate::compile::{self, Memory};
 use crate::desired::Desired;
 use crate::kernel::{Kernel, KernelError};
 use crate::network::Network;
@@ -106,7 +106,8 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
         }
         let network = kernel.observe(desired)?;
         patience.spend(&network)?;
-        let (want, change) = plan::decide(desired, &network, live.as_ref(), &mut state.memory).ok_or_else(no_room)?;
+        let (want, change) = plan::decide(desired, &network, live.as_ref(), &mut state.memory)
+            .ok_or_else(|| no_room(desired, &network))?;
         let refusals = kernel.refusals();
         let applied = match kernel.apply(&change, &want) {
             Ok(applied) => applied,
@@ -140,7 +141,13 @@ fn undo(live: &Tables, memory: &Memory) -> Option<Plan> {
     Plan::restore(live, &memory.made(live)?)
 }
 
-fn no_room() -> KernelError {
+fn no_room(desired: &Desired, network: &Network) -> KernelError {
+    if !compile::have_table(desired, network) {
+        return KernelError::Missing {
+            what: "the indices of the interfaces that are listed fit into no table".to_owned(),
+            remedy: "list fewer of them",
+        };
+    }
     KernelError::Missing {
         what: "the filters need more than 32,768 slots".to_owned(),
         remedy: "make fewer of them, or fewer of them bidirectional",

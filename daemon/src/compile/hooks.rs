@@ -125,6 +125,11 @@ pub(super) fn interfaces(hooks: &BTreeMap<u32, Hook>) -> Option<abi::Interfaces>
     cells(&places.into_iter().collect::<Vec<_>>())
 }
 
+/// Whether there is such a table for the interfaces that the file lists.
+pub fn have_table(desired: &Desired, network: &Network) -> bool {
+    interfaces(&hooks(desired, network, &[])).is_some()
+}
+
 /// The elements of `HOOKS`.
 pub(super) fn table(hooks: &BTreeMap<u32, Hook>) -> Vec<abi::Hook> {
     let mut table = Vec::new();

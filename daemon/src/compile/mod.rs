@@ -39,7 +39,7 @@ use slots::omitted;
 pub use describe::{
     Described, Filter as DescribedFilter, Place, READY, Way, describe, key, mac, outer, state, vlan_name,
 };
-pub use hooks::Hook;
+pub use hooks::{Hook, have_table};
 pub use lane::{longest, too_long};
 pub use listed::{NotMirrored, Why, called, entries, entry_of, not_mirrored};
 pub use memory::{Made, Memory};
