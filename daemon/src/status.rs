@@ -201,6 +201,7 @@ pub fn read(pin_path: &Path) -> Result<Option<Status>, KernelError> {
     for interface in &mut status.interfaces {
         find_place(pin_path, &mut netlink, &attached, &orders, interface)?;
     }
+    status.judge_places();
     for stray in strays(pin_path, &mut netlink)? {
         status.worsen(Reason::new(stray.to_string()));
     }

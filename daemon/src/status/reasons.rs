@@ -38,6 +38,12 @@ impl Status {
         self
     }
 
+    /// Finds the reasons in the places among other programs.
+    pub(super) fn judge_places(&mut self) {
+        let reasons: Vec<Reason> = self.interfaces.iter().filter_map(place).collect();
+        reasons.into_iter().for_each(|reason| self.worsen(reason));
+    }
+
     /// One more, from who has looked further.
     pub(super) fn worsen(&mut self, reason: Reason) {
         self.degraded = true;
@@ -50,6 +56,13 @@ fn interface(interface: &Interface) -> Option<Reason> {
     let Interface { name, index, direction, attached, .. } = interface;
     let name = name.clone().unwrap_or_else(|| format!("interface {index}, which is gone"));
     attached.is_none().then(|| Reason::new(format!("the program is not attached to the {direction} of {name}")))
+}
+
+/// An order that waits for a program is none: nothing is wrong until that one is there.
+fn place(interface: &Interface) -> Option<Reason> {
+    let Interface { name, direction, place, order, in_order, pending, .. } = interface;
+    let (name, place) = (name.as_ref()?, place.as_ref().filter(|_| *in_order == Some(false) && pending.is_none())?);
+    Some(Reason::new(format!("the program on the {direction} of {name} is not {order}, as the file wants it{place}")))
 }
 
 fn endpoint(endpoint: &Endpoint) -> Option<Reason> {
