@@ -316,7 +316,7 @@ pub fn hook_of(live: &Described, place: Place) -> Option<u32> {
 /// Why packets are not looked at there.
 pub fn why_no_hook(name: &str, direction: Hook, live: &Described, network: &Network) -> String {
     let mirrored: BTreeSet<u32> = live.hooks.values().map(|(interface, _)| *interface).collect();
-    let not_mirrored = not_mirrored(&live.listed, &network.links, &mirrored);
+    let not_mirrored = not_mirrored(&live.listed, &network.links, &mirrored, &network.refused);
     let link = network.link(name);
     let real = link.map_or(name, |link| &link.name);
     let asked = format!("{name} {}", direction.word());

@@ -174,7 +174,7 @@ fn objects(
         }
     }
     let mirrored = described.hooks.values().map(|(index, _)| *index).collect();
-    for one in not_mirrored(&described.listed, &network.links, &mirrored) {
+    for one in not_mirrored(&described.listed, &network.links, &mirrored, &network.refused) {
         let directions = one.directions.iter().map(|direction| direction.word().to_owned()).collect();
         let attached = format!("{NO} ({})", one.why.state());
         let facts = vec![("direction", directions), (ORDER, vec![one.order.to_string()]), (ATTACHED, vec![attached])];

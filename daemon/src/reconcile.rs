@@ -88,7 +88,7 @@ fn converge(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result
 /// nothing that was counted changes hands.
 fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Report, KernelError> {
     let begin = Instant::now();
-    let (mut refused, mut repaired, mut writes) = (Vec::new(), Vec::new(), 0);
+    let (mut repaired, mut writes) = (Vec::new(), 0);
     let mut patience = Patience::default();
     loop {
         kernel.beat();
@@ -112,11 +112,7 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
         let applied = match kernel.apply(&change, &want) {
             Ok(applied) => applied,
             // an output interface that takes no `encap`: nothing has changed so far, and nothing may be sent there
-            Err(error) if kernel.refusals() > refusals => {
-                // what is about the lane is told as long as there can be none
-                refused.extend(Some(error).filter(|error| !error.is_about_lane()));
-                continue;
-            }
+            Err(_) if kernel.refusals() > refusals => continue,
             Err(error) => return Err(error),
         };
         repaired.extend(applied.repaired);
@@ -124,8 +120,7 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
         if applied.is_done || applied.left > 0 {
             let changes = report::changes(&state.desired, desired);
             let mut obstacles = report::obstacles(desired, &network, &want);
-            let others = refused.iter().map(ToString::to_string).chain(applied.obstacles);
-            obstacles.extend(others.map(Obstacle::from));
+            obstacles.extend(applied.obstacles.into_iter().map(Obstacle::from));
             let advice = report::advice(desired, &network, &want);
             // what comes and goes with a route is said once
             state.advice.retain(|line| state.desired == *desired && !advice.contains(line));

@@ -153,7 +153,8 @@ fn compare<T: PartialEq>(
 /// What is wanted and cannot be at the moment, and what may come as a surprise.
 pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> Vec<Obstacle> {
     let mirrored = compiled.hooks.values().map(|hook| hook.interface).collect();
-    let mut lines = interfaces(&compile::not_mirrored(&desired.interfaces, &network.links, &mirrored));
+    let Network { links, refused, .. } = network;
+    let mut lines = interfaces(&compile::not_mirrored(&desired.interfaces, links, &mirrored, refused));
     let tables = &compiled.tables;
     let states: BTreeMap<&str, u32> =
         names(&tables.endpoint_names).map(|(index, name)| (name, tables.endpoints[index as usize][0].state)).collect();
@@ -177,7 +178,7 @@ fn interfaces(all: &[NotMirrored]) -> Vec<Obstacle> {
             Why::Limit => return None,
             Why::Pending => format!("interface {name} is listed, but pending"),
             Why::Absent => format!("interface {name} is listed, but absent"),
-            Why::Kind(_) | Why::Vrf | Why::L3s => format!("interface {name} is listed, but left out"),
+            Why::Kind(_) | Why::Vrf | Why::L3s | Why::Refused => format!("interface {name} is listed, but left out"),
             Why::Waiting => format!("interface {name} is listed, but waiting"),
         };
         Some(Obstacle { is_fault: one.is_fault(), ..Obstacle::fault(what, why.text()) })

@@ -17,7 +17,7 @@ use serde::Serialize;
 use traffic_mirror_ebpf::abi::{self, Drop, IcmpError, Trouble, Unseen};
 
 use crate::chain;
-use crate::compile::{READY, called, entries, entry_of, mac, not_mirrored, outer, state};
+use crate::compile::{READY, called, entries, entry_of, mac, not_mirrored, outer, refused, state};
 use crate::desired::{self, Desired, Order};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::{
@@ -231,10 +231,11 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
     let mut netlink = Netlink::open()?;
     let links = netlink.links()?;
     let attached = attached(pin_path, &mut netlink, &links)?;
-    let listed = entries(&elements::<abi::Listed>(&generation.read(Table::Listed)?).collect::<Vec<_>>());
+    let table: Vec<abi::Listed> = elements(&generation.read(Table::Listed)?).collect();
+    let (listed, refused) = (entries(&table), refused(&table));
     let interfaces = interfaces(&attached, &generation, &links, &listed)?;
     let mirrored = interfaces.iter().map(|interface| interface.index).collect();
-    let not_mirrored = not_mirrored(&listed, &without_lanes(links.clone(), pin_path), &mirrored);
+    let not_mirrored = not_mirrored(&listed, &without_lanes(links.clone(), pin_path), &mirrored, &refused);
     let not_mirrored: Vec<NotMirrored> = not_mirrored.iter().map(NotMirrored::of).collect();
     let endpoints = endpoints(&attached, &generation, parity, &links)?;
     let filters = filter::filters(&generation, &control.view[parity])?;

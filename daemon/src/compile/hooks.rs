@@ -1,7 +1,7 @@
 //! Input: the interfaces that the file lists and those that exist. Output: the hooks to look at, and which filters
 //! apply there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use traffic_mirror_ebpf::abi::{self, MAX_INTERFACES};
 
@@ -52,8 +52,14 @@ pub(crate) fn is_supported(link: &network::Link) -> bool {
 }
 
 /// Whether clones of its packets would leave by the interface itself, as they are.
-pub(super) fn is_refused(link: &network::Link, network: &Network) -> bool {
-    link.kind.is_headerless() && network.refused.contains(&link.index)
+pub(super) fn is_refused(link: &network::Link, refused: &BTreeSet<u32>) -> bool {
+    link.kind.is_headerless() && refused.contains(&link.index)
+}
+
+/// Indices of the interfaces that are listed and have no hooks since nobody could wrap their copies.
+pub(super) fn refused(desired: &Desired, network: &Network) -> impl Iterator<Item = u32> {
+    let links = network.links.values().filter(|link| is_refused(link, &network.refused));
+    links.filter(|link| is_listed(desired, link)).map(|link| link.index)
 }
 
 pub(super) const fn covers(wanted: Direction, hook: network::Hook) -> bool {
@@ -69,7 +75,7 @@ pub(super) const fn covers(wanted: Direction, hook: network::Hook) -> bool {
 /// are free, and wait if there are none.
 pub(super) fn hooks(desired: &Desired, network: &Network, live: &[abi::Hook]) -> BTreeMap<u32, Hook> {
     let mut places = Places::of(live);
-    let can_be = |link: &&network::Link| is_listed(desired, link) && !is_refused(link, network);
+    let can_be = |link: &&network::Link| is_listed(desired, link) && !is_refused(link, &network.refused);
     let mut listed: Vec<_> = network.links.values().filter(can_be).collect();
     listed.sort_unstable_by_key(|link| (!places.has(link.index), &link.name));
     let mut hooks = BTreeMap::new();

@@ -7,7 +7,7 @@ use bytemuck::Zeroable;
 use glob::Pattern;
 use traffic_mirror_ebpf::abi::{self, MAX_INTERFACES};
 
-use super::hooks::{covers, is_supported};
+use super::hooks::{covers, is_refused, is_supported};
 use crate::desired::{Direction, Interface, Order};
 use crate::network::{Hook, Link, LinkKind};
 
@@ -43,13 +43,15 @@ pub enum Why {
     Vrf,
     /// What an ipvlan in mode l3s receives.
     L3s,
+    /// Its packets have no link header, and `encap` could not be attached to its egress, where copies pass.
+    Refused,
     /// It could be, but is not so far: it has only just come, or no daemon runs.
     Waiting,
 }
 
 impl Why {
     /// Each label.
-    pub const LABELS: [&'static str; 7] = ["absent", "kind", "l3s", "limit", "pending", "vrf", "waiting"];
+    pub const LABELS: [&'static str; 8] = ["absent", "kind", "l3s", "limit", "pending", "refused", "vrf", "waiting"];
 
     /// In one word, for programs.
     pub const fn label(self) -> &'static str {
@@ -58,6 +60,7 @@ impl Why {
             Self::Pending => "pending",
             Self::Limit => "limit",
             Self::Kind(_) => "kind",
+            Self::Refused => "refused",
             Self::Vrf => "vrf",
             Self::L3s => "l3s",
             Self::Waiting => "waiting",
@@ -67,7 +70,7 @@ impl Why {
     /// What became of the interface or entry: "absent", "pending", "left out", "waiting".
     pub const fn state(self) -> &'static str {
         match self {
-            Self::Limit | Self::Kind(_) | Self::Vrf | Self::L3s => "left out",
+            Self::Limit | Self::Kind(_) | Self::Vrf | Self::L3s | Self::Refused => "left out",
             other => other.label(),
         }
     }
@@ -84,6 +87,7 @@ impl Why {
             Self::Vrf => "tc does not see the packets of a VRF device; list its ports".to_owned(),
             // `ipvlan_nf_input` sets the device behind tc
             Self::L3s => "tc does not see what an ipvlan in mode l3s receives; list the one below".to_owned(),
+            Self::Refused => "encap could not be attached to its egress; the log says why".to_owned(),
             Self::Waiting => "not mirrored yet; a daemon that runs does it at once".to_owned(),
         }
     }
@@ -94,7 +98,7 @@ impl NotMirrored {
     /// mirrored; who writes a name asks for that interface.
     pub const fn is_fault(&self) -> bool {
         match self.why {
-            Why::Absent | Why::Limit | Why::Waiting => true,
+            Why::Absent | Why::Limit | Why::Refused | Why::Waiting => true,
             Why::Kind(_) | Why::Vrf | Why::L3s => self.is_exact,
             Why::Pending => false,
         }
@@ -137,8 +141,14 @@ pub(super) fn refusal(link: &Link, direction: Hook) -> Option<Why> {
 }
 
 /// What is listed and not mirrored, by name. `links` are without those of the lane, `mirrored` are the indices of the
-/// interfaces that have hooks. One of them is here only with a direction that cannot be mirrored.
-pub fn not_mirrored(entries: &[Interface], links: &BTreeMap<u32, Link>, mirrored: &BTreeSet<u32>) -> Vec<NotMirrored> {
+/// interfaces that have hooks, `refused` of those that took no `encap`. One of the mirrored is here only with a direction that cannot
+/// be mirrored.
+pub fn not_mirrored(
+    entries: &[Interface],
+    links: &BTreeMap<u32, Link>,
+    mirrored: &BTreeSet<u32>,
+    refused: &BTreeSet<u32>,
+) -> Vec<NotMirrored> {
     let is_empty = |entry: &&Interface| !links.values().any(|link| called(&entry.name, link).is_some());
     let empty = entries.iter().filter(is_empty).map(|entry| {
         let why = if entry.is_glob() { Why::Pending } else { Why::Absent };
@@ -148,11 +158,12 @@ pub fn not_mirrored(entries: &[Interface], links: &BTreeMap<u32, Link>, mirrored
         let matching: Vec<_> = entries.iter().filter(|entry| called(&entry.name, link).is_some()).collect();
         let best = best(matching.iter().copied(), link)?;
         let (asked, is_mirrored) = (asked(&matching), mirrored.contains(&link.index));
-        let refused: Vec<Hook> = asked.iter().copied().filter(|way| refusal(link, *way).is_some()).collect();
-        let why = refused.iter().find_map(|way| refusal(link, *way));
+        let unseen: Vec<Hook> = asked.iter().copied().filter(|way| refusal(link, *way).is_some()).collect();
+        let why = unseen.iter().find_map(|way| refusal(link, *way));
         match why {
-            Some(why) if is_mirrored || refused == asked => Some(of(&link.name, best, refused, why)),
+            Some(why) if is_mirrored || unseen == asked => Some(of(&link.name, best, unseen, why)),
             _ if is_mirrored => None,
+            _ if is_refused(link, refused) => Some(of(&link.name, best, asked, Why::Refused)),
             _ if mirrored.len() >= MAX_INTERFACES => Some(of(&link.name, best, asked, Why::Limit)),
             _ => Some(of(&link.name, best, asked, Why::Waiting)),
         }
@@ -204,6 +215,11 @@ pub fn entries(table: &[abi::Listed]) -> Vec<Interface> {
     let mut entries: Vec<Interface> = table.iter().filter_map(entry).collect();
     entries.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
     entries
+}
+
+/// Indices of the interfaces that `LISTED` says were refused.
+pub fn refused(table: &[abi::Listed]) -> BTreeSet<u32> {
+    table.iter().map(|listed| listed.refused).filter(|&index| index != 0).collect()
 }
 
 #[cfg(test)]

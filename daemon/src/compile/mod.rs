@@ -41,7 +41,7 @@ pub use describe::{
 };
 pub use hooks::{Hook, have_table};
 pub use lane::{longest, too_long};
-pub use listed::{NotMirrored, Why, called, entries, entry_of, not_mirrored};
+pub use listed::{NotMirrored, Why, called, entries, entry_of, not_mirrored, refused};
 pub use memory::{Made, Memory};
 pub use reachable::Reachable;
 
@@ -95,7 +95,9 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
     let listed = Index::new(&live.listed, Listed::pattern, MAX_INTERFACES, listed)?;
     let hooks = hooks::hooks(desired, network, &live.hooks);
     let placed = Placed::new(desired, &filters, &mut memory.definitions, live, &blueprint.slots)?;
-    let listed = listed.table(desired.interfaces.iter().map(listed::element), Listed::zeroed());
+    let mut listed = listed.table(desired.interfaces.iter().map(listed::element), Listed::zeroed());
+    listed.extend(hooks::refused(desired, network).map(Listed::of_refused));
+    listed.truncate(MAX_INTERFACES);
     let mut elements = Elements::new(desired, network, &filters, &endpoints, &placed, &hooks, live);
     elements.listed = listed;
     let omitted = omitted(&placed.union, &live.view().omitted, placed.standing);

@@ -96,7 +96,7 @@ impl Kernel {
             if let Err(error) = attached {
                 match attachment.role {
                     Role::Lane { .. } => self.lane.refuse(&reason(&error)),
-                    _ => drop(self.refused.insert(attachment.interface)),
+                    _ => drop(self.refused.insert(attachment.interface, error.to_string())),
                 }
                 failed = Err(error);
             }

@@ -73,10 +73,3 @@ pub enum KernelError {
     #[error(transparent)]
     Netlink(#[from] netlink::Error),
 }
-
-impl KernelError {
-    /// Whether the lane's exit has refused its program.
-    pub fn is_about_lane(&self) -> bool {
-        matches!(self, Self::Attach { program, .. } if *program == super::attach::LANE)
-    }
-}

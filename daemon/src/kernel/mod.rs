@@ -72,8 +72,8 @@ pub struct Kernel {
     mechanism: Mechanism,
     attachments: Attachments,
     netlink: Netlink,
-    /// Interfaces on whose egress `encap` could not be attached: no clone may be sent there.
-    refused: BTreeSet<u32>,
+    /// Interfaces on whose egress `encap` could not be attached, and why: no clone may be sent there.
+    refused: BTreeMap<u32, String>,
     /// Interfaces on whose egress `encap` was attached again: copies that left meanwhile have blown the fuses of its
     /// endpoints.
     rewired: BTreeSet<u32>,
@@ -146,7 +146,7 @@ impl Kernel {
             mechanism,
             attachments,
             netlink,
-            refused: BTreeSet::new(),
+            refused: BTreeMap::new(),
             rewired: BTreeSet::new(),
             lane: Attempts::default(),
             has_lane_parts: false,
@@ -238,7 +238,7 @@ impl Kernel {
         if is_done && self.lane.settle(want.lane) {
             repaired.push("the lane was damaged by somebody else; made again".to_owned());
         }
-        obstacles.extend(self.lane.refused().cloned());
+        obstacles.extend(self.refused.values().chain(self.lane.refused()).cloned());
         obstacles.extend(failed);
         let left = if is_settled { slice.left } else { 0 };
         self.has_looked = !is_done && left == 0;

@@ -12,7 +12,7 @@ use traffic_mirror_ebpf::abi::{self, Drop};
 use super::netlink::Netlink;
 use super::offload::Offloads;
 use super::{Attachments, Generation, Kernel, KernelError, Role, lane, namespace};
-use crate::compile::{Place, entry_of, outer};
+use crate::compile::{Place, entry_of, outer, refused};
 use crate::desired::{Desired, Endpoint};
 use crate::network::{Hook, Link, LinkKind, Neighbour, NeighbourState, Network, Path, RouteKind};
 use crate::preview::Attached;
@@ -50,7 +50,8 @@ impl Kernel {
         self.has_lane_parts = !network.lane_parts.is_empty();
         network.lane = network.lane.filter(|_| self.lane.refused().is_none());
         network.lane_refused = self.lane.is_refused();
-        Ok(Network { refused: self.refused.clone(), rewired: self.rewired.clone(), ..network })
+        let refused = self.refused.keys().copied().collect();
+        Ok(Network { refused, rewired: self.rewired.clone(), ..network })
     }
 }
 
@@ -235,6 +236,7 @@ impl Observer {
             let told = (noted.path_mtu > 0).then_some(noted.path_mtu);
             network.paths.entry(name).and_modify(|path| path.path_mtu = told);
         }
+        network.refused = refused(&tables.listed);
         for (index, name) in names(&tables.endpoint_names) {
             let live = tables.endpoints.get(index as usize).map(|pair| &pair[1 - tables.idle()]);
             network.lane_refused |= live.is_some_and(|live| live.lane == abi::Endpoint::LANE_REFUSED);

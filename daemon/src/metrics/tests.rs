@@ -193,6 +193,7 @@ traffic_mirror_interfaces_left_out{reason="absent"} 0
 traffic_mirror_interfaces_left_out{reason="kind"} 0
 traffic_mirror_interfaces_left_out{reason="l3s"} 0
 traffic_mirror_interfaces_left_out{reason="limit"} 0
+traffic_mirror_interfaces_left_out{reason="refused"} 0
 traffic_mirror_interfaces_left_out{reason="vrf"} 0
 traffic_mirror_interfaces_left_out{reason="waiting"} 0
 # HELP traffic_mirror_interfaces_wanted Interfaces that the file lists: those that its names and globs match, and names that no interface has.

@@ -24,7 +24,7 @@ pub struct NotMirrored {
     pub directions: Vec<&'static str>,
     /// "absent", "pending", "left out", "waiting".
     pub state: &'static str,
-    /// Why, in one word: "absent", "pending", "limit", "kind", "vrf", "l3s", "waiting".
+    /// Why, in one word: "absent", "pending", "limit", "kind", "vrf", "l3s", "refused", "waiting".
     pub reason: &'static str,
     /// The same for people, with what to do about it.
     pub why: String,

@@ -7,7 +7,7 @@ pub const PATTERN_BYTES: usize = 127;
 /// Longest `order` of an interface entry, bytes: "before " and the name of a filter.
 pub const ORDER_BYTES: usize = 71;
 
-/// An element of `LISTED`: one `[[interface]]` of the file.
+/// An element of `LISTED`: one `[[interface]]` of the file, or an interface that was refused.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -18,8 +18,9 @@ pub struct Listed {
     pub order: [u8; ORDER_BYTES + 1],
     /// Its `direction`: [`Listed::INGRESS`], [`Listed::EGRESS`] or both.
     pub directions: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Index of an interface without a link header that is listed, and whose copies nobody could wrap: all else is zero then.
+    /// 0 in an entry of the file.
+    pub refused: u32,
 }
 
 impl Listed {
@@ -31,7 +32,13 @@ impl Listed {
     /// `None` if a text is longer than [`PATTERN_BYTES`] or [`ORDER_BYTES`].
     #[must_use]
     pub fn new(pattern: &str, order: &str, directions: u32) -> Option<Self> {
-        Some(Self { pattern: padded(pattern)?, order: padded(order)?, directions, reserved: 0 })
+        Some(Self { pattern: padded(pattern)?, order: padded(order)?, directions, refused: 0 })
+    }
+
+    /// An interface that was refused, by its index.
+    #[must_use]
+    pub const fn of_refused(index: u32) -> Self {
+        Self { pattern: [0; PATTERN_BYTES + 1], order: [0; ORDER_BYTES + 1], directions: 0, refused: index }
     }
 
     /// Its `name`; `None` if the element is free or the bytes are not UTF-8.

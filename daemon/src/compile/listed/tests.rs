@@ -1,5 +1,7 @@
 use super::*;
+use crate::compile::{Memory, compile, new_maps};
 use crate::desired;
+use crate::network::Network;
 
 const CAN: u16 = 280;
 
@@ -32,7 +34,7 @@ fn entries_of(names: &[&str]) -> Vec<Interface> {
 /// Name, reason, fault, for a host with eth0 (enp3s0, wan), eth1, vrf0 and can0.
 fn outcome(names: &[&str], mirrored: &[u32]) -> Vec<(String, &'static str, bool)> {
     let links: BTreeMap<u32, Link> = [link(1, "eth0"), link(2, "eth1"), link(3, "vrf0"), link(4, "can0")].into();
-    let all = not_mirrored(&entries_of(names), &links, &mirrored.iter().copied().collect());
+    let all = not_mirrored(&entries_of(names), &links, &mirrored.iter().copied().collect(), &BTreeSet::new());
     all.into_iter().map(|one| (one.name.clone(), one.why.label(), one.is_fault())).collect()
 }
 
@@ -71,7 +73,7 @@ fn an_alternative_name_is_a_name() {
     assert_eq!(best(&["*", "enp*"]).as_deref(), Some("enp*"));
     assert_eq!(best(&["eth1"]), None);
     let links = [(1, eth0.clone())].into();
-    let found = not_mirrored(&entries_of(&["wan"]), &links, &BTreeSet::new());
+    let found = not_mirrored(&entries_of(&["wan"]), &links, &BTreeSet::new(), &BTreeSet::new());
     assert_eq!((&*found[0].name, found[0].altname()), ("eth0", Some("wan")));
 }
 
@@ -80,7 +82,8 @@ fn of_an_ipvlan_in_mode_l3s_only_what_it_receives_is_left_out() {
     let found = |direction: &str, mirrored: &[u32]| {
         let text = format!("[[interface]]\nname = \"ipvl0\"\ndirection = \"{direction}\"\n");
         let entries = desired::load(&text).unwrap().0.interfaces;
-        let all = not_mirrored(&entries, &[link(5, "ipvl0")].into(), &mirrored.iter().copied().collect());
+        let all =
+            not_mirrored(&entries, &[link(5, "ipvl0")].into(), &mirrored.iter().copied().collect(), &BTreeSet::new());
         all.into_iter().map(|one| (one.directions, one.why)).collect::<Vec<_>>()
     };
     assert_eq!(found("both", &[5]), [(vec![Hook::Ingress], Why::L3s)]);
@@ -94,7 +97,7 @@ fn directions_are_those_of_all_entries() {
     let text = "[[interface]]\nname = \"vrf*\"\ndirection = \"egress\"\n\
                 [[interface]]\nname = \"vrf0\"\ndirection = \"ingress\"\norder = \"before policy\"\n";
     let entries = desired::load(text).unwrap().0.interfaces;
-    let found = not_mirrored(&entries, &[link(3, "vrf0")].into(), &BTreeSet::new());
+    let found = not_mirrored(&entries, &[link(3, "vrf0")].into(), &BTreeSet::new(), &BTreeSet::new());
     assert_eq!(found[0].directions, [Hook::Ingress, Hook::Egress]);
     assert_eq!((&*found[0].entry, found[0].order.to_string()), ("vrf0", "before policy".to_owned()));
 }
@@ -110,7 +113,26 @@ fn entries_survive_the_map() {
 }
 
 #[test]
+fn an_interface_that_took_no_encap_says_so_also_in_the_tables() {
+    let (index, tun) = link(7, "tun0");
+    let tun = Link { kind: LinkKind::Other(0xfffe), ..tun };
+    let desired = desired::load("[[interface]]\nname = \"tun*\"\n").unwrap().0;
+    let network = Network { links: [(index, tun)].into(), refused: [index].into(), ..Network::default() };
+    let tables = new_maps(&desired, &network, &[], &mut Memory::default()).unwrap().tables;
+    assert_eq!(refused(&tables.listed), network.refused);
+    assert_eq!(entries(&tables.listed), desired.interfaces, "it is no entry");
+    let found = |refused| not_mirrored(&desired.interfaces, &network.links, &BTreeSet::new(), refused)[0].clone();
+    assert_eq!((found(&network.refused).why, found(&network.refused).is_fault()), (Why::Refused, true));
+    assert_eq!(found(&BTreeSet::new()).why, Why::Waiting);
+    let again = compile(&desired, &network, &tables, &mut Memory::default()).unwrap();
+    assert!(*again.tables == *tables, "it does not move");
+    let network = Network { refused: BTreeSet::new(), ..network };
+    let tables = new_maps(&desired, &network, &[], &mut Memory::default()).unwrap().tables;
+    assert_eq!(refused(&tables.listed), BTreeSet::new());
+}
+
+#[test]
 fn each_reason_has_its_label() {
-    let all = [Why::Absent, Why::Kind(CAN), Why::L3s, Why::Limit, Why::Pending, Why::Vrf, Why::Waiting];
+    let all = [Why::Absent, Why::Kind(CAN), Why::L3s, Why::Limit, Why::Pending, Why::Refused, Why::Vrf, Why::Waiting];
     assert_eq!(all.map(Why::label), Why::LABELS);
 }
