@@ -422,9 +422,7 @@ fn without_a_free_priority_the_rest_works_all_the_same() -> Result<()> {
         assert_eq!(there(&site, "clsact", Incoming)?, ["guard", "mirror"]);
         let (code, status) = status_of(&daemon)?;
         assert_eq!((code, &status["interfaces"][0]["in_order"]), (1, &json!(false)), "{status:#}");
-        let why = format!(
-            "the program on the ingress of eth0 is not {order}, as the file wants it, 2 of 2 after guard, priority "
-        );
+        let why = format!("the program on the ingress of eth0 is not {order}, as the file wants it, 2 of 2 after ");
         assert!(status["reasons"][0].as_str().is_some_and(|said| said.starts_with(&why)), "{status:#}");
         assert!(daemon.run(&["wait", "--timeout", "5"])?.status.success());
         look(&mut daemon)?;
