@@ -170,18 +170,24 @@ fn is_silent_in(Live { tables, .. }: &Live, endpoint: &Endpoint, interface: u32)
 pub struct Observer {
     pin_path: PathBuf,
     netlink: Netlink,
+    offloads: Offloads,
+    /// When interfaces were last asked anew: nobody tells an observer what happens to them.
+    asked: Instant,
 }
 
 /// How often two readings of the tables are compared, and how long is waited between them.
 const READINGS: usize = 50;
 const PAUSE: Duration = Duration::from_millis(20);
+/// How long an answer of an interface holds for one who looks again and again.
+const ANSWER_HOLDS: Duration = Duration::from_secs(1);
 
 impl Observer {
     /// # Errors
     /// No netlink socket; what is there belongs to another network namespace.
     pub fn open(pin_path: &FilePath) -> Result<Self, KernelError> {
         namespace::require(pin_path)?;
-        Ok(Self { pin_path: pin_path.to_owned(), netlink: Netlink::open()? })
+        let (netlink, offloads) = (Netlink::open()?, Offloads::default());
+        Ok(Self { pin_path: pin_path.to_owned(), netlink, offloads, asked: Instant::now() })
     }
 
     pub(super) fn pin_path(&self) -> &FilePath {
@@ -227,10 +233,12 @@ impl Observer {
         let was_silent = |endpoint: &Endpoint, (interface, _): (u32, IpAddr)| {
             live.is_some_and(|live| is_silent_in(live, endpoint, interface))
         };
-        // nobody tells what happens to interfaces
-        let mut offloads = Offloads::default();
-        let Self { netlink, pin_path } = self;
-        let mut network = observe(netlink, desired, &mut offloads, was_silent, Unknown::Leave, pin_path)?;
+        if self.asked.elapsed() >= ANSWER_HOLDS {
+            self.offloads.forget();
+            self.asked = Instant::now();
+        }
+        let Self { netlink, pin_path, offloads, .. } = self;
+        let mut network = observe(netlink, desired, offloads, was_silent, Unknown::Leave, pin_path)?;
         let Some(Live { tables, generation }) = live else { return Ok(network) };
         for (name, noted) in Generation::open(pin_path, *generation).noted()? {
             let told = (noted.path_mtu > 0).then_some(noted.path_mtu);
