@@ -7,6 +7,8 @@ use std::fs;
 use std::time::Instant;
 use traffic_mirror_ebpf::abi::MAX_INTERFACES;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
+use traffic_mirror_tests::lab::foreign::{Foreign, Verdict};
+use traffic_mirror_tests::lab::socket::Direction::Outgoing;
 use traffic_mirror_tests::lab::tun::Tun;
 use traffic_mirror_tests::lab::veth::veth;
 use traffic_mirror_tests::lab::{deadline, process};
@@ -204,6 +206,31 @@ fn a_tun_is_mirrored_or_left_out_with_a_reason() -> Result<()> {
         }
     })
     .map(drop)
+}
+
+/// Somebody has the first and the last priority on its egress.
+#[test]
+fn a_tun_that_takes_no_encap_is_left_out_and_nothing_is_left_to_do() -> Result<()> {
+    let site = Site::new()?;
+    let _tun = Tun::create(&site.edge, "tun7")?;
+    site.edge.run("tc qdisc add dev tun7 clsact")?;
+    let guard = Foreign::load("guard", Verdict::Next)?;
+    guard.attach_filter(&site.edge, "tun7", Outgoing, 1)?;
+    guard.attach_filter(&site.edge, "tun7", Outgoing, u16::MAX)?;
+    let mut daemon = Daemon::spawn(&site.edge, &listing(&["tun7"]), attach("clsact"))?;
+    daemon.ready(deadline())?;
+    let is_refused = |status: &Value| {
+        missing(status, "tun7").is_some_and(|one| one["reason"] == "refused" && one["is_fault"] == true)
+    };
+    status_until(&daemon, |code, status| code == 1 && is_refused(status))?;
+    daemon.wait_line(|line| line.contains("cannot attach encap to the egress of tun7"), deadline())?;
+    let plan = daemon.run(&["plan"])?;
+    ensure!(plan.status.success(), "{}", String::from_utf8_lossy(&plan.stdout));
+    assert!(daemon.run(&["wait", "--timeout", "5"])?.status.success());
+    site.edge.run("tc filter delete dev tun7 egress")?;
+    daemon.signal(Signal::SIGHUP)?;
+    status_until(&daemon, |code, status| code == 0 && missing(status, "tun7").is_none())?;
+    Ok(())
 }
 
 #[test]
