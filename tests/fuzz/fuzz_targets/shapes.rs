@@ -163,6 +163,8 @@ fn headers(u: &mut Unstructured<'_>) -> Result<()> {
         offset: 8 * u.int_in_range(0..=0x1fff)?,
         more: u.arbitrary()?,
         inner_ipv6: u.arbitrary()?,
+        checksum: 0,
+        payload: 0,
     };
     let (source, destination, port): ([u8; 16], [u8; 16], u16) = (u.arbitrary()?, u.arbitrary()?, u.arbitrary()?);
     let first = |address: [u8; 16]| <[u8; 4]>::try_from(&address[..4]).expect("four bytes");
