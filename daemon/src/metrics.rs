@@ -160,6 +160,22 @@ fn record_interfaces(interfaces: &[Interface], not_mirrored: &[NotMirrored]) {
          out.",
         hooks().map(|(interface, labels)| (labels, f64::from(interface.attached.is_some()))).chain(without),
     );
+    let state = |mut labels: Vec<Label>, state: &'static str| {
+        labels.push(label("state", state));
+        (labels, 1.0)
+    };
+    let there = hooks().map(|(interface, labels)| {
+        state(labels, if interface.attached.is_some() { "attached" } else { "not-attached" })
+    });
+    let not_there = missing().take(MOST_NOT_MIRRORED).flat_map(|one| {
+        let labels = |direction| vec![label("interface", &one.name), label("direction", direction)];
+        one.directions.iter().map(move |direction| state(labels(direction), one.reason))
+    });
+    gauges(
+        "traffic_mirror_interface_state",
+        "What became of the interface: attached, not-attached, or the reason why it is not mirrored: 1.",
+        there.chain(not_there),
+    );
     let names = interfaces.iter().filter_map(|interface| interface.name.as_deref());
     let wanted: BTreeSet<&str> = names.chain(missing().map(|one| &*one.name)).collect();
     gauges(

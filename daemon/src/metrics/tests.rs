@@ -187,6 +187,10 @@ traffic_mirror_icmp_errors_total{endpoint="ids",reason="unreachable"} 0
 # TYPE traffic_mirror_interface_attached gauge
 traffic_mirror_interface_attached{interface="eth0",direction="egress"} 0
 traffic_mirror_interface_attached{interface="eth0",direction="ingress"} 1
+# HELP traffic_mirror_interface_state What became of the interface: attached, not-attached, or the reason why it is not mirrored: 1.
+# TYPE traffic_mirror_interface_state gauge
+traffic_mirror_interface_state{interface="eth0",direction="egress",state="not-attached"} 1
+traffic_mirror_interface_state{interface="eth0",direction="ingress",state="attached"} 1
 # HELP traffic_mirror_interfaces_left_out Those of them that are not mirrored, or not both ways as the file wants it, by reason.
 # TYPE traffic_mirror_interfaces_left_out gauge
 traffic_mirror_interfaces_left_out{reason="absent"} 0

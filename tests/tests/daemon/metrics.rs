@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Values by series, without the prefix: `sent_packets_total{endpoint="ids"}`.
 type Values = BTreeMap<String, f64>;
 
-const FAMILIES: [&str; 26] = [
+const FAMILIES: [&str; 27] = [
     "build_info",
     "config_file_is_live",
     "config_info",
@@ -40,6 +40,7 @@ const FAMILIES: [&str; 26] = [
     "fragmented_packets_total",
     "icmp_errors_total",
     "interface_attached",
+    "interface_state",
     "interfaces_left_out",
     "interfaces_wanted",
     "map_writes_total",
@@ -145,6 +146,8 @@ fn as_in_status(daemon: &Daemon, values: &Values) -> Result<()> {
         for direction in missing["directions"].as_array().into_iter().flatten() {
             let name = &missing["name"];
             expected.insert(format!("interface_attached{{interface={name},direction={direction}}}"), 0.0);
+            let state = &missing["reason"];
+            expected.insert(format!("interface_state{{interface={name},direction={direction},state={state}}}"), 1.0);
         }
     }
     for filter in list("filters") {
