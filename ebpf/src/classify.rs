@@ -34,7 +34,7 @@ pub fn hook_of(view: &View, interface: u32, egress: bool) -> Option<usize> {
 /// The hook of one direction of the interface at a place; flags of the place do not matter.
 #[inline(always)]
 #[must_use]
-pub const fn hook_at(place: u16, egress: bool) -> usize {
+pub const fn hook_at(place: u32, egress: bool) -> usize {
     2 * (place & Interfaces::PLACE) as usize + egress as usize
 }
 

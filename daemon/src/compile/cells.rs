@@ -2,7 +2,7 @@
 //! decides where in the table they stand: the whole of it is switched by a commit, so that nothing has to stay.
 
 use bytemuck::Zeroable;
-use traffic_mirror_ebpf::abi::{BUCKET_CELLS, Interfaces};
+use traffic_mirror_ebpf::abi::{BUCKET_CELLS, Cell, Interfaces};
 
 /// Multipliers that are tried. With as many random indices as there may be interfaces one in seven serves.
 const TRIES: u32 = 1024;
@@ -11,7 +11,7 @@ const TRIES: u32 = 1024;
 const FIRST: u32 = 0x9e37_79b9;
 
 /// The table for interfaces: the index of each, and its place with flags. `None` if no multiplier serves.
-pub(super) fn cells(interfaces: &[(u32, u16)]) -> Option<Interfaces> {
+pub(super) fn cells(interfaces: &[(u32, u32)]) -> Option<Interfaces> {
     if interfaces.is_empty() {
         return Some(Interfaces::zeroed());
     }
@@ -19,12 +19,12 @@ pub(super) fn cells(interfaces: &[(u32, u16)]) -> Option<Interfaces> {
 }
 
 /// `None` if a bucket has no room.
-fn filled(multiplier: u32, interfaces: &[(u32, u16)]) -> Option<Interfaces> {
+fn filled(multiplier: u32, interfaces: &[(u32, u32)]) -> Option<Interfaces> {
     let mut table = Interfaces { multiplier, ..Interfaces::zeroed() };
     for &(interface, place) in interfaces {
         let first = Interfaces::bucket(multiplier, interface);
-        let free = (first..first + BUCKET_CELLS).find(|&cell| table.cells[cell] == 0)?;
-        (table.cells[free], table.places[free]) = (interface, place);
+        let bucket = &mut table.cells[first..first + BUCKET_CELLS];
+        *bucket.iter_mut().find(|cell| cell.interface == 0)? = Cell { interface, place };
     }
     Some(table)
 }
@@ -35,7 +35,7 @@ mod tests {
     use traffic_mirror_ebpf::abi::MAX_INTERFACES;
 
     fn check(indices: impl Iterator<Item = u32>) {
-        let interfaces: Vec<(u32, u16)> = indices.zip(0..).collect();
+        let interfaces: Vec<(u32, u32)> = indices.zip(0..).collect();
         let table = cells(&interfaces).unwrap_or_else(|| panic!("no multiplier serves {interfaces:?}"));
         for &(interface, place) in &interfaces {
             assert_eq!(table.find(interface), Some(place));
@@ -72,7 +72,7 @@ mod tests {
         // five that stand in one bucket with the first multiplier
         let bucket = |interface| Interfaces::bucket(FIRST, interface);
         let crowd: Vec<u32> = (1..100_000).filter(|&interface| bucket(interface) == bucket(1)).take(5).collect();
-        let interfaces: Vec<(u32, u16)> = crowd.iter().copied().zip(7..).collect();
+        let interfaces: Vec<(u32, u32)> = crowd.iter().copied().zip(7..).collect();
         assert_eq!(filled(FIRST, &interfaces), None);
         let table = cells(&interfaces).unwrap();
         assert!(interfaces.iter().all(|&(interface, place)| table.find(interface) == Some(place)));

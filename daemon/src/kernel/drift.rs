@@ -97,9 +97,9 @@ impl Generation {
         let ways = sent.flat_map(|endpoint| [endpoint.interface, endpoint.lane]).filter(|&index| index != 0);
         let mut outputs: BTreeSet<u32> = ways.collect();
         if !outputs.is_empty() {
-            let Interfaces { cells, places, .. } = &control.view[control.epoch as usize & 1].interfaces;
-            let sources = cells.iter().zip(places).filter(|(_, place)| *place & Interfaces::NO_ETHERNET != 0);
-            outputs.extend(sources.map(|(index, _)| index));
+            let cells = &control.view[control.epoch as usize & 1].interfaces.cells;
+            let sources = cells.iter().filter(|cell| cell.place & Interfaces::NO_ETHERNET != 0);
+            outputs.extend(sources.map(|cell| cell.interface));
         }
         Ok(outputs)
     }

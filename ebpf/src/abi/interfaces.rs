@@ -9,7 +9,7 @@ pub const MAX_HOOKS: usize = 2 * MAX_INTERFACES;
 const BUCKET_BITS: u32 = 9;
 /// Buckets: as many as there may be interfaces.
 const BUCKETS: usize = 1 << BUCKET_BITS;
-/// Cells in a bucket, which are compared one after the other. They are 16 bytes, and so in one cache line.
+/// Cells in a bucket, which are compared one after the other. They are 32 bytes, and so in one cache line.
 pub const BUCKET_CELLS: usize = 4;
 /// Cells in all buckets.
 pub const CELLS: usize = BUCKETS * BUCKET_CELLS;
@@ -21,21 +21,30 @@ pub const CELLS: usize = BUCKETS * BUCKET_CELLS;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Interfaces {
-    /// Index of the interface in each cell, 0 for none; a bucket is filled from its first cell on.
-    pub cells: [u32; CELLS],
-    /// By cell: the place of its interface, and flags above [`Interfaces::PLACE`].
-    pub places: [u16; CELLS],
+    /// A bucket is filled from its first cell on.
+    pub cells: [Cell; CELLS],
     /// What an index is multiplied with; odd, but 0 as long as there are no interfaces.
     pub multiplier: u32,
     /// Zero.
     pub reserved: u32,
 }
 
+/// A cell of [`Interfaces`]. What is found stands beside what is looked for: one cache line for both.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Cell {
+    /// Index of the interface, 0 for none.
+    pub interface: u32,
+    /// Its place, and flags above [`Interfaces::PLACE`].
+    pub place: u32,
+}
+
 impl Interfaces {
-    /// Bits of an element of `places` that are the place.
-    pub const PLACE: u16 = MAX_INTERFACES as u16 - 1;
-    /// Flag of an element of `places`, for interfaces whose packets do not begin with an Ethernet header.
-    pub const NO_ETHERNET: u16 = 1 << 15;
+    /// Bits of [`Cell::place`] that are the place.
+    pub const PLACE: u32 = MAX_INTERFACES as u32 - 1;
+    /// Flag of [`Cell::place`], for interfaces whose packets do not begin with an Ethernet header.
+    pub const NO_ETHERNET: u32 = 1 << 15;
 
     /// The first cell of an interface's bucket: the highest bits of the product (multiplicative hashing; Dietzfelbinger
     /// et al., 1997).
@@ -48,12 +57,13 @@ impl Interfaces {
     /// Place and flags of an interface; `None` if it has no place.
     #[inline(always)]
     #[must_use]
-    pub fn find(&self, interface: u32) -> Option<u16> {
+    pub fn find(&self, interface: u32) -> Option<u32> {
         let first = Self::bucket(self.multiplier, interface);
         let mut nth = 0;
         while nth < BUCKET_CELLS {
-            if self.cells[first + nth] == interface {
-                return Some(self.places[first + nth]);
+            let cell = &self.cells[first + nth];
+            if cell.interface == interface {
+                return Some(cell.place);
             }
             nth += 1;
         }
@@ -62,6 +72,6 @@ impl Interfaces {
 }
 
 const _: () = {
-    assert!(size_of::<Interfaces>() == 6 * CELLS + 8);
+    assert!(size_of::<Interfaces>() == 8 * CELLS + 8);
     assert!(MAX_INTERFACES.is_power_of_two() && Interfaces::PLACE & Interfaces::NO_ETHERNET == 0);
 };
