@@ -4,6 +4,7 @@ use std::fmt;
 use std::os::fd::BorrowedFd;
 
 use anyhow::{Context as _, Result, ensure};
+use traffic_mirror::network::Hook;
 use traffic_mirror_ebpf::abi::{Drop as Reason, EndpointStats, Unseen, cb};
 use traffic_mirror_tests::lab::testrun::{Outcome, SkBuff, TestRun};
 use traffic_mirror_tests::oracle::naive::Answer;
@@ -226,9 +227,11 @@ fn ensure_untouched(outcome: &Outcome, untouched: &Outcome, case: &Case) -> Resu
     Ok(())
 }
 
-/// A copy without a link header that no `encap` has taken.
+/// A copy without a link header that no `encap` has taken, about to leave.
 fn is_astray(case: &Case, stage: &Stage) -> bool {
-    case.is_marked(stage.secret()) && case.context.cb[cb::ENDPOINT] & (cb::HEADERLESS | cb::DONE) == cb::HEADERLESS
+    case.direction == Hook::Egress
+        && case.is_marked(stage.secret())
+        && case.context.cb[cb::ENDPOINT] & (cb::HEADERLESS | cb::DONE) == cb::HEADERLESS
 }
 
 /// What `encap` takes for a copy of ours.
