@@ -126,7 +126,7 @@ impl Places {
 /// What the programs look for a packet's interface in. `None` if there is no such table.
 pub(super) fn interfaces(hooks: &BTreeMap<u32, Hook>) -> Option<abi::Interfaces> {
     let flag = |hook: &Hook| if hook.is_headerless { abi::Interfaces::NO_ETHERNET } else { 0 };
-    let place = |(index, hook): (&u32, &Hook)| (hook.interface, index / 2 | flag(hook));
+    let place = |(index, hook): (&u32, &Hook)| (hook.interface, (index / 2) | flag(hook));
     let places: BTreeMap<u32, u32> = hooks.iter().map(place).collect();
     cells(&places.into_iter().collect::<Vec<_>>())
 }
