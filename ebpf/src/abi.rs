@@ -15,7 +15,7 @@ mod relay;
 
 /// Version of all that is laid out here: to be raised by one whenever anything in it changes, so that a daemon leaves the
 /// maps of another version alone. The first 16 bytes of [`Control`] stay what they are for ever.
-pub const LAYOUT: u32 = 9;
+pub const LAYOUT: u32 = 10;
 
 pub use counters::*;
 pub use daemon::{Daemon, HASH_BYTES, PATH_BYTES, VERSION_BYTES};
