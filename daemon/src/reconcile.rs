@@ -93,8 +93,14 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
     loop {
         kernel.beat();
         let mut live = kernel.live()?;
-        if patience.is_fresh() && live.is_none() && !state.memory.is_empty() {
-            repaired.push("maps were removed by somebody else; made again".to_owned());
+        if patience.is_fresh() && live.is_none() {
+            match kernel.flaw()? {
+                Some(flaw) => repaired.push(format!("{flaw}; all maps were made again, and counters begin at zero")),
+                None if !state.memory.is_empty() => {
+                    repaired.push("maps were removed by somebody else; made again".to_owned());
+                }
+                None => {}
+            }
         }
         if patience.is_fresh()
             && let Some(plan) = live.as_ref().and_then(|live| undo(&live.tables, &state.memory))

@@ -8,12 +8,12 @@ use std::path::{Path, PathBuf};
 
 use aya::programs::SchedClassifier;
 
-use super::KernelError;
-use super::generation::pin_error;
+use super::generation::{pin_error, remove_pins};
 use super::link::Link;
 use super::netlink::{FilterPlace, Netlink};
 use super::program::reason;
 use super::tcx::spot;
+use super::{Generation, KernelError};
 use crate::chain::Seat;
 use crate::desired::Order;
 use crate::network::Hook as Direction;
@@ -171,6 +171,24 @@ impl Attachments {
         Self { links, filters, qdiscs, turns, orders }
     }
 
+    /// Removes what somebody else has put below the pin path in place of a directory of ours. Answers a line for each.
+    ///
+    /// # Errors
+    /// It cannot be removed.
+    pub(super) fn clear(&self, pin_path: &Path) -> Result<Vec<String>, KernelError> {
+        let ours = [&self.links, &self.filters, &self.qdiscs, &self.turns, &self.orders];
+        let maps = names(pin_path)?.into_iter().map(|name| pin_path.join(name));
+        let maps = maps.filter(|path| Generation::is_dir_of(path));
+        let mut cleared = Vec::new();
+        for path in ours.into_iter().cloned().chain(maps) {
+            if fs::symlink_metadata(&path).is_ok_and(|there| !there.is_dir()) {
+                remove_pins(&path)?;
+                cleared.push(format!("{} was no directory; removed", path.display()));
+            }
+        }
+        Ok(cleared)
+    }
+
     /// Where a link is pinned.
     pub(super) fn link_pin(&self, attachment: Attachment) -> PathBuf {
         self.links.join(attachment.pin_name())
@@ -268,7 +286,7 @@ impl Attachments {
                     // what was prepared must not look like an attachment
                     let [_, fresh] = self.filter_pins(attachment);
                     if !matches!(self.live_filter(netlink, attachment), Ok(Some(live)) if live.pin == fresh) {
-                        let _ = remove_file(&fresh).and_then(|()| self.forget_qdisc(netlink, attachment.interface));
+                        let _ = remove_pins(&fresh).and_then(|()| self.forget_qdisc(netlink, attachment.interface));
                     }
                 })
             }
@@ -288,7 +306,7 @@ impl Attachments {
         match mechanism {
             Mechanism::Tcx => self.detach_link(attachment),
             Mechanism::Clsact => {
-                self.filter_pins(attachment).iter().try_for_each(|path| remove_file(path))?;
+                self.filter_pins(attachment).iter().try_for_each(|path| remove_pins(path))?;
                 self.forget_qdisc(netlink, attachment.interface)
             }
         }
@@ -343,10 +361,6 @@ pub(super) fn remove_dir(dir: &Path) -> Result<(), KernelError> {
 
 pub(super) fn rename(from: &Path, to: &Path) -> Result<(), KernelError> {
     fs::rename(from, to).map_err(|source| pin_error("rename", from, source))
-}
-
-pub(super) fn remove_file(path: &Path) -> Result<(), KernelError> {
-    absent_is_fine(fs::remove_file(path)).map_err(|source| pin_error("remove", path, source))
 }
 
 pub(super) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {

@@ -50,7 +50,7 @@ impl Kernel {
         let Some(generation) = generation else { return self.still_there(lost) };
         let present = self.attachments.list()?;
         let live = Generation::open(&self.pin_path, generation);
-        let outputs = if live.has_our_layout() && live.is_complete() { live.outputs()? } else { BTreeSet::new() };
+        let outputs = if live.is_sound() { live.outputs()? } else { BTreeSet::new() };
         let lane = want.lane.filter(|lane| outputs.contains(&lane.entrance)).map(|lane| lane.exit);
         for attachment in catchers(generation, want) {
             let interface = attachment.interface;

@@ -12,7 +12,7 @@ use aya::maps::MapData;
 use aya::{Ebpf, EbpfLoader};
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Control, MAX_ENDPOINTS, MAX_HOOKS, MAX_INTERFACES, MAX_SLOTS};
 
-use super::KernelError;
+use super::attach::absent_is_fine;
 use super::counters::{self, Kind};
 use super::health::HEALTH;
 use super::history::HISTORY;
@@ -21,6 +21,7 @@ use super::origin::{Origin, name, parse};
 use super::program::reason;
 use super::programs::PROGRAMS;
 use super::record::DAEMON;
+use super::{KernelError, shape};
 use crate::plan::Write;
 use crate::tables::{Live, Table, Tables};
 
@@ -99,6 +100,11 @@ impl Generation {
         map_names().chain(PROGRAMS).all(|name| self.dir.join(name).exists())
     }
 
+    /// Whether its maps can be read.
+    pub(super) fn is_sound(&self) -> bool {
+        self.has_our_layout() && self.is_complete() && self.flaw().is_none()
+    }
+
     /// Creates the maps, with room for `tables` and some more.
     ///
     /// # Errors
@@ -132,6 +138,12 @@ impl Generation {
     /// Where a generation is made: it is not among those of [`Generation::list`] before it is published.
     pub fn unfinished(pin_path: &Path) -> PathBuf {
         pin_path.join("unfinished")
+    }
+
+    /// Whether a path has the name of one.
+    pub(super) fn is_dir_of(path: &Path) -> bool {
+        let name = path.file_name().and_then(|name| name.to_str());
+        name.is_some_and(|name| parse(name).is_some())
     }
 
     /// Makes it the live one.
@@ -208,7 +220,7 @@ impl Generation {
     ) -> Result<(), KernelError> {
         let mapping = self.map(table, Purpose::Write)?;
         for (offset, bytes) in elements {
-            mapping.write(offset, bytes);
+            mapping.write(offset, bytes).map_err(|source| write_error(table, source))?;
         }
         Ok(())
     }
@@ -226,7 +238,7 @@ impl Generation {
             let mapping = self.map(same[0].table, Purpose::Write)?;
             for write in same {
                 before()?;
-                mapping.write(write.offset, &write.bytes);
+                mapping.write(write.offset, &write.bytes).map_err(|source| write_error(same[0].table, source))?;
             }
         }
         Ok(())
@@ -248,11 +260,12 @@ impl Generation {
     }
 
     pub(super) fn open_map(&self, name: &str) -> Result<MapData, KernelError> {
-        MapData::from_pin(self.dir.join(name)).map_err(|error| KernelError::Map {
-            action: "open",
-            map: name.to_owned(),
-            source: io::Error::other(error),
-        })
+        let error = |source| KernelError::Map { action: "open", map: name.to_owned(), source };
+        let map = MapData::from_pin(self.dir.join(name)).map_err(io::Error::other).map_err(error)?;
+        if self.has_our_layout() {
+            shape::check(name, &map).map_err(error)?;
+        }
+        Ok(map)
     }
 
     /// What marks a copy.
@@ -262,7 +275,9 @@ impl Generation {
     pub fn secret(&self) -> Result<u64, KernelError> {
         let control = self.read(Table::Control)?;
         let at = std::mem::offset_of!(Control, secret);
-        Ok(bytemuck::pod_read_unaligned(&control[at..at + size_of::<u64>()]))
+        // another version's may be laid out in another way, and what is pinned may be no map of ours at all
+        let secret = control.get(at..at + size_of::<u64>()).unwrap_or(&[0; size_of::<u64>()]);
+        Ok(bytemuck::pod_read_unaligned(secret))
     }
 
     /// Writes what marks a copy, and which of them are for this generation's `encap`.
@@ -293,8 +308,12 @@ impl Generation {
     }
 }
 
+fn write_error(table: Table, source: io::Error) -> KernelError {
+    KernelError::Map { action: "write", map: table.map_name().to_owned(), source }
+}
+
 /// Every map of a generation.
-fn map_names() -> impl Iterator<Item = &'static str> {
+pub(super) fn map_names() -> impl Iterator<Item = &'static str> {
     let counters = [counters::FILTERS, counters::ENDPOINTS, counters::HOOKS];
     let counters = counters.into_iter().flat_map(|kind| [kind.stats, kind.past]);
     let others = [BUCKETS, FIRSTS, SCRATCH, CPU, HISTORY, HEALTH, DAEMON];
@@ -309,7 +328,7 @@ fn memlock(map: &MapData) -> io::Result<u64> {
 }
 
 /// Elements to make room for: half as many again, so that most edits of a file fit into the maps that are there.
-fn capacity(table: Table, used: usize) -> u32 {
+pub(super) fn capacity(table: Table, used: usize) -> u32 {
     let (least, most) = match table {
         Table::Control | Table::Values => (1, 1),
         Table::Endpoints | Table::EndpointNames => (MAX_ENDPOINTS, MAX_ENDPOINTS),
@@ -326,17 +345,13 @@ fn capacity(table: Table, used: usize) -> u32 {
     (used + used / 2).clamp(least, most) as u32
 }
 
+/// Removes a directory with what is in it, or what somebody has put in its place.
 pub(super) fn remove_pins(dir: &Path) -> Result<(), KernelError> {
-    let gone = |error: &io::Error| error.kind() == io::ErrorKind::NotFound;
-    let entries = match fs::read_dir(dir) {
-        Err(error) if gone(&error) => return Ok(()),
-        other => other.map_err(|source| pin_error("read", dir, source))?,
-    };
-    for entry in entries.filter_map(Result::ok) {
-        let path = entry.path();
-        fs::remove_file(&path).map_err(|source| pin_error("remove", &path, source))?;
-    }
-    fs::remove_dir(dir).map_err(|source| pin_error("remove", dir, source))
+    absent_is_fine(remove_all(dir)).map_err(|source| pin_error("remove", dir, source))
+}
+
+fn remove_all(path: &Path) -> io::Result<()> {
+    if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
 }
 
 pub(super) fn pin_error(action: &'static str, path: &Path, source: io::Error) -> KernelError {

@@ -147,7 +147,7 @@ impl Kernel {
     fn live_generation(&self) -> Result<Option<Generation>, KernelError> {
         let number = Generation::list(&self.pin_path)?.pop();
         let generation = number.map(|number| Generation::open(&self.pin_path, number));
-        Ok(generation.filter(|generation| generation.has_our_layout() && generation.is_complete()))
+        Ok(generation.filter(Generation::is_sound))
     }
 }
 

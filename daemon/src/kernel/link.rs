@@ -2,6 +2,7 @@
 //! goes by names, and tells neither.
 
 use std::ffi::CString;
+use std::fs;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -108,14 +109,24 @@ impl Link {
     }
 
     /// # Errors
-    /// There is no such pin, or the kernel refuses.
+    /// `NotFound`: there is no such pin, or it is none of a link. Others: the kernel refuses.
     pub(super) fn open(pin: &Path) -> io::Result<Self> {
-        let path = CString::new(pin.as_os_str().as_bytes())?;
-        let mut attributes = Pin { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
-        // SAFETY: the path lives through the call and ends with 0.
-        let fd = unsafe { bpf(BPF_OBJ_GET, &mut attributes) }?;
-        // SAFETY: the kernel has just given this descriptor to us.
-        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd) }))
+        let opened = open_pin(pin).map(Self);
+        match opened {
+            Ok(link) if !link.is_link() => Err(io::ErrorKind::NotFound.into()),
+            // no pin at all (`bpf_obj_do_get`)
+            Err(_) if fs::symlink_metadata(pin).is_ok_and(|there| !there.is_file()) => {
+                Err(io::ErrorKind::NotFound.into())
+            }
+            opened => opened,
+        }
+    }
+
+    /// Somebody may have pinned another object in its place. Their own description does not tell links, maps and programs apart.
+    fn is_link(&self) -> bool {
+        let what = fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd())).unwrap_or_default();
+        // "bpf_link" (`bpf_link_prime`) or "bpf-link" (`bpf_link_new_fd`)
+        what.to_string_lossy().ends_with("link")
     }
 
     /// Has it outlive this process.
@@ -173,7 +184,8 @@ impl Link {
 
     fn info(&self) -> io::Result<Option<Info>> {
         let mut info = Info::default();
-        info_of(&self.0, &mut info)?;
+        // SAFETY: no pointers, and numbers only.
+        unsafe { info_of(&self.0, &mut info) }?;
         Ok((info.kind == BPF_LINK_TYPE_TCX && info.interface != 0).then_some(info))
     }
 
@@ -264,13 +276,33 @@ pub(super) fn program_name(id: u32) -> Option<String> {
     // SAFETY: the kernel has just given this descriptor to us.
     let fd = unsafe { OwnedFd::from_raw_fd(fd) };
     let mut info = Info::default();
-    info_of(&fd, &mut info).ok()?;
+    // SAFETY: no pointers, and numbers only.
+    unsafe { info_of(&fd, &mut info) }.ok()?;
     let name = info.name.split(|&byte| byte == 0).next().filter(|name| !name.is_empty())?;
     Some(String::from_utf8_lossy(name).into_owned())
 }
 
+/// What is pinned, whatever it is.
+///
+/// # Errors
+/// There is no such pin, or the kernel refuses.
+pub(super) fn open_pin(pin: &Path) -> io::Result<OwnedFd> {
+    let path = CString::new(pin.as_os_str().as_bytes())?;
+    let mut attributes = Pin { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    // SAFETY: the path lives through the call and ends with 0.
+    let fd = unsafe { bpf(BPF_OBJ_GET, &mut attributes) }?;
+    // SAFETY: the kernel has just given this descriptor to us.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
 /// Has the kernel write what it knows of an object.
-fn info_of<T>(object: &OwnedFd, info: &mut T) -> io::Result<()> {
+///
+/// # Errors
+/// The kernel refuses.
+///
+/// # Safety
+/// Whatever pointers `info` has are valid for as much as it says, and any bytes are a valid `T`.
+pub(super) unsafe fn info_of<T>(object: &OwnedFd, info: &mut T) -> io::Result<()> {
     #[repr(C)]
     struct Attributes {
         bpf_fd: u32,
@@ -279,7 +311,7 @@ fn info_of<T>(object: &OwnedFd, info: &mut T) -> io::Result<()> {
     }
     let bpf_fd = object.as_raw_fd() as u32;
     let mut attributes = Attributes { bpf_fd, info_len: size_of::<T>() as u32, info: &raw mut *info as u64 };
-    // SAFETY: the kernel writes at most `info_len` bytes to `info`, for which any bytes are valid.
+    // SAFETY: the kernel writes at most `info_len` bytes to `info`; the rest is promised.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }.map(drop)
 }
 

@@ -48,8 +48,13 @@ impl Mapping {
     }
 
     /// Stores bytes, eight at a time where offset and length allow, else four.
-    pub(super) fn write(&self, offset: usize, bytes: &[u8]) {
-        assert!(offset + bytes.len() <= self.bytes, "write beyond a map");
+    ///
+    /// # Errors
+    /// The map has no such place: it is another one than when it was last read.
+    pub(super) fn write(&self, offset: usize, bytes: &[u8]) -> io::Result<()> {
+        if offset + bytes.len() > self.bytes {
+            return Err(io::Error::other("it is smaller than it was"));
+        }
         assert!(offset.is_multiple_of(4) && bytes.len().is_multiple_of(4), "elements are made of words");
         // SAFETY: inside the mapping, checked above; its start is page-aligned, so each store is aligned.
         unsafe {
@@ -65,5 +70,6 @@ impl Mapping {
             }
         }
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
+        Ok(())
     }
 }

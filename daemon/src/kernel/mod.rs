@@ -26,6 +26,7 @@ mod programs;
 mod qdisc;
 mod rcu;
 mod record;
+mod shape;
 mod step;
 mod strays;
 mod takeover;
@@ -92,6 +93,8 @@ pub struct Kernel {
     /// What has gone to another place of its hook lately, and what came in the way, if it has not.
     turned: BTreeMap<Attachment, Option<String>>,
     attaching: Attaching,
+    /// What somebody else had put in the place of directories of ours, a line each, until it is said.
+    cleared: Vec<String>,
     /// What has begun is not done, and what was lost before it is known.
     has_looked: bool,
     before: Box<dyn FnMut(Step) -> Result<(), KernelError>>,
@@ -137,6 +140,7 @@ impl Kernel {
         }
         let lock = lock::claim(pin_path)?;
         let attachments = Attachments::below(pin_path);
+        let cleared = attachments.clear(pin_path)?;
         namespace::claim(pin_path)?;
         let (mechanism, mut netlink) = (mechanism.unwrap_or(best), Netlink::open()?);
         attachments.end_turns(&mut netlink)?;
@@ -157,6 +161,7 @@ impl Kernel {
             offloads: Offloads::default(),
             turned: BTreeMap::new(),
             attaching: Attaching::default(),
+            cleared,
             has_looked: false,
             before: Box::new(|_| Ok(())),
             is_switching: true,
@@ -179,7 +184,7 @@ impl Kernel {
     }
 
     /// The content of the live tables; `None` if there are none, if another version of us made them or their programs, if
-    /// some programs use others, or if somebody has removed the pin of one.
+    /// some programs use others, or if somebody has removed the pin of one or pinned something else there.
     ///
     /// # Errors
     /// A map cannot be read.
@@ -188,10 +193,20 @@ impl Kernel {
         let number = Generation::list(&self.pin_path)?.pop();
         let Some(number) = number.filter(|_| !self.taking_over().exists()) else { return Ok(None) };
         let generation = Generation::open(&self.pin_path, number);
-        if !(generation.is_ours() && generation.is_complete()) {
+        if !(generation.is_ours() && generation.is_complete() && generation.flaw().is_none()) {
             return Ok(None);
         }
         generation.live().map(Some)
+    }
+
+    /// Why what is pinned for the live tables is of no use, if something there is not ours.
+    ///
+    /// # Errors
+    /// The pin path cannot be read.
+    pub fn flaw(&self) -> Result<Option<String>, KernelError> {
+        let number = Generation::list(&self.pin_path)?.pop();
+        let generation = number.map(|number| Generation::open(&self.pin_path, number));
+        Ok(generation.filter(|live| live.is_ours() && live.is_complete()).and_then(|live| live.flaw()))
     }
 
     /// Applies a change, and attaches again what somebody else has detached. Attachments that fail do not undo the rest.
@@ -221,7 +236,8 @@ impl Kernel {
         let is_settled = matches!(change, Change::InPlace(plan) if plan.is_empty()) && rewired.is_empty();
         let mut is_done = is_settled && slice.left == 0;
         self.rewired = rewired;
-        let mut repaired: Vec<String> = lost.iter().map(ToString::to_string).collect();
+        let mut repaired = std::mem::take(&mut self.cleared);
+        repaired.extend(lost.iter().map(ToString::to_string));
         let mut obstacles = Vec::new();
         if is_done {
             let ordered = self.put_in_order(number, want)?;

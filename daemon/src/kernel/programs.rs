@@ -25,6 +25,11 @@ const ERRORS_IP: &str = "icmp_errors_ip";
 const LANE: &str = "lane";
 pub(super) const PROGRAMS: [&str; 5] =
     [mirror(Direction::Ingress), mirror(Direction::Egress), ENCAP, ERRORS, ERRORS_IP];
+/// All that may be pinned beside the maps.
+pub(super) const PINNED: [&str; 6] = {
+    let [first, second, third, fourth, fifth] = PROGRAMS;
+    [first, second, third, fourth, fifth, LANE]
+};
 
 const fn mirror(direction: Direction) -> &'static str {
     match direction {

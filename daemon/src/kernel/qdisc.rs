@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use aya::programs::{ProgramInfo, SchedClassifier};
 
 use super::KernelError;
-use super::attach::{Attachment, Attachments, Mechanism, make_dir, names, remove_dir, remove_file, rename};
+use super::attach::{Attachment, Attachments, Mechanism, make_dir, names, remove_dir, rename};
+use super::generation::remove_pins;
 use super::netlink::{FilterPlace, Netlink};
 use super::program::reason;
 use crate::network::Hook as Direction;
@@ -47,7 +48,7 @@ impl Attachments {
             // a predecessor was killed before it came to this
             rename(&fresh, &path)?;
         }
-        remove_file(&fresh)?;
+        remove_pins(&fresh)?;
         program.pin(&fresh).map_err(|e| error(&e))?;
         let name = attachment.role.word();
         let program = program.fd().map_err(|e| error(&e))?.as_fd();

@@ -89,7 +89,8 @@ impl Kernel {
     /// Takes over what was counted for the objects that stay, once no program counts it any more.
     fn copy_stats(&self, generation: &Generation, old: u32, want: &Compiled) -> Result<(), KernelError> {
         let old = Generation::open(&self.pin_path, old);
-        if !old.has_our_layout() {
+        // what somebody else has pinned there has counted nothing
+        if !old.has_our_layout() || (old.is_complete() && old.flaw().is_some()) {
             return Ok(());
         }
         generation.set_history(old.history()?)?;

@@ -3,8 +3,8 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use super::attach::{Attachment, Attachments, absent_is_fine, make_dir, remove_file};
-use super::generation::pin_error;
+use super::attach::{Attachment, Attachments, absent_is_fine, make_dir};
+use super::generation::{pin_error, remove_pins};
 use super::link::{Link, Spot};
 use super::{KernelError, rcu};
 use crate::chain::{Chain, Seat};
@@ -50,7 +50,7 @@ impl Attachments {
             return Ok(());
         }
         // its interface may have gone, and another have its index
-        remove_file(&path)?;
+        remove_pins(&path)?;
         make_dir(&self.links)?;
         let create =
             |spot| once_it_has_gone(|| Link::create(program, attachment.interface, attachment.direction, spot));
@@ -66,6 +66,6 @@ impl Attachments {
         let path = self.link_pin(attachment);
         absent_is_fine(Link::open(&path).and_then(|link| link.detach()))
             .map_err(|source| pin_error("detach", &path, source))?;
-        remove_file(&path)
+        remove_pins(&path)
     }
 }

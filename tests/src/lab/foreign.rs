@@ -5,7 +5,7 @@ use super::objects::tcx_infos;
 use super::socket::Direction;
 use anyhow::{Context as _, Result};
 use std::ffi::CString;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// What a program says of each packet.
@@ -44,6 +44,12 @@ const BPF_TCX_INGRESS: u64 = 46;
 const BPF_TCX_EGRESS: u64 = 47;
 const BPF_F_BEFORE: u64 = 1 << 3;
 const BPF_F_AFTER: u64 = 1 << 4;
+
+impl AsFd for Foreign {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.program.as_fd()
+    }
+}
 
 impl Foreign {
     /// Loads one of up to 15 characters.
@@ -141,7 +147,7 @@ pub fn chain(netns: &Netns, mechanism: &str, interface: &str, way: Direction) ->
     Ok(filters.lines().filter_map(name).collect())
 }
 
-fn bpf(command: i32, attributes: &[u64]) -> Result<OwnedFd> {
+pub(super) fn bpf(command: i32, attributes: &[u64]) -> Result<OwnedFd> {
     // SAFETY: `attributes` holds the fields of `union bpf_attr` for `command`; its pointers outlive the call.
     let done = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes)) };
     let fd = nix::errno::Errno::result(done)?;

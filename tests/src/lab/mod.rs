@@ -15,6 +15,7 @@ pub mod netns;
 pub mod objects;
 pub mod observer;
 pub mod packet;
+pub mod pins;
 pub mod process;
 pub mod scatter;
 pub mod socket;

@@ -17,6 +17,7 @@ mod load;
 mod many;
 mod metrics;
 mod order;
+mod pins;
 mod plan;
 mod site;
 mod status;
