@@ -3,7 +3,6 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::path::PathBuf;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
@@ -24,7 +23,7 @@ use crate::quiet::Quiet;
 use crate::reconcile::{State, proceed};
 use crate::report::plural;
 use crate::source::Source;
-use crate::watch::{End, Trigger, watch_network, watch_signals};
+use crate::watch::{End, Trigger, Triggers, queue, watch_network, watch_signals};
 
 /// How to run.
 #[derive(Debug, Clone)]
@@ -66,7 +65,7 @@ const ADOPTED: &str = "the file is wrong; what was mirrored before is mirrored u
 /// # Errors
 /// The kernel refuses at the start. Later it is logged, and the last state stays.
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
-    let (sender, triggers) = mpsc::channel();
+    let (sender, triggers) = queue();
     watch_signals(sender.clone()).context("cannot install signal handlers")?;
     let mut source = Source::open(&options.config, sender.clone())?;
     let desired = source.load();
@@ -128,7 +127,7 @@ struct Site {
 
 /// `desired` is what the file last asked for when it was right; `None` until it is for the first time. `left` programs are
 /// still to be attached for it.
-fn serve(site: &mut Site, mut desired: Option<Desired>, mut left: usize, triggers: &Receiver<Trigger>) -> End {
+fn serve(site: &mut Site, mut desired: Option<Desired>, mut left: usize, triggers: &Triggers) -> End {
     let Site { kernel, state, source, metrics, health } = site;
     let (mut timers, mut complaint, mut blindness) = (Timers::new(), Complaint::default(), Complaint::default());
     // whether the service manager is to be told once all is attached
@@ -323,7 +322,7 @@ struct Pending {
 /// Waits until something is due, the next timer at the latest, or until it is time to end, and meanwhile writes the metrics. In a
 /// `hurry` it takes no more than what has come already.
 fn gather(
-    triggers: &Receiver<Trigger>,
+    triggers: &Triggers,
     source: &mut Source,
     metrics: &mut Textfile,
     timers: &Timers,
@@ -345,16 +344,15 @@ fn gather(
             continue;
         }
         let patience = if hurry { Duration::ZERO } else { due.min(metrics.due()) - now };
-        match triggers.recv_timeout(patience) {
-            Ok(Trigger::End(end)) => return Err(end),
-            Err(RecvTimeoutError::Disconnected) => return Err(End::Leave),
-            Ok(Trigger::File(save)) => source.tell(save),
-            Ok(Trigger::Reload) => pending.reload = true,
-            Ok(Trigger::Network(events)) => {
+        match triggers.next(patience) {
+            Some(Trigger::End(end)) => return Err(end),
+            Some(Trigger::File(save)) => source.tell(save),
+            Some(Trigger::Reload) => pending.reload = true,
+            Some(Trigger::Network(events)) => {
                 pending.network.extend(events);
                 quiet.extend(Instant::now(), QUIET, QUIET_MOST);
             }
-            Err(RecvTimeoutError::Timeout) => has_all = hurry,
+            None => has_all = hurry,
         }
     }
 }

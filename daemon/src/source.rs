@@ -5,7 +5,6 @@ use std::io;
 use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::Sender;
 use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::Context as _;
@@ -17,7 +16,7 @@ use crate::diagnostic;
 use crate::journal;
 use crate::kernel::{Hash, hash};
 use crate::quiet::Quiet;
-use crate::watch::{FileWatch, Save, Trigger};
+use crate::watch::{FileWatch, Save, TriggerSender};
 
 /// The file is read this long after the last change, since some writers open and close it several times; at the latest
 /// after [`QUIET_MOST`]. What was renamed into place is read at once.
@@ -65,7 +64,7 @@ impl Source {
     ///
     /// # Errors
     /// Signals cannot be set.
-    pub fn open(path: &Path, triggers: Sender<Trigger>) -> anyhow::Result<Self> {
+    pub fn open(path: &Path, triggers: TriggerSender) -> anyhow::Result<Self> {
         ignore_writers()?;
         let mut source = Self {
             path: path.to_owned(),

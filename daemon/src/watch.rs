@@ -1,17 +1,21 @@
-//! Waits for what makes the daemon act: the file, signals, the network. Output: [`Trigger`]s in one channel.
+//! Waits for what makes the daemon act: the file, signals, the network. Output: [`Trigger`]s in one queue.
 
 mod file;
+mod queue;
 
 use std::collections::BTreeSet;
-use std::sync::mpsc::Sender;
 use std::thread;
+use std::time::Duration;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR2};
 use signal_hook::iterator::Signals;
+use tracing::{info, warn};
 
 use crate::kernel::netlink::{Event, Monitor};
+use crate::kernel::reason;
 
 pub use file::{FileWatch, Save};
+pub use queue::{TriggerSender, Triggers, queue};
 
 /// Why to look again.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,7 +43,7 @@ pub enum End {
 ///
 /// # Errors
 /// A handler cannot be installed.
-pub fn watch_signals(triggers: Sender<Trigger>) -> std::io::Result<()> {
+pub fn watch_signals(triggers: TriggerSender) -> std::io::Result<()> {
     let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR2])?;
     spawn("signals", move || {
         for signal in signals.forever() {
@@ -48,24 +52,51 @@ pub fn watch_signals(triggers: Sender<Trigger>) -> std::io::Result<()> {
                 SIGUSR2 => Trigger::End(End::Leave),
                 _ => Trigger::End(End::Remove),
             };
-            if triggers.send(trigger).is_err() {
+            if !triggers.send(trigger) {
                 return;
             }
         }
     })
 }
 
-/// Turns changes of the network into triggers.
+/// What cannot be heard from is opened anew after so long, then twice as long, and so on.
+const PAUSE: Duration = Duration::from_secs(1);
+const PAUSE_MOST: Duration = Duration::from_secs(30);
+
+/// Turns changes of the network into triggers. A monitor that fails is opened anew, in the namespace of the caller.
 ///
 /// # Errors
 /// The thread cannot be started.
-pub fn watch_network(mut monitor: Monitor, triggers: Sender<Trigger>) -> std::io::Result<()> {
+pub fn watch_network(mut monitor: Monitor, triggers: TriggerSender) -> std::io::Result<()> {
     spawn("network", move || {
+        // until it has heard again
+        let mut pause: Option<Duration> = None;
         loop {
-            let events = monitor.wait(None).and_then(|_| monitor.drain());
-            // what cannot be read may have been anything
-            let events = events.unwrap_or_else(|_| BTreeSet::from([Event::Overrun]));
-            if !events.is_empty() && triggers.send(Trigger::Network(events)).is_err() {
+            // if nothing happens, silence must do
+            let heard = monitor.wait(pause).and_then(|_| monitor.drain());
+            let events = match heard {
+                Ok(events) => {
+                    if pause.take().is_some() {
+                        info!("changes of the network are heard of again");
+                    }
+                    events
+                }
+                Err(error) => {
+                    if pause.is_none() {
+                        let error = reason(&error);
+                        warn!("changes of the network are not heard of: {error}; it is looked at every 30 s meanwhile");
+                    }
+                    let next = pause.map_or(PAUSE, |pause| PAUSE_MOST.min(pause * 2));
+                    thread::sleep(next);
+                    pause = Some(next);
+                    if let Ok(fresh) = Monitor::open() {
+                        monitor = fresh;
+                    }
+                    // what was not heard of may have been anything
+                    BTreeSet::from([Event::Overrun])
+                }
+            };
+            if !events.is_empty() && !triggers.send(Trigger::Network(events)) {
                 return;
             }
         }

@@ -2,14 +2,13 @@
 
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use traffic_mirror::desired::Desired;
 use traffic_mirror::kernel::{Observer, hash, record};
 use traffic_mirror::source::{ignore_writers, read_complete};
 use traffic_mirror::status::{Daemon, Life};
-use traffic_mirror::watch::FileWatch;
+use traffic_mirror::watch::{FileWatch, queue};
 
 use super::plan::Seen;
 use super::{File, load};
@@ -22,14 +21,14 @@ const GRACE: Duration = Duration::from_secs(2);
 
 pub(crate) fn wait(path: &Path, pin_path: &Path, timeout: Option<Duration>) -> anyhow::Result<ExitCode> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
-    let (sender, triggers) = mpsc::channel();
+    let (sender, triggers) = queue();
     let mut watch = FileWatch::new(path, sender);
     let mut observer = Observer::open(pin_path)?;
     ignore_writers()?;
     let mut file: Option<(File, Desired)> = None;
     let (mut seen, mut is_read, mut taker) = (None, false, Taker::default());
     loop {
-        if !is_read || watch.is_blind() || triggers.try_iter().count() > 0 {
+        if !is_read || watch.is_blind() || triggers.take_all() {
             // what cannot be watched is read each time
             let _ = watch.rearm();
             let content = read_complete(path, &watch);

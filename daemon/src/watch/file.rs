@@ -10,12 +10,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::Sender;
 
 use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Config, Event, EventKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::Trigger;
+use super::{Trigger, TriggerSender};
 
 /// What has happened to the file, or on the way to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +35,7 @@ const MAX_ATTEMPTS: u32 = 8;
 /// Watches the file, as long as it lives.
 pub struct FileWatch {
     path: PathBuf,
-    triggers: Sender<Trigger>,
+    triggers: TriggerSender,
     way: Way,
     told: Arc<Told>,
     watcher: Option<RecommendedWatcher>,
@@ -55,7 +54,7 @@ struct Told {
 
 impl FileWatch {
     /// A watch that sees nothing before [`Self::rearm`].
-    pub fn new(path: &Path, triggers: Sender<Trigger>) -> Self {
+    pub fn new(path: &Path, triggers: TriggerSender) -> Self {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Self { path, triggers, way: Way::default(), told: Arc::default(), watcher: None, is_blind: true }
     }
@@ -104,11 +103,11 @@ impl FileWatch {
 }
 
 /// A watcher that watches nothing so far.
-fn listen(way: Way, told: Arc<Told>, triggers: Sender<Trigger>) -> notify::Result<RecommendedWatcher> {
+fn listen(way: Way, told: Arc<Told>, triggers: TriggerSender) -> notify::Result<RecommendedWatcher> {
     let hear = move |event: notify::Result<Event>| {
         if let Some(save) = told.hear(&way, event) {
             // the receiver is gone only when the daemon ends
-            let _ = triggers.send(Trigger::File(save));
+            triggers.send(Trigger::File(save));
         }
     };
     // who opens or reads a file wakes nobody

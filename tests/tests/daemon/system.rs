@@ -6,11 +6,11 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
-use traffic_mirror_tests::lab::daemon::{Launch, binary};
+use traffic_mirror_tests::lab::daemon::{Daemon, Launch, binary};
 use traffic_mirror_tests::lab::{TempDir, deadline, process};
 
 use crate::life::install;
-use crate::site::{Site, attach, config, mechanisms};
+use crate::site::{Site, attach, config, mechanisms, status_until};
 
 /// A launch under strace, which records `calls` of all threads. The daemon keeps its process number.
 pub(crate) fn traced(directory: &TempDir, calls: &str, launch: Launch) -> Result<(Launch, PathBuf)> {
@@ -99,6 +99,47 @@ fn a_dead_next_hop_does_not_keep_the_daemon_busy() -> Result<()> {
     // each second the daemon looks after three next hops and one output, by two requests each at most; what comes of it is events
     assert!(rate < 20.0, "{rate} netlink requests a second");
     Ok(())
+}
+
+/// The network is waited for by `poll`, and by nobody else in the daemon.
+fn without_poll(directory: &TempDir, fault: &str) -> Result<(Launch, PathBuf)> {
+    let (script, trace) = (directory.path().join("deaf"), directory.path().join("trace"));
+    let strace = format!("strace -D -f -q -e trace=poll -e inject=poll:error=ENOMEM{fault} -o {}", trace.display());
+    install(&script, &format!("#!/bin/sh\nexec {strace} {} \"$@\"\n", binary()?.display()))?;
+    Ok((Launch { binary: Some(script), ..Launch::default() }, trace))
+}
+
+#[test]
+fn a_network_that_cannot_be_heard_of_is_no_reason_to_be_busy() -> Result<()> {
+    let mut site = Site::new()?;
+    let directory = TempDir::new()?;
+    let (launch, trace) = without_poll(&directory, "")?;
+    let mut daemon = site.launch(&[53], launch)?;
+    let said = |daemon: &Daemon, text: &str| daemon.output().iter().filter(|line| line.contains(text)).count();
+    const DEAF: &str = " WARN changes of the network are not heard of: cannot wait for a netlink socket";
+    daemon.wait_line(|line| line.contains(DEAF), deadline())?;
+    let begin = Instant::now();
+    while begin.elapsed() < Duration::from_secs(3) {
+        site.expect(53, 1)?;
+    }
+    let polls = fs::read_to_string(&trace)?.lines().filter(|line| line.contains("ENOMEM")).count();
+    ensure!((2..10).contains(&polls), "{polls} attempts");
+    daemon.write_config(&config(&[54]))?;
+    daemon.reload_done(deadline())?;
+    site.expect(54, 1)?;
+    assert_eq!(said(&daemon, DEAF), 1);
+    daemon.signal(Signal::SIGTERM)?;
+    assert_eq!(daemon.wait_exit(deadline())?, 0);
+
+    // the first time only, for each thread
+    let (launch, _) = without_poll(&directory, ":when=1")?;
+    let daemon = site.launch(&[53], launch)?;
+    daemon.wait_line(|line| line.contains(DEAF), deadline())?;
+    daemon.wait_line(|line| line.contains(" INFO changes of the network are heard of again"), deadline())?;
+    assert_eq!(said(&daemon, DEAF), 1);
+    site.edge.run("ip link set eth1 down")?;
+    // by an event, long before the timer
+    status_until(&daemon, |_, status| status["endpoints"][0]["state"] != "ready").map(drop)
 }
 
 #[test]

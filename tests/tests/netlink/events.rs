@@ -1,12 +1,14 @@
 //! Changes as they happen, and errors.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::os::fd::{AsFd as _, AsRawFd as _};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 use traffic_mirror::kernel::netlink::{Event, Monitor, Netlink};
 use traffic_mirror::network::Hook;
+use traffic_mirror::watch::{Trigger, queue, watch_network};
 
 use crate::lab::{ABSENT, Lab, Netns, wait_for};
 
@@ -101,4 +103,35 @@ fn an_overrun_is_told_and_survived() -> Result<()> {
     assert_eq!(monitor.drain()?, BTreeSet::new());
     lab.near.ip("link set va mtu 1400")?;
     wait_for(&mut monitor, Event::Link { index: va })
+}
+
+#[test]
+fn a_socket_that_fails_is_paused_for_and_opened_anew() -> Result<()> {
+    let lab = Lab::new()?;
+    let va = lab.near.index("va")?;
+    let (sender, triggers) = queue();
+    lab.near.inside(|| {
+        let monitor = Monitor::open()?;
+        // to be read at once, and no message of the kernel's: ENOTCONN for ever
+        let broken = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None)?;
+        // SAFETY: both descriptors are open; the second goes on being the monitor's.
+        ensure!(unsafe { libc::dup2(broken.as_raw_fd(), monitor.as_fd().as_raw_fd()) } >= 0, "dup2");
+        Ok(watch_network(monitor, sender)?)
+    })?;
+    let begin = Instant::now();
+    let first = triggers.next(Duration::from_secs(10));
+    ensure!(first == Some(Trigger::Network(BTreeSet::from([Event::Overrun]))), "{first:?}");
+    ensure!(begin.elapsed() >= Duration::from_millis(900), "no pause: {:?}", begin.elapsed());
+    // heard of by the new socket, in the same namespace
+    let deadline = Instant::now() + Duration::from_secs(10);
+    for mtu in 1300.. {
+        lab.near.ip(&format!("link set va mtu {mtu}"))?;
+        if let Some(Trigger::Network(events)) = triggers.next(Duration::from_millis(200))
+            && events.contains(&Event::Link { index: va })
+        {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "nothing is heard of");
+    }
+    Ok(())
 }

@@ -101,9 +101,18 @@ pub(super) struct Answer {
     pub(super) payload: Vec<u8>,
 }
 
-/// A socket for requests, one at a time.
+/// Opens a socket that does not wait for ever.
+fn patient(protocol: isize) -> Result<Socket, Error> {
+    let socket = open(protocol)?;
+    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(ANSWER_TIMEOUT_MS))
+        .map_err(|errno| Error::Socket { action: "set up", errno })?;
+    Ok(socket)
+}
+
+/// A socket for requests, one at a time. One that fails is opened anew.
 pub(super) struct RequestSocket {
     socket: Socket,
+    protocol: isize,
     sequence: u32,
     buffer: Vec<u8>,
 }
@@ -117,10 +126,7 @@ enum Failure {
 
 impl RequestSocket {
     pub(super) fn open(protocol: isize) -> Result<Self, Error> {
-        let socket = open(protocol)?;
-        setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(ANSWER_TIMEOUT_MS))
-            .map_err(|errno| Error::Socket { action: "set up", errno })?;
-        Ok(Self { socket, sequence: 0, buffer: buffer() })
+        Ok(Self { socket: patient(protocol)?, protocol, sequence: 0, buffer: buffer() })
     }
 
     /// What is asked over it by `ioctl`.
@@ -151,6 +157,7 @@ impl RequestSocket {
     ) -> Result<Vec<Answer>, Error> {
         let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
         message.header.flags = NLM_F_REQUEST | flags;
+        let mut failure = None;
         for _ in 0..ATTEMPTS {
             match self.exchange(&mut message) {
                 Ok(answers) => return Ok(answers),
@@ -158,10 +165,13 @@ impl RequestSocket {
                 Err(Failure::Refused(errno, hint)) => {
                     return Err(Error::Refused { request: what.to_string(), errno, hint });
                 }
-                Err(Failure::Socket(error)) => return Err(error),
+                Err(Failure::Socket(error)) => {
+                    self.socket = patient(self.protocol)?;
+                    failure = Some(error);
+                }
             }
         }
-        Err(Error::Incomplete { request: what.to_string(), attempts: ATTEMPTS })
+        Err(failure.unwrap_or(Error::Incomplete { request: what.to_string(), attempts: ATTEMPTS }))
     }
 
     /// Sends once and reads to the end of the answer, even of one that is torn: the kernel runs one dump at a time.
@@ -227,6 +237,7 @@ mod tests {
     use netlink_packet_core::NLM_F_MULTIPART;
     use netlink_packet_route::RouteNetlinkMessage;
     use netlink_packet_route::link::LinkMessage;
+    use netlink_sys::protocols::NETLINK_ROUTE;
     use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
 
     use super::*;
@@ -238,7 +249,7 @@ mod tests {
         setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::milliseconds(50)).expect("timeout");
         // SAFETY: the descriptor is open and nobody else's.
         let socket = unsafe { Socket::from_raw_fd(ours.into_raw_fd()) };
-        let mut requests = RequestSocket { socket, sequence: 0, buffer: buffer() };
+        let mut requests = RequestSocket { socket, protocol: NETLINK_ROUTE, sequence: 0, buffer: buffer() };
         let server = thread::spawn(move || serve(&kernel, answers));
         let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let result = requests.dump(&"ask", message);
@@ -279,6 +290,16 @@ mod tests {
         let first = [link(1, b"one"), link(1, b"three")].concat();
         let answer = ask(vec![vec![first, link(1, b"four"), done(1)]]).expect("an answer");
         assert_eq!(answer, [&b"one"[..], b"three", b"four"]);
+    }
+
+    #[test]
+    fn a_socket_that_fails_is_opened_anew() {
+        let mut requests = RequestSocket::open(NETLINK_ROUTE).expect("a socket");
+        let nowhere = std::net::UdpSocket::bind("127.0.0.1:0").expect("another socket");
+        // SAFETY: both descriptors are open; the second goes on being the one of its owner.
+        assert_eq!(unsafe { libc::dup2(nowhere.as_raw_fd(), requests.raw()) }, requests.raw());
+        let links = requests.dump(&"ask", RouteNetlinkMessage::GetLink(LinkMessage::default())).expect("an answer");
+        assert!(!links.is_empty(), "not even lo");
     }
 
     #[test]
