@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand, ValueEnum};
 use commands::Question;
 use tracing::Level;
@@ -181,7 +182,9 @@ fn run(arguments: &Arguments, attach: Option<Attach>, metrics: Option<PathBuf>) 
 }
 
 fn detach(pin_path: &Path) -> anyhow::Result<ExitCode> {
-    if pin_path.exists() {
+    // whoever may not look there would find nothing to remove
+    kernel::require_capabilities()?;
+    if pin_path.try_exists().with_context(|| format!("cannot look for {}", pin_path.display()))? {
         Kernel::claim(pin_path, None)?.remove()?;
     } else {
         // whoever has removed the pins has not removed this

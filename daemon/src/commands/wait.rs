@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use traffic_mirror::desired::Desired;
-use traffic_mirror::kernel::{Observer, hash, record};
+use traffic_mirror::kernel::{Kernel, Observer, hash, record};
 use traffic_mirror::source::{ignore_writers, read_complete};
 use traffic_mirror::status::{Daemon, Life};
 use traffic_mirror::watch::{FileWatch, queue};
@@ -24,6 +24,8 @@ pub(crate) fn wait(path: &Path, pin_path: &Path, timeout: Option<Duration>) -> a
     let (sender, triggers) = queue();
     let mut watch = FileWatch::new(path, sender);
     let mut observer = Observer::open(pin_path)?;
+    // whoever may not look there would take it for a place where no daemon is
+    Kernel::is_live(pin_path)?;
     ignore_writers()?;
     let mut file: Option<(File, Desired)> = None;
     let (mut seen, mut is_read, mut taker) = (None, false, Taker::default());

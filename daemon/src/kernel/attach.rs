@@ -155,7 +155,7 @@ pub const fn word(direction: Direction) -> &'static str {
 pub struct Attachments {
     pub(super) links: PathBuf,
     pub(super) filters: PathBuf,
-    /// Holds a directory for each interface whose clsact qdisc is ours.
+    /// What a predecessor has left there that deleted the qdiscs that it had made.
     pub(super) qdiscs: PathBuf,
     /// Holds a directory for each attachment that is on its way to another place.
     pub(super) turns: PathBuf,
@@ -286,7 +286,7 @@ impl Attachments {
                     // what was prepared must not look like an attachment
                     let [_, fresh] = self.filter_pins(attachment);
                     if !matches!(self.live_filter(netlink, attachment), Ok(Some(live)) if live.pin == fresh) {
-                        let _ = remove_pins(&fresh).and_then(|()| self.forget_qdisc(netlink, attachment.interface));
+                        let _ = remove_pins(&fresh);
                     }
                 })
             }
@@ -297,18 +297,10 @@ impl Attachments {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub fn forget(
-        &self,
-        netlink: &mut Netlink,
-        attachment: Attachment,
-        mechanism: Mechanism,
-    ) -> Result<(), KernelError> {
+    pub fn forget(&self, attachment: Attachment, mechanism: Mechanism) -> Result<(), KernelError> {
         match mechanism {
             Mechanism::Tcx => self.detach_link(attachment),
-            Mechanism::Clsact => {
-                self.filter_pins(attachment).iter().try_for_each(|path| remove_pins(path))?;
-                self.forget_qdisc(netlink, attachment.interface)
-            }
+            Mechanism::Clsact => self.filter_pins(attachment).iter().try_for_each(|path| remove_pins(path)),
         }
     }
 
@@ -328,7 +320,7 @@ impl Attachments {
         }
     }
 
-    /// Removes the directories, which must be empty; qdiscs that others use by now stay.
+    /// Removes the directories, which must be empty.
     ///
     /// # Errors
     /// One cannot be removed.

@@ -8,9 +8,11 @@ use super::KernelError;
 const SYS_ADMIN: u32 = 21;
 const NEEDED: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (39, "CAP_BPF")];
 
+/// Whether this process may change what is attached.
+///
 /// # Errors
 /// Capabilities are missing; the error names them.
-pub(super) fn require() -> Result<(), KernelError> {
+pub fn require() -> Result<(), KernelError> {
     // what cannot be read is left to the kernel to refuse
     let Some(effective) = effective() else { return Ok(()) };
     let missing = missing(effective);

@@ -45,7 +45,7 @@ impl Kernel {
                 lost.extend(self.lost_at(attachment)?);
             }
             // a link may have gone elsewhere with its interface, be it back here under another index
-            self.attachments.forget(&mut self.netlink, attachment, mechanism)?;
+            self.attachments.forget(attachment, mechanism)?;
         }
         let Some(generation) = generation else { return self.still_there(lost) };
         let present = self.attachments.list()?;

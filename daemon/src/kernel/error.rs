@@ -9,7 +9,7 @@ use super::netlink;
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// A map could not be created, opened, read or written.
-    #[error("cannot {action} map {map}: {source}")]
+    #[error("cannot {action} map {map}: {source}{}", remedy(source))]
     Map {
         /// "create", "read", ...
         action: &'static str,
@@ -41,7 +41,7 @@ pub enum KernelError {
         reason: String,
     },
     /// A pin could not be made, opened or removed.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}{}", path.display(), remedy(source))]
     Pin {
         /// "create", "open", "remove".
         action: &'static str,
@@ -72,4 +72,10 @@ pub enum KernelError {
     /// A netlink request failed.
     #[error(transparent)]
     Netlink(#[from] netlink::Error),
+}
+
+/// What to do about an error, where that is known.
+fn remedy(source: &io::Error) -> &'static str {
+    let is_refused = source.kind() == io::ErrorKind::PermissionDenied;
+    if is_refused && super::require_capabilities().is_err() { "; run it as root" } else { "" }
 }

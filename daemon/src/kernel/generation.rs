@@ -8,7 +8,8 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 
-use aya::maps::MapData;
+use aya::maps::{MapData, MapError};
+use aya::sys::SyscallError;
 use aya::{Ebpf, EbpfLoader};
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Control, MAX_ENDPOINTS, MAX_HOOKS, MAX_INTERFACES, MAX_SLOTS};
 
@@ -261,7 +262,11 @@ impl Generation {
 
     pub(super) fn open_map(&self, name: &str) -> Result<MapData, KernelError> {
         let error = |source| KernelError::Map { action: "open", map: name.to_owned(), source };
-        let map = MapData::from_pin(self.dir.join(name)).map_err(io::Error::other).map_err(error)?;
+        let map = MapData::from_pin(self.dir.join(name)).map_err(|refusal| match refusal {
+            // so that it can be told that the kernel refuses
+            MapError::SyscallError(SyscallError { io_error, .. }) => error(io_error),
+            refusal => error(io::Error::other(refusal)),
+        })?;
         if self.has_our_layout() {
             shape::check(name, &map).map_err(error)?;
         }

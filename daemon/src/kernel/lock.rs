@@ -11,6 +11,7 @@ use nix::fcntl::{Flock, FlockArg};
 use nix::sys::stat::{major, minor};
 
 use super::KernelError;
+use super::attach::{make_dir, remove_dir};
 use super::generation::pin_error;
 
 /// Whoever asks [`holder`] locks the directory for a moment, too.
@@ -34,11 +35,18 @@ pub fn holder(pin_path: &Path) -> Option<Holder> {
     }
 }
 
+/// There if it was a daemon that made the pin path, and not the package or an operator.
+const MADE: &str = "made";
+
 /// Two daemons must not share a pin path.
 pub(super) fn claim(pin_path: &Path) -> Result<Flock<File>, KernelError> {
     let mut attempts = 0;
     loop {
-        fs::create_dir_all(pin_path).map_err(|source| pin_error("create", pin_path, source))?;
+        match fs::create_dir(pin_path) {
+            Ok(()) => make_dir(&pin_path.join(MADE))?,
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(source) => return Err(pin_error("create", pin_path, source)),
+        }
         let dir = File::open(pin_path).map_err(|source| pin_error("open", pin_path, source))?;
         let lock = match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
             Ok(lock) => lock,
@@ -62,6 +70,17 @@ pub(super) fn claim(pin_path: &Path) -> Result<Flock<File>, KernelError> {
             return Ok(lock);
         }
     }
+}
+
+/// Removes a pin path that is empty, but only if a daemon has made it: what tmpfiles.d makes once, at boot, is to be there when the
+/// unit is started again.
+pub(super) fn remove_pin_path(pin_path: &Path) -> Result<(), KernelError> {
+    let mark = pin_path.join(MADE);
+    if !mark.exists() {
+        return Ok(());
+    }
+    remove_dir(&mark)?;
+    remove_dir(pin_path)
 }
 
 /// Who has locked a file for itself alone, by /proc/locks: `1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> 0 EOF`, the device in

@@ -35,7 +35,6 @@ mod turn;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -44,6 +43,7 @@ use nix::fcntl::Flock;
 use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 pub use attach::{Attachment, Attachments, Mechanism, Role, word};
+pub use capability::require as require_capabilities;
 pub use error::KernelError;
 pub use explain::Explainer;
 pub use generation::Generation;
@@ -343,7 +343,7 @@ impl Kernel {
         Ok(failed)
     }
 
-    /// Detaches and removes everything, the pin path too.
+    /// Detaches and removes everything, also the pin path, if a daemon has made it.
     ///
     /// # Errors
     /// The first that the kernel refuses to remove; the rest is tried all the same.
@@ -372,21 +372,9 @@ impl Kernel {
         attempt(remove_dir(&self.taking_over()));
         attempt(self.attachments.remove_dirs());
         if result.is_ok() {
-            result = namespace::forget(&self.pin_path).and_then(|()| remove_pin_path(&self.pin_path));
+            result = namespace::forget(&self.pin_path).and_then(|()| lock::remove_pin_path(&self.pin_path));
         }
         result
-    }
-}
-
-/// Under the service manager the pin path is a mount point that is made before us and stays.
-fn remove_pin_path(pin_path: &Path) -> Result<(), KernelError> {
-    match remove_dir(pin_path) {
-        Err(KernelError::Pin { source, .. })
-            if matches!(source.kind(), io::ErrorKind::ReadOnlyFilesystem | io::ErrorKind::ResourceBusy) =>
-        {
-            Ok(())
-        }
-        other => other,
     }
 }
 

@@ -1,4 +1,6 @@
-//! clsact qdiscs and the filters in them, which go together.
+//! Filters in clsact qdiscs. A qdisc is added where there is none, and never deleted: whoever has put a filter there meanwhile would
+//! lose it, and what production has queued on the interface would be dropped (`dev_deactivate`). One without filters costs a packet
+//! next to nothing: the kernel keeps no list for it (`mini_qdisc_pair_swap`).
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -6,11 +8,10 @@ use std::path::{Path, PathBuf};
 use aya::programs::{ProgramInfo, SchedClassifier};
 
 use super::KernelError;
-use super::attach::{Attachment, Attachments, Mechanism, make_dir, names, remove_dir, rename};
+use super::attach::{Attachment, Attachments, Mechanism, make_dir, names, rename};
 use super::generation::remove_pins;
 use super::netlink::{FilterPlace, Netlink};
 use super::program::reason;
-use crate::network::Hook as Direction;
 
 /// A filter of ours.
 #[derive(Debug)]
@@ -39,8 +40,11 @@ impl Attachments {
     ) -> Result<(), KernelError> {
         make_dir(&self.filters)?;
         if !netlink.clsact(attachment.interface)? {
-            make_dir(&self.marker(attachment.interface))?;
-            netlink.add_clsact(attachment.interface).map_err(|e| error(&e))?;
+            match netlink.add_clsact(attachment.interface) {
+                // somebody else was faster
+                Err(_) if netlink.clsact(attachment.interface)? => {}
+                added => added.map_err(|e| error(&e))?,
+            }
         }
         let [path, fresh] = self.filter_pins(attachment);
         let live = self.live_filter(netlink, attachment)?;
@@ -93,39 +97,15 @@ impl Attachments {
         Ok(self.live_filters(netlink, attachment)?.into_iter().next())
     }
 
-    /// Takes a filter off; with the last one a qdisc that is ours.
+    /// Takes a filter off, by its exact place, and only if it still runs a program of ours.
     pub(super) fn detach_filter(&self, netlink: &mut Netlink, attachment: Attachment) -> Result<(), KernelError> {
-        let index = attachment.interface;
         let ours = self.live_filters(netlink, attachment)?;
         if !ours.is_empty() {
-            let filters =
-                netlink.filters(index, Direction::Ingress)?.len() + netlink.filters(index, Direction::Egress)?.len();
-            if filters == ours.len() && self.marker(index).exists() {
-                netlink.delete_clsact(index)?;
-            } else {
-                let interface = netlink.links()?.remove(&index).map(|link| link.name).unwrap_or_default();
-                let error = |e: &dyn std::error::Error| attachment.error("detach", &interface, reason(e));
-                ours.iter().try_for_each(|live| netlink.delete_filter(live.place).map_err(|e| error(&e)))?;
-            }
+            let interface = netlink.links()?.remove(&attachment.interface).map(|link| link.name).unwrap_or_default();
+            let error = |e: &dyn std::error::Error| attachment.error("detach", &interface, reason(e));
+            ours.iter().try_for_each(|live| netlink.delete_filter(live.place).map_err(|e| error(&e)))?;
         }
-        self.forget(netlink, attachment, Mechanism::Clsact)
-    }
-
-    /// A qdisc is known for ours as long as a filter of ours is in it. Without one it may be somebody else's: ours was
-    /// replaced, or the interface has gone and another has its index.
-    pub(super) fn forget_qdisc(&self, netlink: &mut Netlink, interface: u32) -> Result<(), KernelError> {
-        for (attachment, mechanism) in self.list()? {
-            let is_there = attachment.interface == interface && mechanism == Mechanism::Clsact;
-            if is_there && self.live_filter(netlink, attachment)?.is_some() {
-                return Ok(());
-            }
-        }
-        remove_dir(&self.marker(interface))
-    }
-
-    /// Says that the qdisc of an interface is ours.
-    pub(super) fn marker(&self, interface: u32) -> PathBuf {
-        self.qdiscs.join(interface.to_string())
+        self.forget(attachment, Mechanism::Clsact)
     }
 }
 

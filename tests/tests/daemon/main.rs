@@ -4,6 +4,7 @@
 mod adopt;
 mod alive;
 mod churn;
+mod clsact;
 mod command;
 mod crash;
 mod drift;
@@ -19,6 +20,7 @@ mod metrics;
 mod order;
 mod pins;
 mod plan;
+mod rights;
 mod site;
 mod status;
 mod strangers;

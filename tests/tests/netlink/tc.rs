@@ -38,7 +38,7 @@ fn filters_are_those_of_tc() -> Result<()> {
 }
 
 #[test]
-fn clsact_is_seen_and_deleted() -> Result<()> {
+fn clsact_is_seen() -> Result<()> {
     let lab = Lab::new()?;
     lab.near.ip("link add vc type veth peer name vd")?;
     let (va, vc, vd) = (lab.near.index("va")?, lab.near.index("vc")?, lab.near.index("vd")?);
@@ -50,14 +50,6 @@ fn clsact_is_seen_and_deleted() -> Result<()> {
         assert!(netlink.clsact(va)?);
         assert!(!netlink.clsact(vc)?, "ingress is another discipline");
         assert!(!netlink.clsact(vd)? && !netlink.clsact(ABSENT)?);
-
-        netlink.delete_clsact(va)?;
-        assert!(!netlink.clsact(va)?);
-        for absent in [va, vc, vd, ABSENT, u32::MAX] {
-            netlink.delete_clsact(absent)?;
-        }
         Ok(())
-    })?;
-    ensure!(lab.near.tc("qdisc show dev vc")?.contains("ingress"), "the foreign discipline stays");
-    Ok(())
+    })
 }

@@ -53,23 +53,6 @@ impl Netlink {
         Ok(qdiscs.into_iter().any(|(index, kind)| index == Some(interface) && kind == CLSACT))
     }
 
-    /// Deletes the clsact queueing discipline of an interface with all its filters, whoever made them. Fine if there
-    /// is none or no such interface; an `ingress` discipline is left alone.
-    ///
-    /// # Errors
-    /// Any [`Error`].
-    pub fn delete_clsact(&mut self, interface: u32) -> Result<(), Error> {
-        let what = format_args!("delete the clsact queueing discipline of interface {interface}");
-        let mut message = tc_message(interface, TcHandle::CLSACT);
-        message.attributes.push(TcAttribute::Kind(CLSACT.to_owned()));
-        match self.socket.single(&what, RouteNetlinkMessage::DelQueueDiscipline(message), 0) {
-            Ok(_) => Ok(()),
-            // without one the kernel says EINVAL or ENOENT, as history on the interface has it (tc_get_qdisc)
-            Err(_) if !self.clsact(interface)? => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-
     /// Gives an interface a clsact queueing discipline.
     ///
     /// # Errors
@@ -111,13 +94,15 @@ impl Netlink {
         self.socket.single(&what, RouteNetlinkMessage::NewTrafficFilter(message), flags).map(drop)
     }
 
-    /// Deletes a filter.
+    /// Deletes a filter; one of another kind that has its place stays.
     ///
     /// # Errors
     /// Any [`Error`].
     pub fn delete_filter(&mut self, place: FilterPlace) -> Result<(), Error> {
         let what = format_args!("delete a filter of interface {}", place.interface);
-        self.socket.single(&what, RouteNetlinkMessage::DelTrafficFilter(filter_message(place)), 0).map(drop)
+        let mut message = filter_message(place);
+        message.attributes.push(TcAttribute::Kind(TcFilterBpf::KIND.to_owned()));
+        self.socket.single(&what, RouteNetlinkMessage::DelTrafficFilter(message), 0).map(drop)
     }
 }
 

@@ -83,10 +83,9 @@ is_bare() {
     [ -z "$left" ]
 }
 
-# A line for each pin, qdisc, filter, program and map. TCX links have no tool to list them; they hold their programs.
+# A line for each pin, filter, program and map. TCX links have no tool to list them; they hold their programs.
 in_kernel() {
     find /sys/fs/bpf -mindepth 1 ! -path /sys/fs/bpf/traffic-mirror
-    tc qdisc show | grep -w clsact
     for hook in "edge0 ingress" "edge0 egress" "edge1 egress"; do
         # shellcheck disable=SC2086
         tc filter show dev $hook | sed "s/^/$hook: /"
@@ -216,6 +215,17 @@ check "no metrics are left" fails ls /run/traffic-mirror $COLLECTOR_DIRECTORY/tr
 check "systemctl start" systemctl start $UNIT
 check "what the file asks for is mirrored" copies all
 check "metrics are where node_exporter looks" soon grep -q '^traffic_mirror_' $COLLECTOR_DIRECTORY/traffic-mirror.prom
+
+# --- detach
+systemctl stop $UNIT
+check "detach" traffic-mirror detach
+check "leaves the directory that tmpfiles.d made" test -d /sys/fs/bpf/traffic-mirror
+check "and the unit starts" systemctl start $UNIT
+systemctl stop $UNIT
+rmdir /sys/fs/bpf/traffic-mirror
+check "without that directory the unit starts, too" systemctl start $UNIT
+check "what the file asks for is mirrored" copies all
+forget_starts
 
 # --- no bpf file system at the start
 systemctl stop $UNIT
