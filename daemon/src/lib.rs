@@ -24,4 +24,6 @@ pub mod report;
 pub mod source;
 pub mod status;
 pub mod tables;
+pub mod trust;
 pub mod watch;
+pub mod way;

@@ -132,9 +132,11 @@ fn main() -> ExitCode {
     };
     let result = match &arguments.command {
         Command::Run { attach, metrics } => run(&arguments, *attach, metrics.clone()),
-        Command::Check { file, any_host } => commands::check(&followed(&arguments, file.as_ref()), *any_host),
+        Command::Check { file, any_host } => {
+            commands::check(&followed(&arguments, file.as_ref()), file.is_none(), *any_host)
+        }
         Command::Plan { file, json } => {
-            commands::plan(&followed(&arguments, file.as_ref()), &arguments.pin_path, *json)
+            commands::plan(&followed(&arguments, file.as_ref()), file.is_none(), &arguments.pin_path, *json)
         }
         Command::Wait { timeout } => commands::wait(&followed(&arguments, None), &arguments.pin_path, *timeout),
         Command::Explain(question) => commands::explain(question, &arguments.pin_path),

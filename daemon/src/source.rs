@@ -16,6 +16,7 @@ use crate::diagnostic;
 use crate::journal;
 use crate::kernel::{Hash, hash};
 use crate::quiet::Quiet;
+use crate::trust;
 use crate::watch::{FileWatch, Save, TriggerSender};
 
 /// The file is read this long after the last change, since some writers open and close it several times; at the latest
@@ -29,8 +30,25 @@ const PATIENCE_MOST: Duration = Duration::from_secs(30);
 /// Where the kernel does not tell who writes, a file that has changed since is too new.
 const SETTLED: Duration = Duration::from_millis(10);
 
-/// What is in the file, or why it cannot be read.
-pub type Content = Result<Vec<u8>, String>;
+/// What is in the file, or why it is not taken.
+pub type Content = Result<Vec<u8>, Unfit>;
+
+/// Why the file is not taken, whatever is in it: a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// It cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// Others may change it.
+    #[error("{0}")]
+    Untrusted(String),
+}
+
+impl Unfit {
+    fn unreadable(path: &Path, error: &io::Error) -> Self {
+        Self::Unreadable(format!("cannot read {}: {error}", path.display()))
+    }
+}
 
 /// The file, and what was last found there.
 pub struct Source {
@@ -69,7 +87,7 @@ impl Source {
         let mut source = Self {
             path: path.to_owned(),
             watch: FileWatch::new(path, triggers),
-            seen: Err(String::new()),
+            seen: Err(Unfit::Unreadable(String::new())),
             right: None,
             rereader: Rereader::default(),
             quiet: Quiet::default(),
@@ -185,8 +203,7 @@ impl Source {
 
     /// What the file means; what is wrong with it goes to standard error.
     pub fn load(&mut self) -> Option<Desired> {
-        let cannot = |reason| error!("cannot read {}: {reason}", self.path.display());
-        let bytes = self.seen.as_ref().map_err(cannot).ok()?;
+        let bytes = self.seen.as_ref().map_err(|unfit| error!("{unfit}")).ok()?;
         let (desired, diagnostics, level) = match self.rereader.load(bytes) {
             Ok((desired, warnings)) => (Some(desired), warnings, Level::WARN),
             Err(errors) => (None, errors, Level::ERROR),
@@ -204,7 +221,15 @@ impl Source {
 }
 
 fn read(path: &Path) -> Content {
-    open(path).and_then(read_all).map_err(|error| error.to_string())
+    open(path)
+        .and_then(read_all)
+        .map_err(|error| Unfit::unreadable(path, &error))
+        .and_then(|bytes| trusted(path, bytes))
+}
+
+/// What was read, if nobody else can have written it.
+fn trusted(path: &Path, bytes: Vec<u8>) -> Content {
+    trust::distrust(path).map_or(Ok(bytes), |why| Err(Unfit::Untrusted(why)))
 }
 
 /// A writer that waits for the lease of [`read_complete`] is announced by SIGIO, which would end the process.
@@ -221,7 +246,7 @@ pub fn read_complete(path: &Path, watch: &FileWatch) -> Option<Content> {
     let mut file = match open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-        Err(error) => return Some(Err(error.to_string())),
+        Err(error) => return Some(Err(Unfit::unreadable(path, &error))),
     };
     let content = match lease(&file) {
         // nobody can open it for writing until it is closed
@@ -241,7 +266,7 @@ pub fn read_complete(path: &Path, watch: &FileWatch) -> Option<Content> {
             content
         }
     };
-    Some(content.map_err(|error| error.to_string()))
+    Some(content.map_err(|error| Unfit::unreadable(path, &error)).and_then(|bytes| trusted(path, bytes)))
 }
 
 /// What no program can set: the change of the inode (`st_ctime`).

@@ -3,16 +3,25 @@
 use std::path::Path;
 use std::process::ExitCode;
 
+use nix::unistd::geteuid;
 use traffic_mirror::desired::absent;
 use traffic_mirror::kernel::netlink::Netlink;
 use traffic_mirror::{diagnostic, status};
 
-use super::{File, has_color, load};
+use super::{File, distrust_of, has_color, load};
 use crate::FAILURE;
 
-/// With `any_host` the interfaces of this one do not matter.
-pub(crate) fn check(path: &Path, any_host: bool) -> anyhow::Result<ExitCode> {
+/// With `is_followed` it is the file of a daemon: nobody else may write it. With `any_host` the interfaces of this one do not matter.
+pub(crate) fn check(path: &Path, is_followed: bool, any_host: bool) -> anyhow::Result<ExitCode> {
     let file = File::read(path)?;
+    if let Some(why) = distrust_of(path, is_followed) {
+        // another user than the daemon's sees other rights
+        let is_root = geteuid().is_root();
+        eprintln!("{}: {why}", if is_root { "error" } else { "warning" });
+        if is_root {
+            return Ok(FAILURE.into());
+        }
+    }
     Ok(match load(&file) {
         Some(desired) => {
             if !any_host {

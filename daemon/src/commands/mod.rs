@@ -15,6 +15,7 @@ use anyhow::Context;
 use traffic_mirror::desired::{self, Desired};
 use traffic_mirror::diagnostic;
 use traffic_mirror::report::plural;
+use traffic_mirror::trust::distrust;
 
 pub(crate) use check::check;
 pub(crate) use explain::{Question, explain};
@@ -42,6 +43,11 @@ impl File {
         let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self { name: path.display().to_string(), bytes })
     }
+}
+
+/// Why a daemon would not take its file, whatever is in it. Any other one may be looked at.
+fn distrust_of(path: &Path, is_followed: bool) -> Option<String> {
+    if is_followed && path != Path::new("-") { distrust(path) } else { None }
 }
 
 /// What the file means; what is wrong with it goes to standard error.

@@ -3,18 +3,23 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use anyhow::Context;
+use anyhow::{Context, bail};
 use traffic_mirror::desired::Desired;
 use traffic_mirror::kernel::Observer;
 use traffic_mirror::network::Network;
 use traffic_mirror::preview::{Attached, Preview, preview};
 use traffic_mirror::tables::Live;
 
-use super::{File, load, print, print_json};
+use super::{File, distrust_of, load, print, print_json};
 use crate::{CHANGES, FAILURE};
 
-pub(crate) fn plan(file: &Path, pin_path: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let Some(desired) = load(&File::read(file)?) else { return Ok(FAILURE.into()) };
+/// With `is_followed` it is the file of the daemon, which would not take it if others may write it.
+pub(crate) fn plan(path: &Path, is_followed: bool, pin_path: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let file = File::read(path)?;
+    if let Some(why) = distrust_of(path, is_followed) {
+        bail!(why);
+    }
+    let Some(desired) = load(&file) else { return Ok(FAILURE.into()) };
     let preview = Seen::look(&mut Observer::open(pin_path)?, &desired)?.preview(&desired)?;
     if json {
         print_json(&preview)?;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use traffic_mirror::desired::Desired;
 use traffic_mirror::kernel::{Kernel, Observer, hash, record};
-use traffic_mirror::source::{ignore_writers, read_complete};
+use traffic_mirror::source::{Unfit, ignore_writers, read_complete};
 use traffic_mirror::status::{Daemon, Life};
 use traffic_mirror::watch::{FileWatch, queue};
 
@@ -35,6 +35,10 @@ pub(crate) fn wait(path: &Path, pin_path: &Path, timeout: Option<Duration>) -> a
             let _ = watch.rearm();
             let content = read_complete(path, &watch);
             is_read = matches!(content, Some(Ok(_)));
+            if let Some(Err(untrusted @ Unfit::Untrusted(_))) = content {
+                eprintln!("{untrusted}");
+                return Ok(FAILURE.into());
+            }
             // one that is missing or being written may be there soon
             if let Some(Ok(bytes)) = content {
                 let read = File { name: path.display().to_string(), bytes };

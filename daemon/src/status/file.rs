@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{Daemon, Reason};
 use crate::kernel::{Hash, Record, Rejection, mounts};
 use crate::source;
+use crate::trust;
 
 /// The file that the daemon follows, as it is on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -28,7 +29,7 @@ pub struct File {
     pub rejected_at: Option<u64>,
     /// When what is on disk was last changed, seconds since 1970.
     pub changed_at: Option<u64>,
-    /// Why it cannot be read.
+    /// Why it cannot be read, or was rejected for its rights.
     pub error: Option<String>,
 }
 
@@ -72,7 +73,14 @@ impl File {
         file.error = found.as_ref().err().map(ToString::to_string);
         file.state = match found {
             _ if source::is_orphan(&path) => Standing::Orphan,
-            Ok(hash) => standing(hash, record),
+            // of another mount namespace it is not known where links lead
+            Ok(hash) => match trust::distrust(&path).filter(|_| record.mounts == mounts()) {
+                Some(why) => {
+                    file.error = Some(why);
+                    Standing::Rejected
+                }
+                None => standing(hash, record),
+            },
             Err(error) if error.kind() == io::ErrorKind::NotFound => Standing::Missing,
             Err(_) => Standing::Unreadable,
         };
@@ -86,7 +94,8 @@ impl File {
             Standing::Live | Standing::Unseen => return None,
             Standing::Changed => (format!("{path} has changed and is not loaded yet"), self.changed_at),
             Standing::Rejected => {
-                (format!("{path} was rejected, and what was taken before goes on; the log says why"), self.rejected_at)
+                let why = self.error.as_deref().unwrap_or("the log says why");
+                (format!("{path} was rejected, and what was taken before goes on; {why}"), self.rejected_at)
             }
             Standing::Missing => (format!("{path} is missing; what was taken before goes on"), self.rejected_at),
             Standing::Unreadable => {

@@ -7,7 +7,7 @@ use std::ffi::{CString, OsString};
 use std::fs;
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -15,6 +15,7 @@ use notify::event::{AccessKind, AccessMode, ModifyKind, RenameMode};
 use notify::{Config, Event, EventKind, EventKindMask, RecommendedWatcher, RecursiveMode, Watcher};
 
 use super::{Trigger, TriggerSender};
+use crate::way;
 
 /// What has happened to the file, or on the way to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +28,6 @@ pub enum Save {
     Writing,
 }
 
-/// As many symbolic links as the kernel follows (`MAXSYMLINKS`).
-const MAX_LINKS: u32 = 40;
 /// How often the way is looked at again if it changes all the time.
 const MAX_ATTEMPTS: u32 = 8;
 
@@ -181,33 +180,15 @@ struct Way {
 impl Way {
     fn to(path: &Path) -> Self {
         let mut way = Self::default();
-        let (mut directory, mut rest, mut links) = (PathBuf::from("/"), parts(path), 0);
-        while let Some(part) = rest.pop() {
-            if part == ".." {
-                directory.pop();
-                continue;
-            }
-            let entry = directory.join(&part);
-            let kind = fs::symlink_metadata(&entry).map(|entry| entry.file_type());
-            let is_directory = kind.as_ref().is_ok_and(fs::FileType::is_dir);
+        for stop in way::to(path) {
+            let is_directory = stop.found.as_ref().is_ok_and(fs::Metadata::is_dir);
             // a watched directory tells itself that it was moved or deleted, and the root, where much happens, is not
-            let known = if is_directory && directory == Path::new("/") { None } else { way.watch(&directory, &part) };
-            match kind {
-                Ok(_) if is_directory => directory = entry,
-                Ok(kind) if kind.is_symlink() && links < MAX_LINKS => {
-                    links += 1;
-                    let target = fs::read_link(&entry).unwrap_or_default();
-                    if target.is_absolute() {
-                        directory = PathBuf::from("/");
-                    }
-                    rest.extend(parts(&target));
-                }
-                Ok(kind) if kind.is_file() && is_mount_point(&entry) => {
-                    let inode = fs::metadata(&entry).ok().map(|file| (file.dev(), file.ino()));
-                    way.mounted = inode.zip(known);
-                    break;
-                }
-                _ => break,
+            let is_known = is_directory && stop.directory == Path::new("/");
+            let known = if is_known { None } else { way.watch(&stop.directory, &stop.name) };
+            let entry = stop.path();
+            if stop.found.as_ref().is_ok_and(fs::Metadata::is_file) && is_mount_point(&entry) {
+                let inode = fs::metadata(&entry).ok().map(|file| (file.dev(), file.ino()));
+                way.mounted = inode.zip(known);
             }
         }
         way
@@ -237,13 +218,4 @@ fn is_mount_point(path: &Path) -> bool {
         (libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, libc::STATX_BASIC_STATS, &raw mut stat), stat)
     };
     done == 0 && stat.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0
-}
-
-/// The names in a path, the last one first.
-fn parts(path: &Path) -> Vec<OsString> {
-    let name = |part: Component<'_>| match part {
-        Component::Normal(_) | Component::ParentDir => Some(part.as_os_str().to_owned()),
-        Component::Prefix(_) | Component::RootDir | Component::CurDir => None,
-    };
-    path.components().rev().filter_map(name).collect()
 }

@@ -5,6 +5,7 @@ mod latency;
 mod mounted;
 mod place;
 mod rest;
+mod trust;
 mod ways;
 mod writers;
 mod wrong;

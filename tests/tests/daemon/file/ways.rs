@@ -4,7 +4,7 @@ use anyhow::Result;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, symlink};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use traffic_mirror_tests::lab::TempDir;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 
@@ -89,13 +89,22 @@ fn a_saved_file_is_live_in_time_however_it_is_saved() -> Result<()> {
     desk.end()
 }
 
-/// A shell script that starts the daemon without the right to a lease on the files of others.
+/// A shell script that starts the daemon without the right to a lease on the files of others. Its file is on a read-only mount, as
+/// in a container: else a file of another user would not be taken.
 pub(super) fn without_leases(directory: &TempDir) -> Result<Launch> {
-    let script = directory.path().join("without-leases");
-    let binary = traffic_mirror_tests::lab::daemon::binary()?;
+    let (script, files) = (directory.path().join("without-leases"), directory.path().join("files"));
+    fs::create_dir(&files)?;
     let drop = "exec setpriv --bounding-set=-lease --inh-caps=-lease";
-    install(&script, &format!("#!/bin/sh\n{drop} {} \"$@\"\n", binary.display()))?;
-    Ok(Launch { binary: Some(script), ..Launch::default() })
+    install(&script, &read_only(&files, drop)?)?;
+    Ok(Launch { binary: Some(script), config: Some(files.join("mirror.toml")), ..Launch::default() })
+}
+
+/// A shell script that starts the daemon, by some other command, where a directory can only be read.
+pub(super) fn read_only(directory: &Path, by: &str) -> Result<String> {
+    let (binary, directory) = (traffic_mirror_tests::lab::daemon::binary()?, directory.display());
+    let mount = format!("mount --bind {directory} {directory} && mount -o remount,bind,ro {directory}");
+    let inside = format!("{mount} && {by} {} \"$@\"", binary.display());
+    Ok(format!("#!/bin/sh\nexec unshare --mount sh -c '{inside}' sh \"$@\"\n"))
 }
 
 /// Gives the file to another user: the daemon cannot have a lease on it.
