@@ -24,6 +24,8 @@ pub type List<T> = Field<Vec<Checked<Spanned<T>>>>;
 pub struct Config {
     /// `enabled`.
     pub enabled: Field<bool>,
+    /// `unparsed`.
+    pub unparsed: Field<String>,
     /// Each `[[interface]]`, in the order of the file.
     pub interfaces: Checked<Vec<Interface>>,
     /// Each `[endpoint.NAME]`, in the order of the file.
@@ -126,7 +128,7 @@ pub enum Item {
 
 const TOP: Kind = Kind {
     noun: "the file",
-    keys: &["enabled", "interface", "endpoint", "filter"],
+    keys: &["enabled", "unparsed", "interface", "endpoint", "filter"],
     tables: &[("interface", "[[interface]]"), ("endpoint", "[endpoint.NAME]"), ("filter", "[[filter]]")],
 };
 
@@ -175,6 +177,7 @@ impl Config {
     fn incomplete(reported: Reported) -> Self {
         Self {
             enabled: Some(Err(reported)),
+            unparsed: Some(Err(reported)),
             interfaces: Err(reported),
             endpoints: Err(reported),
             filters: Vec::new(),
@@ -195,11 +198,12 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn config(mut self, root: &DeTable<'_>) -> Config {
         let mut top = self.fields("the file", &TOP, root);
-        let enabled = top.boolean("enabled");
+        let (enabled, unparsed) = (top.boolean("enabled"), top.text("unparsed"));
         let tables = ["interface", "endpoint", "filter"].map(|key| top.get(key).transpose());
         let [interfaces, endpoints, filters] = tables;
         Config {
             enabled,
+            unparsed,
             interfaces: interfaces.and_then(|value| self.interfaces(value)),
             endpoints: endpoints.and_then(|value| self.endpoints(value)),
             filters: filters.and_then(|value| self.filters(value)).unwrap_or_default(),

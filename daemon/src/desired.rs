@@ -72,6 +72,8 @@ fn not_utf8(bytes: &[u8], offset: usize) -> Diagnostic {
 pub struct Desired {
     /// The master switch.
     pub enabled: bool,
+    /// What becomes of packets of which ports or protocol are unknown.
+    pub unparsed: Unparsed,
     /// The interfaces whose packets are looked at.
     pub interfaces: Vec<Interface>,
     /// The GUE endpoints; at most [`MAX_ENDPOINTS`](traffic_mirror_ebpf::abi::MAX_ENDPOINTS).
@@ -106,6 +108,16 @@ impl Interface {
     pub fn is_glob(&self) -> bool {
         name::is_glob(self.name.as_str())
     }
+}
+
+/// `unparsed` in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unparsed {
+    /// What is unknown counts as what a `mirror` filter asks for, and excludes nothing.
+    #[default]
+    Mirror,
+    /// What is unknown counts as nothing that a filter asks for.
+    Skip,
 }
 
 /// `direction` in the file.

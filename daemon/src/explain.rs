@@ -6,11 +6,11 @@ use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Explained, Field};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Explained, Field, Row};
 use traffic_mirror_ebpf::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Packet};
 
 use crate::compile::{Described, DescribedFilter, Place, Way, called, key, not_mirrored, outer, state, vlan_name};
-use crate::desired::{Action, protocol_name};
+use crate::desired::{Action, Unparsed, protocol_name};
 use crate::network::{Hook, Network};
 use crate::preview::{hook_name, interface_name, list};
 
@@ -29,6 +29,8 @@ pub struct Flow {
     pub destination_port: Option<u16>,
     /// The outermost VLAN; absent without a tag.
     pub vlan: Option<u16>,
+    /// What of it cannot be read, if anything.
+    pub unknown: Option<&'static str>,
 }
 
 /// What happens to a packet.
@@ -38,6 +40,8 @@ pub struct Verdict {
     pub packet: Option<Flow>,
     /// Why no filter could be asked.
     pub unseen: Option<&'static str>,
+    /// `unparsed` of the file, if something of the packet is unknown.
+    pub unparsed: Option<&'static str>,
     /// The filters that match.
     pub matches: Vec<Match>,
     /// The endpoints that get a copy.
@@ -89,9 +93,12 @@ pub struct Miss {
 
 /// Names what the kernel found at a hook.
 pub fn verdict(explained: &Explained, hook: u32, live: &Described, network: &Network) -> Verdict {
+    let is_skipped = live.unparsed == Unparsed::Skip;
+    let unparsed = if is_skipped { SKIP } else { "mirror" };
     let mut verdict = Verdict {
         packet: Flow::of(&explained.packet),
         unseen: explained.reason().map(|reason| reason.label()),
+        unparsed: (explained.packet.unknown != 0).then_some(unparsed),
         matches: Vec::new(),
         goes_to: Vec::new(),
         excluded: Vec::new(),
@@ -100,18 +107,21 @@ pub fn verdict(explained: &Explained, hook: u32, live: &Described, network: &Net
     if verdict.unseen.is_some() {
         return verdict;
     }
+    // what is unknown and skipped counts as not there
+    let unknown = if is_skipped { 0 } else { explained.packet.unknown };
+    let packet = Packet { unknown, ..explained.packet };
     let (mut include, mut exclude) = (BTreeSet::new(), BTreeSet::new());
     for (name, filter) in &live.filters {
-        if filter.ways.iter().any(|way| has(explained, way.slot)) {
-            let (set, action) = match filter.action {
-                Action::Mirror => (&mut include, "mirror"),
-                Action::Exclude => (&mut exclude, "exclude"),
-            };
+        let (set, action, rows) = match filter.action {
+            Action::Mirror => (&mut include, "mirror", &explained.matches),
+            Action::Exclude => (&mut exclude, "exclude", &explained.certain),
+        };
+        if filter.ways.iter().any(|way| has(rows, way.slot)) {
             set.extend(&filter.to);
             let to = filter.to.iter().cloned().collect();
             verdict.matches.push(Match { filter: name.clone(), action, to });
         } else {
-            verdict.near_misses.extend(near_miss(name, filter, &explained.packet, hook, live, network));
+            verdict.near_misses.extend(near_miss(name, filter, &packet, hook, live, network));
         }
     }
     verdict.excluded = include.intersection(&exclude).map(|name| (*name).clone()).collect();
@@ -119,9 +129,9 @@ pub fn verdict(explained: &Explained, hook: u32, live: &Described, network: &Net
     verdict
 }
 
-fn has(explained: &Explained, slot: u32) -> bool {
+fn has(row: &Row, slot: u32) -> bool {
     let (block, bit) = (slot as usize / BLOCK_SLOTS, slot as usize % BLOCK_SLOTS);
-    explained.matches.blocks.get(block).is_some_and(|block| block[bit / 64] >> (bit % 64) & 1 != 0)
+    row.blocks.get(block).is_some_and(|block| block[bit / 64] >> (bit % 64) & 1 != 0)
 }
 
 /// The one field that fails, if it is one: of the way round that comes closest.
@@ -133,7 +143,12 @@ fn near_miss(
     live: &Described,
     network: &Network,
 ) -> Option<Miss> {
-    let fails = |way: &Way| -> Vec<Field> { Field::ALL.into_iter().filter(|&f| !way.admits(f, packet)).collect() };
+    let is_any = |field| filter.action == Action::Mirror && is_unknown(packet, field);
+    let admits = |way: &Way, field| {
+        let is_given = !way.values(field).is_empty();
+        is_any(field) || way.admits(field, packet) && !(is_given && is_unknown(packet, field))
+    };
+    let fails = |way: &Way| -> Vec<Field> { Field::ALL.into_iter().filter(|&f| !admits(way, f)).collect() };
     let (way, failing) = filter.ways.iter().map(|way| (way, fails(way))).min_by_key(|(_, failing)| failing.len())?;
     let (field, has, wants) = match (failing[..].first(), failing.len(), filter.hooks.contains(&hook)) {
         (None, _, _) => {
@@ -145,6 +160,14 @@ fn near_miss(
         _ => return None,
     };
     Some(Miss { filter: name.to_owned(), field, has, wants })
+}
+
+fn is_unknown(packet: &Packet, field: Field) -> bool {
+    match field {
+        Field::Protocol => packet.unknown & Packet::PROTOCOL != 0,
+        Field::SourcePort | Field::DestinationPort => packet.unknown != 0,
+        Field::Source | Field::Destination | Field::Vlan => false,
+    }
 }
 
 fn target(name: &str, live: &Described, network: &Network) -> Target {
@@ -169,18 +192,25 @@ impl Flow {
             _ => None,
         };
         let port = |port: u16| (packet.ported != 0).then_some(port);
+        let (protocol, unknown) = match packet.unknown {
+            0 => (protocol_name(packet.protocol), None),
+            some if some & Packet::PROTOCOL == 0 => (protocol_name(packet.protocol), Some("ports")),
+            _ => (UNKNOWN.to_owned(), Some("protocol and ports")),
+        };
         Some(Self {
-            protocol: protocol_name(packet.protocol),
+            protocol,
             source: address(packet.source)?,
             source_port: port(packet.source_port),
             destination: address(packet.destination)?,
             destination_port: port(packet.destination_port),
             vlan: (packet.vlan != 0).then_some(packet.vlan),
+            unknown,
         })
     }
 
     fn value(&self, field: Field) -> String {
-        let port = |port: Option<u16>| port.map_or_else(|| "none".to_owned(), |port| port.to_string());
+        let none = if self.unknown.is_some() { UNKNOWN } else { "none" };
+        let port = |port: Option<u16>| port.map_or_else(|| none.to_owned(), |port| port.to_string());
         match field {
             Field::Protocol => self.protocol.clone(),
             Field::SourcePort => port(self.source_port),
@@ -201,9 +231,15 @@ impl fmt::Display for Flow {
         };
         let (source, destination) = (end(self.source, self.source_port), end(self.destination, self.destination_port));
         write!(f, "{} {source} -> {destination}", self.protocol)?;
-        self.vlan.map_or(Ok(()), |vlan| write!(f, " in VLAN {vlan}"))
+        self.vlan.map_or(Ok(()), |vlan| write!(f, " in VLAN {vlan}"))?;
+        self.unknown.map_or(Ok(()), |unknown| write!(f, " ({unknown} unknown)"))
     }
 }
+
+const SKIP: &str = "skip";
+
+/// What stands for a value that cannot be read.
+const UNKNOWN: &str = "unknown";
 
 /// Near misses that are shown.
 const SHOWN: usize = 10;
@@ -212,6 +248,10 @@ impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(reason) = self.unseen {
             return writeln!(f, "not looked at: {reason}");
+        }
+        if let (Some(unknown), Some(unparsed)) = (self.packet.as_ref().and_then(|flow| flow.unknown), self.unparsed) {
+            let how = if unparsed == SKIP { "none" } else { "any to filters that mirror, none to those that exclude" };
+            writeln!(f, "unknown  {unknown}: {how} (unparsed = {unparsed:?})")?;
         }
         for Match { filter, action, to } in &self.matches {
             let preposition = if *action == "mirror" { "to" } else { "from" };

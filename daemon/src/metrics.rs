@@ -196,7 +196,8 @@ fn record_interfaces(interfaces: &[Interface], not_mirrored: &[NotMirrored]) {
     };
     counters(
         "traffic_mirror_unseen_packets_total",
-        "Packets that filters could not be asked about, or only without their ports.",
+        "Packets that filters could not be asked about, or (orphan-fragment, ambiguous-fragment, unparsed) only with ports or \
+         protocol unknown, which match as any.",
         hooks().flat_map(unseen),
     );
 }

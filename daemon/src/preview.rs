@@ -11,7 +11,7 @@ use crate::chain::Chain;
 use crate::compile::{
     Compiled, Described, DescribedFilter, Memory, Place, describe, key, mac, not_mirrored, outer, state,
 };
-use crate::desired::{Action, Desired};
+use crate::desired::{Action, Desired, Unparsed};
 use crate::network::Network;
 use crate::plan::{self, Change};
 use crate::report::{self, Sign};
@@ -160,7 +160,12 @@ fn objects(
 ) -> Objects {
     let mut objects = Objects::new();
     let state = if described.enabled { "enabled" } else { "disabled" };
-    objects.insert((0, String::new()), vec![("state", vec![state.to_owned()])]);
+    let unparsed = match described.unparsed {
+        Unparsed::Mirror => "mirror",
+        Unparsed::Skip => "skip",
+    };
+    let facts = [("state", state), ("unparsed", unparsed)];
+    objects.insert((0, String::new()), facts.map(|(key, value)| (key, vec![value.to_owned()])).into());
     for &(index, direction) in described.hooks.values() {
         let facts = objects
             .entry((1, interface_name(network, index)))

@@ -8,7 +8,7 @@ use serde::Serialize;
 use traffic_mirror_ebpf::abi::Drop;
 
 use crate::compile::{self, Compiled, NotMirrored, Why};
-use crate::desired::{Desired, Endpoint, Filter, Oversize};
+use crate::desired::{Desired, Endpoint, Filter, Oversize, Unparsed};
 use crate::network::{Hook as Direction, Link, LinkKind, Network};
 use crate::obstacle::Obstacle;
 use crate::preview::list;
@@ -106,6 +106,13 @@ pub fn changes(live: &Desired, want: &Desired) -> Vec<Change> {
     if live.enabled != want.enabled {
         let name = if want.enabled { "enabled" } else { "disabled" };
         changes.push(Change { sign: Sign::Changed, object: "mirroring", name: name.to_owned() });
+    }
+    if live.unparsed != want.unparsed {
+        let name = match want.unparsed {
+            Unparsed::Mirror => "mirrored",
+            Unparsed::Skip => "skipped",
+        };
+        changes.push(Change { sign: Sign::Changed, object: "unparsed packets", name: name.to_owned() });
     }
     compare(&mut changes, "interface", &live.interfaces, &want.interfaces, |i| i.name.as_str());
     compare(&mut changes, "endpoint", &live.endpoints, &want.endpoints, |e| &e.name);

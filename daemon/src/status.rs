@@ -18,7 +18,7 @@ use traffic_mirror_ebpf::abi::{self, Drop, IcmpError, Trouble, Unseen};
 
 use crate::chain;
 use crate::compile::{READY, called, entries, entry_of, mac, not_mirrored, outer, refused, state};
-use crate::desired::{self, Desired, Order};
+use crate::desired::{self, Desired, Order, Unparsed};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::{
     Attachment, Attachments, Generation, KernelError, Mechanism, Role, require_namespace, strays, without_lanes, word,
@@ -479,10 +479,11 @@ fn sorted<T, K: Ord>(objects: impl Iterator<Item = T>, key: impl FnMut(&T) -> K)
 
 /// What a file asks for, in a few words.
 pub fn summary(desired: &Desired) -> String {
-    let Desired { interfaces, filters, endpoints, enabled } = desired;
+    let Desired { interfaces, filters, endpoints, enabled, unparsed } = desired;
     let switch = if *enabled { "" } else { ", disabled" };
+    let unparsed = if *unparsed == Unparsed::Mirror { "" } else { ", unparsed packets skipped" };
     format!(
-        "{}, {}, {}{switch}",
+        "{}, {}, {}{switch}{unparsed}",
         plural(interfaces.len(), "interface"),
         plural(filters.len(), "filter"),
         plural(endpoints.len(), "endpoint")

@@ -30,8 +30,8 @@ pub use relay::Relay;
 pub const MAX_FILTERS: usize = 16_384;
 /// Endpoints in a file, at most: an endpoint is one bit of a `u64`.
 pub const MAX_ENDPOINTS: usize = 64;
-/// First fragments that are remembered, at most.
-pub const MAX_FIRSTS: usize = 8192;
+/// Places for what is remembered of first fragments, two for each.
+pub const MAX_FIRSTS: usize = 65_536;
 
 /// Slots in a block. A slot is the bit that stands for a filter (for each way round of a bidirectional one).
 pub const BLOCK_SLOTS: usize = 512;
@@ -102,6 +102,8 @@ pub struct View {
     pub rows: [u32; MAX_HOOKS],
     /// 1 if the file's master switch (`enabled`) is off, which every row says, too; for `status`, no program reads it.
     pub off: u64,
+    /// 1 if what is unknown of a packet matches no filter that asks for it (`unparsed = "skip"`); 0 if it matches each.
+    pub skips_unparsed: u64,
 }
 
 /// An element of `ROWS`: the slots that are active on a hook.
@@ -123,6 +125,10 @@ pub type Block = [u64; BLOCK_WORDS];
 pub struct Values {
     /// By IP protocol number.
     pub protocol: [u32; 256],
+    /// The class of a packet of which nobody can tell the protocol: what asks for none.
+    pub no_protocol: u32,
+    /// Zero.
+    pub reserved: u32,
     /// By source port.
     pub source_port: [u32; 65_536],
     /// By destination port.
@@ -240,6 +246,8 @@ impl Skip {
 
 /// Id of the class without slots.
 pub const EMPTY_CLASS: u32 = 0;
+/// In place of a class: the set of all slots, for a field that is unknown. No table holds it.
+pub const ANY_CLASS: u32 = u32::MAX;
 
 /// An element of `CLASSES`: a set of slots.
 #[repr(C)]
@@ -417,11 +425,11 @@ pub mod cb {
 const _: () = {
     assert!(
         size_of::<View>()
-            == FIELDS * 8 + 256 * 8 + 4 * size_of::<Skip>() + size_of::<Interfaces>() + MAX_HOOKS * 12 + 8
+            == FIELDS * 8 + 256 * 8 + 4 * size_of::<Skip>() + size_of::<Interfaces>() + MAX_HOOKS * 12 + 16
     );
     assert!(size_of::<Control>() == 16 + 2 * size_of::<View>());
     assert!(size_of::<Row>() == BLOCKS * BLOCK_WORDS * 8);
-    assert!(size_of::<Values>() == 4 * (256 + 2 * 65_536 + 2 + VLANS));
+    assert!(size_of::<Values>() == 4 * (256 + 2 + 2 * 65_536 + 2 + VLANS));
     assert!(size_of::<Skip>() == 40);
     assert!(size_of::<Class>() == 16);
     assert!(size_of::<Slot>() == 40);

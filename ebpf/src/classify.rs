@@ -3,8 +3,8 @@
 //! the kernel and in tests.
 
 use crate::abi::{
-    BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_CLASS, Entry, FIELDS, Field, Interfaces, MAX_HOOKS, Node, Root, Row,
-    Skip, VLANS, Values, View,
+    ANY_CLASS, BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_CLASS, Entry, FIELDS, Field, Interfaces, MAX_HOOKS, Node,
+    Root, Row, Skip, VLANS, Values, View,
 };
 use crate::packet::{Address, Packet};
 
@@ -44,7 +44,7 @@ pub const fn hook_at(place: u32, egress: bool) -> usize {
 pub struct Candidates {
     /// Bit b is set if block b may hold a match; never 0.
     pub blocks: u64,
-    /// The packet's class by [`Field`].
+    /// The packet's class by [`Field`]; [`ANY_CLASS`] of one that is unknown.
     classes: [u32; FIELDS],
     /// Where the packet is.
     pub hook: u32,
@@ -74,6 +74,52 @@ impl Candidates {
         if blocks == 0 {
             return Ok(None);
         }
+        Self::of_rest::<T, false>(tables, view, hook, packet, blocks, [EMPTY_CLASS, source_port, destination_port])
+    }
+
+    /// As [`Candidates::of`], for a packet of which something is [`Packet::unknown`]: its ports, and its protocol if that is unknown,
+    /// count with `any` as whatever a filter asks for, else as nothing that it does. To be searched with `ODD`.
+    ///
+    /// # Errors
+    /// An index beyond a table.
+    #[inline(always)]
+    pub fn of_odd<T: Tables>(
+        tables: &T,
+        view: &View,
+        hook: usize,
+        packet: &Packet,
+        any: bool,
+    ) -> Result<Option<Self>, OutOfTable> {
+        let values = tables.values().ok_or(OutOfTable)?;
+        let protocol = match (packet.unknown & Packet::PROTOCOL, any) {
+            (0, _) => values.protocol[packet.protocol as usize],
+            (_, true) => ANY_CLASS,
+            (_, false) => values.no_protocol,
+        };
+        let ports = if any { [ANY_CLASS; 2] } else { values.no_port };
+        let omitted = &view.omitted;
+        let mut blocks = view.hooks[hook % MAX_HOOKS];
+        if !any {
+            blocks &= summary(tables, ports[0])? | omitted[Field::SourcePort as usize];
+            blocks &= summary(tables, ports[1])? | omitted[Field::DestinationPort as usize];
+        }
+        if blocks == 0 {
+            return Ok(None);
+        }
+        Self::of_rest::<T, true>(tables, view, hook, packet, blocks, [protocol, ports[0], ports[1]])
+    }
+
+    /// What addresses, VLAN and protocol leave of `blocks`. `ODD` is for [`Candidates::of_odd`], which knows the class of the protocol.
+    #[inline(always)]
+    fn of_rest<T: Tables, const ODD: bool>(
+        tables: &T,
+        view: &View,
+        hook: usize,
+        packet: &Packet,
+        mut blocks: u64,
+        [protocol, source_port, destination_port]: [u32; 3],
+    ) -> Result<Option<Self>, OutOfTable> {
+        let omitted = &view.omitted;
         let (source, destination) =
             if packet.version == 6 { (Root::Source6, Root::Destination6) } else { (Root::Source4, Root::Destination4) };
         let source = class_of(tables, &view.roots[source as usize], packet.source).ok_or(OutOfTable)?;
@@ -86,6 +132,7 @@ impl Candidates {
         if blocks == 0 {
             return Ok(None);
         }
+        let values = tables.values().ok_or(OutOfTable)?;
         // a file that names no VLAN pays no more than this
         let vlan = if omitted[Field::Vlan as usize] == u64::MAX {
             EMPTY_CLASS
@@ -97,11 +144,13 @@ impl Candidates {
             }
             vlan
         };
-        let protocol = values.protocol[packet.protocol as usize];
-        // the view may say more of a protocol than its class still does
-        blocks &= summary(tables, protocol)? | omitted[Field::Protocol as usize];
-        if blocks == 0 {
-            return Ok(None);
+        let protocol = if ODD { protocol } else { values.protocol[packet.protocol as usize] };
+        if !ODD || protocol != ANY_CLASS {
+            // the view may say more of a protocol than its class still does
+            blocks &= summary(tables, protocol)? | omitted[Field::Protocol as usize];
+            if blocks == 0 {
+                return Ok(None);
+            }
         }
         let classes = [protocol, source_port, destination_port, source, destination, vlan];
         Ok(Some(Self { blocks, classes, hook: hook as u32 }))
@@ -130,22 +179,28 @@ impl Candidates {
         Some(block)
     }
 
-    /// The slots that match in a candidate block.
+    /// The slots that match in a candidate block; `ODD` for those of [`Candidates::of_odd`].
     ///
     /// # Errors
     /// An index beyond a table.
     #[inline(always)]
-    pub fn search<T: Tables>(&self, tables: &T, view: &View, block: u32) -> Result<Search, OutOfTable> {
-        if self.is_ruled_out(tables, view, block)? {
+    pub fn search<T: Tables, const ODD: bool>(
+        &self,
+        tables: &T,
+        view: &View,
+        block: u32,
+    ) -> Result<Search, OutOfTable> {
+        if !ODD && self.is_ruled_out(tables, view, block)? {
             return Ok(Search { first: 0, words: 0, matches: [0; BLOCK_WORDS] });
         }
         let mut matches =
             tables.row(view.rows[self.hook as usize % MAX_HOOKS]).ok_or(OutOfTable)?.blocks[block as usize];
         let mut narrow = |field: Field| {
-            if view.omitted[field as usize] >> block & 1 != 0 {
+            let class = self.classes[field as usize];
+            if view.omitted[field as usize] >> block & 1 != 0 || ODD && class == ANY_CLASS {
                 return Ok(true);
             }
-            let set = set_of(tables, self.classes[field as usize], block)?;
+            let set = set_of(tables, class, block)?;
             let mut left = 0;
             let mut word = 0;
             while word < BLOCK_WORDS {

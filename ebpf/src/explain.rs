@@ -7,8 +7,8 @@ use traffic_mirror_ebpf::abi::{BLOCKS, Explained, Unseen};
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable};
 use traffic_mirror_ebpf::packet::Packet;
 
-use crate::maps::{CONTROL, EXPLAINED, Kernel};
-use crate::mirror::parse_packet;
+use crate::maps::{CANDIDATES, CONTROL, EXPLAINED, Kernel};
+use crate::mirror::{EXCLUDES, FAILED, FOUND, INCLUDES, NONE, kept, look_up, parse_packet};
 use crate::skb::{NEXT, Skb};
 use crate::verifier::{STOP, each, go_on_if};
 
@@ -30,35 +30,61 @@ fn try_explain(skb: Skb, explained: &mut Explained) -> Result<(), Unseen> {
     let control = CONTROL.get(0).ok_or(Unseen::Table)?;
     let mut packet = Packet::default();
     parse_packet(skb, &mut packet)?;
-    explained.packet = packet;
-    explained.epoch = control.epoch;
     let parity = control.epoch & 1;
     let view = &control.view[parity as usize];
-    let hook = skb.cb::<0>() as usize;
-    let Ok(candidates) = Candidates::of(&Kernel, view, hook, &packet) else { return Err(Unseen::Table) };
-    let Some(candidates) = candidates else { return Ok(()) };
-    match keep_matches(&raw const candidates, parity) {
-        0 => Ok(()),
+    if packet.fragment & Packet::LATER != 0 {
+        // of one packet alone nobody can tell what its first has told
+        packet.forget_ports();
+    }
+    explained.packet = packet;
+    explained.epoch = control.epoch;
+    let hook = skb.cb::<0>();
+    if packet.unknown == 0 || view.skips_unparsed != 0 {
+        return search(look_up_known(&raw const packet, hook, parity), parity);
+    }
+    let certain = parity | EXCLUDES;
+    search(look_up(&raw const packet, hook, certain), certain)?;
+    let any = parity | INCLUDES;
+    search(look_up(&raw const packet, hook, any), any)
+}
+
+#[inline(always)]
+fn search(found: u32, how: u32) -> Result<(), Unseen> {
+    match found {
+        NONE => Ok(()),
+        FOUND if keep_matches(how) == 0 => Ok(()),
         _ => Err(Unseen::Table),
     }
+}
+
+/// As [`look_up`], for a packet of which all is known.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn look_up_known(packet: *const Packet, hook: u32, parity: u32) -> u32 {
+    let Some(control) = CONTROL.get(0) else { return FAILED };
+    if packet.is_null() {
+        return FAILED;
+    }
+    // SAFETY: the caller passes a pointer to a local variable.
+    let packet = unsafe { &*packet };
+    kept(Candidates::of(&Kernel, &control.view[parity as usize & 1], hook as usize, packet))
 }
 
 /// The search in all blocks.
 struct Asked {
     candidates: Candidates,
-    parity: u32,
+    how: u32,
     failed: u32,
 }
 
-/// Puts the slots that match into the map; answers 1 if the tables contradict each other. A global function, as `gather`.
+/// Puts the slots that match into the map: into both rows, or with [`INCLUDES`] into that for filters that mirror, with [`EXCLUDES`]
+/// into the other one. Answers 1 if the tables contradict each other. A global function, as `gather`.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn keep_matches(candidates: *const Candidates, parity: u32) -> u32 {
-    if candidates.is_null() {
-        return 1;
-    }
-    // SAFETY: the caller passes a pointer to a local variable.
-    let mut asked = Asked { candidates: unsafe { *candidates }, parity, failed: 0 };
+extern "C" fn keep_matches(how: u32) -> u32 {
+    let Some(candidates) = CANDIDATES.get_ptr_mut(0) else { return 1 };
+    // SAFETY: a per-CPU element, which `look_up` has just written.
+    let mut asked = Asked { candidates: unsafe { *candidates }, how, failed: 0 };
     each(BLOCKS, next_block, &mut asked);
     asked.failed
 }
@@ -71,10 +97,16 @@ unsafe extern "C" fn next_block(_: u32, asked: *mut Asked) -> c_long {
     else {
         return STOP;
     };
-    match asked.candidates.search(&Kernel, &control.view[asked.parity as usize & 1], block) {
+    match asked.candidates.search::<_, true>(&Kernel, &control.view[asked.how as usize & 1], block) {
         Ok(search) => {
             // SAFETY: as in `explain`.
-            unsafe { (*explained).matches.blocks[block as usize % BLOCKS] = *search.matches() }
+            let explained = unsafe { &mut *explained };
+            if asked.how & EXCLUDES == 0 {
+                explained.matches.blocks[block as usize % BLOCKS] = *search.matches();
+            }
+            if asked.how & INCLUDES == 0 {
+                explained.certain.blocks[block as usize % BLOCKS] = *search.matches();
+            }
             go_on_if(asked.candidates.blocks != 0)
         }
         Err(OutOfTable) => {

@@ -5,8 +5,8 @@ use core::ffi::c_long;
 
 use aya_ebpf::bindings::__sk_buff;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Count, Field, Interfaces, Slot, Unseen, cb, stamp};
-use traffic_mirror_ebpf::classify::{Candidates, Search, hook_at, hook_of};
-use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK, has_ports, parse, parse_extensions, parse_ip, skip_tags};
+use traffic_mirror_ebpf::classify::{Candidates, OutOfTable, Search, hook_at, hook_of};
+use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK, parse, parse_extensions, parse_ip, skip_tags};
 
 use crate::echo::is_echo;
 use crate::fan::fan_out;
@@ -17,7 +17,7 @@ use crate::network::{NOWHERE, network_offset};
 use crate::recall::{self, recall};
 use crate::size::measure;
 use crate::skb::{DROP, NEXT, Scattered, Skb};
-use crate::verifier::{STOP, each, go_on_if};
+use crate::verifier::{STOP, each, go_on_if, opaque};
 
 #[inline(always)]
 pub fn mirror(skb: Skb, egress: bool) -> i32 {
@@ -57,33 +57,95 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
     if view.omitted[Field::Vlan as usize] != u64::MAX && skb.vlan_present() != 0 {
         packet.vlan = skb.vlan_tci() as u16 & VLAN_MASK;
     }
-    if packet.fragment != 0 {
-        match recall(skb.0, &raw mut packet, hook as u32) {
+    let mut unknown = 0;
+    if packet.is_odd() {
+        match opaque(recall(skb.0, &raw mut packet, hook as u32)) {
             recall::KNOWN => {}
-            recall::LOOP => return Err(Unseen::Loop),
-            _ => count(hook as u32, Unseen::Orphan as u32),
+            LOOP => return Err(Unseen::Loop),
+            reason => count(hook as u32, reason),
+        }
+        if view.skips_unparsed == 0 {
+            unknown = packet.unknown;
         }
     }
-    match Candidates::of(&Kernel, view, hook, &packet) {
-        Ok(None) => {}
-        Ok(Some(candidates)) => {
-            if skb.tc_index() == stamp(control.secret) || is_echo(skb.0, &raw const packet) != 0 {
-                return Err(Unseen::Loop);
-            }
-            let kept = CANDIDATES.get_ptr_mut(0).ok_or(Unseen::Table)?;
-            // SAFETY: a per-CPU element; nothing else runs before `gather` has read it.
-            unsafe { *kept = candidates };
-            let endpoints = gather(skb.0, &raw const packet, parity);
-            let mut left = if endpoints != 0 { fan_out(skb.0, &raw const packet, endpoints, parity) } else { 0 };
-            if left != 0 && skb.gso_size() == 0 {
-                left = fragment(skb.0, &raw const packet, left, parity, 0);
-            }
-            if left != 0 {
-                segment(skb.0, &raw const packet, left, parity);
-            }
+    if unknown != 0 {
+        match look_up(&raw const packet, hook as u32, parity | INCLUDES) {
+            NONE => return Ok(()),
+            FOUND => {}
+            _ => return Err(Unseen::Table),
         }
-        Err(_) => return Err(Unseen::Table),
+    } else {
+        let Ok(candidates) = Candidates::of(&Kernel, view, hook, &packet) else { return Err(Unseen::Table) };
+        let Some(candidates) = candidates else { return Ok(()) };
+        keep(&candidates)?;
     }
+    if skb.tc_index() == stamp(control.secret) || is_echo(skb.0, &raw const packet) != 0 {
+        return Err(Unseen::Loop);
+    }
+    let endpoints = if unknown == 0 {
+        gather(skb.0, &raw const packet, parity)
+    } else {
+        let include = gather(skb.0, &raw const packet, parity | INCLUDES);
+        // what is unknown excludes nothing
+        match look_up(&raw const packet, hook as u32, parity | EXCLUDES) {
+            FOUND => include & !gather(skb.0, &raw const packet, parity | EXCLUDES),
+            _ => include,
+        }
+    };
+    let mut left = if endpoints != 0 { fan_out(skb.0, &raw const packet, endpoints, parity) } else { 0 };
+    if left != 0 && skb.gso_size() == 0 {
+        left = fragment(skb.0, &raw const packet, left, parity, 0);
+    }
+    if left != 0 {
+        segment(skb.0, &raw const packet, left, parity);
+    }
+    Ok(())
+}
+
+const LOOP: u32 = Unseen::Loop as u32;
+
+/// Beside the parity: only filters that mirror are asked, and what is unknown of the packet counts as what they ask for.
+pub const INCLUDES: u32 = 1 << 1;
+/// Beside the parity: only filters that exclude are asked, and what is unknown of the packet counts as nothing that they ask for.
+pub const EXCLUDES: u32 = 1 << 2;
+
+/// No filter can match.
+pub const NONE: u32 = 0;
+/// Some may.
+pub const FOUND: u32 = 1;
+/// The tables contradict each other.
+pub const FAILED: u32 = 2;
+
+/// Puts the candidates for a packet of which something is unknown into the map: [`FOUND`], or [`NONE`] if there are none. A global
+/// function, as [`gather`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn look_up(packet: *const Packet, hook: u32, how: u32) -> u32 {
+    let Some(control) = CONTROL.get(0) else { return FAILED };
+    if packet.is_null() {
+        return FAILED;
+    }
+    // SAFETY: the caller passes a pointer to a local variable.
+    let packet = unsafe { &*packet };
+    let (view, hook) = (&control.view[how as usize & 1], hook as usize);
+    kept(Candidates::of_odd(&Kernel, view, hook, packet, how & INCLUDES != 0))
+}
+
+/// Puts candidates into the map.
+#[inline(always)]
+pub fn kept(found: Result<Option<Candidates>, OutOfTable>) -> u32 {
+    match found {
+        Ok(None) => NONE,
+        Ok(Some(candidates)) if keep(&candidates).is_ok() => FOUND,
+        _ => FAILED,
+    }
+}
+
+#[inline(always)]
+fn keep(candidates: &Candidates) -> Result<(), Unseen> {
+    let kept = CANDIDATES.get_ptr_mut(0).ok_or(Unseen::Table)?;
+    // SAFETY: a per-CPU element; nothing else runs before `gather` has read it.
+    unsafe { *kept = *candidates };
     Ok(())
 }
 
@@ -95,7 +157,7 @@ pub fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
         parse_extensions_linear(skb.0, &raw mut *packet);
     }
     let is_cut = match parsed {
-        Ok(()) => packet.ported == 0 && (packet.is_extended() || has_ports(packet.protocol)),
+        Ok(()) => packet.unknown != 0,
         Err(reason) => reason == Unseen::Malformed,
     };
     if !(is_cut && skb.is_scattered()) {
@@ -196,17 +258,18 @@ struct Wanted<'a> {
     exclude: u64,
     packets: u32,
     bytes: u32,
-    parity: u32,
+    /// The parity, with [`INCLUDES`] or [`EXCLUDES`] if only such filters are asked.
+    how: u32,
     failed: u32,
 }
 
-/// Counts the filters that match and answers the endpoints that get a copy, as bits.
+/// Counts the filters that match and answers the endpoints that get a copy, as bits; with [`EXCLUDES`] those that get none.
 ///
 /// A global function: the verifier checks it once, not for each way through the parser, and it has a stack frame of
 /// its own. Hence pointers, which it has to check.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, parity: u32) -> u64 {
+extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, how: u32) -> u64 {
     let (Some(cpu), Some(candidates)) = (CPU.get_ptr_mut(0), CANDIDATES.get_ptr_mut(0)) else { return 0 };
     if packet.is_null() {
         return 0;
@@ -220,22 +283,27 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, parity: u32) ->
         (*cpu).segments = size.packets;
     }
     let mut wanted =
-        Wanted { candidates, include: 0, exclude: 0, packets: size.packets, bytes: size.bytes, parity, failed: 0 };
-    each(BLOCKS, next_block, &mut wanted);
+        Wanted { candidates, include: 0, exclude: 0, packets: size.packets, bytes: size.bytes, how, failed: 0 };
+    if how & (INCLUDES | EXCLUDES) == 0 {
+        each(BLOCKS, next_block::<false>, &mut wanted);
+    } else {
+        each(BLOCKS, next_block::<true>, &mut wanted);
+    }
     if wanted.failed != 0 {
         count(wanted.candidates.hook, Unseen::Table as u32);
     }
-    wanted.include & !wanted.exclude
+    if how & EXCLUDES != 0 { wanted.exclude } else { wanted.include & !wanted.exclude }
 }
 
-unsafe extern "C" fn next_block(_: u32, wanted: *mut Wanted<'_>) -> c_long {
+/// `ODD` is for packets of which something is unknown.
+unsafe extern "C" fn next_block<const ODD: bool>(_: u32, wanted: *mut Wanted<'_>) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let wanted = unsafe { &mut *wanted };
     let (Some(block), Some(control)) = (wanted.candidates.next_block(), CONTROL.get(0)) else { return STOP };
-    match wanted.candidates.search(&Kernel, &control.view[wanted.parity as usize & 1], block) {
+    match wanted.candidates.search::<_, ODD>(&Kernel, &control.view[wanted.how as usize & 1], block) {
         Ok(search) => {
             if !search.is_empty() {
-                each(BLOCK_SLOTS, next_slot, &mut Slots { search, wanted });
+                each(BLOCK_SLOTS, next_slot::<ODD>, &mut Slots { search, wanted });
             }
             go_on_if(wanted.candidates.blocks != 0)
         }
@@ -252,7 +320,7 @@ struct Slots<'a, 'b> {
     wanted: &'a mut Wanted<'b>,
 }
 
-unsafe extern "C" fn next_slot(_: u32, slots: *mut Slots<'_, '_>) -> c_long {
+unsafe extern "C" fn next_slot<const ODD: bool>(_: u32, slots: *mut Slots<'_, '_>) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let slots = unsafe { &mut *slots };
     let wanted = &mut *slots.wanted;
@@ -261,7 +329,10 @@ unsafe extern "C" fn next_slot(_: u32, slots: *mut Slots<'_, '_>) -> c_long {
         wanted.failed = 1;
         return STOP;
     };
-    let action = &slot.action[wanted.parity as usize & 1];
+    let action = &slot.action[wanted.how as usize & 1];
+    if ODD && (wanted.how & EXCLUDES != 0) != (action.exclude != 0) {
+        return go_on_if(!slots.search.is_empty());
+    }
     wanted.include |= action.include;
     wanted.exclude |= action.exclude;
     if let Some(stats) = FILTER_STATS.get_ptr_mut(slot.filter) {

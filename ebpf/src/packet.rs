@@ -86,14 +86,16 @@ pub struct Packet {
     pub protocol: u8,
     /// [`Packet::FIRST`] or [`Packet::LATER`] for a fragment, else 0.
     pub fragment: u8,
-    /// 1 if the packet has ports, and they are in reach.
-    pub ported: u8,
+    /// What nobody can tell: [`Packet::PORTS`] and [`Packet::PROTOCOL`], as bits.
+    pub unknown: u8,
     /// Number of the outermost VLAN, 0 for none.
     pub vlan: u16,
     /// Of a fragment's datagram (RFC 791, RFC 8200 section 4.5).
     pub identification: u32,
+    /// 1 if the packet has ports, and they are known.
+    pub ported: u16,
     /// 1 if no link header stands before the IP header, whatever else does.
-    pub headerless: u32,
+    pub headerless: u16,
 }
 
 const _: () = assert!(size_of::<Packet>() == 56);
@@ -163,9 +165,10 @@ fn assert_in_window<T, const N: usize>(at: usize) {
 /// Parses a frame with an Ethernet header. `ethertype` is the kernel's `skb->protocol`, host byte order: behind a
 /// VLAN tag that is kept beside the frame, before one that is in it.
 ///
-/// A transport header that is cut off, not there (later fragments) or behind more than eight extension headers
-/// leaves a packet without ports. The packet is written where the caller keeps it, since the verifier does not let
-/// pass what the compiler makes of a returned `Result` with a packet in it.
+/// Ports that are cut off, and headers that cannot be followed to the transport header, are [`Packet::unknown`]. A later
+/// fragment has no ports until somebody who has seen its first one says more ([`datagram`](crate::datagram)). The packet is
+/// written where the caller keeps it, since the verifier does not let pass what the compiler makes of a returned `Result` with
+/// a packet in it.
 ///
 /// # Errors
 /// [`Unseen::NotIp`], [`Unseen::Malformed`] (RFC 791, RFC 8200).
@@ -267,9 +270,19 @@ const fn is_extension(number: u8) -> bool {
     matches!(number, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6)
 }
 
-/// Moves `packet.transport` behind the extension headers; false if there is no transport header to read.
+/// Moves `packet.transport` behind the extension headers; false if there is no transport header to read. Unless that is because
+/// of a later fragment, protocol and ports are unknown then: the kernel follows a chain of any length.
 #[inline(always)]
 fn walk_extensions<F: Frame>(frame: &mut F, packet: &mut Packet) -> bool {
+    let is_found = follow_chain(frame, packet);
+    if !is_found && packet.fragment & Packet::LATER == 0 {
+        packet.unknown = Packet::PORTS | Packet::PROTOCOL;
+    }
+    is_found
+}
+
+#[inline(always)]
+fn follow_chain<F: Frame>(frame: &mut F, packet: &mut Packet) -> bool {
     const FRAGMENT_OFFSET: u16 = 0xfff8;
     const MORE_FRAGMENTS: u16 = 0x0001;
     let mut walked = 0;
@@ -281,10 +294,14 @@ fn walk_extensions<F: Frame>(frame: &mut F, packet: &mut Packet) -> bool {
         let mut later = false;
         let bytes = match packet.protocol {
             protocol::FRAGMENT => {
-                // half a header says nothing; so the packet still counts as cut off
+                // half a header says nothing; so the packet still counts as cut off. A fragment of a fragment is put together
+                // twice, and its later parts have only the outer header in common with it.
                 let Some(header) = frame.window::<8>(u32::from(at)) else { return false };
+                if packet.fragment != 0 {
+                    return false;
+                }
                 let fragment = header.u16(2);
-                packet.fragment |= which_fragment(fragment & FRAGMENT_OFFSET, fragment & MORE_FRAGMENTS);
+                packet.fragment = which_fragment(fragment & FRAGMENT_OFFSET, fragment & MORE_FRAGMENTS);
                 packet.identification = header.u32(4);
                 later = fragment & FRAGMENT_OFFSET != 0;
                 8
@@ -342,6 +359,8 @@ fn read_ports<F: Frame>(frame: &mut F, transport: u32, packet: &mut Packet) {
         packet.ported = 1;
         packet.source_port = ports.u16(0);
         packet.destination_port = ports.u16(2);
+    } else {
+        packet.unknown = Packet::PORTS;
     }
 }
 
@@ -350,6 +369,30 @@ impl Packet {
     pub const FIRST: u8 = 1;
     /// Another fragment: without ports, but for what is remembered of the first.
     pub const LATER: u8 = 2;
+
+    /// It has ports, and nobody can tell which.
+    pub const PORTS: u8 = 1;
+    /// Nobody can tell its transport protocol, and whether that has ports.
+    pub const PROTOCOL: u8 = 2;
+
+    /// Whether it is a fragment or something of it is unknown, which hardly any packet is: one comparison for both.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_odd(&self) -> bool {
+        u16::from_ne_bytes([self.fragment, self.unknown]) != 0
+    }
+
+    /// Forgets the ports, and with IPv6 the protocol, which later fragments do not tell either (RFC 8200 section 4.5). What has no
+    /// ports by nature has none still.
+    #[inline(always)]
+    pub fn forget_ports(&mut self) {
+        (self.ported, self.source_port, self.destination_port) = (0, 0, 0);
+        if self.version == 6 {
+            self.unknown = Self::PORTS | Self::PROTOCOL;
+        } else if has_ports(self.protocol) {
+            self.unknown = Self::PORTS;
+        }
+    }
 
     /// Whether extension headers have not been looked through.
     #[must_use]

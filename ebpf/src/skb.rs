@@ -27,7 +27,7 @@ macro_rules! fields {
 }
 
 impl Skb {
-    fields!(ifindex len data data_end protocol vlan_present vlan_tci gso_size gso_segs tc_index);
+    fields!(ifindex len data data_end protocol vlan_present vlan_tci pkt_type gso_size gso_segs tc_index);
 
     /// Word `I` of the control block.
     #[inline(always)]

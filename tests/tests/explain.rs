@@ -8,28 +8,39 @@ use traffic_mirror::desired::{Desired, Direction, Filter};
 use traffic_mirror::explain::{Flow as Shown, frame, verdict};
 use traffic_mirror::network::Network;
 use traffic_mirror::tables::Tables;
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Explained};
-use traffic_mirror_ebpf::classify::Candidates;
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Explained, Row};
+use traffic_mirror_ebpf::classify::{Candidates, OutOfTable};
 use traffic_mirror_ebpf::packet::{Bytes, Packet, parse};
 use traffic_mirror_tests::oracle::flow::flow;
 use traffic_mirror_tests::oracle::frame::packet;
-use traffic_mirror_tests::oracle::naive::{Flow, Place, ask, places};
+use traffic_mirror_tests::oracle::naive::{Flow, Place, Unknown, ask, places};
 use traffic_mirror_tests::oracle::random::Random;
 use traffic_mirror_tests::oracle::{compiled, configuration, hook, load, setting};
 
 /// What `explain` would answer.
 fn explained(tables: &Tables, hook: u32, packet: Packet) -> Explained {
     let mut explained = Explained { packet, ..Explained::nothing() };
-    let found = Candidates::of(tables, tables.view(), hook as usize, &packet).expect("no index beyond a table");
-    let Some(mut candidates) = found else { return explained };
-    while let Some(block) = candidates.next_block() {
-        let mut search = candidates.search(tables, tables.view(), block).expect("no index beyond a table");
-        while let Some(slot) = search.next_slot() {
-            let (block, bit) = (slot as usize / BLOCK_SLOTS, slot as usize % BLOCK_SLOTS);
-            explained.matches.blocks[block][bit / 64] |= 1 << (bit % 64);
-        }
+    let (view, hook) = (tables.view(), hook as usize);
+    if packet.unknown == 0 || view.skips_unparsed != 0 {
+        fill::<false>(tables, Candidates::of(tables, view, hook, &packet), &mut explained.matches);
+        explained.certain = explained.matches;
+    } else {
+        fill::<true>(tables, Candidates::of_odd(tables, view, hook, &packet, true), &mut explained.matches);
+        fill::<true>(tables, Candidates::of_odd(tables, view, hook, &packet, false), &mut explained.certain);
     }
     explained
+}
+
+fn fill<const ODD: bool>(tables: &Tables, found: Result<Option<Candidates>, OutOfTable>, row: &mut Row) {
+    let Some(mut candidates) = found.expect("no index beyond a table") else { return };
+    while let Some(block) = candidates.next_block() {
+        let search = candidates.search::<_, ODD>(tables, tables.view(), block);
+        let mut search = search.expect("no index beyond a table");
+        while let Some(slot) = search.next_slot() {
+            let (block, bit) = (slot as usize / BLOCK_SLOTS, slot as usize % BLOCK_SLOTS);
+            row.blocks[block][bit / 64] |= 1 << (bit % 64);
+        }
+    }
 }
 
 fn hook_of(tables: &Tables, network: &Network, place: &Place) -> u32 {
@@ -80,7 +91,11 @@ fn verdicts_and_near_misses_are_those_of_the_manual() {
         let described = describe(&tables, &desired).expect("tables that do not contradict themselves");
         for _ in 0..200 {
             let place = random.pick(&places);
-            let flow = flow(&mut random, &desired);
+            let mut flow = flow(&mut random, &desired);
+            if random.percent(25) {
+                flow.ports = None;
+                flow.unknown = *random.pick(&[Unknown::Ports, Unknown::Transport]);
+            }
             let hook = hook_of(&tables, &network, place);
             let got = verdict(&explained(&tables, hook, packet(&flow)), hook, &described, &network);
             let want = ask(&desired, place, &flow);
@@ -116,7 +131,14 @@ fn a_made_up_frame_is_parsed_as_it_was_meant() {
             let mut got = Packet::default();
             let ethertype = u16::from_be_bytes([frame[12], frame[13]]);
             assert_eq!(parse(&mut Bytes(&frame), ethertype, &mut got), Ok(()));
-            let flow = Flow { source: parts.0, destination: parts.1, protocol, ports, vlan: vlan.unwrap_or(0) };
+            let flow = Flow {
+                source: parts.0,
+                destination: parts.1,
+                protocol,
+                ports,
+                vlan: vlan.unwrap_or(0),
+                unknown: Unknown::Nothing,
+            };
             assert_eq!(Shown::of(&got), Shown::of(&packet(&flow)), "{flow:?}");
         }
     }

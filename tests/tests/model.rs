@@ -8,12 +8,12 @@ use traffic_mirror::compile::Compiled;
 use traffic_mirror::desired::Desired;
 use traffic_mirror::network::Network;
 use traffic_mirror::tables::Tables;
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, MAX_FILTERS, MAX_SLOTS, Unseen};
-use traffic_mirror_ebpf::classify::Candidates;
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, MAX_FILTERS, MAX_SLOTS, Slot, Unseen};
+use traffic_mirror_ebpf::classify::{Candidates, OutOfTable};
 use traffic_mirror_ebpf::packet::{Bytes, Packet, parse};
 use traffic_mirror_tests::oracle::flow::flow;
 use traffic_mirror_tests::oracle::frame::{Frame, frame, packet};
-use traffic_mirror_tests::oracle::naive::{Answer, Flow, Place, ask, places};
+use traffic_mirror_tests::oracle::naive::{Answer, Flow, Place, Unknown, ask, places};
 use traffic_mirror_tests::oracle::random::Random;
 use traffic_mirror_tests::oracle::{compiled, configuration, hook, large, load, setting};
 
@@ -64,24 +64,48 @@ impl Subject {
 /// What the tables say of a packet, as `mirror` reads them.
 fn classify(tables: &Tables, hook: usize, packet: &Packet) -> Answer {
     let mut answer = Answer::default();
-    let mut excluded = 0;
-    let Some(mut candidates) = Candidates::of(tables, tables.view(), hook, packet).expect("no index beyond a table")
-    else {
-        return answer;
+    let (view, mut excluded) = (tables.view(), 0);
+    let mut take = |slot: &Slot| {
+        answer.endpoints |= slot.action[0].include;
+        excluded |= slot.action[0].exclude;
+        answer.filters.push(slot.filter as usize);
     };
-    while let Some(block) = candidates.next_block() {
-        let mut search = candidates.search(tables, tables.view(), block).expect("no index beyond a table");
-        while let Some(slot) = search.next_slot() {
-            let slot = tables.slots[slot as usize];
-            answer.endpoints |= slot.action[0].include;
-            excluded |= slot.action[0].exclude;
-            answer.filters.push(slot.filter as usize);
+    // nobody has told of a later fragment's first
+    let mut packet = *packet;
+    if packet.fragment == Packet::LATER {
+        packet.forget_ports();
+    }
+    if packet.unknown == 0 || view.skips_unparsed != 0 {
+        search::<false>(tables, Candidates::of(tables, view, hook, &packet), |slot| take(slot));
+    } else {
+        for any in [true, false] {
+            let found = Candidates::of_odd(tables, view, hook, &packet, any);
+            search::<true>(tables, found, |slot| {
+                if any == (slot.action[0].exclude == 0) {
+                    take(slot)
+                }
+            });
         }
     }
     answer.endpoints &= !excluded;
     answer.filters.sort_unstable();
     answer.filters.dedup();
     answer
+}
+
+fn search<const ODD: bool>(
+    tables: &Tables,
+    found: Result<Option<Candidates>, OutOfTable>,
+    mut take: impl FnMut(&Slot),
+) {
+    let Some(mut candidates) = found.expect("no index beyond a table") else { return };
+    while let Some(block) = candidates.next_block() {
+        let search = candidates.search::<_, ODD>(tables, tables.view(), block);
+        let mut search = search.expect("no index beyond a table");
+        while let Some(slot) = search.next_slot() {
+            take(&tables.slots[slot as usize]);
+        }
+    }
 }
 
 #[test]
@@ -154,7 +178,8 @@ fn ask_around(subject: &Subject, around: u128, bits: u32) {
             } else {
                 (Ipv6Addr::from_bits(source).into(), Ipv6Addr::UNSPECIFIED.into())
             };
-            let flow = Flow { source, destination, protocol: 6, ports: Some((1, 2)), vlan: 0 };
+            let flow =
+                Flow { source, destination, protocol: 6, ports: Some((1, 2)), vlan: 0, unknown: Unknown::Nothing };
             subject.compare(0, &flow, &packet(&flow));
         }
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, ensure};
-use traffic_mirror::desired::Desired;
+use traffic_mirror::desired::{Action, Desired};
 use traffic_mirror::network::Network;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Count, Explained, MAX_FILTERS, Slot, Unseen, cb};
 use traffic_mirror_tests::lab::netns::Netns;
@@ -133,8 +133,8 @@ impl Subject {
         }
         if let Err(reason) = frame.flow {
             self.unseen[hook][reason as usize] += 1;
-        } else if frame.orphan {
-            self.unseen[hook][Unseen::Orphan as usize] += 1;
+        } else if let Some(doubt) = frame.doubt {
+            self.unseen[hook][doubt as usize] += 1;
         }
         let before = std::mem::replace(&mut self.no_route, self.loaded.no_route()?);
         for (endpoint, (before, after)) in before.iter().zip(&self.no_route).enumerate() {
@@ -146,8 +146,11 @@ impl Subject {
 
     /// The filters whose slots match, ascending.
     fn filters(&self, explained: &Explained) -> Vec<usize> {
-        let has =
-            |slot: usize| explained.matches.blocks[slot / BLOCK_SLOTS][slot % BLOCK_SLOTS / 64] >> (slot % 64) & 1;
+        let has = |slot: usize| {
+            let filter = &self.desired.filters[self.slots[slot].filter as usize];
+            let row = if filter.action == Action::Mirror { &explained.matches } else { &explained.certain };
+            row.blocks[slot / BLOCK_SLOTS][slot % BLOCK_SLOTS / 64] >> (slot % 64) & 1
+        };
         let slots = self.slots.iter().enumerate().filter(|(slot, _)| has(*slot) != 0);
         let filters: BTreeSet<usize> = slots.map(|(_, slot)| slot.filter as usize).collect();
         filters.into_iter().collect()

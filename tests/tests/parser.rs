@@ -6,6 +6,9 @@ use traffic_mirror_ebpf::abi::Unseen;
 use traffic_mirror_ebpf::packet::{Bytes, Packet, parse};
 use traffic_mirror_tests::lab::packet::{self, Extension, FiveTuple, Ipv4, Ipv6, eth, ip_part};
 
+/// Neither protocol nor ports are known.
+const TRANSPORT: u8 = Packet::PORTS | Packet::PROTOCOL;
+
 /// As the kernel would with the frame's own EtherType.
 fn see(frame: &[u8]) -> Result<Packet, Unseen> {
     let ethertype = frame.get(12..14).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
@@ -74,10 +77,16 @@ fn later_fragments_have_no_ports() {
     let first = see(&eth().layer(Ipv4 { flags: Ipv4::MF, ..Ipv4::new("10.0.0.1", "10.0.0.2") }).udp(1, 2).build());
     let later = see(&eth().layer(Ipv4 { fragment_offset: 1, ..Ipv4::new("10.0.0.1", "10.0.0.2") }).udp(1, 2).build());
     let later6 = see(&v6().fragment(1, false, 3).udp(1, 2).build());
-    let ports = |packet: Result<Packet, Unseen>| packet.map(|p| (p.protocol, p.fragment, p.ported));
-    assert_eq!(ports(first), Ok((17, 1, 1)));
-    assert_eq!(ports(later), Ok((17, 2, 0)));
-    assert_eq!(ports(later6), Ok((17, 2, 0)));
+    let ports = |packet: Result<Packet, Unseen>| packet.map(|p| (p.protocol, p.fragment, p.ported, p.unknown));
+    assert_eq!(ports(first), Ok((17, 1, 1, 0)));
+    assert_eq!(ports(later), Ok((17, 2, 0, 0)));
+    assert_eq!(ports(later6), Ok((17, 2, 0, 0)));
+    // a part of a part has the identification of the outer one
+    let nested = v6().fragment(0, true, 3).fragment(0, true, 4).udp(1, 2).build();
+    let nested = see(&nested).unwrap();
+    assert_eq!((nested.fragment, nested.identification, nested.unknown), (Packet::FIRST, 3, TRANSPORT));
+    let whole = see(&v6().fragment(0, false, 3).fragment(0, true, 4).udp(1, 2).build()).unwrap();
+    assert_eq!((whole.fragment, whole.identification, whole.ported), (Packet::FIRST, 4, 1));
 }
 
 #[test]
@@ -89,21 +98,37 @@ fn more_extension_headers_than_eight_hide_the_ports() {
         }
         see(&frame.tcp(1, 2).build()).unwrap()
     };
-    assert_eq!((chain(8).protocol, chain(8).ported), (6, 1));
-    assert_eq!(chain(9).ported, 0);
+    assert_eq!((chain(8).protocol, chain(8).ported, chain(8).unknown), (6, 1, 0));
+    for count in [9, 10, 100, 200] {
+        assert_eq!((chain(count).ported, chain(count).unknown), (0, TRANSPORT), "{count}");
+    }
 }
 
 #[test]
-fn a_cut_frame_is_malformed_or_has_no_ports() {
+fn a_cut_frame_is_malformed_or_has_ports_that_are_unknown() {
     let frame = v4().tcp(1, 2).build();
     for length in 0..frame.len() {
         let seen = see(&frame[..length]);
         match length {
             0..14 => assert_eq!(seen, Err(Unseen::NotIp)),
             14..34 => assert_eq!(seen, Err(Unseen::Malformed)),
-            34..38 => assert_eq!(seen.map(|p| (p.protocol, p.ported)), Ok((6, 0))),
-            _ => assert_eq!(seen.map(|p| (p.protocol, p.ported)), Ok((6, 1))),
+            34..38 => assert_eq!(seen.map(|p| (p.protocol, p.ported, p.unknown)), Ok((6, 0, Packet::PORTS))),
+            _ => assert_eq!(seen.map(|p| (p.protocol, p.ported, p.unknown)), Ok((6, 1, 0))),
         }
+    }
+    let icmp = see(&v4().icmp(8, 0).build()[..34]).unwrap();
+    assert_eq!((icmp.ported, icmp.unknown), (0, 0), "ICMP has no ports");
+}
+
+#[test]
+fn a_chain_that_is_cut_off_hides_the_protocol() {
+    let frame = v6().hop_by_hop().authentication().fragment(0, false, 1).tcp(1, 2).build();
+    let whole = see(&frame).unwrap();
+    assert_eq!((whole.protocol, whole.ported, whole.unknown), (6, 1, 0));
+    let transport = usize::from(whole.transport);
+    for length in 54..transport + 4 {
+        let unknown = see(&frame[..length]).unwrap().unknown;
+        assert_eq!(unknown, if length < transport { TRANSPORT } else { Packet::PORTS }, "{length} bytes");
     }
 }
 

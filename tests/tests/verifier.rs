@@ -23,7 +23,7 @@ fn the_programs_load_within_their_budget() -> Result<()> {
     judge(&generation.mirror(Hook::Egress)?, "mirror_egress", 80_000)?;
     judge(&generation.encap()?, "encap", 24_000)?;
     judge(&generation.lane()?, "lane", 60_000)?;
-    judge(generation.explain()?.classifier().map_err(anyhow::Error::msg)?, "explain", 40_000)
+    judge(generation.explain()?.classifier().map_err(anyhow::Error::msg)?, "explain", 48_000)
 }
 
 /// Somebody has cleared the map that holds the secret: what a packet happens to have in `skb->cb` does not make it a copy.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytemuck::Zeroable;
 use traffic_mirror_ebpf::abi::{FIELDS, Field, MAX_SLOTS, Root, Skip, View};
 
-use super::definition::{Definition, NO_PORT, PORT_VALUES, PROTOCOL_VALUES, Ranges, VLAN_VALUES};
+use super::definition::{Definition, NO_PORT, NO_PROTOCOL, PORT_VALUES, PROTOCOL_VALUES, Ranges, VLAN_VALUES};
 use super::reachable::Reachable;
 use super::sets::{Classes, Selected, Sets, SlotSet};
 use super::slots::{Slots, block_of, deciding};
@@ -79,9 +79,9 @@ pub(super) fn build(tables: &mut Tables, live: &Reachable, built_from: Option<&B
             selected(&mut sets, events(want, *field, *values, given), live)
         }
     };
-    let with = |table: &[u32; 65_536], none: u32| [&table[..], &[none]].concat();
+    let with = |table: &[u32], none: u32| [table, &[none]].concat();
     let selected = [
-        direct(&PROTOCOL, &values.protocol[..]),
+        direct(&PROTOCOL, &with(&values.protocol, values.no_protocol)),
         direct(&PORTS[0], &with(&values.source_port, values.no_port[0])),
         direct(&PORTS[1], &with(&values.destination_port, values.no_port[1])),
         direct(&VLAN, &values.vlan[..]),
@@ -115,6 +115,7 @@ fn write(
     };
     let values = &mut tables.values;
     fill(&mut values.protocol, protocol);
+    fill(std::slice::from_mut(&mut values.no_protocol), &protocol[NO_PROTOCOL as usize..]);
     fill(&mut values.vlan, vlan);
     fill(&mut values.source_port, source_port);
     fill(&mut values.destination_port, destination_port);

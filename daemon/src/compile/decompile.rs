@@ -7,8 +7,8 @@ use std::sync::Arc;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Entry, FIELDS, Field, Root, Skip};
 
 use super::definition::{
-    Definition, NO_PORT, Networks, PORT_VALUES, PROTOCOL_VALUES, VLAN_VALUES, aggregated, bits_of, canonical,
-    canonical_ranges, length_of, mask,
+    Definition, NO_PORT, NO_PROTOCOL, Networks, PORT_VALUES, PROTOCOL_VALUES, VLAN_VALUES, aggregated, bits_of,
+    canonical, canonical_ranges, length_of, mask,
 };
 use super::sets::SlotSet;
 use super::slots::{Slots, block_of};
@@ -20,14 +20,10 @@ pub(super) fn decompile(tables: &Tables, slots: impl Iterator<Item = u32>) -> Op
     let omitted = tables.view().omitted;
     let values = &tables.values;
 
-    let protocols = ranges(tables, &values.protocol[..])?;
+    let with = |table: &[u32], none: u32| ranges(tables, &[table, &[none]].concat());
+    let protocols = with(&values.protocol, values.no_protocol)?;
     let vlans = ranges(tables, &values.vlan[..])?;
-    let port = |table: &[u32; 65_536], none: u32| {
-        let mut classes = table.to_vec();
-        classes.push(none);
-        ranges(tables, &classes)
-    };
-    let ports = [port(&values.source_port, values.no_port[0])?, port(&values.destination_port, values.no_port[1])?];
+    let ports = [with(&values.source_port, values.no_port[0])?, with(&values.destination_port, values.no_port[1])?];
     let mut networks: [BTreeMap<u32, Networks>; 2] = Default::default();
     for root in Root::ALL {
         let (side, family) = match root {
@@ -64,7 +60,8 @@ pub(super) fn decompile(tables: &Tables, slots: impl Iterator<Item = u32>) -> Op
     }
     Some(definitions.into_iter().map(|(slot, definition)| (slot, Arc::new(definition))).collect())
 }
-const _: () = assert!(FIELDS == 6 && NO_PORT + 1 == PORT_VALUES && BLOCK_SLOTS == 512);
+const _: () =
+    assert!(FIELDS == 6 && NO_PORT + 1 == PORT_VALUES && NO_PROTOCOL + 1 == PROTOCOL_VALUES && BLOCK_SLOTS == 512);
 
 /// The ranges of values in whose class each slot is.
 fn ranges(tables: &Tables, classes: &[u32]) -> Option<BTreeMap<u32, Vec<(u32, u32)>>> {

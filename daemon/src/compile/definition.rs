@@ -13,8 +13,10 @@ use crate::desired::Filter;
 pub(super) const PORT_VALUES: u32 = 65_537;
 /// The value of a packet that has no ports.
 pub(super) const NO_PORT: u32 = 65_536;
-/// Number of protocol values.
-pub(super) const PROTOCOL_VALUES: u32 = 256;
+/// Number of protocol values: the protocols, and "nobody can tell".
+pub(super) const PROTOCOL_VALUES: u32 = 257;
+/// The value of a packet of which nobody can tell the protocol.
+pub(super) const NO_PROTOCOL: u32 = 256;
 
 /// Number of VLAN values: the VLANs, and 0 for none.
 pub(super) const VLAN_VALUES: u32 = VLANS as u32;

@@ -12,7 +12,7 @@ use super::definition::{Definition, NO_PORT, Networks, Ranges, bits_of, mask};
 use super::place::{allocated, known};
 use super::reachable::Reachable;
 use super::sets::SlotSet;
-use crate::desired::{self, Action, Desired, protocol_name};
+use crate::desired::{self, Action, Desired, Unparsed, protocol_name};
 use crate::network::Hook;
 use crate::tables::{Tables, names};
 
@@ -24,6 +24,8 @@ pub type Place = (u32, Hook);
 pub struct Described {
     /// The master switch of the file.
     pub enabled: bool,
+    /// What becomes of packets of which something is unknown.
+    pub unparsed: Unparsed,
     /// The interface entries of the file, by name.
     pub listed: Vec<desired::Interface>,
     /// The hooks that are looked at, by their index.
@@ -84,6 +86,7 @@ pub fn describe(tables: &Tables, desired: &Desired) -> Option<Described> {
         filter.ways.push(Way { slot, definition });
     }
     let enabled = tables.view().off == 0;
+    let unparsed = if tables.view().skips_unparsed == 0 { Unparsed::Mirror } else { Unparsed::Skip };
     let mut filters: BTreeMap<String, Filter> =
         names(&tables.filters).filter_map(|(index, name)| Some((name.to_owned(), filters.remove(&index)?))).collect();
     desired.filters.iter().for_each(|filter| orient(&mut filters, filter));
@@ -91,7 +94,8 @@ pub fn describe(tables: &Tables, desired: &Desired) -> Option<Described> {
         Some(((*name).to_owned(), tables.endpoints.get(index as usize).map(|pair| pair[parity])?))
     };
     let listed = super::entries(&tables.listed);
-    Some(Described { enabled, listed, hooks, endpoints: endpoint_names.iter().filter_map(endpoint).collect(), filters })
+    let endpoints = endpoint_names.iter().filter_map(endpoint).collect();
+    Some(Described { enabled, unparsed, listed, hooks, endpoints, filters })
 }
 
 fn name_of(names: &BTreeMap<u32, &str>, index: u32) -> String {
@@ -122,7 +126,7 @@ impl Way {
         }
     }
 
-    /// Whether a packet's value of a field is among them.
+    /// Whether a packet's value of a field is among them; one that is unknown is none.
     pub fn admits(&self, field: Field, packet: &Packet) -> bool {
         let among = |ranges: &Option<Ranges>, value: u32| {
             ranges.as_ref().is_none_or(|ranges| ranges.iter().any(|&(first, last)| (first..=last).contains(&value)))

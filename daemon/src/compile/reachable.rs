@@ -49,6 +49,7 @@ impl Reachable {
         let values = &tables.values;
         let direct = [
             &values.protocol[..],
+            std::slice::from_ref(&values.no_protocol),
             &values.source_port[..],
             &values.destination_port[..],
             &values.no_port[..],

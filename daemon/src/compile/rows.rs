@@ -11,7 +11,7 @@ use super::place::Wanted;
 use super::reachable::Reachable;
 use super::sets::{SlotSet, grow};
 use super::slots::BySlot;
-use crate::desired::Desired;
+use crate::desired::{Desired, Unparsed};
 use crate::network;
 
 /// The row without active slots.
@@ -27,6 +27,7 @@ pub(super) fn rows(
     view: &mut View,
 ) -> Option<()> {
     view.off = u64::from(!desired.enabled);
+    view.skips_unparsed = u64::from(desired.unparsed == Unparsed::Skip);
     view.rows.fill(EMPTY_ROW);
     view.hooks.fill(0);
     view.interfaces = hooks::interfaces(hooks)?;

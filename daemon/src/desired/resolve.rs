@@ -7,27 +7,40 @@ use std::ops::Range;
 use toml::Spanned;
 use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES};
 
-use super::problem::Problem;
-use super::{Action, Desired, Direction, Loaded, endpoint, filter, interface};
+use super::problem::{Problem, value};
+use super::{Action, Desired, Direction, Loaded, Unparsed, endpoint, filter, interface};
 use crate::config::{Config, Field};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Reported, did_you_mean};
 
 pub(super) fn resolve(config: &Config) -> Loaded {
     let mut diagnostics = config.diagnostics.clone();
     let enabled = flag(&config.enabled, true);
+    let unparsed = unparsed(config, &mut diagnostics);
     let interfaces = interface::resolve(config, &mut diagnostics);
     let endpoints = endpoint::resolve(config, &mut diagnostics);
     let filters = filter::resolve(config, interfaces.as_deref(), &mut diagnostics);
     limits(config, &mut diagnostics);
 
-    match (enabled, interfaces, endpoints, filters) {
-        (Ok(enabled), Ok(interfaces), Ok(endpoints), Ok(filters)) if diagnostics.is_empty() => {
-            let desired = sorted(Desired { enabled, interfaces, endpoints, filters });
+    match (enabled, unparsed, interfaces, endpoints, filters) {
+        (Ok(enabled), Ok(unparsed), Ok(interfaces), Ok(endpoints), Ok(filters)) if diagnostics.is_empty() => {
+            let desired = sorted(Desired { enabled, unparsed, interfaces, endpoints, filters });
             let warnings = warnings(config, &desired);
             Ok((desired, warnings))
         }
         _ => Err(diagnostics.into_sorted()),
     }
+}
+
+fn unparsed(config: &Config, diagnostics: &mut Diagnostics) -> Checked<Unparsed> {
+    let Some(given) = optional(&config.unparsed)? else { return Ok(Unparsed::Mirror) };
+    value(diagnostics, "the file", "unparsed", given, |text| match text.as_str() {
+        "mirror" => Ok(Unparsed::Mirror),
+        "skip" => Ok(Unparsed::Skip),
+        _ => {
+            let cause = "which is no way to treat packets that cannot be read to their ports";
+            Err(bad_choice(Code::BadUnparsed, cause, text, &["mirror", "skip"]))
+        }
+    })
 }
 
 fn sorted(mut desired: Desired) -> Desired {

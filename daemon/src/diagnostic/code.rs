@@ -103,6 +103,8 @@ codes! {
     BadMtu = Error "bad-mtu",
     /// An `ipsec` other than the two.
     BadIpsec = Error "bad-ipsec",
+    /// An `unparsed` other than the two.
+    BadUnparsed = Error "bad-unparsed",
     /// Neither an address nor a network.
     BadNetwork = Error "bad-network",
     /// A prefix length beyond the width of the address.

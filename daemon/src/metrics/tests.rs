@@ -236,20 +236,24 @@ traffic_mirror_sent_packets_total{endpoint="ids"} 3
 # TYPE traffic_mirror_truncated_packets_total counter
 traffic_mirror_truncated_packets_total{endpoint="capture"} 0
 traffic_mirror_truncated_packets_total{endpoint="ids"} 0
-# HELP traffic_mirror_unseen_packets_total Packets that filters could not be asked about, or only without their ports.
+# HELP traffic_mirror_unseen_packets_total Packets that filters could not be asked about, or (orphan-fragment, ambiguous-fragment, unparsed) only with ports or protocol unknown, which match as any.
 # TYPE traffic_mirror_unseen_packets_total counter
+traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="ambiguous-fragment"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="copy"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="loop"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="malformed"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="not-ip"} 7
 traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="orphan-fragment"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="table"} 0
+traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="unparsed"} 0
+traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="ambiguous-fragment"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="copy"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="loop"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="malformed"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="not-ip"} 7
 traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="orphan-fragment"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="table"} 0
+traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="unparsed"} 0
 "#
         .to_owned(),
     ]

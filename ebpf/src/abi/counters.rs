@@ -71,7 +71,7 @@ pub struct First {
     pub value: u64,
 }
 
-/// Per CPU and hook: packets that no filter could be asked about, by [`Unseen`].
+/// Per CPU and hook: packets that no filter could be asked about, or not with all fields, by [`Unseen`].
 pub type HookStats = [u64; Unseen::COUNT];
 
 /// Per CPU: what passes between two programs while a copy is on its way.
@@ -214,8 +214,13 @@ reasons! {
         Table = "table",
         /// A copy that has come back, or one of another mirror's, or an error about one.
         Loop = "loop",
-        /// A later fragment whose first one was not seen: filters are asked without its ports.
+        /// A later fragment whose first one was not seen. As with the two below, filters were asked, and its ports, over IPv6 also
+        /// its protocol, count as any (or, if the file says so, as none).
         Orphan = "orphan-fragment",
+        /// A fragment of a datagram of which several first ones were seen that differ.
+        Ambiguous = "ambiguous-fragment",
+        /// Headers that cannot be read up to the ports: cut off, or a chain that is too long; also later fragments of such.
+        Unparsed = "unparsed",
     }
 }
 

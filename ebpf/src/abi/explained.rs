@@ -13,11 +13,13 @@ pub struct Explained {
     pub epoch: u32,
     /// The packet as it was parsed.
     pub packet: Packet,
-    /// The slots that match.
+    /// The slots that match, where what is unknown of the packet counts as what a filter asks for: for filters that mirror.
     pub matches: Row,
+    /// The slots that match, where it does not: for filters that exclude.
+    pub certain: Row,
 }
 
-const _: () = assert!(size_of::<Explained>() == 8 + size_of::<Packet>() + size_of::<Row>());
+const _: () = assert!(size_of::<Explained>() == 8 + size_of::<Packet>() + 2 * size_of::<Row>());
 
 impl Explained {
     /// Filters were asked.
@@ -26,7 +28,8 @@ impl Explained {
     /// Before a packet was looked at.
     #[must_use]
     pub fn nothing() -> Self {
-        Self { unseen: Self::SEEN, epoch: 0, packet: Packet::default(), matches: Row { blocks: [[0; _]; _] } }
+        let none = Row { blocks: [[0; _]; _] };
+        Self { unseen: Self::SEEN, epoch: 0, packet: Packet::default(), matches: none, certain: none }
     }
 
     /// Why no filter could be asked, if so.

@@ -1,7 +1,7 @@
 //! Frames as the kernel hands them over: the linear part as it lies there, or any bytes copied out one window at a time.
 
 use traffic_mirror_ebpf::abi::Unseen;
-use traffic_mirror_ebpf::packet::{Frame, Packet, WINDOW_BYTES, Window, has_ports, parse, parse_extensions};
+use traffic_mirror_ebpf::packet::{Frame, Packet, WINDOW_BYTES, Window, parse, parse_extensions};
 
 use crate::fence::Fence;
 
@@ -73,7 +73,7 @@ pub fn parse_in_pieces(
         parse_extensions(&mut Linear(front, windows), packet);
     }
     let is_cut = match parsed {
-        Ok(()) => packet.ported == 0 && (packet.is_extended() || has_ports(packet.protocol)),
+        Ok(()) => packet.unknown != 0,
         Err(reason) => reason == Unseen::Malformed,
     };
     if !is_cut || linear == frame.len() {

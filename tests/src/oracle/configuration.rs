@@ -45,6 +45,9 @@ pub fn random(random: &mut Random, filters: usize) -> String {
     if random.percent(3) {
         text += "enabled = false\n";
     }
+    if random.percent(20) {
+        text += "unparsed = \"skip\"\n";
+    }
     let interfaces = interfaces(random);
     for Listed { name, direction } in &interfaces {
         writeln!(text, "[[interface]]\nname = {name:?}\ndirection = {direction:?}").unwrap();

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use traffic_mirror::desired::{Desired, Filter};
 
-use super::naive::Flow;
+use super::naive::{Flow, Unknown};
 use super::random::Random;
 
 pub(super) const TCP: u8 = 6;
@@ -32,7 +32,14 @@ fn anything(random: &mut Random) -> Flow {
     let protocol = protocol(random, &[]);
     let ports = ports(random, protocol, [&[], &[]], &[]);
     let vlan = vlan(random, &[]);
-    Flow { source: address(random, v6), destination: address(random, v6), protocol, ports, vlan }
+    Flow {
+        source: address(random, v6),
+        destination: address(random, v6),
+        protocol,
+        ports,
+        vlan,
+        unknown: Unknown::Nothing,
+    }
 }
 
 /// Fulfils all that a filter asks of addresses, ports and protocol, often at the border.
@@ -62,7 +69,7 @@ fn matching(random: &mut Random, desired: &Desired, filter: &Filter) -> Flow {
     };
     let ports = ports(random, protocol, [&filter.source_port, &filter.destination_port], &desired.filters);
     let vlan = vlan(random, &filter.vlan);
-    Flow { source, destination, protocol, ports, vlan }
+    Flow { source, destination, protocol, ports, vlan, unknown: Unknown::Nothing }
 }
 
 /// Moves one value just beyond what the filter takes.

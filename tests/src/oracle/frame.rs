@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use traffic_mirror_ebpf::abi::Unseen;
 
 use super::flow::{TCP, UDP};
-use super::naive::Flow;
+use super::naive::{Flow, Unknown};
 use super::random::Random;
 use crate::lab::packet::{Ether, Extension, Ipv4, Ipv6, Layer, Packet, Tcp, Vlan};
 use crate::lab::testrun::SkBuff;
@@ -26,8 +26,8 @@ pub struct Frame {
     pub context: SkBuff,
     /// What filters are asked about, or why none is.
     pub flow: Result<Flow, Unseen>,
-    /// Whether it is a later fragment, whose first nobody has sent.
-    pub orphan: bool,
+    /// Why something of it is unknown.
+    pub doubt: Option<Unseen>,
     /// Packets on the wire.
     pub packets: u64,
     /// Their bytes from the IP header on.
@@ -37,7 +37,7 @@ pub struct Frame {
 /// Dresses a flow as a frame: tags, options, extension headers, fragments, superpackets, padding, cuts. What that hides
 /// from the programs is hidden in [`Frame::flow`], too.
 pub fn frame(random: &mut Random, flow: Flow) -> Frame {
-    let mut draft = Draft { packet: Packet::new(), flow: Ok(flow.clone()), orphan: false, headers: 0 };
+    let mut draft = Draft { packet: Packet::new(), flow: Ok(flow.clone()), doubt: None, headers: 0 };
     draft.link(random, &flow);
     let offset = draft.packet.build().len();
     match (flow.source, flow.destination) {
@@ -51,7 +51,7 @@ pub fn frame(random: &mut Random, flow: Flow) -> Frame {
 struct Draft {
     packet: Packet,
     flow: Result<Flow, Unseen>,
-    orphan: bool,
+    doubt: Option<Unseen>,
     /// Bytes of IP and transport header; 0 if they are not whole.
     headers: usize,
 }
@@ -61,9 +61,21 @@ impl Draft {
         self.packet = std::mem::take(&mut self.packet).layer(layer);
     }
 
-    fn hide_ports(&mut self) {
+    /// Nobody can tell the ports, if it has any.
+    fn hide_ports(&mut self, doubt: Unseen) {
+        self.doubt = self.doubt.or(Some(doubt));
         if let Ok(flow) = &mut self.flow {
-            flow.ports = None;
+            if flow.ports.take().is_some() && flow.unknown == Unknown::Nothing {
+                flow.unknown = Unknown::Ports;
+            }
+        }
+    }
+
+    /// Nobody can tell what is behind the IPv6 headers.
+    fn hide_transport(&mut self, doubt: Unseen) {
+        self.hide_ports(doubt);
+        if let Ok(flow) = &mut self.flow {
+            flow.unknown = Unknown::Transport;
         }
     }
 
@@ -113,8 +125,7 @@ impl Draft {
         ip.flags = if random.percent(70) { Ipv4::MF } else { 0 };
         ip.fragment_offset = if random.percent(50) { 0 } else { random.within(1, 0x1fff) as u16 };
         if ip.fragment_offset != 0 {
-            self.hide_ports();
-            self.orphan = true;
+            self.hide_ports(Unseen::Orphan);
         }
         ip.fragment_offset != 0
     }
@@ -147,7 +158,7 @@ impl Draft {
     /// Whether a later fragment follows, and the bytes of the headers.
     fn extensions(&mut self, random: &mut Random, flow: &Flow, jumbo: bool) -> (bool, usize) {
         let count = if random.percent(90) { random.within(1, 3) } else { random.within(4, 10) } as usize;
-        let mut bytes = 0;
+        let (mut bytes, mut is_part) = (0, false);
         for position in 0..count {
             let mut header = match position {
                 0 if jumbo => Extension::options(Extension::HOP_BY_HOP, &random.bytes(6)),
@@ -155,19 +166,29 @@ impl Draft {
             };
             bytes += header.body.len() + 2;
             let later = header.kind == FRAGMENT && header.body[..2] >= [0, 8][..];
+            if header.kind == FRAGMENT && is_part {
+                // a part of a part: what is read ends before
+                self.hide_transport(Unseen::Unparsed);
+                if position < LOOKED_THROUGH
+                    && let Ok(flow) = &mut self.flow
+                {
+                    flow.protocol = FRAGMENT;
+                }
+            }
+            is_part |= header.kind == FRAGMENT && header.body[1] & 1 != 0;
             if later {
                 header.next_header = Some(flow.protocol);
             }
             if position == LOOKED_THROUGH {
                 // what comes behind the last that is looked through stands for the protocol
+                self.hide_transport(Unseen::Unparsed);
                 if let Ok(flow) = &mut self.flow {
-                    (flow.protocol, flow.ports) = (header.kind, None);
+                    flow.protocol = header.kind;
                 }
             }
             self.add(header);
             if later {
-                self.hide_ports();
-                self.orphan |= position < LOOKED_THROUGH;
+                self.hide_transport(Unseen::Orphan);
                 return (true, bytes);
             }
         }
@@ -187,7 +208,10 @@ impl Draft {
                 return;
             }
             // an extension header without its first four bytes stays what it is
-            None if walked => random.bytes(payload.len() % 4),
+            None if walked => {
+                self.hide_transport(Unseen::Unparsed);
+                random.bytes(payload.len() % 4)
+            }
             None => payload,
         };
         self.add(Layer::Raw(flow.protocol, bytes));
@@ -208,7 +232,7 @@ impl Draft {
         bytes.extend(payload);
         if cut {
             bytes.truncate(random.below(4) as usize);
-            self.hide_ports();
+            self.hide_ports(Unseen::Unparsed);
         }
         self.headers = if protocol == UDP && bytes.len() >= 8 { self.headers + 8 } else { 0 };
         self.add(Layer::Raw(protocol, bytes));
@@ -219,7 +243,7 @@ impl Draft {
             bytes: self.packet.build(),
             context: SkBuff { mark: random.bits() as u32, priority: random.bits() as u32, ..SkBuff::default() },
             flow: self.flow,
-            orphan: self.orphan,
+            doubt: self.doubt,
             packets: 1,
             length: 0,
         };
@@ -290,6 +314,13 @@ pub fn packet(flow: &Flow) -> traffic_mirror_ebpf::packet::Packet {
         version: if flow.source.is_ipv6() { 6 } else { 4 },
         protocol: flow.protocol,
         ported: flow.ports.is_some().into(),
+        unknown: match flow.unknown {
+            Unknown::Nothing => 0,
+            Unknown::Ports => traffic_mirror_ebpf::packet::Packet::PORTS,
+            Unknown::Transport => {
+                traffic_mirror_ebpf::packet::Packet::PORTS | traffic_mirror_ebpf::packet::Packet::PROTOCOL
+            }
+        },
         vlan: flow.vlan,
         ..traffic_mirror_ebpf::packet::Packet::default()
     }

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use traffic_mirror::desired::{Action, Desired, Direction, Filter};
+use traffic_mirror::desired::{Action, Desired, Direction, Filter, Unparsed};
 use traffic_mirror::network::{Hook, LinkKind, Network};
 
 /// What filters are asked about.
@@ -20,6 +20,20 @@ pub struct Flow {
     pub ports: Option<(u16, u16)>,
     /// The outermost VLAN, 0 for none.
     pub vlan: u16,
+    /// What nobody can tell.
+    pub unknown: Unknown,
+}
+
+/// What cannot be read of a packet.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Unknown {
+    /// All is known.
+    #[default]
+    Nothing,
+    /// It has ports, and nobody knows which.
+    Ports,
+    /// Nobody knows what is behind its IP headers.
+    Transport,
 }
 
 impl Flow {
@@ -32,6 +46,7 @@ impl Flow {
             protocol: self.protocol,
             ports: self.ports.map(|(source, destination)| (destination, source)),
             vlan: self.vlan,
+            unknown: self.unknown,
         }
     }
 }
@@ -84,7 +99,9 @@ pub fn ask(desired: &Desired, place: &Place, flow: &Flow) -> Answer {
     let back = flow.swapped();
     let mut excluded = 0;
     for (index, filter) in desired.filters.iter().enumerate() {
-        let fits = fits(filter, flow) || filter.bidirectional && fits(filter, &back);
+        let unknown = if desired.unparsed == Unparsed::Skip { Unknown::Nothing } else { flow.unknown };
+        let fits = |flow: &Flow| fits(filter, flow, unknown);
+        let fits = fits(flow) || filter.bidirectional && fits(&back);
         if !(fits && filter.enabled && is_for(filter, place)) {
             continue;
         }
@@ -100,12 +117,22 @@ pub fn ask(desired: &Desired, place: &Place, flow: &Flow) -> Answer {
     answer
 }
 
-fn fits(filter: &Filter, flow: &Flow) -> bool {
+/// Of a packet that cannot be read, a mirror gets more rather than less: whatever `mirror` filters ask of what is unknown is so, and
+/// whatever `exclude` filters ask is not.
+fn fits(filter: &Filter, flow: &Flow, unknown: Unknown) -> bool {
     let source_port = flow.ports.map(|(source, _)| source);
     let destination_port = flow.ports.map(|(_, destination)| destination);
-    (filter.protocol.is_empty() || filter.protocol.contains(&flow.protocol))
-        && is_port(&filter.source_port, source_port)
-        && is_port(&filter.destination_port, destination_port)
+    let in_doubt = filter.action == Action::Mirror;
+    let is_protocol = filter.protocol.is_empty()
+        || if unknown == Unknown::Transport { in_doubt } else { filter.protocol.contains(&flow.protocol) };
+    let asks_for_ports = !filter.source_port.is_empty() || !filter.destination_port.is_empty();
+    let are_ports = if unknown == Unknown::Nothing {
+        is_port(&filter.source_port, source_port) && is_port(&filter.destination_port, destination_port)
+    } else {
+        in_doubt || !asks_for_ports
+    };
+    is_protocol
+        && are_ports
         && is_address(&filter.source, flow.source)
         && is_address(&filter.destination, flow.destination)
         && is_port(&filter.vlan, Some(flow.vlan))
@@ -178,6 +205,7 @@ mod tests {
         );
         let flow = |source: &str, destination: &str, protocol, ports| Flow {
             vlan: 0,
+            unknown: Unknown::Nothing,
             source: source.parse().unwrap(),
             destination: destination.parse().unwrap(),
             protocol,

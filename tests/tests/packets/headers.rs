@@ -133,8 +133,8 @@ pub(crate) fn ipv6_extensions(edge: &mut Edge, attach: Attach) -> Result<()> {
         .tcp_with_port(),
         case("options of 256 bytes", &ip().layer(long()).layer(long()).tcp(1, 443)).tcp_with_port(),
         case("eight headers", &times(8).tcp(1, 443)).tcp_with_port(),
-        case("nine headers", &times(9).tcp(1, 443)).copied(),
-        case("ten headers", &times(10).udp(1, 443)).copied(),
+        case("nine headers", &times(9).tcp(1, 443)).unseen("unparsed").tcp_with_port(),
+        case("ten headers", &times(10).udp(1, 443)).unseen("unparsed").tcp_with_port(),
         case("no next header", &ip().destination_options().payload("nothing to see")).copied(),
         case("ESP", &ip().hop_by_hop().raw(50, Stream::new(1).bytes(40))).copied(),
         case("ICMPv6 behind hop-by-hop", &ip().hop_by_hop().icmpv6(143, 0).payload([0; 16])).copied(),
@@ -146,8 +146,7 @@ pub(crate) fn ipv6_extensions(edge: &mut Edge, attach: Attach) -> Result<()> {
         let one = bytes(format!("cut {cut} bytes behind the IPv6 header"), packet.build())
             .inner(behind_link(&packet.build()));
         cases.push(match cut {
-            0..4 => one.copied(),
-            4..12 => one.tcp_without_port(),
+            0..12 => one.unseen("unparsed").tcp_with_port(),
             _ => one.tcp_with_port(),
         });
     }
@@ -163,7 +162,7 @@ pub(crate) fn cut_off_and_lies(edge: &mut Edge, attach: Attach) -> Result<()> {
             let one = bytes(format!("header of {header} bytes, cut at {behind}"), cut.clone());
             cases.push(match behind {
                 _ if behind < header => one.unseen("malformed"),
-                _ if behind < header + 4 => one.inner(behind_link(&cut)).tcp_without_port(),
+                _ if behind < header + 4 => one.inner(behind_link(&cut)).unseen("unparsed").tcp_with_port(),
                 _ => one.inner(behind_link(&cut)).tcp_with_port(),
             });
         }
@@ -188,7 +187,8 @@ pub(crate) fn cut_off_and_lies(edge: &mut Edge, attach: Attach) -> Result<()> {
             "header length beyond the frame",
             &frame().layer(Ipv4 { ihl: Some(15), total_length: Some(80), ..v4() }).tcp(1, 443),
         )
-        .tcp_without_port(),
+        .unseen("unparsed")
+        .tcp_with_port(),
         lie("payload length beyond the frame", &six(Ipv6 { payload_length: Some(28), ..v6() })).tcp_with_port(),
         lie("payload length 65535", &six(Ipv6 { payload_length: Some(65535), ..v6() })).tcp_with_port(),
         // what is behind the length is padding, whatever it looks like
@@ -198,7 +198,8 @@ pub(crate) fn cut_off_and_lies(edge: &mut Edge, attach: Attach) -> Result<()> {
             "extension header beyond the frame",
             &frame().layer(v6()).layer(Extension { length: Some(200), ..Extension::options(60, &[]) }).tcp(1, 443),
         )
-        .tcp_without_port(),
+        .unseen("unparsed")
+        .tcp_with_port(),
         lie("TCP header length 0", &frame().layer(v4()).layer(Tcp { data_offset: Some(0), ..Tcp::new(1, 443) }))
             .tcp_with_port(),
         lie("UDP length 0", &frame().layer(v4()).raw(17, [0, 1, 1, 0xbb, 0, 0, 0, 0])).udp_with_port(),
@@ -248,7 +249,7 @@ pub(crate) fn scattered(edge: &mut Edge, attach: Attach) -> Result<()> {
                 .payload([1, 0xbb, 1, 0xbb]),
         )
         .unseen("orphan-fragment")
-        .tcp_without_port()
+        .tcp_with_port()
         .shape(later(14))
         .ways(&all),
         case("not IP", &frame().payload([1; 300])).unseen("not-ip").shape(later(14)).ways(&all),

@@ -33,6 +33,7 @@ mod routes;
 mod sctp;
 mod silence;
 mod tunnels;
+mod unknown;
 
 use anyhow::{Result, ensure};
 use edge::{Attach, Edge};
@@ -56,7 +57,10 @@ const TABLE: &[Group] = &[
     fragments::in_order,
     fragments::out_of_order,
     fragments::alone,
-    fragments::flood,
+    unknown::forgeries,
+    unknown::tiny,
+    unknown::excludes,
+    unknown::skipped,
     loops::frames,
     headers::cut_off_and_lies,
     headers::scattered,
@@ -66,6 +70,8 @@ const TABLE: &[Group] = &[
     link::padding,
     link::not_ip,
     link::groups,
+    // the last, since places are in use for as long as the kernel waits
+    fragments::flood,
 ];
 
 fn table(attach: Attach) -> Result<()> {

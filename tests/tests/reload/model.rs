@@ -84,7 +84,7 @@ fn classified(changing: &Changing<'_>, network: &Network, place: &Place, packet:
     let candidates = Candidates::of(changing, view, hook, packet).expect("no index beyond a table");
     let Some(mut candidates) = candidates else { return Some(verdict) };
     while let Some(block) = candidates.next_block() {
-        let mut search = candidates.search(changing, view, block).expect("no index beyond a table");
+        let mut search = candidates.search::<_, false>(changing, view, block).expect("no index beyond a table");
         while let Some(slot) = search.next_slot() {
             let slot = tables.slots[slot as usize];
             include |= slot.action[parity].include;

@@ -19,7 +19,7 @@ use traffic_mirror_tests::lab::packet::{Packet, eth};
 use traffic_mirror_tests::lab::testrun::TestRun;
 use traffic_mirror_tests::lab::veth::veth;
 use traffic_mirror_tests::oracle::kernel::{Loaded, descriptor};
-use traffic_mirror_tests::oracle::naive::{Flow, Place, ask, places};
+use traffic_mirror_tests::oracle::naive::{Flow, Place, Unknown, ask, places};
 use traffic_mirror_tests::oracle::random::Random;
 use traffic_mirror_tests::oracle::{compiled, configuration, large, load};
 
@@ -208,7 +208,14 @@ impl Subject {
             };
             let (source, destination) = (source.unwrap_or_else(&mut address), address());
             let port = if wanted_port && !ports.is_empty() { *random.pick(&ports) } else { random.bits() as u16 };
-            let flow = Flow { source, destination, protocol: TCP, ports: Some((40_000, port)), vlan: 0 };
+            let flow = Flow {
+                source,
+                destination,
+                protocol: TCP,
+                ports: Some((40_000, port)),
+                vlan: 0,
+                unknown: Unknown::Nothing,
+            };
             (self.matches(&flow) == matching).then(|| plain(&flow))
         });
         chosen.take(SAMPLE).collect()
@@ -242,6 +249,7 @@ fn unmatched(report: &mut Report, filters: usize) -> Result<()> {
         protocol: TCP,
         ports: Some((40_000, 443)),
         vlan: 0,
+        unknown: Unknown::Nothing,
     };
     let outside6 = Flow { source: "2001:db8::1".parse()?, destination: "2001:db8::2".parse()?, ..outside4.clone() };
     let udp = |flow: &Flow| Flow { protocol: UDP, ..flow.clone() };

@@ -5,10 +5,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 use nix::time::{ClockId, clock_gettime};
 use traffic_mirror_ebpf::abi::{First, MAX_FIRSTS, Unseen, cb};
-use traffic_mirror_ebpf::datagram::{Kin, first, follow, key};
+use traffic_mirror_ebpf::datagram::{ANY_WAY, Kin, first, follow, is_dropped, key};
 use traffic_mirror_ebpf::gue::{Head, Quoted, is_wrapped, is_wrapped_in_error, quoted_udp};
 use traffic_mirror_ebpf::packet::{Address, Bytes, Packet, parse, protocol};
-use traffic_mirror_tests::oracle::naive::{Answer, Flow, ask};
+use traffic_mirror_tests::oracle::naive::{Answer, Flow, Unknown, ask};
 
 use crate::draw::Case;
 use crate::stage::Stage;
@@ -44,27 +44,70 @@ impl Expecter {
         if let Err(reason) = parse(&mut Bytes(&case.bytes), ethertype, &mut packet) {
             return unseen(reason);
         }
-        let mut is_orphan = false;
+        let mut doubt = None;
         let mut is_loop = is_echo(&case.bytes, &packet);
         if packet.fragment != 0 {
-            let key = key(&packet, hook, stage.secret());
-            let place = self.firsts.get_mut(key as usize % MAX_FIRSTS).context("a place for a fragment")?;
-            let clock = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("read the clock")?;
-            let now = clock.tv_sec() as u64 * 1_000_000_000 + clock.tv_nsec() as u64;
-            if packet.fragment == Packet::FIRST {
-                *place = first(&packet, key, is_loop, now);
-            } else {
-                match follow(&mut packet, *place, key, now) {
-                    Kin::Known => {}
-                    Kin::Loop => is_loop = true,
-                    Kin::Orphan => is_orphan = true,
-                }
-            }
+            (doubt, is_loop) = self.follow(stage, case, hook, &mut packet, is_loop)?;
         }
+        let doubt = doubt.or((packet.unknown != 0).then_some(Unseen::Unparsed));
         let answer = ask(&stage.desired, &stage.place(case.direction), &flow(&packet));
-        let unseen = if is_loop { Some(Unseen::Loop) } else { is_orphan.then_some(Unseen::Orphan) };
+        let unseen = if is_loop { Some(Unseen::Loop) } else { doubt };
         Ok(Expected { answer, unseen })
     }
+
+    /// Why something of a fragment is unknown, and whether a mirror has sent it.
+    fn follow(
+        &mut self,
+        stage: &Stage,
+        case: &Case,
+        hook: u32,
+        packet: &mut Packet,
+        is_echo: bool,
+    ) -> Result<(Option<Unseen>, bool)> {
+        let is_first = packet.fragment == Packet::FIRST;
+        if is_first && is_lost(&case.bytes, packet) {
+            return Ok((None, false));
+        }
+        let clock = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("read the clock")?;
+        let now = clock.tv_sec() as u64 * 1_000_000_000 + clock.tv_nsec() as u64;
+        // `eth_type_trans`
+        let is_other_host = case.bytes[0] & 1 == 0 && case.bytes[..6] != stage.mac;
+        let way = hook | u32::from(packet.vlan) << 16 | u32::from(is_other_host) << 31;
+        let mut kin = Kin::Known;
+        for way in [way, ANY_WAY] {
+            let key = key(packet, way, stage.secret());
+            let place = self.firsts.get_mut(key as usize % MAX_FIRSTS).context("a place for a fragment")?;
+            if is_first {
+                let (told, is) = first(*place, packet, key, is_echo, now);
+                *place = told;
+                kin = if kin == Kin::Ambiguous { kin } else { is };
+            } else if matches!(kin, Kin::Known | Kin::Loop) {
+                kin = follow(packet, *place, key, now);
+            }
+        }
+        if kin == Kin::Ambiguous {
+            packet.forget_ports();
+        }
+        let doubt = match kin {
+            Kin::Known | Kin::Loop => None,
+            Kin::Orphan => Some(Unseen::Orphan),
+            Kin::Ambiguous => Some(Unseen::Ambiguous),
+            Kin::Unparsed => Some(Unseen::Unparsed),
+        };
+        Ok((doubt, kin == Kin::Loop))
+    }
+}
+
+/// `is_lost` of ebpf/src/recall.rs.
+fn is_lost(frame: &[u8], packet: &Packet) -> bool {
+    let header = &frame[usize::from(packet.offset)..];
+    let sum = match packet.transport - packet.offset {
+        20 if packet.version == 4 => {
+            header[..20].chunks(2).map(|pair| u32::from(u16::from_ne_bytes([pair[0], pair[1]]))).sum()
+        }
+        _ => 0xffff,
+    };
+    is_dropped(packet, sum, header.len() as u32)
 }
 
 fn flow(packet: &Packet) -> Flow {
@@ -80,6 +123,11 @@ fn flow(packet: &Packet) -> Flow {
         protocol: packet.protocol,
         ports: (packet.ported != 0).then_some((packet.source_port, packet.destination_port)),
         vlan: packet.vlan,
+        unknown: match packet.unknown {
+            0 => Unknown::Nothing,
+            Packet::PORTS => Unknown::Ports,
+            _ => Unknown::Transport,
+        },
     }
 }
 

@@ -56,6 +56,8 @@ pub(crate) struct Stage {
     pub(crate) generation: u32,
     /// Index of the interface that frames come by.
     pub(crate) ifindex: u32,
+    /// Its hardware address.
+    pub(crate) mac: [u8; 6],
     /// Hooks by direction.
     pub(crate) hooks: [usize; 2],
     /// Frames that take each way through the parser.
@@ -89,6 +91,7 @@ impl Stage {
             secret: Cell::new(SECRET),
             generation: loaded.generation().number(),
             ifindex: netns.index(IN)?,
+            mac: netns.mac(IN)?,
             hooks,
             corpus: CORPUS.lines().map(bytes).collect::<Option<_>>().context("the corpus is not hexadecimal")?,
             encap: descriptor(&encap)?,
