@@ -2,30 +2,20 @@
 //! checksum was left to the output interface. [`segment`] sends a clone into the lane, an interface of ours that the kernel
 //! cuts everything for; at its exit, below, [`lane`] gets the packets one by one, while the helper of the first still runs.
 
-use core::ffi::c_long;
-
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
-use traffic_mirror_ebpf::abi::{Drop, MAX_ENDPOINTS, Receipt, Transit, cb};
+use traffic_mirror_ebpf::abi::{Drop, Receipt, Transit, cb};
 use traffic_mirror_ebpf::classify::lowest_bit;
 use traffic_mirror_ebpf::packet::Packet;
 
 use crate::encap::pop_tags;
-use crate::fan::{Parcel, count_drop, fan_out, send};
+use crate::fan::{Parcel, fan_out, send};
 use crate::fragment::fragment;
-use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS};
+use crate::lost::{Lost, count_lost};
+use crate::maps::{CONTROL, CPU, ENDPOINTS};
 use crate::mirror::parse_scattered;
 use crate::size::measure;
 use crate::skb::{DROP, NEXT, Skb};
-use crate::verifier::{STOP, each, go_on_if};
-
-/// Copies that the lane has lost.
-struct Lost {
-    endpoints: u64,
-    reason: u32,
-    packets: u32,
-    parity: u32,
-}
 
 /// Sends a copy through the lane for each of the endpoints. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
@@ -70,28 +60,9 @@ pub extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints:
         (&raw const (*cpu).transit.arrived).read_volatile()
     };
     if arrived < size.packets {
-        let mut lost = Lost { endpoints, reason, packets: size.packets - arrived, parity };
-        each(MAX_ENDPOINTS, next_lost, &mut lost);
+        count_lost(Lost { endpoints, reason, packets: size.packets - arrived, parity });
     }
     0
-}
-
-unsafe extern "C" fn next_lost(_: u32, lost: *mut Lost) -> c_long {
-    // SAFETY: `each` passes a valid pointer.
-    let lost = unsafe { &mut *lost };
-    if lost.endpoints == 0 {
-        return STOP;
-    }
-    let index = lowest_bit(lost.endpoints);
-    lost.endpoints &= lost.endpoints - 1;
-    let (Some(pair), Some(stats)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index)) else { return STOP };
-    // SAFETY: a per-CPU element.
-    let stats = unsafe { &mut *stats };
-    if lost.reason == Drop::Unwrapped as u32 {
-        stats.fuse = pair[lost.parity as usize & 1].generation;
-    }
-    count_drop(stats, lost.reason, lost.packets);
-    go_on_if(lost.endpoints != 0)
 }
 
 /// Sends a copy of a packet that has come through the lane to each endpoint, and ends it there.

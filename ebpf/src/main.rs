@@ -6,6 +6,8 @@
 )]
 
 #[cfg(target_arch = "bpf")]
+mod clonable;
+#[cfg(target_arch = "bpf")]
 mod echo;
 #[cfg(target_arch = "bpf")]
 mod encap;
@@ -22,11 +24,15 @@ mod lane;
 #[cfg(target_arch = "bpf")]
 mod limit;
 #[cfg(target_arch = "bpf")]
+mod lost;
+#[cfg(target_arch = "bpf")]
 mod maps;
 #[cfg(target_arch = "bpf")]
 mod mirror;
 #[cfg(target_arch = "bpf")]
 mod network;
+#[cfg(target_arch = "bpf")]
+mod probe;
 #[cfg(target_arch = "bpf")]
 mod recall;
 #[cfg(target_arch = "bpf")]

@@ -8,6 +8,7 @@ use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Count, Field, Interfaces, Sl
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable, Search, hook_at, hook_of};
 use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK, parse, parse_extensions, parse_ip, skip_tags};
 
+use crate::clonable::clonable;
 use crate::echo::is_echo;
 use crate::fan::fan_out;
 use crate::fragment::fragment;
@@ -92,6 +93,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
             _ => include,
         }
     };
+    let endpoints = if endpoints != 0 { clonable(skb.0, &raw const packet, endpoints, parity) } else { 0 };
     let mut left = if endpoints != 0 { fan_out(skb.0, &raw const packet, endpoints, parity) } else { 0 };
     if left != 0 && skb.gso_size() == 0 {
         left = fragment(skb.0, &raw const packet, left, parity, 0);

@@ -8,6 +8,8 @@ use traffic_mirror::kernel::Generation;
 use traffic_mirror::network::Hook;
 use traffic_mirror::tables::Tables;
 use traffic_mirror_ebpf::abi::cb;
+use traffic_mirror_ebpf::offsets::Offsets;
+use traffic_mirror_tests::lab::kernel;
 use traffic_mirror_tests::lab::packet::eth;
 use traffic_mirror_tests::lab::testrun::{SkBuff, TestRun, translated};
 use traffic_mirror_tests::oracle::kernel::PinPath;
@@ -24,6 +26,20 @@ fn the_programs_load_within_their_budget() -> Result<()> {
     judge(&generation.encap()?, "encap", 24_000)?;
     judge(&generation.lane()?, "lane", 60_000)?;
     judge(generation.explain()?.classifier().map_err(anyhow::Error::msg)?, "explain", 48_000)
+}
+
+/// Whether and how programs may read the kernel's memory differs from kernel to kernel.
+#[test]
+fn the_programs_load_however_the_kernels_memory_is_read() -> Result<()> {
+    for reading in [0, Offsets::BY_HELPER, Offsets::BY_TYPE] {
+        let pins = PinPath::new()?;
+        let generation = Generation::create(pins.path(), 1, &Tables::empty())?.reading(reading);
+        match generation.load_programs() {
+            Err(error) if reading == Offsets::BY_TYPE && kernel()? < (6, 2) => println!("skipped, takes 6.2: {error}"),
+            loaded => loaded.with_context(|| format!("reading {reading}"))?,
+        }
+    }
+    Ok(())
 }
 
 /// Somebody has cleared the map that holds the secret: what a packet happens to have in `skb->cb` does not make it a copy.

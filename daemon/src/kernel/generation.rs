@@ -18,6 +18,7 @@ use super::counters::{self, Kind};
 use super::health::HEALTH;
 use super::history::HISTORY;
 use super::mapping::{Mapping, Purpose};
+use super::memory::{Memory, memory};
 use super::origin::{Origin, name, parse};
 use super::program::reason;
 use super::programs::PROGRAMS;
@@ -34,6 +35,9 @@ const CPU: &str = "CPU";
 const FIRSTS: &str = "FIRSTS";
 const SCRATCH: &str = "SCRATCH";
 
+/// What the programs know of the kernel's memory.
+const OFFSETS: &str = "OFFSETS";
+
 /// A set of maps and programs.
 pub struct Generation {
     number: u32,
@@ -42,6 +46,7 @@ pub struct Generation {
     /// Made when it is first needed, and only once: it reads the kernel's type information, which takes longer than
     /// everything else about loading a program.
     loader: RefCell<Option<EbpfLoader<'static>>>,
+    memory: &'static Memory,
 }
 
 impl Generation {
@@ -69,7 +74,7 @@ impl Generation {
     }
 
     fn at(number: u32, dir: PathBuf, origin: Origin) -> Self {
-        Self { number, dir, origin, loader: RefCell::new(None) }
+        Self { number, dir, origin, loader: RefCell::new(None), memory: memory() }
     }
 
     /// Whether its maps are laid out as ours: those of another version cannot be read.
@@ -136,6 +141,13 @@ impl Generation {
         }
     }
 
+    /// Has its programs read the kernel's memory in this way ([`reading`](traffic_mirror_ebpf::offsets::Offsets::reading)), as older kernels do: for tests.
+    #[must_use]
+    pub fn reading(self, reading: u32) -> Self {
+        let memory = Box::leak(Box::new(self.memory.read(reading)));
+        Self { memory, loader: RefCell::new(None), ..self }
+    }
+
     /// Where a generation is made: it is not among those of [`Generation::list`] before it is published.
     pub fn unfinished(pin_path: &Path) -> PathBuf {
         pin_path.join("unfinished")
@@ -176,11 +188,12 @@ impl Generation {
         let mut loader = self.loader.borrow_mut();
         let loader = loader.get_or_insert_with(|| self.new_loader());
         sizes(loader);
-        loader.load(OBJECT).map_err(|error| refuse(reason(&error)))
+        loader.load(bytemuck::cast_slice(&self.memory.object(OBJECT))).map_err(|error| refuse(reason(&error)))
     }
 
     fn new_loader(&self) -> EbpfLoader<'static> {
         let mut loader = EbpfLoader::new();
+        loader.override_global(OFFSETS, &self.memory.offsets, true);
         for map in map_names() {
             loader.map_pin_path(map, self.dir.join(map));
         }

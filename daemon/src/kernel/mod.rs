@@ -2,6 +2,7 @@
 
 mod attach;
 mod attaching;
+mod btf;
 mod capability;
 mod chain;
 mod counters;
@@ -15,6 +16,7 @@ mod lane;
 mod link;
 mod lock;
 mod mapping;
+mod memory;
 mod namespace;
 pub mod netlink;
 mod observe;
@@ -256,6 +258,7 @@ impl Kernel {
         }
         obstacles.extend(self.refused.values().chain(self.lane.refused()).cloned());
         obstacles.extend(failed);
+        obstacles.extend(memory::obstacle());
         let left = if is_settled { slice.left } else { 0 };
         self.has_looked = !is_done && left == 0;
         Ok(Applied { obstacles, repaired, writes, is_done, left })

@@ -190,6 +190,12 @@ reasons! {
         Oversize = "oversize",
         /// To be cut into packets first, and there is no lane that does it.
         NoLane = "no-lane",
+        /// Others hold the packet, too, as those that pktgen sends: the kernel must not clone it.
+        Shared = "shared",
+        /// The NIC is to tell when it sends the packet, and would tell it of the copy.
+        HardwareTimestamp = "hardware-timestamp",
+        /// The NIC is to encrypt the packet, and would encrypt the copy as if it were the packet.
+        Offloaded = "offloaded",
         /// The kernel refused to clone or to send (`bpf_clone_redirect` failed), or the lane lost it.
         Clone = "clone",
         /// The kernel refused to wrap (`bpf_skb_adjust_room` failed).

@@ -1,0 +1,94 @@
+//! Input: a packet that filters want, and its endpoints. Output: those that may get a clone of it: all or none. What is not
+//! cloned would harm the host, or be handled by the output as if it were the original.
+
+use aya_ebpf::bindings::__sk_buff;
+use traffic_mirror_ebpf::abi::Drop;
+use traffic_mirror_ebpf::offsets::Offsets;
+use traffic_mirror_ebpf::packet::Packet;
+
+use crate::lost::{Lost, count_lost};
+use crate::probe::{Copied, SkBuff, offset, read};
+use crate::size::measure;
+use crate::skb::Skb;
+
+/// `SKBTX_HW_TSTAMP` (include/linux/skbuff.h), with what Linux 6.15 has added to it (`SKBTX_BPF`).
+const HARDWARE_TIMESTAMP: u8 = 0x81;
+
+/// Answers the endpoints, or none, and then has counted why.
+#[inline(always)]
+pub fn clonable(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u64 {
+    let reason = match offset!(reading) {
+        // a call would cost three times as much as what it is for
+        Offsets::BY_TYPE => reason(&(skb as usize)),
+        Offsets::BY_HELPER => reason_by_helper(skb),
+        _ => Drop::None as u32,
+    };
+    if reason != Drop::None as u32 {
+        return refuse(skb, packet, endpoints, reason, parity);
+    }
+    endpoints
+}
+
+/// A global function: it has a stack frame of its own.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn reason_by_helper(skb: *mut __sk_buff) -> u32 {
+    reason(&Copied::of(skb as usize))
+}
+
+/// Counts, and answers no endpoints. As [`reason_by_helper`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn refuse(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, reason: u32, parity: u32) -> u64 {
+    if packet.is_null() {
+        return 0;
+    }
+    // SAFETY: the caller passes a pointer to a local variable.
+    let packets = measure(Skb(skb), unsafe { &*packet }).packets;
+    count_lost(Lost { endpoints, reason, packets, parity });
+    0
+}
+
+/// Why it must not be cloned; a [`Drop`] as a number.
+#[inline(always)]
+fn reason(kernels: &impl SkBuff) -> u32 {
+    // the helper has the kernel copy the head of a packet of which there are clones, which must not be done to one that others
+    // hold (`pskb_expand_head`: `BUG_ON(skb_shared(skb))`): pktgen sends such packets
+    if kernels.member::<u32>(offset!(skb_users)).is_some_and(|users| users != 1) {
+        Drop::Shared as u32
+    } else if is_to_be_encrypted(kernels) {
+        Drop::Offloaded as u32
+    } else if tx_flags(kernels).is_some_and(|flags| flags & HARDWARE_TIMESTAMP != 0) {
+        Drop::HardwareTimestamp as u32
+    } else {
+        Drop::None as u32
+    }
+}
+
+/// Whether the NIC, or the kernel in its place, is still to encrypt it: as kTLS (`tls_validate_xmit_skb`), or IPsec
+/// (`validate_xmit_xfrm`) has left it.
+#[inline(always)]
+fn is_to_be_encrypted(kernels: &impl SkBuff) -> bool {
+    let bit = offset!(skb_decrypted) & 7;
+    if kernels.member::<u8>(offset!(skb_decrypted)).is_some_and(|bits| bits >> bit & 1 != 0) {
+        return true;
+    }
+    let number = offset!(ext_sec_path);
+    let Some(active) = kernels.member::<u8>(offset!(skb_active_extensions)) else { return false };
+    number < 8 && active >> number & 1 != 0 && olen(kernels, number) != Some(0)
+}
+
+/// How many times the extension for IPsec says that it is to be encrypted.
+#[inline(always)]
+fn olen(kernels: &impl SkBuff, number: u32) -> Option<u32> {
+    let extensions = kernels.member::<usize>(offset!(skb_extensions))?;
+    let begin = read::<u8>(extensions, offset!(skb_ext), offset!(ext_offset).wrapping_add(number * 8))?;
+    read(extensions + usize::from(begin) * 8, offset!(sec_path), offset!(sec_path_olen))
+}
+
+#[inline(always)]
+fn tx_flags(kernels: &impl SkBuff) -> Option<u8> {
+    let head = kernels.member::<usize>(offset!(skb_head))?;
+    let end = kernels.member::<u32>(offset!(skb_end))?;
+    read(head + end as usize, offset!(skb_shared_info), offset!(shared_tx_flags))
+}

@@ -1,0 +1,46 @@
+//! Input: a packet of which some endpoints get no copy, for one reason. Output: its packets, counted for each of them.
+
+use core::ffi::c_long;
+
+use traffic_mirror_ebpf::abi::{Drop, MAX_ENDPOINTS};
+use traffic_mirror_ebpf::classify::lowest_bit;
+
+use crate::fan::count_drop;
+use crate::maps::{ENDPOINT_STATS, ENDPOINTS};
+use crate::verifier::{STOP, each, go_on_if};
+
+/// Copies that are not sent.
+pub struct Lost {
+    /// For whom they were, as bits.
+    pub endpoints: u64,
+    /// Why: a [`Drop`] as a number.
+    pub reason: u32,
+    /// Packets on the wire, for each endpoint.
+    pub packets: u32,
+    /// Which copy of the endpoints counts.
+    pub parity: u32,
+}
+
+/// Counts them.
+#[inline(always)]
+pub fn count_lost(mut lost: Lost) {
+    each(MAX_ENDPOINTS, next_lost, &mut lost);
+}
+
+unsafe extern "C" fn next_lost(_: u32, lost: *mut Lost) -> c_long {
+    // SAFETY: `each` passes a valid pointer.
+    let lost = unsafe { &mut *lost };
+    if lost.endpoints == 0 {
+        return STOP;
+    }
+    let index = lowest_bit(lost.endpoints);
+    lost.endpoints &= lost.endpoints - 1;
+    let (Some(pair), Some(stats)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index)) else { return STOP };
+    // SAFETY: a per-CPU element.
+    let stats = unsafe { &mut *stats };
+    if lost.reason == Drop::Unwrapped as u32 {
+        stats.fuse = pair[lost.parity as usize & 1].generation;
+    }
+    count_drop(stats, lost.reason, lost.packets);
+    go_on_if(lost.endpoints != 0)
+}

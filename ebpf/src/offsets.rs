@@ -1,0 +1,93 @@
+//! Where the running kernel keeps what no helper tells, and how it is read. The daemon takes it from the kernel's type information
+//! (BTF) and gives it to the programs when it loads them. Where there is none, or nobody may read, everything is unknown, and the
+//! verifier drops the code that would read.
+
+/// What a field of [`Offsets`] is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The offset of a member in a struct, in bits.
+    Member(&'static str, &'static str),
+    /// The number of a struct in the type information.
+    Type(&'static str),
+    /// The size of a struct, in bits.
+    Size(&'static str),
+    /// The value of an enumerator of an enum.
+    Enumerator(&'static str, &'static str),
+}
+
+macro_rules! offsets {
+    ($($(#[$doc:meta])* $field:ident: $kind:ident($($name:literal),+),)*) => {
+        /// As [`Source`] says of each field ([`Offsets::SOURCES`]); [`Offsets::UNKNOWN`] where the kernel has no such thing.
+        #[repr(C)]
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+        pub struct Offsets {
+            /// How the kernel's memory is read: [`Offsets::BY_TYPE`], [`Offsets::BY_HELPER`], or not at all.
+            pub reading: u32,
+            $($(#[$doc])* pub $field: u32,)*
+        }
+
+        impl Offsets {
+            /// What the fields behind the first are, in their order.
+            pub const SOURCES: &'static [Source] = &[$(Source::$kind($($name),+),)*];
+
+            /// All of them unknown.
+            pub const NONE: Self = Self { reading: 0, $($field: Self::UNKNOWN,)* };
+        }
+    };
+}
+
+impl Offsets {
+    /// It is not known, and must not be used.
+    pub const UNKNOWN: u32 = u32::MAX;
+
+    /// Programs may load from an address that they call a struct (`bpf_rdonly_cast`, from Linux 6.2 on): what is not mapped reads as 0.
+    pub const BY_TYPE: u32 = 1;
+
+    /// Programs may call `bpf_probe_read_kernel`, which takes ten times as long.
+    pub const BY_HELPER: u32 = 2;
+
+    /// Number of the helper that stands in the object for `bpf_rdonly_cast`, which each kernel has under another number. There is
+    /// no such helper.
+    pub const CAST: u32 = 0x7fff_6b66;
+}
+
+// Another one takes a line here, and `offset!(field)` in the programs.
+offsets! {
+    /// The kernel's own packet.
+    sk_buff: Type("sk_buff"),
+    /// How many hold the packet: a `refcount_t`.
+    skb_users: Member("sk_buff", "users"),
+    /// Where its memory begins: a pointer.
+    skb_head: Member("sk_buff", "head"),
+    /// Where the `skb_shared_info` is, counted from `head`: 4 bytes.
+    skb_end: Member("sk_buff", "end"),
+    /// A bit: what is in it is to be encrypted by the NIC (kTLS, PSP).
+    skb_decrypted: Member("sk_buff", "decrypted"),
+    /// Which extensions it has: a byte, a bit for each.
+    skb_active_extensions: Member("sk_buff", "active_extensions"),
+    /// A pointer to the extensions.
+    skb_extensions: Member("sk_buff", "extensions"),
+    /// What stands behind the packet's bytes.
+    skb_shared_info: Type("skb_shared_info"),
+    /// Flags for the one who sends it: a byte.
+    shared_tx_flags: Member("skb_shared_info", "tx_flags"),
+    /// A pointer to the packets that belong to it.
+    shared_frag_list: Member("skb_shared_info", "frag_list"),
+    /// The extensions of a packet.
+    skb_ext: Type("skb_ext"),
+    /// Where each extension begins, in units of 8 bytes: a byte each.
+    ext_offset: Member("skb_ext", "offset"),
+    /// The number of the extension with what IPsec has done or is to do.
+    ext_sec_path: Enumerator("skb_ext_id", "SKB_EXT_SEC_PATH"),
+    /// That extension.
+    sec_path: Type("sec_path"),
+    /// In that: how many times the NIC is to encrypt the packet; 4 bytes.
+    sec_path_olen: Member("sec_path", "olen"),
+}
+
+#[cfg(feature = "user")]
+mod pod {
+    // SAFETY: repr(C), `Copy`, no padding (`bytemuck::Pod`), any bytes are a valid value.
+    unsafe impl aya::Pod for super::Offsets {}
+}
