@@ -26,6 +26,8 @@ pub struct Config {
     pub enabled: Field<bool>,
     /// `unparsed`.
     pub unparsed: Field<String>,
+    /// `budget`.
+    pub budget: Field<String>,
     /// Each `[[interface]]`, in the order of the file.
     pub interfaces: Checked<Vec<Interface>>,
     /// Each `[endpoint.NAME]`, in the order of the file.
@@ -80,6 +82,8 @@ pub struct Endpoint {
     pub checksum: Field<bool>,
     /// `ipsec`.
     pub ipsec: Field<String>,
+    /// `backlog`.
+    pub backlog: Field<String>,
 }
 
 /// One `[[filter]]`.
@@ -128,7 +132,7 @@ pub enum Item {
 
 const TOP: Kind = Kind {
     noun: "the file",
-    keys: &["enabled", "unparsed", "interface", "endpoint", "filter"],
+    keys: &["enabled", "unparsed", "budget", "interface", "endpoint", "filter"],
     tables: &[("interface", "[[interface]]"), ("endpoint", "[endpoint.NAME]"), ("filter", "[[filter]]")],
 };
 
@@ -136,7 +140,19 @@ const INTERFACE: Kind = Kind { noun: "an interface", keys: &["name", "direction"
 
 const ENDPOINT: Kind = Kind {
     noun: "an endpoint",
-    keys: &["address", "port", "interface", "oversize", "snap", "limit", "sample", "mtu", "checksum", "ipsec"],
+    keys: &[
+        "address",
+        "port",
+        "interface",
+        "oversize",
+        "snap",
+        "limit",
+        "sample",
+        "mtu",
+        "checksum",
+        "ipsec",
+        "backlog",
+    ],
     tables: &[],
 };
 
@@ -178,6 +194,7 @@ impl Config {
         Self {
             enabled: Some(Err(reported)),
             unparsed: Some(Err(reported)),
+            budget: Some(Err(reported)),
             interfaces: Err(reported),
             endpoints: Err(reported),
             filters: Vec::new(),
@@ -199,11 +216,13 @@ impl Reader<'_> {
     fn config(mut self, root: &DeTable<'_>) -> Config {
         let mut top = self.fields("the file", &TOP, root);
         let (enabled, unparsed) = (top.boolean("enabled"), top.text("unparsed"));
+        let budget = top.text("budget");
         let tables = ["interface", "endpoint", "filter"].map(|key| top.get(key).transpose());
         let [interfaces, endpoints, filters] = tables;
         Config {
             enabled,
             unparsed,
+            budget,
             interfaces: interfaces.and_then(|value| self.interfaces(value)),
             endpoints: endpoints.and_then(|value| self.endpoints(value)),
             filters: filters.and_then(|value| self.filters(value)).unwrap_or_default(),
@@ -260,6 +279,7 @@ impl Reader<'_> {
         let (oversize, snap) = (fields.text("oversize"), fields.number("snap"));
         let (limit, sample) = (fields.text("limit"), fields.text("sample"));
         let (mtu, checksum, ipsec) = (fields.number("mtu"), fields.boolean("checksum"), fields.text("ipsec"));
+        let backlog = fields.text("backlog");
         Ok(Endpoint {
             label,
             span: value.span(),
@@ -274,6 +294,7 @@ impl Reader<'_> {
             mtu,
             checksum,
             ipsec,
+            backlog,
         })
     }
 

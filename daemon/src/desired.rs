@@ -13,6 +13,7 @@ mod policy;
 mod port;
 mod problem;
 mod protocol;
+mod quantity;
 mod reread;
 mod resolve;
 mod vlan;
@@ -20,6 +21,7 @@ mod vlan;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::time::Duration;
 
 use ipnet::IpNet;
 
@@ -74,6 +76,8 @@ pub struct Desired {
     pub enabled: bool,
     /// What becomes of packets of which ports or protocol are unknown.
     pub unparsed: Unparsed,
+    /// How long the copies of one packet may take.
+    pub budget: Duration,
     /// The interfaces whose packets are looked at.
     pub interfaces: Vec<Interface>,
     /// The GUE endpoints; at most [`MAX_ENDPOINTS`](traffic_mirror_ebpf::abi::MAX_ENDPOINTS).
@@ -157,6 +161,8 @@ pub struct Endpoint {
     pub checksum: bool,
     /// What IPsec policies are to copies.
     pub ipsec: Ipsec,
+    /// Copies are dropped while the output interface's queue holds more than this, bytes.
+    pub backlog: u64,
 }
 
 /// `ipsec` in the file.

@@ -23,6 +23,8 @@ pub struct Sample {
     pub mtu: u32,
     /// Copies that were sent.
     pub sent: u64,
+    /// Copies that were dropped since the output interface's queue held too much.
+    pub held_up: u64,
     /// ICMP errors about copies, by [`IcmpError`].
     pub errors: [u64; IcmpError::COUNT],
     /// What the last packet-too-big said, bytes, and when it came, by a clock that does not jump.
@@ -69,6 +71,10 @@ impl Change {
             }
             Self::Lost(Trouble::TimeExceeded) => {
                 format!("ICMP errors say that copies use up their hop limit, or that {address} misses fragments")
+            }
+            Self::Lost(Trouble::Backlog) => {
+                "the queue of the output interface holds more than `backlog` allows; copies are dropped until it has sent some"
+                    .to_owned()
             }
             Self::Lost(Trouble::OutputDrops) => {
                 "the output interface, or its queue, drops packets; copies may be among them".to_owned()
@@ -173,7 +179,7 @@ impl Endpoint {
             }
             None => {
                 // without copies there is nothing that an error could be about
-                let is_quiet = has_sent || self.trouble == Some(Trouble::OutputDrops);
+                let is_quiet = has_sent || matches!(self.trouble, Some(Trouble::OutputDrops | Trouble::Backlog));
                 self.quiet += u32::from(is_quiet);
                 if let Some(over) = self.trouble.take_if(|_| self.quiet >= QUIET) {
                     changes.push(Change::Recovered(over));
@@ -191,7 +197,9 @@ impl Endpoint {
         let is_followed = |kind: IcmpError| kind == IcmpError::TooBig && self.in_flight > 0;
         let drops = self.last.output_drops.zip(sample.output_drops).is_some_and(|(before, now)| now > before);
         let error = MEANING.into_iter().find(|(kind, _)| has_grown(*kind) && !is_followed(*kind));
-        error.map(|(_, trouble)| trouble).or((has_sent && drops).then_some(Trouble::OutputDrops))
+        let is_held_up = sample.held_up > self.last.held_up;
+        let error = error.map(|(_, trouble)| trouble).or(is_held_up.then_some(Trouble::Backlog));
+        error.or((has_sent && drops).then_some(Trouble::OutputDrops))
     }
 
     /// Follows what routers say of the way.
@@ -235,6 +243,7 @@ mod tests {
                 way: ("192.0.2.10".parse().unwrap(), 6080, 7),
                 mtu: 1500,
                 sent: 0,
+                held_up: 0,
                 errors: [0; IcmpError::COUNT],
                 path_mtu: None,
                 output_drops: Some(0),
@@ -298,6 +307,20 @@ mod tests {
         assert_eq!(watched.second(0, &[]), []);
         assert_eq!(watched.second(0, &[]), []);
         assert_eq!(watched.second(0, &[]), [Change::Recovered(Trouble::OutputDrops)]);
+    }
+
+    #[test]
+    fn a_queue_that_holds_too_much_is_told_until_it_has_sent_some() {
+        let mut watched = Watched::new();
+        watched.sample.held_up = 5;
+        assert_eq!(watched.second(0, &[]), [Change::Lost(Trouble::Backlog)]);
+        watched.sample.held_up = 6;
+        watched.sample.output_drops = Some(1);
+        assert_eq!(watched.second(1, &[]), [], "which is why the queue drops");
+        for _ in 1..QUIET {
+            assert_eq!(watched.second(0, &[]), []);
+        }
+        assert_eq!(watched.second(0, &[]), [Change::Recovered(Trouble::Backlog)]);
     }
 
     #[test]

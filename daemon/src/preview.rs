@@ -164,7 +164,8 @@ fn objects(
         Unparsed::Mirror => "mirror",
         Unparsed::Skip => "skip",
     };
-    let facts = [("state", state), ("unparsed", unparsed)];
+    let budget = format!("{:?}", described.budget);
+    let facts = [("state", state), ("unparsed", unparsed), ("budget", &budget)];
     objects.insert((0, String::new()), facts.map(|(key, value)| (key, vec![value.to_owned()])).into());
     for &(index, direction) in described.hooks.values() {
         let facts = objects
@@ -230,6 +231,7 @@ fn endpoint_facts(endpoint: &abi::Endpoint, network: &Network, attached: &Attach
     facts.push((OVERSIZE, one(oversize_word(endpoint).to_owned())));
     facts.push(("snap", (endpoint.snap != 0).then(|| endpoint.snap.to_string()).into_iter().collect()));
     facts.push(("limit", limit_words(endpoint).into_iter().collect()));
+    facts.push(("backlog", one(memory_words(endpoint.backlog))));
     facts.push((SAMPLE, one(format!("1/{}", endpoint.sample))));
     facts.push((CHECKSUM, one(if endpoint.checksum == 0 { NO } else { YES }.to_owned())));
     facts
@@ -252,6 +254,13 @@ fn limit_words(endpoint: &abi::Endpoint) -> Option<String> {
         (0, packets) => Some(format!("{packets}pps")),
         (bits, _) => largest.map(|(unit, name)| format!("{}{name}", bits / unit)),
     }
+}
+
+/// An amount of memory as in the file.
+fn memory_words(bytes: u64) -> String {
+    let units = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")];
+    let largest = units.into_iter().find(|(unit, _)| bytes.is_multiple_of(*unit));
+    largest.map_or_else(String::new, |(unit, name)| format!("{}{name}", bytes / unit))
 }
 
 fn filter_facts(

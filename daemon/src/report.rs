@@ -114,6 +114,9 @@ pub fn changes(live: &Desired, want: &Desired) -> Vec<Change> {
         };
         changes.push(Change { sign: Sign::Changed, object: "unparsed packets", name: name.to_owned() });
     }
+    if live.budget != want.budget {
+        changes.push(Change { sign: Sign::Changed, object: "budget", name: format!("{:?}", want.budget) });
+    }
     compare(&mut changes, "interface", &live.interfaces, &want.interfaces, |i| i.name.as_str());
     compare(&mut changes, "endpoint", &live.endpoints, &want.endpoints, |e| &e.name);
     // a filter names its endpoints by their place in the file's order, which shifts with every new one

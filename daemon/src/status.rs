@@ -479,7 +479,7 @@ fn sorted<T, K: Ord>(objects: impl Iterator<Item = T>, key: impl FnMut(&T) -> K)
 
 /// What a file asks for, in a few words.
 pub fn summary(desired: &Desired) -> String {
-    let Desired { interfaces, filters, endpoints, enabled, unparsed } = desired;
+    let Desired { interfaces, filters, endpoints, enabled, unparsed, .. } = desired;
     let switch = if *enabled { "" } else { ", disabled" };
     let unparsed = if *unparsed == Unparsed::Mirror { "" } else { ", unparsed packets skipped" };
     format!(

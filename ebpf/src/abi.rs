@@ -32,6 +32,8 @@ pub const MAX_FILTERS: usize = 16_384;
 pub const MAX_ENDPOINTS: usize = 64;
 /// Places for what is remembered of first fragments, two for each.
 pub const MAX_FIRSTS: usize = 65_536;
+/// Transmit queues and interfaces that are walked over for one look at what an output interface holds, at most.
+pub const MAX_LOOKS: usize = 512;
 
 /// Slots in a block. A slot is the bit that stands for a filter (for each way round of a bidirectional one).
 pub const BLOCK_SLOTS: usize = 512;
@@ -104,6 +106,8 @@ pub struct View {
     pub off: u64,
     /// 1 if what is unknown of a packet matches no filter that asks for it (`unparsed = "skip"`); 0 if it matches each.
     pub skips_unparsed: u64,
+    /// How long the copies of one packet may take, ns.
+    pub budget_ns: u64,
 }
 
 /// An element of `ROWS`: the slots that are active on a hook.
@@ -305,6 +309,8 @@ pub struct Endpoint {
     pub limit_bits: u64,
     /// Most packets per second, 0 for any number.
     pub limit_packets: u64,
+    /// Nothing is sent while the output interface's queue holds more than this, bytes.
+    pub backlog: u64,
     /// 0 if copies can be sent, else the [`Drop`] that each of them is counted as. With [`Drop::NoNeighbour`] the rest is filled
     /// in all the same: one copy a second and CPU goes, so that the kernel looks for the next hop.
     pub state: u32,
@@ -418,6 +424,8 @@ pub mod cb {
     pub const SLICE: u32 = 1 << 13;
     /// Flag of word 2: without a link header, on the egress of the interface that the packet passes.
     pub const HEADERLESS: u32 = 1 << 14;
+    /// Flag of word 2: the output interface's queue is to be looked at.
+    pub const LOOK: u32 = 1 << 15;
     /// Word 2 from here on: the low bits of the generation.
     pub const GENERATION_SHIFT: u32 = 16;
 }
@@ -425,7 +433,7 @@ pub mod cb {
 const _: () = {
     assert!(
         size_of::<View>()
-            == FIELDS * 8 + 256 * 8 + 4 * size_of::<Skip>() + size_of::<Interfaces>() + MAX_HOOKS * 12 + 16
+            == FIELDS * 8 + 256 * 8 + 4 * size_of::<Skip>() + size_of::<Interfaces>() + MAX_HOOKS * 12 + 24
     );
     assert!(size_of::<Control>() == 16 + 2 * size_of::<View>());
     assert!(size_of::<Row>() == BLOCKS * BLOCK_WORDS * 8);
@@ -433,7 +441,7 @@ const _: () = {
     assert!(size_of::<Skip>() == 40);
     assert!(size_of::<Class>() == 16);
     assert!(size_of::<Slot>() == 40);
-    assert!(size_of::<Endpoint>() == 16 + 40 + 16 + OUTER_MAX_BYTES + 12);
+    assert!(size_of::<Endpoint>() == 24 + 40 + 16 + OUTER_MAX_BYTES + 12);
     assert!(MAX_SLOTS == 2 * MAX_FILTERS);
 };
 

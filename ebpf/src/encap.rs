@@ -17,6 +17,7 @@ use traffic_mirror_ebpf::packet::{ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, J
 
 use crate::fragment::sum_of;
 use crate::maps::{CONTROL, CPU, ENDPOINTS, SCRATCH};
+use crate::queue::is_full;
 use crate::relay::relay;
 use crate::skb::{DROP, NEXT, Skb};
 use crate::verifier::opaque;
@@ -49,10 +50,18 @@ pub fn encap(skb: Skb) -> i32 {
         // what was sent on is a clone of it
         return DROP;
     }
-    let (verdict, receipt) = match wrap(skb, word, control.secret) {
-        None => (DROP, Receipt::Refused),
-        Some(NEXT) => (NEXT, Receipt::Passed),
-        Some(redirected) => (redirected, Receipt::Resolving),
+    let is_held = word & cb::LOOK != 0
+        && ENDPOINTS
+            .get(word & 0xff)
+            .is_some_and(|pair| is_full(skb.0, pair[(word >> cb::PARITY_SHIFT & 1) as usize].backlog) != 0);
+    let (verdict, receipt) = if is_held {
+        (DROP, Receipt::Full)
+    } else {
+        match wrap(skb, word, control.secret) {
+            None => (DROP, Receipt::Refused),
+            Some(NEXT) => (NEXT, Receipt::Passed),
+            Some(redirected) => (redirected, Receipt::Resolving),
+        }
     };
     if let Some(cpu) = CPU.get_ptr_mut(0) {
         // SAFETY: a per-CPU element.

@@ -20,6 +20,10 @@ use crate::verifier::{STOP, each, go_on_if, opaque};
 
 /// How often a copy goes to a next hop that does not answer, so that the kernel looks for it.
 const PROBE_NS: u64 = 1_000_000_000;
+/// After so many bytes a CPU looks at the output interface's queue again.
+const LOOK_BYTES: u64 = 256 << 10;
+/// A queue that was full is left alone for so long: a tick of the coarse clock at most.
+const FULL_NS: u64 = 1_000_000;
 
 /// The copies of one packet.
 pub struct Fan {
@@ -140,6 +144,9 @@ impl Fan {
         if !is_sampled(self.flow, endpoint.sample) {
             return Drop::Sample as u32;
         }
+        if stats.full_ns != 0 && is_still_full(stats) {
+            return Drop::Backlog as u32;
+        }
         find_shape(&raw const self.size, self.protocol, endpoint, shape)
     }
 
@@ -157,6 +164,11 @@ impl Fan {
         if endpoint.is_unresolved() {
             word |= cb::PROBE;
         }
+        stats.unlooked += u64::from(shape.outer_bytes);
+        if stats.unlooked > LOOK_BYTES || stats.full_ns != 0 {
+            (stats.unlooked, stats.full_ns) = (0, 0);
+            word |= cb::LOOK;
+        }
         Some(Parcel { interface: endpoint.interface, word, flow: self.flow, length: shape.length })
     }
 
@@ -173,8 +185,22 @@ impl Fan {
         if reason == Drop::Unwrapped as u32 {
             stats.fuse = endpoint.generation;
         }
+        if reason == Drop::Backlog as u32 {
+            stats.full_ns = coarse_now();
+        }
         count_drop(stats, reason, packets);
     }
+}
+
+#[inline(always)]
+fn coarse_now() -> u64 {
+    // SAFETY: no arguments.
+    unsafe { bpf_ktime_get_coarse_ns() }
+}
+
+#[inline(always)]
+fn is_still_full(stats: &EndpointStats) -> bool {
+    coarse_now() - stats.full_ns < FULL_NS
 }
 
 #[inline(always)]
@@ -194,8 +220,7 @@ fn is_sampled(flow: u32, sample: u32) -> bool {
 
 #[inline(always)]
 fn is_probe_due(stats: &mut EndpointStats) -> bool {
-    // SAFETY: no arguments.
-    let now = unsafe { bpf_ktime_get_coarse_ns() };
+    let now = coarse_now();
     if now - stats.probed_ns < PROBE_NS {
         return false;
     }
@@ -259,6 +284,8 @@ pub extern "C" fn send(skb: *mut __sk_buff, parcel: *const Parcel) -> u32 {
         Drop::Unwrapped as u32
     } else if receipt == Receipt::Refused as u32 {
         Drop::Encap as u32
+    } else if receipt == Receipt::Full as u32 {
+        Drop::Backlog as u32
     } else if receipt == Receipt::Resolving as u32 {
         Drop::Resolving as u32
     } else if receipt == Receipt::Segmented as u32 {

@@ -129,6 +129,7 @@ unsafe extern "C" fn next(_: u32, fragments: *mut Fragments) -> c_long {
         slice.more = u32::from(!is_last);
         slice.udp_length = payload;
         reason = send(fan.skb.0, &raw const fragments.parcel);
+        fragments.parcel.word &= !cb::LOOK;
     }
     if is_last || reason != Drop::None as u32 {
         fan.account(endpoint, stats, &shape, reason);

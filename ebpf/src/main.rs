@@ -34,6 +34,8 @@ mod network;
 #[cfg(target_arch = "bpf")]
 mod probe;
 #[cfg(target_arch = "bpf")]
+mod queue;
+#[cfg(target_arch = "bpf")]
 mod recall;
 #[cfg(target_arch = "bpf")]
 mod relay;

@@ -84,6 +84,62 @@ offsets! {
     sec_path: Type("sec_path"),
     /// In that: how many times the NIC is to encrypt the packet; 4 bytes.
     sec_path_olen: Member("sec_path", "olen"),
+    /// An interface.
+    net_device: Type("net_device"),
+    /// The interface that a packet is on: a pointer.
+    skb_dev: Member("sk_buff", "dev"),
+    /// The transmit queues of an interface: a pointer to an array.
+    device_tx: Member("net_device", "_tx"),
+    /// How many there are: 4 bytes.
+    device_queues: Member("net_device", "num_tx_queues"),
+    /// The interfaces above it and below it: two `struct list_head`.
+    device_neighbours: Member("net_device", "adj_list"),
+    /// An entry in these lists.
+    netdev_adjacent: Type("netdev_adjacent"),
+    /// The interface in it: a pointer.
+    lower_device: Member("netdev_adjacent", "dev"),
+    /// Where the list goes on in it: a `struct list_head`.
+    lower_list: Member("netdev_adjacent", "list"),
+    /// A link of a list.
+    list_head: Type("list_head"),
+    /// The next one: a pointer.
+    list_next: Member("list_head", "next"),
+    /// A transmit queue.
+    netdev_queue: Type("netdev_queue"),
+    /// How long it is.
+    queue_bytes: Size("netdev_queue"),
+    /// Its queueing discipline: a pointer.
+    queue_qdisc: Member("netdev_queue", "qdisc"),
+    /// A queueing discipline.
+    qdisc: Type("Qdisc"),
+    /// What takes a packet; null in one that holds none: a pointer.
+    qdisc_enqueue: Member("Qdisc", "enqueue"),
+    /// Its flags: 4 bytes.
+    qdisc_flags: Member("Qdisc", "flags"),
+    /// What it counts: a `struct gnet_stats_queue`.
+    qdisc_stats: Member("Qdisc", "qstats"),
+    /// What a queueing discipline counts.
+    gnet_stats_queue: Type("gnet_stats_queue"),
+    /// Bytes that it holds: 4 bytes.
+    stats_backlog: Member("gnet_stats_queue", "backlog"),
+    /// Its packets: a `struct qdisc_skb_head`.
+    qdisc_list: Member("Qdisc", "q"),
+    /// A list of packets.
+    qdisc_skb_head: Type("qdisc_skb_head"),
+    /// How many there are: 4 bytes.
+    list_length: Member("qdisc_skb_head", "qlen"),
+    /// What belongs to the kind of a queueing discipline; for `pfifo_fast` an array of rings.
+    qdisc_private: Member("Qdisc", "privdata"),
+    /// How long a ring is.
+    ring_bytes: Size("skb_array"),
+    /// A ring.
+    ptr_ring: Type("ptr_ring"),
+    /// Where the next packet is put: 4 bytes.
+    ring_producer: Member("ptr_ring", "producer"),
+    /// Where the next one is taken: 4 bytes.
+    ring_consumer: Member("ptr_ring", "consumer_head"),
+    /// Packets that it has room for: 4 bytes.
+    ring_size: Member("ptr_ring", "size"),
 }
 
 #[cfg(feature = "user")]

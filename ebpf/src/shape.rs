@@ -170,6 +170,7 @@ mod tests {
         Endpoint {
             limit_bits: 0,
             limit_packets: 0,
+            backlog: 1 << 26,
             state: 0,
             interface: 1,
             mtu,

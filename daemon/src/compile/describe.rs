@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use traffic_mirror_ebpf::abi::{self, Field, Slot};
 use traffic_mirror_ebpf::packet::Packet;
@@ -26,6 +27,8 @@ pub struct Described {
     pub enabled: bool,
     /// What becomes of packets of which something is unknown.
     pub unparsed: Unparsed,
+    /// How long the copies of one packet may take.
+    pub budget: Duration,
     /// The interface entries of the file, by name.
     pub listed: Vec<desired::Interface>,
     /// The hooks that are looked at, by their index.
@@ -87,6 +90,7 @@ pub fn describe(tables: &Tables, desired: &Desired) -> Option<Described> {
     }
     let enabled = tables.view().off == 0;
     let unparsed = if tables.view().skips_unparsed == 0 { Unparsed::Mirror } else { Unparsed::Skip };
+    let budget = Duration::from_nanos(tables.view().budget_ns);
     let mut filters: BTreeMap<String, Filter> =
         names(&tables.filters).filter_map(|(index, name)| Some((name.to_owned(), filters.remove(&index)?))).collect();
     desired.filters.iter().for_each(|filter| orient(&mut filters, filter));
@@ -95,7 +99,7 @@ pub fn describe(tables: &Tables, desired: &Desired) -> Option<Described> {
     };
     let listed = super::entries(&tables.listed);
     let endpoints = endpoint_names.iter().filter_map(endpoint).collect();
-    Some(Described { enabled, unparsed, listed, hooks, endpoints, filters })
+    Some(Described { enabled, unparsed, budget, listed, hooks, endpoints, filters })
 }
 
 fn name_of(names: &BTreeMap<u32, &str>, index: u32) -> String {

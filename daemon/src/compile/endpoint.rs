@@ -61,6 +61,7 @@ fn reach(endpoint: &Endpoint, network: &Network) -> Result<abi::Endpoint, Drop> 
         snap: endpoint.snap.unwrap_or_default().into(),
         sample: endpoint.sample,
         limit_bits: if let Some(Limit::Bits(bits)) = endpoint.limit { bits } else { 0 },
+        backlog: endpoint.backlog,
         limit_packets: if let Some(Limit::Packets(packets)) = endpoint.limit { packets } else { 0 },
         ..abi::Endpoint::zeroed()
     };
@@ -178,6 +179,7 @@ mod tests {
             mtu: None,
             checksum: false,
             ipsec: Ipsec::Obey,
+            backlog: 1 << 26,
         }
     }
 

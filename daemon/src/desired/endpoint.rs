@@ -49,6 +49,7 @@ fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<En
         .and_then(|address| choice(raw, "mtu", &raw.mtu, |number: &i128| policy::mtu(number, address), diagnostics));
     let checksum = flag(&raw.checksum, false);
     let ipsec = choice(raw, "ipsec", &raw.ipsec, |text: &String| policy::ipsec(text), diagnostics);
+    let backlog = choice(raw, "backlog", &raw.backlog, |text: &String| policy::backlog(text), diagnostics);
     name?;
     Ok(Endpoint {
         name: raw.name.get_ref().clone(),
@@ -62,6 +63,7 @@ fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<En
         mtu: mtu?,
         checksum: checksum?,
         ipsec: ipsec?.unwrap_or(Ipsec::Obey),
+        backlog: backlog?.unwrap_or(policy::DEFAULT_BACKLOG),
     })
 }
 

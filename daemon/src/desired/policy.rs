@@ -1,8 +1,11 @@
-//! What an endpoint takes of what matches, and how copies get there: `oversize`, `snap`, `limit`, `sample`, `mtu`, `ipsec`.
+//! What an endpoint takes of what matches, what copies may cost, and how copies get there: `oversize`, `snap`, `limit`, `sample`, `mtu`, `ipsec`,
+//! `backlog`, `budget`.
 
 use std::net::IpAddr;
+use std::time::Duration;
 
 use super::problem::Problem;
+use super::quantity::{Quantity, quantity};
 use super::resolve::bad_choice;
 use super::{Ipsec, Limit, Oversize};
 use crate::diagnostic::Code;
@@ -46,16 +49,10 @@ const MAX_PACKETS: u64 = 1_000_000_000;
 
 /// `limit`.
 pub(super) fn limit(text: &str) -> Result<Limit, Problem> {
-    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-    let (number, unit) = text.split_at(digits);
-    let Ok(number) = number.parse::<u64>() else { return Err(malformed()) };
-    let Some((_, bits)) = UNITS.into_iter().find(|(name, _)| *name == unit) else {
-        let same = |name: &&str| name.eq_ignore_ascii_case(unit.trim());
-        let meant = UNITS.into_iter().map(|(name, _)| name).find(same);
-        return Err(
-            meant.map_or_else(malformed, |unit| Problem { help: format!("write \"{number}{unit}\""), ..malformed() })
-        );
-    };
+    let Quantity { number, unit, value: bits } = quantity(text, &UNITS).map_err(|meant| match meant {
+        Some(help) => Problem { help, ..malformed() },
+        None => malformed(),
+    })?;
     let (limit, most) = match bits {
         Some(unit) => (number.checked_mul(unit).map(Limit::Bits), MAX_BITS / unit),
         None => (Some(Limit::Packets(number)), MAX_PACKETS),
@@ -104,6 +101,53 @@ pub(super) fn mtu(number: &i128, address: IpAddr) -> Result<u32, Problem> {
     })
 }
 
+const KIB: u64 = 1 << 10;
+const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
+/// The units of `backlog`, in bytes.
+const MEMORY: [(&str, u64); 3] = [("KiB", KIB), ("MiB", MIB), ("GiB", GIB)];
+/// `backlog` where the file gives none.
+pub(super) const DEFAULT_BACKLOG: u64 = 64 * MIB;
+/// Least `backlog`: what copies may be sent between two looks at the queue.
+const MIN_BACKLOG: u64 = MIB;
+/// Most.
+const MAX_BACKLOG: u64 = 64 * GIB;
+
+/// `backlog`: an amount of memory.
+pub(super) fn backlog(text: &str) -> Result<u64, Problem> {
+    let wrong = |cause: &str, help: String| Problem::new(Code::BadBacklog, cause, help);
+    let found = quantity(text, &MEMORY).map_err(|meant| {
+        let usual = "write a whole number and KiB, MiB or GiB, such as \"64MiB\"";
+        wrong("which is not an amount of memory", meant.unwrap_or_else(|| usual.to_owned()))
+    })?;
+    let bytes = found.number.checked_mul(found.value).filter(|bytes| (MIN_BACKLOG..=MAX_BACKLOG).contains(bytes));
+    bytes.ok_or_else(|| {
+        wrong("which is out of range", "write from \"1MiB\" to \"64GiB\", or leave it out for 64 MiB".to_owned())
+    })
+}
+
+/// The units of `budget`.
+const TIMES: [(&str, Duration); 2] = [("us", Duration::from_micros(1)), ("ms", Duration::from_millis(1))];
+/// `budget` where the file gives none.
+pub(super) const DEFAULT_BUDGET: Duration = Duration::from_millis(1);
+/// Least `budget`: the first copies are made before the clock is looked at, and take about as long.
+const MIN_BUDGET: Duration = Duration::from_micros(100);
+/// Most: the kernel tells of a softirq that takes longer.
+const MAX_BUDGET: Duration = Duration::from_millis(1000);
+
+/// `budget`: a time.
+pub(super) fn budget(text: &str) -> Result<Duration, Problem> {
+    let wrong = |cause: &str, help: String| Problem::new(Code::BadBudget, cause, help);
+    let found = quantity(text, &TIMES).map_err(|meant| {
+        let usual = "write a whole number and us or ms, such as \"1ms\"";
+        wrong("which is not a time", meant.unwrap_or_else(|| usual.to_owned()))
+    })?;
+    let time = u32::try_from(found.number).ok().and_then(|number| found.value.checked_mul(number));
+    time.filter(|time| (MIN_BUDGET..=MAX_BUDGET).contains(time)).ok_or_else(|| {
+        wrong("which is out of range", "write from \"100us\" to \"1000ms\", or leave it out for 1 ms".to_owned())
+    })
+}
+
 /// `ipsec`.
 pub(super) fn ipsec(text: &str) -> Result<Ipsec, Problem> {
     match text {
@@ -130,6 +174,32 @@ mod tests {
         assert_eq!(limit("500 Mbit").unwrap_err().help, "write \"500Mbit\"");
         for beyond in ["0Mbit", "1001Gbit", "0pps", "1000000001pps", "18446744073709551615Gbit"] {
             assert_eq!(limit(beyond).unwrap_err().cause, "which is out of range", "{beyond}");
+        }
+    }
+
+    #[test]
+    fn amounts_of_memory() {
+        assert_eq!((backlog("1MiB"), backlog("1024KiB")), (Ok(MIB), Ok(MIB)));
+        assert_eq!((backlog("64MiB"), backlog("64GiB")), (Ok(DEFAULT_BACKLOG), Ok(MAX_BACKLOG)));
+        for wrong in ["", "64", "MiB", "64MB", "64 MiB", "-1MiB", "1.5GiB", "99999999999999999999KiB"] {
+            assert_eq!(backlog(wrong).unwrap_err().cause, "which is not an amount of memory", "{wrong}");
+        }
+        assert_eq!(backlog("64mib").unwrap_err().help, "write \"64MiB\"");
+        for beyond in ["0MiB", "1023KiB", "65GiB", "18446744073709551615GiB"] {
+            assert_eq!(backlog(beyond).unwrap_err().cause, "which is out of range", "{beyond}");
+        }
+    }
+
+    #[test]
+    fn times() {
+        assert_eq!((budget("1ms"), budget("1000us")), (Ok(DEFAULT_BUDGET), Ok(DEFAULT_BUDGET)));
+        assert_eq!((budget("100us"), budget("1000ms")), (Ok(MIN_BUDGET), Ok(MAX_BUDGET)));
+        for wrong in ["", "1", "ms", "1s", "1 ms", "-1ms", "0.5ms", "99999999999999999999ms"] {
+            assert_eq!(budget(wrong).unwrap_err().cause, "which is not a time", "{wrong}");
+        }
+        assert_eq!(budget("1 ms").unwrap_err().help, "write \"1ms\"");
+        for beyond in ["0ms", "99us", "1001ms", "18446744073709551615us"] {
+            assert_eq!(budget(beyond).unwrap_err().cause, "which is out of range", "{beyond}");
         }
     }
 

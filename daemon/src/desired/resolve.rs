@@ -3,12 +3,13 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::time::Duration;
 
 use toml::Spanned;
 use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES};
 
 use super::problem::{Problem, value};
-use super::{Action, Desired, Direction, Loaded, Unparsed, endpoint, filter, interface};
+use super::{Action, Desired, Direction, Loaded, Unparsed, endpoint, filter, interface, policy};
 use crate::config::{Config, Field};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Reported, did_you_mean};
 
@@ -16,14 +17,17 @@ pub(super) fn resolve(config: &Config) -> Loaded {
     let mut diagnostics = config.diagnostics.clone();
     let enabled = flag(&config.enabled, true);
     let unparsed = unparsed(config, &mut diagnostics);
+    let budget = budget(config, &mut diagnostics);
     let interfaces = interface::resolve(config, &mut diagnostics);
     let endpoints = endpoint::resolve(config, &mut diagnostics);
     let filters = filter::resolve(config, interfaces.as_deref(), &mut diagnostics);
     limits(config, &mut diagnostics);
 
-    match (enabled, unparsed, interfaces, endpoints, filters) {
-        (Ok(enabled), Ok(unparsed), Ok(interfaces), Ok(endpoints), Ok(filters)) if diagnostics.is_empty() => {
-            let desired = sorted(Desired { enabled, unparsed, interfaces, endpoints, filters });
+    match (enabled, unparsed, budget, interfaces, endpoints, filters) {
+        (Ok(enabled), Ok(unparsed), Ok(budget), Ok(interfaces), Ok(endpoints), Ok(filters))
+            if diagnostics.is_empty() =>
+        {
+            let desired = sorted(Desired { enabled, unparsed, budget, interfaces, endpoints, filters });
             let warnings = warnings(config, &desired);
             Ok((desired, warnings))
         }
@@ -41,6 +45,11 @@ fn unparsed(config: &Config, diagnostics: &mut Diagnostics) -> Checked<Unparsed>
             Err(bad_choice(Code::BadUnparsed, cause, text, &["mirror", "skip"]))
         }
     })
+}
+
+fn budget(config: &Config, diagnostics: &mut Diagnostics) -> Checked<Duration> {
+    let Some(given) = optional(&config.budget)? else { return Ok(policy::DEFAULT_BUDGET) };
+    value(diagnostics, "the file", "budget", given, |text| policy::budget(text))
 }
 
 fn sorted(mut desired: Desired) -> Desired {

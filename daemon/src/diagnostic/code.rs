@@ -95,6 +95,10 @@ codes! {
     BadOversize = Error "bad-oversize",
     /// A `snap` that is no length.
     BadSnap = Error "bad-snap",
+    /// A `budget` that is no time.
+    BadBudget = Error "bad-budget",
+    /// A `backlog` that is no amount of memory.
+    BadBacklog = Error "bad-backlog",
     /// A `limit` that is no rate.
     BadLimit = Error "bad-limit",
     /// A `sample` that is no share.

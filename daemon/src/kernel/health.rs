@@ -162,6 +162,7 @@ fn sample(record: &abi::Endpoint, cpus: &[EndpointStats], output_drops: Option<u
         way: (address, port, record.interface),
         mtu: record.mtu,
         sent: cpus.iter().map(|cpu| cpu.sent.packets).sum(),
+        held_up: cpus.iter().map(|cpu| cpu.drops[Drop::Backlog as usize]).sum(),
         errors,
         path_mtu: told.map(|cpu| (cpu.path_mtu, Duration::from_nanos(cpu.path_mtu_ns))),
         output_drops,

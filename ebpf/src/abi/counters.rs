@@ -41,6 +41,10 @@ pub struct EndpointStats {
     pub credit_ns: u64,
     /// When a copy last went to a next hop that does not answer, ns of `CLOCK_MONOTONIC_COARSE`.
     pub probed_ns: u64,
+    /// Bytes of outer packets that this CPU has sent since it last looked at the output interface's queue.
+    pub unlooked: u64,
+    /// When it found there more than the endpoint's bound, ns of `CLOCK_MONOTONIC_COARSE`; 0 if it did not.
+    pub full_ns: u64,
     /// ICMP errors about copies, by [`IcmpError`].
     pub errors: [u64; IcmpError::COUNT],
     /// When the last packet-too-big came, ns of `CLOCK_MONOTONIC`.
@@ -186,6 +190,10 @@ reasons! {
         Sample = "sample",
         /// Beyond the endpoint's limit.
         Limit = "limit",
+        /// The copies of the packet had taken their time ([`View::budget_ns`](super::View::budget_ns)).
+        Budget = "budget",
+        /// The output interface's queue holds more bytes than the endpoint allows.
+        Backlog = "backlog",
         /// Longer than the MTU once wrapped.
         Oversize = "oversize",
         /// To be cut into packets first, and there is no lane that does it.
@@ -257,6 +265,8 @@ reasons! {
         TooBig = "packet-too-big",
         /// [`IcmpError::TimeExceeded`] comes back.
         TimeExceeded = "time-exceeded",
+        /// The output interface's queue holds more than the endpoint allows, so that copies are dropped ([`Drop::Backlog`]).
+        Backlog = "backlog",
         /// The output interface drops packets that it, or its queue, had accepted.
         OutputDrops = "output-drops",
     }
@@ -276,6 +286,8 @@ reasons! {
         Resolving = "resolving",
         /// Could not be wrapped.
         Refused = "refused",
+        /// The queue holds more than the endpoint allows.
+        Full = "full",
         /// It came out of the lane, in packets.
         Segmented = "segmented",
     }
@@ -283,7 +295,7 @@ reasons! {
 
 const _: () = {
     assert!(size_of::<FilterStats>() == 24);
-    assert!(size_of::<EndpointStats>() == 32 + 8 * Drop::COUNT + 16 + 8 * IcmpError::COUNT + 16);
+    assert!(size_of::<EndpointStats>() == 48 + 8 * Drop::COUNT + 16 + 8 * IcmpError::COUNT + 16);
     assert!(size_of::<Cpu>() == 72);
 };
 

@@ -2,6 +2,7 @@
 //! each endpoint gets what the filters say, and the counters move by exactly that.
 
 mod account;
+mod backlog;
 mod bare;
 mod case;
 mod checksum;

@@ -44,19 +44,24 @@ pub(crate) fn address(address: &str, port: u16) -> SocketAddr {
 impl Routed {
     /// With MTUs of 1,500 bytes, and of `output_mtu` towards the collector.
     pub(crate) fn new(config: &str, attach: Attach, output_mtu: u32) -> Result<Self> {
+        Self::with_output(config, attach, &Veth { mtu: output_mtu, offload: false, ..Veth::default() })
+    }
+
+    /// With another link towards the collector.
+    pub(crate) fn with_output(config: &str, attach: Attach, output: &Veth) -> Result<Self> {
         let [client, edge, server, collector] =
             ["client", "edge", "server", "collector"].map(|name| Netns::new(&format!("pr-{name}")));
         let (client, edge, server, collector) = (client?, edge?, server?, collector?);
         edge.forward(true)?;
         Veth::default().create(&client, "eth0", &edge, "eth0")?;
         Veth::default().create(&server, "eth0", &edge, "eth2")?;
-        Veth { mtu: output_mtu, offload: false, ..Veth::default() }.create(&edge, "eth1", &collector, "eth0")?;
+        output.create(&edge, "eth1", &collector, "eth0")?;
         for (host, net, interface) in [(&client, 0, "eth0"), (&server, 2, "eth2"), (&collector, 9, "eth1")] {
             host.address("eth0", &format!("10.{net}.0.1/24"))?;
             edge.address(interface, &format!("10.{net}.0.254/24"))?;
             host.run(&format!("ip route add default via 10.{net}.0.254"))?;
             // a link that is too narrow for IPv6 has none
-            if net != 9 || output_mtu >= 1280 {
+            if net != 9 || output.mtu >= 1280 {
                 host.address("eth0", &format!("2001:db8:{net}::1/64"))?;
                 edge.address(interface, &format!("2001:db8:{net}::fe/64"))?;
                 host.run(&format!("ip -6 route add default via 2001:db8:{net}::fe"))?;

@@ -1,0 +1,157 @@
+//! Input: a copy on its way into the queue of its output interface. Output: whether the queue holds more than the endpoint allows.
+//!
+//! Nobody else bounds in bytes what copies hold: a clone belongs to no socket, and a queue counts packets, of which each may
+//! have 64 KiB. So the programs read the queueing disciplines of the interface, and where it has none, as a VLAN or a bond, those of
+//! the interfaces below. What a driver holds is not seen.
+
+use core::ffi::c_long;
+
+use aya_ebpf::bindings::__sk_buff;
+use traffic_mirror_ebpf::abi::MAX_LOOKS;
+use traffic_mirror_ebpf::offsets::Offsets;
+
+use crate::probe::{offset, read};
+use crate::skb::Skb;
+use crate::verifier::{STOP, each, go_on_if};
+
+/// What the kernel keeps of a packet beside its bytes, at least: `struct sk_buff`, and its shared info.
+const PACKET_BYTES: u64 = 768;
+/// Bytes of a `struct list_head`: of the two lists of neighbours the one of those below is the second.
+const LIST_BYTES: usize = 16;
+/// `TCQ_F_NOLOCK` (include/net/sch_generic.h): `pfifo_fast`, the only one whose counters are one for each CPU.
+const NOLOCK: u32 = 0x100;
+/// `PFIFO_FAST_BANDS`.
+const BANDS: usize = 3;
+
+/// A walk over queues.
+struct Walk {
+    /// The interface at hand, and among those below another one its entry and the head of their list: addresses.
+    device: usize,
+    entry: usize,
+    head: usize,
+    /// Its transmit queues, of which some may share one discipline.
+    queues: usize,
+    before: usize,
+    count: u32,
+    next: u32,
+    /// 1 if none of them holds packets.
+    is_transparent: u64,
+    /// What has been found, bytes.
+    held: u64,
+    most: u64,
+    /// Bytes of the copy at hand: what packets count as where the kernel counts packets alone.
+    length: u64,
+}
+
+/// Answers 1 if there is more than so many bytes. A global function: the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn is_full(skb: *mut __sk_buff, most: u64) -> u32 {
+    let is_known = is_known(offset!(queue_bytes))
+        && is_known(offset!(device_neighbours))
+        && is_known(offset!(lower_list))
+        && is_known(offset!(qdisc_stats))
+        && is_known(offset!(qdisc_list));
+    let Some(device) = read::<usize>(skb as usize, offset!(sk_buff), offset!(skb_dev)) else { return 0 };
+    if !is_known {
+        return 0;
+    }
+    let mut walk = Walk {
+        device,
+        entry: 0,
+        head: 0,
+        queues: 0,
+        before: 0,
+        count: 0,
+        next: 0,
+        is_transparent: 1,
+        held: 0,
+        most,
+        length: Skb(skb).len().into(),
+    };
+    enter(&mut walk);
+    each(MAX_LOOKS, look, &mut walk);
+    u32::from(walk.held > most)
+}
+
+#[inline(always)]
+const fn is_known(offset: u32) -> bool {
+    offset != Offsets::UNKNOWN
+}
+
+/// An address behind another one; offsets are in bits.
+#[inline(always)]
+const fn behind(from: usize, offset: u32) -> usize {
+    from.wrapping_add(offset as usize / 8)
+}
+
+/// Begins with an interface.
+#[inline(always)]
+fn enter(walk: &mut Walk) {
+    walk.queues = read(walk.device, offset!(net_device), offset!(device_tx)).unwrap_or(0);
+    walk.count = read(walk.device, offset!(net_device), offset!(device_queues)).unwrap_or(0);
+    walk.next = 0;
+    walk.before = 0;
+    walk.is_transparent = 1;
+}
+
+unsafe extern "C" fn look(_: u32, walk: *mut Walk) -> c_long {
+    // SAFETY: `each` passes a valid pointer.
+    let walk = unsafe { &mut *walk };
+    if walk.next < walk.count {
+        let queue = walk.queues.wrapping_add(walk.next as usize * (offset!(queue_bytes) as usize / 8));
+        walk.next += 1;
+        let qdisc = read(queue, offset!(netdev_queue), offset!(queue_qdisc)).unwrap_or(0);
+        if qdisc != walk.before {
+            walk.before = qdisc;
+            add(walk, qdisc);
+        }
+        return go_on_if(walk.held <= walk.most);
+    }
+    let next = |entry: usize| read::<usize>(entry, offset!(list_head), offset!(list_next)).unwrap_or(0);
+    // those below, or the next one beside
+    let mut head = behind(walk.device, offset!(device_neighbours)).wrapping_add(LIST_BYTES);
+    let mut entry = if walk.is_transparent != 0 { next(head) } else { head };
+    if entry == head {
+        head = walk.head;
+        entry = if walk.entry != 0 { next(walk.entry) } else { 0 };
+    }
+    if entry == 0 || entry == head {
+        return STOP;
+    }
+    (walk.head, walk.entry) = (head, entry);
+    let adjacent = entry.wrapping_sub(offset!(lower_list) as usize / 8);
+    walk.device = read(adjacent, offset!(netdev_adjacent), offset!(lower_device)).unwrap_or(0);
+    enter(walk);
+    go_on_if(true)
+}
+
+/// Adds what a queueing discipline holds.
+#[inline(always)]
+fn add(walk: &mut Walk, qdisc: usize) {
+    // `noqueue` has nothing that would take a packet
+    if read::<usize>(qdisc, offset!(qdisc), offset!(qdisc_enqueue)).unwrap_or(0) == 0 {
+        return;
+    }
+    walk.is_transparent = 0;
+    if read::<u32>(qdisc, offset!(qdisc), offset!(qdisc_flags)).unwrap_or(0) & NOLOCK == 0 {
+        let (stats, list) = (behind(qdisc, offset!(qdisc_stats)), behind(qdisc, offset!(qdisc_list)));
+        let bytes: u32 = read(stats, offset!(gnet_stats_queue), offset!(stats_backlog)).unwrap_or(0);
+        let packets: u32 = read(list, offset!(qdisc_skb_head), offset!(list_length)).unwrap_or(0);
+        walk.held += u64::from(bytes) + u64::from(packets) * PACKET_BYTES;
+        return;
+    }
+    if !(is_known(offset!(qdisc_private)) && is_known(offset!(ring_bytes))) {
+        return;
+    }
+    let mut band = 0;
+    while band < BANDS {
+        let ring = behind(qdisc, offset!(qdisc_private)).wrapping_add(band * (offset!(ring_bytes) as usize / 8));
+        let word = |of: u32| read::<u32>(ring, offset!(ptr_ring), of).unwrap_or(0);
+        let (producer, consumer) = (word(offset!(ring_producer)), word(offset!(ring_consumer)));
+        let wrapped = if producer < consumer { word(offset!(ring_size)) } else { 0 };
+        let packets = producer.wrapping_add(wrapped).wrapping_sub(consumer);
+        walk.held += u64::from(packets) * (walk.length + PACKET_BYTES);
+        band += 1;
+    }
+}
