@@ -14,7 +14,7 @@ use crate::compile::called;
 use crate::desired::Desired;
 use crate::health::Health;
 use crate::kernel::netlink::{Event, Monitor};
-use crate::kernel::{Kernel, KernelError, Mechanism, Note, reason};
+use crate::kernel::{Kernel, KernelError, Mechanism, Note, reason, require_serial_softirqs};
 use crate::metrics::Textfile;
 use crate::network::{Link, Network, Path};
 use crate::obstacle::{self, Line};
@@ -73,6 +73,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     if desired.is_none() && !is_live {
         return Ok(Outcome::BadConfig);
     }
+    require_serial_softirqs()?;
     let mut kernel = Kernel::claim(&options.pin_path, options.mechanism)?;
     // before the first look, so that nothing is missed
     let monitor = Monitor::open()?;

@@ -23,10 +23,12 @@ mod observe;
 mod offload;
 mod order;
 mod origin;
+mod probe;
 mod program;
 mod programs;
 mod qdisc;
 mod rcu;
+mod realtime;
 mod record;
 mod shape;
 mod step;
@@ -55,6 +57,7 @@ pub use lock::{Holder, holder};
 pub use namespace::require as require_namespace;
 pub use observe::Observer;
 pub use program::{Program, reason};
+pub use realtime::require as require_serial_softirqs;
 pub use record::{Hash, Record, Rejection, hash, mounts, record, uptime};
 pub use step::Step;
 pub use strays::{Stray, strays};
@@ -106,27 +109,14 @@ pub struct Kernel {
     lock: Flock<File>,
 }
 
-/// The lowest kernel: it has `bpf_loop`.
-const FLOOR: (u32, u32) = (5, 17);
-/// The first kernel with TCX.
-const TCX: (u32, u32) = (6, 6);
-
 impl Kernel {
     /// Claims the pin path. Without `mechanism` the kernel's best is taken.
     ///
     /// # Errors
-    /// The kernel is too old, there is no bpf file system, no permission, another daemon has the pin path, or what is
+    /// The kernel lacks something, there is no bpf file system, no permission, another daemon has the pin path, or what is
     /// there belongs to another network namespace.
     pub fn claim(pin_path: &Path, mechanism: Option<Mechanism>) -> Result<Self, KernelError> {
-        let release = release();
-        if release < FLOOR {
-            return Err(KernelError::Missing {
-                what: format!("kernel {}.{} lacks bpf_loop", release.0, release.1),
-                remedy: "5.17 or newer is needed",
-            });
-        }
         capability::require()?;
-        let best = if release >= TCX { Mechanism::Tcx } else { Mechanism::Clsact };
         let parent = pin_path.parent().unwrap_or(pin_path);
         if !parent.is_dir() {
             return Err(KernelError::Missing {
@@ -140,11 +130,18 @@ impl Kernel {
                 remedy: "mount it: mount -t bpf bpf /sys/fs/bpf",
             });
         }
+        probe::require()?;
+        let mechanism = match mechanism {
+            Some(Mechanism::Tcx) => probe::require_tcx().map(|()| Mechanism::Tcx)?,
+            Some(Mechanism::Clsact) => Mechanism::Clsact,
+            None if probe::has_tcx() => Mechanism::Tcx,
+            None => Mechanism::Clsact,
+        };
         let lock = lock::claim(pin_path)?;
         let attachments = Attachments::below(pin_path);
         let cleared = attachments.clear(pin_path)?;
         namespace::claim(pin_path)?;
-        let (mechanism, mut netlink) = (mechanism.unwrap_or(best), Netlink::open()?);
+        let mut netlink = Netlink::open()?;
         attachments.end_turns(&mut netlink)?;
         attachments.detach_doubles(&mut netlink, mechanism)?;
         Ok(Self {
@@ -412,11 +409,4 @@ fn catchers(generation: u32, want: &Compiled) -> impl Iterator<Item = Attachment
 fn watchers(generation: u32, want: &Compiled) -> impl Iterator<Item = Attachment> {
     let (role, direction) = (Role::Errors { generation }, crate::network::Hook::Ingress);
     want.outputs.iter().map(move |&interface| Attachment { role, interface, direction })
-}
-
-/// Version of the running kernel.
-pub fn release() -> (u32, u32) {
-    let text = nix::sys::utsname::uname().map(|u| u.release().to_string_lossy().into_owned()).unwrap_or_default();
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
-    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }

@@ -8,6 +8,7 @@ use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 use traffic_mirror_tests::lab::netns::ensure_bpffs;
 use traffic_mirror_tests::lab::{TempDir, deadline, process};
 
+use crate::life::install;
 use crate::site::{SITE, Site, attach, command, config, mechanisms, status_of, status_until};
 
 const BAD: &str = "[[interface]]\nname = \"eth0\"\n\n[endpoint.ids]\naddress = \"192.0.2.10\"\nprot = 1\n";
@@ -278,7 +279,12 @@ fn what_the_daemon_lacks_is_one_clear_line() -> Result<()> {
     let hidden = ["unshare", "--mount", "sh", "-c", "mount -t tmpfs none /sys/fs/bpf && exec \"$@\"", "sh"];
     let no_caps = "this process lacks CAP_NET_ADMIN, CAP_PERFMON, CAP_BPF; run it as root";
     let nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"];
+    let realtime = "mkdir -p /boot && mount -t tmpfs none /boot && mount -t tmpfs none /sys/kernel \
+                    && echo '# CONFIG_PREEMPT_RT_NEEDS_BH_LOCK is not set' >/boot/config-$(uname -r) \
+                    && echo 1 >/sys/kernel/realtime && exec \"$@\"";
+    let realtime = ["unshare", "--mount", "sh", "-c", realtime, "sh"];
     let cases = [
+        (&realtime[..], "this kernel has PREEMPT_RT without CONFIG_PREEMPT_RT_NEEDS_BH_LOCK"),
         (&hidden[..], "/sys/fs/bpf is not a bpf file system; mount it: mount -t bpf bpf /sys/fs/bpf"),
         (&drop_all[..], no_caps),
         (&nobody[..], no_caps),
@@ -292,4 +298,17 @@ fn what_the_daemon_lacks_is_one_clear_line() -> Result<()> {
         site.bare(&pins)?;
     }
     Ok(())
+}
+
+#[test]
+fn a_kernel_is_asked_what_it_can_do_whatever_its_version_says() -> Result<()> {
+    let mut site = Site::new()?;
+    let directory = TempDir::new()?;
+    let (script, binary) = (directory.path().join("older"), traffic_mirror_tests::lab::daemon::binary()?);
+    // the same kernel, which says that it is 2.6
+    install(&script, &format!("#!/bin/sh\nexec setarch --uname-2.6 {} \"$@\"\n", binary.display()))?;
+    let daemon = site.launch(&[53], Launch { binary: Some(script), ..Launch::default() })?;
+    let (_, status) = status_of(&daemon)?;
+    assert_eq!(status["interfaces"][0]["attached"], mechanisms()?[0], "{status:#}");
+    site.expect(53, 1)
 }
