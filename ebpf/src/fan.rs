@@ -153,7 +153,8 @@ impl Fan {
     /// What is sent of a copy, or the first of its fragments; `None` if the endpoint's limit does not allow it.
     #[inline(always)]
     pub fn parcel(&self, endpoint: &Endpoint, index: u32, stats: &mut EndpointStats, shape: &Shape) -> Option<Parcel> {
-        if endpoint.is_limited() && limit::admits(endpoint, index, self.size.packets, shape.outer_bytes) == 0 {
+        let credit = &raw mut stats.credit_ns;
+        if endpoint.is_limited() && limit::admits(endpoint, credit, index, self.size.packets, shape.outer_bytes) == 0 {
             return None;
         }
         let mut word = self.word | index | shape.flags;

@@ -4,9 +4,9 @@
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
-use traffic_mirror_ebpf::abi::{Endpoint, EndpointStats};
+use traffic_mirror_ebpf::abi::Endpoint;
 
-use crate::maps::{BUCKETS, ENDPOINT_STATS};
+use crate::maps::BUCKETS;
 
 /// Depth of the bucket: what was not used this long ago is forgotten.
 const DEPTH_NS: u64 = 10_000_000;
@@ -16,17 +16,16 @@ const SHARE_NS: u64 = 100_000;
 const TRIES: u32 = 4;
 const NS: u64 = 1_000_000_000;
 
-/// Whether so many packets with so many bytes may be sent: 1 takes them off the limit, 0 does not. A global function: the
-/// verifier checks it once.
+/// Whether so many packets with so many bytes may be sent: 1 takes them off the limit, 0 does not. `credit` is what this CPU has taken from
+/// the bucket and not used yet, in nanoseconds. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn admits(endpoint: *const Endpoint, index: u32, packets: u32, bytes: u32) -> u32 {
-    let Some(stats) = ENDPOINT_STATS.get_ptr_mut(index) else { return 0 };
-    if endpoint.is_null() {
+pub extern "C" fn admits(endpoint: *const Endpoint, credit: *mut u64, index: u32, packets: u32, bytes: u32) -> u32 {
+    if endpoint.is_null() || credit.is_null() {
         return 0;
     }
-    // SAFETY: the caller passes a pointer to an element of a map; a per-CPU element.
-    let (endpoint, stats) = unsafe { (&*endpoint, &mut *stats) };
+    // SAFETY: the caller passes a pointer to an element of a map, and one that comes from its own reference to a per-CPU element.
+    let (endpoint, mut credit_ns) = unsafe { (&*endpoint, credit.read()) };
     let cost = if endpoint.limit_bits != 0 {
         u64::from(bytes) * (8 * NS) / endpoint.limit_bits
     } else if endpoint.limit_packets != 0 {
@@ -34,18 +33,23 @@ pub extern "C" fn admits(endpoint: *const Endpoint, index: u32, packets: u32, by
     } else {
         0
     };
-    if cost > stats.credit_ns && !borrow(index, stats, cost - stats.credit_ns) {
-        return 0;
+    if cost > credit_ns {
+        let taken = borrow(index, cost - credit_ns);
+        if taken == 0 {
+            return 0;
+        }
+        credit_ns += taken;
     }
-    stats.credit_ns -= cost;
+    // SAFETY: as above.
+    unsafe { credit.write(credit_ns - cost) };
     1
 }
 
-/// Takes at least `missing` from the bucket. As long as anything is in it, a packet may take more than there is, which those
-/// behind it wait for: else one that costs more than the depth would never go.
+/// Takes at least `missing` from the bucket, and answers how much; 0 if there is nothing. As long as anything is in it, a packet may
+/// take more than there is, which those behind it wait for: else one that costs more than the depth would never go.
 #[inline(always)]
-fn borrow(index: u32, stats: &mut EndpointStats, missing: u64) -> bool {
-    let Some(bucket) = BUCKETS.get_ptr_mut(index) else { return false };
+fn borrow(index: u32, missing: u64) -> u64 {
+    let Some(bucket) = BUCKETS.get_ptr_mut(index) else { return 0 };
     // SAFETY: an element of the map.
     let bucket = unsafe { &raw mut (*bucket).used_up_to_ns };
     // SAFETY: no arguments.
@@ -56,7 +60,7 @@ fn borrow(index: u32, stats: &mut EndpointStats, missing: u64) -> bool {
         let used = unsafe { bucket.read_volatile() };
         let from = if used + DEPTH_NS < now { now - DEPTH_NS } else { used };
         if from >= now {
-            return false;
+            return 0;
         }
         let share = if now - from < SHARE_NS { now - from } else { SHARE_NS };
         let taken = if share > missing { share } else { missing };
@@ -65,10 +69,9 @@ fn borrow(index: u32, stats: &mut EndpointStats, missing: u64) -> bool {
             atomic_cxchg::<u64, { AtomicOrdering::Relaxed }, { AtomicOrdering::Relaxed }>(bucket, used, from + taken)
         };
         if is_ours {
-            stats.credit_ns += taken;
-            return true;
+            return taken;
         }
         tries += 1;
     }
-    false
+    0
 }
