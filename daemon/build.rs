@@ -23,7 +23,7 @@ fn build(workspace: &Path, out: &Path) -> PathBuf {
     let target_dir = out.join("bpf");
     let home = env::var("CARGO_HOME").map_or_else(|_| PathBuf::from(variable("HOME")).join(".cargo"), PathBuf::from);
     let sysroot = sysroot();
-    let flags = [
+    let mut flags = vec![
         "-Cdebuginfo=2".to_owned(),
         "-Clinker=bpf-linker".to_owned(),
         "-Clink-arg=--btf".to_owned(),
@@ -35,6 +35,10 @@ fn build(workspace: &Path, out: &Path) -> PathBuf {
         format!("--remap-path-prefix={}=/cargo", home.display()),
         format!("--remap-path-prefix={}=/rust", sysroot.display()),
     ];
+    // the programs run on the CPU of the daemon, whose loads may be done in another order than they stand in (ebpf/src/epoch.rs)
+    if variable("CARGO_CFG_TARGET_ARCH") != "x86_64" {
+        flags.push("--cfg=weakly_ordered".to_owned());
+    }
     let mut cargo = Command::new(variable("CARGO"));
     cargo
         .current_dir(workspace)

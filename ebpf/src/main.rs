@@ -12,6 +12,8 @@ mod echo;
 #[cfg(target_arch = "bpf")]
 mod encap;
 #[cfg(target_arch = "bpf")]
+mod epoch;
+#[cfg(target_arch = "bpf")]
 mod errors;
 #[cfg(target_arch = "bpf")]
 mod explain;

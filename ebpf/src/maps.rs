@@ -9,6 +9,8 @@ use traffic_mirror_ebpf::abi::{
 };
 use traffic_mirror_ebpf::classify::{Candidates, Tables};
 
+use crate::epoch::only_element;
+
 // Written by the daemon through a memory mapping, each change in one store.
 #[map]
 pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -85,7 +87,7 @@ pub struct Kernel;
 impl Tables for Kernel {
     #[inline(always)]
     fn values(&self) -> Option<&Values> {
-        VALUES.get(0)
+        VALUES.get(only_element())
     }
 
     #[inline(always)]

@@ -69,6 +69,7 @@ impl Mapping {
                 }
             }
         }
+        // whoever sees the store of the epoch, which comes by a call of its own, sees all that was stored before it
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         Ok(())
     }
