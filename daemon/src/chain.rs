@@ -89,6 +89,14 @@ impl Chain {
         }
     }
 
+    /// What somebody behind ours loses where XDP stands before the hook: to copy a packet the kernel makes its head its own, and what XDP
+    /// has left there for programs behind it is gone (`pskb_expand_head`, up to Linux 6.18).
+    pub fn loses_metadata(&self) -> Option<String> {
+        let ours = self.position()?;
+        let reader = self.programs[ours + 1..].iter().find(|one| one.is_stranger())?;
+        Some(format!("XDP's metadata of packets that are copied does not reach {}", reader.label()))
+    }
+
     /// Where ours should go.
     pub fn seat(&self, order: &Order) -> Seat {
         let mut programs = self.programs.iter();

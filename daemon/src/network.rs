@@ -41,6 +41,8 @@ pub struct Link {
     pub qdisc: String,
     /// Most segments and bytes of a superpacket that it is handed (`gso_max_segs`, `gso_max_size`); 0 if the kernel does not say.
     pub gso_max: [u32; 2],
+    /// An XDP program stands on it.
+    pub has_xdp: bool,
 }
 
 impl Link {

@@ -102,6 +102,9 @@ pub struct Interface {
     /// The program that `order` names, if it is not there: the place is the last one until it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending: Option<String>,
+    /// What else is worth knowing, and nothing that is wanted here: a sentence.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
     /// Packets that filters could not be asked about, or only without their ports, by reason, if any.
     pub unseen: BTreeMap<&'static str, u64>,
 }
@@ -200,6 +203,8 @@ pub fn read(pin_path: &Path) -> Result<Option<Status>, KernelError> {
     let orders = Attachments::below(pin_path).orders()?;
     for interface in &mut status.interfaces {
         find_place(pin_path, &mut netlink, &attached, &orders, interface)?;
+        let has_xdp = links.get(&interface.index).is_some_and(|link| link.has_xdp);
+        interface.note = interface.note.take().filter(|_| has_xdp && interface.direction == INGRESS);
     }
     status.judge_places();
     for stray in strays(pin_path, &mut netlink)? {
@@ -324,6 +329,7 @@ fn find_place(
         let (after, before) = (labels(&chain.programs[..ours]), labels(&chain.programs[ours + 1..]));
         interface.place = Some(Place { position: ours + 1, after, before, priority: chain.programs[ours].priority });
         interface.pending = chain.awaited(&order).map(str::to_owned);
+        interface.note = chain.loses_metadata();
         interface.in_order = Some(chain.holds(&order) && interface.pending.is_none());
     }
     Ok(())
@@ -368,6 +374,7 @@ fn interfaces(
             order: Order::default().to_string(),
             in_order: None,
             pending: None,
+            note: None,
             unseen: unseen.collect(),
         }
     };

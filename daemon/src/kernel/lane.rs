@@ -283,6 +283,7 @@ mod tests {
             no_arp: true,
             qdisc: "noqueue".to_owned(),
             gso_max: if kind == "macvlan" { GSO_MAX } else { [65_535, 65_536] },
+            has_xdp: false,
         }
     }
 

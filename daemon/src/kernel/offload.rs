@@ -81,6 +81,7 @@ mod tests {
             no_arp: false,
             qdisc: String::new(),
             gso_max: [0; 2],
+            has_xdp: false,
         }
     }
 

@@ -7,6 +7,7 @@ use super::turn::Turn;
 use super::{Attachment, Attachments, Generation, Kernel, KernelError, Role, catchers, mirror_of, watchers, word};
 use crate::compile::Compiled;
 use crate::desired::Order;
+use crate::network::Hook as Direction;
 
 /// What came of looking at the places.
 #[derive(Debug, Default)]
@@ -41,6 +42,14 @@ impl Kernel {
             let chain = self.attachments.chain(&mut self.netlink, &present, attachment, mechanism)?;
             let ours = format!("{} on the {} of {interface}", attachment.role.word(), word(attachment.direction));
             ordered.obstacles.extend(chain.obstacle(order, &ours));
+            if (attachment.role, attachment.direction) == (Role::Mirror, Direction::Ingress)
+                && let Some(loss) = chain.loses_metadata()
+                && self.netlink.link(attachment.interface)?.is_some_and(|link| link.has_xdp)
+            {
+                ordered
+                    .obstacles
+                    .push(format!("{loss}, behind {ours}; let mirror stand last, or leave out {interface}"));
+            }
             if chain.position().is_none() || chain.is_settled(order) {
                 continue;
             }

@@ -45,6 +45,7 @@ fn interface(name: Option<&str>, direction: &'static str, attached: bool) -> Int
         place: None,
         order: "last".to_owned(),
         in_order: None,
+        note: None,
         pending: None,
         unseen: [("not-ip", 7)].into(),
     }

@@ -23,7 +23,7 @@ impl fmt::Display for Status {
             writeln!(f, "file       last taken {}, {times} in all; {repairs}", utc(at))?;
         }
         for interface in &self.interfaces {
-            let Interface { name, altname, index, direction, attached, place, order, in_order, pending, unseen } =
+            let Interface { name, altname, index, direction, attached, place, order, in_order, pending, note, unseen } =
                 interface;
             let name = name.clone().unwrap_or_else(|| format!("(index {index})"));
             let listed = altname.as_ref().map_or_else(String::new, |altname| format!(", listed as {altname}"));
@@ -35,6 +35,7 @@ impl fmt::Display for Status {
                 _ => String::new(),
             };
             writeln!(f, "interface  {name:<15} {direction:<7}  {how}{listed}{place}{order}{}", reasons(unseen))?;
+            note.iter().try_for_each(|note| writeln!(f, "{:27}{note}", ""))?;
         }
         grouped(&self.not_mirrored).iter().try_for_each(|line| writeln!(f, "interface  {line}"))?;
         for filter in &self.filters {

@@ -33,6 +33,7 @@ pub fn network() -> Network {
             no_arp: false,
             qdisc: String::new(),
             gso_max: [0; 2],
+            has_xdp: false,
         };
         (index, link)
     });

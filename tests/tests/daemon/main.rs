@@ -28,3 +28,4 @@ mod strays;
 mod system;
 mod tamper;
 mod wait;
+mod xdp;

@@ -22,6 +22,7 @@ fn link(index: u32, name: &str) -> (u32, Link) {
         no_arp: false,
         qdisc: String::new(),
         gso_max: [0; 2],
+        has_xdp: false,
     };
     (index, link)
 }

@@ -21,6 +21,8 @@ const IPVLAN_MODE_L3S: u16 = 2;
 const IFLA_LINK_NETNSID: u16 = 37;
 const IFLA_GSO_MAX_SEGS: u16 = 40;
 const IFLA_GSO_MAX_SIZE: u16 = 41;
+const IFLA_XDP: u16 = 43;
+const IFLA_XDP_ATTACHED: u16 = 2;
 const IFLA_PROP_LIST: u16 = 52;
 const IFLA_ALT_IFNAME: u16 = 53;
 const NDA_FLAGS_EXT: u16 = 15;
@@ -77,6 +79,7 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
         no_arp: header.flags.contains(LinkFlags::Noarp),
         qdisc: String::new(),
         gso_max: [0; 2],
+        has_xdp: false,
     };
     let mut elsewhere = false;
     for attribute in attributes(&payload[IFINFOMSG_BYTES..]) {
@@ -92,6 +95,7 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
             (libc::IFLA_LINKINFO, value) => (link.info_kind, link.is_l3s) = info(value)?,
             (IFLA_PROP_LIST, value) => link.altnames = altnames(value)?,
             (libc::IFLA_QDISC, value) => link.qdisc = text(value),
+            (IFLA_XDP, value) => link.has_xdp = has_xdp(value)?,
             (IFLA_GSO_MAX_SEGS, value) => link.gso_max[0] = parse_u32(value)?,
             (IFLA_GSO_MAX_SIZE, value) => link.gso_max[1] = parse_u32(value)?,
             _ => {}
@@ -111,6 +115,16 @@ fn altnames(value: &[u8]) -> Result<Vec<String>, DecodeError> {
         }
     }
     Ok(names)
+}
+
+/// Whether any program is attached, whatever the mode (`XDP_ATTACHED_NONE` is 0).
+fn has_xdp(value: &[u8]) -> Result<bool, DecodeError> {
+    for attribute in attributes(value) {
+        if let (IFLA_XDP_ATTACHED, value) = attribute? {
+            return Ok(value.first().is_some_and(|&mode| mode != 0));
+        }
+    }
+    Ok(false)
 }
 
 /// The kind, and whether that is an ipvlan in mode l3s.

@@ -181,6 +181,7 @@ fn network(netns: &Netns, desired: &Desired) -> Result<Network> {
             no_arp: false,
             qdisc: String::new(),
             gso_max: [0; 2],
+            has_xdp: false,
         };
         network.links.insert(index, link);
     }
