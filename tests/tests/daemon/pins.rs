@@ -171,6 +171,9 @@ fn a_running_daemon_makes_maps_anew_for_any_that_somebody_else_has_pinned() -> R
     site.expect(53, 1)
 }
 
+/// With the pin path.
+type Change<'c> = Box<dyn Fn(&Path) -> Result<()> + 'c>;
+
 #[test]
 fn what_is_in_the_place_of_links_and_directories_is_removed() -> Result<()> {
     let mut site = Site::new()?;
@@ -183,7 +186,7 @@ fn what_is_in_the_place_of_links_and_directories_is_removed() -> Result<()> {
     let link = format!("links/mirror-{index}-ingress");
     // those whose description begins as that of a link would
     let trie = Kind { kind: LPM_TRIE, key: 8, value: 8, elements: 8, flags: NO_PREALLOC };
-    let deeds: [(&str, Box<dyn Fn(&Path) -> Result<()>>); 3] = [
+    let deeds: [(&str, Change<'_>); 3] = [
         ("a map in place of a link", Box::new(|pins| map(&pins.join(&link), trie))),
         (
             "a directory in place of a link",
