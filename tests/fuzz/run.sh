@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs the fuzzers: run.sh [TARGET [SECONDS]]. TARGET is frames, shapes, toml, programs, or all of them in turns; 0 seconds are
+# Runs the fuzzers: run.sh [TARGET [SECONDS]]. TARGET is frames, shapes, toml, programs, hostile, or all of them in turns; 0 seconds are
 # until Ctrl-C. SEED begins where another run began.
 #
 # `run.sh minimise` writes what frames and shapes have found on this machine into corpus/, as little of it as covers the same.
@@ -78,6 +78,12 @@ programs() {
         --seconds "$seconds" ${SEED:+--seed "$SEED"})
 }
 
+hostile() {
+    echo "fuzz: hostile, to a host with sockets behind a mirror, ${seconds} s"
+    (cd "$root" && cargo run --release --locked --quiet --package traffic-mirror-tests --bin hostile -- \
+        --seconds "$seconds" ${SEED:+--seed "$SEED"})
+}
+
 minimise() {
     for name in frames shapes; do
         program=$(binary "$name")
@@ -90,9 +96,10 @@ minimise() {
 }
 
 case $target in
-all) for each in frames shapes toml; do guided "$each"; done && programs ;;
+all) for each in frames shapes toml; do guided "$each"; done && programs && hostile ;;
 frames | shapes | toml) guided "$target" ;;
 programs) programs ;;
+hostile) hostile ;;
 minimise) minimise ;;
-*) echo "fuzz: there is no target $target: frames, shapes, toml, programs or all" >&2 && exit 1 ;;
+*) echo "fuzz: there is no target $target: frames, shapes, toml, programs, hostile or all" >&2 && exit 1 ;;
 esac

@@ -1,4 +1,5 @@
 //! Packets through the real kernel: what the kernel tests, the demo and the benchmarks share.
 
+pub mod hostile;
 pub mod lab;
 pub mod oracle;

@@ -79,6 +79,8 @@ fn reading(packet: &Packet, want: Option<&Reading>) -> Reading {
         destination: address(packet.destination),
         protocol: packet.protocol,
         ports: (packet.ported != 0).then_some((packet.source_port, packet.destination_port)),
+        are_ports_unknown: packet.unknown & Packet::PORTS != 0,
+        is_protocol_unknown: packet.unknown & Packet::PROTOCOL != 0,
         is_fragment: packet.fragment != 0,
         is_later: packet.fragment & Packet::LATER != 0,
         identification: given(packet.identification, want.is_some_and(|want| want.identification.is_some())),

@@ -16,6 +16,10 @@ pub struct Reading {
     pub protocol: u8,
     /// Source and destination port, if they are there.
     pub ports: Option<(u16, u16)>,
+    /// Whether there must be ports that cannot be read.
+    pub are_ports_unknown: bool,
+    /// Whether the headers do not lead to a transport header.
+    pub is_protocol_unknown: bool,
     /// Whether it is a part of a packet.
     pub is_fragment: bool,
     /// Whether it is not the first part.
@@ -78,6 +82,8 @@ fn read_ipv4(frame: &[u8], offset: usize) -> Option<Reading> {
         destination: Ipv4Addr::from(number(&header, 16).unwrap_or_default()).into(),
         protocol: header[9],
         ports: if is_later { None } else { ports(frame, header[9], transport) },
+        are_ports_unknown: !is_later && PORTED.contains(&header[9]) && ports(frame, header[9], transport).is_none(),
+        is_protocol_unknown: false,
         is_fragment: is_later || has_more,
         is_later,
         identification: be16(&header, 4).map(u32::from),
@@ -104,6 +110,10 @@ fn read_ipv6(frame: &[u8], offset: usize) -> Option<Reading> {
         let bytes = match protocol {
             44 => {
                 let Some(which) = number(frame, transport + 4) else { break };
+                // a part of a part
+                if is_fragment {
+                    break;
+                }
                 let fragment = u16::from_be_bytes([high, low]);
                 is_later = fragment / 8 != 0;
                 is_fragment |= is_later || fragment % 2 != 0;
@@ -115,6 +125,7 @@ fn read_ipv6(frame: &[u8], offset: usize) -> Option<Reading> {
         };
         (protocol, transport) = (next, transport + bytes);
     }
+    let is_lost = !is_later && EXTENSIONS.contains(&protocol);
     // RFC 2675: 0 before a hop-by-hop header, or whatever else may stand in for it, does not count
     let payload = usize::from(be16(&header, 4)?);
     let is_known = payload != 0 || !EXTENSIONS.contains(&header[6]);
@@ -123,6 +134,9 @@ fn read_ipv6(frame: &[u8], offset: usize) -> Option<Reading> {
         destination: Ipv6Addr::from(number(&header, 24)?).into(),
         protocol,
         ports: if is_later { None } else { ports(frame, protocol, transport) },
+        are_ports_unknown: !is_later
+            && (is_lost || PORTED.contains(&protocol) && ports(frame, protocol, transport).is_none()),
+        is_protocol_unknown: is_lost,
         is_fragment,
         is_later,
         identification,

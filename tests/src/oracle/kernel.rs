@@ -5,6 +5,7 @@ use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
+use aya::maps::{Array, Map, MapData};
 use aya::programs::{ProgramFd, SchedClassifier};
 use traffic_mirror::kernel::{Explainer, Generation};
 use traffic_mirror::network::Hook as Direction;
@@ -52,7 +53,7 @@ pub struct Loaded {
     room: BTreeMap<&'static str, u32>,
     filters: usize,
     endpoints: usize,
-    _pins: PinPath,
+    pins: PinPath,
 }
 
 impl Loaded {
@@ -64,7 +65,7 @@ impl Loaded {
         let mirror = |direction| descriptor(&generation.mirror(direction)?);
         let mirrors = [mirror(Direction::Ingress)?, mirror(Direction::Egress)?];
         let room = generation.memory()?.into_iter().map(|(name, elements, _bytes)| (name, elements)).collect();
-        let mut loaded = Self { generation, mirrors, explainer: None, room, filters: 0, endpoints: 0, _pins: pins };
+        let mut loaded = Self { generation, mirrors, explainer: None, room, filters: 0, endpoints: 0, pins };
         loaded.fill(tables, secret)?;
         Ok(loaded)
     }
@@ -82,6 +83,18 @@ impl Loaded {
         let offset = std::mem::offset_of!(Control, secret);
         self.generation.write(Table::Control, [(offset, &secret.to_ne_bytes()[..])])?;
         (self.filters, self.endpoints) = (tables.len(Table::Filters), tables.len(Table::Endpoints));
+        Ok(())
+    }
+
+    /// Clears what is remembered of first fragments, as if the time for it were over.
+    pub fn forget_fragments(&self) -> Result<()> {
+        let pinned = MapData::from_pin(Generation::unfinished(self.pins.path()).join("FIRSTS"))?;
+        let mut firsts = Array::<_, [u64; 2]>::try_from(Map::Array(pinned))?;
+        for index in 0..firsts.len() {
+            if firsts.get(&index, 0)? != [0; 2] {
+                firsts.set(index, [0; 2], 0)?;
+            }
+        }
         Ok(())
     }
 

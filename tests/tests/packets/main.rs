@@ -7,6 +7,7 @@ mod bare;
 mod case;
 mod checksum;
 mod delay;
+mod delivered;
 mod edge;
 mod exact;
 mod far_end;

@@ -120,6 +120,7 @@ impl Judge {
     /// Has programs and judge forget all fragments that they have seen.
     pub(crate) fn forget(&mut self, stage: &Stage) -> Result<()> {
         self.expecter = Expecter::default();
+        stage.loaded.forget_fragments()?;
         stage.change_secret()
     }
 
