@@ -25,12 +25,14 @@ fn cases(ends: &Ends) -> Vec<Case> {
     let first = |port| link().layer(Ipv4 { flags: Ipv4::MF, ..v4() }).payload(tcp(port));
     let later = || link().layer(Ipv4 { fragment_offset: 1, ..v4() }).payload(rest);
     let wrong = link().layer(Ipv4 { flags: Ipv4::MF, checksum: Some(0xbad), ..v4() }).payload(tcp(9));
-    let first6 = |port| v6().fragment(0, true, 1).raw(6, tcp(port));
-    let later6 = || v6().fragment(1, false, 1).raw(6, rest);
+    // a first one that does not have all of the TCP header is dropped (`ipv6frag_thdr_truncated`)
+    let tcp6 = |port| [&tcp(port)[..], &[0; 16]].concat();
+    let first6 = |port| v6().fragment(0, true, 1).raw(6, tcp6(port));
+    let later6 = || v6().fragment(3, false, 1).raw(6, rest);
     let whole = [&tcp(443)[..], &rest].concat();
     let case = |what, frames, matched, unseen| Case { what, frames, matched, unseen };
     let nine = (0..9).fold(v6(), |packet, _| packet.destination_options()).raw(6, &whole[..]);
-    let options = [&[6, 0, 1, 4, 0, 0, 0, 0][..], &tcp(443)].concat();
+    let options = [&[6, 0, 1, 4, 0, 0, 0, 0][..], &tcp6(443)].concat();
     vec![
         case("nine extension headers", vec![nine], 1, vec![("unparsed", 1)]),
         case("a forged first of a wrong checksum", vec![first(443), wrong.clone(), later()], 2, vec![]),
@@ -42,7 +44,7 @@ fn cases(ends: &Ends) -> Vec<Case> {
         case("a first of eight bytes", vec![first(443), later()], 2, vec![]),
         case(
             "options before the ports of a first",
-            vec![v6().fragment(0, true, 1).raw(60, options), v6().fragment(2, false, 1).raw(60, rest)],
+            vec![v6().fragment(0, true, 1).raw(60, options), v6().fragment(4, false, 1).raw(60, rest)],
             2,
             vec![],
         ),
