@@ -341,8 +341,8 @@ pub struct Endpoint {
     /// What is the same in the UDP checksum of all copies: a sum of words in network byte order, of the pseudo header without the
     /// length, and of the destination port. 0 if copies have no checksum.
     pub checksum: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// 1 if copies need a route of their own, since the output would write into that of the packet they are made from.
+    pub own_route: u32,
 }
 
 impl Endpoint {
@@ -356,6 +356,13 @@ impl Endpoint {
     #[must_use]
     pub const fn is_unresolved(&self) -> bool {
         self.link_bytes != 0 && self.link_known == 0
+    }
+
+    /// Whether the kernel's neighbour code is to send copies.
+    #[must_use]
+    #[inline(always)]
+    pub const fn is_routed(&self) -> bool {
+        self.is_unresolved() || self.own_route != 0
     }
 
     /// [`Endpoint::lane`] where one is wanted and the kernel has refused to make it. No interface has that index.
@@ -414,7 +421,7 @@ pub mod cb {
     pub const PARITY_SHIFT: u32 = 8;
     /// Flag of word 2: segments keep their size.
     pub const FIXED: u32 = 1 << 9;
-    /// Flag of word 2: the kernel finds the neighbour.
+    /// Flag of word 2: the kernel finds route and neighbour.
     pub const PROBE: u32 = 1 << 10;
     /// Flag of word 2: the inner packet is IPv6.
     pub const IPV6: u32 = 1 << 11;

@@ -5,8 +5,8 @@ use aya_ebpf::bindings::{
     BPF_F_ADJ_ROOM_NO_CSUM_RESET,
 };
 use aya_ebpf::helpers::generated::{
-    bpf_get_smp_processor_id, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_tail, bpf_skb_load_bytes,
-    bpf_skb_store_bytes, bpf_skb_vlan_pop,
+    bpf_get_smp_processor_id, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail,
+    bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
 use traffic_mirror_ebpf::abi::{Endpoint, Receipt, Slice, cb, stamp};
 use traffic_mirror_ebpf::gue::{
@@ -24,6 +24,9 @@ use crate::verifier::opaque;
 
 /// `BPF_ADJ_ROOM_MAC`: room behind the link header.
 const ROOM_MAC: u32 = 1;
+/// A copy gives way where a queue has bands: pfifo_fast, prio and mqprio have this in the last one, and most of production, which
+/// has priority 0, in the one before (include/uapi/linux/pkt_sched.h, `sch_default_prio2band`).
+const TC_PRIO_BULK: u32 = 2;
 /// Tags that a frame may carry: one beside it, and in it as many as the parser looks through.
 const MAX_TAGS: u32 = 4;
 
@@ -92,7 +95,7 @@ fn wrap(skb: Skb, word: u32, secret: u64) -> Option<i32> {
     let length = skb.cb::<{ cb::LENGTH }>();
     // Production's mark and priority must not put a copy into production's class.
     skb.set_mark(0);
-    skb.set_priority(0);
+    skb.set_priority(TC_PRIO_BULK);
     skb.set_tc_index(stamp(secret));
     skb.set_cb::<{ cb::ENDPOINT }>(word | cb::DONE);
     pop_tags(skb)?;
@@ -125,8 +128,13 @@ fn wrap(skb: Skb, word: u32, secret: u64) -> Option<i32> {
         let bytes = front.fill(endpoint, variable, over_ipv6);
         front.store(skb, endpoint, bytes)?;
     }
-    if endpoint.link_bytes == 0 || word & cb::PROBE == 0 {
+    if word & cb::PROBE == 0 {
         return Some(NEXT);
+    }
+    if endpoint.link_bytes == 0 {
+        // the neighbour code takes a link header off, and looks at none of it but a multicast bit
+        // SAFETY: the context is valid.
+        (unsafe { bpf_skb_change_head(skb.0, ETHER_BYTES, 0) } == 0).then_some(())?;
     }
     // SAFETY: without parameters the kernel finds route and neighbour by the outer header.
     Some(unsafe { bpf_redirect_neigh(endpoint.interface, core::ptr::null_mut(), 0, 0) } as i32)

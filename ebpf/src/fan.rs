@@ -162,7 +162,7 @@ impl Fan {
             // the kernel takes off whatever stands before the IP header (`__bpf_redirect_no_mac`)
             word &= !cb::HEADERLESS;
         }
-        if endpoint.is_unresolved() {
+        if endpoint.is_routed() {
             word |= cb::PROBE;
         }
         stats.unlooked += u64::from(shape.outer_bytes);

@@ -185,7 +185,7 @@ mod tests {
             outer: [0; crate::abi::OUTER_MAX_BYTES],
             lane: 0,
             checksum: 0,
-            reserved: 0,
+            own_route: 0,
         }
     }
 

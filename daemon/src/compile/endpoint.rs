@@ -65,7 +65,41 @@ fn reach(endpoint: &Endpoint, network: &Network) -> Result<abi::Endpoint, Drop> 
         limit_packets: if let Some(Limit::Packets(packets)) = endpoint.limit { packets } else { 0 },
         ..abi::Endpoint::zeroed()
     };
-    with_link(reached, endpoint.address, link, path)
+    let own_route = is_over_tunnel(link, network, DEPTH).into();
+    with_link(abi::Endpoint { own_route, ..reached }, endpoint.address, link, path)
+}
+
+/// Kinds of interfaces that write into the route with which a packet comes how long packets may be (`tnl_update_pmtu`,
+/// `skb_tunnel_check_pmtu`, `ip6_tnl_xmit`, `xfrmi_xmit2`, `vti_xmit`), or go by that route themselves. The route of a copy is that of the
+/// original.
+const TUNNELS: [&str; 17] = [
+    "amt",
+    "bareudp",
+    "erspan",
+    "geneve",
+    "gre",
+    "gretap",
+    "gtp",
+    "ip6erspan",
+    "ip6gre",
+    "ip6gretap",
+    "ip6tnl",
+    "ipip",
+    "sit",
+    "vti",
+    "vti6",
+    "vxlan",
+    "xfrm",
+];
+
+/// Interfaces on each other, at most.
+const DEPTH: usize = 8;
+
+/// Whether what an interface sends may go through a tunnel of this host: its own, that of a port, or of the one that it is built on.
+fn is_over_tunnel(link: &Link, network: &Network, depth: usize) -> bool {
+    let is_tunnel = link.info_kind.as_deref().is_some_and(|kind| TUNNELS.contains(&kind));
+    let is_below = |other: &&Link| other.master == Some(link.index) || link.parent == Some(other.index);
+    is_tunnel || depth > 0 && network.links.values().filter(is_below).any(|one| is_over_tunnel(one, network, depth - 1))
 }
 
 fn can_send(link: &Link) -> Result<(), Drop> {
@@ -198,6 +232,26 @@ mod tests {
 
     fn path() -> Path {
         Path { route: Some(route()), mac: Some(HOP), ..Path::default() }
+    }
+
+    #[test]
+    fn copies_that_go_through_a_tunnel_have_a_route_of_their_own() {
+        let of = |kind: &str| Link { info_kind: Some(kind.to_owned()), ..link(LinkKind::Ethernet) };
+        let own_route = |links: &[Link]| {
+            let links = links.iter().map(|link| (link.index, link.clone())).collect();
+            endpoint(&wanted(), &Network { links, ..network(None, path()) }).own_route
+        };
+        assert_eq!(own_route(&[link(LinkKind::Ethernet)]), 0);
+        assert_eq!(own_route(&[of("veth")]), 0);
+        assert_eq!(own_route(&[of("vxlan")]), 1);
+        let below = |kind: &str| Link { index: 8, name: "below".to_owned(), ..of(kind) };
+        assert_eq!(own_route(&[of("bridge"), Link { master: Some(ETH1), ..below("vxlan") }]), 1);
+        assert_eq!(own_route(&[of("bridge"), Link { master: Some(ETH1), ..below("veth") }]), 0);
+        assert_eq!(own_route(&[Link { parent: Some(8), ..of("vlan") }, below("gretap")]), 1);
+        assert_eq!(
+            own_route(&[Link { parent: Some(8), ..of("vlan") }, Link { parent: Some(ETH1), ..below("vlan") }]),
+            0
+        );
     }
 
     #[test]

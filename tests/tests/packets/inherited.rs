@@ -1,0 +1,126 @@
+//! What a clone has of its original beside the bytes must not lead a copy into production's class, nor into its routes.
+
+use crate::edge::{Attach, Edge, Shape, Way, frame};
+use crate::routed::{CLIENT, EDGE, Routed, address, count};
+use crate::{config, filter};
+use anyhow::{Context as _, Result, ensure};
+use traffic_mirror_tests::lab::deadline;
+use traffic_mirror_tests::lab::netns::Netns;
+use traffic_mirror_tests::lab::status::Status;
+use traffic_mirror_tests::lab::traffic::{tcp_transfer, udp_exchange};
+
+/// Where a queue has bands, copies are in the last one and production's packets are not.
+#[test]
+fn copies_give_way_where_a_queue_has_bands() -> Result<()> {
+    for &attach in Attach::all()? {
+        let mut edge = Edge::new(&config(&filter("all", "protocol = [\"udp\"]", "\"a\"")), attach)?;
+        if edge.edge.run("tc qdisc replace dev eth1 root handle 1: prio").is_err() {
+            println!("skipped: it takes the queueing discipline prio");
+            return Ok(());
+        }
+        let datagram = frame().ip("10.0.0.1", "10.0.0.2").udp(1, 2).pad(100).build();
+        for way in [Way::Ingress, Way::Local] {
+            edge.pass(&datagram, Shape::Linear, way)?;
+        }
+        let classes = edge.edge.run("tc -s class show dev eth1")?;
+        let sent = |class: &str| -> Option<u64> {
+            let text = classes.split("class prio ").find(|text| text.starts_with(class))?;
+            text.split("bytes ").nth(1)?.split(' ').next()?.parse().ok()
+        };
+        ensure!(sent("1:3") == Some(2), "{attach:?}: {classes}");
+    }
+    Ok(())
+}
+
+/// A tunnel towards the collector, by which copies leave: how it is made at each end, with `HERE` and `THERE`, and the module.
+const OUTPUTS: [(&str, &str, bool); 12] = [
+    ("ip_gre", "ip link add t0 type gre local HERE remote THERE", false),
+    ("ip_gre", "ip link add t0 type gretap local HERE remote THERE", false),
+    ("ipip", "ip link add t0 type ipip local HERE remote THERE", false),
+    ("sit", "ip link add t0 type sit mode any local HERE remote THERE", false),
+    ("ip_vti", "ip link add t0 type vti local HERE remote THERE key 7", false),
+    ("vxlan", "ip link add t0 mtu 1500 type vxlan id 7 local HERE remote THERE dstport 4789 dev eth1", false),
+    ("geneve", "ip link add t0 mtu 1500 type geneve id 7 remote THERE", false),
+    ("ip6_gre", "ip link add t0 type ip6gre local HERE remote THERE", true),
+    ("ip6_gre", "ip link add t0 type ip6gretap local HERE remote THERE", true),
+    ("ip6_tunnel", "ip link add t0 type ip6tnl mode any local HERE remote THERE", true),
+    ("vxlan", "ip link add t0 mtu 1500 type vxlan id 7 local HERE remote THERE dstport 4789 dev eth1", true),
+    ("geneve", "ip link add t0 mtu 1500 type geneve id 7 remote THERE", true),
+];
+
+/// Outer addresses of the edge and the collector, by family, and those inside the tunnel.
+const OUTER: [[&str; 2]; 2] = [["10.9.0.254", "10.9.0.1"], ["2001:db8:9::fe", "2001:db8:9::1"]];
+const INNER: [[&str; 2]; 2] = [["10.5.0.2", "10.5.0.1"], ["2001:db8:5::2", "2001:db8:5::1"]];
+
+const FILE: &str = "[[interface]]\nname = \"eth0\"\n\
+    [endpoint.four]\naddress = \"10.5.0.1\"\n[endpoint.six]\naddress = \"2001:db8:5::1\"\n\
+    [[filter]]\nname = \"web\"\nbidirectional = true\ndestination_port = [443]\nto = [\"four\", \"six\"]\n";
+
+/// What a tunnel finds too long it tells the route with which the packet came: that of the original, unless copies have their own.
+#[test]
+fn production_keeps_its_path_mtu_whatever_copies_leave_by() -> Result<()> {
+    let mut failures = Vec::new();
+    for (module, line, is_over_ipv6) in OUTPUTS {
+        let probe = line.replace("HERE", OUTER[usize::from(is_over_ipv6)][0]);
+        let probe = probe.replace("THERE", OUTER[usize::from(is_over_ipv6)][1]).replace("eth1", "lo");
+        if let Err(error) = Netns::new("pk-modules")?.run(&probe) {
+            let modules = std::env::var("TEST_MODULES").unwrap_or_default();
+            ensure!(!modules.split(' ').any(|one| one == module), "{error:#}");
+            println!("skipped: {line} takes the kernel module {module}");
+            continue;
+        }
+        for &attach in Attach::all()? {
+            let checked = check(line, is_over_ipv6, attach).with_context(|| format!("{attach:?} {line}"));
+            failures.extend(checked.err().map(|error| format!("{error:#}\n")));
+        }
+    }
+    ensure!(failures.is_empty(), "{}", failures.concat());
+    Ok(())
+}
+
+fn check(line: &str, is_over_ipv6: bool, attach: Attach) -> Result<()> {
+    let mut lab = Routed::new(FILE, attach, 1500)?;
+    let outer = OUTER[usize::from(is_over_ipv6)];
+    for (end, host) in [&lab.edge, &lab.collector].into_iter().enumerate() {
+        let device = ["eth1", "eth0"][end];
+        let line = line.replace("HERE", outer[end]).replace("THERE", outer[1 - end]).replace("eth1", device);
+        host.run(&line)?;
+        host.address("t0", &format!("{}/24", INNER[0][end]))?;
+        host.address("t0", &format!("{}/64", INNER[1][end]))?;
+        host.run("ip link set t0 up")?;
+    }
+    let is_ready = |status: &Status| {
+        status.0["endpoints"].as_array().is_some_and(|all| all.iter().all(|one| one["state"] == "ready"))
+    };
+    // learns the next hop, if there is one
+    for end in INNER.map(|ends| ends[1]) {
+        let _ = lab.edge.run(&format!("ping -c 1 -W 1 {end}"));
+    }
+    Status::until(&lab.daemon, is_ready, deadline())?;
+    let routes = |lab: &Routed| -> Result<String> {
+        let of = |to: &&str| lab.edge.run(&format!("ip route get {to}"));
+        Ok(CLIENT.iter().map(of).collect::<Result<Vec<_>>>()?.concat())
+    };
+    let before = routes(&lab)?;
+    for family in [0, 1] {
+        let (client, edge) = (address(CLIENT[family], 443), address(EDGE[family], 443));
+        tcp_transfer(&lab.edge, &lab.client, client, 200_000, 7)?;
+        tcp_transfer(&lab.client, &lab.edge, edge, 200_000, 7)?;
+        udp_exchange(&lab.edge, address(EDGE[family], 4433), &lab.client, client, &[5; 1400])?;
+    }
+    let (_, counters) = lab.settle()?;
+    let after = routes(&lab)?;
+    ensure!(!after.contains("mtu"), "production's routes were\n{before}and are\n{after}");
+    for endpoint in ["four", "six"] {
+        let sent = count(&counters, &format!("endpoint {endpoint} packets"));
+        ensure!(sent > 100, "{sent} copies to {endpoint}: {counters:?}");
+        let drops: Vec<_> =
+            counters.keys().filter(|key| key.starts_with(&format!("endpoint {endpoint} drop"))).collect();
+        ensure!(drops.is_empty(), "{counters:?}");
+    }
+    let received = lab.collector.run("ip -stats link show t0")?;
+    let packets = received.lines().skip_while(|line| !line.contains("RX:")).nth(1).unwrap_or_default();
+    let packets: u64 = packets.split_whitespace().nth(1).unwrap_or_default().parse().unwrap_or(0);
+    ensure!(packets > 200, "{packets} copies have come out of the tunnel: {counters:?}\n{received}");
+    Ok(())
+}
