@@ -3,6 +3,7 @@
 
 mod duplicate;
 mod fields;
+mod secret;
 mod syntax;
 
 use std::ops::Range;
@@ -12,6 +13,7 @@ use toml::de::{DeString, DeTable, DeValue};
 
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted, Reported};
 use fields::{Fields, Kind, entries, found};
+pub use secret::Secret;
 
 /// A value that may be left out, and that may have been reported as wrong.
 pub type Field<T> = Option<Checked<Spanned<T>>>;
@@ -28,6 +30,10 @@ pub struct Config {
     pub unparsed: Field<String>,
     /// `budget`.
     pub budget: Field<String>,
+    /// `peers`.
+    pub peers: List<String>,
+    /// `seed`.
+    pub seed: Field<Secret>,
     /// Each `[[interface]]`, in the order of the file.
     pub interfaces: Checked<Vec<Interface>>,
     /// Each `[endpoint.NAME]`, in the order of the file.
@@ -132,7 +138,7 @@ pub enum Item {
 
 const TOP: Kind = Kind {
     noun: "the file",
-    keys: &["enabled", "unparsed", "budget", "interface", "endpoint", "filter"],
+    keys: &["enabled", "unparsed", "budget", "peers", "seed", "interface", "endpoint", "filter"],
     tables: &[("interface", "[[interface]]"), ("endpoint", "[endpoint.NAME]"), ("filter", "[[filter]]")],
 };
 
@@ -195,6 +201,8 @@ impl Config {
             enabled: Some(Err(reported)),
             unparsed: Some(Err(reported)),
             budget: Some(Err(reported)),
+            peers: Some(Err(reported)),
+            seed: Some(Err(reported)),
             interfaces: Err(reported),
             endpoints: Err(reported),
             filters: Vec::new(),
@@ -217,12 +225,15 @@ impl Reader<'_> {
         let mut top = self.fields("the file", &TOP, root);
         let (enabled, unparsed) = (top.boolean("enabled"), top.text("unparsed"));
         let budget = top.text("budget");
+        let (peers, seed) = (top.texts("peers"), top.secret("seed"));
         let tables = ["interface", "endpoint", "filter"].map(|key| top.get(key).transpose());
         let [interfaces, endpoints, filters] = tables;
         Config {
             enabled,
             unparsed,
             budget,
+            peers,
+            seed,
             interfaces: interfaces.and_then(|value| self.interfaces(value)),
             endpoints: endpoints.and_then(|value| self.endpoints(value)),
             filters: filters.and_then(|value| self.filters(value)).unwrap_or_default(),

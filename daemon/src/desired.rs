@@ -7,6 +7,7 @@ mod endpoint;
 mod filter;
 mod host;
 mod interface;
+mod mirrors;
 mod name;
 mod order;
 mod policy;
@@ -25,7 +26,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::config::Config;
+use crate::config::{Config, Secret};
 use crate::diagnostic::{Code, Diagnostic};
 
 pub use host::absent;
@@ -78,6 +79,11 @@ pub struct Desired {
     pub unparsed: Unparsed,
     /// How long the copies of one packet may take.
     pub budget: Duration,
+    /// Addresses and networks of other mirrors, whose copies are not copied: sorted, no duplicates; at most
+    /// [`MAX_PEERS`](traffic_mirror_ebpf::abi::MAX_PEERS).
+    pub peers: Vec<IpNet>,
+    /// What the hash of a flow is made with, so that hosts with the same one sample the same flows; if absent, a secret of this host.
+    pub seed: Option<Secret>,
     /// The interfaces whose packets are looked at.
     pub interfaces: Vec<Interface>,
     /// The GUE endpoints; at most [`MAX_ENDPOINTS`](traffic_mirror_ebpf::abi::MAX_ENDPOINTS).

@@ -3,6 +3,7 @@
 
 mod code;
 mod render;
+mod secrets;
 mod suggest;
 
 use std::fmt::{self, Display};

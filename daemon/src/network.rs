@@ -242,6 +242,8 @@ pub struct Network {
     pub unsummed: BTreeSet<u32>,
     /// IPsec policies.
     pub ipsec: Policies,
+    /// The secret of the pin path, by which copies are marked, too.
+    pub secret: u64,
 }
 
 /// The way to an endpoint.

@@ -94,7 +94,16 @@ pub fn preview(desired: &Desired, network: &Network, live: Option<&Live>, attach
         encaps: want.encaps.clone(),
     };
     let live = objects(&before, network, attached, &ordered, hooks);
-    let changes = differences(&live, &objects(&after, network, &everywhere, &asked, hooks));
+    let mut want_objects = objects(&after, network, &everywhere, &asked, hooks);
+    let mut live = live;
+    // what it is nobody is told
+    if before.flow_keys != after.flow_keys && !before.hooks.is_empty() {
+        for (objects, seed) in [(&mut live, "one"), (&mut want_objects, "another")] {
+            let mirroring = objects.get_mut(&(0, String::new()));
+            mirroring.into_iter().for_each(|facts| facts.push(("seed", vec![seed.to_owned()])));
+        }
+    }
+    let changes = differences(&live, &want_objects);
     let mut obstacles: Vec<String> =
         report::obstacles(desired, network, &want).iter().map(ToString::to_string).collect();
     obstacles.extend(report::advice(desired, network, &want));
@@ -166,7 +175,9 @@ fn objects(
     };
     let budget = format!("{:?}", described.budget);
     let facts = [("state", state), ("unparsed", unparsed), ("budget", &budget)];
-    objects.insert((0, String::new()), facts.map(|(key, value)| (key, vec![value.to_owned()])).into());
+    let mut facts = facts.map(|(key, value)| (key, vec![value.to_owned()])).to_vec();
+    facts.push(("peers", described.peers.clone()));
+    objects.insert((0, String::new()), facts);
     for &(index, direction) in described.hooks.values() {
         let facts = objects
             .entry((1, interface_name(network, index)))
@@ -233,7 +244,7 @@ fn endpoint_facts(endpoint: &abi::Endpoint, network: &Network, attached: &Attach
     facts.push(("limit", limit_words(endpoint).into_iter().collect()));
     facts.push(("backlog", one(memory_words(endpoint.backlog))));
     facts.push((SAMPLE, one(format!("1/{}", endpoint.sample))));
-    facts.push((CHECKSUM, one(if endpoint.checksum == 0 { NO } else { YES }.to_owned())));
+    facts.push((CHECKSUM, one(if endpoint.summed == 0 { NO } else { YES }.to_owned())));
     facts
 }
 

@@ -117,6 +117,11 @@ pub fn changes(live: &Desired, want: &Desired) -> Vec<Change> {
     if live.budget != want.budget {
         changes.push(Change { sign: Sign::Changed, object: "budget", name: format!("{:?}", want.budget) });
     }
+    for (name, differs) in [("peers", live.peers != want.peers), ("seed", live.seed != want.seed)] {
+        if differs {
+            changes.push(Change { sign: Sign::Changed, object: "mirroring", name: name.to_owned() });
+        }
+    }
     compare(&mut changes, "interface", &live.interfaces, &want.interfaces, |i| i.name.as_str());
     compare(&mut changes, "endpoint", &live.endpoints, &want.endpoints, |e| &e.name);
     // a filter names its endpoints by their place in the file's order, which shifts with every new one

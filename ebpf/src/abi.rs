@@ -5,12 +5,14 @@
 //! twice, in copy `epoch % 2` and in the idle copy.
 
 mod counters;
+mod cpu;
 mod daemon;
 mod explained;
 mod health;
 mod interfaces;
 mod labels;
 mod listed;
+mod peer;
 mod relay;
 
 /// Version of all that is laid out here: to be raised by one whenever anything in it changes, so that a daemon leaves the
@@ -18,12 +20,14 @@ mod relay;
 pub const LAYOUT: u32 = 10;
 
 pub use counters::*;
+pub use cpu::{Cpu, LEVELS, Level, Wrapped};
 pub use daemon::{Daemon, HASH_BYTES, PATH_BYTES, VERSION_BYTES};
 pub use explained::Explained;
 pub use health::Health;
 pub use interfaces::*;
 pub use labels::{History, Hook, NAME_BYTES, Name};
 pub use listed::{Listed, ORDER_BYTES, PATTERN_BYTES};
+pub use peer::{MAX_PEERS, Peer};
 pub use relay::Relay;
 
 /// Filters in a file, at most.
@@ -108,7 +112,17 @@ pub struct View {
     pub skips_unparsed: u64,
     /// How long the copies of one packet may take, ns.
     pub budget_ns: u64,
+    /// Other mirrors, whose copies are not copied: as many as there are, then none.
+    pub peers: [Peer; MAX_PEERS],
+    /// What the hash of a flow is made with.
+    pub flow_keys: FlowKeys,
 }
+
+/// Keys of [`Packet::flow_hash`](crate::packet::Packet::flow_hash): one, and one for each 32 bits of two addresses, for the ports and
+/// for the protocol.
+pub const FLOW_KEYS: usize = 11;
+/// Random numbers that no sender knows.
+pub type FlowKeys = [u64; FLOW_KEYS];
 
 /// An element of `ROWS`: the slots that are active on a hook.
 #[repr(C)]
@@ -338,11 +352,16 @@ pub struct Endpoint {
     pub outer: [u8; OUTER_MAX_BYTES],
     /// Index of the interface that takes what must be cut into packets first, 0 if there is none; [`Endpoint::LANE_REFUSED`].
     pub lane: u32,
-    /// What is the same in the UDP checksum of all copies: a sum of words in network byte order, of the pseudo header without the
-    /// length, and of the destination port. 0 if copies have no checksum.
+    /// What is the same in the UDP checksum of all copies that have one: a sum of words in network byte order, of the pseudo header
+    /// without the length, and of the destination port.
     pub checksum: u32,
     /// 1 if copies need a route of their own, since the output would write into that of the packet they are made from.
     pub own_route: u32,
+    /// 1 if each copy has a UDP checksum; with 0 only one that is sent in fragments, which could not be told from others' otherwise:
+    /// the identification of IPv4 has 16 bits.
+    pub summed: u32,
+    /// Zero.
+    pub reserved: u32,
 }
 
 impl Endpoint {
@@ -440,7 +459,14 @@ pub mod cb {
 const _: () = {
     assert!(
         size_of::<View>()
-            == FIELDS * 8 + 256 * 8 + 4 * size_of::<Skip>() + size_of::<Interfaces>() + MAX_HOOKS * 12 + 24
+            == FIELDS * 8
+                + 256 * 8
+                + 4 * size_of::<Skip>()
+                + size_of::<Interfaces>()
+                + MAX_HOOKS * 12
+                + 24
+                + MAX_PEERS * size_of::<Peer>()
+                + FLOW_KEYS * 8
     );
     assert!(size_of::<Control>() == 16 + 2 * size_of::<View>());
     assert!(size_of::<Row>() == BLOCKS * BLOCK_WORDS * 8);
@@ -448,7 +474,7 @@ const _: () = {
     assert!(size_of::<Skip>() == 40);
     assert!(size_of::<Class>() == 16);
     assert!(size_of::<Slot>() == 40);
-    assert!(size_of::<Endpoint>() == 24 + 40 + 16 + OUTER_MAX_BYTES + 12);
+    assert!(size_of::<Endpoint>() == 24 + 40 + 16 + OUTER_MAX_BYTES + 20);
     assert!(MAX_SLOTS == 2 * MAX_FILTERS);
 };
 

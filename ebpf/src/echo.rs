@@ -1,69 +1,191 @@
-//! Input: a packet that a filter may want. Output: whether it is an outer packet of a mirror's, of this host or another, or
-//! an ICMP error about one. Copies of copies would multiply.
+//! Input: a packet that a filter may want. Output: whether it is a copy of this mirror's or of a peer's, or an ICMP error about one.
+//! Copies of copies would multiply. What a sender can choose is no reason to leave a packet out: GUE that nobody is known for is
+//! copied, and only what is nested, as where two mirrors that do not know each other copy each other's copies, up to a rate.
 
+use core::ffi::c_long;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
-use traffic_mirror_ebpf::gue::{Head, Quoted, is_wrapped, is_wrapped_in_error, quoted_udp};
+use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_skb_load_bytes};
+use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_PEERS, Unseen};
+use traffic_mirror_ebpf::gue::{ENCAPSULATION_BYTES, Head, Quoted, is_wrapped, is_wrapped_in_error, quoted_udp};
+use traffic_mirror_ebpf::icmp::{Ports, is_ours};
 use traffic_mirror_ebpf::packet::{Packet, protocol};
+
+use crate::maps::{CONTROL, CPU, ENDPOINTS};
+use crate::verifier::{STOP, each, go_on_if};
 
 /// Types of ICMP errors: destination unreachable, source quench, redirect, time exceeded, parameter problem (IANA). All of
 /// ICMPv6 are below 128.
 const ICMP_ERRORS: u32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 11 | 1 << 12;
 /// Bytes of an ICMP header before the packet that the error is about.
 const ICMP_BYTES: u32 = 8;
+const GUE_BYTES: u32 = ENCAPSULATION_BYTES as u32;
 
-/// Answers 1 if it is. A global function: the verifier checks it once.
+/// GUE headers that are looked for in each other.
+const NESTING_MAX: u32 = 3;
+/// What a packet with GUE in GUE takes of this CPU's budget, and one with more: of what is wrapped once more 100 packets a second, of
+/// what a loop makes of these one. The budget is filled in a second.
+const NESTED_NS: u64 = 10_000_000;
+const NESTED_DEEP_NS: u64 = 1_000_000_000;
+const NESTED_DEPTH_NS: u64 = 1_000_000_000;
+
+/// Answers [`Unseen::Loop`] or [`Unseen::Nested`] as a number, or 0. It may take from the budget of nested packets. A global
+/// function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn is_echo(skb: *mut __sk_buff, packet: *const Packet) -> u32 {
+pub extern "C" fn echo(skb: *mut __sk_buff, packet: *const Packet) -> u32 {
     if packet.is_null() {
         return 0;
     }
     // SAFETY: the caller passes a pointer to a local variable.
     let packet = unsafe { &*packet };
-    let at = u32::from(packet.transport);
-    let is_echo = match packet.protocol {
-        protocol::UDP => packet.fragment != Packet::LATER && load(skb, at).is_some_and(|head| is_wrapped(&head)),
-        protocol::ICMP | protocol::ICMPV6 => is_error(skb, packet) && is_about_copy(skb, at + ICMP_BYTES),
-        _ => false,
-    };
-    is_echo.into()
+    let (ip, at) = (u32::from(packet.offset), u32::from(packet.transport));
+    let ipv6 = packet.version == 6;
+    match packet.protocol {
+        protocol::UDP if packet.fragment != Packet::LATER => {
+            if !load::<Head>(skb, at).is_some_and(|head| is_wrapped(&head)) {
+                0
+            } else if is_known(skb, ip, at, u32::from(ipv6) | PEERS) != 0 {
+                Unseen::Loop as u32
+            } else {
+                let levels = nesting(skb, at);
+                if levels > 1 && !admits(levels) { Unseen::Nested as u32 } else { 0 }
+            }
+        }
+        protocol::ICMP | protocol::ICMPV6 if is_error(skb, packet) && is_about_copy(skb, at + ICMP_BYTES, ipv6) => {
+            Unseen::Loop as u32
+        }
+        _ => 0,
+    }
 }
 
 #[inline(always)]
 fn is_error(skb: *mut __sk_buff, packet: &Packet) -> bool {
-    let mut kind = 0u8;
-    // SAFETY: one byte is copied to a local variable.
-    let failed = unsafe { bpf_skb_load_bytes(skb.cast(), packet.transport.into(), (&raw mut kind).cast(), 1) };
-    if failed != 0 {
-        false
-    } else if packet.protocol == protocol::ICMPV6 {
-        kind < 128
-    } else {
-        kind < 32 && ICMP_ERRORS >> kind & 1 != 0
+    match load::<[u8; 1]>(skb, packet.transport.into()) {
+        Some([kind]) if packet.protocol == protocol::ICMPV6 => kind < 128,
+        Some([kind]) => kind < 32 && ICMP_ERRORS >> kind & 1 != 0,
+        None => false,
     }
 }
 
+/// An error need not quote more than the ports (RFC 792), by which a copy of this mirror's is known; what it quotes beyond must be
+/// that of a copy.
 #[inline(always)]
-fn is_about_copy(skb: *mut __sk_buff, at: u32) -> bool {
-    let mut header = MaybeUninit::<Quoted>::uninit();
-    // SAFETY: as many bytes are copied to a local variable as it has.
-    let failed = unsafe { bpf_skb_load_bytes(skb.cast(), at, header.as_mut_ptr().cast(), size_of::<Quoted>() as u32) };
-    if failed != 0 {
+fn is_about_copy(skb: *mut __sk_buff, at: u32, ipv6: bool) -> bool {
+    let Some(header) = load::<Quoted>(skb, at) else { return false };
+    let udp = quoted_udp(&header);
+    if udp == 0 {
         return false;
     }
-    // SAFETY: all of it was written.
-    let udp = quoted_udp(unsafe { header.assume_init_ref() });
-    udp != 0 && load(skb, at + udp).is_some_and(|head| is_wrapped_in_error(&head))
+    let peers = match load::<Head>(skb, at + udp) {
+        Some(head) if is_wrapped_in_error(&head) => PEERS,
+        Some(_) => return false,
+        None => 0,
+    };
+    is_known(skb, at, at + udp, u32::from(ipv6) | peers) != 0
+}
+
+/// An outer header, and whose it may be.
+struct Outer {
+    addresses: [u32; 8],
+    ports: Ports,
+    ipv6: u32,
+    parity: u32,
+    index: u32,
+    is_known: u32,
+}
+
+/// Flags of [`is_known`]: over IPv6, and whether peers are asked, too.
+const IPV6: u32 = 1;
+const PEERS: u32 = 2;
+
+/// Answers 1 if an outer header is one of this mirror's, or of a peer's. A global function: the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn is_known(skb: *mut __sk_buff, ip: u32, udp: u32, flags: u32) -> u32 {
+    let (Some(control), Some(ports)) = (CONTROL.get(0), load::<Ports>(skb, udp)) else { return 0 };
+    let ipv6 = flags & IPV6;
+    let mut outer = Outer { addresses: [0; 8], ports, ipv6, parity: control.epoch & 1, index: 0, is_known: 0 };
+    if ipv6 != 0 {
+        let Some(addresses) = load::<[u32; 8]>(skb, ip + 8) else { return 0 };
+        outer.addresses = addresses;
+    } else {
+        let Some([source, destination]) = load::<[u32; 2]>(skb, ip + 12) else { return 0 };
+        (outer.addresses[0], outer.addresses[1]) = (source, destination);
+    }
+    each(MAX_ENDPOINTS, next_endpoint, &mut outer);
+    if outer.is_known == 0 && flags & PEERS != 0 {
+        outer.index = 0;
+        each(MAX_PEERS, next_peer, &mut outer);
+    }
+    outer.is_known
+}
+
+unsafe extern "C" fn next_endpoint(_: u32, outer: *mut Outer) -> c_long {
+    // SAFETY: `each` passes a valid pointer.
+    let outer = unsafe { &mut *outer };
+    let Some(pair) = ENDPOINTS.get(outer.index) else { return STOP };
+    if is_ours(&outer.addresses, outer.ports, &pair[outer.parity as usize & 1], outer.ipv6 != 0) {
+        outer.is_known = 1;
+    }
+    outer.index += 1;
+    go_on_if(outer.is_known == 0)
+}
+
+unsafe extern "C" fn next_peer(_: u32, outer: *mut Outer) -> c_long {
+    // SAFETY: `each` passes a valid pointer.
+    let outer = unsafe { &mut *outer };
+    let Some(control) = CONTROL.get(0) else { return STOP };
+    let peer = &control.view[outer.parity as usize & 1].peers[outer.index as usize % MAX_PEERS];
+    if peer.version == 0 {
+        return STOP;
+    }
+    outer.is_known = peer.has(&outer.addresses, outer.ipv6 != 0).into();
+    outer.index += 1;
+    go_on_if(outer.is_known == 0)
+}
+
+/// GUE headers that are in each other from this UDP header on, at most [`NESTING_MAX`]. A global function: the verifier checks it
+/// once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn nesting(skb: *mut __sk_buff, udp: u32) -> u32 {
+    let (mut at, mut levels) = (udp, 0);
+    while levels < NESTING_MAX && load::<Head>(skb, at).is_some_and(|head| is_wrapped_in_error(&head)) {
+        levels += 1;
+        let udp = load::<Quoted>(skb, at + GUE_BYTES).map_or(0, |header| quoted_udp(&header));
+        if udp == 0 {
+            break;
+        }
+        at += GUE_BYTES + udp;
+    }
+    levels
+}
+
+/// Takes what a nested packet costs off this CPU's budget, a time up to which it is used up, if there is as much.
+#[inline(always)]
+fn admits(levels: u32) -> bool {
+    let Some(cpu) = CPU.get_ptr_mut(0) else { return false };
+    let cost = if levels > 2 { NESTED_DEEP_NS } else { NESTED_NS };
+    // SAFETY: no arguments; a per-CPU element.
+    unsafe {
+        let now = bpf_ktime_get_coarse_ns();
+        let used = (*cpu).nested_up_to_ns;
+        let from = if used + NESTED_DEPTH_NS < now { now - NESTED_DEPTH_NS } else { used };
+        let is_enough = from + cost <= now;
+        if is_enough {
+            (*cpu).nested_up_to_ns = from + cost;
+        }
+        is_enough
+    }
 }
 
 #[inline(always)]
-fn load(skb: *mut __sk_buff, at: u32) -> Option<Head> {
-    let mut head = MaybeUninit::<Head>::uninit();
+fn load<T: Copy>(skb: *mut __sk_buff, at: u32) -> Option<T> {
+    let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: as many bytes are copied to a local variable as it has.
-    let failed = unsafe { bpf_skb_load_bytes(skb.cast(), at, head.as_mut_ptr().cast(), size_of::<Head>() as u32) };
-    // SAFETY: all of it was written.
-    (failed == 0).then(|| unsafe { head.assume_init() })
+    let failed = unsafe { bpf_skb_load_bytes(skb.cast(), at, value.as_mut_ptr().cast(), size_of::<T>() as u32) };
+    // SAFETY: all of it was written, and any bytes are a valid value of what is read.
+    (failed == 0).then(|| unsafe { value.assume_init() })
 }

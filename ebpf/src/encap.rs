@@ -8,7 +8,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail,
     bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
-use traffic_mirror_ebpf::abi::{Endpoint, Receipt, Slice, cb, stamp};
+use traffic_mirror_ebpf::abi::{Endpoint, Level, Receipt, Slice, Wrapped, cb, stamp};
 use traffic_mirror_ebpf::gue::{
     ENCAPSULATION_BYTES, FRAGMENT6_BYTES, IPV4_BYTES, IPV6_BYTES, OUTER4_BYTES, OUTER6_BYTES, Variable,
     fill_encapsulation, fill_fragment6, fill4, fill6, fold,
@@ -16,7 +16,8 @@ use traffic_mirror_ebpf::gue::{
 use traffic_mirror_ebpf::packet::{ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, JUMBO_BYTES, protocol};
 
 use crate::fragment::sum_of;
-use crate::maps::{CONTROL, CPU, ENDPOINTS, SCRATCH};
+use crate::level::{has_wrapped, sender};
+use crate::maps::{CONTROL, ENDPOINTS, SCRATCH};
 use crate::queue::is_full;
 use crate::relay::relay;
 use crate::skb::{DROP, NEXT, Skb};
@@ -45,7 +46,7 @@ pub fn encap(skb: Skb) -> i32 {
         return NEXT;
     }
     if word & cb::DONE != 0 {
-        confirm();
+        confirm(skb);
         return NEXT;
     }
     if word & cb::HEADERLESS != 0 {
@@ -53,6 +54,7 @@ pub fn encap(skb: Skb) -> i32 {
         // what was sent on is a clone of it
         return DROP;
     }
+    let Some(sender) = sender() else { return DROP };
     let is_held = word & cb::LOOK != 0
         && ENDPOINTS
             .get(word & 0xff)
@@ -60,27 +62,25 @@ pub fn encap(skb: Skb) -> i32 {
     let (verdict, receipt) = if is_held {
         (DROP, Receipt::Full)
     } else {
-        match wrap(skb, word, control.secret) {
+        match wrap(skb, word, control.secret, sender) {
             None => (DROP, Receipt::Refused),
             Some(NEXT) => (NEXT, Receipt::Passed),
             Some(redirected) => (redirected, Receipt::Resolving),
         }
     };
-    if let Some(cpu) = CPU.get_ptr_mut(0) {
-        // SAFETY: a per-CPU element.
-        unsafe { (&raw mut (*cpu).receipt).write_volatile(receipt as u32) }
-    }
+    // SAFETY: a per-CPU element; volatile, since `mirror` waits for it in a helper.
+    unsafe { (&raw mut (*sender).receipt).write_volatile(receipt as u32) }
     verdict
 }
 
-/// The kernel's neighbour code has sent a copy on. If `mirror` still waits for it, it has not been held.
+/// The kernel's neighbour code has sent a copy on. If `mirror` still waits for it, and not for another, it has not been held.
 #[inline(always)]
-fn confirm() {
-    let Some(cpu) = CPU.get_ptr_mut(0) else { return };
+fn confirm(skb: Skb) {
+    let Some(sender) = sender() else { return };
     // SAFETY: a per-CPU element.
     unsafe {
-        let receipt = &raw mut (*cpu).receipt;
-        if receipt.read_volatile() == Receipt::Resolving as u32 {
+        let receipt = &raw mut (*sender).receipt;
+        if receipt.read_volatile() == Receipt::Resolving as u32 && has_wrapped(skb.0) != 0 {
             receipt.write_volatile(Receipt::Passed as u32);
         }
     }
@@ -88,7 +88,7 @@ fn confirm() {
 
 /// Wraps the clone; `None` if the kernel refused.
 #[inline(always)]
-fn wrap(skb: Skb, word: u32, secret: u64) -> Option<i32> {
+fn wrap(skb: Skb, word: u32, secret: u64, sender: *mut Level) -> Option<i32> {
     let pair = ENDPOINTS.get(word & 0xff)?;
     let endpoint = &pair[(word >> cb::PARITY_SHIFT & 1) as usize];
     let flow = skb.cb::<{ cb::FLOW }>();
@@ -107,7 +107,7 @@ fn wrap(skb: Skb, word: u32, secret: u64) -> Option<i32> {
     }
     let over_ipv6 = endpoint.outer_bytes == OUTER6_BYTES as u32;
     if word & cb::SLICE != 0 {
-        take_slice(skb, endpoint, word, flow, over_ipv6)?;
+        take_slice(skb, endpoint, word, flow, sender)?;
     } else {
         let fixed = if word & cb::FIXED != 0 && skb.gso_size() != 0 { BPF_F_ADJ_ROOM_FIXED_GSO } else { 0 };
         make_room(skb, endpoint.outer_bytes, over_ipv6, fixed | BPF_F_ADJ_ROOM_ENCAP_L4_UDP)?;
@@ -117,7 +117,7 @@ fn wrap(skb: Skb, word: u32, secret: u64) -> Option<i32> {
             length: ip_bytes,
             udp_length: ip_bytes.wrapping_sub(header),
             flow,
-            identification: identification(word),
+            identification: identification(word, sender),
             offset: 0,
             more: false,
             inner_ipv6: word & cb::IPV6 != 0,
@@ -126,7 +126,7 @@ fn wrap(skb: Skb, word: u32, secret: u64) -> Option<i32> {
         };
         let mut front = Front::new(endpoint);
         let bytes = front.fill(endpoint, variable, over_ipv6);
-        front.store(skb, endpoint, bytes)?;
+        front.store(skb, endpoint, bytes, sender)?;
     }
     if word & cb::PROBE == 0 {
         return Some(NEXT);
@@ -200,21 +200,22 @@ fn pull(skb: Skb, bytes: u32) -> Option<()> {
 const PULL_MAX: u32 = 4088;
 const PULLS: u32 = 17;
 
-/// Leaves what the fragment is to carry, behind its outer header; or all of it, with a checksum in that. What is pulled takes the
+/// Leaves what the fragment is to carry, behind its outer header; or all of it, with a checksum in either case. What is pulled takes the
 /// checksum with it that was left to the output interface; the head is put back with the finished one.
 #[inline(always)]
-fn take_slice(skb: Skb, endpoint: &Endpoint, word: u32, flow: u32, over_ipv6: bool) -> Option<()> {
+fn take_slice(skb: Skb, endpoint: &Endpoint, word: u32, flow: u32, sender: *mut Level) -> Option<()> {
+    let over_ipv6 = endpoint.outer_bytes == OUTER6_BYTES as u32;
     // SAFETY: a per-CPU element.
-    let slice = unsafe { (*CPU.get_ptr_mut(0)?).slice };
+    let slice = unsafe { (*sender).slice };
     let is_whole = slice.first == 0 && slice.more == 0;
     let fragment6 = if is_whole { 0 } else { FRAGMENT6_BYTES };
     let header = if over_ipv6 { IPV6_BYTES + fragment6 } else { IPV4_BYTES } as u32;
-    let is_summed = slice.first == 0 && endpoint.checksum != 0;
+    let is_summed = slice.first == 0;
     let variable = Variable {
         length: header + slice.end - slice.first + if slice.first == 0 { ENCAPSULATION_BYTES as u32 } else { 0 },
         udp_length: slice.udp_length,
         flow,
-        identification: identification(word),
+        identification: identification(word, sender),
         offset: slice.offset,
         more: slice.more != 0,
         inner_ipv6: word & cb::IPV6 != 0,
@@ -258,7 +259,7 @@ fn take_slice(skb: Skb, endpoint: &Endpoint, word: u32, flow: u32, over_ipv6: bo
     } else {
         front.fill_fragment(endpoint, variable, over_ipv6, slice.first == 0)
     };
-    front.store(skb, endpoint, bytes)
+    front.store(skb, endpoint, bytes, sender)
 }
 
 /// Makes the frame so many bytes long. The helper takes no length beyond 16 KiB (`BPF_SKB_MAX_LEN`), not even the one that it has.
@@ -330,15 +331,14 @@ pub fn pop_tags(skb: Skb) -> Option<()> {
 }
 
 /// Differs between the packets of one CPU, between CPUs, and between endpoints, which may have one address, so that
-/// fragments are not mixed up.
+/// fragments are not mixed up; it is the same for all fragments of a copy.
 #[inline(always)]
-fn identification(word: u32) -> u32 {
-    let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
+fn identification(word: u32, sender: *mut Level) -> u32 {
     // SAFETY: a per-CPU element.
-    let serial = unsafe { (*cpu).serial };
+    let number = unsafe { (*sender).number };
     // SAFETY: no arguments.
     let offset = (unsafe { bpf_get_smp_processor_id() }).wrapping_mul(0x9e37);
-    (serial as u32).wrapping_add(offset).wrapping_add((word & 0xff).wrapping_mul(0x0b51))
+    number.wrapping_add(offset).wrapping_add((word & 0xff).wrapping_mul(0x0b51))
 }
 
 /// What goes in front of the inner packet. It is written in one go, and by a helper: with a direct write in it, the kernel has the
@@ -405,9 +405,16 @@ impl Front {
         OUTER4_BYTES
     }
 
-    /// Writes it into the frame, with so many bytes of the outer header.
+    /// Writes it into the frame, with so many bytes of the outer header, and leaves word of it.
     #[inline(always)]
-    fn store(&self, skb: Skb, endpoint: &Endpoint, bytes: usize) -> Option<()> {
+    fn store(&self, skb: Skb, endpoint: &Endpoint, bytes: usize, sender: *mut Level) -> Option<()> {
+        let wrapped = Wrapped {
+            begin: [self.outer[0], self.outer[1]],
+            bytes: skb.len().wrapping_sub(endpoint.link_bytes),
+            reserved: 0,
+        };
+        // SAFETY: a per-CPU element.
+        unsafe { (*sender).wrapped = wrapped }
         // SAFETY: the context is valid, and all of this has been filled in.
         let stored = unsafe {
             if endpoint.link_bytes == 0 {

@@ -11,6 +11,7 @@ use traffic_mirror_ebpf::classify::lowest_bit;
 use traffic_mirror_ebpf::packet::{Packet, protocol};
 use traffic_mirror_ebpf::shape::{Shape, Size};
 
+use crate::level::{depth, level};
 use crate::limit;
 use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS};
 use crate::mirror::add;
@@ -45,21 +46,16 @@ pub struct Fan {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn fan_out(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u64 {
-    let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
     if packet.is_null() {
         return 0;
     }
     // SAFETY: the caller passes a pointer to a local variable.
     let packet = unsafe { &*packet };
-    // SAFETY: a per-CPU element. A copy that passes another hook of ours on its way runs this code again.
-    let receipt = unsafe { (*cpu).receipt };
     let mut fan = Fan::of(Skb(skb), packet, endpoints, parity);
     if fan.size.gso != 0 && packet.protocol == protocol::UDP {
         fan.size.bare = is_bare(skb);
     }
     each(MAX_ENDPOINTS, next_endpoint, &mut fan);
-    // SAFETY: as above.
-    unsafe { (*cpu).receipt = receipt }
     fan.oversize
 }
 
@@ -79,7 +75,7 @@ unsafe extern "C" fn next_endpoint(_: u32, fan: *mut Fan) -> c_long {
     let reason = fan.shape(endpoint, stats, &mut shape);
     if reason != Drop::None as u32 {
         count_drop(stats, reason, fan.size.packets);
-    } else if shape.fragments != 1 || endpoint.checksum != 0 && endpoint.state == Drop::None as u32 {
+    } else if shape.fragments != 1 || endpoint.summed != 0 && endpoint.state == Drop::None as u32 {
         // what looks for a next hop that is silent is one plain packet
         if endpoint.state == Drop::None as u32 {
             fan.oversize |= 1 << index;
@@ -114,6 +110,18 @@ pub extern "C" fn find_shape(size: *const Size, protocol: u32, endpoint: *const 
     }
 }
 
+/// [`Packet::flow_hash`]. A global function: the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn flow_of(packet: *const Packet, parity: u32) -> u32 {
+    let Some(control) = CONTROL.get(0) else { return 0 };
+    if packet.is_null() {
+        return 0;
+    }
+    // SAFETY: the caller passes a pointer to a local variable.
+    unsafe { &*packet }.flow_hash(&control.view[parity as usize & 1].flow_keys)
+}
+
 impl Fan {
     #[inline(always)]
     pub fn of(skb: Skb, packet: &Packet, endpoints: u64, parity: u32) -> Self {
@@ -122,7 +130,7 @@ impl Fan {
             endpoints,
             oversize: 0,
             parity,
-            flow: packet.flow_hash(),
+            flow: flow_of(packet, parity),
             word: parity << cb::PARITY_SHIFT
                 | if packet.version == 6 { cb::IPV6 } else { 0 }
                 | if packet.headerless != 0 { cb::HEADERLESS } else { 0 },
@@ -256,10 +264,13 @@ pub extern "C" fn send(skb: *mut __sk_buff, parcel: *const Parcel) -> u32 {
     let (Some(control), Some(cpu)) = (CONTROL.get(0), CPU.get_ptr_mut(0)) else { return Drop::Clone as u32 };
     let is_relayed = parcel.word & cb::HEADERLESS != 0;
     let (interface, onward) = if is_relayed { (skb.ifindex(), parcel.interface) } else { (parcel.interface, 0) };
+    let depth = depth(cpu);
+    let level = level(cpu, depth);
     // SAFETY: a per-CPU element; volatile, since `encap` writes it while the helper runs.
-    let (receipt, relay) = unsafe { (&raw mut (*cpu).receipt, &raw mut (*cpu).relay) };
+    let (receipt, relay) = unsafe { (&raw mut (*level).receipt, &raw mut (*level).relay) };
     // SAFETY: as above.
     unsafe {
+        (&raw mut (*cpu).depth).write_volatile(depth + 1);
         receipt.write_volatile(Receipt::Missing as u32);
         relay.write_volatile(Relay { interface: onward, answer: 0 });
     }
@@ -277,7 +288,10 @@ pub extern "C" fn send(skb: *mut __sk_buff, parcel: *const Parcel) -> u32 {
     skb.set_cb::<3>(before[3]);
     skb.set_cb::<4>(before[4]);
     // SAFETY: as above.
-    let (receipt, relay) = unsafe { (receipt.read_volatile(), relay.read_volatile()) };
+    let (receipt, relay) = unsafe {
+        (&raw mut (*cpu).depth).write_volatile(depth);
+        (receipt.read_volatile(), relay.read_volatile())
+    };
     let failed = if is_relayed && relay.interface == 0 { relay.answer.into() } else { failed };
     if failed < 0 {
         Drop::Clone as u32

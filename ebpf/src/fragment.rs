@@ -13,7 +13,8 @@ use traffic_mirror_ebpf::packet::{Packet, protocol};
 use traffic_mirror_ebpf::shape::Shape;
 
 use crate::fan::{Fan, Parcel, send};
-use crate::maps::{CPU, ENDPOINT_STATS, ENDPOINTS, SCRATCH, SCRATCH_BYTES};
+use crate::level::own;
+use crate::maps::{ENDPOINT_STATS, ENDPOINTS, SCRATCH, SCRATCH_BYTES};
 use crate::skb::Skb;
 use crate::verifier::{STOP, each, go_on_if, opaque};
 
@@ -58,7 +59,7 @@ pub extern "C" fn fragment(
         }
         checksum = 0;
     }
-    let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
+    let Some(level) = own() else { return 0 };
     if packet.is_null() {
         return 0;
     }
@@ -69,12 +70,11 @@ pub extern "C" fn fragment(
     let is_open = checksum & FINISHED != 0;
     let is_in_reach = header <= Slice::HEAD_MAX - HEAD_BYTES;
     // SAFETY: a per-CPU element.
-    let receipt = unsafe {
-        (*cpu).slice.head = header + HEAD_BYTES;
-        (*cpu).slice.checksum_at = checksum_at;
-        (*cpu).slice.checksum = checksum & 0xffff;
-        (*cpu).receipt
-    };
+    unsafe {
+        (*level).slice.head = header + HEAD_BYTES;
+        (*level).slice.checksum_at = checksum_at;
+        (*level).slice.checksum = checksum & 0xffff;
+    }
     let mut fragments = Fragments {
         fan: Fan::of(Skb(skb), packet, endpoints, parity),
         is_known: u16::from(is_in_reach && checksum != UNKNOWN),
@@ -83,8 +83,6 @@ pub extern "C" fn fragment(
         parcel: Parcel { interface: 0, word: 0, flow: 0, length: 0 },
     };
     each(MAX_ENDPOINTS * MAX_FRAGMENTS, next, &mut fragments);
-    // SAFETY: as above.
-    unsafe { (*cpu).receipt = receipt }
     0
 }
 
@@ -96,14 +94,13 @@ unsafe extern "C" fn next(_: u32, fragments: *mut Fragments) -> c_long {
         return STOP;
     }
     let index = lowest_bit(fan.endpoints);
-    let (Some(pair), Some(stats), Some(cpu)) =
-        (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index), CPU.get_ptr_mut(0))
+    let (Some(pair), Some(stats), Some(level)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index), own())
     else {
         return STOP;
     };
     let endpoint = &pair[fan.parity as usize & 1];
     // SAFETY: per-CPU elements.
-    let (stats, slice) = unsafe { (&mut *stats, &mut (*cpu).slice) };
+    let (stats, slice) = unsafe { (&mut *stats, &mut (*level).slice) };
     let mut shape = Shape::default();
     let mut reason = fan.shape(endpoint, stats, &mut shape);
     let number = fragments.number;

@@ -93,7 +93,7 @@ pub struct Variable {
     pub more: bool,
     /// The inner packet is IPv6.
     pub inner_ipv6: bool,
-    /// [`Endpoint::checksum`](crate::abi::Endpoint::checksum), 0 for no UDP checksum.
+    /// [`Endpoint::checksum`](crate::abi::Endpoint::checksum), or 0 for no UDP checksum.
     pub checksum: u32,
     /// With it, the sum of the inner packet's words in network byte order, folded.
     pub payload: u16,
@@ -192,8 +192,10 @@ pub type Quoted = [u8; 12];
 #[inline(always)]
 pub const fn quoted_udp(quoted: &Quoted) -> u32 {
     const PROTOCOL_FRAGMENT: u8 = 44;
+    const OFFSET4: u16 = 0x1fff;
+    let offset4 = u16::from_be_bytes([quoted[6], quoted[7]]) & OFFSET4;
     match (quoted[0] >> 4, quoted[9], quoted[6]) {
-        (4, PROTOCOL_UDP, _) => (quoted[0] & 0x0f) as u32 * 4,
+        (4, PROTOCOL_UDP, _) if offset4 == 0 => (quoted[0] & 0x0f) as u32 * 4,
         (6, _, PROTOCOL_UDP) => IPV6_BYTES as u32,
         (6, _, PROTOCOL_FRAGMENT) => (IPV6_BYTES + FRAGMENT6_BYTES) as u32,
         _ => 0,

@@ -11,6 +11,7 @@ use traffic_mirror_ebpf::packet::Packet;
 use crate::encap::pop_tags;
 use crate::fan::{Parcel, fan_out, send};
 use crate::fragment::fragment;
+use crate::level::{depth, is_too_deep, level};
 use crate::lost::{Lost, count_lost};
 use crate::maps::{CONTROL, CPU, ENDPOINTS};
 use crate::mirror::parse_scattered;
@@ -22,6 +23,7 @@ use crate::skb::{DROP, NEXT, Skb};
 #[inline(never)]
 pub extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u32 {
     let (Some(cpu), Some(pair)) = (CPU.get_ptr_mut(0), ENDPOINTS.get(lowest_bit(endpoints))) else { return 0 };
+    let level = level(cpu, depth(cpu));
     if packet.is_null() {
         return 0;
     }
@@ -30,10 +32,11 @@ pub extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints:
     // there is one for all
     let endpoint = &pair[parity as usize & 1];
     let interface = if endpoint.has_lane() { endpoint.lane } else { 0 };
-    // SAFETY: a per-CPU element; what passes another hook of ours on its way is a copy, which nobody sends in here.
+    // SAFETY: a per-CPU element.
     let ticket = unsafe {
-        let ticket = (*cpu).transit.ticket.wrapping_add(2) & !1 | parity & 1;
-        (*cpu).transit = Transit { endpoints, ticket, arrived: 0 };
+        let ticket = (*cpu).ticket.wrapping_add(2) & !1 | parity & 1;
+        (*cpu).ticket = ticket;
+        (*level).transit = Transit { endpoints, ticket, arrived: 0 };
         ticket
     };
     let reason = if interface == 0 {
@@ -45,7 +48,7 @@ pub extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints:
         let parcel = Parcel { interface, word, flow: ticket, length: unsafe { bpf_get_smp_processor_id() } };
         let reason = send(skb, &raw const parcel);
         // SAFETY: a per-CPU element; volatile, since `encap` has written it meanwhile.
-        let is_taken = unsafe { (&raw const (*cpu).relay.interface).read_volatile() } == 0;
+        let is_taken = unsafe { (&raw const (*level).relay.interface).read_volatile() } == 0;
         if !is_taken && reason == Drop::Unwrapped as u32 {
             // it has not even got to the lane
             reason
@@ -56,8 +59,8 @@ pub extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints:
     };
     // SAFETY: a per-CPU element; volatile, since `lane` has written it meanwhile.
     let arrived = unsafe {
-        (&raw mut (*cpu).transit.endpoints).write_volatile(0);
-        (&raw const (*cpu).transit.arrived).read_volatile()
+        (&raw mut (*level).transit.endpoints).write_volatile(0);
+        (&raw const (*level).transit.arrived).read_volatile()
     };
     if arrived < size.packets {
         count_lost(Lost { endpoints, reason, packets: size.packets - arrived, parity });
@@ -77,8 +80,10 @@ pub fn lane(skb: Skb) -> i32 {
         return NEXT;
     }
     let mut packet = Packet::default();
+    let depth = depth(cpu);
+    let (sender, own) = (level(cpu, depth.wrapping_sub(1)), level(cpu, depth));
     // SAFETY: a per-CPU element.
-    let Transit { endpoints, ticket, .. } = unsafe { (*cpu).transit };
+    let Transit { endpoints, ticket, .. } = unsafe { (*sender).transit };
     // Where somebody has put a queue, it comes later, or on a CPU that is sending another one.
     // SAFETY: no arguments.
     let is_here =
@@ -87,22 +92,29 @@ pub fn lane(skb: Skb) -> i32 {
     // us (UFO). How many there are is not known before, and they belong to another flow.
     let is_packet = is_here
         && endpoints != 0
+        && !is_too_deep(depth)
         && skb.gso_size() == 0
         // an output without a link header would be sent a tag that cannot be taken off any more
         && pop_tags(skb).is_some()
         && parse_scattered(skb.0, &raw mut packet) == 0;
     if is_packet && packet.fragment == 0 {
-        // the fragments of each have an identification of their own
-        unsafe { (*cpu).serial += 1 };
+        // SAFETY: a per-CPU element.
+        unsafe {
+            // the fragments of each have an identification of their own
+            (*cpu).serial += 1;
+            (*own).number = (*cpu).serial as u32;
+        }
         let parity = ticket & 1;
         let oversize = fan_out(skb.0, &raw const packet, endpoints, parity);
         if oversize != 0 {
             fragment(skb.0, &raw const packet, oversize, parity, 1);
         }
         // SAFETY: as above.
-        unsafe { (*cpu).transit.arrived += 1 };
+        unsafe { (*sender).transit.arrived += 1 };
     }
-    // SAFETY: as above.
-    unsafe { (&raw mut (*cpu).receipt).write_volatile(Receipt::Segmented as u32) };
+    if is_here && endpoints != 0 {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*sender).receipt).write_volatile(Receipt::Segmented as u32) };
+    }
     DROP
 }

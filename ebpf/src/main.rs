@@ -24,6 +24,8 @@ mod fragment;
 #[cfg(target_arch = "bpf")]
 mod lane;
 #[cfg(target_arch = "bpf")]
+mod level;
+#[cfg(target_arch = "bpf")]
 mod limit;
 #[cfg(target_arch = "bpf")]
 mod lost;

@@ -9,10 +9,11 @@ use traffic_mirror_ebpf::classify::{Candidates, OutOfTable, Search, hook_at, hoo
 use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK, parse, parse_extensions, parse_ip, skip_tags};
 
 use crate::clonable::clonable;
-use crate::echo::is_echo;
+use crate::echo::echo;
 use crate::fan::fan_out;
 use crate::fragment::fragment;
 use crate::lane::segment;
+use crate::level::{depth, has_wrapped, is_too_deep, level};
 use crate::maps::{CANDIDATES, CONTROL, CPU, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
 use crate::network::{NOWHERE, network_offset};
 use crate::recall::{self, recall};
@@ -63,6 +64,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
         match opaque(recall(skb.0, &raw mut packet, hook as u32)) {
             recall::KNOWN => {}
             LOOP => return Err(Unseen::Loop),
+            NESTED => return Err(Unseen::Nested),
             reason => count(hook as u32, reason),
         }
         if view.skips_unparsed == 0 {
@@ -80,8 +82,18 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
         let Some(candidates) = candidates else { return Ok(()) };
         keep(&candidates)?;
     }
-    if skb.tc_index() == stamp(control.secret) || is_echo(skb.0, &raw const packet) != 0 {
+    let depth = CPU.get_ptr_mut(0).map_or(0, depth);
+    if skb.tc_index() == stamp(control.secret) || depth != 0 && has_wrapped(skb.0) != 0 {
         return Err(Unseen::Loop);
+    }
+    // `recall` has asked that of a fragment
+    match if packet.fragment == 0 { opaque(echo(skb.0, &raw const packet)) } else { 0 } {
+        0 => {}
+        LOOP => return Err(Unseen::Loop),
+        _ => return Err(Unseen::Nested),
+    }
+    if is_too_deep(depth) {
+        return Err(Unseen::Recursion);
     }
     let endpoints = if unknown == 0 {
         gather(skb.0, &raw const packet, parity)
@@ -105,6 +117,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
 }
 
 const LOOP: u32 = Unseen::Loop as u32;
+const NESTED: u32 = Unseen::Nested as u32;
 
 /// Beside the parity: only filters that mirror are asked, and what is unknown of the packet counts as what they ask for.
 pub const INCLUDES: u32 = 1 << 1;
@@ -281,8 +294,9 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, how: u32) -> u6
     let size = measure(Skb(skb), packet);
     // SAFETY: a per-CPU element.
     unsafe {
-        (*cpu).serial += u64::from((*cpu).segments.max(1));
-        (*cpu).segments = size.packets;
+        // each packet that the kernel cuts from it has an identification of its own
+        (*level(cpu, depth(cpu))).number = (*cpu).serial as u32 + 1;
+        (*cpu).serial += u64::from(size.packets.max(1));
     }
     let mut wanted =
         Wanted { candidates, include: 0, exclude: 0, packets: size.packets, bytes: size.bytes, how, failed: 0 };

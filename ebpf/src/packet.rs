@@ -1,7 +1,7 @@
 //! Input: a frame and what the kernel says of it. Output: the [`Packet`] that filters are asked about, or why not.
 //! Must not know: maps, filters.
 
-use crate::abi::Unseen;
+use crate::abi::{FlowKeys, Unseen};
 
 /// EtherType of IPv4, IANA.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -439,17 +439,38 @@ impl Packet {
         ((sum & 0xffff) + (sum >> 16)) as u16
     }
 
-    /// A hash that is the same for both directions of a flow.
+    /// A hash that is the same for both directions of a flow, and that nobody can tell who does not know the keys: of any two
+    /// flows the hashes are independent of each other and uniform (multilinear hashing, which is strongly universal: Carter and
+    /// Wegman 1981; Lemire and Kaser 2014), so that flows which a sender has chosen are sampled like any others.
     #[must_use]
     #[inline(always)]
-    pub fn flow_hash(&self) -> u32 {
-        // Sums and exclusive ors do not depend on the order; the multiplications (splitmix64) spread every bit.
-        let fold = |a: Address| mix(a[0] ^ a[1].rotate_left(29));
-        let (source, destination) = (fold(self.source), fold(self.destination));
-        let (s, d) = (u64::from(self.source_port), u64::from(self.destination_port));
-        let ports = (s ^ d) << 20 | (s + d);
-        let flow = source.wrapping_add(destination) ^ mix(ports << 8 | u64::from(self.protocol));
-        (mix(flow) >> 32) as u32
+    pub fn flow_hash(&self, keys: &FlowKeys) -> u32 {
+        let (source, destination) = (self.source, self.destination);
+        let is_turned = if source[0] != destination[0] {
+            source[0] > destination[0]
+        } else if source[1] != destination[1] {
+            source[1] > destination[1]
+        } else {
+            self.source_port > self.destination_port
+        };
+        let ((low, low_port), (high, high_port)) = if is_turned {
+            ((destination, self.destination_port), (source, self.source_port))
+        } else {
+            ((source, self.source_port), (destination, self.destination_port))
+        };
+        let pair = |key: usize, word: u64| {
+            keys[key].wrapping_mul(word >> 32).wrapping_add(keys[key + 1].wrapping_mul(word & 0xffff_ffff))
+        };
+        let addresses = pair(1, low[0]).wrapping_add(pair(3, low[1]));
+        let addresses = addresses.wrapping_add(pair(5, high[0])).wrapping_add(pair(7, high[1]));
+        let ports = keys[9].wrapping_mul(u64::from(low_port) << 16 | u64::from(high_port));
+        let protocol = keys[10].wrapping_mul(self.protocol.into());
+        let sum = keys[0].wrapping_add(addresses).wrapping_add(ports).wrapping_add(protocol);
+        // one to one (MurmurHash3), so that who sees some hashes does not compute others
+        let mut hash = (sum >> 32) as u32;
+        hash = (hash ^ hash >> 16).wrapping_mul(0x85eb_ca6b);
+        hash = (hash ^ hash >> 13).wrapping_mul(0xc2b2_ae35);
+        hash ^ hash >> 16
     }
 }
 

@@ -9,7 +9,7 @@ use traffic_mirror_ebpf::abi::{MAX_FIRSTS, Unseen};
 use traffic_mirror_ebpf::datagram::{ANY_WAY, Kin, first, follow, is_dropped, key};
 use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK};
 
-use crate::echo::is_echo;
+use crate::echo::echo;
 use crate::maps::{CONTROL, FIRSTS};
 use crate::skb::Skb;
 
@@ -39,7 +39,8 @@ pub extern "C" fn recall(skb: *mut __sk_buff, packet: *mut Packet, hook: u32) ->
         _ => {}
     }
     let way = way(Skb(skb), packet, hook);
-    let is_loop = packet.fragment == Packet::FIRST && is_echo(skb, &raw const *packet) != 0;
+    let echo = if packet.fragment == Packet::FIRST { echo(skb, &raw const *packet) } else { 0 };
+    let is_loop = echo == Unseen::Loop as u32;
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
     let mut kin = Kin::Known;
@@ -58,6 +59,9 @@ pub extern "C" fn recall(skb: *mut __sk_buff, packet: *mut Packet, hook: u32) ->
         } else if matches!(kin, Kin::Known | Kin::Loop) {
             kin = follow(packet, there, key, now);
         }
+    }
+    if echo != 0 {
+        return echo;
     }
     match kin {
         Kin::Known => known(packet),

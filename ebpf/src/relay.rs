@@ -6,7 +6,7 @@ use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_skb_change_head};
 use traffic_mirror_ebpf::abi::{Receipt, Relay, cb};
 use traffic_mirror_ebpf::packet::ETHER_BYTES;
 
-use crate::maps::CPU;
+use crate::level::sender;
 use crate::skb::Skb;
 
 /// Sends it on, and leaves what the kernel answers: `bpf_redirect` would be cheaper, but of what becomes of that nobody hears
@@ -14,9 +14,9 @@ use crate::skb::Skb;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn relay(skb: *mut __sk_buff) -> u32 {
-    let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
+    let Some(sender) = sender() else { return 0 };
     // SAFETY: a per-CPU element; volatile, since `mirror` waits for it in a helper.
-    let (receipt, relay) = unsafe { (&raw mut (*cpu).receipt, &raw mut (*cpu).relay) };
+    let (receipt, relay) = unsafe { (&raw mut (*sender).receipt, &raw mut (*sender).relay) };
     // SAFETY: as above.
     let interface = unsafe { relay.read_volatile() }.interface;
     let skb = Skb(skb);

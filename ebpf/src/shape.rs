@@ -129,7 +129,7 @@ impl Shape {
             })
         };
         // each of its packets has a checksum of its own
-        let is_apart = endpoint.checksum != 0;
+        let is_apart = endpoint.summed != 0;
         if size.segment > snap && snap <= room && !is_apart {
             // cut, it is no superpacket any more (`bpf_skb_change_tail`)
             return Ok(Self {
@@ -186,6 +186,8 @@ mod tests {
             lane: 0,
             checksum: 0,
             own_route: 0,
+            summed: 0,
+            reserved: 0,
         }
     }
 
@@ -292,7 +294,7 @@ mod tests {
         for lane in [0, Endpoint::LANE_REFUSED] {
             assert_eq!(fragments(size(1000, 1), 17, &Endpoint { lane, ..whole }), Err(Drop::NoLane));
         }
-        let summed = Endpoint { checksum: 1, ..whole };
+        let summed = Endpoint { summed: 1, ..whole };
         for (gso, protocol) in [(1000, 6), (1440, 6), (1000, 17)] {
             assert_eq!(fragments(size(gso, 0), protocol, &summed), Ok(0), "{gso} {protocol}");
         }

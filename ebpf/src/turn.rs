@@ -6,16 +6,19 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, ProgramArray};
 use aya_ebpf::programs::TcContext;
+use traffic_mirror_ebpf::abi::LEVELS;
 
-use crate::maps::CONTROL;
+use crate::level::depth;
+use crate::maps::{CONTROL, CPU};
 use crate::skb::{NEXT, Skb};
 
 /// The program that turns. Like [`SEEN`] it belongs to those who have loaded the three.
 #[map]
 static TURNING: ProgramArray = ProgramArray::with_max_entries(1, 0);
-/// Whether the program has had the packet at hand.
+/// Whether the program has had the packet at hand, by the number of clones that are being sent: what comes by meanwhile says nothing
+/// about the packet that they are made of.
 #[map]
-static SEEN: PerCpuArray<u32> = PerCpuArray::with_max_entries(1, 0);
+static SEEN: PerCpuArray<u32> = PerCpuArray::with_max_entries(LEVELS as u32 + 1, 0);
 
 /// Where packets come by first: the program has it, and `check` lets it pass.
 #[inline(always)]
@@ -27,7 +30,7 @@ pub fn mark(context: &TcContext) -> i32 {
 /// Where packets come by later: the program has what it has not had.
 #[inline(always)]
 pub fn check(context: &TcContext) -> i32 {
-    let Some(seen) = SEEN.get_ptr_mut(0) else { return NEXT };
+    let Some(seen) = seen() else { return NEXT };
     if is_copy(context) {
         return NEXT;
     }
@@ -63,10 +66,16 @@ fn is_copy(context: &TcContext) -> bool {
 
 #[inline(always)]
 fn see(seen: u32) {
-    if let Some(place) = SEEN.get_ptr_mut(0) {
+    if let Some(place) = self::seen() {
         // SAFETY: a per-CPU element.
         unsafe { place.write_volatile(seen) }
     }
+}
+
+#[inline(always)]
+fn seen() -> Option<*mut u32> {
+    let depth = CPU.get_ptr_mut(0).map_or(0, depth);
+    SEEN.get_ptr_mut(if depth < LEVELS as u32 { depth } else { LEVELS as u32 })
 }
 
 #[inline(always)]

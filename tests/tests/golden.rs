@@ -224,6 +224,12 @@ impl fmt::Display for Dump<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let desired = self.0;
         writeln!(f, "enabled {}", desired.enabled)?;
+        if !desired.peers.is_empty() {
+            writeln!(f, "peers {:?}", desired.peers)?;
+        }
+        if let Some(seed) = &desired.seed {
+            writeln!(f, "seed {seed:?}")?;
+        }
         for interface in &desired.interfaces {
             let order = if interface.order == Order::Last { String::new() } else { format!(" {}", interface.order) };
             writeln!(f, "interface {} {:?}{order}", interface.name, interface.direction)?;

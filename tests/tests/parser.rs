@@ -2,8 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use traffic_mirror_ebpf::abi::Unseen;
-use traffic_mirror_ebpf::packet::{Bytes, Packet, parse};
+use traffic_mirror_ebpf::abi::{FlowKeys, Unseen};
+use traffic_mirror_ebpf::packet::{Bytes, Packet, mix, parse};
 use traffic_mirror_tests::lab::packet::{self, Extension, FiveTuple, Ipv4, Ipv6, eth, ip_part};
 
 /// Neither protocol nor ports are known.
@@ -150,9 +150,23 @@ fn headers_that_contradict_themselves_are_malformed() {
     assert_eq!(see(&frame), Err(Unseen::Malformed));
 }
 
+const KEYS: FlowKeys = [
+    0x243f_6a88_85a3_08d3,
+    0x1319_8a2e_0370_7344,
+    0xa409_3822_299f_31d0,
+    0x082e_fa98_ec4e_6c89,
+    0x4528_21e6_38d0_1377,
+    0xbe54_66cf_34e9_0c6c,
+    0xc0ac_29b7_c97c_50dd,
+    0x3f84_d5b5_b547_0917,
+    0x9216_d5d9_8979_fb1b,
+    0xd131_0ba6_98df_b5ac,
+    0x2ffd_72db_d01a_dfb7,
+];
+
 #[test]
 fn the_flow_hash_is_the_same_both_ways_and_for_fragments() {
-    let hash = |frame: packet::Packet| see(&frame.build()).unwrap().flow_hash();
+    let hash = |frame: packet::Packet| see(&frame.build()).unwrap().flow_hash(&KEYS);
     let there = hash(v4().tcp(40_000, 443));
     assert_eq!(there, hash(eth().ip("10.0.0.2", "10.0.0.1").tcp(443, 40_000)));
     assert_ne!(there, hash(v4().tcp(40_001, 443)));
@@ -168,8 +182,27 @@ fn the_flow_hash_spreads() {
     for port in 0..4_096u16 {
         let frame = v4().tcp(32_768 + port, 443).build();
         // the part that becomes the outer source port
-        seen.insert(see(&frame).unwrap().flow_hash() >> 18);
+        seen.insert(see(&frame).unwrap().flow_hash(&KEYS) >> 18);
     }
     // 4,096 balls in 16,384 bins leave some 3,620 bins hit
     assert!(seen.len() > 3_400, "{} source ports for 4,096 flows", seen.len());
+}
+
+/// What a sender can choose, addresses and ports, does not decide with one set of keys what it decides with another.
+#[test]
+fn what_is_never_sampled_with_one_set_of_keys_is_with_others() {
+    const SAMPLE: u64 = 10;
+    let is_sampled = |hash: u32| (u64::from(hash.wrapping_mul(0x9e37_79b1)) * SAMPLE) >> 32 == 0;
+    let packets: Vec<_> = (0..20_000u32)
+        .map(|flow| {
+            let source = format!("2001:db8:{:x}:{:x}::1", flow >> 8, flow & 0xff);
+            see(&eth().ip(&source, "2001:db8::2").udp(1000 + flow as u16 % 1000, 53).build()).unwrap()
+        })
+        .filter(|packet| !is_sampled(packet.flow_hash(&KEYS)))
+        .collect();
+    let mut other = KEYS;
+    other.iter_mut().for_each(|key| *key = mix(*key));
+    let sampled = packets.iter().filter(|packet| is_sampled(packet.flow_hash(&other))).count();
+    let wanted = packets.len() / SAMPLE as usize;
+    assert!(sampled.abs_diff(wanted) < wanted / 5, "{sampled} of {} flows, {wanted} wanted", packets.len());
 }

@@ -29,6 +29,10 @@ pub struct Described {
     pub unparsed: Unparsed,
     /// How long the copies of one packet may take.
     pub budget: Duration,
+    /// Addresses and networks of other mirrors.
+    pub peers: Vec<String>,
+    /// What the hash of a flow is made with.
+    pub flow_keys: abi::FlowKeys,
     /// The interface entries of the file, by name.
     pub listed: Vec<desired::Interface>,
     /// The hooks that are looked at, by their index.
@@ -99,7 +103,9 @@ pub fn describe(tables: &Tables, desired: &Desired) -> Option<Described> {
     };
     let listed = super::entries(&tables.listed);
     let endpoints = endpoint_names.iter().filter_map(endpoint).collect();
-    Some(Described { enabled, unparsed, budget, listed, hooks, endpoints, filters })
+    let peers = tables.view().peers.iter().map_while(super::others::peer_name).collect();
+    let flow_keys = tables.view().flow_keys;
+    Some(Described { enabled, unparsed, budget, peers, flow_keys, listed, hooks, endpoints, filters })
 }
 
 fn name_of(names: &BTreeMap<u32, &str>, index: u32) -> String {

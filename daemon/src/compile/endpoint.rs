@@ -50,7 +50,8 @@ fn reach(endpoint: &Endpoint, network: &Network) -> Result<abi::Endpoint, Drop> 
         state: Drop::None as u32,
         interface: link.index,
         mtu: [route.mtu, path.path_mtu, endpoint.mtu].into_iter().flatten().fold(link.mtu, u32::min),
-        checksum: if endpoint.checksum { gue::checksum_base(&outer) } else { 0 },
+        checksum: gue::checksum_base(&outer),
+        summed: endpoint.checksum.into(),
         outer_bytes: outer_bytes as u32,
         outer,
         oversize: match endpoint.oversize {
@@ -313,7 +314,8 @@ mod tests {
     fn a_checksum_begins_with_what_does_not_vary() {
         let reached =
             |checksum| endpoint(&Endpoint { checksum, ..wanted() }, &network(Some(link(LinkKind::Ethernet)), path()));
-        assert_eq!((reached(false).checksum, reached(true).checksum), (0, gue::checksum_base(&reached(true).outer)));
+        let base = gue::checksum_base(&reached(true).outer);
+        assert_eq!([false, true].map(reached).map(|one| (one.checksum, one.summed)), [(base, 0), (base, 1)]);
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub(super) fn is_wanted(
         let is_sent = endpoint.has_way();
         let too_long = longest.filter(|longest| too_long(endpoint, longest).is_some());
         let too_long = too_long.filter(|_| endpoint.oversize != Oversize::Drop as u32);
-        let is_summed = endpoint.checksum != 0;
+        let is_summed = endpoint.summed != 0;
         // where TCP does not fit it is cut smaller instead, unless not even what is not wrapped fits
         let is_tcp = is_summed || too_long.is_some_and(|longest| longest.mtu > endpoint.mtu);
         let is_sctp = is_summed || too_long.is_some();

@@ -13,6 +13,7 @@ mod index;
 mod lane;
 mod listed;
 mod memory;
+mod others;
 mod place;
 mod reachable;
 mod rows;
@@ -108,6 +109,8 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
     let want = Blueprint { slots: union, omitted };
     let mut view = build::build(&mut tables, &in_use, are_built.then_some(&blueprint), &want);
     rows::rows(&mut tables.rows, &in_use, &slots, desired, &hooks, &mut view)?;
+    view.peers = others::peers(&desired.peers);
+    view.flow_keys = others::flow_keys(desired.seed.as_ref(), network.secret);
     tables.control.view[idle] = view;
     elements.prepare(&mut tables);
     let then = if tables.is_settled(live) {

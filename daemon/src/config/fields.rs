@@ -3,7 +3,7 @@
 use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
-use super::{Field, Item, List};
+use super::{Field, Item, List, Secret};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, closest};
 
 /// What the format knows about a kind of table.
@@ -77,6 +77,10 @@ impl<'a, 't> Fields<'a, 't> {
 
     pub(super) fn text(&mut self, key: &str) -> Field<String> {
         self.scalar(key, Shape::Text, string)
+    }
+
+    pub(super) fn secret(&mut self, key: &str) -> Field<Secret> {
+        self.scalar(key, Shape::Secret, |value| string(value).map(Secret::new))
     }
 
     pub(super) fn number(&mut self, key: &str) -> Field<i128> {
@@ -193,6 +197,8 @@ impl<'a, 't> Fields<'a, 't> {
 enum Shape {
     Boolean,
     Text,
+    /// A string that no message shows.
+    Secret,
     Number,
     Texts,
     Items,
@@ -202,7 +208,7 @@ impl Shape {
     fn describe(self) -> &'static str {
         match self {
             Self::Boolean => "true or false",
-            Self::Text => "a string",
+            Self::Text | Self::Secret => "a string",
             Self::Number => "an integer",
             Self::Texts => "a list of strings",
             Self::Items => "a list of integers and strings",
@@ -224,6 +230,7 @@ impl Shape {
                 _ => "write true or false".to_owned(),
             },
             (Self::Boolean, _) => "write true or false".to_owned(),
+            (Self::Secret, _) => "write one string in quotes".to_owned(),
             (Self::Text, DeValue::String(_)) => format!("write {source}"),
             (Self::Text, _) if is_bare_scalar(only) => format!("write {source:?}"),
             (Self::Text, _) => "write one string in quotes".to_owned(),

@@ -9,7 +9,7 @@ use toml::Spanned;
 use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES};
 
 use super::problem::{Problem, value};
-use super::{Action, Desired, Direction, Loaded, Unparsed, endpoint, filter, interface, policy};
+use super::{Action, Desired, Direction, Loaded, Unparsed, endpoint, filter, interface, mirrors, policy};
 use crate::config::{Config, Field};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Reported, did_you_mean};
 
@@ -18,16 +18,17 @@ pub(super) fn resolve(config: &Config) -> Loaded {
     let enabled = flag(&config.enabled, true);
     let unparsed = unparsed(config, &mut diagnostics);
     let budget = budget(config, &mut diagnostics);
+    let (peers, seed) = (mirrors::peers(config, &mut diagnostics), mirrors::seed(config, &mut diagnostics));
     let interfaces = interface::resolve(config, &mut diagnostics);
     let endpoints = endpoint::resolve(config, &mut diagnostics);
     let filters = filter::resolve(config, interfaces.as_deref(), &mut diagnostics);
     limits(config, &mut diagnostics);
 
-    match (enabled, unparsed, budget, interfaces, endpoints, filters) {
-        (Ok(enabled), Ok(unparsed), Ok(budget), Ok(interfaces), Ok(endpoints), Ok(filters))
+    match (enabled, unparsed, budget, peers, seed, interfaces, endpoints, filters) {
+        (Ok(enabled), Ok(unparsed), Ok(budget), Ok(peers), Ok(seed), Ok(interfaces), Ok(endpoints), Ok(filters))
             if diagnostics.is_empty() =>
         {
-            let desired = sorted(Desired { enabled, unparsed, budget, interfaces, endpoints, filters });
+            let desired = sorted(Desired { enabled, unparsed, budget, peers, seed, interfaces, endpoints, filters });
             let warnings = warnings(config, &desired);
             Ok((desired, warnings))
         }

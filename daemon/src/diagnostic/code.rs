@@ -109,6 +109,8 @@ codes! {
     BadIpsec = Error "bad-ipsec",
     /// An `unparsed` other than the two.
     BadUnparsed = Error "bad-unparsed",
+    /// A `seed` that is too short.
+    BadSeed = Error "bad-seed",
     /// Neither an address nor a network.
     BadNetwork = Error "bad-network",
     /// A prefix length beyond the width of the address.

@@ -6,6 +6,7 @@ use std::ops::Range;
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
 use serde::Serialize;
 
+use super::secrets::hidden;
 use super::{Diagnostic, Severity};
 
 /// Prints the diagnostics for people, a blank line between two, in the order given.
@@ -14,7 +15,7 @@ use super::{Diagnostic, Severity};
 /// `path` is shown as it is. `color` adds ANSI escapes.
 pub fn render(diagnostics: &[Diagnostic], path: &str, text: &str, color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
-    let text = without_c1(text);
+    let text = hidden(&without_c1(text));
     let lines = Lines::new(&text);
     let mut out = String::new();
     for diagnostic in diagnostics {

@@ -106,6 +106,8 @@ pub struct Kernel {
     /// Programs may still run that began before the last commit, be it a predecessor's.
     is_switching: bool,
     pen: record::Pen,
+    /// What marks copies, and keys the hash of their flows.
+    secret: u64,
     lock: Flock<File>,
 }
 
@@ -144,6 +146,7 @@ impl Kernel {
         let mut netlink = Netlink::open()?;
         attachments.end_turns(&mut netlink)?;
         attachments.detach_doubles(&mut netlink, mechanism)?;
+        let secret = takeover::secret(pin_path)?;
         Ok(Self {
             pin_path: pin_path.to_owned(),
             mechanism,
@@ -165,6 +168,7 @@ impl Kernel {
             before: Box::new(|_| Ok(())),
             is_switching: true,
             pen: record::Pen::default(),
+            secret,
             lock,
         })
     }

@@ -51,7 +51,7 @@ impl Kernel {
         network.lane = network.lane.filter(|_| self.lane.refused().is_none());
         network.lane_refused = self.lane.is_refused();
         let refused = self.refused.keys().copied().collect();
-        Ok(Network { refused, rewired: self.rewired.clone(), ..network })
+        Ok(Network { refused, rewired: self.rewired.clone(), secret: self.secret, ..network })
     }
 }
 
@@ -245,6 +245,7 @@ impl Observer {
             network.paths.entry(name).and_modify(|path| path.path_mtu = told);
         }
         network.refused = refused(&tables.listed);
+        network.secret = tables.control.secret;
         for (index, name) in names(&tables.endpoint_names) {
             let live = tables.endpoints.get(index as usize).map(|pair| &pair[1 - tables.idle()]);
             network.lane_refused |= live.is_some_and(|live| live.lane == abi::Endpoint::LANE_REFUSED);

@@ -1,7 +1,7 @@
 //! New maps that take over from old ones.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::attach::{make_dir, remove_dir};
 use super::counters::Staying;
@@ -20,7 +20,7 @@ impl Kernel {
         let number = self.next_number()?;
         (self.before)(Step::Create)?;
         let mut generation = Generation::create(&self.pin_path, number, &want.tables)?;
-        if let Err(error) = self.prepare(&generation, live, want) {
+        if let Err(error) = self.prepare(&generation, want) {
             generation.remove()?;
             return Err(error);
         }
@@ -54,8 +54,8 @@ impl Kernel {
     }
 
     /// Makes everything ready that no packet notices.
-    fn prepare(&mut self, generation: &Generation, live: Option<u32>, want: &Compiled) -> Result<(), KernelError> {
-        self.fill(generation, live, want)?;
+    fn prepare(&mut self, generation: &Generation, want: &Compiled) -> Result<(), KernelError> {
+        self.fill(generation, want)?;
         (self.before)(Step::Load)?;
         generation.load_programs()?;
         self.attach_catchers(generation, want)
@@ -74,15 +74,12 @@ impl Kernel {
         Ok(Generation::list(&self.pin_path)?.into_iter().chain(used).max().map_or(1, |last| last + 1))
     }
 
-    fn fill(&self, generation: &Generation, old: Option<u32>, want: &Compiled) -> Result<(), KernelError> {
+    fn fill(&self, generation: &Generation, want: &Compiled) -> Result<(), KernelError> {
         for table in Table::ALL {
             generation.write(table, [(0, want.tables.bytes(table))])?;
         }
         // the same secret: while one generation takes over from another, a copy of either is known for ours
-        // somebody may have cleared or removed it
-        let old = old.and_then(|old| Generation::open(&self.pin_path, old).secret().ok());
-        let secret = old.filter(|&secret| secret != 0).map_or_else(random_secret, Ok)?;
-        generation.identify(secret)?;
+        generation.identify(self.secret)?;
         self.hand_on(generation)
     }
 
@@ -96,6 +93,14 @@ impl Kernel {
         generation.set_history(old.history()?)?;
         generation.take_stats(&old, &Staying::of(&old.live()?.tables, &want.tables))
     }
+}
+
+/// The secret of a predecessor's maps, or a new one.
+pub(super) fn secret(pin_path: &Path) -> Result<u64, KernelError> {
+    let live = Generation::list(pin_path)?.pop();
+    // somebody may have cleared or removed it
+    let secret = live.and_then(|live| Generation::open(pin_path, live).secret().ok());
+    secret.filter(|&secret| secret != 0).map_or_else(random_secret, Ok)
 }
 
 fn random_secret() -> Result<u64, KernelError> {

@@ -243,16 +243,20 @@ traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="
 traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="copy"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="loop"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="malformed"} 0
+traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="nested"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="not-ip"} 7
 traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="orphan-fragment"} 0
+traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="recursion"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="table"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="unparsed"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="ambiguous-fragment"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="copy"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="loop"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="malformed"} 0
+traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="nested"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="not-ip"} 7
 traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="orphan-fragment"} 0
+traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="recursion"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="table"} 0
 traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="unparsed"} 0
 "#

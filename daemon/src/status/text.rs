@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use traffic_mirror_ebpf::abi::Unseen;
+
 use super::listed::grouped;
 use super::{Filter, Interface, Output, Place, Rate, Status};
 use crate::report::plural;
@@ -36,6 +38,9 @@ impl fmt::Display for Status {
             };
             writeln!(f, "interface  {name:<15} {direction:<7}  {how}{listed}{place}{order}{}", reasons(unseen))?;
             note.iter().try_for_each(|note| writeln!(f, "{:27}{note}", ""))?;
+            if unseen.contains_key(Unseen::Nested.label()) {
+                writeln!(f, "{:27}nested is GUE in GUE: if other mirrors send it, name them in \"peers\"", "")?;
+            }
         }
         grouped(&self.not_mirrored).iter().try_for_each(|line| writeln!(f, "interface  {line}"))?;
         for filter in &self.filters {

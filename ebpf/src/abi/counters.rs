@@ -1,7 +1,5 @@
 //! What the programs write: counters, and what passes between the two programs. All per CPU; the sum is what counts.
 
-use super::Relay;
-
 /// Packets on the wire and their bytes: a superpacket counts as the segments it becomes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -20,7 +18,7 @@ pub struct Count {
 pub struct FilterStats {
     /// What matched.
     pub matched: Count,
-    /// [`Cpu::serial`] of the last packet that was counted for a filter with two slots.
+    /// [`Cpu::serial`](super::Cpu::serial) of the last packet that was counted for a filter with two slots.
     pub serial: u64,
 }
 
@@ -77,25 +75,6 @@ pub struct First {
 
 /// Per CPU and hook: packets that no filter could be asked about, or not with all fields, by [`Unseen`].
 pub type HookStats = [u64; Unseen::COUNT];
-
-/// Per CPU: what passes between two programs while a copy is on its way.
-#[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
-pub struct Cpu {
-    /// Number of the packet that matched last: one for each packet on the wire.
-    pub serial: u64,
-    /// What `encap` did with the copy: a [`Receipt`].
-    pub receipt: u32,
-    /// Packets on the wire that it stands for.
-    pub segments: u32,
-    /// What of the packet the copy with [`cb::SLICE`](super::cb::SLICE) is to carry.
-    pub slice: Slice,
-    /// What is in the lane.
-    pub transit: Transit,
-    /// The copy that is to get an Ethernet header.
-    pub relay: Relay,
-}
 
 /// A superpacket on its way through the lane, which it leaves packet by packet.
 #[repr(C)]
@@ -226,7 +205,7 @@ reasons! {
         Copy = "copy",
         /// A table did not hold what another one points to.
         Table = "table",
-        /// A copy that has come back, or one of another mirror's, or an error about one.
+        /// A copy of this mirror's or of a peer's, or an error about one.
         Loop = "loop",
         /// A later fragment whose first one was not seen. As with the two below, filters were asked, and its ports, over IPv6 also
         /// its protocol, count as any (or, if the file says so, as none).
@@ -235,6 +214,10 @@ reasons! {
         Ambiguous = "ambiguous-fragment",
         /// Headers that cannot be read up to the ports: cut off, or a chain that is too long; also later fragments of such.
         Unparsed = "unparsed",
+        /// GUE in GUE, beyond what is copied of that.
+        Nested = "nested",
+        /// It came by while copies were being sent, each while another was, as deep as that may go.
+        Recursion = "recursion",
     }
 }
 
@@ -296,12 +279,11 @@ reasons! {
 const _: () = {
     assert!(size_of::<FilterStats>() == 24);
     assert!(size_of::<EndpointStats>() == 48 + 8 * Drop::COUNT + 16 + 8 * IcmpError::COUNT + 16);
-    assert!(size_of::<Cpu>() == 72);
 };
 
 #[cfg(feature = "user")]
 mod pod {
-    use super::{Cpu, EndpointStats, FilterStats};
+    use super::{EndpointStats, FilterStats};
 
     macro_rules! pod {
         ($($name:ty)*) => { $(
@@ -309,5 +291,5 @@ mod pod {
             unsafe impl aya::Pod for $name {}
         )* };
     }
-    pod!(FilterStats EndpointStats Cpu);
+    pod!(FilterStats EndpointStats);
 }

@@ -82,6 +82,11 @@ impl Case {
         Self { unseen: Some(reason), ..self }
     }
 
+    /// Filters are asked after all.
+    pub(crate) fn unasked(self) -> Self {
+        Self { unseen: None, ..self }
+    }
+
     /// What the copy holds, where that is not the IP packet in the frame up to the length that it says.
     pub(crate) fn inner(self, inner: impl Into<Vec<u8>>) -> Self {
         Self { inner: Some(inner.into()), ..self }

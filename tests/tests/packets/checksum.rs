@@ -94,6 +94,35 @@ fn each_copy_has_a_right_checksum() -> Result<()> {
     Ok(())
 }
 
+/// Nobody could tell pieces of different copies that have been put together wrongly: identifications are few.
+#[test]
+fn what_is_sent_in_fragments_has_a_checksum_unasked() -> Result<()> {
+    for &attach in Attach::all()? {
+        let mut edge = Edge::new(&config(&filter("all", "", "\"a\", \"six\"")), attach)?;
+        edge.edge.run("ip link set eth1 mtu 1500")?;
+        edge.wait(|status| status.0["degraded"] == false)?;
+        settled(&edge, 1500)?;
+        for (what, packet) in packets() {
+            let whole = packet.clone().build();
+            let inner = ip_part(&whole)?.to_vec();
+            let mut open = whole.clone();
+            let vnet = VnetHeader::partial(&mut open).ok().map(|header| (open, Shape::Vnet(header)));
+            for (bytes, shape) in [Some((whole, Shape::Linear)), vnet].into_iter().flatten() {
+                let context = || format!("{attach:?} {shape:?} {what}");
+                let seen = edge.pass(&bytes, shape, Way::Egress).with_context(context)?;
+                for endpoint in ENDPOINTS {
+                    let copies = seen.copies.get(endpoint).map(Vec::as_slice).unwrap_or_default();
+                    let [copy] = copies else { anyhow::bail!("{}: {} copies", context(), copies.len()) };
+                    let is_in_fragments = count(&seen.moved, &format!("endpoint {endpoint} fragmented")) == 1;
+                    ensure!((copy.udp_checksum != 0) == is_in_fragments, "{}: {endpoint} {copy:?}", context());
+                    ensure!(copy.inner == inner, "{}: another packet at {endpoint}", context());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Waits until endpoint "a" has this MTU, and there is a lane.
 fn settled(edge: &Edge, mtu: u32) -> Result<()> {
     let patience = deadline();

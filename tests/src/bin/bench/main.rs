@@ -347,22 +347,23 @@ fn copied(report: &mut Report) -> Result<()> {
     veth(&netns, "out", &netns, "peer")?;
     netns.run("ip link set peer down")?;
     let index = netns.index("out")?;
-    for (address, source, name) in [
-        ("192.0.2.1", "192.0.2.9", "matched, copied over IPv4, IPv4 TCP"),
-        ("2001:db8::1", "2001:db8::9", "matched, copied over IPv6, IPv4 TCP"),
+    for (address, source, payload, name) in [
+        ("192.0.2.1", "192.0.2.9", 100, "matched, copied over IPv4, IPv4 TCP"),
+        ("2001:db8::1", "2001:db8::9", 100, "matched, copied over IPv6, IPv4 TCP"),
+        ("192.0.2.1", "192.0.2.9", 1460, "matched, copied in two fragments over IPv4, IPv4 TCP of 1500 bytes"),
     ] {
         if !report.wants(name) {
             continue;
         }
         let text = format!(
-            "[[interface]]\nname = \"eth0\"\n[endpoint.ids]\naddress = \"{address}\"\n\
+            "[[interface]]\nname = \"eth0\"\n[endpoint.ids]\naddress = \"{address}\"\nmtu = 1500\n\
              [[filter]]\nname = \"all\"\nprotocol = [\"tcp\"]\nto = [\"ids\"]\n"
         );
         let tables = compiled(&load(&text), &reaching(index, source.parse()?)).tables;
         let loaded = Loaded::new(&tables, Random::new(SEED).bits())?;
         let noop = noop(&loaded)?;
         let mut encap = loaded.generation().encap()?;
-        let frame = eth().ip("10.0.0.1", "10.0.0.2").tcp(40_000, 443).payload([0; 100]).build();
+        let frame = eth().ip("10.0.0.1", "10.0.0.2").tcp(40_000, 443).payload(vec![0; payload]).build();
         let mirror = loaded.mirror(Hook::Ingress);
         let cost = netns.enter(|| {
             encap.attach("out", TcAttachType::Egress)?;

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result};
 use nix::time::{ClockId, clock_gettime};
 use traffic_mirror_ebpf::abi::{First, MAX_FIRSTS, Unseen, cb};
 use traffic_mirror_ebpf::datagram::{ANY_WAY, Kin, first, follow, is_dropped, key};
-use traffic_mirror_ebpf::gue::{Head, Quoted, is_wrapped, is_wrapped_in_error, quoted_udp};
+use traffic_mirror_ebpf::gue::{ENCAPSULATION_BYTES, Head, Quoted, is_wrapped, is_wrapped_in_error, quoted_udp};
+use traffic_mirror_ebpf::icmp::{Ports, is_ours};
 use traffic_mirror_ebpf::packet::{Address, Bytes, Packet, parse, protocol};
 use traffic_mirror_tests::oracle::naive::{Answer, Flow, Unknown, ask};
 
@@ -33,7 +34,8 @@ impl Default for Expecter {
 }
 
 impl Expecter {
-    pub(crate) fn expect(&mut self, stage: &Stage, case: &Case, hook: u32) -> Result<Expected> {
+    /// `is_nested` says whether the packet was counted as nested, which depends on what came before.
+    pub(crate) fn expect(&mut self, stage: &Stage, case: &Case, hook: u32, is_nested: bool) -> Result<Expected> {
         let unseen = |reason| Ok(Expected { unseen: Some(reason), ..Expected::default() });
         if case.is_marked(stage.secret()) {
             let again = case.context.cb[cb::ENDPOINT] & (cb::PROBE | cb::DONE | cb::HEADERLESS) == cb::PROBE;
@@ -44,14 +46,18 @@ impl Expecter {
         if let Err(reason) = parse(&mut Bytes(&case.bytes), ethertype, &mut packet) {
             return unseen(reason);
         }
+        let mut echo = echo(stage, &case.bytes, &packet).filter(|&echo| echo != Unseen::Nested || is_nested);
         let mut doubt = None;
-        let mut is_loop = is_echo(&case.bytes, &packet);
         if packet.fragment != 0 {
-            (doubt, is_loop) = self.follow(stage, case, hook, &mut packet, is_loop)?;
+            let is_lost = packet.fragment == Packet::FIRST && is_lost(&case.bytes, &packet);
+            echo = echo.filter(|_| !is_lost);
+            let is_loop;
+            (doubt, is_loop) = self.follow(stage, case, hook, &mut packet, echo == Some(Unseen::Loop))?;
+            echo = echo.or(is_loop.then_some(Unseen::Loop));
         }
         let doubt = doubt.or((packet.unknown != 0).then_some(Unseen::Unparsed));
         let answer = ask(&stage.desired, &stage.place(case.direction), &flow(&packet));
-        let unseen = if is_loop { Some(Unseen::Loop) } else { doubt };
+        let unseen = echo.or(doubt);
         Ok(Expected { answer, unseen })
     }
 
@@ -131,22 +137,53 @@ fn flow(packet: &Packet) -> Flow {
     }
 }
 
-/// `is_echo` of ebpf/src/echo.rs.
-fn is_echo(frame: &[u8], packet: &Packet) -> bool {
-    let at = usize::from(packet.transport);
-    let kind = frame.get(at).copied();
+/// `echo` of ebpf/src/echo.rs, as if nothing were left for nested packets.
+fn echo(stage: &Stage, frame: &[u8], packet: &Packet) -> Option<Unseen> {
+    let (ip, at) = (usize::from(packet.offset), usize::from(packet.transport));
+    let (kind, ipv6) = (frame.get(at).copied(), packet.version == 6);
     match packet.protocol {
-        protocol::UDP if packet.fragment != Packet::LATER => head(frame, at).is_some_and(|head| is_wrapped(&head)),
-        protocol::ICMP if matches!(kind, Some(3 | 4 | 5 | 11 | 12)) => is_about_copy(frame, at + 8),
-        protocol::ICMPV6 if matches!(kind, Some(0..128)) => is_about_copy(frame, at + 8),
-        _ => false,
+        protocol::UDP if packet.fragment != Packet::LATER && head(frame, at).is_some_and(|head| is_wrapped(&head)) => {
+            if is_known(stage, frame, ip, at, ipv6) {
+                return Some(Unseen::Loop);
+            }
+            (nesting(frame, at) > 1).then_some(Unseen::Nested)
+        }
+        protocol::ICMP if matches!(kind, Some(3 | 4 | 5 | 11 | 12)) => about_copy(stage, frame, at + 8, ipv6),
+        protocol::ICMPV6 if matches!(kind, Some(0..128)) => about_copy(stage, frame, at + 8, ipv6),
+        _ => None,
     }
 }
 
-fn is_about_copy(frame: &[u8], at: usize) -> bool {
+fn about_copy(stage: &Stage, frame: &[u8], at: usize, ipv6: bool) -> Option<Unseen> {
+    let udp = quoted(frame, at);
+    let is_other = udp == 0 || head(frame, at + udp).is_some_and(|head| !is_wrapped_in_error(&head));
+    (!is_other && is_known(stage, frame, at, at + udp, ipv6)).then_some(Unseen::Loop)
+}
+
+fn quoted(frame: &[u8], at: usize) -> usize {
     let quoted = frame.get(at..at + size_of::<Quoted>()).and_then(|bytes| <&Quoted>::try_from(bytes).ok());
-    let udp = quoted.map_or(0, quoted_udp) as usize;
-    udp != 0 && head(frame, at + udp).is_some_and(|head| is_wrapped_in_error(&head))
+    quoted.map_or(0, quoted_udp) as usize
+}
+
+fn nesting(frame: &[u8], udp: usize) -> usize {
+    let next = |at: &usize| {
+        let inner = at + ENCAPSULATION_BYTES;
+        Some(quoted(frame, inner)).filter(|&udp| udp != 0).map(|udp| inner + udp)
+    };
+    let headers = std::iter::successors(Some(udp), next);
+    headers.take_while(|&at| head(frame, at).is_some_and(|head| is_wrapped_in_error(&head))).count()
+}
+
+/// Whether an outer header is that of a copy to an endpoint of the file.
+fn is_known(stage: &Stage, frame: &[u8], ip: usize, udp: usize, ipv6: bool) -> bool {
+    let Some(ports) = frame.get(udp..udp + 4).and_then(|bytes| Ports::try_from(bytes).ok()) else { return false };
+    let range = if ipv6 { ip + 8..ip + 40 } else { ip + 12..ip + 20 };
+    let Some(bytes) = frame.get(range) else { return false };
+    let mut addresses = [0; 8];
+    addresses.iter_mut().zip(bytes.chunks_exact(4)).for_each(|(word, bytes)| {
+        *word = bytes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte));
+    });
+    stage.endpoints.iter().any(|endpoint| is_ours(&addresses, ports, endpoint, ipv6))
 }
 
 fn head(frame: &[u8], at: usize) -> Option<Head> {

@@ -9,7 +9,7 @@ use aya::programs::{ProgramFd, SchedClassifier, TcAttachType};
 use traffic_mirror::desired::Desired;
 use traffic_mirror::network::{Hook, Link, LinkKind, Network, Path, Route, RouteKind};
 use traffic_mirror::tables::Table;
-use traffic_mirror_ebpf::abi::{Control, View};
+use traffic_mirror_ebpf::abi::{Control, Endpoint, View};
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::testrun::TestRun;
 use traffic_mirror_tests::lab::tun::Tun;
@@ -51,6 +51,8 @@ const PATHS: [(&str, &str, u32, bool); 14] = [
 pub(crate) struct Stage {
     pub(crate) desired: Desired,
     pub(crate) loaded: Loaded,
+    /// How copies go there.
+    pub(crate) endpoints: Vec<Endpoint>,
     secret: Cell<u64>,
     /// Number of the maps, as copies carry it.
     pub(crate) generation: u32,
@@ -93,6 +95,7 @@ impl Stage {
             ifindex: netns.index(IN)?,
             mac: netns.mac(IN)?,
             hooks,
+            endpoints: tables.endpoints.iter().map(|[endpoint, _]| *endpoint).collect(),
             corpus: CORPUS.lines().map(bytes).collect::<Option<_>>().context("the corpus is not hexadecimal")?,
             encap: descriptor(&encap)?,
             noop,

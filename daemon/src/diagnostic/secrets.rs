@@ -1,0 +1,58 @@
+//! Input: the text of a file. Output: the same, as long, without the secrets in it, so that an error near one does not show it.
+
+use super::closest;
+
+/// Keys whose values are secrets.
+const SECRETS: [&str; 1] = ["seed"];
+/// What begins and ends a string of several lines.
+const LONG: [&str; 2] = ["\"\"\"", "'''"];
+
+/// The text with a star for each byte of a secret; of a key that looks like one of them, too, since it may be misspelt.
+pub(super) fn hidden(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut open: Option<&str> = None;
+    for line in text.split_inclusive('\n') {
+        let (shown, secret) = match open {
+            Some(_) => line.split_at(0),
+            None => line.split_at(value(line).unwrap_or(line.len())),
+        };
+        out.push_str(shown);
+        secret.chars().for_each(|c| match c.is_whitespace() {
+            true => out.push(c),
+            false => out.extend(std::iter::repeat_n('*', c.len_utf8())),
+        });
+        open = match open {
+            Some(end) => (!secret.contains(end)).then_some(end),
+            None => LONG.into_iter().find(|long| secret.matches(long).count() == 1),
+        };
+    }
+    out
+}
+
+/// Where the value begins in a line that gives a secret.
+fn value(line: &str) -> Option<usize> {
+    let (key, _) = line.split_once('=')?;
+    let name = key.trim_start_matches('\u{feff}').trim().trim_matches(['"', '\'']);
+    let is_secret = SECRETS.contains(&name) || closest(name, SECRETS).is_some();
+    is_secret.then_some(key.len() + 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn secrets_are_stars_of_the_same_length() {
+        for (text, shown) in [
+            ("seed = \"abc\"\nname = \"x\"\n", "seed = *****\nname = \"x\"\n"),
+            ("a = 1\n\"seed\"='é' # x\n", "a = 1\n\"seed\"=**** * *\n"),
+            ("sed = \"abc\"", "sed = *****"),
+            ("seed = \"\"\"\nabc\ndef\"\"\"\nx = 1", "seed = ***\n***\n******\nx = 1"),
+            ("seed", "seed"),
+            ("to = [\"seed\"]", "to = [\"seed\"]"),
+        ] {
+            assert_eq!(hidden(text), shown);
+            assert_eq!(hidden(text).len(), text.len());
+        }
+    }
+}

@@ -1,0 +1,68 @@
+//! What passes between programs while a copy is on its way.
+
+use super::{Relay, Slice, Transit};
+
+/// Copies that may be on their way on a CPU at the same time, each made of a packet that came by while the one before it was
+/// being sent. The lane takes a level of its own.
+pub const LEVELS: usize = 4;
+
+/// Per CPU. While a clone is being sent (`bpf_clone_redirect`) other packets may come by our hooks on the same CPU: what the
+/// kernel asks for a neighbour, the outer packet of a tunnel, packets that the queue of a stacked interface sends. So what a run
+/// needs until its clone is sent stands in a level of its own.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Cpu {
+    /// Number of the packet that matched last: one for each packet on the wire.
+    pub serial: u64,
+    /// Clones that are being sent at the moment, each while the one before it is.
+    pub depth: u32,
+    /// [`Transit::ticket`] of the last superpacket that went through the lane.
+    pub ticket: u32,
+    /// `CLOCK_MONOTONIC_COARSE` up to which packets with GUE in GUE have used up what is copied of them, ns.
+    pub nested_up_to_ns: u64,
+    /// By the depth at which a run has begun.
+    pub levels: [Level; LEVELS],
+}
+
+/// The state of a run.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Level {
+    /// The low bits of the packet's number, by which the fragments of its copies are told from others.
+    pub number: u32,
+    /// What `encap` did with the copy: a [`Receipt`](super::Receipt).
+    pub receipt: u32,
+    /// What of the packet the copy with [`cb::SLICE`](super::cb::SLICE) is to carry.
+    pub slice: Slice,
+    /// What is in the lane.
+    pub transit: Transit,
+    /// The copy that is to get an Ethernet header.
+    pub relay: Relay,
+    /// The copy that `encap` has wrapped last.
+    pub wrapped: Wrapped,
+}
+
+/// How a copy is known wherever the kernel carries it on, be it in a tunnel: its outer packet is the end of what comes by.
+#[repr(C)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
+pub struct Wrapped {
+    /// The first bytes of the outer IP header: length, identification and flow label among them.
+    pub begin: [u32; 2],
+    /// Bytes of the outer packet, from the IP header on; 0 if nothing has been wrapped.
+    pub bytes: u32,
+    /// Zero.
+    pub reserved: u32,
+}
+
+const _: () = {
+    assert!(size_of::<Level>() == 80);
+    assert!(size_of::<Cpu>() == 24 + LEVELS * size_of::<Level>());
+    assert!(LEVELS.is_power_of_two());
+};
+
+#[cfg(feature = "user")]
+// SAFETY: repr(C), `Copy`, no padding (`bytemuck::Pod`), any bytes are a valid value.
+unsafe impl aya::Pod for Cpu {}
