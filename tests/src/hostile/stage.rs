@@ -211,6 +211,7 @@ fn network(host: &Netns) -> Result<Network> {
             no_arp: false,
             qdisc: String::new(),
             gso_max: [0; 2],
+            has_xdp: false,
         };
         network.links.insert(index, link);
     }
