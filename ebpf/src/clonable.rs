@@ -88,7 +88,23 @@ fn olen(kernels: &impl SkBuff, number: u32) -> Option<u32> {
 
 #[inline(always)]
 fn tx_flags(kernels: &impl SkBuff) -> Option<u8> {
+    read(shared_info(kernels)?, offset!(skb_shared_info), offset!(shared_tx_flags))
+}
+
+#[inline(always)]
+fn shared_info(kernels: &impl SkBuff) -> Option<usize> {
     let head = kernels.member::<usize>(offset!(skb_head))?;
-    let end = kernels.member::<u32>(offset!(skb_end))?;
-    read(head + end as usize, offset!(skb_shared_info), offset!(shared_tx_flags))
+    Some(head + kernels.member::<u32>(offset!(skb_end))? as usize)
+}
+
+/// [`Size::brittle`](traffic_mirror_ebpf::shape::Size::brittle): where the kernel has the bug, what has a list of packets in it; if
+/// that cannot be seen, everything.
+#[inline(always)]
+pub fn is_brittle(skb: *mut __sk_buff) -> u32 {
+    if offset!(can_shrink) == 1 {
+        return 0;
+    }
+    let shared = shared_info(&(skb as usize));
+    let list = shared.and_then(|shared| read::<usize>(shared, offset!(skb_shared_info), offset!(shared_frag_list)));
+    u32::from(list != Some(0))
 }

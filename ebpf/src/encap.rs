@@ -1,8 +1,8 @@
 //! Input: every packet that leaves an output interface. A clone of ours is wrapped; any other goes on untouched.
 
 use aya_ebpf::bindings::{
-    BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP, BPF_F_ADJ_ROOM_FIXED_GSO,
-    BPF_F_ADJ_ROOM_NO_CSUM_RESET,
+    __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
+    BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET,
 };
 use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail,
@@ -131,13 +131,21 @@ fn wrap(skb: Skb, word: u32, secret: u64, sender: *mut Level) -> Option<i32> {
     if word & cb::PROBE == 0 {
         return Some(NEXT);
     }
-    if endpoint.link_bytes == 0 {
-        // the neighbour code takes a link header off, and looks at none of it but a multicast bit
-        // SAFETY: the context is valid.
-        (unsafe { bpf_skb_change_head(skb.0, ETHER_BYTES, 0) } == 0).then_some(())?;
+    let verdict = route(skb.0, endpoint.interface, endpoint.link_bytes);
+    (verdict != DROP).then_some(verdict)
+}
+
+/// Has the kernel find route and neighbour by the outer header; answers the verdict. A global function: the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn route(skb: *mut __sk_buff, interface: u32, link_bytes: u32) -> i32 {
+    // the neighbour code takes a link header off, of which it looks at a multicast bit only
+    // SAFETY: the context is valid.
+    if link_bytes == 0 && unsafe { bpf_skb_change_head(skb, ETHER_BYTES, 0) } != 0 {
+        return DROP;
     }
-    // SAFETY: without parameters the kernel finds route and neighbour by the outer header.
-    Some(unsafe { bpf_redirect_neigh(endpoint.interface, core::ptr::null_mut(), 0, 0) } as i32)
+    // SAFETY: without parameters the kernel finds both by itself.
+    unsafe { bpf_redirect_neigh(interface, core::ptr::null_mut(), 0, 0) as i32 }
 }
 
 /// Makes room for an outer header, and has the kernel know that there is one.

@@ -12,6 +12,7 @@ use traffic_mirror_ebpf::packet::{Packet, protocol};
 use traffic_mirror_ebpf::shape::{Shape, Size};
 
 use crate::level::{depth, level};
+use crate::clonable::is_brittle;
 use crate::limit;
 use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS};
 use crate::mirror::add;
@@ -54,6 +55,9 @@ pub extern "C" fn fan_out(skb: *mut __sk_buff, packet: *const Packet, endpoints:
     let mut fan = Fan::of(Skb(skb), packet, endpoints, parity);
     if fan.size.gso != 0 && packet.protocol == protocol::UDP {
         fan.size.bare = is_bare(skb);
+    }
+    if fan.size.gso != 0 && packet.protocol == protocol::TCP {
+        fan.size.brittle = is_brittle(skb);
     }
     each(MAX_ENDPOINTS, next_endpoint, &mut fan);
     fan.oversize

@@ -24,15 +24,18 @@ macro_rules! offsets {
         pub struct Offsets {
             /// How the kernel's memory is read: [`Offsets::BY_TYPE`], [`Offsets::BY_HELPER`], or not at all.
             pub reading: u32,
+            /// 1 if the kernel can cut any packet that was received in pieces once its segments are made smaller; see
+            /// `skb_segment` and "bpf: Fix a segment issue when downgrading gso_size" (CVE-2024-42281).
+            pub can_shrink: u32,
             $($(#[$doc])* pub $field: u32,)*
         }
 
         impl Offsets {
-            /// What the fields behind the first are, in their order.
+            /// What the fields behind the first two are, in their order.
             pub const SOURCES: &'static [Source] = &[$(Source::$kind($($name),+),)*];
 
             /// All of them unknown.
-            pub const NONE: Self = Self { reading: 0, $($field: Self::UNKNOWN,)* };
+            pub const NONE: Self = Self { reading: 0, can_shrink: 0, $($field: Self::UNKNOWN,)* };
         }
     };
 }

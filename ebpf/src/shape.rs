@@ -22,6 +22,8 @@ pub struct Size {
     /// the output interface. Whatever makes room in it leaves `csum_start` as it is (`skb_headers_offset_update`), so that
     /// `__udp_gso_segment` refuses it.
     pub bare: u32,
+    /// 1 for a superpacket that this kernel may not survive cutting once its segments are made smaller.
+    pub brittle: u32,
 }
 
 /// How a packet is sent to an endpoint.
@@ -148,7 +150,12 @@ impl Shape {
         }
         // `skb_decrease_gso_size` takes the outer header off each segment's payload, and only TCP can bear that
         let is_tcp = protocol == protocol::TCP as u32;
-        if is_tcp && size.segment <= room + endpoint.outer_bytes && size.gso > endpoint.outer_bytes && !is_apart {
+        if is_tcp
+            && size.brittle == 0
+            && size.segment <= room + endpoint.outer_bytes
+            && size.gso > endpoint.outer_bytes
+            && !is_apart
+        {
             return whole(0);
         }
         // how long packets of SCTP are is seen when they are apart
@@ -192,7 +199,7 @@ mod tests {
     }
 
     fn plain(bytes: u32) -> Size {
-        Size { packets: 1, bytes, segment: bytes, gso: 0, trim: 0, bare: 0 }
+        Size { packets: 1, bytes, segment: bytes, gso: 0, trim: 0, bare: 0, brittle: 0 }
     }
 
     #[test]
@@ -263,7 +270,7 @@ mod tests {
 
     #[test]
     fn superpackets_are_whole_where_their_segments_fit() {
-        let size = |segment, gso| Size { packets: 10, bytes: 10 * segment, segment, gso, trim: 0, bare: 0 };
+        let size = |segment, gso| Size { packets: 10, bytes: 10 * segment, segment, gso, trim: 0, bare: 0, brittle: 0 };
         let endpoint = endpoint(1500, 32, Oversize::Fragment);
         let flags = |size, protocol| Shape::of(&size, protocol, &endpoint).map(|shape| shape.flags);
         assert_eq!(flags(size(1468, 1428), 6), Ok(cb::FIXED));
@@ -283,7 +290,7 @@ mod tests {
 
     #[test]
     fn what_cannot_be_cut_once_wrapped_or_needs_checksums_is_cut_before() {
-        let size = |gso, bare| Size { packets: 10, bytes: 10_000, segment: 40 + gso, gso, trim: 0, bare };
+        let size = |gso, bare| Size { packets: 10, bytes: 10_000, segment: 40 + gso, gso, trim: 0, bare, brittle: 0 };
         let whole = Endpoint { lane: 9, ..endpoint(1500, 32, Oversize::Fragment) };
         let fragments = |size: Size, protocol, endpoint: &Endpoint| {
             Shape::of(&size, protocol, endpoint).map(|shape| shape.fragments)
@@ -303,8 +310,18 @@ mod tests {
     }
 
     #[test]
+    fn what_the_kernel_may_not_cut_smaller_is_cut_into_packets_first() {
+        let size =
+            |gso, brittle| Size { packets: 10, bytes: 15_000, segment: 40 + gso, gso, trim: 0, bare: 0, brittle };
+        let endpoint = Endpoint { lane: 9, ..endpoint(1500, 32, Oversize::Fragment) };
+        let fragments = |size: Size| Shape::of(&size, 6, &endpoint).map(|shape| shape.fragments);
+        assert_eq!((fragments(size(1460, 0)), fragments(size(1460, 1))), (Ok(1), Ok(0)));
+        assert_eq!(fragments(size(1400, 1)), Ok(1), "segments that keep their size");
+    }
+
+    #[test]
     fn superpackets_that_do_not_fit_are_cut_into_packets_first() {
-        let size = |gso| Size { packets: 10, bytes: 15_000, segment: 40 + gso, gso, trim: 0, bare: 0 };
+        let size = |gso| Size { packets: 10, bytes: 15_000, segment: 40 + gso, gso, trim: 0, bare: 0, brittle: 0 };
         for (oversize, udp) in
             [(Oversize::Fragment, Ok(0)), (Oversize::Truncate, Ok(0)), (Oversize::Drop, Err(Drop::Oversize))]
         {

@@ -17,8 +17,15 @@ pub fn measure(skb: Skb, packet: &Packet) -> Size {
     let stated = packet.ip_bytes();
     let padded = gso == 0 && stated != 0 && stated < carried;
     let length = if padded { stated } else { carried };
-    let mut size =
-        Size { packets: 1, bytes: length, segment: length, gso, trim: if padded { length } else { 0 }, bare: 0 };
+    let mut size = Size {
+        packets: 1,
+        bytes: length,
+        segment: length,
+        gso,
+        trim: if padded { length } else { 0 },
+        bare: 0,
+        brittle: 0,
+    };
     if gso != 0 {
         let network = u32::from(packet.transport.wrapping_sub(packet.offset)).wrapping_sub(jumbo);
         let headers = network + transport_bytes(skb, packet);

@@ -38,6 +38,11 @@ pub(super) fn endpoint(number: &i128) -> Result<u16, Problem> {
             "which nothing can be sent to",
             "write 6080, the port of GUE, or a number up to 65535",
         )),
+        port @ (319 | 320) => Err(Problem::new(
+            Code::PortOutOfRange,
+            "which is that of PTP: network cards would take copies for time messages, and give them a timestamp",
+            format!("write 6080, the port of GUE, or a number other than {port}"),
+        )),
         port => Ok(port),
     }
 }
@@ -100,6 +105,12 @@ mod tests {
         assert_eq!(text("8000-8100"), Ok(8000..=8100));
         assert_eq!(text("0-65535"), Ok(0..=65535));
         assert_eq!(text("1-1"), Ok(1..=1));
+    }
+
+    #[test]
+    fn an_endpoint_has_no_port_of_zero_or_of_ptp() {
+        assert_eq!([1, 318, 321, 65535].map(|port| endpoint(&port).is_ok()), [true; 4]);
+        assert_eq!([0, 319, 320, 65536].map(|port| endpoint(&port).is_ok()), [false; 4]);
     }
 
     #[test]

@@ -11,6 +11,7 @@ use traffic_mirror_ebpf::offsets::{Offsets, Source};
 
 use super::btf::Btf;
 use super::link::bpf;
+use super::patches;
 
 /// The type information of the running kernel.
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
@@ -29,10 +30,15 @@ pub(super) struct Memory {
 /// It stays as it is as long as the kernel runs.
 static FOUND: OnceLock<Result<Memory, String>> = OnceLock::new();
 
-/// Of the running kernel; where its memory cannot be read, nothing is known.
+/// Of the running kernel; where its memory cannot be read, nothing is known of that.
 pub(super) fn memory() -> &'static Memory {
-    const NOTHING: &Memory = &Memory { offsets: Offsets::NONE, cast: 0 };
-    found().as_ref().unwrap_or(NOTHING)
+    static NOTHING: OnceLock<Memory> = OnceLock::new();
+    found().as_ref().unwrap_or_else(|_| {
+        NOTHING.get_or_init(|| {
+            let offsets = Offsets { can_shrink: patches::can_shrink().into(), ..Offsets::NONE };
+            Memory { offsets, cast: 0 }
+        })
+    })
 }
 
 /// Why the kernel's memory cannot be read, if it cannot.
@@ -47,6 +53,7 @@ fn found() -> &'static Result<Memory, String> {
     FOUND.get_or_init(|| {
         let bytes = fs::read(TYPES).map_err(|error| format!("cannot read {TYPES}: {error}"))?;
         let mut memory = of(&bytes).ok_or_else(|| format!("{TYPES} has another format"))?;
+        memory.offsets.can_shrink = patches::can_shrink().into();
         memory.offsets.reading = if memory.takes_types() {
             Offsets::BY_TYPE
         } else {
@@ -67,7 +74,7 @@ fn of(bytes: &[u8]) -> Option<Memory> {
     names.insert(CAST.as_bytes());
     let btf = Btf::parse(bytes, |name| names.contains(name))?;
     let values = Offsets::SOURCES.iter().map(|source| value(&btf, *source).unwrap_or(Offsets::UNKNOWN));
-    let words: Vec<u32> = [0].into_iter().chain(values).collect();
+    let words: Vec<u32> = [0, 0].into_iter().chain(values).collect();
     let offsets = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&words));
     Some(Memory { offsets, cast: btf.id(CAST).unwrap_or(0) })
 }
@@ -113,9 +120,10 @@ impl Memory {
         words.map(|word| if word == from { to } else { word }).collect()
     }
 
-    /// The same, read in another way.
+    /// The same, read in another way; without any, nothing is known of it.
     pub(super) fn read(self, reading: u32) -> Self {
-        Self { offsets: Offsets { reading, ..self.offsets }, ..self }
+        let known = if reading == 0 { Offsets::NONE } else { self.offsets };
+        Self { offsets: Offsets { reading, ..known }, ..self }
     }
 
     /// Whether the kernel takes a small program that casts as ours do.
@@ -155,8 +163,8 @@ mod tests {
     fn what_is_read_is_found_on_this_kernel() {
         let Ok(bytes) = fs::read(TYPES) else { return };
         let found = of(&bytes).expect("the kernel's own type information");
-        let words: [u32; 1 + Offsets::SOURCES.len()] = bytemuck::cast(found.offsets);
-        for (source, word) in Offsets::SOURCES.iter().zip(&words[1..]) {
+        let words: [u32; 2 + Offsets::SOURCES.len()] = bytemuck::cast(found.offsets);
+        for (source, word) in Offsets::SOURCES.iter().zip(&words[2..]) {
             println!("{source:?} {word}");
             // there only where the kernel is built with what needs it
             let may_be_missing = ["decrypted", "SKB_EXT_SEC_PATH"];

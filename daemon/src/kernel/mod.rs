@@ -23,6 +23,7 @@ mod observe;
 mod offload;
 mod order;
 mod origin;
+mod patches;
 mod probe;
 mod program;
 mod programs;

@@ -59,17 +59,17 @@ impl Case {
             outer: [0; OUTER_MAX_BYTES],
             lane: 0,
             checksum: 0,
-            reserved: 0,
+            own_route: 0,
         };
         let size = if u.ratio(1, 3)? {
             let gso = u.int_in_range(1..=65_535)?;
             let (headers, packets) = (u.int_in_range(28..=400)?, u.int_in_range(1..=GSO_MAX_SEGMENTS)?);
             let packets = packets.min(GSO_MAX_BYTES / gso).max(1);
             let segment = headers + gso;
-            Size { packets, bytes: packets * segment, segment, gso, trim: 0, bare: 0 }
+            Size { packets, bytes: packets * segment, segment, gso, trim: 0, bare: 0, brittle: 0 }
         } else {
             let bytes = u.int_in_range(20..=IPV6_MAX_BYTES)?;
-            Size { packets: 1, bytes, segment: bytes, gso: 0, trim: if u.arbitrary()? { bytes } else { 0 }, bare: 0 }
+            Size { packets: 1, bytes, segment: bytes, gso: 0, trim: if u.arbitrary()? { bytes } else { 0 }, bare: 0, brittle: 0 }
         };
         let protocol = u32::from(u.arbitrary::<u8>()?);
         Ok(Self { size, protocol, endpoint: Endpoint { lane: u.int_in_range(0..=1)?, ..endpoint } })

@@ -55,7 +55,7 @@ fn packets_that_others_hold_are_not_cloned() -> Result<()> {
 fn pktgen(netns: &Netns, settings: &str) -> Result<()> {
     let write = |file: &str, line: &str| {
         let path = format!("/proc/thread-self/net/pktgen/{file}");
-        fs::write(&path, line).with_context(|| format!("write {line} to {path}"))
+        fs::write(&path, format!("{line}\n")).with_context(|| format!("write {line} to {path}"))
     };
     netns.enter(|| {
         write("kpktgend_0", "rem_device_all")?;

@@ -61,8 +61,8 @@ const FILE: &str = "[[interface]]\nname = \"eth0\"\n\
 fn production_keeps_its_path_mtu_whatever_copies_leave_by() -> Result<()> {
     let mut failures = Vec::new();
     for (module, line, is_over_ipv6) in OUTPUTS {
-        let probe = line.replace("HERE", OUTER[usize::from(is_over_ipv6)][0]);
-        let probe = probe.replace("THERE", OUTER[usize::from(is_over_ipv6)][1]).replace("eth1", "lo");
+        let [here, there] = OUTER[usize::from(is_over_ipv6)];
+        let probe = line.replace("THERE", there).replace("HERE", here).replace("eth1", "lo");
         if let Err(error) = Netns::new("pk-modules")?.run(&probe) {
             let modules = std::env::var("TEST_MODULES").unwrap_or_default();
             ensure!(!modules.split(' ').any(|one| one == module), "{error:#}");
@@ -83,7 +83,7 @@ fn check(line: &str, is_over_ipv6: bool, attach: Attach) -> Result<()> {
     let outer = OUTER[usize::from(is_over_ipv6)];
     for (end, host) in [&lab.edge, &lab.collector].into_iter().enumerate() {
         let device = ["eth1", "eth0"][end];
-        let line = line.replace("HERE", outer[end]).replace("THERE", outer[1 - end]).replace("eth1", device);
+        let line = line.replace("THERE", outer[1 - end]).replace("HERE", outer[end]).replace("eth1", device);
         host.run(&line)?;
         host.address("t0", &format!("{}/24", INNER[0][end]))?;
         host.address("t0", &format!("{}/64", INNER[1][end]))?;
