@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::os::fd::{FromRawFd as _, OwnedFd};
+use std::path::Path;
 use std::sync::OnceLock;
 
 use aya::programs::ProgramType;
@@ -41,12 +42,15 @@ pub(super) fn memory() -> &'static Memory {
     })
 }
 
-/// Why the kernel's memory cannot be read, if it cannot.
-pub(super) fn obstacle() -> Option<String> {
-    let why = found().as_ref().err()?;
-    Some(format!(
-        "packets that must not be cloned are not told from others: {why}; see \"What is not cloned\" in the README"
-    ))
+/// Where the kernel's memory cannot be read: why, and what follows from it.
+pub(super) fn obstacles() -> Vec<String> {
+    let Err(why) = found() else { return Vec::new() };
+    let blind = format!(
+        "packets that must not be cloned are not told from others: {why}; README.md, \"What is not cloned\", says what to do"
+    );
+    let pktgen = "pktgen is loaded, and the kernel panics over the first of its packets that a filter wants: unload it, or exclude its packets";
+    let is_loaded = Path::new("/sys/module/pktgen").exists();
+    [blind].into_iter().chain(is_loaded.then(|| pktgen.to_owned())).collect()
 }
 
 fn found() -> &'static Result<Memory, String> {

@@ -260,7 +260,7 @@ impl Kernel {
         }
         obstacles.extend(self.refused.values().chain(self.lane.refused()).cloned());
         obstacles.extend(failed);
-        obstacles.extend(memory::obstacle());
+        obstacles.extend(memory::obstacles());
         let left = if is_settled { slice.left } else { 0 };
         self.has_looked = !is_done && left == 0;
         Ok(Applied { obstacles, repaired, writes, is_done, left })
