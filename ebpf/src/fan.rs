@@ -11,8 +11,8 @@ use traffic_mirror_ebpf::classify::lowest_bit;
 use traffic_mirror_ebpf::packet::{Packet, protocol};
 use traffic_mirror_ebpf::shape::{Shape, Size};
 
-use crate::level::{depth, level};
 use crate::clonable::is_brittle;
+use crate::level::{depth, level};
 use crate::limit;
 use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS};
 use crate::mirror::add;

@@ -21,8 +21,8 @@ fn the_programs_load_within_their_budget() -> Result<()> {
     let pins = PinPath::new()?;
     let generation = Generation::create(pins.path(), 1, &Tables::empty())?;
     generation.load_programs()?;
-    judge(&generation.mirror(Hook::Ingress)?, "mirror_ingress", 80_000)?;
-    judge(&generation.mirror(Hook::Egress)?, "mirror_egress", 80_000)?;
+    judge(&generation.mirror(Hook::Ingress)?, "mirror_ingress", 90_000)?;
+    judge(&generation.mirror(Hook::Egress)?, "mirror_egress", 90_000)?;
     judge(&generation.encap()?, "encap", 32_000)?;
     judge(&generation.lane()?, "lane", 60_000)?;
     judge(generation.explain()?.classifier().map_err(anyhow::Error::msg)?, "explain", 48_000)
