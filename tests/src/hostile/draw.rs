@@ -181,6 +181,7 @@ impl Draft {
         let other = *random.pick(&[PORTS[0], PORTS[1], 77]);
         bytes[2..4].copy_from_slice(&other.to_be_bytes());
         let link = |macs: [Mac; 2]| eth_between(macs[0], macs[1]);
+        let forged = bytes.clone();
         let frame = match random.below(6) {
             0 => self.piece(before, next, 0, true, &bytes[..bytes.len().min(8)]),
             1 => self.piece(before, next, 0, true, &bytes[..random.below(4) as usize]),
@@ -203,9 +204,9 @@ impl Draft {
             0 => with(frame, 24, [0xba, 0xd0]),
             1 => to_another_host(frame),
             2 => in_vlan(frame),
-            3 => link(macs).layer(Ipv4 { options: options(random), ..ip }).payload(&first[..]).build(),
-            4 => link(macs).layer(Ipv4 { total_length: Some(1400), ..ip }).payload(&first[..]).build(),
-            5 => link(macs).layer(Ipv4 { ttl: 0, ..ip }).payload(&first[..]).build(),
+            3 => link(macs).layer(Ipv4 { options: options(random), ..ip }).payload(forged).build(),
+            4 => link(macs).layer(Ipv4 { total_length: Some(1400), ..ip }).payload(forged).build(),
+            5 => link(macs).layer(Ipv4 { ttl: 0, ..ip }).payload(forged).build(),
             _ => frame,
         }
     }

@@ -64,10 +64,11 @@ impl Draft {
     /// Nobody can tell the ports, if it has any.
     fn hide_ports(&mut self, doubt: Unseen) {
         self.doubt = self.doubt.or(Some(doubt));
-        if let Ok(flow) = &mut self.flow {
-            if flow.ports.take().is_some() && flow.unknown == Unknown::Nothing {
-                flow.unknown = Unknown::Ports;
-            }
+        if let Ok(flow) = &mut self.flow
+            && flow.ports.take().is_some()
+            && flow.unknown == Unknown::Nothing
+        {
+            flow.unknown = Unknown::Ports;
         }
     }
 
