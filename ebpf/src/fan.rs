@@ -5,8 +5,8 @@
 use core::ffi::c_long;
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_coarse_ns};
-use traffic_mirror_ebpf::abi::{Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, Receipt, Relay, cb};
+use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
+use traffic_mirror_ebpf::abi::{Cpu, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, Receipt, Relay, cb};
 use traffic_mirror_ebpf::classify::lowest_bit;
 use traffic_mirror_ebpf::packet::{Packet, protocol};
 use traffic_mirror_ebpf::shape::{Shape, Size};
@@ -255,6 +255,33 @@ pub struct Parcel {
     pub length: u32,
 }
 
+/// Clones that a packet may have before the clock is looked at: nearly no packet has more.
+const FREE_CLONES: u32 = 16;
+/// Clones between two looks at the clock.
+const CLONES: u32 = 8;
+
+/// Whether the packet at hand has been copied for as long as it may.
+#[inline(always)]
+fn is_over(cpu: *mut Cpu, budget_ns: u64) -> bool {
+    // SAFETY: a per-CPU element.
+    let cpu = unsafe { &mut *cpu };
+    let clones = cpu.clones;
+    if clones >= FREE_CLONES && clones % CLONES == 0 {
+        // SAFETY: no arguments.
+        let now = unsafe { bpf_ktime_get_ns() };
+        if cpu.until_ns == 0 {
+            // an eighth is for those that it had before
+            cpu.until_ns = now + budget_ns - budget_ns / 8;
+        }
+        if now > cpu.until_ns {
+            // the next one looks again
+            return true;
+        }
+    }
+    cpu.clones = clones + 1;
+    false
+}
+
 /// Sends a clone; answers a [`Drop`] as a number. A global function: it has a stack frame that others need not make room for.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -268,6 +295,10 @@ pub extern "C" fn send(skb: *mut __sk_buff, parcel: *const Parcel) -> u32 {
     let (Some(control), Some(cpu)) = (CONTROL.get(0), CPU.get_ptr_mut(0)) else { return Drop::Clone as u32 };
     let is_relayed = parcel.word & cb::HEADERLESS != 0;
     let (interface, onward) = if is_relayed { (skb.ifindex(), parcel.interface) } else { (parcel.interface, 0) };
+    let view = &control.view[(parcel.word >> cb::PARITY_SHIFT & 1) as usize];
+    if is_over(cpu, view.budget_ns) {
+        return Drop::Budget as u32;
+    }
     let depth = depth(cpu);
     let level = level(cpu, depth);
     // SAFETY: a per-CPU element; volatile, since `encap` writes it while the helper runs.

@@ -294,8 +294,13 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, how: u32) -> u6
     let size = measure(Skb(skb), packet);
     // SAFETY: a per-CPU element.
     unsafe {
+        let depth = depth(cpu);
+        // what comes by while a copy is being sent takes of the time of the packet that waits
+        if depth == 0 {
+            ((*cpu).clones, (*cpu).until_ns) = (0, 0);
+        }
         // each packet that the kernel cuts from it has an identification of its own
-        (*level(cpu, depth(cpu))).number = (*cpu).serial as u32 + 1;
+        (*level(cpu, depth)).number = (*cpu).serial as u32 + 1;
         (*cpu).serial += u64::from(size.packets.max(1));
     }
     let mut wanted =

@@ -21,6 +21,12 @@ pub struct Cpu {
     pub ticket: u32,
     /// `CLOCK_MONOTONIC_COARSE` up to which packets with GUE in GUE have used up what is copied of them, ns.
     pub nested_up_to_ns: u64,
+    /// Until when the packet at hand may be copied, ns of `CLOCK_MONOTONIC`; 0 as long as it has had few copies.
+    pub until_ns: u64,
+    /// Clones that have been made of it, and of what came by meanwhile.
+    pub clones: u32,
+    /// Zero.
+    pub reserved: u32,
     /// By the depth at which a run has begun.
     pub levels: [Level; LEVELS],
 }
@@ -59,7 +65,7 @@ pub struct Wrapped {
 
 const _: () = {
     assert!(size_of::<Level>() == 80);
-    assert!(size_of::<Cpu>() == 24 + LEVELS * size_of::<Level>());
+    assert!(size_of::<Cpu>() == 40 + LEVELS * size_of::<Level>());
     assert!(LEVELS.is_power_of_two());
 };
 

@@ -4,6 +4,7 @@
 mod account;
 mod backlog;
 mod bare;
+mod budget;
 mod case;
 mod checksum;
 mod clonable;
