@@ -36,7 +36,8 @@ pub(crate) fn frames(edge: &mut Edge, attach: Attach) -> Result<()> {
     // the last octet of the outer length and of UDP's say what was cut off
     let snapped = [&[0, 4, 0, 0, 0x45, 0, 5, 0xdc][..], &[0; 100]].concat();
     let looped = |what: &str, packet: Packet| case(what, &packet).unseen("loop");
-    let from_peers = || -> Result<Vec<Case>> {
+    // a datagram is remembered for a while: each time other ones
+    let from_peers = |id: u32| -> Result<Vec<Case>> {
         let mut cases = vec![
             looped("over IPv4", copy(v4())),
             looped("over IPv6", copy(v6())),
@@ -46,12 +47,12 @@ pub(crate) fn frames(edge: &mut Edge, attach: Attach) -> Result<()> {
             looped("behind extension headers", copy(v6().hop_by_hop())),
             looped("cut by a snap", v4().udp(50_000, 6080).payload(snapped.clone())),
         ];
-        cases.extend(in_fragments(&copy(v4()), 1)?);
-        cases.extend(in_fragments(&copy(v6()), 2)?);
+        cases.extend(in_fragments(&copy(v4()), id)?);
+        cases.extend(in_fragments(&copy(v6()), id + 1)?);
         cases.extend(errors(&copy));
         Ok(cases)
     };
-    let mut cases = from_peers()?;
+    let mut cases = from_peers(1)?;
     cases.extend([
         raw("nothing", &[]),
         raw("a GUE header alone", &[0, 4, 0, 0]),
@@ -71,8 +72,8 @@ pub(crate) fn frames(edge: &mut Edge, attach: Attach) -> Result<()> {
         .map(|peers| format!("peers = {peers:?}\n{file}"));
     run(edge, attach, "copies of peers", &peers, &cases)?;
     // the same without a peer of that name
-    for file in [&file, &nobody] {
-        let strangers = from_peers()?.into_iter().map(|case| case.unasked().copied()).collect::<Vec<_>>();
+    for (file, id) in [(&file, 3), (&nobody, 5)] {
+        let strangers = from_peers(id)?.into_iter().map(|case| case.unasked().copied()).collect::<Vec<_>>();
         run(edge, attach, "what looks like copies", file, &strangers)?;
     }
     run(edge, attach, "copies of this mirror", &file, &own())?;
