@@ -33,6 +33,10 @@ pub fn clonable(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, pari
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn reason_by_helper(skb: *mut __sk_buff) -> u32 {
+    // older kernels check it even where nobody calls it
+    if offset!(reading) != Offsets::BY_HELPER {
+        return Drop::None as u32;
+    }
     reason(&Copied::of(skb as usize))
 }
 

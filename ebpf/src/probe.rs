@@ -94,6 +94,9 @@ impl Copied {
 impl SkBuff for Copied {
     #[inline(always)]
     fn member<T: Copy>(&self, offset: u32) -> Option<T> {
+        if offset == Offsets::UNKNOWN {
+            return None;
+        }
         let at = (offset / 8).wrapping_sub(Self::start());
         if at > BYTES - size_of::<T>() as u32 {
             return self.skb.member(offset);
