@@ -43,6 +43,9 @@ impl Case {
         let outer_bytes = *u.choose(&[OUTER4_BYTES, OUTER6_BYTES])? as u32;
         let oversize = *u.choose(&[Oversize::Fragment, Oversize::Truncate, Oversize::Drop])? as u32;
         let endpoint = Endpoint {
+            backlog: 0,
+            summed: 0,
+            reserved: 0,
             limit_bits: 0,
             limit_packets: 0,
             state: 0,
@@ -69,7 +72,15 @@ impl Case {
             Size { packets, bytes: packets * segment, segment, gso, trim: 0, bare: 0, brittle: 0 }
         } else {
             let bytes = u.int_in_range(20..=IPV6_MAX_BYTES)?;
-            Size { packets: 1, bytes, segment: bytes, gso: 0, trim: if u.arbitrary()? { bytes } else { 0 }, bare: 0, brittle: 0 }
+            Size {
+                packets: 1,
+                bytes,
+                segment: bytes,
+                gso: 0,
+                trim: if u.arbitrary()? { bytes } else { 0 },
+                bare: 0,
+                brittle: 0,
+            }
         };
         let protocol = u32::from(u.arbitrary::<u8>()?);
         Ok(Self { size, protocol, endpoint: Endpoint { lane: u.int_in_range(0..=1)?, ..endpoint } })

@@ -1,6 +1,6 @@
 //! How programs are attached, and the daemon that does it.
 
-use crate::account::Accounted;
+use crate::account::{Accounted, unhurried};
 use anyhow::{Result, bail};
 use std::ffi::OsString;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
@@ -37,7 +37,7 @@ impl Attach {
 
 /// Starts the daemon and waits until it is ready.
 pub(crate) fn start(netns: &Netns, config: &str, attach: Attach) -> Result<Accounted> {
-    let mut daemon = Daemon::spawn(netns, config, attach.launch())?;
+    let mut daemon = Daemon::spawn(netns, &unhurried(config), attach.launch())?;
     daemon.ready(deadline())?;
     Accounted::new(daemon, config)
 }
