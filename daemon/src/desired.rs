@@ -78,7 +78,7 @@ pub struct Desired {
     /// What becomes of packets of which ports or protocol are unknown.
     pub unparsed: Unparsed,
     /// How long the copies of one packet may take.
-    pub budget: Duration,
+    pub budget: Budget,
     /// Addresses and networks of other mirrors, whose copies are not copied: sorted, no duplicates; at most
     /// [`MAX_PEERS`](traffic_mirror_ebpf::abi::MAX_PEERS).
     pub peers: Vec<IpNet>,
@@ -117,6 +117,16 @@ impl Interface {
     /// Whether it is a glob: else it is the name of one interface.
     pub fn is_glob(&self) -> bool {
         name::is_glob(self.name.as_str())
+    }
+}
+
+/// `budget` in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget(pub Duration);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Duration::from_millis(1))
     }
 }
 

@@ -173,7 +173,7 @@ fn objects(
         Unparsed::Mirror => "mirror",
         Unparsed::Skip => "skip",
     };
-    let budget = format!("{:?}", described.budget);
+    let budget = format!("{:?}", described.budget.0);
     let facts = [("state", state), ("unparsed", unparsed), ("budget", &budget)];
     let mut facts = facts.map(|(key, value)| (key, vec![value.to_owned()])).to_vec();
     facts.push(("peers", described.peers.clone()));
@@ -213,6 +213,7 @@ const LAST: &str = "last";
 const ORDER: &str = "order";
 const OVERSIZE: &str = "oversize";
 const SAMPLE: &str = "sample";
+const BACKLOG: &str = "backlog";
 const CHECKSUM: &str = "checksum";
 const YES: &str = "yes";
 const NO: &str = "no";
@@ -242,7 +243,7 @@ fn endpoint_facts(endpoint: &abi::Endpoint, network: &Network, attached: &Attach
     facts.push((OVERSIZE, one(oversize_word(endpoint).to_owned())));
     facts.push(("snap", (endpoint.snap != 0).then(|| endpoint.snap.to_string()).into_iter().collect()));
     facts.push(("limit", limit_words(endpoint).into_iter().collect()));
-    facts.push(("backlog", one(memory_words(endpoint.backlog))));
+    facts.push((BACKLOG, one(memory_words(endpoint.backlog))));
     facts.push((SAMPLE, one(format!("1/{}", endpoint.sample))));
     facts.push((CHECKSUM, one(if endpoint.summed == 0 { NO } else { YES }.to_owned())));
     facts
@@ -337,6 +338,7 @@ fn said(facts: &Facts) -> impl Iterator<Item = &(&'static str, Vec<String>)> + '
         ORDER => *values == [LAST],
         OVERSIZE => values[0] == FRAGMENT,
         SAMPLE => values[0] == "1/1",
+        BACKLOG => values[0] == "64MiB",
         _ => values.is_empty(),
     };
     facts.iter().filter(move |fact| !ordinary(fact))

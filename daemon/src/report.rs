@@ -115,7 +115,7 @@ pub fn changes(live: &Desired, want: &Desired) -> Vec<Change> {
         changes.push(Change { sign: Sign::Changed, object: "unparsed packets", name: name.to_owned() });
     }
     if live.budget != want.budget {
-        changes.push(Change { sign: Sign::Changed, object: "budget", name: format!("{:?}", want.budget) });
+        changes.push(Change { sign: Sign::Changed, object: "budget", name: format!("{:?}", want.budget.0) });
     }
     for (name, differs) in [("peers", live.peers != want.peers), ("seed", live.seed != want.seed)] {
         if differs {

@@ -13,7 +13,7 @@ use super::definition::{Definition, NO_PORT, Networks, Ranges, bits_of, mask};
 use super::place::{allocated, known};
 use super::reachable::Reachable;
 use super::sets::SlotSet;
-use crate::desired::{self, Action, Desired, Unparsed, protocol_name};
+use crate::desired::{self, Action, Budget, Desired, Unparsed, protocol_name};
 use crate::network::Hook;
 use crate::tables::{Tables, names};
 
@@ -28,7 +28,7 @@ pub struct Described {
     /// What becomes of packets of which something is unknown.
     pub unparsed: Unparsed,
     /// How long the copies of one packet may take.
-    pub budget: Duration,
+    pub budget: Budget,
     /// Addresses and networks of other mirrors.
     pub peers: Vec<String>,
     /// What the hash of a flow is made with.
@@ -94,7 +94,7 @@ pub fn describe(tables: &Tables, desired: &Desired) -> Option<Described> {
     }
     let enabled = tables.view().off == 0;
     let unparsed = if tables.view().skips_unparsed == 0 { Unparsed::Mirror } else { Unparsed::Skip };
-    let budget = Duration::from_nanos(tables.view().budget_ns);
+    let budget = Budget(Duration::from_nanos(tables.view().budget_ns));
     let mut filters: BTreeMap<String, Filter> =
         names(&tables.filters).filter_map(|(index, name)| Some((name.to_owned(), filters.remove(&index)?))).collect();
     desired.filters.iter().for_each(|filter| orient(&mut filters, filter));

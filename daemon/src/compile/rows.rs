@@ -27,7 +27,7 @@ pub(super) fn rows(
     view: &mut View,
 ) -> Option<()> {
     view.off = u64::from(!desired.enabled);
-    view.budget_ns = desired.budget.as_nanos() as u64;
+    view.budget_ns = desired.budget.0.as_nanos() as u64;
     view.skips_unparsed = u64::from(desired.unparsed == Unparsed::Skip);
     view.rows.fill(EMPTY_ROW);
     view.hooks.fill(0);

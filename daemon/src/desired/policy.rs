@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::problem::Problem;
 use super::quantity::{Quantity, quantity};
 use super::resolve::bad_choice;
-use super::{Ipsec, Limit, Oversize};
+use super::{Budget, Ipsec, Limit, Oversize};
 use crate::diagnostic::Code;
 
 /// `oversize`.
@@ -128,22 +128,21 @@ pub(super) fn backlog(text: &str) -> Result<u64, Problem> {
 
 /// The units of `budget`.
 const TIMES: [(&str, Duration); 2] = [("us", Duration::from_micros(1)), ("ms", Duration::from_millis(1))];
-/// `budget` where the file gives none.
-pub(super) const DEFAULT_BUDGET: Duration = Duration::from_millis(1);
 /// Least `budget`: the first copies are made before the clock is looked at, and take about as long.
 const MIN_BUDGET: Duration = Duration::from_micros(100);
 /// Most: the kernel tells of a softirq that takes longer.
 const MAX_BUDGET: Duration = Duration::from_millis(1000);
 
 /// `budget`: a time.
-pub(super) fn budget(text: &str) -> Result<Duration, Problem> {
+pub(super) fn budget(text: &str) -> Result<Budget, Problem> {
     let wrong = |cause: &str, help: String| Problem::new(Code::BadBudget, cause, help);
     let found = quantity(text, &TIMES).map_err(|meant| {
         let usual = "write a whole number and us or ms, such as \"1ms\"";
         wrong("which is not a time", meant.unwrap_or_else(|| usual.to_owned()))
     })?;
     let time = u32::try_from(found.number).ok().and_then(|number| found.value.checked_mul(number));
-    time.filter(|time| (MIN_BUDGET..=MAX_BUDGET).contains(time)).ok_or_else(|| {
+    let time = time.filter(|time| (MIN_BUDGET..=MAX_BUDGET).contains(time));
+    time.map(Budget).ok_or_else(|| {
         wrong("which is out of range", "write from \"100us\" to \"1000ms\", or leave it out for 1 ms".to_owned())
     })
 }
@@ -192,8 +191,8 @@ mod tests {
 
     #[test]
     fn times() {
-        assert_eq!((budget("1ms"), budget("1000us")), (Ok(DEFAULT_BUDGET), Ok(DEFAULT_BUDGET)));
-        assert_eq!((budget("100us"), budget("1000ms")), (Ok(MIN_BUDGET), Ok(MAX_BUDGET)));
+        assert_eq!((budget("1ms"), budget("1000us")), (Ok(Budget::default()), Ok(Budget::default())));
+        assert_eq!((budget("100us"), budget("1000ms")), (Ok(Budget(MIN_BUDGET)), Ok(Budget(MAX_BUDGET))));
         for wrong in ["", "1", "ms", "1s", "1 ms", "-1ms", "0.5ms", "99999999999999999999ms"] {
             assert_eq!(budget(wrong).unwrap_err().cause, "which is not a time", "{wrong}");
         }

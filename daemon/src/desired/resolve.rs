@@ -3,13 +3,12 @@
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
-use std::time::Duration;
 
 use toml::Spanned;
 use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES};
 
 use super::problem::{Problem, value};
-use super::{Action, Desired, Direction, Loaded, Unparsed, endpoint, filter, interface, mirrors, policy};
+use super::{Action, Budget, Desired, Direction, Loaded, Unparsed, endpoint, filter, interface, mirrors, policy};
 use crate::config::{Config, Field};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Reported, did_you_mean};
 
@@ -48,8 +47,8 @@ fn unparsed(config: &Config, diagnostics: &mut Diagnostics) -> Checked<Unparsed>
     })
 }
 
-fn budget(config: &Config, diagnostics: &mut Diagnostics) -> Checked<Duration> {
-    let Some(given) = optional(&config.budget)? else { return Ok(policy::DEFAULT_BUDGET) };
+fn budget(config: &Config, diagnostics: &mut Diagnostics) -> Checked<Budget> {
+    let Some(given) = optional(&config.budget)? else { return Ok(Budget::default()) };
     value(diagnostics, "the file", "budget", given, |text| policy::budget(text))
 }
 
