@@ -44,11 +44,15 @@ enum Fault {
 /// may make something there, and change what is his.
 fn fault(seen: &Seen, user: u32, is_shared: bool) -> Option<Fault> {
     let Seen { is_link, is_directory, owner, group, mode, has_list, is_read_only } = *seen;
-    if is_read_only || is_link && !is_shared {
+    if is_link && !is_shared {
         return None;
     }
+    // a mount that cannot be written by may be of what its owner can write outside
     if owner != 0 && owner != user {
         return Some(Fault::Owner);
+    }
+    if is_read_only {
+        return None;
     }
     // who may write in a sticky directory may change only what is his
     if is_link || is_directory && mode & STICKY != 0 {

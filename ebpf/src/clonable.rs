@@ -4,7 +4,7 @@
 use aya_ebpf::bindings::__sk_buff;
 use traffic_mirror_ebpf::abi::Drop;
 use traffic_mirror_ebpf::offsets::Offsets;
-use traffic_mirror_ebpf::packet::Packet;
+use traffic_mirror_ebpf::packet::{Packet, protocol};
 
 use crate::lost::{Lost, count_lost};
 use crate::probe::{Copied, SkBuff, offset, read};
@@ -23,10 +23,26 @@ pub fn clonable(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, pari
         Offsets::BY_HELPER => reason_by_helper(skb),
         _ => Drop::None as u32,
     };
-    if reason != Drop::None as u32 {
+    // whoever sends can ask for a timestamp: only what clocks send is taken at its word, or anybody could hide
+    let is_let_go = reason == Drop::None as u32 || reason == Drop::HardwareTimestamp as u32 && !is_of_clocks(packet);
+    if !is_let_go {
         return refuse(skb, packet, endpoints, reason, parity);
     }
     endpoints
+}
+
+/// Whether a packet is one of NTP, or an event message of PTP, whose time the NIC may be asked for (IANA).
+#[inline(always)]
+fn is_of_clocks(packet: *const Packet) -> bool {
+    const NTP: u16 = 123;
+    const PTP_EVENT: u16 = 319;
+    if packet.is_null() {
+        return false;
+    }
+    // SAFETY: the caller passes a pointer to a local variable.
+    let packet = unsafe { &*packet };
+    let is = |port| packet.source_port == port || packet.destination_port == port;
+    packet.protocol == protocol::UDP && packet.ported != 0 && (is(NTP) || is(PTP_EVENT))
 }
 
 /// A global function: it has a stack frame of its own.

@@ -10,6 +10,8 @@ use crate::packet::{Packet, mix};
 /// How long a first fragment is remembered, in units of 2^30 ns: as long as Linux waits for the rest of an IPv4 datagram
 /// (`IP_FRAG_TIME`) and of an IPv6 one (`IPV6_FRAG_TIMEOUT`).
 const LIFETIME: [u64; 2] = [28, 57];
+/// Offsets of fragments are in units of so many bytes (RFC 791).
+const UNIT_BYTES: u32 = 8;
 /// Bits of the time that are kept: a week.
 const TIME_BITS: u32 = 19;
 
@@ -128,7 +130,11 @@ pub fn follow(packet: &mut Packet, first: First, key: u64, now: u64) -> Kin {
 pub fn is_dropped(packet: &Packet, header_sum: u32, bytes: u32) -> bool {
     let folded = (header_sum & 0xffff) + (header_sum >> 16);
     let folded = (folded & 0xffff) + (folded >> 16);
-    packet.version == 4 && folded != 0xffff || packet.ip_bytes() > bytes
+    // of what is not the last of a datagram the kernel takes whole units, and nothing of one that has none
+    let headers = packet.transport.wrapping_sub(packet.offset) as u32;
+    let stated = packet.ip_bytes();
+    let is_empty = stated != 0 && stated < headers + UNIT_BYTES;
+    packet.version == 4 && folded != 0xffff || stated > bytes || is_empty
 }
 
 #[cfg(test)]

@@ -53,7 +53,7 @@ pub extern "C" fn echo(skb: *mut __sk_buff, packet: *const Packet) -> u32 {
                 if levels > 1 && !admits(levels) { Unseen::Nested as u32 } else { 0 }
             }
         }
-        protocol::ICMP | protocol::ICMPV6 if is_error(skb, packet) && is_about_copy(skb, at + ICMP_BYTES, ipv6) => {
+        protocol::ICMP | protocol::ICMPV6 if is_error(skb, packet) && is_about_copy(skb, at + ICMP_BYTES, packet) => {
             Unseen::Loop as u32
         }
         _ => 0,
@@ -69,10 +69,24 @@ fn is_error(skb: *mut __sk_buff, packet: &Packet) -> bool {
     }
 }
 
+/// Whether an error is for the one who has sent what it quotes. Any other is a matter of its sender's.
+#[inline(always)]
+fn is_sent_to(skb: *mut __sk_buff, at: u32, packet: &Packet) -> bool {
+    if packet.version == 6 {
+        load::<[u64; 2]>(skb, at + 8).is_some_and(|source| source.map(u64::from_be) == packet.destination)
+    } else {
+        load::<u32>(skb, at + 12).is_some_and(|source| u64::from(u32::from_be(source)) == packet.destination[0] >> 32)
+    }
+}
+
 /// An error need not quote more than the ports (RFC 792), by which a copy of this mirror's is known; what it quotes beyond must be
 /// that of a copy.
 #[inline(always)]
-fn is_about_copy(skb: *mut __sk_buff, at: u32, ipv6: bool) -> bool {
+fn is_about_copy(skb: *mut __sk_buff, at: u32, packet: &Packet) -> bool {
+    let ipv6 = packet.version == 6;
+    if !is_sent_to(skb, at, packet) {
+        return false;
+    }
     let Some(header) = load::<Quoted>(skb, at) else { return false };
     let udp = quoted_udp(&header);
     if udp == 0 {

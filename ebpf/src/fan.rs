@@ -16,13 +16,14 @@ use crate::level::{depth, level};
 use crate::limit;
 use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS};
 use crate::mirror::add;
+use crate::queue::PACKET_BYTES;
 use crate::size::{is_bare, measure};
 use crate::skb::Skb;
 use crate::verifier::{STOP, each, go_on_if, opaque};
 
 /// How often a copy goes to a next hop that does not answer, so that the kernel looks for it.
 const PROBE_NS: u64 = 1_000_000_000;
-/// After so many bytes a CPU looks at the output interface's queue again.
+/// After so many bytes, with what the kernel keeps beside them, a CPU looks at the output interface's queue again.
 const LOOK_BYTES: u64 = 256 << 10;
 /// A queue that was full is left alone for so long: a tick of the coarse clock at most.
 const FULL_NS: u64 = 1_000_000;
@@ -177,7 +178,9 @@ impl Fan {
         if endpoint.is_routed() {
             word |= cb::PROBE;
         }
-        stats.unlooked += u64::from(shape.outer_bytes);
+        // each clone holds the packet as it is until it is cut
+        let clones = if shape.fragments > 1 { shape.fragments } else { 1 };
+        stats.unlooked += u64::from(clones) * (u64::from(self.skb.len()) + PACKET_BYTES);
         if stats.unlooked > LOOK_BYTES || stats.full_ns != 0 {
             (stats.unlooked, stats.full_ns) = (0, 0);
             word |= cb::LOOK;
@@ -197,6 +200,10 @@ impl Fan {
         }
         if reason == Drop::Unwrapped as u32 {
             stats.fuse = endpoint.generation;
+        }
+        if reason == Drop::Budget as u32 {
+            // it was to look, perhaps, and did not
+            stats.unlooked = LOOK_BYTES + 1;
         }
         if reason == Drop::Backlog as u32 {
             stats.full_ns = coarse_now();

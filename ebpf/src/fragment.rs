@@ -14,6 +14,7 @@ use traffic_mirror_ebpf::shape::Shape;
 
 use crate::fan::{Fan, Parcel, send};
 use crate::level::own;
+use crate::lost::{Lost, count_lost};
 use crate::maps::{ENDPOINT_STATS, ENDPOINTS, SCRATCH, SCRATCH_BYTES};
 use crate::skb::Skb;
 use crate::verifier::{STOP, each, go_on_if, opaque};
@@ -83,6 +84,10 @@ pub extern "C" fn fragment(
         parcel: Parcel { interface: 0, word: 0, flow: 0, length: 0 },
     };
     each(MAX_ENDPOINTS * MAX_FRAGMENTS, next, &mut fragments);
+    let Fan { endpoints, ref size, .. } = fragments.fan;
+    if endpoints != 0 {
+        count_lost(Lost { endpoints, reason: Drop::Budget as u32, packets: size.packets, parity });
+    }
     0
 }
 

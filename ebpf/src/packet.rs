@@ -41,10 +41,7 @@ pub mod protocol {
     pub const ICMPV6: u8 = 58;
     pub const DESTINATION_OPTIONS: u8 = 60;
     pub const SCTP: u8 = 132;
-    pub const MOBILITY: u8 = 135;
     pub const UDP_LITE: u8 = 136;
-    pub const HIP: u8 = 139;
-    pub const SHIM6: u8 = 140;
 }
 
 /// Whether the protocol's header begins with a source and a destination port.
@@ -267,7 +264,8 @@ pub fn parse_extensions<F: Frame>(frame: &mut F, packet: &mut Packet) {
 #[inline(always)]
 const fn is_extension(number: u8) -> bool {
     use protocol::*;
-    matches!(number, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS | MOBILITY | HIP | SHIM6)
+    // to Linux mobility, HIP and shim6 headers are protocols, which it hands to whoever asks for them
+    matches!(number, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS)
 }
 
 /// Moves `packet.transport` behind the extension headers; false if there is no transport header to read. Unless that is because

@@ -15,7 +15,7 @@ use crate::skb::Skb;
 use crate::verifier::{STOP, each, go_on_if};
 
 /// What the kernel keeps of a packet beside its bytes, at least: `struct sk_buff`, and its shared info.
-const PACKET_BYTES: u64 = 768;
+pub const PACKET_BYTES: u64 = 768;
 /// Bytes of a `struct list_head`: of the two lists of neighbours the one of those below is the second.
 const LIST_BYTES: usize = 16;
 /// `TCQ_F_NOLOCK` (include/net/sch_generic.h): `pfifo_fast`, the only one whose counters are one for each CPU.

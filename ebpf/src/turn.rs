@@ -61,6 +61,7 @@ fn is_copy(context: &TcContext) -> bool {
     let skb = Skb(context.skb.skb);
     CONTROL
         .get(0)
+        .filter(|control| control.secret != 0)
         .is_some_and(|control| skb.cb::<0>() == control.secret as u32 && skb.cb::<1>() == (control.secret >> 32) as u32)
 }
 

@@ -46,7 +46,7 @@ pub(super) fn memory() -> &'static Memory {
 pub(super) fn obstacles() -> Vec<String> {
     let Err(why) = found() else { return Vec::new() };
     let blind = format!(
-        "packets that must not be cloned are not told from others: {why}; README.md, \"What is not cloned\", says what to do"
+        "packets that must not be cloned are not told from others, and nothing bounds what copies hold in a slow output: {why}; README.md, \"What is not cloned\", says what to do"
     );
     let pktgen = "pktgen is loaded, and the kernel panics over the first of its packets that a filter wants: unload it, or exclude its packets";
     let is_loaded = Path::new("/sys/module/pktgen").exists();

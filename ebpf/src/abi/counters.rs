@@ -39,7 +39,7 @@ pub struct EndpointStats {
     pub credit_ns: u64,
     /// When a copy last went to a next hop that does not answer, ns of `CLOCK_MONOTONIC_COARSE`.
     pub probed_ns: u64,
-    /// Bytes of outer packets that this CPU has sent since it last looked at the output interface's queue.
+    /// Bytes that clones of this CPU have taken since it last looked at the output interface's queue.
     pub unlooked: u64,
     /// When it found there more than the endpoint's bound, ns of `CLOCK_MONOTONIC_COARSE`; 0 if it did not.
     pub full_ns: u64,

@@ -36,7 +36,7 @@ pub struct Reading {
     pub length: Option<usize>,
 }
 
-const EXTENSIONS: [u8; 8] = [0, 43, 44, 51, 60, 135, 139, 140];
+const EXTENSIONS: [u8; 5] = [0, 43, 44, 51, 60];
 const PORTED: [u8; 5] = [6, 17, 33, 132, 136];
 
 fn number<const N: usize>(frame: &[u8], at: usize) -> Option<[u8; N]> {

@@ -10,7 +10,7 @@ use super::random::Random;
 use crate::lab::packet::{Ether, Extension, Ipv4, Ipv6, Layer, Packet, Tcp, Vlan};
 use crate::lab::testrun::SkBuff;
 
-const EXTENSIONS: [u8; 7] = [0, 43, 51, 60, 135, 139, 140];
+const EXTENSIONS: [u8; 4] = [0, 43, 51, 60];
 const FRAGMENT: u8 = 44;
 /// Extension headers and VLAN tags that are looked through, according to the manual.
 const LOOKED_THROUGH: usize = 8;

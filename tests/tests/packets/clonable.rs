@@ -78,8 +78,15 @@ fn packets_that_wait_for_a_timestamp_of_the_nic_are_not_cloned() -> Result<()> {
     for &attach in Attach::all()? {
         let mut lab = Routed::new(WEB, attach, 1600)?;
         let sink = udp_bind(&lab.client, address(CLIENT[0], 443))?;
-        let socket = udp_bind(&lab.edge, address(EDGE[0], 319))?;
-        for (flags, is_cloned) in [(0, true), (TX_SOFTWARE, true), (TX_HARDWARE, false)] {
+        let [clock, program] = [319, 1319].map(|port| udp_bind(&lab.edge, address(EDGE[0], port)));
+        let (clock, program) = (clock?, program?);
+        let cases = [
+            (&clock, 0, true),
+            (&clock, TX_SOFTWARE, true),
+            (&clock, TX_HARDWARE, false),
+            (&program, TX_HARDWARE, true),
+        ];
+        for (socket, flags, is_cloned) in cases {
             let before = lab.settle()?.1;
             // SAFETY: the option is four bytes of a local variable.
             let done = unsafe {

@@ -16,7 +16,7 @@ fn ip((source, destination): (&str, &str)) -> Packet {
 pub(crate) fn protocols(edge: &mut Edge, attach: Attach) -> Result<()> {
     let named =
         ["tcp", "udp", "icmp", "icmpv6", "sctp"].map(|name| filter(name, &format!("protocol = [\"{name}\"]"), "\"a\""));
-    let list = filter("numbers", "protocol = [47, 50, \"ah\", 253, 255, 0]", "\"six\"");
+    let list = filter("numbers", "protocol = [47, 50, \"ah\", 135, \"hip\", 140, 253, 255, 0]", "\"six\"");
     let config = config(&[named.concat(), list].concat());
     let mut cases = vec![
         case("ICMP echo", &ip(V4).icmp(8, 0).payload("ping")).matches(["icmp"]).to(["a"]),
@@ -37,7 +37,8 @@ pub(crate) fn protocols(edge: &mut Edge, attach: Attach) -> Result<()> {
             case("another protocol", &ip().raw(89, [2; 30])),
             case("IP in IP", &ip().ip("10.0.0.1", "10.0.0.2").tcp(1, 443)),
         ]);
-        for number in [47, 50, 253, 255] {
+        // the kernel hands mobility, HIP and shim6 headers to whoever asks for these protocols
+        for number in [47, 50, 135, 139, 140, 253, 255] {
             cases.push(case(format!("protocol {number}"), &ip().raw(number, [7; 33])).matches(["numbers"]).to(["six"]));
         }
     }

@@ -117,7 +117,6 @@ pub(crate) fn ipv6_extensions(edge: &mut Edge, attach: Attach) -> Result<()> {
         case("destination options", &ip().destination_options().tcp(1, 443)).tcp_with_port(),
         case("routing", &ip().layer(routing()).tcp(1, 443)).tcp_with_port(),
         case("authentication", &ip().authentication().tcp(1, 443)).tcp_with_port(),
-        case("mobility", &ip().raw(135, [6, 0, 0, 0, 0, 0, 0, 0]).layer(Tcp::new(1, 443))).tcp_with_port(),
         case("atomic fragment", &ip().fragment(0, false, 7).tcp(1, 443)).tcp_with_port(),
         case(
             "all of them",
