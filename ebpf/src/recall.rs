@@ -95,9 +95,9 @@ fn way(skb: Skb, packet: &Packet, hook: u32) -> u32 {
 #[inline(always)]
 fn is_lost(skb: *mut __sk_buff, packet: &Packet) -> bool {
     let bytes = Skb(skb).len().wrapping_sub(packet.offset.into());
-    // A header with options is longer. The kernel drops some of these for their options, so none tells anything: then the rest of the
-    // datagram has no first, which hides nothing.
-    let mut sum = 0;
+    // A header with options is longer, and not summed up: those who forge one make the datagram ambiguous, if its first comes before
+    // the rest.
+    let mut sum = 0xffff;
     if packet.version == 4 && packet.transport.wrapping_sub(packet.offset) == 20 {
         let mut header = MaybeUninit::<[u16; 10]>::uninit();
         // SAFETY: 20 bytes are copied to a local variable that has as many.

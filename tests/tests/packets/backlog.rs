@@ -19,7 +19,7 @@ const WEB: &str = "[[interface]]\nname = \"eth0\"\n\
     [endpoint.four]\naddress = \"10.9.0.1\"\nbacklog = \"4MiB\"\n\
     [[filter]]\nname = \"web\"\nbidirectional = true\ndestination_port = [443]\nto = [\"four\"]\n";
 
-/// Queues of 10 Mbit with room for 10,000 packets of any length, and where they stand.
+/// Queues of 1 Mbit with room for 10,000 packets of any length, and where they stand.
 struct Stall {
     name: &'static str,
     lines: &'static [&'static str],
@@ -32,7 +32,7 @@ const STALLS: [Stall; 3] = [
     Stall {
         name: "the queue of the output",
         lines: &[
-            "tc qdisc replace dev eth1 root handle 1: tbf rate 10mbit burst 128kb latency 1000s",
+            "tc qdisc replace dev eth1 root handle 1: tbf rate 1mbit burst 128kb latency 1000s",
             "tc qdisc add dev eth1 parent 1:1 handle 10: pfifo limit 10000",
         ],
         relieve: "tc qdisc replace dev eth1 root pfifo",
@@ -42,9 +42,9 @@ const STALLS: [Stall; 3] = [
         name: "one of several queues",
         lines: &[
             "tc qdisc replace dev eth1 root handle 1: mq",
-            "tc qdisc replace dev eth1 parent 1:1 handle 11: tbf rate 10mbit burst 128kb latency 1000s",
+            "tc qdisc replace dev eth1 parent 1:1 handle 11: tbf rate 1mbit burst 128kb latency 1000s",
             "tc qdisc add dev eth1 parent 11:1 pfifo limit 10000",
-            "tc qdisc replace dev eth1 parent 1:2 handle 12: tbf rate 10mbit burst 128kb latency 1000s",
+            "tc qdisc replace dev eth1 parent 1:2 handle 12: tbf rate 1mbit burst 128kb latency 1000s",
             "tc qdisc add dev eth1 parent 12:1 pfifo limit 10000",
         ],
         relieve: "tc qdisc replace dev eth1 root pfifo",
@@ -57,7 +57,7 @@ const STALLS: [Stall; 3] = [
             "ip link add link eth1 name above type macvlan mode bridge",
             "ip link set above up",
             "ip address add 10.9.0.254/24 dev above",
-            "tc qdisc replace dev eth1 root handle 1: tbf rate 10mbit burst 128kb latency 1000s",
+            "tc qdisc replace dev eth1 root handle 1: tbf rate 1mbit burst 128kb latency 1000s",
             "tc qdisc add dev eth1 parent 1:1 handle 10: pfifo limit 10000",
         ],
         relieve: "tc qdisc replace dev eth1 root pfifo",

@@ -89,7 +89,7 @@ fn own() -> Vec<Case> {
     let six = |ports| to("fd09::1", "fd09::13", ports);
     let quoted = |packet: &Packet, bytes: usize| {
         let quoted = packet.build()[14..14 + bytes].to_vec();
-        frame().ip("10.0.0.1", "10.0.0.2").icmp(3, 0).payload(quoted)
+        frame().ip("10.0.0.1", "10.9.0.1").icmp(3, 0).payload(quoted)
     };
     vec![
         case("to a", &a((50_000, 6080))).unseen("loop"),
@@ -141,8 +141,9 @@ fn in_fragments(copy: &Packet, id: u32) -> Result<Vec<Case>> {
 /// ICMP errors that quote a copy, and others.
 fn errors(copy: &dyn Fn(Packet) -> Packet) -> Vec<Case> {
     let quote = |bytes: usize, packet: &Packet| packet.build()[14..14 + bytes].to_vec();
-    let of = |kind: u8, quoted: Vec<u8>| frame().layer(v4()).icmp(kind, 0).payload(quoted);
-    let of6 = |kind: u8, quoted: Vec<u8>| frame().layer(v6()).icmpv6(kind, 0).payload(quoted);
+    // an error goes to the one who has sent what it quotes
+    let of = |kind: u8, quoted: Vec<u8>| frame().ip("198.51.100.7", "10.1.2.3").icmp(kind, 0).payload(quoted);
+    let of6 = |kind: u8, quoted: Vec<u8>| frame().ip("2001:db8:2::7", "2001:db8:1::3").icmpv6(kind, 0).payload(quoted);
     let (four, six) = (copy(frame().layer(v4())), copy(frame().layer(v6())));
     let plain = frame().layer(v4()).udp(1, 2).payload([5; 100]);
     let mut cases: Vec<_> = [3, 4, 5, 11, 12]
@@ -153,6 +154,8 @@ fn errors(copy: &dyn Fn(Packet) -> Packet) -> Vec<Case> {
             .map(|kind| case(format!("ICMPv6 {kind} about a copy"), &of6(kind, quote(120, &six))).unseen("loop")),
     );
     cases.extend([
+        case("ICMP to somebody else", &frame().layer(v4()).icmp(3, 0).payload(quote(100, &four))).copied(),
+        case("ICMPv6 to somebody else", &frame().layer(v6()).icmpv6(1, 0).payload(quote(120, &six))).copied(),
         case("ICMP about something else", &of(3, quote(100, &plain))).copied(),
         case("ICMP with less than a copy's head", &of(3, quote(34, &four))).copied(),
         case("ICMPv6 with less than a copy's head", &of6(1, quote(54, &six))).copied(),
@@ -378,9 +381,9 @@ fn two_daemons_face_each_other_through_nat() -> Result<()> {
                 ensure!(looped(&status) == wanted, "{attach:?} {side}, {bytes} bytes: {} of {wanted}", looped(&status));
             }
         }
-        // what looks like a copy and passes between peers is copied by neither, and what nearly does by both
+        // what looks like a copy is one to whom it comes from a peer, and not to the one that sends it; what nearly does is copied by both
         let (all, egress, ingress) = ("filter all packets", "eth0 egress loop", "eth0 ingress loop");
-        facing.control(("10.0.1.1", 5000), &gue(), &[&[(all, 0), (egress, 1)], &[(all, 0), (ingress, 1)]])?;
+        facing.control(("10.0.1.1", 5000), &gue(), &[&[(all, 1), (egress, 0)], &[(all, 0), (ingress, 2)]])?;
         facing.control(("10.0.1.1", 5000), &nearly_gue(), &[&[(all, 1), (egress, 0), (ingress, 1)][..]; 2])?;
     }
     Ok(())
