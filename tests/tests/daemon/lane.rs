@@ -261,7 +261,7 @@ fn a_lane_is_tried_again() -> Result<()> {
     daemon.wait_line(|line| line.contains(in_vain), deadline())?;
     ensure!(lane(&site)?.is_empty(), "there is {:?}", lane(&site)?);
     // the slow timer
-    daemon.wait_line(|line| line.ends_with(again), Instant::now() + Duration::from_secs(60))?;
+    daemon.wait_line(|line| line.ends_with(again), Instant::now() + Duration::from_secs(120))?;
     wait(&site, true)?;
     sender.resumes(&site, BYTES)
 }
