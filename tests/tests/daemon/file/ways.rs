@@ -1,6 +1,6 @@
 //! Each way of saving it that a program or a shell has.
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
 use std::os::unix::fs::{FileExt as _, symlink};
@@ -89,14 +89,16 @@ fn a_saved_file_is_live_in_time_however_it_is_saved() -> Result<()> {
     desk.end()
 }
 
-/// A shell script that starts the daemon without the right to a lease on the files of others. Its file is on a read-only mount, as
-/// in a container: else a file of another user would not be taken.
+/// A shell script that starts the daemon as another user than the file's owner, with the rights that it needs and none to a lease
+/// on the files of others.
 pub(super) fn without_leases(directory: &TempDir) -> Result<Launch> {
-    let (script, files) = (directory.path().join("without-leases"), directory.path().join("files"));
-    fs::create_dir(&files)?;
-    let drop = "exec setpriv --bounding-set=-lease --inh-caps=-lease";
-    install(&script, &read_only(&files, drop)?)?;
-    Ok(Launch { binary: Some(script), config: Some(files.join("mirror.toml")), ..Launch::default() })
+    let script = directory.path().join("without-leases");
+    let user = "--reuid=65534 --regid=65534 --clear-groups";
+    let kept = "-all,+bpf,+net_admin,+net_raw,+perfmon,+sys_admin,+dac_override,+dac_read_search,+fowner";
+    let rights = format!("--inh-caps={kept} --ambient-caps={kept} --bounding-set={kept}");
+    let binary = traffic_mirror_tests::lab::daemon::binary()?;
+    install(&script, &format!("#!/bin/sh\nexec setpriv {user} {rights} {} \"$@\"\n", binary.display()))?;
+    Ok(Launch { binary: Some(script), ..Launch::default() })
 }
 
 /// A shell script that starts the daemon, by some other command, where a directory can only be read.
@@ -107,21 +109,22 @@ pub(super) fn read_only(directory: &Path, by: &str) -> Result<String> {
     Ok(format!("#!/bin/sh\nexec unshare --mount sh -c '{inside}' sh \"$@\"\n"))
 }
 
-/// Gives the file to another user: the daemon cannot have a lease on it.
-pub(super) fn give_away(daemon: &Daemon) -> Result<()> {
+/// Whether the daemon cannot have a lease on the file.
+pub(super) fn has_no_leases(daemon: &Daemon) -> Result<()> {
     /// The bit of `CAP_LEASE`.
     const CAP_LEASE: u32 = 28;
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid().unwrap_or_default()))?;
     let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or_default();
-    assert_eq!(u64::from_str_radix(effective.trim(), 16)? >> CAP_LEASE & 1, 0, "it has CAP_LEASE");
-    Ok(std::os::unix::fs::chown(daemon.config_path(), Some(65534), None)?)
+    ensure!(u64::from_str_radix(effective.trim(), 16)? >> CAP_LEASE & 1 == 0, "it has CAP_LEASE");
+    ensure!(status.lines().any(|line| line.starts_with("Uid:\t65534\t65534")), "it is the owner of the file");
+    Ok(())
 }
 
 #[test]
 fn the_file_of_another_user_is_live_in_time() -> Result<()> {
     let directory = TempDir::new()?;
     let mut desk = Desk::launch(without_leases(&directory)?)?;
-    give_away(&desk.daemon)?;
+    has_no_leases(&desk.daemon)?;
     for (way, save) in IN_PLACE.into_iter().chain(OTHERWISE) {
         desk.save(way, save)?;
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::daemon::Launch;
 use traffic_mirror_tests::lab::{TempDir, deadline};
 
-use super::ways::{give_away, without_leases};
+use super::ways::{has_no_leases, without_leases};
 use super::{Desk, LIVE_WITHIN, OTHERS};
 use crate::site::shell;
 
@@ -61,7 +61,7 @@ fn half_a_file_is_not_live_whatever_happens_meanwhile() -> Result<()> {
 fn half_a_file_of_another_user_is_not_live() -> Result<()> {
     let directory = TempDir::new()?;
     let desk = Desk::launch(without_leases(&directory)?)?;
-    give_away(&desk.daemon)?;
+    has_no_leases(&desk.daemon)?;
     pause_half_way(desk, 2 * LIVE_WITHIN, provoke)
 }
 
@@ -74,7 +74,7 @@ fn the_slow_timer_does_not_take_half_a_file() -> Result<()> {
 fn the_slow_timer_does_not_take_half_a_file_of_another_user() -> Result<()> {
     let directory = TempDir::new()?;
     let desk = Desk::launch(without_leases(&directory)?)?;
-    give_away(&desk.daemon)?;
+    has_no_leases(&desk.daemon)?;
     pause_half_way(desk, SLOWER_THAN_TIMER, provoke)
 }
 
