@@ -30,6 +30,12 @@ const NESTED_NS: u64 = 10_000_000;
 const NESTED_DEEP_NS: u64 = 1_000_000_000;
 const NESTED_DEPTH_NS: u64 = 1_000_000_000;
 
+/// Whether [`echo`] is to be asked: a call costs more than this.
+#[inline(always)]
+pub const fn may_be_echo(number: u8) -> bool {
+    matches!(number, protocol::UDP | protocol::ICMP | protocol::ICMPV6)
+}
+
 /// Answers [`Unseen::Loop`] or [`Unseen::Nested`] as a number, or 0. It may take from the budget of nested packets. A global
 /// function: the verifier checks it once.
 #[unsafe(no_mangle)]

@@ -1,5 +1,7 @@
 //! Input: every packet that leaves an output interface. A clone of ours is wrapped; any other goes on untouched.
 
+use core::mem::{MaybeUninit, offset_of};
+
 use aya_ebpf::bindings::{
     __sk_buff, BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_ENCAP_L4_UDP,
     BPF_F_ADJ_ROOM_FIXED_GSO, BPF_F_ADJ_ROOM_NO_CSUM_RESET,
@@ -8,10 +10,10 @@ use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail,
     bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skb_vlan_pop,
 };
-use traffic_mirror_ebpf::abi::{Endpoint, Level, Receipt, Slice, Wrapped, cb, stamp};
+use traffic_mirror_ebpf::abi::{Endpoint, Level, OUTER_MAX_BYTES, Receipt, Slice, Wrapped, cb, stamp};
 use traffic_mirror_ebpf::gue::{
-    ENCAPSULATION_BYTES, FRAGMENT6_BYTES, IPV4_BYTES, IPV6_BYTES, OUTER4_BYTES, OUTER6_BYTES, Variable,
-    fill_encapsulation, fill_fragment6, fill4, fill6, fold,
+    ENCAPSULATION_BYTES, FRAGMENT_WORDS6, FRAGMENT6_BYTES, IPV4_BYTES, IPV6_BYTES, OUTER4_BYTES, OUTER6_BYTES,
+    Variable, fold, fragment6, outer4, outer6,
 };
 use traffic_mirror_ebpf::packet::{ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, JUMBO_BYTES, protocol};
 
@@ -106,14 +108,14 @@ fn wrap(skb: Skb, word: u32, secret: u64, sender: *mut Level) -> Option<i32> {
         take_jumbo_off(skb, endpoint.link_bytes)?;
     }
     let over_ipv6 = endpoint.outer_bytes == OUTER6_BYTES as u32;
-    if word & cb::SLICE != 0 {
-        take_slice(skb, endpoint, word, flow, sender)?;
+    let variable = if word & cb::SLICE != 0 {
+        take_slice(skb, endpoint, word, flow, sender)?
     } else {
         let fixed = if word & cb::FIXED != 0 && skb.gso_size() != 0 { BPF_F_ADJ_ROOM_FIXED_GSO } else { 0 };
         make_room(skb, endpoint.outer_bytes, over_ipv6, fixed | BPF_F_ADJ_ROOM_ENCAP_L4_UDP)?;
         let ip_bytes = skb.len().wrapping_sub(endpoint.link_bytes);
         let header = if over_ipv6 { IPV6_BYTES } else { IPV4_BYTES } as u32;
-        let variable = Variable {
+        Variable {
             length: ip_bytes,
             udp_length: ip_bytes.wrapping_sub(header),
             flow,
@@ -123,11 +125,9 @@ fn wrap(skb: Skb, word: u32, secret: u64, sender: *mut Level) -> Option<i32> {
             inner_ipv6: word & cb::IPV6 != 0,
             checksum: 0,
             payload: 0,
-        };
-        let mut front = Front::new(endpoint);
-        let bytes = front.fill(endpoint, variable, over_ipv6);
-        front.store(skb, endpoint, bytes, sender)?;
-    }
+        }
+    };
+    store_outer(skb, endpoint, variable, over_ipv6, sender)?;
     if word & cb::PROBE == 0 {
         return Some(NEXT);
     }
@@ -211,7 +211,7 @@ const PULLS: u32 = 17;
 /// Leaves what the fragment is to carry, behind its outer header; or all of it, with a checksum in either case. What is pulled takes the
 /// checksum with it that was left to the output interface; the head is put back with the finished one.
 #[inline(always)]
-fn take_slice(skb: Skb, endpoint: &Endpoint, word: u32, flow: u32, sender: *mut Level) -> Option<()> {
+fn take_slice(skb: Skb, endpoint: &Endpoint, word: u32, flow: u32, sender: *mut Level) -> Option<Variable> {
     let over_ipv6 = endpoint.outer_bytes == OUTER6_BYTES as u32;
     // SAFETY: a per-CPU element.
     let slice = unsafe { (*sender).slice };
@@ -261,13 +261,7 @@ fn take_slice(skb: Skb, endpoint: &Endpoint, word: u32, flow: u32, sender: *mut 
         cut(skb, endpoint.link_bytes + slice.end - slice.first)?;
         make_room(skb, header, over_ipv6, 0)?;
     }
-    let mut front = Front::new(endpoint);
-    let bytes = if is_whole {
-        front.fill(endpoint, variable, over_ipv6)
-    } else {
-        front.fill_fragment(endpoint, variable, over_ipv6, slice.first == 0)
-    };
-    front.store(skb, endpoint, bytes, sender)
+    Some(variable)
 }
 
 /// Makes the frame so many bytes long. The helper takes no length beyond 16 KiB (`BPF_SKB_MAX_LEN`), not even the one that it has.
@@ -349,122 +343,78 @@ fn identification(word: u32, sender: *mut Level) -> u32 {
     number.wrapping_add(offset).wrapping_add((word & 0xff).wrapping_mul(0x0b51))
 }
 
-/// What goes in front of the inner packet. It is written in one go, and by a helper: with a direct write in it, the kernel has the
-/// program make each packet that leaves here writable first, and drops those for which there is no memory
-/// (`bpf_unclone_prologue`), be they ours or not.
-#[repr(C, align(4))]
-struct Front {
-    padding: u16,
-    link: [u16; ETHER_BYTES as usize / 2],
-    outer: [u32; FRONT_OUTER_BYTES / 4],
+/// Writes link and outer header of a packet or a fragment; UDP and GUE header belong to the first one.
+#[inline(always)]
+fn store_outer(skb: Skb, endpoint: &Endpoint, variable: Variable, over_ipv6: bool, sender: *mut Level) -> Option<()> {
+    let is_later = variable.offset != 0;
+    if !over_ipv6 {
+        let outer = outer4(template(endpoint), variable);
+        store(skb, endpoint, &outer, if is_later { IPV4_BYTES } else { OUTER4_BYTES }, sender)
+    } else if is_later || variable.more {
+        const LATER_BYTES: usize = IPV6_BYTES + FRAGMENT6_BYTES;
+        let outer = fragment6(outer6(template(endpoint), variable), variable);
+        store(skb, endpoint, &outer, if is_later { LATER_BYTES } else { LATER_BYTES + ENCAPSULATION_BYTES }, sender)
+    } else {
+        store(skb, endpoint, &outer6(template(endpoint), variable), OUTER6_BYTES, sender)
+    }
 }
 
-const FRONT_OUTER_BYTES: usize = OUTER6_BYTES + FRAGMENT6_BYTES;
+/// The first words of the template.
+#[inline(always)]
+fn template<const N: usize>(endpoint: &Endpoint) -> [u64; N] {
+    const { assert!(8 * N <= OUTER_MAX_BYTES && offset_of!(Endpoint, outer) % 8 == 0) };
+    // SAFETY: so many words lie in `outer`, at a multiple of 8.
+    core::array::from_fn(|i| unsafe { endpoint.outer.as_ptr().cast::<u64>().add(i).read() })
+}
 
-impl Front {
-    #[inline(always)]
-    fn new(endpoint: &Endpoint) -> Self {
-        let mut front = Self { padding: 0, link: [0; _], outer: [0; _] };
-        let from = endpoint.link.as_ptr().cast::<u16>();
+/// The last six bytes of one word and the first two of the next: behind a link header of 14 bytes words begin two bytes before one of
+/// the frame's does.
+#[inline(always)]
+const fn join(this: u64, next: u64) -> u64 {
+    if cfg!(target_endian = "little") { this >> 16 | next << 48 } else { this << 16 | next >> 48 }
+}
+
+/// Words of the longest front.
+const FRONT_WORDS: usize = 2 + FRAGMENT_WORDS6;
+
+/// Writes the link header, and so many bytes of the outer one, in front of the inner packet, and leaves word of it. It is one write, and by a
+/// helper: with a direct write in it, the kernel has the program make each packet that leaves here writable first, and drops those for
+/// which there is no memory (`bpf_unclone_prologue`), be they ours or not.
+#[inline(always)]
+fn store<const N: usize>(
+    skb: Skb,
+    endpoint: &Endpoint,
+    outer: &[u64; N],
+    bytes: usize,
+    sender: *mut Level,
+) -> Option<()> {
+    let wrapped = Wrapped { begin: outer[0], bytes: skb.len().wrapping_sub(endpoint.link_bytes), reserved: 0 };
+    // SAFETY: a per-CPU element.
+    unsafe { (*sender).wrapped = wrapped }
+    let mut front = [MaybeUninit::<u64>::uninit(); FRONT_WORDS];
+    let bytes = bytes as u32;
+    let has_link = endpoint.link_bytes != 0;
+    if has_link {
+        const { assert!(offset_of!(Endpoint, link) % 8 == 0) };
+        let link = endpoint.link.as_ptr().cast::<u64>();
+        // SAFETY: `link` has two words, at a multiple of 8.
+        let [first, second] = unsafe { [link.read(), link.add(1).read()] };
+        front[0].write(first);
+        front[1].write(second | join(0, outer[0]));
         let mut i = 0;
-        while i < front.link.len() {
-            // SAFETY: `link` has 16 bytes at an even address.
-            front.link[i] = unsafe { from.add(i).read() };
+        while i < N {
+            front[i + 2].write(join(outer[i], if i + 1 < N { outer[i + 1] } else { 0 }));
             i += 1;
         }
-        front
-    }
-
-    /// The outer header of a whole packet.
-    #[inline(always)]
-    fn fill(&mut self, endpoint: &Endpoint, variable: Variable, over_ipv6: bool) -> usize {
-        let start = self.outer.as_mut_ptr() as usize;
-        if over_ipv6 {
-            write_ip6(start, endpoint, variable);
-            write_encapsulation(start + IPV6_BYTES, endpoint, IPV6_BYTES, variable);
-            OUTER6_BYTES
-        } else {
-            write_ip4(start, endpoint, variable);
-            write_encapsulation(start + IPV4_BYTES, endpoint, IPV4_BYTES, variable);
-            OUTER4_BYTES
+    } else {
+        let mut i = 0;
+        while i < N {
+            front[i].write(outer[i]);
+            i += 1;
         }
     }
-
-    /// That of a fragment; UDP and GUE header belong to the first.
-    #[inline(always)]
-    fn fill_fragment(&mut self, endpoint: &Endpoint, variable: Variable, over_ipv6: bool, is_first: bool) -> usize {
-        const FRAGMENT6: usize = IPV6_BYTES + FRAGMENT6_BYTES;
-        let start = self.outer.as_mut_ptr() as usize;
-        if over_ipv6 {
-            write_ip6(start, endpoint, variable);
-            // SAFETY: there is room for both.
-            unsafe { fill_fragment6(&mut *(start as *mut _), &mut *((start + IPV6_BYTES) as *mut _), variable) };
-            if !is_first {
-                return FRAGMENT6;
-            }
-            write_encapsulation(start + FRAGMENT6, endpoint, IPV6_BYTES, variable);
-            return FRAGMENT6 + ENCAPSULATION_BYTES;
-        }
-        write_ip4(start, endpoint, variable);
-        if !is_first {
-            return IPV4_BYTES;
-        }
-        write_encapsulation(start + IPV4_BYTES, endpoint, IPV4_BYTES, variable);
-        OUTER4_BYTES
-    }
-
-    /// Writes it into the frame, with so many bytes of the outer header, and leaves word of it.
-    #[inline(always)]
-    fn store(&self, skb: Skb, endpoint: &Endpoint, bytes: usize, sender: *mut Level) -> Option<()> {
-        let wrapped = Wrapped {
-            begin: [self.outer[0], self.outer[1]],
-            bytes: skb.len().wrapping_sub(endpoint.link_bytes),
-            reserved: 0,
-        };
-        // SAFETY: a per-CPU element.
-        unsafe { (*sender).wrapped = wrapped }
-        // SAFETY: the context is valid, and all of this has been filled in.
-        let stored = unsafe {
-            if endpoint.link_bytes == 0 {
-                bpf_skb_store_bytes(skb.0, 0, self.outer.as_ptr().cast(), bytes as u32, 0)
-            } else {
-                bpf_skb_store_bytes(skb.0, 0, self.link.as_ptr().cast(), ETHER_BYTES as u32 + bytes as u32, 0)
-            }
-        };
-        (stored == 0).then_some(())
-    }
-}
-
-#[inline(always)]
-fn write_ip4(start: usize, endpoint: &Endpoint, variable: Variable) {
-    copy_words::<{ IPV4_BYTES / 4 }>(start as *mut u32, endpoint.outer.as_ptr().cast());
-    // SAFETY: the caller has room for it.
-    fill4(unsafe { &mut *(start as *mut _) }, variable);
-}
-
-#[inline(always)]
-fn write_ip6(start: usize, endpoint: &Endpoint, variable: Variable) {
-    copy_words::<{ IPV6_BYTES / 4 }>(start as *mut u32, endpoint.outer.as_ptr().cast());
-    // SAFETY: the caller has room for it.
-    fill6(unsafe { &mut *(start as *mut _) }, variable);
-}
-
-/// `from` is where it stands in the template.
-#[inline(always)]
-fn write_encapsulation(start: usize, endpoint: &Endpoint, from: usize, variable: Variable) {
-    // SAFETY: the template is long enough.
-    let template = unsafe { endpoint.outer.as_ptr().add(from) };
-    copy_words::<{ ENCAPSULATION_BYTES / 4 }>(start as *mut u32, template.cast());
-    // SAFETY: the caller has room for it.
-    fill_encapsulation(unsafe { &mut *(start as *mut _) }, variable);
-}
-
-#[inline(always)]
-fn copy_words<const N: usize>(to: *mut u32, from: *const u32) {
-    let mut i = 0;
-    while i < N {
-        // SAFETY: the caller has room for N words; each is one instruction, see `Window::load`.
-        unsafe { *to.add(i) = *from.add(i) };
-        i += 1;
-    }
+    let length = if has_link { ETHER_BYTES + bytes } else { bytes };
+    // SAFETY: the context is valid, and so many bytes have been filled in.
+    let stored = unsafe { bpf_skb_store_bytes(skb.0, 0, front.as_ptr().cast(), length, 0) };
+    (stored == 0).then_some(())
 }

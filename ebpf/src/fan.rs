@@ -3,10 +3,11 @@
 //! [`lane`](crate::lane).
 
 use core::ffi::c_long;
+use core::intrinsics::cold_path;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
-use traffic_mirror_ebpf::abi::{Cpu, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, Receipt, Relay, cb};
+use traffic_mirror_ebpf::abi::{Control, Cpu, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, Receipt, Relay, cb};
 use traffic_mirror_ebpf::classify::lowest_bit;
 use traffic_mirror_ebpf::packet::{Packet, protocol};
 use traffic_mirror_ebpf::shape::{Shape, Size};
@@ -48,25 +49,34 @@ pub struct Fan {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn fan_out(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u64 {
+    let (Some(control), Some(cpu)) = (CONTROL.get(0), CPU.get_ptr_mut(0)) else { return 0 };
     if packet.is_null() {
         return 0;
     }
     // SAFETY: the caller passes a pointer to a local variable.
     let packet = unsafe { &*packet };
-    let mut fan = Fan::of(Skb(skb), packet, endpoints, parity);
+    let mut copies = Copies { fan: Fan::of(Skb(skb), packet, endpoints, parity), control, cpu };
+    let fan = &mut copies.fan;
     if fan.size.gso != 0 && packet.protocol == protocol::UDP {
         fan.size.bare = is_bare(skb);
     }
     if fan.size.gso != 0 && packet.protocol == protocol::TCP {
         fan.size.brittle = is_brittle(skb);
     }
-    each(MAX_ENDPOINTS, next_endpoint, &mut fan);
-    fan.oversize
+    each(MAX_ENDPOINTS, next_endpoint, &mut copies);
+    copies.fan.oversize
 }
 
-unsafe extern "C" fn next_endpoint(_: u32, fan: *mut Fan) -> c_long {
+/// Copies in one piece, with what else sending one takes, looked up once.
+struct Copies<'a> {
+    fan: Fan,
+    control: &'a Control,
+    cpu: *mut Cpu,
+}
+
+unsafe extern "C" fn next_endpoint(_: u32, copies: *mut Copies<'_>) -> c_long {
     // SAFETY: `each` passes a valid pointer.
-    let fan = unsafe { &mut *fan };
+    let Copies { fan, control, cpu } = unsafe { &mut *copies };
     if fan.endpoints == 0 {
         return STOP;
     }
@@ -89,7 +99,7 @@ unsafe extern "C" fn next_endpoint(_: u32, fan: *mut Fan) -> c_long {
         }
     } else {
         let reason = match fan.parcel(endpoint, index, stats, &shape) {
-            Some(parcel) => send(fan.skb.0, &raw const parcel),
+            Some(parcel) => send_by(fan.skb, &parcel, control, *cpu),
             None => Drop::Limit as u32,
         };
         fan.account(endpoint, stats, &shape, reason);
@@ -159,6 +169,13 @@ impl Fan {
         }
         if stats.full_ns != 0 && is_still_full(stats) {
             return Drop::Backlog as u32;
+        }
+        if Shape::is_plain(&self.size, endpoint) {
+            // laid out as if it were the rare way, it is what the verifier looks at last: it knows more of it than of the other one, which
+            // then is enough for both
+            cold_path();
+            *shape = Shape::plain(&self.size, endpoint);
+            return Drop::None as u32;
         }
         find_shape(&raw const self.size, self.protocol, endpoint, shape)
     }
@@ -298,8 +315,13 @@ pub extern "C" fn send(skb: *mut __sk_buff, parcel: *const Parcel) -> u32 {
     }
     // SAFETY: the caller passes a pointer to a local variable.
     let parcel = unsafe { &*parcel };
-    let skb = Skb(skb);
     let (Some(control), Some(cpu)) = (CONTROL.get(0), CPU.get_ptr_mut(0)) else { return Drop::Clone as u32 };
+    send_by(Skb(skb), parcel, control, cpu)
+}
+
+/// As [`send`], for those whose stack frame has the room.
+#[inline(always)]
+fn send_by(skb: Skb, parcel: &Parcel, control: &Control, cpu: *mut Cpu) -> u32 {
     let is_relayed = parcel.word & cb::HEADERLESS != 0;
     let (interface, onward) = if is_relayed { (skb.ifindex(), parcel.interface) } else { (parcel.interface, 0) };
     let view = &control.view[(parcel.word >> cb::PARITY_SHIFT & 1) as usize];

@@ -99,33 +99,86 @@ pub struct Variable {
     pub payload: u16,
 }
 
-/// Completes an outer IPv4 header: `words` is the template as 16-bit words in network byte order.
+/// Words of 64 bits of the outer header over IPv4.
+pub const WORDS4: usize = OUTER4_BYTES / 8;
+/// Of that over IPv6; of the last one half counts.
+pub const WORDS6: usize = OUTER6_BYTES.div_ceil(8);
+/// With a fragment header.
+pub const FRAGMENT_WORDS6: usize = (OUTER6_BYTES + FRAGMENT6_BYTES).div_ceil(8);
+
+/// Completes an outer header over IPv4. `template` is its beginning, and both are words as they stand in memory: who writes it into a
+/// packet in larger pieces than it was put together in waits for each of them.
+#[must_use]
 #[inline(always)]
-pub fn fill4(words: &mut [u16; IPV4_BYTES / 2], variable: Variable) {
+pub fn outer4(template: [u64; WORDS4], variable: Variable) -> [u64; WORDS4] {
     const MORE_FRAGMENTS: u16 = 0x2000;
-    let length = (variable.length as u16).to_be();
-    let identification = (variable.identification as u16).to_be();
-    let fragment = ((variable.offset / 8) as u16 | if variable.more { MORE_FRAGMENTS } else { 0 }).to_be();
-    words[1] = length;
-    words[2] = identification;
-    words[3] = fragment;
-    words[5] = !fold(u32::from(words[5]) + u32::from(length) + u32::from(identification) + u32::from(fragment));
+    const CHECKSUM_SHIFT: u32 = 32;
+    let [length, identification] = [variable.length as u16, variable.identification as u16].map(u64::from);
+    let fragment = u64::from((variable.offset / 8) as u16 | if variable.more { MORE_FRAGMENTS } else { 0 });
+    let protocol = u64::from_be(template[1]);
+    let sum = u32::from((protocol >> CHECKSUM_SHIFT) as u16) + (length + identification + fragment) as u32;
+    let protocol = protocol & !(0xffff << CHECKSUM_SHIFT) | u64::from(!fold(sum)) << CHECKSUM_SHIFT;
+    let [ports, lengths, gue] = encapsulation(variable);
+    [
+        template[0] | (length << 32 | identification << 16 | fragment).to_be(),
+        protocol.to_be(),
+        template[2] | ports.to_be(),
+        (lengths << 32 | gue).to_be(),
+    ]
 }
 
-/// Completes UDP and GUE header. Without a UDP checksum it stays 0, which RFC 6935 allows for tunnels over IPv6, too.
+/// Completes an outer header over IPv6, of which the last half word is nothing.
+#[must_use]
 #[inline(always)]
-pub fn fill_encapsulation(words: &mut [u16; ENCAPSULATION_BYTES / 2], variable: Variable) {
-    words[0] = source_port(variable.flow).to_be();
-    words[2] = (variable.udp_length as u16).to_be();
-    words[4] = gue(variable.inner_ipv6);
-    if variable.checksum != 0 {
-        // the length stands in the pseudo header, too
-        let ports = u32::from(words[0]) + 2 * u32::from(words[2]);
-        words[3] = !fold(variable.checksum + ports + u32::from(words[4]) + u32::from(variable.payload));
+pub fn outer6(template: [u64; WORDS6 - 1], variable: Variable) -> [u64; WORDS6] {
+    let label = (variable.flow & 0xf) << 16 | variable.flow >> 4 & 0xffff;
+    let length = variable.length.wrapping_sub(IPV6_BYTES as u32) as u16;
+    let [begin, source, source_end, destination, destination_end, udp] = template;
+    let [ports, lengths, gue] = encapsulation(variable);
+    [
+        begin | (u64::from(label) << 32 | u64::from(length) << 16).to_be(),
+        source,
+        source_end,
+        destination,
+        destination_end,
+        udp | (ports << 32 | lengths).to_be(),
+        (gue << 32).to_be(),
+    ]
+}
+
+/// Puts a fragment header between the outer IPv6 header and UDP.
+#[must_use]
+#[inline(always)]
+pub fn fragment6(outer: [u64; WORDS6], variable: Variable) -> [u64; FRAGMENT_WORDS6] {
+    const PROTOCOL_FRAGMENT: u64 = 44;
+    const NEXT_SHIFT: u32 = 8;
+    let [begin, source, source_end, destination, destination_end, udp, gue] = outer;
+    let begin = u64::from_be(begin) & !(0xff << NEXT_SHIFT) | PROTOCOL_FRAGMENT << NEXT_SHIFT;
+    let offset = variable.offset as u16 | u16::from(variable.more);
+    let fragment = u64::from(PROTOCOL_UDP) << 56 | u64::from(offset) << 32 | u64::from(variable.identification);
+    [begin.to_be(), source, source_end, destination, destination_end, fragment.to_be(), udp, gue]
+}
+
+/// What varies of the UDP header's first and second half, and the GUE header: a data message of variant 0 without options. Host byte
+/// order. Without a UDP checksum it stays 0, which RFC 6935 allows for tunnels over IPv6, too.
+#[inline(always)]
+fn encapsulation(variable: Variable) -> [u64; 3] {
+    let port = source_port(variable.flow);
+    let length = variable.udp_length as u16;
+    let gue = if variable.inner_ipv6 { GUE_IPV6 } else { GUE_IPV4 };
+    let checksum = if variable.checksum == 0 { 0 } else { checksum(variable, port, length, gue) };
+    [u64::from(port) << 16, u64::from(length) << 16 | u64::from(checksum), u64::from(gue)]
+}
+
+#[inline(always)]
+const fn checksum(variable: Variable, port: u16, length: u16, gue: u32) -> u16 {
+    let words = [port.to_be(), ((gue >> 16) as u16).to_be(), variable.payload];
+    // the length stands in the pseudo header, too
+    let sum = words[0] as u32 + words[1] as u32 + words[2] as u32 + 2 * length.to_be() as u32;
+    match !fold(variable.checksum + sum) {
         // RFC 768: 0 would mean that there is none
-        if words[3] == 0 {
-            words[3] = 0xffff;
-        }
+        0 => 0xffff,
+        checksum => u16::from_be(checksum),
     }
 }
 
@@ -135,29 +188,6 @@ pub fn fill_encapsulation(words: &mut [u16; ENCAPSULATION_BYTES / 2], variable: 
 pub const fn fold(sum: u32) -> u16 {
     let sum = (sum & 0xffff) + (sum >> 16);
     (sum + (sum >> 16)) as u16
-}
-
-/// Completes an outer IPv6 header: `words` is the template as 16-bit words in network byte order.
-#[inline(always)]
-pub fn fill6(words: &mut [u16; IPV6_BYTES / 2], variable: Variable) {
-    words[0] = (0x6000 | (variable.flow & 0xf) as u16).to_be();
-    words[1] = ((variable.flow >> 4) as u16).to_be();
-    words[2] = (variable.length.wrapping_sub(IPV6_BYTES as u32) as u16).to_be();
-}
-
-/// Has an IPv6 header say that a fragment header follows, and fills that in.
-#[inline(always)]
-pub fn fill_fragment6(
-    header: &mut [u16; IPV6_BYTES / 2],
-    fragment: &mut [u16; FRAGMENT6_BYTES / 2],
-    variable: Variable,
-) {
-    const PROTOCOL_FRAGMENT: u8 = 44;
-    header[3] = u16::from_be_bytes([PROTOCOL_FRAGMENT, TTL]).to_be();
-    fragment[0] = u16::from_be_bytes([PROTOCOL_UDP, 0]).to_be();
-    fragment[1] = (variable.offset as u16 | u16::from(variable.more)).to_be();
-    fragment[2] = ((variable.identification >> 16) as u16).to_be();
-    fragment[3] = (variable.identification as u16).to_be();
 }
 
 /// UDP header, GUE header and the first word of what is inside, as 32-bit words in network byte order.
@@ -207,24 +237,18 @@ const fn source_port(flow: u32) -> u16 {
     SOURCE_PORT_BASE | (flow >> 18) as u16
 }
 
-/// Variant 0, header length 0, a data message: 0, and the inner protocol.
-#[inline(always)]
-const fn gue(ipv6: bool) -> u16 {
-    (if ipv6 { PROTOCOL_IPV6 } else { PROTOCOL_IPV4 } as u16).to_be()
-}
-
 #[cfg(test)]
 mod tests {
     extern crate std;
     use super::*;
     use std::vec::Vec;
 
-    fn bytes(words: &[u16]) -> Vec<u8> {
+    fn bytes(words: &[u64]) -> Vec<u8> {
         words.iter().flat_map(|w| w.to_ne_bytes()).collect()
     }
 
-    fn words<const N: usize>(outer: &[u8]) -> [u16; N] {
-        core::array::from_fn(|i| u16::from_ne_bytes([outer[2 * i], outer[2 * i + 1]]))
+    fn words<const N: usize>(outer: &[u8]) -> [u64; N] {
+        core::array::from_fn(|i| u64::from_ne_bytes(outer[8 * i..][..8].try_into().unwrap()))
     }
 
     const VARIABLE: Variable = Variable {
@@ -239,26 +263,12 @@ mod tests {
         payload: 0,
     };
 
-    fn outer4(outer: &[u8], variable: Variable) -> Vec<u8> {
-        let (mut ip, mut encapsulation) = (words(outer), words(&outer[IPV4_BYTES..]));
-        fill4(&mut ip, variable);
-        fill_encapsulation(&mut encapsulation, variable);
-        [bytes(&ip), bytes(&encapsulation)].concat()
-    }
-
-    fn outer6(outer: &[u8], variable: Variable) -> Vec<u8> {
-        let (mut ip, mut encapsulation) = (words(outer), words(&outer[IPV6_BYTES..]));
-        fill6(&mut ip, variable);
-        fill_encapsulation(&mut encapsulation, variable);
-        [bytes(&ip), bytes(&encapsulation)].concat()
-    }
-
     #[test]
     fn outer_ipv4_byte_for_byte() {
         let (outer, length) = template("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap(), PORT).unwrap();
         assert_eq!(length, OUTER4_BYTES);
         assert_eq!(
-            outer4(&outer, VARIABLE),
+            bytes(&outer4(words(&outer), VARIABLE)),
             [
                 0x45, 0, 0, 132, 0, 7, 0, 0, 64, 17, 0xf6, 0x5e, 192, 0, 2, 1, 192, 0, 2, 2, // IPv4
                 0xe0, 0x00, 0x17, 0xc0, 0, 112, 0, 0, // UDP
@@ -271,30 +281,31 @@ mod tests {
     fn outer_ipv6_byte_for_byte() {
         let (outer, length) = template("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap(), 7000).unwrap();
         assert_eq!(length, OUTER6_BYTES);
-        let filled = outer6(&outer, Variable { length: 152, inner_ipv6: true, ..VARIABLE });
+        let filled = bytes(&outer6(words(&outer), Variable { length: 152, inner_ipv6: true, ..VARIABLE }));
         let address = |last| [0x20, 1, 0x0d, 0xb8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, last];
         let mut want = Vec::from([0x60, 1, 0, 0, 0, 112, 17, 64]);
         want.extend(address(1));
         want.extend(address(2));
         want.extend([0xe0, 0x00, 0x1b, 0x58, 0, 112, 0, 0, 0, 41, 0, 0]);
-        assert_eq!(filled, want);
+        assert_eq!(filled[..OUTER6_BYTES], want);
     }
 
     #[test]
     fn fragments_byte_for_byte() {
         let (outer, _) = template("192.0.2.1".parse().unwrap(), "192.0.2.2".parse().unwrap(), PORT).unwrap();
-        let first = outer4(&outer, Variable { more: true, ..VARIABLE });
+        let first = bytes(&outer4(words(&outer), Variable { more: true, ..VARIABLE }));
         assert_eq!((&first[4..8], &first[10..12]), (&[0, 7, 0x20, 0][..], &[0xd6, 0x5e][..]));
-        let last = outer4(&outer, Variable { offset: 760, ..VARIABLE });
+        let last = bytes(&outer4(words(&outer), Variable { offset: 760, ..VARIABLE }));
         assert_eq!((&last[4..8], &last[10..12]), (&[0, 7, 0, 95][..], &[0xf5, 0xff][..]));
 
         let (outer, _) = template("2001:db8::1".parse().unwrap(), "2001:db8::2".parse().unwrap(), PORT).unwrap();
         let variable = Variable { length: 800, offset: 760, more: true, identification: 0x0102_0304, ..VARIABLE };
-        let (mut header, mut fragment) = (words(&outer), [0; 4]);
-        fill6(&mut header, variable);
-        fill_fragment6(&mut header, &mut fragment, variable);
-        assert_eq!(bytes(&header)[4..8], [0x02, 0xf8, 44, 64]);
-        assert_eq!(bytes(&fragment), [17, 0, 0x02, 0xf9, 1, 2, 3, 4]);
+        let whole = outer6(words(&outer), variable);
+        let (fragment, whole) = (bytes(&fragment6(whole, variable)), bytes(&whole));
+        assert_eq!(fragment[..8], [0x60, 1, 0, 0, 0x02, 0xf8, 44, 64]);
+        assert_eq!(fragment[8..IPV6_BYTES], whole[8..IPV6_BYTES]);
+        assert_eq!(fragment[IPV6_BYTES..][..FRAGMENT6_BYTES], [17, 0, 0x02, 0xf9, 1, 2, 3, 4]);
+        assert_eq!(fragment[IPV6_BYTES + FRAGMENT6_BYTES..], whole[IPV6_BYTES..]);
     }
 
     #[test]
@@ -306,17 +317,24 @@ mod tests {
             [("192.0.2.1", "192.0.2.2", IPV4_BYTES), ("2001:db8::1", "2001:db8::2", IPV6_BYTES)]
         {
             let (outer, _) = template(source.parse().unwrap(), destination.parse().unwrap(), PORT).unwrap();
-            let mut words = words(&outer[ip..]);
+            let header = |variable| {
+                if ip == IPV4_BYTES {
+                    bytes(&outer4(words(&outer), variable))[ip..].to_vec()
+                } else {
+                    bytes(&outer6(words(&outer), variable))[ip..OUTER6_BYTES].to_vec()
+                }
+            };
             let (checksum, payload) = (checksum_base(&outer), fold(sum(&inner)));
-            fill_encapsulation(&mut words, Variable { udp_length: 112, checksum, payload, ..VARIABLE });
+            let filled = header(Variable { udp_length: 112, checksum, payload, ..VARIABLE });
             let addresses = if ip == IPV4_BYTES { &outer[12..20] } else { &outer[8..40] };
             let pseudo = [addresses, &112u32.to_be_bytes(), &[0, 0, 0, PROTOCOL_UDP]].concat();
-            let all = sum(&pseudo) + sum(&bytes(&words)) + sum(&inner);
+            let all = sum(&pseudo) + sum(&filled) + sum(&inner);
             assert_eq!(fold(all), 0xffff, "{source}");
             // one that is 0 says that there is none
-            let zero = payload.wrapping_add(words[3]).wrapping_add(u16::from(words[3] > u16::MAX - payload));
-            fill_encapsulation(&mut words, Variable { udp_length: 112, checksum, payload: zero, ..VARIABLE });
-            assert_eq!(words[3], 0xffff, "{source}");
+            let found = u16::from_ne_bytes([filled[6], filled[7]]);
+            let zero = payload.wrapping_add(found).wrapping_add(u16::from(found > u16::MAX - payload));
+            let filled = header(Variable { udp_length: 112, checksum, payload: zero, ..VARIABLE });
+            assert_eq!(filled[6..8], [0xff, 0xff], "{source}");
         }
     }
 

@@ -44,12 +44,12 @@ pub fn is_too_deep(depth: u32) -> bool {
 #[inline(never)]
 pub extern "C" fn has_wrapped(skb: *mut __sk_buff) -> u32 {
     let Some(sender) = sender() else { return 0 };
-    let mut found = [0u32; 2];
+    let mut found = 0u64;
     // SAFETY: a per-CPU element; as many bytes are copied to a local variable as it has.
     unsafe {
         let wrapped = (*sender).wrapped;
         let at = Skb(skb).len().wrapping_sub(wrapped.bytes);
         let is_there = wrapped.bytes != 0 && bpf_skb_load_bytes(skb.cast(), at, (&raw mut found).cast(), 8) == 0;
-        (is_there && found[0] == wrapped.begin[0] && found[1] == wrapped.begin[1]).into()
+        (is_there && found == wrapped.begin).into()
     }
 }

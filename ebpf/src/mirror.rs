@@ -9,7 +9,7 @@ use traffic_mirror_ebpf::classify::{Candidates, OutOfTable, Search, hook_at, hoo
 use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK, parse, parse_extensions, parse_ip, skip_tags};
 
 use crate::clonable::clonable;
-use crate::echo::echo;
+use crate::echo::{echo, may_be_echo};
 use crate::fan::fan_out;
 use crate::fragment::fragment;
 use crate::lane::segment;
@@ -87,10 +87,12 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
         return Err(Unseen::Loop);
     }
     // `recall` has asked that of a fragment
-    match if packet.fragment == 0 { opaque(echo(skb.0, &raw const packet)) } else { 0 } {
-        0 => {}
-        LOOP => return Err(Unseen::Loop),
-        _ => return Err(Unseen::Nested),
+    if packet.fragment == 0 && may_be_echo(packet.protocol) {
+        match opaque(echo(skb.0, &raw const packet)) {
+            0 => {}
+            LOOP => return Err(Unseen::Loop),
+            _ => return Err(Unseen::Nested),
+        }
     }
     if is_too_deep(depth) {
         return Err(Unseen::Recursion);

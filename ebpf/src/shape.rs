@@ -53,6 +53,29 @@ const PIECE_MIN: u32 = 64;
 pub const GSO_BY_FRAGS: u32 = 0xffff;
 
 impl Shape {
+    /// Whether a packet goes as it is, which nearly every one does: then [`Shape::of`] answers [`Shape::plain`].
+    #[inline(always)]
+    #[must_use]
+    pub fn is_plain(size: &Size, endpoint: &Endpoint) -> bool {
+        let fits = endpoint.mtu <= u16::MAX as u32 && size.segment + endpoint.outer_bytes <= endpoint.mtu;
+        fits && endpoint.snap | endpoint.summed | size.bare == 0
+    }
+
+    /// How a packet goes that is sent as it is.
+    #[inline(always)]
+    #[must_use]
+    pub fn plain(size: &Size, endpoint: &Endpoint) -> Self {
+        Self {
+            flags: cb::FIXED,
+            length: size.trim,
+            bytes: size.bytes,
+            outer_bytes: size.bytes + size.packets * endpoint.outer_bytes,
+            is_truncated: 0,
+            fragments: 1,
+            piece: 0,
+        }
+    }
+
     /// # Errors
     /// Why the packet is not sent.
     #[inline(always)]
@@ -221,11 +244,17 @@ mod tests {
     #[test]
     fn what_fits_is_whole() {
         for oversize in [Oversize::Fragment, Oversize::Truncate, Oversize::Drop] {
-            let shape = Shape::of(&plain(1468), 6, &endpoint(1500, 32, oversize)).unwrap();
+            let (fits, endpoint) = (plain(1468), endpoint(1500, 32, oversize));
+            let shape = Shape::of(&fits, 6, &endpoint).unwrap();
+            assert!(Shape::is_plain(&fits, &endpoint) && Shape::plain(&fits, &endpoint) == shape);
+            assert!(!Shape::is_plain(&plain(1469), &endpoint));
+            assert!(!Shape::is_plain(&fits, &Endpoint { snap: 2000, ..endpoint }));
             assert_eq!((shape.fragments, shape.is_truncated, shape.length, shape.outer_bytes), (1, 0, 0, 1500));
         }
         let padded = Size { trim: 40, ..plain(40) };
         assert_eq!(Shape::of(&padded, 6, &endpoint(1500, 32, Oversize::Drop)).unwrap().length, 40);
+        let endpoint = endpoint(1500, 32, Oversize::Drop);
+        assert!(Shape::is_plain(&padded, &endpoint) && Shape::plain(&padded, &endpoint).length == 40);
     }
 
     #[test]

@@ -55,8 +55,8 @@ pub struct Level {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Wrapped {
-    /// The first bytes of the outer IP header: length, identification and flow label among them.
-    pub begin: [u32; 2],
+    /// The first bytes of the outer IP header, as they are: length, identification and flow label among them.
+    pub begin: u64,
     /// Bytes of the outer packet, from the IP header on; 0 if nothing has been wrapped.
     pub bytes: u32,
     /// Zero.

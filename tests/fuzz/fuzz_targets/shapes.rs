@@ -5,8 +5,8 @@ use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use traffic_mirror_ebpf::abi::{Drop, Endpoint, OUTER_MAX_BYTES, Oversize};
 use traffic_mirror_ebpf::gue::{
-    ENCAPSULATION_BYTES, FRAGMENT6_BYTES, IPV4_BYTES, IPV6_BYTES, OUTER4_BYTES, OUTER6_BYTES, Variable,
-    fill_encapsulation, fill_fragment6, fill4, fill6, template,
+    ENCAPSULATION_BYTES, FRAGMENT6_BYTES, IPV4_BYTES, IPV6_BYTES, OUTER4_BYTES, OUTER6_BYTES, Variable, fragment6,
+    outer4, outer6, template,
 };
 use traffic_mirror_ebpf::shape::{GSO_BY_FRAGS, Shape, Size};
 use traffic_mirror_tests::lab::packet::checksum;
@@ -28,6 +28,10 @@ const GSO_MAX_SEGMENTS: u32 = 65_535;
 fuzz_target!(|bytes: &[u8]| {
     if let Ok(case) = Case::draw(&mut Unstructured::new(bytes)) {
         let shape = Shape::of(&case.size, case.protocol, &case.endpoint);
+        if Shape::is_plain(&case.size, &case.endpoint) {
+            let plain = Shape::plain(&case.size, &case.endpoint);
+            assert_eq!(shape, Ok(plain), "{}", case.context(&plain));
+        }
         match shape {
             Err(reason) => case.assert_dropped(reason),
             Ok(shape) if case.size.gso != 0 => case.assert_superpacket(&shape),
@@ -180,20 +184,16 @@ fn headers(u: &mut Unstructured<'_>) -> Result<()> {
     let (source, destination, port): ([u8; 16], [u8; 16], u16) = (u.arbitrary()?, u.arbitrary()?, u.arbitrary()?);
     let first = |address: [u8; 16]| <[u8; 4]>::try_from(&address[..4]).expect("four bytes");
     let (outer, _) = template(first(source).into(), first(destination).into(), port).expect("one family");
-    let mut words: [u16; IPV4_BYTES / 2] = words(&outer);
-    fill4(&mut words, variable);
-    let header = bytes(&words);
-    assert_eq!(checksum::sum(&[&header]), 0xffff, "{variable:?}");
+    let header = &bytes(&outer4(words(&outer), variable))[..IPV4_BYTES];
+    assert_eq!(checksum::sum(&[header]), 0xffff, "{variable:?}");
     assert_eq!(header[2..4], (variable.length as u16).to_be_bytes());
     let fragment = u16::from_be_bytes([header[6], header[7]]);
     assert_eq!((u32::from(fragment & 0x1fff) * 8, fragment >> 13), (variable.offset, variable.more.into()));
 
     let (outer, _) = template(source.into(), destination.into(), port).expect("one family");
-    let (mut ip, mut fragment, mut udp) = (self::words(&outer), [0; 4], self::words(&outer[IPV6_BYTES..]));
-    fill6(&mut ip, variable);
-    fill_fragment6(&mut ip, &mut fragment, variable);
-    fill_encapsulation(&mut udp, variable);
-    let (ip, fragment, udp) = (bytes(&ip), bytes(&fragment), bytes(&udp));
+    let all = bytes(&fragment6(outer6(words(&outer), variable), variable));
+    let (ip, behind) = all.split_at(IPV6_BYTES);
+    let (fragment, udp) = behind.split_at(FRAGMENT6_BYTES);
     assert_eq!((ip[0], &ip[8..24], &ip[24..40]), (0x60, &source[..], &destination[..]));
     assert_eq!(ip[1] & 0xf0, 0, "ECN and DSCP are 0");
     let place = u32::from(u16::from_be_bytes([fragment[2], fragment[3]]));
@@ -204,10 +204,10 @@ fn headers(u: &mut Unstructured<'_>) -> Result<()> {
     Ok(())
 }
 
-fn words<const N: usize>(bytes: &[u8]) -> [u16; N] {
-    std::array::from_fn(|i| u16::from_ne_bytes([bytes[2 * i], bytes[2 * i + 1]]))
+fn words<const N: usize>(bytes: &[u8]) -> [u64; N] {
+    std::array::from_fn(|i| u64::from_ne_bytes(bytes[8 * i..][..8].try_into().expect("eight bytes")))
 }
 
-fn bytes(words: &[u16]) -> Vec<u8> {
+fn bytes(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
