@@ -13,13 +13,13 @@ const ETHERTYPE_QINQ: u16 = 0x88a8;
 
 /// Bytes of an Ethernet header.
 pub const ETHER_BYTES: u32 = 14;
-const VLAN_BYTES: u32 = 4;
+pub(crate) const VLAN_BYTES: u32 = 4;
 /// The VLAN's number in the tag control information (802.1Q).
 pub const VLAN_MASK: u16 = 0x0fff;
 /// VLAN tags that are looked through.
-const MAX_TAGS: u32 = 3;
-const IPV4_BYTES: u32 = 20;
-const IPV6_BYTES: u32 = 40;
+pub(crate) const MAX_TAGS: u32 = 3;
+pub(crate) const IPV4_BYTES: u32 = 20;
+pub(crate) const IPV6_BYTES: u32 = 40;
 /// Bytes of a hop-by-hop header that holds nothing but the length of a jumbogram (RFC 2675).
 pub const JUMBO_BYTES: u32 = 8;
 /// IPv6 extension headers that are looked through (RFC 8200 names six).
@@ -139,12 +139,12 @@ impl<const N: usize> Window<N> {
     }
 
     #[inline(always)]
-    fn u16(self, at: usize) -> u16 {
+    pub(crate) fn u16(self, at: usize) -> u16 {
         u16::from_be(self.load(at))
     }
 
     #[inline(always)]
-    fn u32(self, at: usize) -> u32 {
+    pub(crate) fn u32(self, at: usize) -> u32 {
         u32::from_be(self.load(at))
     }
 

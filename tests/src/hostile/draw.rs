@@ -4,6 +4,8 @@ use crate::lab::packet::{Extension, Ipv4, Ipv6, Mac, Packet, checksum, eth_betwe
 use crate::oracle::random::Random;
 use std::net::IpAddr;
 
+mod plot;
+
 /// The port that a filter asks for, and one that only the filter for TCP does.
 pub const PORTS: [u16; 2] = [443, 9];
 /// TCP and UDP.
@@ -16,8 +18,10 @@ pub struct Scenario {
     pub frames: Vec<Vec<u8>>,
     /// Bytes of what is to be delivered, from the ports on.
     pub bytes: usize,
-    /// Of how many packets it consists.
+    /// Of how many packets it consists, with those that are matched beside it.
     pub pieces: u64,
+    /// Whether all of these are matched; else it will do that a counter moves.
+    pub whole: bool,
 }
 
 /// Who sends to whom.
@@ -41,8 +45,9 @@ impl Scenario {
         let upper = upper(random, source, destination, protocol, port);
         let link = eth_between(ends.macs[0], ends.macs[1]);
         let draft = Draft { link, source, destination, protocol, upper, id };
-        let mut scenario = match random.below(3) {
-            0 => Self { frames: vec![draft.whole(random)], bytes: draft.upper.len(), pieces: 1 },
+        let mut scenario = match random.below(4) {
+            0 => Self { frames: vec![draft.whole(random)], bytes: draft.upper.len(), pieces: 1, whole: false },
+            1 => return draft.plot(random),
             _ => draft.fragments(random),
         };
         if random.percent(10) {
@@ -53,9 +58,7 @@ impl Scenario {
             damage(random, &mut scenario.frames[frame]);
         }
         if random.percent(40) {
-            for last in (1..scenario.frames.len()).rev() {
-                scenario.frames.swap(last, random.below(last as u64 + 1) as usize);
-            }
+            random.shuffle(&mut scenario.frames);
         }
         scenario
     }
@@ -160,7 +163,7 @@ impl Draft {
             let again = random.pick(&frames).clone();
             frames.insert(random.below(frames.len() as u64 + 1) as usize, again);
         }
-        Scenario { frames, bytes: self.upper.len(), pieces: count }
+        Scenario { frames, bytes: self.upper.len(), pieces: count, whole: false }
     }
 
     fn piece(&self, before: usize, next: u8, offset: usize, more: bool, bytes: &[u8]) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! A judge that shares nothing with the parser: the kernel itself. Hostile packets go to a host with sockets; what it delivers is
 //! compared with what the mirror in front of it has matched and counted. Whatever is delivered, and what a filter asks for, must have
-//! been matched, or a counter must have said why not.
+//! been matched, or a counter must have said why not; the latter will do only where nobody but the kernel can know better.
 
 pub mod draw;
 pub mod stage;
@@ -110,6 +110,11 @@ impl<'s> Judge<'s> {
                 ensure!(
                     is_whole || unseen > 0,
                     "silent: {one:?} was delivered, {matched:?} matched\n{}",
+                    Shown(scenario)
+                );
+                ensure!(
+                    is_whole || !scenario.whole,
+                    "hidden: {one:?} was delivered, {matched:?} matched\n{}",
                     Shown(scenario)
                 );
             }

@@ -37,7 +37,7 @@ pub struct Frame {
 /// Dresses a flow as a frame: tags, options, extension headers, fragments, superpackets, padding, cuts. What that hides
 /// from the programs is hidden in [`Frame::flow`], too.
 pub fn frame(random: &mut Random, flow: Flow) -> Frame {
-    let mut draft = Draft { packet: Packet::new(), flow: Ok(flow.clone()), doubt: None, headers: 0 };
+    let mut draft = Draft { packet: Packet::new(), flow: Ok(flow.clone()), doubt: None, headers: 0, is_first: false };
     draft.link(random, &flow);
     let offset = draft.packet.build().len();
     match (flow.source, flow.destination) {
@@ -54,6 +54,8 @@ struct Draft {
     doubt: Option<Unseen>,
     /// Bytes of IP and transport header; 0 if they are not whole.
     headers: usize,
+    /// The first fragment of a datagram.
+    is_first: bool,
 }
 
 impl Draft {
@@ -128,6 +130,7 @@ impl Draft {
         if ip.fragment_offset != 0 {
             self.hide_ports(Unseen::Orphan);
         }
+        self.is_first = ip.fragment_offset == 0 && ip.flags == Ipv4::MF;
         ip.fragment_offset != 0
     }
 
@@ -177,6 +180,7 @@ impl Draft {
                 }
             }
             is_part |= header.kind == FRAGMENT && header.body[1] & 1 != 0;
+            self.is_first = is_part;
             if later {
                 header.next_header = Some(flow.protocol);
             }
@@ -248,6 +252,9 @@ impl Draft {
             packets: 1,
             length: 0,
         };
+        if self.is_first && frame.doubt.is_none() && !is_plain(&frame.bytes[offset..]) {
+            frame.doubt = Some(Unseen::Unparsed);
+        }
         frame.context.cb = std::array::from_fn(|_| random.bits() as u32);
         frame.length = (frame.bytes.len() - offset) as u64;
         let whole = frame.flow.as_ref() == Ok(asked);
@@ -278,6 +285,17 @@ impl Draft {
             frame.flow = Err(Unseen::Malformed);
         }
         frame
+    }
+}
+
+/// Whether a first fragment is such as any host takes: no options, no header but that of the fragment, whole units of 8 bytes, and
+/// over IPv6 a whole header behind.
+fn is_plain(ip: &[u8]) -> bool {
+    let field = |at: usize| usize::from(u16::from_be_bytes([ip[at], ip[at + 1]]));
+    match ip[0] >> 4 {
+        4 => ip[0] & 0xf == 5 && field(2) >= 28 && (field(2) - 20).is_multiple_of(8),
+        _ if ip.len() < 48 || ip[6] != FRAGMENT || EXTENSIONS.contains(&ip[40]) || ip[40] == FRAGMENT => false,
+        _ => field(4) >= if ip[40] == TCP { 28 } else { 16 } && field(4).is_multiple_of(8),
     }
 }
 

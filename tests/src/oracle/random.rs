@@ -44,6 +44,13 @@ impl Random {
         &from[self.below(from.len() as u64) as usize]
     }
 
+    /// Brings them into any order.
+    pub fn shuffle<T>(&mut self, all: &mut [T]) {
+        for last in (1..all.len()).rev() {
+            all.swap(last, self.below(last as u64 + 1) as usize);
+        }
+    }
+
     /// So many random bytes.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
         std::iter::repeat_with(|| self.bits() as u8).take(count).collect()

@@ -6,7 +6,7 @@ use crate::edge::{Attach, Edge, Way, frame};
 use crate::headers::{all_and_port, v4, v6};
 use crate::{config, exclude, filter};
 use anyhow::Result;
-use traffic_mirror_tests::lab::packet::{Ipv4, Packet};
+use traffic_mirror_tests::lab::packet::{Extension, Ipv4, Packet};
 
 const AMBIGUOUS: &str = "ambiguous-fragment";
 const ORPHAN: &str = "orphan-fragment";
@@ -23,6 +23,11 @@ fn first(id: u16) -> Ipv4 {
 
 fn rest(id: u16, protocol: u8) -> Packet {
     frame().layer(Ipv4 { flags: 0, fragment_offset: 1, id, protocol: Some(protocol), ..v4() }).payload("the rest")
+}
+
+/// The first eight bytes of a TCP header.
+fn tcp(port: u8) -> [u8; 8] {
+    [0, 1, 0, port, 0, 0, 0, 1]
 }
 
 fn forged(id: u16) -> Ipv4 {
@@ -50,26 +55,85 @@ pub(crate) fn forgeries(edge: &mut Edge, attach: Attach) -> Result<()> {
         any("another one", &frame().layer(first(602)).udp(1, 9), AMBIGUOUS).udp_with_port(),
         any("what follows both", &rest(602, 17), AMBIGUOUS).udp_with_port(),
         any("the first one again", &frame().layer(first(602)).udp(1, 443), AMBIGUOUS).udp_with_port(),
-        case("the same identification, TCP", &frame().layer(first(602)).tcp(1, 9)).tcp_without_port(),
+        case("the same identification, TCP", &frame().layer(first(602)).raw(6, tcp(9))).tcp_without_port(),
         case("and what follows", &rest(602, 6)).tcp_without_port(),
         case("IPv6 first", &v6(603).udp(1, 9)).copied(),
         any("another one", &v6(603).udp(1, 443), AMBIGUOUS).tcp_with_port(),
         any("what follows both", &later6(603), AMBIGUOUS).tcp_with_port(),
         case("IPv6 first without ports", &v6(604).icmpv6(128, 0)).copied(),
-        any("one with ports", &v6(604).tcp(1, 443), AMBIGUOUS).tcp_with_port(),
+        any("one with ports", &v6(604).udp(1, 443), AMBIGUOUS).tcp_with_port(),
         any("what follows both", &later6(604), AMBIGUOUS).tcp_with_port(),
     ];
     run(edge, attach, "forged fragments", &all_and_port(), &cases)?;
-    by_another_way(edge, attach)
+    by_another_way(edge, attach)?;
+    forgotten(edge, attach)
+}
+
+/// First fragments that the kernel drops for what stands before them, or throws away because of what comes after them. What follows
+/// comes before the true first.
+fn forgotten(edge: &mut Edge, attach: Attach) -> Result<()> {
+    let options = |id, options: &[u8]| frame().layer(Ipv4 { options: options.to_vec(), ..first(id) }).udp(1, 9);
+    let six = || frame().layer(v6());
+    let later6 = |id| six().fragment(3, false, id).raw(17, *b"the rest");
+    let piece = |id, flags, at| frame().layer(Ipv4 { flags, fragment_offset: at, protocol: Some(17), ..first(id) });
+    let unparsed = |what: &str, packet: &Packet| case(what, packet).unseen(UNPARSED);
+    let ambiguous = |what: &str, packet: &Packet| case(what, packet).unseen(AMBIGUOUS);
+    let cases = [
+        unparsed("a source route that points nowhere", &options(650, &[131, 3, 0])).copied(),
+        unparsed("what follows", &rest(650, 17)).udp_with_port(),
+        ambiguous("the true first", &frame().layer(first(650)).udp(1, 443)).udp_with_port(),
+        unparsed("options of one that is asked for", &options(651, &[1; 4])).copied(),
+        unparsed(
+            "an option to be dropped",
+            &six().layer(Extension::options(60, &[0x9e, 0])).fragment(0, true, 652).udp(1, 9),
+        )
+        .copied(),
+        unparsed("what follows", &later6(652)).tcp_with_port(),
+        ambiguous("the true first", &six().fragment(0, true, 652).udp(1, 443)).tcp_with_port(),
+        unparsed("a fragment header before", &six().fragment(0, false, 1).fragment(0, true, 653).udp(1, 9)).copied(),
+        unparsed("what follows", &later6(653)).tcp_with_port(),
+        unparsed("half a TCP header", &six().fragment(0, true, 654).raw(6, tcp(9))).tcp_without_port(),
+        unparsed("what follows", &later6(654)).tcp_with_port(),
+        unparsed("nine bytes", &six().fragment(0, true, 655).udp(1, 9).payload([0])).copied(),
+        unparsed("what follows", &later6(655)).tcp_with_port(),
+        case("sixteen bytes", &frame().layer(first(656)).udp(1, 9).payload([0; 8])).copied(),
+        ambiguous("what begins within", &piece(656, Ipv4::MF, 1).payload([0; 16])).udp_with_port(),
+        ambiguous("what follows", &piece(656, 0, 2).payload([0; 16])).udp_with_port(),
+        ambiguous("the true first", &frame().layer(first(656)).udp(1, 443)).udp_with_port(),
+        case("first", &six().fragment(0, true, 657).udp(1, 9).payload([0; 16])).copied(),
+        ambiguous("what begins within", &six().fragment(2, true, 657).raw(17, [0; 16])).tcp_with_port(),
+        ambiguous("what follows", &later6(657)).tcp_with_port(),
+        case("first", &frame().layer(first(658)).udp(1, 9)).copied(),
+        ambiguous("what has no bytes", &piece(658, Ipv4::MF, 7)).udp_with_port(),
+        ambiguous("what follows", &rest(658, 17)).udp_with_port(),
+        case("first", &six().fragment(0, true, 659).udp(1, 9).payload([0; 16])).copied(),
+        case("what follows", &later6(659)).copied(),
+        ambiguous("another one, and the first is forgotten", &six().fragment(0, true, 659).udp(1, 443)).tcp_with_port(),
+    ];
+    run(edge, attach, "first fragments that are forgotten", &all_and_port(), &cases)
 }
 
 /// A first fragment tells those that come by as it did; one that differs makes all ambiguous, wherever it comes by.
 fn by_another_way(edge: &mut Edge, attach: Attach) -> Result<()> {
     let only = |way, one: Case| one.ways(&[way]);
     let tagged = |id| frame().vlan(7).layer(first(id)).udp(1, 9);
+    let inner = |vlan, ip: Ipv4| frame().qinq(7, vlan).layer(ip);
+    let inner_rest =
+        |id| inner(8, Ipv4 { flags: 0, fragment_offset: 1, protocol: Some(17), ..first(id) }).payload("the rest");
+    let broadcast = |id| {
+        let mut frame = frame().layer(first(id)).udp(1, 9).build();
+        frame[..6].fill(0xff);
+        frame
+    };
     let cases = [
         only(Way::Ingress, case("in a VLAN", &tagged(610)).copied()),
         only(Way::Ingress, case("the rest in none", &rest(610, 17)).unseen(ORPHAN).udp_with_port()),
+        only(Way::Ingress, case("in another VLAN within", &inner(9, first(614)).udp(1, 9)).copied()),
+        only(Way::Ingress, case("the rest", &inner_rest(614)).unseen(ORPHAN).udp_with_port()),
+        only(Way::Ingress, case("in the same", &inner(8, first(615)).udp(1, 9)).copied()),
+        only(Way::Ingress, case("the rest", &inner_rest(615)).copied()),
+        only(Way::Ingress, bytes("by a broadcast of the link", broadcast(613)).copied()),
+        only(Way::Ingress, case("the rest for this host", &rest(613, 17)).unseen(ORPHAN).udp_with_port()),
         only(Way::Egress, case("the other way", &frame().layer(first(611)).udp(1, 9)).copied()),
         only(Way::Ingress, case("the rest this way", &rest(611, 17)).unseen(ORPHAN).udp_with_port()),
         only(Way::Ingress, case("first", &frame().layer(first(612)).udp(1, 443)).udp_with_port()),
@@ -83,7 +147,7 @@ fn by_another_way(edge: &mut Edge, attach: Attach) -> Result<()> {
 pub(crate) fn tiny(edge: &mut Edge, attach: Attach) -> Result<()> {
     let any = |what: &str, packet: &Packet| case(what, packet).unseen(UNPARSED);
     // the kernel throws such a first away, so it tells nothing
-    let lone = |packet: &Packet| case("what follows", packet).unseen(ORPHAN);
+    let lone = |packet: &Packet| any("what follows", packet);
     let six = |id| frame().layer(v6()).fragment(0, true, id);
     let later6 = |id| frame().layer(v6()).fragment(1, false, id).raw(6, [1, 0xbb, 1, 0xbb]);
     let cases = [
@@ -93,7 +157,7 @@ pub(crate) fn tiny(edge: &mut Edge, attach: Attach) -> Result<()> {
         lone(&rest(621, 6)).tcp_with_port(),
         any("two bytes of UDP", &frame().layer(first(622)).raw(17, [0, 1])).udp_with_port(),
         lone(&rest(622, 17)).udp_with_port(),
-        case("two bytes of ICMP", &frame().layer(first(623)).raw(1, [8, 0])).copied(),
+        any("two bytes of ICMP", &frame().layer(first(623)).raw(1, [8, 0])).copied(),
         lone(&rest(623, 1)).copied(),
         case("ICMP without a first", &rest(624, 1)).unseen(ORPHAN).copied(),
         any("IPv6 without ports", &six(625).raw(6, [0, 1])).tcp_with_port(),

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 use nix::time::{ClockId, clock_gettime};
 use traffic_mirror_ebpf::abi::{First, MAX_FIRSTS, Unseen, cb};
-use traffic_mirror_ebpf::datagram::{ANY_WAY, Kin, first, follow, is_dropped, key};
+use traffic_mirror_ebpf::datagram::{ANY_WAY, Kin, begin, first, follow, is_dropped, key, reach, secret_of_tags, tell};
 use traffic_mirror_ebpf::gue::{ENCAPSULATION_BYTES, Head, Quoted, is_wrapped, is_wrapped_in_error, quoted_udp};
 use traffic_mirror_ebpf::icmp::{Ports, is_ours};
 use traffic_mirror_ebpf::packet::{Address, Bytes, Packet, parse, protocol};
@@ -77,22 +77,31 @@ impl Expecter {
         let clock = clock_gettime(ClockId::CLOCK_MONOTONIC_COARSE).context("read the clock")?;
         let now = clock.tv_sec() as u64 * 1_000_000_000 + clock.tv_nsec() as u64;
         // `eth_type_trans`
-        let is_other_host = case.bytes[0] & 1 == 0 && case.bytes[..6] != stage.mac;
-        let way = hook | u32::from(packet.vlan) << 16 | u32::from(is_other_host) << 31;
-        let mut kin = Kin::Known;
-        for way in [way, ANY_WAY] {
-            let key = key(packet, way, stage.secret());
+        let kind = match &case.bytes[..6] {
+            [0xff, 0xff, 0xff, 0xff, 0xff, 0xff] => 1,
+            [first, ..] if first & 1 != 0 => 2,
+            address => 3 * u32::from(*address != stage.mac),
+        };
+        let way = hook | u32::from(packet.vlan) << 16 | kind << 28;
+        let mut frame = Bytes(&case.bytes);
+        let extent = if is_first { reach(packet) } else { begin(&mut frame, packet) };
+        let (mut kin, mut last) = (Kin::Known, First::default());
+        let secret = secret_of_tags(&mut frame, packet, stage.secret());
+        for (way, secret) in [(way, secret), (ANY_WAY, stage.secret())] {
+            let key = key(packet, way, secret);
             let place = self.firsts.get_mut(key as usize % MAX_FIRSTS).context("a place for a fragment")?;
-            if is_first {
-                let (told, is) = first(*place, packet, key, is_echo, now);
-                *place = told;
-                kin = if kin == Kin::Ambiguous { kin } else { is };
-            } else if matches!(kin, Kin::Known | Kin::Loop) {
-                kin = follow(packet, *place, key, now);
-            }
+            let (left, is) = if is_first {
+                first(*place, packet, key, extent, is_echo, now)
+            } else {
+                follow(*place, key, extent, now)
+            };
+            (*place, last, kin) = (left, left, kin.max(is));
         }
-        if kin == Kin::Ambiguous {
-            packet.forget_ports();
+        match kin {
+            Kin::Known if !is_first => tell(packet, last),
+            Kin::Unparsed | Kin::Orphan if !is_first => packet.forget_ports(),
+            Kin::Ambiguous => packet.forget_ports(),
+            _ => {}
         }
         let doubt = match kin {
             Kin::Known | Kin::Loop => None,
@@ -104,16 +113,9 @@ impl Expecter {
     }
 }
 
-/// `is_lost` of ebpf/src/recall.rs.
 fn is_lost(frame: &[u8], packet: &Packet) -> bool {
-    let header = &frame[usize::from(packet.offset)..];
-    let sum = match packet.transport - packet.offset {
-        20 if packet.version == 4 => {
-            header[..20].chunks(2).map(|pair| u32::from(u16::from_ne_bytes([pair[0], pair[1]]))).sum()
-        }
-        _ => 0xffff,
-    };
-    is_dropped(packet, sum, header.len() as u32)
+    let bytes = frame.len() as u32 - u32::from(packet.offset);
+    is_dropped(&mut Bytes(frame), packet, bytes)
 }
 
 fn flow(packet: &Packet) -> Flow {
