@@ -61,6 +61,8 @@ offsets! {
     sk_buff: Type("sk_buff"),
     /// How many hold the packet: a `refcount_t`.
     skb_users: Member("sk_buff", "users"),
+    /// Bytes of memory that it takes: 4 bytes.
+    skb_truesize: Member("sk_buff", "truesize"),
     /// Where its memory begins: a pointer.
     skb_head: Member("sk_buff", "head"),
     /// Where the `skb_shared_info` is, counted from `head`: 4 bytes.
@@ -143,6 +145,8 @@ offsets! {
     ring_consumer: Member("ptr_ring", "consumer_head"),
     /// Packets that it has room for: 4 bytes.
     ring_size: Member("ptr_ring", "size"),
+    /// Its places: a pointer to an array of pointers.
+    ring_places: Member("ptr_ring", "queue"),
 }
 
 #[cfg(feature = "user")]

@@ -11,7 +11,6 @@ use traffic_mirror_ebpf::abi::MAX_LOOKS;
 use traffic_mirror_ebpf::offsets::Offsets;
 
 use crate::probe::{offset, read};
-use crate::skb::Skb;
 use crate::verifier::{STOP, each, go_on_if};
 
 /// What the kernel keeps of a packet beside its bytes, at least: `struct sk_buff`, and its shared info.
@@ -22,6 +21,9 @@ const LIST_BYTES: usize = 16;
 const NOLOCK: u32 = 0x100;
 /// `PFIFO_FAST_BANDS`.
 const BANDS: usize = 3;
+/// Packets of a ring whose memory stands for that of all, where the kernel counts packets alone. A stream's copies and those of its
+/// acknowledgements lie side by side.
+const SAMPLES: usize = 16;
 
 /// A walk over queues.
 struct Walk {
@@ -39,8 +41,21 @@ struct Walk {
     /// What has been found, bytes.
     held: u64,
     most: u64,
-    /// Bytes of the copy at hand: what packets count as where the kernel counts packets alone.
-    length: u64,
+    /// The rings of a `pfifo_fast`: an address.
+    rings: usize,
+}
+
+/// A ring of packets, of which some are looked at.
+struct Ring {
+    /// Its places: an address.
+    places: usize,
+    size: u32,
+    /// Where the first packet is.
+    first: u32,
+    packets: u32,
+    /// How many have been looked at, and the memory that they take, bytes.
+    seen: u32,
+    bytes: u64,
 }
 
 /// Answers 1 if there is more than so many bytes. A global function: the verifier checks it once.
@@ -67,7 +82,7 @@ pub extern "C" fn is_full(skb: *mut __sk_buff, most: u64) -> u32 {
         is_transparent: 1,
         held: 0,
         most,
-        length: Skb(skb).len().into(),
+        rings: 0,
     };
     enter(&mut walk);
     each(MAX_LOOKS, look, &mut walk);
@@ -141,17 +156,47 @@ fn add(walk: &mut Walk, qdisc: usize) {
         walk.held += u64::from(bytes) + u64::from(packets) * PACKET_BYTES;
         return;
     }
-    if !(is_known(offset!(qdisc_private)) && is_known(offset!(ring_bytes))) {
+    if !(is_known(offset!(qdisc_private)) && is_known(offset!(ring_bytes)) && is_known(offset!(skb_truesize))) {
         return;
     }
-    let mut band = 0;
-    while band < BANDS {
-        let ring = behind(qdisc, offset!(qdisc_private)).wrapping_add(band * (offset!(ring_bytes) as usize / 8));
-        let word = |of: u32| read::<u32>(ring, offset!(ptr_ring), of).unwrap_or(0);
-        let (producer, consumer) = (word(offset!(ring_producer)), word(offset!(ring_consumer)));
-        let wrapped = if producer < consumer { word(offset!(ring_size)) } else { 0 };
-        let packets = producer.wrapping_add(wrapped).wrapping_sub(consumer);
-        walk.held += u64::from(packets) * (walk.length + PACKET_BYTES);
-        band += 1;
+    walk.rings = behind(qdisc, offset!(qdisc_private));
+    each(BANDS, look_at_ring, walk);
+}
+
+/// Adds the memory that the packets of a ring take, by some of them.
+unsafe extern "C" fn look_at_ring(nth: u32, walk: *mut Walk) -> c_long {
+    // SAFETY: `each` passes a valid pointer.
+    let walk = unsafe { &mut *walk };
+    let at = walk.rings.wrapping_add(nth as usize * (offset!(ring_bytes) as usize / 8));
+    let word = |of: u32| read::<u32>(at, offset!(ptr_ring), of).unwrap_or(0);
+    let (producer, first, size) =
+        (word(offset!(ring_producer)), word(offset!(ring_consumer)), word(offset!(ring_size)));
+    let wrapped = if producer < first { size } else { 0 };
+    let packets = producer.wrapping_add(wrapped).wrapping_sub(first);
+    let places = read(at, offset!(ptr_ring), offset!(ring_places)).unwrap_or(0);
+    let mut ring = Ring { places, size, first, packets, seen: 0, bytes: 0 };
+    each(SAMPLES, look_at_packet, &mut ring);
+    // else they were taken out while the ring was looked at
+    if ring.seen != 0 {
+        walk.held += u64::from(packets) * (ring.bytes / u64::from(ring.seen));
     }
+    go_on_if(true)
+}
+
+unsafe extern "C" fn look_at_packet(nth: u32, ring: *mut Ring) -> c_long {
+    // SAFETY: `each` passes a valid pointer.
+    let ring = unsafe { &mut *ring };
+    let behind_first = u64::from(ring.packets) * u64::from(nth) / SAMPLES as u64;
+    let mut place = u64::from(ring.first) + behind_first;
+    if place >= u64::from(ring.size) {
+        place -= u64::from(ring.size);
+    }
+    // any pointer will do for a type
+    let at = ring.places.wrapping_add(place as usize * size_of::<usize>());
+    let skb = read::<usize>(at, offset!(list_head), offset!(list_next)).unwrap_or(0);
+    if ring.packets != 0 && skb != 0 {
+        ring.seen += 1;
+        ring.bytes += u64::from(read::<u32>(skb, offset!(sk_buff), offset!(skb_truesize)).unwrap_or(0));
+    }
+    go_on_if(ring.packets != 0)
 }

@@ -6,10 +6,12 @@
 
 pub mod account;
 pub mod collector;
+pub mod connection;
 pub mod cpu;
 pub mod daemon;
 pub mod ethtool;
 pub mod foreign;
+pub mod memory;
 pub mod multiset;
 pub mod netns;
 pub mod objects;

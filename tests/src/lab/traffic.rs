@@ -191,7 +191,7 @@ pub fn udp_gso_send(socket: &UdpSocket, to: SocketAddr, payload: &[u8], segment:
 
 /// Binds, and tries again for a while if the address is taken: while another thread starts a process, the child holds
 /// a copy of each socket, also of one that has just been closed here.
-fn bind_when_free<T>(bind: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
+pub(super) fn bind_when_free<T>(bind: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
     let deadline = deadline();
     loop {
         match bind() {

@@ -204,7 +204,8 @@ impl Talk {
     }
 }
 
-fn listen(collector: &Netns) -> Result<UdpSocket> {
+/// A socket for copies, of both families.
+pub(crate) fn listen(collector: &Netns) -> Result<UdpSocket> {
     udp_bind(collector, ([0; 16], 6080).into())
 }
 

@@ -1,9 +1,11 @@
 //! What a clone has of its original beside the bytes must not lead a copy into production's class, nor into its routes.
 
 use crate::edge::{Attach, Edge, Shape, Way, frame};
+use crate::far_end::listen;
 use crate::routed::{CLIENT, EDGE, Routed, address, count};
 use crate::{config, filter};
 use anyhow::{Context as _, Result, ensure};
+use traffic_mirror_tests::lab::connection::{Connection, Way as TcpWay};
 use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::status::Status;
@@ -78,6 +80,60 @@ fn production_keeps_its_path_mtu_whatever_copies_leave_by() -> Result<()> {
     Ok(())
 }
 
+/// What must not change: connections of production that no filter asks for, by family, and what ICMP has told of errors.
+struct Production {
+    connections: Vec<Connection>,
+    ways: Vec<[TcpWay; 2]>,
+    icmp: String,
+}
+
+impl Production {
+    fn begin(lab: &Routed) -> Result<Self> {
+        let open = |client: &str| Connection::open(&lab.edge, &lab.client, address(client, 8443));
+        let connections: Vec<_> = CLIENT.into_iter().map(open).collect::<Result<_>>()?;
+        let mut production = Self { connections, ways: Vec::new(), icmp: icmp_errors(lab)? };
+        production.ways = production.ways()?;
+        Ok(production)
+    }
+
+    fn ways(&self) -> Result<Vec<[TcpWay; 2]>> {
+        self.connections.iter().try_for_each(|connection| connection.carry(100_000))?;
+        self.connections.iter().map(Connection::ways).collect()
+    }
+
+    /// The same connections, new ones that are mirrored, and ICMP, after and while copies are sent.
+    fn is_as_before(&self, lab: &Routed) -> Result<()> {
+        let open = |client: &str| Connection::open(&lab.edge, &lab.client, address(client, 443));
+        let mirrored: Vec<_> = CLIENT.into_iter().map(open).collect::<Result<_>>()?;
+        let mirrored = Self { connections: mirrored, ways: Vec::new(), icmp: String::new() };
+        for (what, ways) in [("mirrored", mirrored.ways()?), ("other", self.ways()?)] {
+            ensure!(ways == self.ways, "{what} connections have {ways:?} in place of {:?}", self.ways);
+        }
+        for connection in self.connections.iter().chain(&mirrored.connections) {
+            let again = connection.retransmitted()?;
+            // a machine that is busy for long sends some again
+            ensure!(again < 20, "{again} segments were sent again");
+        }
+        let icmp = icmp_errors(lab)?;
+        ensure!(icmp == self.icmp, "ICMP errors were\n{}and are\n{icmp}", self.icmp);
+        Ok(())
+    }
+}
+
+/// Counters of ICMP errors of the client and the edge, as text.
+fn icmp_errors(lab: &Routed) -> Result<String> {
+    let mut text = String::new();
+    for host in [&lab.client, &lab.edge] {
+        let [four, six] = ["snmp", "snmp6"].map(|file| host.run(&format!("cat /proc/net/{file}")));
+        text.extend(four?.lines().filter(|line| line.starts_with("IcmpMsg:")).map(|line| format!("{line}\n")));
+        let is_error = |line: &&str| {
+            ["PktTooBigs", "DestUnreachs", "TimeExcds", "ParmProblems"].iter().any(|kind| line.contains(kind))
+        };
+        text.extend(six?.lines().filter(is_error).map(|line| format!("{line}\n")));
+    }
+    Ok(text)
+}
+
 fn check(line: &str, is_over_ipv6: bool, attach: Attach) -> Result<()> {
     let lab = Routed::new(FILE, attach, 1500)?;
     let outer = OUTER[usize::from(is_over_ipv6)];
@@ -101,13 +157,16 @@ fn check(line: &str, is_over_ipv6: bool, attach: Attach) -> Result<()> {
         let of = |to: &&str| lab.edge.run(&format!("ip route get {to}"));
         Ok(CLIENT.iter().map(of).collect::<Result<Vec<_>>>()?.concat())
     };
+    let _listener = listen(&lab.collector)?;
     let before = routes(&lab)?;
+    let production = Production::begin(&lab)?;
     for family in [0, 1] {
         let (client, edge) = (address(CLIENT[family], 443), address(EDGE[family], 443));
         tcp_transfer(&lab.edge, &lab.client, client, 200_000, 7)?;
         tcp_transfer(&lab.client, &lab.edge, edge, 200_000, 7)?;
         udp_exchange(&lab.edge, address(EDGE[family], 4433), &lab.client, client, &[5; 1400])?;
     }
+    production.is_as_before(&lab)?;
     // what is captured on the way has the tunnels' own fragments in it
     let counters = Status::read(&lab.daemon)?.counters();
     let after = routes(&lab)?;

@@ -39,6 +39,7 @@ mod routes;
 mod sctp;
 mod seed;
 mod silence;
+mod stalled;
 mod tunnels;
 mod unknown;
 

@@ -4,6 +4,7 @@ use crate::edge::Attach;
 use crate::gso::missing;
 use crate::routed::{COLLECTOR, Routed, WEB, address, count, sent_to};
 use anyhow::{Context as _, Result, bail, ensure};
+use traffic_mirror_tests::lab::connection::Connection;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{Ip, verify_inner_checksums};
 use traffic_mirror_tests::lab::status::Status;
@@ -166,6 +167,14 @@ fn both_ways(lab: &mut Routed, tunnel: &Tunnel) -> Result<()> {
         // finds the other end
         udp_exchange(hosts[0], address(ends[0], 4433), hosts[1], address(ends[1], 9), b"hello")?;
     }
+    let mut production = Vec::new();
+    for &family in tunnel.carries {
+        // which no filter asks for
+        let connection = Connection::open(&lab.client, &lab.edge, address(INSIDE[family][1], 8443))?;
+        connection.carry(50_000)?;
+        let ways = connection.ways()?;
+        production.push((connection, ways));
+    }
     lab.settle()?;
     for &family in tunnel.carries {
         let ends = INSIDE[family];
@@ -214,6 +223,11 @@ fn both_ways(lab: &mut Routed, tunnel: &Tunnel) -> Result<()> {
                 );
             }
         }
+    }
+    for (connection, before) in &production {
+        connection.carry(50_000)?;
+        let ways = connection.ways()?;
+        ensure!(ways == *before, "a connection in the tunnel had {before:?}, and has {ways:?}");
     }
     let (_, after) = lab.settle()?;
     let is_wrong = |key: &&String| key.contains(" drop ") || key.contains("malformed");
