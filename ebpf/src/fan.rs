@@ -283,6 +283,15 @@ pub struct Parcel {
 const FREE_CLONES: u32 = 16;
 /// Clones between two looks at the clock.
 const CLONES: u32 = 8;
+/// [`Cpu::until_ns`] once that time is over.
+const OVER: u64 = 1;
+
+/// Whether the packet at hand was found to have been copied for as long as it may.
+#[inline(always)]
+pub fn was_over(cpu: *mut Cpu) -> bool {
+    // SAFETY: a per-CPU element.
+    unsafe { (*cpu).until_ns == OVER }
+}
 
 /// Whether the packet at hand has been copied for as long as it may.
 #[inline(always)]
@@ -291,6 +300,9 @@ fn is_over(cpu: *mut Cpu, budget_ns: u64) -> bool {
     let cpu = unsafe { &mut *cpu };
     let clones = cpu.clones;
     if clones >= FREE_CLONES && clones % CLONES == 0 {
+        if cpu.until_ns == OVER {
+            return true;
+        }
         // SAFETY: no arguments.
         let now = unsafe { bpf_ktime_get_ns() };
         if cpu.until_ns == 0 {
@@ -298,7 +310,8 @@ fn is_over(cpu: *mut Cpu, budget_ns: u64) -> bool {
             cpu.until_ns = now + budget_ns - budget_ns / 8;
         }
         if now > cpu.until_ns {
-            // the next one looks again
+            // the next one comes by here again
+            cpu.until_ns = OVER;
             return true;
         }
     }

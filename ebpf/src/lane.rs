@@ -9,7 +9,7 @@ use traffic_mirror_ebpf::classify::lowest_bit;
 use traffic_mirror_ebpf::packet::Packet;
 
 use crate::encap::pop_tags;
-use crate::fan::{Parcel, fan_out, send};
+use crate::fan::{Parcel, fan_out, send, was_over};
 use crate::fragment::fragment;
 use crate::level::{depth, is_too_deep, level};
 use crate::lost::{Lost, count_lost};
@@ -52,6 +52,8 @@ pub extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints:
         if reason == Drop::Budget as u32 || !is_taken && reason == Drop::Unwrapped as u32 {
             // it has not even got to the lane
             reason
+        } else if was_over(cpu) {
+            Drop::Budget as u32
         } else {
             // whatever stands in its way: what has not come out by now is lost inside this host
             Drop::Clone as u32
@@ -92,6 +94,8 @@ pub fn lane(skb: Skb) -> i32 {
     // us (UFO). How many there are is not known before, and they belong to another flow.
     let is_packet = is_here
         && endpoints != 0
+        // else it is among those that `segment` counts
+        && !was_over(cpu)
         && !is_too_deep(depth)
         && skb.gso_size() == 0
         // an output without a link header would be sent a tag that cannot be taken off any more
