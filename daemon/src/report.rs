@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 use traffic_mirror_ebpf::abi::Drop;
 
-use crate::compile::{self, Compiled, NotMirrored, Why};
+use crate::compile::{self, Compiled, Costly, NotMirrored, Why};
 use crate::desired::{Desired, Endpoint, Filter, Oversize, Unparsed};
 use crate::network::{Hook as Direction, Link, LinkKind, Network};
 use crate::obstacle::Obstacle;
@@ -182,7 +182,22 @@ pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> V
         }
     }
     lines.extend(duplicates(network, compiled).into_iter().map(Obstacle::from));
+    lines.extend(compile::costly(desired, network, compiled).map(|costly| over_budget(desired, &costly)));
     lines
+}
+
+/// A packet of which not all copies are made. The numbers depend on which endpoints can be reached.
+fn over_budget(desired: &Desired, costly: &Costly) -> Obstacle {
+    let Costly { interface, filter, packets, endpoints, copies, time } = costly;
+    let what =
+        format!("a packet of {interface} may take longer to be copied than the budget of {:?}", desired.budget.0);
+    let why = "what is not copied in time is counted as budget; give the output interface an MTU with room for the outer \
+               header, send to fewer endpoints, or raise budget";
+    let detail = format!(
+        "a superpacket of {packets} packets that filter {filter} matches has {copies} copies for {endpoints} endpoints: \
+         some {time:?}, as an estimate that is rather low"
+    );
+    Obstacle { detail, ..Obstacle::fault(what, why) }
 }
 
 /// What the file lists and is not mirrored. Those beyond the limit are one thing, since they may be hundreds that come and go.
@@ -404,6 +419,57 @@ mod tests {
             crate::compile::new_maps(&desired, &network, &[], &mut crate::compile::Memory::default()).unwrap();
         let obstacles = obstacles(&desired, &network, &compiled).iter().map(ToString::to_string).collect();
         [obstacles, advice(&desired, &network, &compiled)].concat()
+    }
+
+    /// Each copy of a packet of 1,500 bytes is in two fragments.
+    #[test]
+    fn what_takes_longer_than_the_budget_is_told() {
+        let told = |endpoints: usize, top: &str, keys: &str, filter: &str| -> Vec<String> {
+            let mut text = format!("{top}\n[[interface]]\nname = \"eth0\"\n");
+            let mut to = Vec::new();
+            for number in 0..endpoints {
+                text += &format!("[endpoint.e{number:02}]\naddress = \"192.0.2.{}\"\n{keys}\n", number + 1);
+                to.push(format!("\"e{number:02}\""));
+            }
+            text += &format!("[[filter]]\nname = \"all\"\n{filter}\nto = [{}]\n", to.join(", "));
+            surprises(&text).into_iter().filter(|line| line.contains("budget")).collect()
+        };
+        assert_eq!(
+            told(12, "", "", ""),
+            [
+                "a packet of eth0 may take longer to be copied than the budget of 1ms: what is not copied in time is counted as \
+                 budget; give the output interface an MTU with room for the outer header, send to fewer endpoints, or raise budget; \
+                 a superpacket of 43 packets that filter all matches has 1032 copies for 12 endpoints: some 1.032ms, as an estimate \
+                 that is rather low"
+            ]
+        );
+        assert_eq!(told(11, "", "", ""), [""; 0]);
+        assert_eq!(told(12, "budget = \"2ms\"", "", ""), [""; 0]);
+        assert_eq!(told(12, "", "oversize = \"drop\"", ""), [""; 0]);
+        assert_eq!(told(12, "", "snap = 128", ""), [""; 0]);
+        assert_eq!(told(12, "", "", "protocol = [\"tcp\"]"), [""; 0], "TCP is cut smaller");
+        assert_eq!(told(12, "", "checksum = true", "protocol = [\"tcp\"]").len(), 1);
+        assert_eq!(told(12, "enabled = false", "", ""), [""; 0]);
+        assert_eq!(told(64, "", "mtu = 1400", "protocol = [\"icmp\"]"), [""; 0], "no superpackets");
+    }
+
+    #[test]
+    fn several_filters_count_where_a_packet_may_match_them_all() {
+        let file = |second: &str| {
+            let mut text = "[[interface]]\nname = \"eth0\"\n".to_owned();
+            let mut to = [Vec::new(), Vec::new()];
+            for number in 0..12 {
+                text += &format!("[endpoint.e{number:02}]\naddress = \"192.0.2.{}\"\n", number + 1);
+                to[number % 2].push(format!("\"e{number:02}\""));
+            }
+            let [first, rest] = to.map(|names| names.join(", "));
+            text += &format!("[[filter]]\nname = \"a\"\nprotocol = [\"udp\"]\nto = [{first}]\n");
+            text + &format!("[[filter]]\nname = \"b\"\n{second}\nto = [{rest}]\n")
+        };
+        let is_told = |text: &str| surprises(text).iter().any(|line| line.contains("budget"));
+        assert!(is_told(&file("")));
+        assert!(!is_told(&file("destination_port = [53]")), "none may match both");
+        assert!(!is_told(&(file("") + "[[filter]]\nname = \"x\"\naction = \"exclude\"\nto = [\"e03\"]\n")));
     }
 
     #[test]

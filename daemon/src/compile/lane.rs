@@ -6,7 +6,7 @@ use traffic_mirror_ebpf::abi::{self, EndpointPair, Oversize};
 use traffic_mirror_ebpf::packet::protocol::{SCTP, TCP, UDP};
 
 use super::hooks::Hook;
-use crate::desired::{Action, Desired};
+use crate::desired::{Action, Desired, Filter};
 use crate::network::{Hook as Direction, Link, Network};
 
 /// The interface with the longest packets, of those that are looked at.
@@ -34,20 +34,29 @@ pub(super) fn is_wanted(
     let is_sent_bare =
         hooks.values().any(|hook| hook.direction == Direction::Egress && network.unsummed.contains(&hook.interface));
     let needs = |(position, [endpoint, _]): (usize, &EndpointPair)| {
-        let is_sent = endpoint.has_way();
-        let too_long = longest.filter(|longest| too_long(endpoint, longest).is_some());
-        let too_long = too_long.filter(|_| endpoint.oversize != Oversize::Drop as u32);
-        let is_summed = endpoint.summed != 0;
-        // where TCP does not fit it is cut smaller instead, unless not even what is not wrapped fits
-        let is_tcp = is_summed || too_long.is_some_and(|longest| longest.mtu > endpoint.mtu);
-        let is_sctp = is_summed || too_long.is_some();
-        let is_udp = is_sctp || is_sent_bare;
-        let protocols = [is_udp.then_some(UDP), is_sctp.then_some(SCTP), is_tcp.then_some(TCP)];
-        is_sent
+        let cut = cut(endpoint, longest, is_sent_bare);
+        endpoint.has_way()
             && desired.filters.iter().filter(|filter| filter.enabled && filter.to.contains(&position)).any(|filter| {
-                let takes = |protocol| filter.protocol.is_empty() || filter.protocol.contains(protocol);
-                filter.action == Action::Mirror && protocols.iter().flatten().any(takes)
+                filter.action == Action::Mirror && cut.iter().flatten().any(|protocol| takes(filter, *protocol))
             })
     };
     desired.enabled && (network.lane_missed || endpoints.iter().enumerate().any(needs))
+}
+
+/// Protocols whose superpackets are cut into packets before they are sent to an endpoint, given the interface with the longest
+/// packets and whether an interface that is looked at leaves no checksums to hardware.
+pub(super) fn cut(endpoint: &abi::Endpoint, longest: Option<&Link>, is_sent_bare: bool) -> [Option<u8>; 3] {
+    let too_long = longest.filter(|longest| too_long(endpoint, longest).is_some());
+    let too_long = too_long.filter(|_| endpoint.oversize != Oversize::Drop as u32);
+    let is_summed = endpoint.summed != 0;
+    // where TCP does not fit it is cut smaller instead, unless not even what is not wrapped fits
+    let is_tcp = is_summed || too_long.is_some_and(|longest| longest.mtu > endpoint.mtu);
+    let is_sctp = is_summed || too_long.is_some();
+    let is_udp = is_sctp || is_sent_bare;
+    [is_udp.then_some(UDP), is_sctp.then_some(SCTP), is_tcp.then_some(TCP)]
+}
+
+/// Whether a filter may match packets of a protocol.
+pub(super) fn takes(filter: &Filter, protocol: u8) -> bool {
+    filter.protocol.is_empty() || filter.protocol.contains(&protocol)
 }

@@ -3,6 +3,7 @@
 
 mod build;
 mod cells;
+mod cost;
 mod decompile;
 mod definition;
 mod describe;
@@ -37,6 +38,7 @@ use memory::Known;
 use place::Placed;
 use slots::omitted;
 
+pub use cost::{Costly, costly};
 pub use describe::{
     Described, Filter as DescribedFilter, Place, READY, Way, describe, key, mac, outer, state, vlan_name,
 };
