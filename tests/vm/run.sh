@@ -17,8 +17,9 @@ KERNELS=${KERNELS:-linux-image-cloud-amd64 linux-image-6.12-cloud-amd64}
 TIMEOUT_S=${TIMEOUT_S:-2700}
 MEMORY_MIB=2048
 # Without what an emulator is slow at: another level of page tables, and registers that each change of tasks saves.
-# Without AES, too: the kernel's code for it takes registers for granted that are off.
-CPU=max,la57=off,avx=off,mpx=off,pku=off,xsave=off,aes=off
+# Without AES, too: the kernel's code for it takes registers for granted that are off. Without fast string instructions, since the
+# kernel would copy and clear all memory by them, and the emulator takes them byte by byte: all took a fifth longer.
+CPU=max,la57=off,avx=off,mpx=off,pku=off,xsave=off,aes=off,erms=off,fsrm=off
 
 [ $# -gt 0 ] || { echo "usage: run.sh SCENARIO..." >&2; exit 1; }
 [ "$(id -u)" = 0 ] || { echo "vm: run as root" >&2; exit 1; }
@@ -50,6 +51,10 @@ boot() {
 # What the kernel says when something is wrong with it.
 COMPLAINTS='BUG: |WARNING: |Oops: |general protection fault|Kernel panic|KASAN|refcount_t'
 
+# While a kernel boots it changes its code under way (text_poke_bp), and on a busy host one of the emulated processors now and
+# then still executes the breakpoint of before. Nothing of the scenario has run then.
+EMULATOR_FAULT='int3: 0000'
+
 # judge TRIAL RESULT CONSOLE
 judge() {
     if [ "$(tail -n 1 "$2")" != "exit 0" ]; then
@@ -76,6 +81,10 @@ trial() {
     begin=$(date +%s)
     cat "$root" "$modules" "$scratch/$1.cpio" >"$initrd"
     boot "$modules" "$initrd" "$console" >"$result" || true
+    if [ ! -s "$result" ] && grep -q "$EMULATOR_FAULT" "$console"; then
+        echo "   started again: the emulator has executed a breakpoint that the kernel had replaced"
+        boot "$modules" "$initrd" "$console" >"$result" || true
+    fi
     rm "$initrd"
     cat "$result"
     status=0
