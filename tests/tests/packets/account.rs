@@ -38,7 +38,7 @@ impl Accounted {
 
     /// Replaces the configuration. What passes until [`Self::begin`] is nobody's.
     pub(crate) fn write_config(&mut self, text: &str) -> Result<()> {
-        let status = Status::read(&self.daemon)?;
+        let status = Status::count(&self.daemon)?;
         self.check(&status, Passed::Traffic)?;
         self.desired = load(text)?;
         self.before = None;
@@ -56,7 +56,7 @@ impl Accounted {
         let (mut status, patience) = (status.clone(), deadline());
         while let Err(error) = adds_up(&self.desired, &status.since(&before)?, passed, hooked(&status)) {
             // a packet may just be on its way from one counter to the next
-            let later = Status::read(&self.daemon)?;
+            let later = Status::count(&self.daemon)?;
             if later.counters() == status.counters() || Instant::now() > patience {
                 return Err(error);
             }
@@ -95,7 +95,7 @@ impl Drop for Accounted {
         if std::thread::panicking() {
             return;
         }
-        let checked = Status::read(&self.daemon).and_then(|status| self.check(&status, Passed::Traffic));
+        let checked = Status::count(&self.daemon).and_then(|status| self.check(&status, Passed::Traffic));
         assert!(checked.is_ok(), "{:#}", checked.unwrap_err());
     }
 }

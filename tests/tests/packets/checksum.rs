@@ -1,6 +1,6 @@
 //! `checksum = true`: the outer UDP checksum of each copy is right, whatever the copy is of and however it is sent.
 
-use crate::edge::{Attach, Edge, Shape, Way, frame};
+use crate::edge::{Attach, Edge, Seen, Shape, Way, frame};
 use crate::policy::policy;
 use crate::routed::count;
 use crate::{config, filter};
@@ -46,6 +46,45 @@ fn packets() -> Vec<(String, Packet)> {
     all
 }
 
+/// A packet as it is sent.
+struct Sent {
+    /// What it is, for errors.
+    what: String,
+    inner: Vec<u8>,
+}
+
+/// All packets in one piece and with open checksums, and with `pieces` in pieces, too: what each is, and it as a frame.
+fn frames(pieces: bool) -> Result<(Vec<Sent>, Vec<(Vec<u8>, Shape)>)> {
+    const LINEAR_BYTES: u16 = 60;
+    let (mut all, mut frames) = (Vec::new(), Vec::new());
+    for (what, packet) in packets() {
+        let whole = packet.build();
+        let mut open = whole.clone();
+        let vnet = VnetHeader::partial(&mut open).ok().map(|header| (open, Shape::Vnet(header)));
+        let has_pieces = pieces && whole.len() > LINEAR_BYTES.into();
+        let scattered = has_pieces.then(|| (whole.clone(), Shape::Scattered(LINEAR_BYTES)));
+        let inner = ip_part(&whole)?.to_vec();
+        for (bytes, shape) in [Some((whole, Shape::Linear)), scattered, vnet].into_iter().flatten() {
+            all.push(Sent { what: format!("{shape:?} {what}"), inner: inner.clone() });
+            frames.push((bytes, shape));
+        }
+    }
+    Ok((all, frames))
+}
+
+/// Originals as they were, and as many copies to each endpoint.
+fn ensure_one_each(seen: &Seen, frames: &[(Vec<u8>, Shape)], context: &str) -> Result<()> {
+    let changed = frames.iter().zip(&seen.originals).find(|((frame, _), original)| frame != *original);
+    ensure!(changed.is_none(), "{context}: an original differs: {changed:02x?}");
+    ensure!(seen.originals.len() == frames.len(), "{context}: {} originals", seen.originals.len());
+    ensure!(seen.strangers.is_empty(), "{context}: {} strangers", seen.strangers.len());
+    for endpoint in ENDPOINTS {
+        let copies = seen.copies.get(endpoint).map_or(0, Vec::len);
+        ensure!(copies == frames.len(), "{context}: {copies} copies to {endpoint}: {:?}", seen.moved);
+    }
+    Ok(())
+}
+
 /// As `Gue::parse` has found a checksum right that is there.
 fn are_summed(copies: &[Gue]) -> Result<()> {
     ensure!(copies.iter().all(|copy| copy.udp_checksum != 0), "a copy without a checksum");
@@ -60,32 +99,16 @@ fn each_copy_has_a_right_checksum() -> Result<()> {
             edge.edge.run(&format!("ip link set eth1 mtu {mtu}"))?;
             edge.wait(|status| status.0["degraded"] == false)?;
             settled(&edge, mtu)?;
-            for (what, packet) in packets() {
-                let whole = packet.clone().build();
-                let inner = ip_part(&whole)?.to_vec();
-                let mut open = whole.clone();
-                let vnet = VnetHeader::partial(&mut open).ok().map(|header| (open, Shape::Vnet(header)));
-                let shapes = [Some((whole.clone(), Shape::Linear)), Some((whole, Shape::Scattered(60))), vnet];
-                for (bytes, shape) in shapes.into_iter().flatten().filter(
-                    |(bytes, shape)| !matches!(shape, Shape::Scattered(linear) if usize::from(*linear) >= bytes.len()),
-                ) {
-                    for way in [Way::Ingress, Way::Egress, Way::Local] {
-                        let context = || format!("{attach:?} {way:?} {shape:?} {what}, MTU {mtu}");
-                        let seen = edge.pass(&bytes, shape, way).with_context(context)?;
-                        ensure!(seen.originals == [&*bytes], "{}: the original differs", context());
-                        ensure!(seen.strangers.is_empty(), "{}: {} strangers", context(), seen.strangers.len());
-                        for endpoint in ENDPOINTS {
-                            let copies = seen.copies.get(endpoint).map(Vec::as_slice).unwrap_or_default();
-                            are_summed(copies).with_context(context)?;
-                            ensure!(
-                                copies.len() == 1,
-                                "{}: {} copies to {endpoint}: {:?}",
-                                context(),
-                                copies.len(),
-                                seen.moved
-                            );
-                            ensure!(copies[0].inner == inner, "{}: another packet at {endpoint}", context());
-                        }
+            let (sent, frames) = frames(true)?;
+            for way in [Way::Ingress, Way::Egress, Way::Local] {
+                let context = format!("{attach:?} {way:?}, MTU {mtu}");
+                let seen = edge.pass_all(&frames, way).with_context(|| context.clone())?;
+                ensure_one_each(&seen, &frames, &context)?;
+                for endpoint in ENDPOINTS {
+                    for (copy, sent) in seen.copies[endpoint].iter().zip(&sent) {
+                        let context = || format!("{context}: {} to {endpoint}", sent.what);
+                        are_summed(std::slice::from_ref(copy)).with_context(context)?;
+                        ensure!(copy.inner == sent.inner, "{}: another packet", context());
                     }
                 }
             }
@@ -102,22 +125,20 @@ fn what_is_sent_in_fragments_has_a_checksum_unasked() -> Result<()> {
         edge.edge.run("ip link set eth1 mtu 1500")?;
         edge.wait(|status| status.0["degraded"] == false)?;
         settled(&edge, 1500)?;
-        for (what, packet) in packets() {
-            let whole = packet.clone().build();
-            let inner = ip_part(&whole)?.to_vec();
-            let mut open = whole.clone();
-            let vnet = VnetHeader::partial(&mut open).ok().map(|header| (open, Shape::Vnet(header)));
-            for (bytes, shape) in [Some((whole, Shape::Linear)), vnet].into_iter().flatten() {
-                let context = || format!("{attach:?} {shape:?} {what}");
-                let seen = edge.pass(&bytes, shape, Way::Egress).with_context(context)?;
-                for endpoint in ENDPOINTS {
-                    let copies = seen.copies.get(endpoint).map(Vec::as_slice).unwrap_or_default();
-                    let [copy] = copies else { anyhow::bail!("{}: {} copies", context(), copies.len()) };
-                    let is_in_fragments = count(&seen.moved, &format!("endpoint {endpoint} fragmented")) == 1;
-                    ensure!((copy.udp_checksum != 0) == is_in_fragments, "{}: {endpoint} {copy:?}", context());
-                    ensure!(copy.inner == inner, "{}: another packet at {endpoint}", context());
-                }
+        let (sent, frames) = frames(false)?;
+        let seen = edge.pass_all(&frames, Way::Egress)?;
+        ensure_one_each(&seen, &frames, &format!("{attach:?}"))?;
+        for (endpoint, outer) in ENDPOINTS.into_iter().zip([32, 52]) {
+            let mut fragmented = 0;
+            for (copy, sent) in seen.copies[endpoint].iter().zip(&sent) {
+                let context = format!("{attach:?} {} to {endpoint}", sent.what);
+                let is_in_fragments = sent.inner.len() + outer > 1500;
+                fragmented += u64::from(is_in_fragments);
+                ensure!((copy.udp_checksum != 0) == is_in_fragments, "{context}: {copy:?}");
+                ensure!(copy.inner == sent.inner, "{context}: another packet");
             }
+            let counted = count(&seen.moved, &format!("endpoint {endpoint} fragmented"));
+            ensure!(counted == fragmented, "{attach:?} {endpoint}: {counted} of {fragmented} counted in fragments");
         }
     }
     Ok(())
@@ -204,20 +225,14 @@ fn what_is_cut_has_a_right_checksum() -> Result<()> {
             edge.edge.run("ip link set eth1 mtu 1500")?;
             edge.wait(|status| status.0["degraded"] == false)?;
             settled(&edge, 1500)?;
-            for (what, packet) in packets() {
-                let whole = packet.clone().build();
-                let inner = ip_part(&whole)?.to_vec();
-                let mut open = whole.clone();
-                let vnet = VnetHeader::partial(&mut open).ok().map(|header| (open, Shape::Vnet(header)));
-                for (bytes, shape) in [Some((whole, Shape::Linear)), vnet].into_iter().flatten() {
-                    let context = || format!("{attach:?} {shape:?} {what}, {lines}");
-                    let seen = edge.pass(&bytes, shape, Way::Egress).with_context(context)?;
-                    for (endpoint, most) in ENDPOINTS.into_iter().zip(most) {
-                        let copies = seen.copies.get(endpoint).map(Vec::as_slice).unwrap_or_default();
-                        are_summed(copies).with_context(context)?;
-                        ensure!(copies.len() == 1, "{}: {} copies: {:?}", context(), copies.len(), seen.moved);
-                        ensure!(copies[0].inner == inner[..inner.len().min(most)], "{}: another packet", context());
-                    }
+            let (sent, frames) = frames(false)?;
+            let seen = edge.pass_all(&frames, Way::Egress)?;
+            ensure_one_each(&seen, &frames, &format!("{attach:?} {lines}"))?;
+            for (endpoint, most) in ENDPOINTS.into_iter().zip(most) {
+                for (copy, sent) in seen.copies[endpoint].iter().zip(&sent) {
+                    let context = || format!("{attach:?} {lines}: {} to {endpoint}", sent.what);
+                    are_summed(std::slice::from_ref(copy)).with_context(context)?;
+                    ensure!(copy.inner == sent.inner[..sent.inner.len().min(most)], "{}: another packet", context());
                 }
             }
         }

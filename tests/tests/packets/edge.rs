@@ -185,7 +185,7 @@ impl Edge {
         self.daemon.reload_done(deadline())?;
         let said = self.daemon.wait_line(is_verdict, deadline())?;
         ensure!(!said.contains("kept"), "the configuration was refused: {said}\n{config}");
-        self.status = Status::read(&self.daemon)?;
+        self.status = Status::count(&self.daemon)?;
         self.daemon.begin(&self.status);
         Ok(())
     }
@@ -203,17 +203,33 @@ impl Edge {
 
     /// Sends one frame and says what came of it. Nothing can come later: on one CPU all queues are in order.
     pub(crate) fn pass(&mut self, frame: &[u8], shape: Shape, way: Way) -> Result<Seen> {
-        let originals = self.originals(&[frame.to_vec()], shape, way)?;
+        self.pass_as(Passed::Packet, &[(frame.to_vec(), shape)], way)
+    }
+
+    /// Sends frames one behind the other and says what came of all of them, in their order. Where it is not asked which of them has
+    /// moved a counter, this is many times as fast.
+    pub(crate) fn pass_all(&mut self, frames: &[(Vec<u8>, Shape)], way: Way) -> Result<Seen> {
+        self.pass_as(Passed::Traffic, frames, way)
+    }
+
+    fn pass_as(&mut self, passed: Passed, frames: &[(Vec<u8>, Shape)], way: Way) -> Result<Seen> {
+        let originals = self.shaped(frames, way)?;
         let (copies, strangers) = self.copies()?;
-        let moved = self.moved_by(Passed::Packet, way)?;
+        let moved = self.moved_by(passed, way)?;
         Ok(Seen { originals, copies, strangers, moved })
     }
 
     /// Sends frames and a marker, and takes what arrives on the other side before the marker does.
     pub(crate) fn originals(&mut self, frames: &[Vec<u8>], shape: Shape, way: Way) -> Result<Vec<Vec<u8>>> {
+        let shaped: Vec<_> = frames.iter().map(|frame| (frame.clone(), shape)).collect();
+        self.shaped(&shaped, way)
+    }
+
+    /// The same for frames that lie in memory each in its own way.
+    fn shaped(&mut self, frames: &[(Vec<u8>, Shape)], way: Way) -> Result<Vec<Vec<u8>>> {
         let marker = marker();
         self.cpu.run(|| {
-            frames.iter().try_for_each(|frame| self.send(frame, shape, way))?;
+            frames.iter().try_for_each(|(frame, shape)| self.send(frame, *shape, way))?;
             self.send(&marker, Shape::Linear, way)
         })?;
         let at = if way == Way::Ingress { &mut self.at_server } else { &mut self.at_client };
@@ -235,7 +251,7 @@ impl Edge {
 
     /// All counters.
     pub(crate) fn counters(&self) -> Result<Counters> {
-        Ok(Status::read(&self.daemon)?.counters())
+        Ok(Status::count(&self.daemon)?.counters())
     }
 
     /// Takes the next copy, however long it was on its way; `None` at the deadline.
@@ -249,7 +265,7 @@ impl Edge {
     }
 
     fn moved_by(&mut self, passed: Passed, way: Way) -> Result<Counters> {
-        let status = Status::read(&self.daemon)?;
+        let status = Status::count(&self.daemon)?;
         self.daemon.check(&status, passed)?;
         let mut moved = status.since(&self.status)?;
         self.status = status;

@@ -60,6 +60,8 @@ struct Host {
     tun: Tun,
     out: Tun,
     sender: PacketSocket,
+    /// Sends behind the originals that were received. To close a socket takes the kernel many milliseconds.
+    behind: PacketSocket,
     flush: PacketSocket,
     copies: Collector,
     cpu: Cpu,
@@ -95,27 +97,37 @@ impl Host {
         let copies = Collector::start_filtered(&collector, "eth0", |frame| !is_housekeeping(frame))?;
         let daemon = start(&edge, config, attach)?;
         let sender = PacketSocket::open_vnet(&edge, "tun0", Capture::Nothing)?;
+        let behind = PacketSocket::open(&edge, "out0", Capture::Nothing)?;
         let flush = PacketSocket::open(&edge, "eth1", Capture::Nothing)?;
         let ready = |status: &Status| ENDPOINTS.iter().all(|(name, _)| !status.endpoint(name, "next_hop").is_empty());
         let status = Status::until(&daemon, ready, deadline())?;
         ensure!(status.0["degraded"] == false, "not all is well at the start: {:#}", status.0);
-        Ok(Self { daemon, edge, _collector: collector, tun, out, sender, flush, copies, cpu: Cpu::next()?, status })
+        let (_collector, cpu) = (collector, Cpu::next()?);
+        Ok(Self { daemon, edge, _collector, tun, out, sender, behind, flush, copies, cpu, status })
     }
 
     /// Sends a packet, given as a frame, and says what came of it. On one CPU nothing can come later.
     fn pass(&mut self, frame: &[u8], header: VnetHeader, way: Way) -> Result<Seen> {
-        let (packet, header, marker) = (ip_part(frame)?, header.without_link(), marker());
+        self.pass_all(&[(frame.to_vec(), header)], way)
+    }
+
+    /// The same for packets one behind the other: originals and copies are in their order.
+    fn pass_all(&mut self, frames: &[(Vec<u8>, VnetHeader)], way: Way) -> Result<Seen> {
+        let marker = marker();
         let last = eth().ip("10.0.0.9", "10.0.0.2").raw(253, "last").build();
         self.cpu.run(|| {
-            match way {
-                Way::Ingress => self.tun.send_vnet(packet, header)?,
-                Way::Egress => self.sender.send_vnet(packet, header)?,
+            for (frame, header) in frames {
+                let (packet, header) = (ip_part(frame)?, header.without_link());
+                match way {
+                    Way::Ingress => self.tun.send_vnet(packet, header)?,
+                    Way::Egress => self.sender.send_vnet(packet, header)?,
+                }
             }
             self.flush.send(&marker)
         })?;
         let copies = self.copies.until(|frame| *frame == marker, deadline()).context("at the collector")?;
-        let status = Status::read(&self.daemon)?;
-        self.daemon.check(&status, Passed::Packet)?;
+        let status = Status::count(&self.daemon)?;
+        self.daemon.check(&status, if frames.len() == 1 { Passed::Packet } else { Passed::Traffic })?;
         let moved = status.since(&self.status)?;
         // what comes out last is not counted, nor taken for an original
         self.cpu.run(|| self.out_of(way, ip_part(&last)?))?;
@@ -130,7 +142,7 @@ impl Host {
                 originals.push(came);
             }
         }
-        self.status = Status::read(&self.daemon)?;
+        self.status = Status::count(&self.daemon)?;
         self.daemon.begin(&self.status);
         let (copies, strangers) = sort(copies)?;
         Ok(Seen { originals, copies, strangers, moved })
@@ -139,38 +151,50 @@ impl Host {
     /// Has a packet come out where originals do.
     fn out_of(&self, way: Way, packet: &[u8]) -> Result<()> {
         match way {
-            Way::Ingress => PacketSocket::open(&self.edge, "out0", Capture::Nothing)?.send(packet),
+            Way::Ingress => self.behind.send(packet),
             Way::Egress => self.sender.send(packet),
         }
     }
 
     /// Sends a packet that has to arrive as it is, with a copy for each endpoint.
     fn arrives(&mut self, what: &str, frame: &[u8], header: VnetHeader, way: Way) -> Result<Counters> {
-        let context = |moved: &Counters| format!("{way:?} {what}: {moved:?}");
-        let mut whole = frame.to_vec();
-        if header.flags & VnetHeader::NEEDS_CSUM != 0 {
-            fill_checksum(&mut whole, header)?;
+        self.arrive(what, &[(frame.to_vec(), header)], way)
+    }
+
+    /// The same for packets one behind the other.
+    fn arrive(&mut self, what: &str, frames: &[(Vec<u8>, VnetHeader)], way: Way) -> Result<Counters> {
+        let (mut packets, mut originals) = (Vec::new(), Vec::new());
+        for (frame, header) in frames {
+            let mut whole = frame.clone();
+            if header.flags & VnetHeader::NEEDS_CSUM != 0 {
+                fill_checksum(&mut whole, *header)?;
+            }
+            let packet = ip_part(&whole)?.to_vec();
+            originals.push(if way == Way::Ingress { hop(&packet) } else { normal(&packet) });
+            packets.push(packet);
         }
-        let packet = ip_part(&whole)?.to_vec();
-        let seen = self.pass(frame, header, way)?;
-        let context = context(&seen.moved);
-        let original = if way == Way::Ingress { hop(&packet) } else { normal(&packet) };
-        let originals: Vec<_> = seen.originals.iter().map(|packet| normal(packet)).collect();
-        ensure!(originals == [original], "{context}: {} originals, or others", originals.len());
+        let bytes: usize = packets.iter().map(Vec::len).sum();
+        let sent = [("packets", packets.len() as u64), ("bytes", bytes as u64)];
+        let seen = self.pass_all(frames, way)?;
+        let context = format!("{way:?} {what}: {:?}", seen.moved);
+        let came: Vec<_> = seen.originals.iter().map(|packet| normal(packet)).collect();
+        ensure!(came == originals, "{context}: {} originals, or others", came.len());
         ensure!(seen.strangers == 0, "{context}: {} strangers", seen.strangers);
         for (endpoint, _) in ENDPOINTS {
             let copies = seen.copies.get(endpoint).map(Vec::as_slice).unwrap_or_default();
-            ensure!(copies.len() == 1, "{context}: {} copies to {endpoint}", copies.len());
+            ensure!(copies.len() == packets.len(), "{context}: {} copies to {endpoint}", copies.len());
             // one that is sent whole has its checksum filled in by the interface
-            ensure!(copies[0] == packet, "{context}: {endpoint} got {:02x?}, not {packet:02x?}", copies[0]);
-            let sent = [("packets", 1), ("bytes", packet.len() as u64)];
+            for (copy, packet) in copies.iter().zip(&packets) {
+                ensure!(copy == packet, "{context}: {endpoint} got {copy:02x?}, not {packet:02x?}");
+            }
             for (unit, wanted) in sent {
                 let counted = count(&seen.moved, &format!("endpoint {endpoint} {unit}"));
                 ensure!(counted == wanted, "{context}: {counted} {unit}");
             }
         }
-        ensure!(count(&seen.moved, "filter all packets") == 1, "{context}");
-        ensure!(count(&seen.moved, "filter all bytes") == packet.len() as u64, "{context}");
+        for (unit, wanted) in sent {
+            ensure!(count(&seen.moved, &format!("filter all {unit}")) == wanted, "{context}");
+        }
         let others = seen.moved.keys().filter(|key| key.contains("drop") || key.contains("gress")).count();
         ensure!(others == 0, "{context}");
         Ok(seen.moved)

@@ -2,7 +2,7 @@
 
 use crate::edge::{Attach, Edge, Shape, Way, frame};
 use crate::{config, filter};
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use std::collections::{BTreeMap, BTreeSet};
 use traffic_mirror_tests::lab::observer::{Hooking, Observer};
 use traffic_mirror_tests::lab::packet::{Ipv4, fragment};
@@ -58,28 +58,29 @@ fn mark_priority_and_control_block_stay() -> Result<()> {
 fn the_outer_source_port_is_that_of_the_flow() -> Result<()> {
     const FLOWS: u16 = 200;
     let mut edge = Edge::new(&config(&filter("all", "", "\"a\", \"six\"")), Attach::all()?[0])?;
-    let mut by_flow = BTreeMap::new();
-    for flow in 0..FLOWS {
+    let packet = |flow: u16, is_back: bool, payload: &str| {
         let hosts = [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8::2"), ("10.0.0.2", "10.0.0.1")];
         let (here, there) = hosts[usize::from(flow) % 3];
-        let (port, udp) = (10_000 + flow, flow % 2 == 0);
-        let packet = |from: &str, to: &str, source, destination, payload: &str| {
-            let ip = frame().ip(from, to);
-            let transport = if udp { ip.udp(source, destination) } else { ip.tcp(source, destination) };
-            transport.payload(payload).build()
-        };
-        let mut ports = BTreeSet::new();
-        for (frame, way) in [
-            (packet(here, there, port, 443, "there"), Way::Ingress),
-            (packet(there, here, 443, port, "and back"), Way::Egress),
-            (packet(here, there, port, 443, "again, longer"), Way::Ingress),
-        ] {
-            let seen = edge.pass(&frame, Shape::Linear, way)?;
-            let copies = seen.copies.values().flatten();
-            ports.extend(
-                copies.map(|copy| (copy.sport, copy.dport, if copy.outer_dst.is_ipv4() { 0 } else { copy.flow_label })),
-            );
+        let (from, to) = if is_back { (there, here) } else { (here, there) };
+        let (source, destination) = if is_back { (443, 10_000 + flow) } else { (10_000 + flow, 443) };
+        let ip = frame().ip(from, to);
+        let transport = if flow.is_multiple_of(2) { ip.udp(source, destination) } else { ip.tcp(source, destination) };
+        (transport.payload(payload).build(), Shape::Linear)
+    };
+    let mut outer = BTreeMap::<u16, Vec<_>>::new();
+    for (way, payload) in [(Way::Ingress, "there"), (Way::Egress, "and back"), (Way::Ingress, "again, longer")] {
+        let frames: Vec<_> = (0..FLOWS).map(|flow| packet(flow, way == Way::Egress, payload)).collect();
+        for copy in edge.pass_all(&frames, way)?.copies.values().flatten() {
+            let (from, to) = copy.flow()?.ports.context("no ports")?;
+            let label = if copy.outer_dst.is_ipv4() { 0 } else { copy.flow_label };
+            outer.entry(from.max(to) - 10_000).or_default().push((copy.sport, copy.dport, label));
         }
+    }
+    let mut by_flow = BTreeMap::new();
+    for flow in 0..FLOWS {
+        let copies = outer.get(&flow).map(Vec::as_slice).unwrap_or_default();
+        ensure!(copies.len() == 6, "flow {flow} has {} copies", copies.len());
+        let ports: BTreeSet<_> = copies.iter().collect();
         let sources: BTreeSet<u16> = ports.iter().map(|(port, ..)| *port).collect();
         ensure!(sources.len() == 1 && ports.len() == 2, "flow {flow} has outer ports and flow labels {ports:?}");
         by_flow.extend(sources.into_iter().map(|port| (port, flow)));
@@ -105,21 +106,20 @@ fn outer_headers_are_plain() -> Result<()> {
     for &attach in Attach::all()? {
         let mut edge = Edge::new(&config(&filter("all", "", "\"a\", \"six\"")), attach)?;
         let mut identifications = BTreeSet::new();
-        for id in 0..50 {
+        let frames = (0..50).map(|id| {
             let ip = Ipv4 { id, dscp: 46, ecn: 3, ttl: 1, ..Ipv4::new("10.0.0.1", "10.0.0.2") };
-            let seen = edge.pass(&frame().layer(ip).udp(1, 2).build(), Shape::Linear, Way::Ingress)?;
-            for copy in seen.copies.values().flatten() {
-                let context = format!("{attach:?}: {copy:?}");
-                ensure!(copy.dscp == 0 && copy.ttl == 64 && !copy.df && copy.udp_checksum == 0, context);
-                ensure!(
-                    copy.src_mac == edge.edge.mac("eth1")? && copy.dst_mac == edge.collector().mac("eth0")?,
-                    context
-                );
-                let source = if copy.outer_dst.is_ipv4() { "10.9.0.1" } else { "fd09::1" };
-                ensure!(copy.outer_src == source.parse::<std::net::IpAddr>()?, context);
-                if copy.outer_dst.is_ipv4() {
-                    identifications.insert(copy.ipv4_id);
-                }
+            (frame().layer(ip).udp(1, 2).build(), Shape::Linear)
+        });
+        let seen = edge.pass_all(&frames.collect::<Vec<_>>(), Way::Ingress)?;
+        let macs = (edge.edge.mac("eth1")?, edge.collector().mac("eth0")?);
+        for copy in seen.copies.values().flatten() {
+            let context = format!("{attach:?}: {copy:?}");
+            ensure!(copy.dscp == 0 && copy.ttl == 64 && !copy.df && copy.udp_checksum == 0, context);
+            ensure!((copy.src_mac, copy.dst_mac) == macs, context);
+            let source = if copy.outer_dst.is_ipv4() { "10.9.0.1" } else { "fd09::1" };
+            ensure!(copy.outer_src == source.parse::<std::net::IpAddr>()?, context);
+            if copy.outer_dst.is_ipv4() {
+                identifications.insert(copy.ipv4_id);
             }
         }
         ensure!(identifications.len() == 50, "{attach:?}: 50 packets share {} identifications", identifications.len());

@@ -86,7 +86,7 @@ impl Routed {
     /// a marker that is sent on the same CPU afterwards comes last.
     pub(crate) fn settle(&mut self) -> Result<(Vec<Gue>, Counters)> {
         let (mut copies, deadline) = (Vec::new(), deadline());
-        let mut counters = Status::read(&self.daemon)?.counters();
+        let mut counters = Status::count(&self.daemon)?.counters();
         loop {
             let mut markers = Vec::new();
             for cpu in Cpu::all()? {
@@ -99,7 +99,7 @@ impl Routed {
                 copies.extend(whole.map(|frame| Gue::parse(&frame)).transpose()?);
             }
             // the end of a connection may still be on its way
-            let status = Status::read(&self.daemon)?;
+            let status = Status::count(&self.daemon)?;
             let later = status.counters();
             if later == counters {
                 self.daemon.check(&status, Passed::Traffic)?;

@@ -62,7 +62,8 @@ impl Daemon {
         if !self.is_at_rest() {
             return None;
         }
-        let (first, second) = (Status::call(self).ok()?, Status::call(self).ok()?);
+        let read = || Status::call_for_counters(self).ok();
+        let (first, second) = (read()?, read()?);
         (first.counters() == second.counters()).then_some(second)
     }
 
@@ -75,7 +76,7 @@ impl Daemon {
         }
         // of a wrong file nothing has become live
         let Ok(desired) = load(&String::from_utf8_lossy(&page.text)) else { return Ok(()) };
-        let read = || -> Result<Counters> { Status::call(self)?.since(&page.before) };
+        let read = || -> Result<Counters> { Status::call_for_counters(self)?.since(&page.before) };
         let mut counters = read()?;
         loop {
             let Err(error) = adds_up(&desired, &counters, Passed::Unknown, usize::MAX) else { return Ok(()) };

@@ -111,7 +111,7 @@ impl Edge {
             cpu.run(|| self.flush.send(marker))?;
         }
         let (copies, strangers) = sort(self.copies.until_all(&markers, deadline()).context("at the collector")?)?;
-        let status = Status::read(&self.daemon)?;
+        let status = Status::count(&self.daemon)?;
         self.daemon.check(&status, Passed::Traffic)?;
         let mut moved = status.since(&self.status)?;
         self.status = status;
