@@ -14,12 +14,12 @@ impl Draft {
     /// Forged fragments, and then the true ones in any order.
     pub(super) fn plot(&self, random: &mut Random) -> Scenario {
         let first = if self.source.is_ipv6() { 24 } else { 8 };
-        let mut at = (first + 8 * random.below(4) as usize).min(self.upper.len());
-        let mut pieces = vec![0..at];
+        let (mut at, mut pieces) = (0, Vec::new());
         while at < self.upper.len() {
-            let end = if pieces.len() == 3 { self.upper.len() } else { at + 8 * random.within(1, 6) as usize };
+            let units = if pieces.is_empty() { first + 8 * random.below(4) } else { 8 * random.within(1, 6) };
+            let end = if pieces.len() == 3 { self.upper.len() } else { at + units as usize };
             pieces.push(at..end.min(self.upper.len()));
-            at = end.min(self.upper.len());
+            at = end;
         }
         let bytes = self.upper.len();
         let piece = |range: &std::ops::Range<usize>| {
