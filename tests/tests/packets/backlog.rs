@@ -66,7 +66,7 @@ const STALLS: [Stall; 3] = [
 ];
 
 /// Bytes that the queueing disciplines of an interface hold, as the kernel says.
-fn held(routed: &Routed, interface: &str) -> Result<u64> {
+pub(crate) fn held(routed: &Routed, interface: &str) -> Result<u64> {
     let text = routed.edge.run(&format!("tc -statistics -json qdisc show dev {interface}"))?;
     let queues: Value = serde_json::from_str(&text).with_context(|| text.clone())?;
     Ok(queues.as_array().into_iter().flatten().filter_map(|queue| queue["backlog"].as_u64()).max().unwrap_or(0))
