@@ -249,6 +249,8 @@ fn production_is_as_fast_while_the_output_stalls() -> Result<()> {
     let trip = |rounds: &[Round], per_cent| {
         quantile(rounds.iter().map(|round| quantile(round.trips.iter().copied(), per_cent)), 25)
     };
+    // to make a copy takes an emulated machine longer than to send a packet
+    let most = if patience() > 4 { 8 } else { 3 };
     for (what, bare, mirrored) in [
         ("the stream", stream(&bare), stream(&mirrored)),
         ("a round trip, 50 %", trip(&bare, 50), trip(&mirrored, 50)),
@@ -256,7 +258,7 @@ fn production_is_as_fast_while_the_output_stalls() -> Result<()> {
     ] {
         println!("{what}: {bare:?} without copies, {mirrored:?} with them");
         ensure!(
-            mirrored < bare * 3 / 2 + Duration::from_micros(20) * patience(),
+            mirrored < bare * most / 2 + Duration::from_micros(20) * patience(),
             "{what}: {bare:?} without copies, {mirrored:?} with them"
         );
     }
