@@ -46,6 +46,28 @@ pub struct Link {
 }
 
 impl Link {
+    /// An Ethernet interface that is up, has a carrier, takes packets of 1,500 bytes and has nothing else that could be said of it.
+    pub fn ethernet(index: u32, name: &str) -> Self {
+        Self {
+            index,
+            name: name.to_owned(),
+            mtu: 1500,
+            up: true,
+            running: true,
+            mac: None,
+            kind: LinkKind::Ethernet,
+            master: None,
+            parent: None,
+            info_kind: None,
+            altnames: Vec::new(),
+            is_l3s: false,
+            no_arp: false,
+            qdisc: String::new(),
+            gso_max: [0; 2],
+            has_xdp: false,
+        }
+    }
+
     /// Its name, then its alternative ones.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         std::iter::once(&*self.name).chain(self.altnames.iter().map(String::as_str))

@@ -341,22 +341,12 @@ mod tests {
         let kind = |name: &str| if name == "lo" { LinkKind::Loopback } else { LinkKind::Ethernet };
         let link = |(index, (name, mtu)): (u32, (&str, u32))| {
             let link = Link {
-                index,
-                name: name.to_owned(),
                 mtu,
-                up: true,
-                running: true,
                 mac: Some([2, 0, 0, 0, 0, 1]),
                 kind: kind(name),
                 master: (name == "eth0").then_some(2),
                 parent: (name == "vlan5").then_some(1),
-                info_kind: None,
-                altnames: Vec::new(),
-                is_l3s: false,
-                no_arp: false,
-                qdisc: String::new(),
-                gso_max: [0; 2],
-                has_xdp: false,
+                ..Link::ethernet(index, name)
             };
             (index, link)
         };

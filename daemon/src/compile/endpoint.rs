@@ -171,24 +171,7 @@ mod tests {
     }
 
     fn link(kind: LinkKind) -> Link {
-        Link {
-            index: ETH1,
-            name: "eth1".to_owned(),
-            mtu: 1600,
-            up: true,
-            running: true,
-            mac: Some(OWN),
-            kind,
-            master: None,
-            parent: None,
-            info_kind: None,
-            altnames: Vec::new(),
-            is_l3s: false,
-            no_arp: false,
-            qdisc: String::new(),
-            gso_max: [0; 2],
-            has_xdp: false,
-        }
+        Link { mtu: 1600, mac: Some(OWN), kind, ..Link::ethernet(ETH1, "eth1") }
     }
 
     fn route() -> Route {

@@ -158,27 +158,7 @@ mod tests {
     use crate::desired;
 
     fn network(names: impl Iterator<Item = String>) -> Network {
-        let link = |(index, name): (u32, String)| {
-            let link = network::Link {
-                index,
-                name,
-                mtu: 1500,
-                up: true,
-                running: true,
-                mac: None,
-                kind: LinkKind::Ethernet,
-                master: None,
-                parent: None,
-                info_kind: None,
-                altnames: Vec::new(),
-                is_l3s: false,
-                no_arp: false,
-                qdisc: String::new(),
-                gso_max: [0; 2],
-                has_xdp: false,
-            };
-            (index, link)
-        };
+        let link = |(index, name): (u32, String)| (index, network::Link::ethernet(index, &name));
         Network { links: (2..).zip(names).map(link).collect(), ..Network::default() }
     }
 

@@ -264,26 +264,16 @@ fn add(netlink: &mut Netlink, names: &Names) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::LinkKind;
 
     fn link(index: u32, name: &str, kind: &str, parent: Option<u32>) -> Link {
         Link {
-            index,
-            name: name.to_owned(),
             mtu: BARE_MTU,
-            up: true,
-            running: true,
-            mac: None,
-            kind: LinkKind::Ethernet,
-            master: None,
             parent,
             info_kind: Some(kind.to_owned()),
-            altnames: Vec::new(),
-            is_l3s: false,
             no_arp: true,
             qdisc: "noqueue".to_owned(),
             gso_max: if kind == "macvlan" { GSO_MAX } else { [65_535, 65_536] },
-            has_xdp: false,
+            ..Link::ethernet(index, name)
         }
     }
 

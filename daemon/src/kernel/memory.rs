@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::fd::{FromRawFd as _, OwnedFd};
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -11,8 +10,7 @@ use aya::sys::{BpfHelper, is_helper_supported};
 use traffic_mirror_ebpf::offsets::{Offsets, Source};
 
 use super::btf::Btf;
-use super::link::bpf;
-use super::patches;
+use super::{patches, probe};
 
 /// The type information of the running kernel.
 const TYPES: &str = "/sys/kernel/btf/vmlinux";
@@ -132,30 +130,11 @@ impl Memory {
 
     /// Whether the kernel takes a small program that casts as ours do.
     fn takes_types(&self) -> bool {
-        const CLASSIFIER: u32 = 3;
-        const PROG_LOAD: libc::c_long = 5;
-        #[repr(C)]
-        struct Attributes {
-            kind: u32,
-            instructions: u32,
-            code: u64,
-            license: u64,
-        }
         let cast = [instruction(SET_R2, self.offsets.sk_buff), instruction(CALL_FUNCTION, self.cast)];
         let [low, high, ..] = (self.offsets.skb_users / 8).to_le_bytes();
-        let load = [0x61, 0, low, high];
-        let rest = [instruction(load, 0), instruction(SET_R0, 0), instruction(EXIT, 0)];
-        let (code, license) = ([&cast[..], &rest].concat(), c"GPL");
-        let mut attributes = Attributes {
-            kind: CLASSIFIER,
-            instructions: code.len() as u32,
-            code: code.as_ptr() as u64,
-            license: license.as_ptr() as u64,
-        };
-        // SAFETY: what the attributes point to is there through the call.
-        let loaded = unsafe { bpf(PROG_LOAD, &mut attributes) };
-        // SAFETY: the kernel has just given this descriptor to us.
-        loaded.map(|fd| unsafe { OwnedFd::from_raw_fd(fd) }).is_ok()
+        let read = [0x61, 0, low, high];
+        let rest = [instruction(read, 0), instruction(SET_R0, 0), instruction(EXIT, 0)];
+        probe::load(&[&cast[..], &rest].concat(), &mut []).is_ok()
     }
 }
 

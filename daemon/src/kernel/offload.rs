@@ -62,28 +62,6 @@ impl Offloads {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::LinkKind;
-
-    fn link(index: u32, name: &str) -> Link {
-        Link {
-            index,
-            name: name.to_owned(),
-            mtu: 1500,
-            up: true,
-            running: true,
-            mac: None,
-            kind: LinkKind::Ethernet,
-            master: None,
-            parent: None,
-            info_kind: None,
-            altnames: Vec::new(),
-            is_l3s: false,
-            no_arp: false,
-            qdisc: String::new(),
-            gso_max: [0; 2],
-            has_xdp: false,
-        }
-    }
 
     /// Looks at interfaces, and answers who was asked for.
     fn asked(offloads: &mut Offloads, links: &[Link]) -> Vec<String> {
@@ -98,7 +76,7 @@ mod tests {
 
     #[test]
     fn each_interface_is_asked_for_once_until_something_happens_to_it() {
-        let mut links = [link(1, "eth0"), link(2, "eth1")];
+        let mut links = [Link::ethernet(1, "eth0"), Link::ethernet(2, "eth1")];
         let mut offloads = Offloads::default();
         assert_eq!(asked(&mut offloads, &links), ["eth0", "eth1"]);
         assert_eq!(asked(&mut offloads, &links), [""; 0]);

@@ -1,10 +1,14 @@
 //! What the kernel can do, found out by trying: distributions bring features to kernels of an older version, and leave out some of a
 //! newer one.
 
+use std::io;
+use std::os::fd::{FromRawFd as _, OwnedFd};
+
 use super::KernelError;
 use super::link::{attached_to, bpf};
 use crate::network::Hook as Direction;
 
+// enum bpf_cmd and enum bpf_prog_type of include/uapi/linux/bpf.h
 const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 /// `BPF_FUNC_loop`: Linux 5.17, and kernels to which it was brought.
@@ -43,6 +47,17 @@ pub(super) fn has_tcx() -> bool {
 
 /// Whether the verifier does not know a helper. If it does not say so it may be there, and loading will tell.
 fn lacks_helper(number: u32) -> bool {
+    // call; exit
+    let code = [u64::from(number) << 32 | 0x85, 0x95];
+    let mut log = [0; 4096];
+    load(&code, &mut log).is_err() && is_unknown(&String::from_utf8_lossy(&log))
+}
+
+/// Loads a classifier of a few instructions. What the verifier says goes to the log, if it has room for anything.
+///
+/// # Errors
+/// The kernel refuses it.
+pub(super) fn load(code: &[u64], log: &mut [u8]) -> io::Result<OwnedFd> {
     /// What the command takes, up to where the rest may be zeros.
     #[repr(C)]
     struct Attributes {
@@ -56,29 +71,22 @@ fn lacks_helper(number: u32) -> bool {
         _kernel_version: u32,
         _flags: u32,
     }
-    // call; exit
-    let code: [u64; 2] = [u64::from(number) << 32 | 0x85, 0x95];
-    let mut log = [0_u8; 4096];
+    let is_logged = !log.is_empty();
     let mut attributes = Attributes {
         kind: BPF_PROG_TYPE_SCHED_CLS,
         instructions: code.len() as u32,
         code: code.as_ptr() as u64,
         license: c"Dual MIT/GPL".as_ptr() as u64,
-        log_level: 1,
+        log_level: is_logged.into(),
         log_bytes: log.len() as u32,
-        log: log.as_mut_ptr() as u64,
+        log: if is_logged { log.as_mut_ptr() as u64 } else { 0 },
         _kernel_version: 0,
         _flags: 0,
     };
     // SAFETY: code, license and log live through the call, and the kernel writes no more to the log than there is room for.
-    match unsafe { bpf(BPF_PROG_LOAD, &mut attributes) } {
-        Err(_) => is_unknown(&String::from_utf8_lossy(&log)),
-        Ok(fd) => {
-            // SAFETY: the kernel has just given this descriptor to us.
-            drop(unsafe { <std::os::fd::OwnedFd as std::os::fd::FromRawFd>::from_raw_fd(fd) });
-            false
-        }
-    }
+    let loaded = unsafe { bpf(BPF_PROG_LOAD, &mut attributes) }?;
+    // SAFETY: the kernel has just given this descriptor to us.
+    Ok(unsafe { OwnedFd::from_raw_fd(loaded) })
 }
 
 /// What the verifier says of a helper that it does not know, or not for such a program (`check_helper_call`).

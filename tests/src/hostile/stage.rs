@@ -6,7 +6,7 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{SchedClassifier, TcAttachType};
 use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt};
-use traffic_mirror::network::{Hook, Link, LinkKind, Network, Path, Route, RouteKind};
+use traffic_mirror::network::{Hook, Link, Network, Path, Route, RouteKind};
 use traffic_mirror_ebpf::abi::Unseen;
 
 use super::draw::{Ends, PROTOCOLS, marker};
@@ -195,25 +195,7 @@ fn network(host: &Netns) -> Result<Network> {
     let mut network = Network::default();
     for name in ["eth0", "eth1"] {
         let index = host.index(name)?;
-        let link = Link {
-            index,
-            name: name.to_owned(),
-            mtu: 1500,
-            up: true,
-            running: true,
-            mac: Some(host.mac(name)?),
-            kind: LinkKind::Ethernet,
-            master: None,
-            parent: None,
-            info_kind: None,
-            altnames: Vec::new(),
-            is_l3s: false,
-            no_arp: false,
-            qdisc: String::new(),
-            gso_max: [0; 2],
-            has_xdp: false,
-        };
-        network.links.insert(index, link);
+        network.links.insert(index, Link { mac: Some(host.mac(name)?), ..Link::ethernet(index, name) });
     }
     let route = Route {
         interface: host.index("eth1")?,

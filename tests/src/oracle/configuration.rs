@@ -17,25 +17,7 @@ pub fn network() -> Network {
     let indices = [1239, 629, 1616, 1006, 19, 700, 812];
     let links = ethernet.into_iter().chain(others).zip(indices).enumerate().map(|(position, ((name, kind), index))| {
         let mac = (kind == LinkKind::Ethernet).then_some([2, 0, 0, 0, 0, position as u8]);
-        let link = Link {
-            index,
-            name: name.to_owned(),
-            mtu: 1500,
-            up: true,
-            running: true,
-            mac,
-            kind,
-            master: None,
-            parent: None,
-            info_kind: None,
-            altnames: Vec::new(),
-            is_l3s: false,
-            no_arp: false,
-            qdisc: String::new(),
-            gso_max: [0; 2],
-            has_xdp: false,
-        };
-        (index, link)
+        (index, Link { mac, kind, ..Link::ethernet(index, name) })
     });
     Network { links: links.collect(), ..Network::default() }
 }

@@ -7,22 +7,11 @@ const CAN: u16 = 280;
 
 fn link(index: u32, name: &str) -> (u32, Link) {
     let link = Link {
-        index,
-        name: name.to_owned(),
-        mtu: 1500,
-        up: true,
-        running: true,
-        mac: None,
         kind: if name.starts_with("can") { LinkKind::Other(CAN) } else { LinkKind::Ethernet },
-        master: None,
-        parent: None,
         info_kind: name.starts_with("vrf").then(|| "vrf".to_owned()),
         altnames: if name == "eth0" { vec!["enp3s0".to_owned(), "wan".to_owned()] } else { Vec::new() },
         is_l3s: name.starts_with("ipvl"),
-        no_arp: false,
-        qdisc: String::new(),
-        gso_max: [0; 2],
-        has_xdp: false,
+        ..Link::ethernet(index, name)
     };
     (index, link)
 }

@@ -168,25 +168,8 @@ fn network(netns: &Netns, desired: &Desired) -> Result<Network> {
         (TUN, LinkKind::Other(libc::ARPHRD_NONE)),
     ] {
         let index = netns.index(name)?;
-        let link = Link {
-            index,
-            name: name.to_owned(),
-            mtu: 65_535,
-            up: true,
-            running: true,
-            mac: (kind == LinkKind::Ethernet).then_some([2, 0, 0, 0, 0, 1]),
-            kind,
-            master: None,
-            parent: None,
-            info_kind: None,
-            altnames: Vec::new(),
-            is_l3s: false,
-            no_arp: false,
-            qdisc: String::new(),
-            gso_max: [0; 2],
-            has_xdp: false,
-        };
-        network.links.insert(index, link);
+        let mac = (kind == LinkKind::Ethernet).then_some([2, 0, 0, 0, 0, 1]);
+        network.links.insert(index, Link { mtu: 65_535, mac, kind, ..Link::ethernet(index, name) });
     }
     let paths: BTreeMap<&str, _> =
         PATHS.into_iter().map(|(name, output, mtu, known)| (name, (output, mtu, known))).collect();
