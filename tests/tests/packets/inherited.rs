@@ -2,6 +2,7 @@
 
 use crate::edge::{Attach, Edge, Shape, Way, frame};
 use crate::far_end::listen;
+use crate::ipsec::KEYS;
 use crate::routed::{CLIENT, EDGE, Routed, address, count};
 use crate::{config, filter};
 use anyhow::{Context as _, Result, ensure};
@@ -130,6 +131,21 @@ fn icmp(lab: &Routed) -> Result<String> {
     Ok(lines.lines().filter(is_error).map(|line| format!("{line}\n")).collect())
 }
 
+/// By such a tunnel nothing leaves without security associations; `end` is 0 for the edge.
+fn associate(host: &Netns, end: usize) -> Result<()> {
+    let ways = [[OUTER[0][0], OUTER[0][1]], [OUTER[0][1], OUTER[0][0]]];
+    for (number, [from, to]) in ways.into_iter().enumerate() {
+        let spi = number + 1;
+        host.run(&format!("ip xfrm state add src {from} dst {to} proto esp spi {spi} mode tunnel mark 7 {KEYS}"))?;
+        let direction = if number == end { "out" } else { "in" };
+        for any in ["0.0.0.0/0", "::/0"] {
+            let policy = format!("src {any} dst {any} dir {direction} mark 7");
+            host.run(&format!("ip xfrm policy add {policy} tmpl src {from} dst {to} proto esp mode tunnel"))?;
+        }
+    }
+    Ok(())
+}
+
 fn check(line: &str, is_over_ipv6: bool, attach: Attach) -> Result<()> {
     let lab = Routed::new(FILE, attach, 1500)?;
     let outer = OUTER[usize::from(is_over_ipv6)];
@@ -137,6 +153,9 @@ fn check(line: &str, is_over_ipv6: bool, attach: Attach) -> Result<()> {
         let device = ["eth1", "eth0"][end];
         let line = line.replace("THERE", outer[1 - end]).replace("HERE", outer[end]).replace("eth1", device);
         host.run(&line)?;
+        if line.contains("type vti") {
+            associate(host, end)?;
+        }
         host.address("t0", &format!("{}/24", INNER[0][end]))?;
         host.address("t0", &format!("{}/64", INNER[1][end]))?;
         host.run("ip link set t0 up")?;

@@ -14,6 +14,10 @@ use crate::{config, filter};
 /// What the kernel must have.
 const MODULES: &str = "modprobe -a xfrm_user esp4 esp6 xfrm_interface";
 
+/// Of a security association.
+pub(crate) const KEYS: &str = "auth-trunc hmac(sha256) 0x3132333435363738393031323334353637383930313233343536373839303132 128 \
+                               enc cbc(aes) 0x31323334353637383930313233343536";
+
 fn is_there() -> Result<bool> {
     if let Err(error) = Netns::new("pk-modules")?.run(MODULES) {
         let must_be =
@@ -104,8 +108,6 @@ fn policies_are_obeyed_as_they_come_and_go() -> Result<()> {
 /// As the README advises: by an interface that encrypts.
 #[test]
 fn an_xfrm_interface_encrypts_copies() -> Result<()> {
-    const KEYS: &str = "auth-trunc hmac(sha256) 0x3132333435363738393031323334353637383930313233343536373839303132 128 \
-                        enc cbc(aes) 0x31323334353637383930313233343536";
     if !is_there()? {
         return Ok(());
     }
