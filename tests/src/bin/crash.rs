@@ -2,6 +2,7 @@
 //!
 //! - `crash die PIN_PATH FILE STEPS` takes a file and aborts before the step of that number that changes the kernel; it exits
 //!   with 0 if there were fewer.
+//! - `crash next PIN_PATH FILE NEXT STEPS` does what `verify` does, and then the same with the next file as `die`.
 //! - `crash verify PIN_PATH FILE` takes a file and fails if the tables are not what they would be in new maps.
 //! - `crash fail PIN_PATH FILE NEXT STEP NUMBER` takes a file and then another, with one step of a kind failing, and fails
 //!   unless what held before holds again; it exits with 3 if there was no such step.
@@ -20,7 +21,7 @@ use traffic_mirror::tables::{Table, Tables};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [what, pin_path, file, rest @ ..] = &arguments[..] else { bail!("usage: crash die|verify|fail|swap ...") };
+    let [what, pin_path, file, rest @ ..] = &arguments[..] else { bail!("usage: crash die|next|verify|fail|swap ...") };
     // as it is attached
     let pin_path = Path::new(pin_path);
     let mechanism = pin_path.join("filters").exists().then_some(Mechanism::Clsact);
@@ -28,13 +29,18 @@ fn main() -> Result<()> {
     let desired = load(file)?;
     match (what.as_str(), rest) {
         ("die", [steps]) => die(&mut kernel, &desired, steps.parse()?),
+        ("next", [next, steps]) => {
+            reconcile(&mut kernel, &mut State::default(), &desired)?;
+            verify(&mut kernel, &desired)?;
+            die(&mut kernel, &load(next)?, steps.parse()?)
+        }
         ("verify", []) => {
             reconcile(&mut kernel, &mut State::default(), &desired)?;
             verify(&mut kernel, &desired)
         }
         ("fail", [next, step, number]) => fail(&mut kernel, &desired, &load(next)?, step, number.parse()?),
         ("swap", [other, reloads]) => swap(&mut kernel, [&load(other)?, &desired], reloads.parse()?),
-        _ => bail!("usage: crash die|verify|fail|swap ..."),
+        _ => bail!("usage: crash die|next|verify|fail|swap ..."),
     }
 }
 

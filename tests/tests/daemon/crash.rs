@@ -78,7 +78,15 @@ impl Crash {
 
     /// Takes a file and dies before the step of that number; whether there was one.
     pub(crate) fn die(&self, file: usize, steps: u32) -> Result<bool> {
-        let output = self.run("die", file, &[steps.to_string().as_ref()])?;
+        Self::has_died(&self.run("die", file, &[steps.to_string().as_ref()])?)
+    }
+
+    /// Does what [`Self::take`] does, then takes the next file and dies before the step of that number; whether there was one.
+    fn take_and_die(&self, file: usize, next: usize, steps: u32) -> Result<bool> {
+        Self::has_died(&self.run("next", file, &[self.files[next].as_ref(), steps.to_string().as_ref()])?)
+    }
+
+    fn has_died(output: &Output) -> Result<bool> {
         let code = process::code(output.status);
         ensure!([0, 128 + Signal::SIGABRT as i32].contains(&code), "{output:?}");
         Ok(code != 0)
@@ -116,12 +124,12 @@ fn a_daemon_may_die_after_any_write() -> Result<()> {
         while more {
             let begin = deaths;
             let flooded = site.trickle(|| {
-                crash.take(a)?;
                 while more && deaths < begin + DEATHS_IN_A_ROW {
                     // from each to the other, dead on the way, and on from there
                     more = false;
                     for (file, other) in [(b, a), (a, b)] {
-                        if crash.die(file, writes)? {
+                        // the first to go on from what the one before has left
+                        if crash.take_and_die(other, file, writes)? {
                             deaths += 1;
                             more = true;
                             // the next one dies, too, or wants something else
@@ -131,12 +139,11 @@ fn a_daemon_may_die_after_any_write() -> Result<()> {
                                 deaths += u32::from(crash.die(other, writes)?);
                             }
                         }
-                        crash.take(file)?;
                     }
                     longest = writes.max(longest);
                     writes += 1;
                 }
-                Ok(())
+                crash.take(a)
             });
             packets += flooded.with_context(|| format!("{a} {b} {writes} {:?}", status_of(&daemon)))?.sent;
         }

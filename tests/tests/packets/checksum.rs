@@ -1,6 +1,6 @@
 //! `checksum = true`: the outer UDP checksum of each copy is right, whatever the copy is of and however it is sent.
 
-use crate::edge::{Attach, Edge, Seen, Shape, Way, frame};
+use crate::edge::{Attach, Edge, Seen, Shape, Shaped, Way, frame};
 use crate::policy::policy;
 use crate::routed::count;
 use crate::{config, filter};
@@ -54,7 +54,7 @@ struct Sent {
 }
 
 /// All packets in one piece and with open checksums, and with `pieces` in pieces, too: what each is, and it as a frame.
-fn frames(pieces: bool) -> Result<(Vec<Sent>, Vec<(Vec<u8>, Shape)>)> {
+fn frames(pieces: bool) -> Result<(Vec<Sent>, Vec<Shaped>)> {
     const LINEAR_BYTES: u16 = 60;
     let (mut all, mut frames) = (Vec::new(), Vec::new());
     for (what, packet) in packets() {
@@ -73,7 +73,7 @@ fn frames(pieces: bool) -> Result<(Vec<Sent>, Vec<(Vec<u8>, Shape)>)> {
 }
 
 /// Originals as they were, and as many copies to each endpoint.
-fn ensure_one_each(seen: &Seen, frames: &[(Vec<u8>, Shape)], context: &str) -> Result<()> {
+fn ensure_one_each(seen: &Seen, frames: &[Shaped], context: &str) -> Result<()> {
     let changed = frames.iter().zip(&seen.originals).find(|((frame, _), original)| frame != *original);
     ensure!(changed.is_none(), "{context}: an original differs: {changed:02x?}");
     ensure!(seen.originals.len() == frames.len(), "{context}: {} originals", seen.originals.len());

@@ -67,6 +67,9 @@ pub(crate) enum Shape {
     Vnet(VnetHeader),
 }
 
+/// A frame and how its bytes lie in memory.
+pub(crate) type Shaped = (Vec<u8>, Shape);
+
 /// Copies by endpoint, in order.
 pub(crate) type Copies = BTreeMap<&'static str, Vec<Gue>>;
 
@@ -208,11 +211,11 @@ impl Edge {
 
     /// Sends frames one behind the other and says what came of all of them, in their order. Where it is not asked which of them has
     /// moved a counter, this is many times as fast.
-    pub(crate) fn pass_all(&mut self, frames: &[(Vec<u8>, Shape)], way: Way) -> Result<Seen> {
+    pub(crate) fn pass_all(&mut self, frames: &[Shaped], way: Way) -> Result<Seen> {
         self.pass_as(Passed::Traffic, frames, way)
     }
 
-    fn pass_as(&mut self, passed: Passed, frames: &[(Vec<u8>, Shape)], way: Way) -> Result<Seen> {
+    fn pass_as(&mut self, passed: Passed, frames: &[Shaped], way: Way) -> Result<Seen> {
         let originals = self.shaped(frames, way)?;
         let (copies, strangers) = self.copies()?;
         let moved = self.moved_by(passed, way)?;
@@ -226,7 +229,7 @@ impl Edge {
     }
 
     /// The same for frames that lie in memory each in its own way.
-    fn shaped(&mut self, frames: &[(Vec<u8>, Shape)], way: Way) -> Result<Vec<Vec<u8>>> {
+    fn shaped(&mut self, frames: &[Shaped], way: Way) -> Result<Vec<Vec<u8>>> {
         let marker = marker();
         self.cpu.run(|| {
             frames.iter().try_for_each(|(frame, shape)| self.send(frame, *shape, way))?;
