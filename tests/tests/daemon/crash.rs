@@ -111,16 +111,16 @@ impl Crash {
 
 #[test]
 fn a_daemon_may_die_after_any_write() -> Result<()> {
-    const LEAST_DEATHS: u32 = 1000;
+    /// Each pair of files dies after every third write, and its neighbours after others.
+    const STRIDE: u32 = 3;
     const DEATHS_IN_A_ROW: u32 = 100;
     let mut site = Site::new()?;
     let (daemon, crash) = Crash::of(&site, files().to_vec())?;
 
     let (mut deaths, mut packets, mut longest) = (0, 0, 0);
-    let mut pairs = (0..4).flat_map(|a| (0..4).map(move |b| [a, b])).filter(|[a, b]| a < b).cycle();
-    while deaths < LEAST_DEATHS {
-        let [a, b] = pairs.next().context("pairs go round")?;
-        let (mut writes, mut more) = (1, true);
+    let pairs = (0..4).flat_map(|a| (0..4).map(move |b| [a, b])).filter(|[a, b]| a < b);
+    for ([a, b], first) in pairs.zip((1..=STRIDE).cycle()) {
+        let (mut writes, mut more) = (first, true);
         while more {
             let begin = deaths;
             let flooded = site.trickle(|| {
@@ -133,15 +133,15 @@ fn a_daemon_may_die_after_any_write() -> Result<()> {
                             deaths += 1;
                             more = true;
                             // the next one dies, too, or wants something else
-                            if writes % 3 == 0 {
+                            if (writes / STRIDE).is_multiple_of(3) {
                                 deaths += u32::from(crash.die(file, 1 + writes / 2)?);
-                            } else if writes % 7 == 0 {
+                            } else if (writes / STRIDE).is_multiple_of(7) {
                                 deaths += u32::from(crash.die(other, writes)?);
                             }
                         }
                     }
                     longest = writes.max(longest);
-                    writes += 1;
+                    writes += STRIDE;
                 }
                 crash.take(a)
             });
