@@ -335,12 +335,12 @@ pub extern "C" fn send(skb: *mut __sk_buff, parcel: *const Parcel) -> u32 {
 /// As [`send`], for those whose stack frame has the room.
 #[inline(always)]
 fn send_by(skb: Skb, parcel: &Parcel, control: &Control, cpu: *mut Cpu) -> u32 {
-    let is_relayed = parcel.word & cb::HEADERLESS != 0;
-    let (interface, onward) = if is_relayed { (skb.ifindex(), parcel.interface) } else { (parcel.interface, 0) };
     let view = &control.view[(parcel.word >> cb::PARITY_SHIFT & 1) as usize];
     if is_over(cpu, view.budget_ns) {
         return Drop::Budget as u32;
     }
+    let is_relayed = parcel.word & cb::HEADERLESS != 0;
+    let (interface, onward) = if is_relayed { (skb.ifindex(), parcel.interface) } else { (parcel.interface, 0) };
     let depth = depth(cpu);
     let level = level(cpu, depth);
     // SAFETY: a per-CPU element; volatile, since `encap` writes it while the helper runs.
