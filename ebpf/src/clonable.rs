@@ -17,15 +17,15 @@ const HARDWARE_TIMESTAMP: u8 = 0x81;
 /// Answers the endpoints, or none, and then has counted why.
 #[inline(always)]
 pub fn clonable(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u64 {
+    // whoever sends can ask for a timestamp: only what clocks send is taken at its word, or anybody could hide
+    let may_be_timed = is_of_clocks(packet);
     let reason = match offset!(reading) {
         // a call would cost three times as much as what it is for
-        Offsets::BY_TYPE => reason(&(skb as usize)),
-        Offsets::BY_HELPER => reason_by_helper(skb),
+        Offsets::BY_TYPE => reason(&(skb as usize), may_be_timed),
+        Offsets::BY_HELPER => reason_by_helper(skb, may_be_timed.into()),
         _ => Drop::None as u32,
     };
-    // whoever sends can ask for a timestamp: only what clocks send is taken at its word, or anybody could hide
-    let is_let_go = reason == Drop::None as u32 || reason == Drop::HardwareTimestamp as u32 && !is_of_clocks(packet);
-    if !is_let_go {
+    if reason != Drop::None as u32 {
         return refuse(skb, packet, endpoints, reason, parity);
     }
     endpoints
@@ -48,12 +48,12 @@ fn is_of_clocks(packet: *const Packet) -> bool {
 /// A global function: it has a stack frame of its own.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn reason_by_helper(skb: *mut __sk_buff) -> u32 {
+extern "C" fn reason_by_helper(skb: *mut __sk_buff, may_be_timed: u32) -> u32 {
     // older kernels check it even where nobody calls it
     if offset!(reading) != Offsets::BY_HELPER {
         return Drop::None as u32;
     }
-    reason(&Copied::of(skb as usize))
+    reason(&Copied::of(skb as usize), may_be_timed != 0)
 }
 
 /// Counts, and answers no endpoints. As [`reason_by_helper`].
@@ -71,14 +71,14 @@ extern "C" fn refuse(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64,
 
 /// Why it must not be cloned; a [`Drop`] as a number.
 #[inline(always)]
-fn reason(kernels: &impl SkBuff) -> u32 {
+fn reason(kernels: &impl SkBuff, may_be_timed: bool) -> u32 {
     // the helper has the kernel copy the head of a packet of which there are clones, which must not be done to one that others
     // hold (`pskb_expand_head`: `BUG_ON(skb_shared(skb))`): pktgen sends such packets
     if kernels.member::<u32>(offset!(skb_users)).is_some_and(|users| users != 1) {
         Drop::Shared as u32
     } else if is_to_be_encrypted(kernels) {
         Drop::Offloaded as u32
-    } else if tx_flags(kernels).is_some_and(|flags| flags & HARDWARE_TIMESTAMP != 0) {
+    } else if may_be_timed && tx_flags(kernels).is_some_and(|flags| flags & HARDWARE_TIMESTAMP != 0) {
         Drop::HardwareTimestamp as u32
     } else {
         Drop::None as u32

@@ -349,7 +349,9 @@ fn send_by(skb: Skb, parcel: &Parcel, control: &Control, cpu: *mut Cpu) -> u32 {
     unsafe {
         (&raw mut (*cpu).depth).write_volatile(depth + 1);
         receipt.write_volatile(Receipt::Missing as u32);
-        relay.write_volatile(Relay { interface: onward, answer: 0 });
+        if is_relayed {
+            relay.write_volatile(Relay { interface: onward, answer: 0 });
+        }
     }
     let before = [skb.cb::<0>(), skb.cb::<1>(), skb.cb::<2>(), skb.cb::<3>(), skb.cb::<4>()];
     skb.set_cb::<{ cb::SECRET }>(control.secret as u32);
@@ -367,7 +369,8 @@ fn send_by(skb: Skb, parcel: &Parcel, control: &Control, cpu: *mut Cpu) -> u32 {
     // SAFETY: as above.
     let (receipt, relay) = unsafe {
         (&raw mut (*cpu).depth).write_volatile(depth);
-        (receipt.read_volatile(), relay.read_volatile())
+        let relay = if is_relayed { relay.read_volatile() } else { Relay { interface: onward, answer: 0 } };
+        (receipt.read_volatile(), relay)
     };
     let failed = if is_relayed && relay.interface == 0 { relay.answer.into() } else { failed };
     if failed < 0 {

@@ -48,7 +48,7 @@ pub extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints:
         let parcel = Parcel { interface, word, flow: ticket, length: unsafe { bpf_get_smp_processor_id() } };
         let reason = send(skb, &raw const parcel);
         // SAFETY: a per-CPU element; volatile, since `encap` has written it meanwhile.
-        let is_taken = unsafe { (&raw const (*level).relay.interface).read_volatile() } == 0;
+        let is_taken = word == 0 || unsafe { (&raw const (*level).relay.interface).read_volatile() } == 0;
         if reason == Drop::Budget as u32 || !is_taken && reason == Drop::Unwrapped as u32 {
             // it has not even got to the lane
             reason

@@ -32,6 +32,8 @@ mod rcu;
 mod realtime;
 mod record;
 mod shape;
+#[cfg(test)]
+mod stack;
 mod step;
 mod strays;
 mod takeover;
