@@ -40,7 +40,17 @@ impl Subject {
         let want = ask(&self.desired, place, flow);
         let hook = hook(tables.view(), &self.network, place).expect("it is listed");
         let got = classify(tables, hook, packet);
-        assert!(want == got, "{place:?} {flow:?}\nwanted {want:?}\ngot {got:?}\n{}", self.shown());
+        let differ = || {
+            let one_sided = |index: &usize| want.filters.contains(index) != got.filters.contains(index);
+            let filters = (0..self.desired.filters.len()).filter(one_sided).map(|index| &self.desired.filters[index]);
+            filters.map(|filter| format!("{filter:?}\n")).collect::<String>()
+        };
+        assert!(
+            want == got,
+            "{place:?} {flow:?} {packet:?}\nwanted {want:?}\ngot {got:?}\n{}{}",
+            differ(),
+            self.shown()
+        );
         !want.filters.is_empty()
     }
 

@@ -162,7 +162,7 @@ impl Draft {
     /// Whether a later fragment follows, and the bytes of the headers.
     fn extensions(&mut self, random: &mut Random, flow: &Flow, jumbo: bool) -> (bool, usize) {
         let count = if random.percent(90) { random.within(1, 3) } else { random.within(4, 10) } as usize;
-        let (mut bytes, mut is_part) = (0, false);
+        let (mut bytes, mut is_part, mut is_read) = (0, false, true);
         for position in 0..count {
             let mut header = match position {
                 0 if jumbo => Extension::options(Extension::HOP_BY_HOP, &random.bytes(6)),
@@ -174,9 +174,11 @@ impl Draft {
                 // a part of a part: what is read ends before
                 self.hide_transport(Unseen::Unparsed);
                 if position < LOOKED_THROUGH
+                    && is_read
                     && let Ok(flow) = &mut self.flow
                 {
                     flow.protocol = FRAGMENT;
+                    is_read = false;
                 }
             }
             is_part |= header.kind == FRAGMENT && header.body[1] & 1 != 0;
@@ -187,7 +189,7 @@ impl Draft {
             if position == LOOKED_THROUGH {
                 // what comes behind the last that is looked through stands for the protocol
                 self.hide_transport(Unseen::Unparsed);
-                if let Ok(flow) = &mut self.flow {
+                if is_read && let Ok(flow) = &mut self.flow {
                     flow.protocol = header.kind;
                 }
             }
