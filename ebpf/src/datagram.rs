@@ -9,8 +9,9 @@
 use crate::abi::{First, MAX_FIRSTS};
 use crate::packet::{ETHER_BYTES, Frame, IPV4_BYTES, IPV6_BYTES, MAX_TAGS, Packet, VLAN_BYTES, mix, protocol};
 
-/// How long what a first fragment has told is passed on, in units of 2^30 ns. Fragments of a datagram come one after the other.
-const TOLD_FOR: u64 = 4;
+/// How long what a first fragment has told is passed on, in units of 2^30 ns. Fragments of a datagram come one after the other,
+/// though a busy host may let them wait.
+const TOLD_FOR: u64 = 8;
 /// How long it is compared with what other first fragments tell, in the same units: a later fragment that was told the last moment
 /// waits for as long as Linux waits for the rest of an IPv4 datagram (30 s, `IP_FRAG_TIME`) or of an IPv6 one (60 s,
 /// `IPV6_FRAG_TIMEOUT`), and its timers are late by an eighth at most (`calc_wheel_index`).
