@@ -36,9 +36,11 @@ const IPV6_SHIFT: u32 = 44;
 const TIME_SHIFT: u32 = 45;
 const TOLD: u64 = (1 << TIME_SHIFT) - 1;
 
-/// Bits of a key that its place in the table says, which has room for where the first fragment ends.
-const PLACE_BITS: u32 = 16;
-const _: () = assert!(MAX_FIRSTS == 1 << PLACE_BITS);
+/// Places that a datagram may have: two that fall together do not push each other out.
+const PLACES: u32 = 4;
+/// Bits of a key that its places in the table say, which have room for where the first fragment ends.
+const PLACE_BITS: u32 = 14;
+const _: () = assert!(MAX_FIRSTS == (PLACES as usize) << PLACE_BITS);
 
 /// What stands for every way in [`key`].
 pub const ANY_WAY: u32 = u32::MAX;
@@ -77,6 +79,25 @@ pub fn secret_of_tags<F: Frame>(frame: &mut F, packet: &Packet, secret: u64) -> 
         tag += 1;
     }
     secret
+}
+
+/// The place of the datagram with this key, or else a free one, or else one that is in use. `read` says what stands at a place.
+#[must_use]
+#[inline(always)]
+pub fn place_of(key: u64, now: u64, read: impl Fn(u32) -> Option<First>) -> u32 {
+    let begin = (key as u32 & ((1 << PLACE_BITS) - 1)) * PLACES;
+    let (mut free, mut at) = (begin, PLACES);
+    while at > 0 {
+        at -= 1;
+        let Some(place) = read(begin + at) else { break };
+        if ends(place, key) >> PLACE_BITS == 0 {
+            return begin + at;
+        }
+        if !is_live(place, now, HELD_FOR) {
+            free = begin + at;
+        }
+    }
+    free
 }
 
 /// What a fragment is; of two the greater counts.

@@ -5,9 +5,9 @@ use core::intrinsics::{AtomicOrdering, atomic_xchg};
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use traffic_mirror_ebpf::abi::{First, MAX_FIRSTS, Unseen};
+use traffic_mirror_ebpf::abi::{First, Unseen};
 use traffic_mirror_ebpf::datagram::{
-    ANY_WAY, Kin, begin, contested, first, follow, is_dropped, key, reach, secret_of_tags, tell,
+    ANY_WAY, Kin, begin, contested, first, follow, is_dropped, key, place_of, reach, secret_of_tags, tell,
 };
 use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK};
 
@@ -90,7 +90,9 @@ extern "C" fn compare(packet: *mut Packet, way: u32, secret: u64, extent: u32, n
     // SAFETY: the caller passes a pointer to a local variable.
     let packet = unsafe { &mut *packet };
     let key = key(packet, way, secret);
-    let Some(place) = FIRSTS.get_ptr_mut(key as u32 % MAX_FIRSTS as u32) else { return Kin::Orphan as u32 };
+    let Some(place) = FIRSTS.get_ptr_mut(place_of(key, now, |at| FIRSTS.get(at).copied())) else {
+        return Kin::Orphan as u32;
+    };
     // SAFETY: an element of the map; who reads it half written sees that.
     let there = unsafe { *place };
     let is_first = packet.fragment == Packet::FIRST;

@@ -245,3 +245,25 @@ fn a_later_fragment_begins_where_its_header_says() {
     assert_eq!((six(5 << 3 | 1, 24), six(5 << 3, 17), six(0xfff8, 17)), (5, 5, 0x1fff));
     assert_eq!((six(5 << 3 | 1, 23), six(5 << 3, 16), six(5 << 3, 0)), (0, 0, 0), "empty");
 }
+
+#[test]
+fn as_many_datagrams_as_there_are_places_stand_side_by_side() {
+    let now = 100 * SECOND;
+    let keys: [u64; PLACES as usize + 1] = core::array::from_fn(|nth| (nth as u64 + 1) << 40 | 77);
+    let mut table = [EMPTY; MAX_FIRSTS];
+    let at = |table: &[First], key, now| place_of(key, now, |at| table.get(at as usize).copied()) as usize;
+    for key in &keys {
+        let place = at(&table, *key, now);
+        table[place] = first(table[place], &leader(4), *key, REACH, false, now).0;
+    }
+    let kin = |table: &[First], key, now| follow(table[at(table, key, now)], key, REACH, now).1;
+    for key in &keys[..PLACES as usize] {
+        assert_eq!(kin(&table, *key, now), Kin::Known);
+    }
+    let last = keys[PLACES as usize];
+    assert_eq!(kin(&table, last, now), Kin::Orphan);
+    let after = now + 80 * SECOND;
+    let place = at(&table, last, after);
+    table[place] = first(table[place], &leader(4), last, REACH, false, after).0;
+    assert_eq!(kin(&table, last, after), Kin::Known);
+}

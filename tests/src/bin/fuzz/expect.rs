@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 use nix::time::{ClockId, clock_gettime};
 use traffic_mirror_ebpf::abi::{First, MAX_FIRSTS, Unseen, cb};
-use traffic_mirror_ebpf::datagram::{ANY_WAY, Kin, begin, first, follow, is_dropped, key, reach, secret_of_tags, tell};
+use traffic_mirror_ebpf::datagram::{
+    ANY_WAY, Kin, begin, first, follow, is_dropped, key, place_of, reach, secret_of_tags, tell,
+};
 use traffic_mirror_ebpf::gue::{ENCAPSULATION_BYTES, Head, Quoted, is_wrapped, is_wrapped_in_error, quoted_udp};
 use traffic_mirror_ebpf::icmp::{Ports, is_ours};
 use traffic_mirror_ebpf::packet::{Address, Bytes, Packet, parse, protocol};
@@ -89,7 +91,8 @@ impl Expecter {
         let secret = secret_of_tags(&mut frame, packet, stage.secret());
         for (way, secret) in [(way, secret), (ANY_WAY, stage.secret())] {
             let key = key(packet, way, secret);
-            let place = self.firsts.get_mut(key as usize % MAX_FIRSTS).context("a place for a fragment")?;
+            let at = place_of(key, now, |at| self.firsts.get(at as usize).copied());
+            let place = self.firsts.get_mut(at as usize).context("a place for a fragment")?;
             let (left, is) = if is_first {
                 first(*place, packet, key, extent, is_echo, now)
             } else {
