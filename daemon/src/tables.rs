@@ -14,6 +14,7 @@ use traffic_mirror_ebpf::classify;
 pub enum Table {
     Blocks,
     Classes,
+    Summaries,
     Nodes,
     Skips,
     Slots,
@@ -29,9 +30,10 @@ pub enum Table {
 
 impl Table {
     /// All of them, each before those that point into it.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::Blocks,
         Self::Classes,
+        Self::Summaries,
         Self::Nodes,
         Self::Skips,
         Self::Slots,
@@ -50,6 +52,7 @@ impl Table {
         match self {
             Self::Blocks => "BLOCKS",
             Self::Classes => "CLASSES",
+            Self::Summaries => "SUMMARIES",
             Self::Nodes => "NODES",
             Self::Skips => "SKIPS",
             Self::Slots => "SLOTS",
@@ -69,6 +72,7 @@ impl Table {
         match self {
             Self::Blocks => size_of::<Block>(),
             Self::Classes => size_of::<Class>(),
+            Self::Summaries => size_of::<u64>(),
             Self::Nodes => size_of::<Node>(),
             Self::Skips => size_of::<Skip>(),
             Self::Slots => size_of::<Slot>(),
@@ -98,7 +102,9 @@ pub struct Tables {
     pub skips: Vec<Skip>,
     /// `CLASSES`; the first is the empty set.
     pub classes: Vec<Class>,
-    /// `BLOCKS`.
+    /// `SUMMARIES`: one for each class.
+    pub summaries: Vec<u64>,
+    /// `BLOCKS`; the first is the empty one.
     pub blocks: Vec<Block>,
     /// `SLOTS`.
     pub slots: Vec<Slot>,
@@ -117,7 +123,9 @@ pub struct Tables {
 impl Tables {
     /// Tables that match nothing.
     pub fn empty() -> Self {
-        Self::zeroed(|table| usize::from(matches!(table, Table::Rows | Table::Classes)))
+        Self::zeroed(|table| {
+            usize::from(matches!(table, Table::Rows | Table::Classes | Table::Summaries | Table::Blocks))
+        })
     }
 
     /// Tables of zeros, each of so many elements.
@@ -132,6 +140,7 @@ impl Tables {
             nodes: zeros(length(Table::Nodes)),
             skips: zeros(length(Table::Skips)),
             classes: zeros(length(Table::Classes)),
+            summaries: zeros(length(Table::Summaries)),
             blocks: zeros(length(Table::Blocks)),
             slots: zeros(length(Table::Slots)),
             endpoints: zeros(length(Table::Endpoints)),
@@ -150,6 +159,7 @@ impl Tables {
         match table {
             Table::Blocks => bytes(&self.blocks),
             Table::Classes => bytes(&self.classes),
+            Table::Summaries => bytes(&self.summaries),
             Table::Nodes => bytes(&self.nodes),
             Table::Skips => bytes(&self.skips),
             Table::Slots => bytes(&self.slots),
@@ -172,6 +182,7 @@ impl Tables {
         match table {
             Table::Blocks => bytes(&mut self.blocks),
             Table::Classes => bytes(&mut self.classes),
+            Table::Summaries => bytes(&mut self.summaries),
             Table::Nodes => bytes(&mut self.nodes),
             Table::Skips => bytes(&mut self.skips),
             Table::Slots => bytes(&mut self.slots),
@@ -277,6 +288,10 @@ fn get<T>(table: &[T], id: u32) -> Option<&T> {
 impl classify::Tables for Tables {
     fn values(&self) -> Option<&Values> {
         Some(&self.values)
+    }
+
+    fn summary(&self, class: u32) -> Option<&u64> {
+        get(&self.summaries, class)
     }
 
     fn class(&self, id: u32) -> Option<&Class> {

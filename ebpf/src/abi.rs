@@ -17,7 +17,7 @@ mod relay;
 
 /// Version of all that is laid out here: to be raised by one whenever anything in it changes, so that a daemon leaves the
 /// maps of another version alone. The first 16 bytes of [`Control`] stay what they are for ever.
-pub const LAYOUT: u32 = 10;
+pub const LAYOUT: u32 = 11;
 
 pub use counters::*;
 pub use cpu::{Cpu, LEVELS, Level, Wrapped};
@@ -267,17 +267,16 @@ pub const EMPTY_CLASS: u32 = 0;
 /// In place of a class: the set of all slots, for a field that is unknown. No table holds it.
 pub const ANY_CLASS: u32 = u32::MAX;
 
-/// An element of `CLASSES`: a set of slots.
+/// Id of the block without slots.
+pub const EMPTY_BLOCK: u32 = 0;
+
+/// An element of `CLASSES`: a set of slots. `SUMMARIES` has a word for each: bit b is set if the set has slots in block b.
 #[repr(C)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Class {
-    /// Bit b is set if the set has slots in block b.
-    pub summary: u64,
-    /// Its non-empty blocks stand in `BLOCKS[base..]`, in ascending order.
-    pub base: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// What it holds of each block, by index into `BLOCKS`; classes that hold the same of a block share it.
+    pub blocks: [u32; BLOCKS],
 }
 
 /// An element of `SLOTS`: what a match does.
@@ -472,7 +471,7 @@ const _: () = {
     assert!(size_of::<Row>() == BLOCKS * BLOCK_WORDS * 8);
     assert!(size_of::<Values>() == 4 * (256 + 2 + 2 * 65_536 + 2 + VLANS));
     assert!(size_of::<Skip>() == 40);
-    assert!(size_of::<Class>() == 16);
+    assert!(size_of::<Class>() == 4 * BLOCKS);
     assert!(size_of::<Slot>() == 40);
     assert!(size_of::<Endpoint>() == 24 + 40 + 16 + OUTER_MAX_BYTES + 20);
     assert!(MAX_SLOTS == 2 * MAX_FILTERS);

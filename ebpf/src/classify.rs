@@ -3,8 +3,8 @@
 //! the kernel and in tests.
 
 use crate::abi::{
-    ANY_CLASS, BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_CLASS, Entry, FIELDS, Field, Interfaces, MAX_HOOKS, Node,
-    Root, Row, Skip, VLANS, Values, View,
+    ANY_CLASS, BLOCK_SLOTS, BLOCK_WORDS, BLOCKS, Block, Class, EMPTY_CLASS, Entry, FIELDS, Field, Interfaces,
+    MAX_HOOKS, Node, Root, Row, Skip, VLANS, Values, View,
 };
 use crate::packet::{Address, Packet};
 
@@ -12,6 +12,8 @@ use crate::packet::{Address, Packet};
 pub trait Tables {
     /// The one element of `VALUES`.
     fn values(&self) -> Option<&Values>;
+    /// An element of `SUMMARIES`.
+    fn summary(&self, class: u32) -> Option<&u64>;
     /// An element of `CLASSES`.
     fn class(&self, id: u32) -> Option<&Class>;
     /// An element of `BLOCKS`.
@@ -164,7 +166,7 @@ fn summary<T: Tables>(tables: &T, class: u32) -> Result<u64, OutOfTable> {
     if class == EMPTY_CLASS {
         return Ok(0);
     }
-    tables.class(class).map(|c| c.summary).ok_or(OutOfTable)
+    tables.summary(class).copied().ok_or(OutOfTable)
 }
 
 impl Candidates {
@@ -301,12 +303,11 @@ impl Search {
     }
 }
 
-/// The slots in a block that a class holds, which must have some there.
+/// The slots in a block that a class holds.
 #[inline(always)]
 fn set_of<T: Tables>(tables: &T, class: u32, block: u32) -> Result<&Block, OutOfTable> {
     let class = tables.class(class).ok_or(OutOfTable)?;
-    let rank = (class.summary & ((1 << block) - 1)).count_ones();
-    tables.block(class.base.wrapping_add(rank)).ok_or(OutOfTable)
+    tables.block(class.blocks[block as usize % BLOCKS]).ok_or(OutOfTable)
 }
 
 /// Number of the lowest bit that is set, below 64; `bits` must not be 0. BPF has no instruction for it: a de Bruijn

@@ -23,6 +23,8 @@ pub static NODES: Array<Node> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static SKIPS: Array<Skip> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
+pub static SUMMARIES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
 pub static CLASSES: Array<Class> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static BLOCKS: Array<Block> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -88,6 +90,11 @@ impl Tables for Kernel {
     #[inline(always)]
     fn values(&self) -> Option<&Values> {
         VALUES.get(only_element())
+    }
+
+    #[inline(always)]
+    fn summary(&self, class: u32) -> Option<&u64> {
+        SUMMARIES.get(class)
     }
 
     #[inline(always)]

@@ -7,7 +7,7 @@ use traffic_mirror_ebpf::abi::{FIELDS, Field, MAX_SLOTS, Root, Skip, View};
 
 use super::definition::{Definition, NO_PORT, NO_PROTOCOL, PORT_VALUES, PROTOCOL_VALUES, Ranges, VLAN_VALUES};
 use super::reachable::Reachable;
-use super::sets::{Classes, Selected, Sets, SlotSet};
+use super::sets::{Assigned, Cursor, Selected, Sets};
 use super::slots::{Slots, block_of, deciding};
 use super::trie::{Gardener, Planter, Prefix, Tree};
 use crate::tables::Tables;
@@ -62,16 +62,22 @@ const PORTS: [Direct; 2] = [
     Direct { field: Field::DestinationPort, values: PORT_VALUES, given: |d| d.ports[1].as_ref() },
 ];
 
-/// Changes classes, blocks, nodes, skips and values of `tables` so that they say what is wanted. Elements that `live`
-/// reaches keep their place; what is new takes free ones. A field in which nothing is to change against `built_from`, if
-/// that is known, is not looked at. Answers the view, without rows.
-pub(super) fn build(tables: &mut Tables, live: &Reachable, built_from: Option<&Blueprint>, want: &Blueprint) -> View {
+/// Changes classes, blocks, nodes, skips and values of `tables` so that they say what is wanted. Elements that
+/// `in_use` reaches in the `live` tables keep their place; what is new takes free ones. A field in which nothing is to change
+/// against `built_from`, if that is known, is not looked at. Answers the view, without rows.
+pub(super) fn build(
+    tables: &mut Tables,
+    live: &Tables,
+    in_use: &Reachable,
+    built_from: Option<&Blueprint>,
+    want: &Blueprint,
+) -> View {
     let difference = built_from.map(|built_from| Difference::between(built_from, want));
     let spared = |field, equal: &dyn Fn(&Definition, &Definition) -> bool| {
         difference.as_ref().is_some_and(|difference| difference.spares(field, equal))
     };
-    let mut sets = Sets::new(live);
-    let values = &tables.values;
+    let mut sets = Sets::new(live, in_use);
+    let values = &live.values;
     let mut direct = |Direct { field, values, given }: &Direct, live: &[u32]| {
         if spared(*field, &|a, b| given(a) == given(b)) {
             sets.keep(live)
@@ -89,16 +95,17 @@ pub(super) fn build(tables: &mut Tables, live: &Reachable, built_from: Option<&B
     let trees = Root::ALL.map(|root| {
         let (field, ..) = place(root);
         if spared(field, &|a, b| given_networks(a, root) == given_networks(b, root)) {
-            sets.keep(&live.leaves[root as usize]);
+            sets.keep(&in_use.leaves[root as usize]);
             return None;
         }
-        Some(Planter { sets: &mut sets, live: tables, root }.plant(&prefixes(want, root)))
+        Some(Planter { sets: &mut sets, live, root }.plant(&prefixes(want, root)))
     });
-    let classes = sets.assign(tables);
-    let roots = write(tables, live, &classes, &selected, &trees);
+    let classes = sets.assign();
+    classes.write(tables);
+    let roots = write(tables, in_use, &classes, &selected, &trees);
     let mut view = View { omitted: want.omitted, roots, ..View::zeroed() };
     for (blocks, &class) in view.protocols.iter_mut().zip(&tables.values.protocol) {
-        *blocks = tables.classes[class as usize].summary | want.omitted[Field::Protocol as usize];
+        *blocks = tables.summaries[class as usize] | want.omitted[Field::Protocol as usize];
     }
     view
 }
@@ -106,7 +113,7 @@ pub(super) fn build(tables: &mut Tables, live: &Reachable, built_from: Option<&B
 fn write(
     tables: &mut Tables,
     live: &Reachable,
-    classes: &Classes,
+    classes: &Assigned,
     [protocol, source_port, destination_port, vlan]: &[Vec<Selected>; 4],
     trees: &[Option<Tree>; 4],
 ) -> [Skip; 4] {
@@ -147,25 +154,20 @@ fn events(want: &Blueprint, field: Field, values: u32, given: &fn(&Definition) -
 
 /// What each value selects; `live` has the classes of all values.
 fn selected(sets: &mut Sets<'_>, events: Vec<Event>, live: &[u32]) -> Vec<Selected> {
-    let mut events = events.into_iter().peekable();
-    let mut set = SlotSet::default();
-    let mut selected = sets.select(&set);
     let mut all = Vec::with_capacity(live.len());
-    for (value, &class) in (0u32..).zip(live) {
-        let mut is_new = false;
-        while let Some((_, begins, slot)) = events.next_if(|(at, ..)| *at == value) {
-            if begins {
-                set.insert(slot)
-            } else {
-                set.remove(slot)
-            }
-            is_new = true;
+    let mut cursor = Cursor::new();
+    let mut events = &events[..];
+    while all.len() < live.len() {
+        let first = all.len() as u32;
+        let here = events.iter().take_while(|(at, ..)| *at == first).count();
+        events[..here].iter().for_each(|&(_, begins, slot)| cursor.change(slot, begins));
+        events = &events[here..];
+        let end = events.first().map_or(live.len(), |(at, ..)| *at as usize);
+        let selected = sets.select(&mut cursor);
+        for same in live[first as usize..end].chunk_by(|a, b| a == b) {
+            sets.take(selected, same.len() as u32, || Some(same[0]));
         }
-        if is_new {
-            selected = sets.select(&set);
-        }
-        sets.take(selected, 1, || Some(class));
-        all.push(selected);
+        all.resize(end, selected);
     }
     all
 }

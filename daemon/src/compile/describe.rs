@@ -12,7 +12,7 @@ use super::decompile::decompile;
 use super::definition::{Definition, NO_PORT, Networks, Ranges, bits_of, mask};
 use super::place::{allocated, known};
 use super::reachable::Reachable;
-use super::sets::SlotSet;
+use super::slot_set::SlotSet;
 use crate::desired::{self, Action, Budget, Desired, Unparsed, protocol_name};
 use crate::network::Hook;
 use crate::tables::{Tables, names};

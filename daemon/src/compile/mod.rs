@@ -19,6 +19,7 @@ mod place;
 mod reachable;
 mod rows;
 mod sets;
+mod slot_set;
 mod slots;
 mod trie;
 
@@ -109,7 +110,7 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
     let mut tables = live.with_idle_copies();
     let Placed { slots, union, .. } = placed;
     let want = Blueprint { slots: union, omitted };
-    let mut view = build::build(&mut tables, &in_use, are_built.then_some(&blueprint), &want);
+    let mut view = build::build(&mut tables, live, &in_use, are_built.then_some(&blueprint), &want);
     rows::rows(&mut tables.rows, &in_use, &slots, desired, &hooks, &mut view)?;
     view.peers = others::peers(&desired.peers);
     view.flow_keys = others::flow_keys(desired.seed.as_ref(), network.secret);

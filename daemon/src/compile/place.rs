@@ -7,7 +7,7 @@ use traffic_mirror_ebpf::abi::Slot;
 
 use super::definition::{Definition, Definitions};
 use super::index::Index;
-use super::sets::SlotSet;
+use super::slot_set::SlotSet;
 use super::slots::{BySlot, Slots, allocate, blocks};
 use crate::desired::Desired;
 use crate::tables::Tables;

@@ -1,12 +1,13 @@
 //! Input: tables. Output: the elements that a packet can meet; the rest is free.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 
 use bytemuck::Zeroable;
-use traffic_mirror_ebpf::abi::{Class, EMPTY_CLASS, Entry, Root, Skip};
+use hashbrown::HashTable;
+use traffic_mirror_ebpf::abi::{Block, Class, EMPTY_BLOCK, EMPTY_CLASS, Entry, Root, Skip};
 
 use super::definition::{bits_of, length_of};
-use super::sets::{BySet, SlotSet};
+use super::sets::{hash_of, hash_of_block, summary_of};
 use crate::tables::{Table, Tables};
 
 /// Elements in use.
@@ -16,9 +17,11 @@ pub struct Reachable {
     pub(super) nodes: Ids,
     pub(super) skips: Ids,
     pub(super) rows: Ids,
-    blocks: Ids,
-    /// The class of each set that one holds.
-    pub(super) sets: BySet,
+    pub(super) blocks: Ids,
+    /// Classes by the set that they hold, one for each.
+    by_set: HashTable<u32>,
+    /// Blocks by what they hold, one for each.
+    by_content: HashTable<u32>,
     /// The classes of each trie, by [`Root`].
     pub(super) leaves: [Vec<u32>; 4],
     /// The node or skip at each place of the tries.
@@ -38,11 +41,13 @@ impl Reachable {
             skips: ids(Table::Skips),
             rows: ids(Table::Rows),
             blocks: ids(Table::Blocks),
-            sets: BySet::default(),
+            by_set: HashTable::new(),
+            by_content: HashTable::new(),
             leaves: Default::default(),
             entries: HashMap::new(),
         };
         found.classes.insert(EMPTY_CLASS)?;
+        found.blocks.insert(EMPTY_BLOCK)?;
         for &row in &tables.view().rows {
             found.rows.insert(row)?;
         }
@@ -62,16 +67,40 @@ impl Reachable {
             found.skip(tables, root as u8, &tables.view().roots[root as usize], 0, 0)?;
         }
         for class in found.classes.iter() {
-            let Class { summary, base, .. } = tables.classes[class as usize];
-            for block in base..base.checked_add(summary.count_ones())? {
+            for &block in &tables.classes[class as usize].blocks {
                 found.blocks.insert(block)?;
             }
         }
-        for class in found.classes.iter() {
-            let set = SlotSet::of_class(tables, class)?;
-            found.sets.entry(set).or_insert(class);
-        }
+        found.index(tables)?;
         Some(found)
+    }
+
+    /// Finds classes and blocks by what they hold. A class whose summary says something else is of no use.
+    fn index(&mut self, tables: &Tables) -> Option<()> {
+        for class in self.classes.iter() {
+            let set = tables.classes[class as usize];
+            if *tables.summaries.get(class as usize)? != summary_of(&set) {
+                continue;
+            }
+            let hash = |&id: &u32| hash_of(&tables.classes[id as usize]);
+            self.by_set.entry(hash(&class), |&id| tables.classes[id as usize] == set, hash).or_insert(class);
+        }
+        for block in self.blocks.iter().filter(|&block| block != EMPTY_BLOCK) {
+            let content = tables.blocks[block as usize];
+            let hash = |&id: &u32| hash_of_block(&tables.blocks[id as usize]);
+            self.by_content.entry(hash(&block), |&id| tables.blocks[id as usize] == content, hash).or_insert(block);
+        }
+        Some(())
+    }
+
+    /// The class that holds a set, of the tables that this is about.
+    pub(super) fn class(&self, tables: &Tables, set: &Class, hash: u64) -> Option<u32> {
+        self.by_set.find(hash, |&id| tables.classes[id as usize] == *set).copied()
+    }
+
+    /// The block that holds the same, of the tables that this is about.
+    pub(super) fn block(&self, tables: &Tables, content: &Block, hash: u64) -> Option<u32> {
+        self.by_content.find(hash, |&id| tables.blocks[id as usize] == *content).copied()
     }
 
     /// Follows an entry at a place.
@@ -120,7 +149,7 @@ impl Reachable {
     /// Whether a packet can meet an element; those of the tables that nothing points into it always can.
     pub fn has(&self, table: Table, element: u32) -> bool {
         match table {
-            Table::Classes => self.classes.has(element),
+            Table::Classes | Table::Summaries => self.classes.has(element),
             Table::Nodes => self.nodes.has(element),
             Table::Skips => self.skips.has(element),
             Table::Rows => self.rows.has(element),
@@ -136,22 +165,11 @@ impl Reachable {
             elements.filter(|(id, _)| !used.has(*id)).for_each(|(_, element)| *element = T::zeroed());
         }
         clear(&mut tables.classes, &self.classes);
+        clear(&mut tables.summaries, &self.classes);
         clear(&mut tables.blocks, &self.blocks);
         clear(&mut tables.nodes, &self.nodes);
         clear(&mut tables.skips, &self.skips);
         clear(&mut tables.rows, &self.rows);
-    }
-
-    /// Where runs of blocks are free.
-    pub(super) fn free_blocks(&self) -> FreeBlocks {
-        let mut gaps: Vec<(usize, usize)> = Vec::new();
-        for free in self.blocks.free().take_while(|&id| (id as usize) < self.blocks.end()) {
-            match gaps.last_mut() {
-                Some((first, count)) if *first + *count == free as usize => *count += 1,
-                _ => gaps.push((free as usize, 1)),
-            }
-        }
-        FreeBlocks { gaps: gaps.into_iter().collect(), next: self.blocks.end() }
     }
 }
 
@@ -181,34 +199,5 @@ impl Ids {
     /// Those that are not in there, ascending; without end.
     pub(super) fn free(&self) -> impl Iterator<Item = u32> {
         (0..).filter(|&id| !self.has(id))
-    }
-
-    /// Behind the last.
-    fn end(&self) -> usize {
-        self.0.iter().rposition(|used| *used).map_or(0, |last| last + 1)
-    }
-}
-
-/// Runs of free blocks: gaps first, then behind all that is in use.
-#[derive(Debug)]
-pub(super) struct FreeBlocks {
-    gaps: BTreeSet<(usize, usize)>,
-    next: usize,
-}
-
-impl FreeBlocks {
-    /// Takes a run.
-    pub(super) fn take(&mut self, count: usize) -> usize {
-        let gap = self.gaps.iter().find(|(_, room)| *room >= count).copied();
-        if let Some((first, room)) = gap {
-            self.gaps.remove(&(first, room));
-            if room > count {
-                self.gaps.insert((first + count, room - count));
-            }
-            return first;
-        }
-        let first = self.next;
-        self.next += count;
-        first
     }
 }

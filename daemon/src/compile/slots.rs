@@ -46,6 +46,23 @@ impl<T> BySlot<T> {
         (0..).zip(&self.0).filter_map(|(slot, value)| Some((slot, value.as_ref()?)))
     }
 
+    /// What stands for a slot, to be changed; something empty if there was nothing.
+    pub(super) fn entry(&mut self, slot: u32) -> &mut T
+    where
+        T: Default,
+    {
+        let place = slot as usize;
+        if self.0.len() <= place {
+            self.0.resize_with(place + 1, || None);
+        }
+        self.0[place].get_or_insert_default()
+    }
+
+    /// Ascending.
+    pub(super) fn into_iter(self) -> impl Iterator<Item = (u32, T)> {
+        (0..).zip(self.0).filter_map(|(slot, value)| Some((slot, value?)))
+    }
+
     /// Ascending.
     pub(super) fn slots(&self) -> impl Iterator<Item = u32> {
         self.iter().map(|(slot, _)| slot)

@@ -6,7 +6,7 @@ use traffic_mirror_ebpf::classify::class_of;
 
 use super::definition::{halves, mask};
 use super::reachable::{Place, Reachable};
-use super::sets::{Classes, Selected, Sets, SlotSet, grow};
+use super::sets::{Assigned, Cursor, Selected, Sets, grow};
 use crate::tables::Tables;
 
 /// A prefix of an address, left-aligned in 128 bits. Those of one slot do not overlap.
@@ -45,25 +45,31 @@ pub(super) struct Planter<'a, 'l> {
 impl Planter<'_, '_> {
     /// The tree of `prefixes`, which are sorted.
     pub(super) fn plant(&mut self, prefixes: &[Prefix]) -> Tree {
-        self.tree(prefixes, 0, 0, SlotSet::default())
+        self.tree(prefixes, 0, 0, &mut Cursor::new())
     }
 
     /// What the addresses of a place select.
-    fn select(&mut self, set: &SlotSet, bits: u128, values: u32) -> Selected {
-        let selected = self.sets.select(set);
+    fn select(&mut self, cursor: &mut Cursor, bits: u128) -> Selected {
+        let selected = self.sets.select(cursor);
         let root = &self.live.view().roots[self.root as usize];
-        self.sets.take(selected, values, || class_of(self.live, root, halves(bits)));
+        self.sets.take(selected, 1, || class_of(self.live, root, halves(bits)));
         selected
     }
 
-    /// `prefixes` agree with `bits` in the first `depth` bits (a multiple of 8) and are at least that long; `cover`
-    /// holds the slots of shorter ones.
-    fn tree(&mut self, prefixes: &[Prefix], depth: u8, bits: u128, mut cover: SlotSet) -> Tree {
-        let ends = prefixes.iter().take_while(|p| p.length == depth).count();
-        prefixes[..ends].iter().for_each(|p| cover.insert(p.slot));
-        let prefixes = &prefixes[ends..];
+    /// `prefixes` agree with `bits` in the first `depth` bits (a multiple of 8) and are at least that long; `cursor` has
+    /// the slots of shorter ones, before and after.
+    fn tree(&mut self, prefixes: &[Prefix], depth: u8, bits: u128, cursor: &mut Cursor) -> Tree {
+        let (ending, prefixes) = prefixes.split_at(prefixes.iter().take_while(|p| p.length == depth).count());
+        ending.iter().for_each(|p| cursor.change(p.slot, true));
+        let tree = self.longer(prefixes, depth, bits, cursor);
+        ending.iter().for_each(|p| cursor.change(p.slot, false));
+        tree
+    }
+
+    /// As [`Planter::tree`], where no prefix ends at once.
+    fn longer(&mut self, prefixes: &[Prefix], depth: u8, bits: u128, cursor: &mut Cursor) -> Tree {
         let (Some(first), Some(last)) = (prefixes.first(), prefixes.last()) else {
-            return Tree::Leaf(self.select(&cover, bits, 1));
+            return Tree::Leaf(self.select(cursor, bits));
         };
         // sorted: what the first and the last have in common, all have
         let shortest = prefixes.iter().map(|p| p.length).min().unwrap_or(depth);
@@ -71,49 +77,50 @@ impl Planter<'_, '_> {
         let alone = prefixes.iter().all(|p| p.length == common);
         let length = if alone { common } else { common / BYTE * BYTE };
         if !alone && length == depth {
-            return self.node(prefixes, depth, bits, cover);
+            return self.node(prefixes, depth, bits, cursor);
         }
         let bits = first.bits & mask(length);
         // an address that misses: the last bit that is compared differs
-        let miss = self.select(&cover, bits ^ 1 << (128 - length), 1);
+        let miss = self.select(cursor, bits ^ 1 << (128 - length));
         let hit = if alone {
-            prefixes.iter().for_each(|p| cover.insert(p.slot));
-            Tree::Leaf(self.select(&cover, bits, 1))
+            prefixes.iter().for_each(|p| cursor.change(p.slot, true));
+            let hit = Tree::Leaf(self.select(cursor, bits));
+            prefixes.iter().for_each(|p| cursor.change(p.slot, false));
+            hit
         } else {
-            self.tree(prefixes, length, bits, cover)
+            self.tree(prefixes, length, bits, cursor)
         };
         Tree::Skip { bits, length, hit: Box::new(hit), miss }
     }
 
-    fn node(&mut self, prefixes: &[Prefix], depth: u8, bits: u128, mut cover: SlotSet) -> Tree {
-        let byte = |p: &Prefix| (p.bits >> (120 - depth)) as u8;
+    fn node(&mut self, prefixes: &[Prefix], depth: u8, bits: u128, cursor: &mut Cursor) -> Tree {
+        const VALUES: u16 = 256;
+        let byte = |p: &Prefix| u16::from((p.bits >> (120 - depth)) as u8);
         // those that end in this byte cover a range of its values each, which nest or are apart
-        let (short, long): (Vec<_>, Vec<_>) = prefixes.iter().partition(|p| p.length <= depth + BYTE);
-        let mut begin = vec![Vec::new(); 257];
-        let mut end = vec![Vec::new(); 257];
-        for prefix in short {
-            let first = usize::from(byte(prefix));
-            begin[first].push(prefix.slot);
-            end[first + (1 << (depth + BYTE - prefix.length))].push(prefix.slot);
-        }
+        let (short, long): (Vec<Prefix>, Vec<Prefix>) = prefixes.iter().partition(|p| p.length <= depth + BYTE);
+        let ends = |p: &Prefix| [(byte(p), true, p.slot), (byte(p) + (1 << (depth + BYTE - p.length)), false, p.slot)];
+        let mut events: Vec<(u16, bool, u32)> = short.iter().flat_map(ends).collect();
+        events.sort_unstable();
+        let mut events = events.into_iter().peekable();
         let mut long = long.chunk_by(|a, b| byte(a) == byte(b)).peekable();
         let mut children: Vec<(u8, Tree)> = Vec::new();
-        let mut is_new = true;
-        for value in 0..=255u8 {
-            let bits = bits | u128::from(value) << (120 - depth);
-            let (begin, end) = (&begin[usize::from(value)], &end[usize::from(value)]);
-            end.iter().for_each(|&slot| cover.remove(slot));
-            begin.iter().for_each(|&slot| cover.insert(slot));
-            is_new |= !begin.is_empty() || !end.is_empty();
-            if let Some(group) = long.next_if(|group| byte(group[0]) == value) {
-                let group: Vec<_> = group.iter().map(|&&p| p).collect();
-                children.push((value, self.tree(&group, depth + BYTE, bits, cover.clone())));
-                is_new = true;
-            } else if is_new {
-                children.push((value, Tree::Leaf(self.select(&cover, bits, 1))));
-                is_new = false;
+        let mut value = 0;
+        while value < VALUES {
+            while let Some((_, begins, slot)) = events.next_if(|(at, ..)| *at == value) {
+                cursor.change(slot, begins);
             }
+            let bits = bits | u128::from(value) << (120 - depth);
+            let (next, child) = match long.next_if(|group| byte(&group[0]) == value) {
+                Some(group) => (value + 1, self.tree(group, depth + BYTE, bits, cursor)),
+                None => {
+                    let next = [events.peek().map(|(at, ..)| *at), long.peek().map(|group| byte(&group[0]))];
+                    (next.into_iter().flatten().fold(VALUES, u16::min), Tree::Leaf(self.select(cursor, bits)))
+                }
+            };
+            children.push((value as u8, child));
+            value = next;
         }
+        events.for_each(|(_, begins, slot)| cursor.change(slot, begins));
         Tree::Node { children }
     }
 }
@@ -122,13 +129,13 @@ impl Planter<'_, '_> {
 pub(super) struct Gardener<'a> {
     tables: &'a mut Tables,
     live: &'a Reachable,
-    classes: &'a Classes,
+    classes: &'a Assigned,
     nodes: Box<dyn Iterator<Item = u32> + 'a>,
     skips: Box<dyn Iterator<Item = u32> + 'a>,
 }
 
 impl<'a> Gardener<'a> {
-    pub(super) fn new(tables: &'a mut Tables, live: &'a Reachable, classes: &'a Classes) -> Self {
+    pub(super) fn new(tables: &'a mut Tables, live: &'a Reachable, classes: &'a Assigned) -> Self {
         Self { tables, live, classes, nodes: Box::new(live.nodes.free()), skips: Box::new(live.skips.free()) }
     }
 

@@ -357,7 +357,7 @@ pub(super) fn capacity(table: Table, used: usize) -> u32 {
         Table::Slots => (8 * BLOCK_SLOTS, MAX_SLOTS),
         Table::Filters => (64, traffic_mirror_ebpf::abi::MAX_FILTERS),
         Table::Nodes => (64, usize::MAX),
-        Table::Skips | Table::Classes => (1024, usize::MAX),
+        Table::Skips | Table::Classes | Table::Summaries => (1024, usize::MAX),
         Table::Blocks => (2048, usize::MAX),
     };
     (used + used / 2).clamp(least, most) as u32

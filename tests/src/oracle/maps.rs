@@ -23,8 +23,10 @@ impl Maps {
         tables.rows.resize(384, tables.rows[0]);
         tables.nodes.resize(4_000 + filters, traffic_mirror_ebpf::abi::Node::zeroed());
         tables.skips.resize(10_000 + 5 * filters, traffic_mirror_ebpf::abi::Skip::default());
-        tables.classes.resize(40_000 + 10 * filters, traffic_mirror_ebpf::abi::Class::default());
-        tables.blocks.resize(200_000 + 40 * filters, [0; _]);
+        let classes = 40_000 + 10 * filters;
+        tables.classes.resize(classes, traffic_mirror_ebpf::abi::Class::zeroed());
+        tables.summaries.resize(classes, 0);
+        tables.blocks.resize(40_000 + 10 * filters, [0; _]);
         tables.slots.resize(MAX_SLOTS, Slot::default());
         tables.endpoints.resize(MAX_ENDPOINTS, bytemuck::Zeroable::zeroed());
         tables.endpoint_names.resize(MAX_ENDPOINTS, bytemuck::Zeroable::zeroed());

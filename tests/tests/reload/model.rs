@@ -54,6 +54,10 @@ impl classify::Tables for Changing<'_> {
         self.get().values()
     }
 
+    fn summary(&self, class: u32) -> Option<&u64> {
+        self.get().summary(class)
+    }
+
     fn class(&self, id: u32) -> Option<&abi::Class> {
         self.get().class(id)
     }

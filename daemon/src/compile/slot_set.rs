@@ -1,0 +1,99 @@
+//! A set of slots, to be looked into.
+
+use bytemuck::Zeroable;
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_BLOCK, Row};
+
+use super::slots::block_of;
+use crate::tables::Tables;
+
+/// A set of slots.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct SlotSet(Box<Row>);
+
+impl Default for SlotSet {
+    fn default() -> Self {
+        Self(Box::new(Row::zeroed()))
+    }
+}
+
+impl SlotSet {
+    /// The slots of a row.
+    pub(super) fn of_row(row: &Row) -> Self {
+        Self(Box::new(*row))
+    }
+
+    /// As a row.
+    pub(super) fn row(&self) -> Row {
+        *self.0
+    }
+
+    /// What it holds of a block.
+    pub(super) fn block(&self, number: u32) -> &Block {
+        &self.0.blocks[number as usize]
+    }
+
+    pub(super) fn insert(&mut self, slot: u32) {
+        self.change(slot, true);
+    }
+
+    /// Puts a slot in, or takes it out; answers the number of its block.
+    pub(super) fn change(&mut self, slot: u32, is_in: bool) -> u32 {
+        let number = block_of(slot);
+        let (word, bit) = position(slot);
+        let word = &mut self.0.blocks[number as usize][word];
+        *word = if is_in { *word | bit } else { *word & !bit };
+        number
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = u32> {
+        let words = self.0.blocks.iter().flatten();
+        (0u32..).step_by(64).zip(words).flat_map(|(first, &word)| bits(word).map(move |bit| first + bit))
+    }
+
+    /// The blocks that it has slots in, as bits.
+    pub(super) fn summary(&self) -> u64 {
+        let blocks = (0..).zip(&self.0.blocks).filter(|(_, block)| **block != Block::default());
+        blocks.fold(0, |summary, (number, _)| summary | 1 << number)
+    }
+}
+
+/// Calls for each slot that is in one of two classes only, and says whether it is in the other one. `None` if the tables have
+/// no such blocks.
+pub(super) fn changes(
+    tables: &Tables,
+    before: &Class,
+    after: &Class,
+    mut changed: impl FnMut(u32, bool),
+) -> Option<()> {
+    for (number, (one, other)) in (0u32..).zip(before.blocks.iter().zip(&after.blocks)) {
+        if one == other {
+            continue;
+        }
+        let (one, other) = (block(tables, *one)?, block(tables, *other)?);
+        for (word, (before, after)) in (number * BLOCK_WORDS as u32..).zip(one.iter().zip(other)) {
+            bits(before ^ after).for_each(|bit| changed(word * 64 + bit, after >> bit & 1 != 0));
+        }
+    }
+    Some(())
+}
+
+/// What stands in a block; in the empty one nothing, whatever somebody has written there.
+fn block(tables: &Tables, id: u32) -> Option<&Block> {
+    const NONE: Block = [0; BLOCK_WORDS];
+    if id == EMPTY_BLOCK { Some(&NONE) } else { tables.blocks.get(id as usize) }
+}
+
+/// Numbers of the bits that are set, ascending.
+pub(super) fn bits(mut word: u64) -> impl Iterator<Item = u32> {
+    std::iter::from_fn(move || {
+        let bit = (word != 0).then(|| word.trailing_zeros())?;
+        word &= word - 1;
+        Some(bit)
+    })
+}
+
+/// Word of a slot in its block, and its bit there.
+const fn position(slot: u32) -> (usize, u64) {
+    let slot = slot as usize % BLOCK_SLOTS;
+    (slot / 64, 1 << (slot % 64))
+}
