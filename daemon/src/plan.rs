@@ -37,8 +37,8 @@ pub fn decide(
         Some((want, Change::InPlace(plan)))
     });
     in_place.or_else(|| {
-        let served = live.map_or(&[][..], |live| &live.tables.hooks);
-        Some((compile::new_maps(desired, network, served, memory)?, Change::NewMaps))
+        let served = live.map_or_else(Vec::new, |live| live.tables.hooks.to_vec());
+        Some((compile::new_maps(desired, network, &served, memory)?, Change::NewMaps))
     })
 }
 
@@ -77,13 +77,8 @@ impl Plan {
     /// What brings back tables that somebody else has changed since they were `made`; `None` if nobody has.
     pub fn restore(live: &Tables, made: &Made<'_>) -> Option<Self> {
         let control = Control { epoch: made.epoch, ..made.tables.control };
-        let bytes = |table| match table {
-            Table::Control => bytemuck::bytes_of(&control),
-            _ => made.tables.bytes(table),
-        };
-        let others = |table: &&Table| live.bytes(**table) != bytes(**table);
-        let diff = |&table: &Table| diff_table(live.bytes(table), bytes(table), table, 0);
-        let writes: Vec<Write> = Table::ALL.iter().filter(others).flat_map(diff).collect();
+        let made = Tables { control, ..made.tables.clone() };
+        let writes: Vec<Write> = Table::ALL.iter().flat_map(|&table| diff_table(live, &made, table, 0)).collect();
         (!writes.is_empty()).then_some(Self { writes, commit: None })
     }
 
@@ -125,28 +120,23 @@ fn ordered(mut writes: Vec<Write>, in_use: &Reachable) -> Vec<Write> {
 fn diff(live: &Tables, want: &Tables) -> Vec<Write> {
     // generation, epoch and secret are not for the plan
     let first = |table| if table == Table::Control { offset_of!(Control, view) } else { 0 };
-    let diff = |&table| diff_table(live.bytes(table), want.bytes(table), table, first(table));
-    Table::ALL.iter().flat_map(diff).collect()
+    Table::ALL.iter().flat_map(|&table| diff_table(live, want, table, first(table))).collect()
 }
 
-const ELEMENTS_AT_ONCE: usize = 64;
-
 /// `first` is where to begin in each element, bytes.
-fn diff_table(live: &[u8], want: &[u8], table: Table, first: usize) -> Vec<Write> {
+fn diff_table(live: &Tables, want: &Tables, table: Table, first: usize) -> Vec<Write> {
     let size = table.element_bytes();
     let zeros = vec![0; size];
     let word = if size.is_multiple_of(8) { 8 } else { 4 };
     let mut writes: Vec<Write> = Vec::new();
-    // most of a table is the same, and a long comparison is much faster than many short ones
-    let run = size * ELEMENTS_AT_ONCE;
-    let differing = want.chunks(run).enumerate().filter(|(number, want)| {
-        let start = number * run;
-        live.get(start..start + want.len()) != Some(want)
+    let elements = want.differing(live, table).flat_map(|(offset, want, live)| {
+        let starts = (0..).step_by(size);
+        want.chunks_exact(size)
+            .zip(starts)
+            .map(move |(want, start)| (offset + start, want, live.get(start..start + size)))
     });
-    let elements = differing.flat_map(|(number, want)| (number * ELEMENTS_AT_ONCE..).zip(want.chunks_exact(size)));
-    for (element, want) in elements {
-        let start = element * size;
-        let live = live.get(start..start + size).unwrap_or(&zeros);
+    for (start, want, live) in elements {
+        let live = live.unwrap_or(&zeros);
         if live == want {
             continue;
         }

@@ -92,7 +92,7 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
     let mut patience = Patience::default();
     loop {
         kernel.beat();
-        let mut live = kernel.live()?;
+        let mut live = kernel.live(state.memory.tables())?;
         if patience.is_fresh() && live.is_none() {
             match kernel.flaw()? {
                 Some(flaw) => repaired.push(format!("{flaw}; all maps were made again, and counters begin at zero")),
@@ -108,7 +108,7 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
             kernel.restore(&plan)?;
             let elements = plural(plan.elements(), "element");
             repaired.push(format!("maps were changed by somebody else; {elements} written again"));
-            live = kernel.live()?;
+            live = kernel.live(state.memory.tables())?;
         }
         let network = kernel.observe(desired)?;
         patience.spend(&network)?;

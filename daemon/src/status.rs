@@ -25,7 +25,7 @@ use crate::kernel::{
 };
 use crate::network;
 use crate::report::plural;
-use crate::tables::{Table, names};
+use crate::tables::{Pages, Table, names};
 
 /// What is mirrored at the moment.
 #[derive(Debug, Clone, Serialize)]
@@ -236,7 +236,7 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
     let mut netlink = Netlink::open()?;
     let links = netlink.links()?;
     let attached = attached(pin_path, &mut netlink, &links)?;
-    let table: Vec<abi::Listed> = elements(&generation.read(Table::Listed)?).collect();
+    let table: Pages<abi::Listed> = elements(&generation.read(Table::Listed)?).collect();
     let (listed, refused) = (entries(&table), refused(&table));
     let interfaces = interfaces(&attached, &generation, &links, &listed)?;
     let mirrored = interfaces.iter().map(|interface| interface.index).collect();

@@ -1,12 +1,17 @@
 //! The tables as the maps hold them: the output of `compile`, one side of a diff. Pure data; must not know the kernel.
 
+mod pages;
+
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 use traffic_mirror_ebpf::abi::{
     Block, Class, Control, EndpointPair, Hook, Listed, Name, Node, Row, Skip, Slot, Values, View,
 };
 use traffic_mirror_ebpf::classify;
+
+pub use pages::Pages;
 
 /// A table that the daemon writes: the name of its map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,37 +92,37 @@ impl Table {
     }
 }
 
-/// The content of all tables.
+/// The content of all tables. A copy shares what stays the same.
 #[derive(Clone)]
 pub struct Tables {
     /// `CONTROL`.
     pub control: Control,
     /// `VALUES`.
-    pub values: Box<Values>,
+    pub values: Arc<Values>,
     /// `ROWS`.
-    pub rows: Vec<Row>,
+    pub rows: Pages<Row>,
     /// `NODES`.
-    pub nodes: Vec<Node>,
+    pub nodes: Pages<Node>,
     /// `SKIPS`.
-    pub skips: Vec<Skip>,
+    pub skips: Pages<Skip>,
     /// `CLASSES`; the first is the empty set.
-    pub classes: Vec<Class>,
+    pub classes: Pages<Class>,
     /// `SUMMARIES`: one for each class.
-    pub summaries: Vec<u64>,
+    pub summaries: Pages<u64>,
     /// `BLOCKS`; the first is the empty one.
-    pub blocks: Vec<Block>,
+    pub blocks: Pages<Block>,
     /// `SLOTS`.
-    pub slots: Vec<Slot>,
+    pub slots: Pages<Slot>,
     /// `ENDPOINTS`.
-    pub endpoints: Vec<EndpointPair>,
+    pub endpoints: Pages<EndpointPair>,
     /// `FILTERS`: the names of the filters.
-    pub filters: Vec<Name>,
+    pub filters: Pages<Name>,
     /// `ENDPOINT_NAMES`.
-    pub endpoint_names: Vec<Name>,
+    pub endpoint_names: Pages<Name>,
     /// `HOOKS`.
-    pub hooks: Vec<Hook>,
+    pub hooks: Pages<Hook>,
     /// `LISTED`: the interface entries of the file.
-    pub listed: Vec<Listed>,
+    pub listed: Pages<Listed>,
 }
 
 impl Tables {
@@ -130,71 +135,118 @@ impl Tables {
 
     /// Tables of zeros, each of so many elements.
     pub fn zeroed(length: impl Fn(Table) -> usize) -> Self {
-        fn zeros<T: Zeroable>(length: usize) -> Vec<T> {
-            bytemuck::zeroed_vec(length)
-        }
         Self {
             control: Control::zeroed(),
-            values: bytemuck::zeroed_box(),
-            rows: zeros(length(Table::Rows)),
-            nodes: zeros(length(Table::Nodes)),
-            skips: zeros(length(Table::Skips)),
-            classes: zeros(length(Table::Classes)),
-            summaries: zeros(length(Table::Summaries)),
-            blocks: zeros(length(Table::Blocks)),
-            slots: zeros(length(Table::Slots)),
-            endpoints: zeros(length(Table::Endpoints)),
-            filters: zeros(length(Table::Filters)),
-            endpoint_names: zeros(length(Table::EndpointNames)),
-            hooks: zeros(length(Table::Hooks)),
-            listed: zeros(length(Table::Listed)),
+            values: bytemuck::zeroed_box::<Values>().into(),
+            rows: Pages::zeroed(length(Table::Rows)),
+            nodes: Pages::zeroed(length(Table::Nodes)),
+            skips: Pages::zeroed(length(Table::Skips)),
+            classes: Pages::zeroed(length(Table::Classes)),
+            summaries: Pages::zeroed(length(Table::Summaries)),
+            blocks: Pages::zeroed(length(Table::Blocks)),
+            slots: Pages::zeroed(length(Table::Slots)),
+            endpoints: Pages::zeroed(length(Table::Endpoints)),
+            filters: Pages::zeroed(length(Table::Filters)),
+            endpoint_names: Pages::zeroed(length(Table::EndpointNames)),
+            hooks: Pages::zeroed(length(Table::Hooks)),
+            listed: Pages::zeroed(length(Table::Listed)),
         }
     }
 
-    /// The content of a table, element after element.
-    pub fn bytes(&self, table: Table) -> &[u8] {
-        fn bytes<T: Pod>(elements: &[T]) -> &[u8] {
-            bytemuck::cast_slice(elements)
+    /// Tables of so many elements whose bytes `read` copies from an offset of a table. What is as in `known` is shared with it.
+    pub fn read(
+        length: impl Fn(Table) -> usize,
+        known: Option<&Self>,
+        mut read: impl FnMut(Table, usize, &mut [u8]),
+    ) -> Self {
+        fn pages<T: Pod>(
+            table: Table,
+            length: &impl Fn(Table) -> usize,
+            known: Option<&Pages<T>>,
+            read: &mut impl FnMut(Table, usize, &mut [u8]),
+        ) -> Pages<T> {
+            Pages::read(length(table), known, |offset, to| read(table, offset, to))
         }
-        match table {
-            Table::Blocks => bytes(&self.blocks),
-            Table::Classes => bytes(&self.classes),
-            Table::Summaries => bytes(&self.summaries),
-            Table::Nodes => bytes(&self.nodes),
-            Table::Skips => bytes(&self.skips),
-            Table::Slots => bytes(&self.slots),
-            Table::Rows => bytes(&self.rows),
-            Table::Filters => bytes(&self.filters),
-            Table::EndpointNames => bytes(&self.endpoint_names),
-            Table::Hooks => bytes(&self.hooks),
-            Table::Listed => bytes(&self.listed),
-            Table::Endpoints => bytes(&self.endpoints),
-            Table::Values => bytes(std::slice::from_ref(&*self.values)),
-            Table::Control => bytes(std::slice::from_ref(&self.control)),
+        let mut control = Control::zeroed();
+        read(Table::Control, 0, bytemuck::bytes_of_mut(&mut control));
+        let mut values: Box<Values> = bytemuck::zeroed_box();
+        read(Table::Values, 0, bytemuck::bytes_of_mut(&mut *values));
+        let known_values = known.filter(|known| bytemuck::bytes_of(&*known.values) == bytemuck::bytes_of(&*values));
+        let (length, read) = (&length, &mut read);
+        Self {
+            control,
+            values: known_values.map_or_else(|| values.into(), |known| known.values.clone()),
+            rows: pages(Table::Rows, length, known.map(|known| &known.rows), read),
+            nodes: pages(Table::Nodes, length, known.map(|known| &known.nodes), read),
+            skips: pages(Table::Skips, length, known.map(|known| &known.skips), read),
+            classes: pages(Table::Classes, length, known.map(|known| &known.classes), read),
+            summaries: pages(Table::Summaries, length, known.map(|known| &known.summaries), read),
+            blocks: pages(Table::Blocks, length, known.map(|known| &known.blocks), read),
+            slots: pages(Table::Slots, length, known.map(|known| &known.slots), read),
+            endpoints: pages(Table::Endpoints, length, known.map(|known| &known.endpoints), read),
+            filters: pages(Table::Filters, length, known.map(|known| &known.filters), read),
+            endpoint_names: pages(Table::EndpointNames, length, known.map(|known| &known.endpoint_names), read),
+            hooks: pages(Table::Hooks, length, known.map(|known| &known.hooks), read),
+            listed: pages(Table::Listed, length, known.map(|known| &known.listed), read),
         }
     }
 
-    /// The same, to be changed.
-    pub fn bytes_mut(&mut self, table: Table) -> &mut [u8] {
-        fn bytes<T: Pod>(elements: &mut [T]) -> &mut [u8] {
-            bytemuck::cast_slice_mut(elements)
-        }
+    fn table(&self, table: Table) -> &dyn Paged {
         match table {
-            Table::Blocks => bytes(&mut self.blocks),
-            Table::Classes => bytes(&mut self.classes),
-            Table::Summaries => bytes(&mut self.summaries),
-            Table::Nodes => bytes(&mut self.nodes),
-            Table::Skips => bytes(&mut self.skips),
-            Table::Slots => bytes(&mut self.slots),
-            Table::Rows => bytes(&mut self.rows),
-            Table::Filters => bytes(&mut self.filters),
-            Table::EndpointNames => bytes(&mut self.endpoint_names),
-            Table::Hooks => bytes(&mut self.hooks),
-            Table::Listed => bytes(&mut self.listed),
-            Table::Endpoints => bytes(&mut self.endpoints),
-            Table::Values => bytes(std::slice::from_mut(&mut *self.values)),
-            Table::Control => bytes(std::slice::from_mut(&mut self.control)),
+            Table::Blocks => &self.blocks,
+            Table::Classes => &self.classes,
+            Table::Summaries => &self.summaries,
+            Table::Nodes => &self.nodes,
+            Table::Skips => &self.skips,
+            Table::Slots => &self.slots,
+            Table::Rows => &self.rows,
+            Table::Filters => &self.filters,
+            Table::EndpointNames => &self.endpoint_names,
+            Table::Hooks => &self.hooks,
+            Table::Listed => &self.listed,
+            Table::Endpoints => &self.endpoints,
+            Table::Values => &self.values,
+            Table::Control => &self.control,
         }
+    }
+
+    fn table_mut(&mut self, table: Table) -> &mut dyn Paged {
+        match table {
+            Table::Blocks => &mut self.blocks,
+            Table::Classes => &mut self.classes,
+            Table::Summaries => &mut self.summaries,
+            Table::Nodes => &mut self.nodes,
+            Table::Skips => &mut self.skips,
+            Table::Slots => &mut self.slots,
+            Table::Rows => &mut self.rows,
+            Table::Filters => &mut self.filters,
+            Table::EndpointNames => &mut self.endpoint_names,
+            Table::Hooks => &mut self.hooks,
+            Table::Listed => &mut self.listed,
+            Table::Endpoints => &mut self.endpoints,
+            Table::Values => &mut self.values,
+            Table::Control => &mut self.control,
+        }
+    }
+
+    /// The content of a table, in order: pieces of whole elements, each with its offset in bytes.
+    pub fn pieces(&self, table: Table) -> impl Iterator<Item = (usize, &[u8])> {
+        let table = self.table(table);
+        let pages = (0..).map(move |number| (number * table.page_bytes(), table.page(number)));
+        pages.take_while(|(_, piece)| !piece.is_empty())
+    }
+
+    /// The pieces of a table that differ from those of another: each with its offset, and what the other has there, which may
+    /// be shorter.
+    pub fn differing<'t>(&'t self, other: &'t Self, table: Table) -> impl Iterator<Item = (usize, &'t [u8], &'t [u8])> {
+        let other = other.table(table);
+        let pieces = self.pieces(table).enumerate().map(|(number, (offset, here))| (offset, here, other.page(number)));
+        pieces.filter(|(_, here, there)| !are_same(here, there))
+    }
+
+    /// Whether a table has the same elements as that of another.
+    pub fn has_same(&self, other: &Self, table: Table) -> bool {
+        self.len(table) == other.len(table) && self.differing(other, table).next().is_none()
     }
 
     /// Stores bytes at an offset of a table.
@@ -202,12 +254,12 @@ impl Tables {
     /// # Panics
     /// The table is shorter.
     pub fn store(&mut self, table: Table, offset: usize, bytes: &[u8]) {
-        self.bytes_mut(table)[offset..offset + bytes.len()].copy_from_slice(bytes);
+        self.table_mut(table).store(offset, bytes);
     }
 
     /// Elements of a table.
     pub fn len(&self, table: Table) -> usize {
-        self.bytes(table).len() / table.element_bytes()
+        self.table(table).elements()
     }
 
     /// Elements of all tables.
@@ -226,8 +278,14 @@ impl Tables {
         let mut tables = self.clone();
         let (idle, live) = (self.idle(), 1 - self.idle());
         tables.control.view[idle] = self.control.view[live];
-        tables.slots.iter_mut().for_each(|slot| slot.action[idle] = slot.action[live]);
-        tables.endpoints.iter_mut().for_each(|pair| pair[idle] = pair[live]);
+        for (number, slot) in self.slots.iter().enumerate() {
+            if slot.action[idle] != slot.action[live] {
+                tables.slots[number].action[idle] = slot.action[live];
+            }
+        }
+        for (number, pair) in self.endpoints.iter().enumerate() {
+            tables.endpoints.set(number, [pair[live]; 2]);
+        }
         tables
     }
 
@@ -236,7 +294,15 @@ impl Tables {
     pub fn are(&self, live: &Self, epoch: u32) -> bool {
         let mut others = Table::ALL.into_iter().filter(|table| *table != Table::Control);
         (epoch, &self.control.view) == (live.control.epoch, &live.control.view)
-            && others.all(|table| extends(self.bytes(table), live.bytes(table)))
+            && others.all(|table| self.extends(live, table) && live.extends(self, table))
+    }
+
+    /// Whether a table has what another one has, and zeros behind that.
+    fn extends(&self, other: &Self, table: Table) -> bool {
+        self.differing(other, table).all(|(_, here, there)| {
+            let (same, rest) = here.split_at(there.len().min(here.len()));
+            same == &there[..same.len()] && rest.iter().all(|byte| *byte == 0)
+        })
     }
 
     /// Whether each table is as long as the other's.
@@ -249,16 +315,16 @@ impl Tables {
         let twice = [Table::Control, Table::Slots, Table::Endpoints];
         let once = Table::ALL.into_iter().filter(|table| !twice.contains(table));
         let parity = 1 - live.idle();
-        once.into_iter().all(|table| self.bytes(table) == live.bytes(table))
+        once.into_iter().all(|table| self.has_same(live, table))
             && self.control.view.iter().all(|view| *view == live.control.view[parity])
             && self.slots.len() == live.slots.len()
             && self.endpoints.len() == live.endpoints.len()
             && self
                 .slots
                 .iter()
-                .zip(&live.slots)
+                .zip(live.slots.iter())
                 .all(|(slot, live)| *slot == Slot { action: [live.action[parity]; 2], ..*live })
-            && self.endpoints.iter().zip(&live.endpoints).all(|(pair, live)| *pair == [live[parity]; 2])
+            && self.endpoints.iter().zip(live.endpoints.iter()).all(|(pair, live)| *pair == [live[parity]; 2])
     }
 
     /// The copy that counts.
@@ -269,19 +335,79 @@ impl Tables {
 
 impl PartialEq for Tables {
     fn eq(&self, other: &Self) -> bool {
-        Table::ALL.iter().all(|&table| self.bytes(table) == other.bytes(table))
+        Table::ALL.iter().all(|&table| self.has_same(other, table))
     }
 }
 
-/// Whether the longer of two is the other and zeros.
-fn extends(one: &[u8], other: &[u8]) -> bool {
-    let (short, long) = if one.len() < other.len() { (one, other) } else { (other, one) };
-    let (begin, rest) = long.split_at(short.len());
-    // in pieces, each without a branch
-    begin == short && rest.chunks(4096).all(|piece| piece.iter().fold(0, |bits, byte| bits | byte) == 0)
+/// Whether two pieces are the same; one that both share is not looked at.
+fn are_same(one: &[u8], other: &[u8]) -> bool {
+    one.len() == other.len() && (one.as_ptr() == other.as_ptr() || one == other)
 }
 
-fn get<T>(table: &[T], id: u32) -> Option<&T> {
+/// A table, whatever its elements are.
+trait Paged {
+    fn elements(&self) -> usize;
+    fn page_bytes(&self) -> usize;
+    /// What is in a page; nothing beyond the last.
+    fn page(&self, number: usize) -> &[u8];
+    fn store(&mut self, offset: usize, bytes: &[u8]);
+}
+
+impl<T: Pod> Paged for Pages<T> {
+    fn elements(&self) -> usize {
+        self.len()
+    }
+
+    fn page_bytes(&self) -> usize {
+        Self::PAGE_BYTES
+    }
+
+    fn page(&self, number: usize) -> &[u8] {
+        self.page(number)
+    }
+
+    fn store(&mut self, offset: usize, bytes: &[u8]) {
+        self.store(offset, bytes);
+    }
+}
+
+impl Paged for Arc<Values> {
+    fn elements(&self) -> usize {
+        1
+    }
+
+    fn page_bytes(&self) -> usize {
+        size_of::<Values>()
+    }
+
+    fn page(&self, number: usize) -> &[u8] {
+        if number == 0 { bytemuck::bytes_of(&**self) } else { &[] }
+    }
+
+    fn store(&mut self, offset: usize, bytes: &[u8]) {
+        bytemuck::bytes_of_mut(Arc::make_mut(self))[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+impl Paged for Control {
+    fn elements(&self) -> usize {
+        1
+    }
+
+    fn page_bytes(&self) -> usize {
+        size_of::<Self>()
+    }
+
+    fn page(&self, number: usize) -> &[u8] {
+        if number == 0 { bytemuck::bytes_of(self) } else { &[] }
+    }
+
+    fn store(&mut self, offset: usize, bytes: &[u8]) {
+        bytemuck::bytes_of_mut(self)[offset..offset + bytes.len()].copy_from_slice(bytes);
+    }
+}
+
+fn get<T: Pod>(table: &Pages<T>, id: u32) -> Option<&T> {
     table.get(id as usize)
 }
 
@@ -325,12 +451,12 @@ pub struct Live {
 }
 
 /// The names in a table, by index.
-pub fn names(table: &[Name]) -> impl Iterator<Item = (u32, &str)> {
+pub fn names<'n>(table: impl IntoIterator<Item = &'n Name>) -> impl Iterator<Item = (u32, &'n str)> {
     (0..).zip(table).filter_map(|(index, name)| Some((index, name.text()?)))
 }
 
 /// Names that stand in both tables: (index there, index here).
-pub fn same_names(there: &[Name], here: &[Name]) -> Vec<(u32, u32)> {
+pub fn same_names(there: &Pages<Name>, here: &Pages<Name>) -> Vec<(u32, u32)> {
     let there: BTreeMap<&str, u32> = names(there).map(|(index, name)| (name, index)).collect();
     names(here).filter_map(|(here, name)| Some((*there.get(name)?, here))).collect()
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
-use traffic_mirror_ebpf::abi::{FIELDS, Field, MAX_SLOTS, Root, Skip, View};
+use traffic_mirror_ebpf::abi::{FIELDS, Field, MAX_SLOTS, Root, Skip, Values, View};
 
 use super::definition::{Definition, NO_PORT, NO_PROTOCOL, PORT_VALUES, PROTOCOL_VALUES, Ranges, VLAN_VALUES};
 use super::reachable::Reachable;
@@ -117,17 +117,25 @@ fn write(
     [protocol, source_port, destination_port, vlan]: &[Vec<Selected>; 4],
     trees: &[Option<Tree>; 4],
 ) -> [Skip; 4] {
-    let fill = |table: &mut [u32], selected: &[Selected]| {
-        table.iter_mut().zip(selected).for_each(|(class, &selected)| *class = classes.of(selected));
+    let selected: [(fn(&mut Values) -> &mut [u32], &[Selected]); 7] = [
+        (|values| &mut values.protocol, protocol),
+        (|values| std::slice::from_mut(&mut values.no_protocol), &protocol[NO_PROTOCOL as usize..]),
+        (|values| &mut values.vlan, vlan),
+        (|values| &mut values.source_port, source_port),
+        (|values| &mut values.destination_port, destination_port),
+        (|values| &mut values.no_port[..1], &source_port[NO_PORT as usize..]),
+        (|values| &mut values.no_port[1..], &destination_port[NO_PORT as usize..]),
+    ];
+    let fill = |values: &mut Values| {
+        for (table, selected) in selected {
+            table(values).iter_mut().zip(selected).for_each(|(class, &selected)| *class = classes.of(selected));
+        }
     };
-    let values = &mut tables.values;
-    fill(&mut values.protocol, protocol);
-    fill(std::slice::from_mut(&mut values.no_protocol), &protocol[NO_PROTOCOL as usize..]);
-    fill(&mut values.vlan, vlan);
-    fill(&mut values.source_port, source_port);
-    fill(&mut values.destination_port, destination_port);
-    fill(&mut values.no_port[..1], &source_port[NO_PORT as usize..]);
-    fill(&mut values.no_port[1..], &destination_port[NO_PORT as usize..]);
+    let mut values = tables.values.clone();
+    fill(Arc::make_mut(&mut values));
+    if bytemuck::bytes_of(&*values) != bytemuck::bytes_of(&*tables.values) {
+        tables.values = values;
+    }
     let same = tables.view().roots;
     let mut gardener = Gardener::new(tables, live, classes);
     Root::ALL.map(|root| match &trees[root as usize] {

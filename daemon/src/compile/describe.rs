@@ -71,7 +71,7 @@ pub fn describe(tables: &Tables, desired: &Desired) -> Option<Described> {
     Reachable::of(tables)?;
     let mut definitions = decompile(tables, known(tables)?.into_iter())?;
     let place = |hook: &abi::Hook| (hook.interface, if hook.egress == 0 { Hook::Ingress } else { Hook::Egress });
-    let hooks = (0..).zip(&tables.hooks).filter(|(_, hook)| hook.interface != 0);
+    let hooks = (0..).zip(tables.hooks.iter()).filter(|(_, hook)| hook.interface != 0);
     let hooks: BTreeMap<u32, Place> = hooks.map(|(index, hook)| (index, place(hook))).collect();
     let mut rows = BTreeMap::new();
     for &index in hooks.keys() {

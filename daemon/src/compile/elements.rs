@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use bytemuck::Zeroable;
+use bytemuck::{Pod, Zeroable};
 use traffic_mirror_ebpf::abi::{self, Action, EndpointPair, Name, Slot};
 
 use super::endpoint::{self, endpoint};
@@ -11,10 +11,9 @@ use super::hooks::{self, Hook};
 use super::index::{Index, name};
 use super::lane;
 use super::place::Placed;
-use super::sets::grow;
 use crate::desired::{self, Desired};
 use crate::network::Network;
-use crate::tables::Tables;
+use crate::tables::{Pages, Tables};
 
 /// What the tables hold in the end.
 pub(super) struct Elements {
@@ -62,7 +61,9 @@ impl Elements {
                 desired::Action::Exclude => Action { include: 0, exclude: bits },
             };
             let flags = Slot::USED | if wanted.twin { Slot::TWIN } else { 0 };
-            grow(&mut slots, slot as usize + 1, Slot::default());
+            if slots.len() <= slot as usize {
+                slots.resize(slot as usize + 1, Slot::default());
+            }
             slots[slot as usize] = Slot { action: [action; 2], filter: filters.place(wanted.filter), flags };
         }
         Self {
@@ -84,27 +85,22 @@ impl Elements {
     /// Adds what is new, and writes the idle copies of what differs.
     pub(super) fn prepare(&self, tables: &mut Tables) {
         let idle = tables.idle();
+        merge(&mut tables.filters, &self.filters, |live, want| if live.text().is_none() { *want } else { *live });
+        let fresh: Vec<bool> = tables.endpoint_names.iter().map(|name| name.text().is_none()).collect();
+        for (place, want) in self.endpoints.iter().enumerate() {
+            tables.endpoints.grow(place + 1);
+            let mut pair = tables.endpoints[place];
+            pair[idle] = want[idle];
+            tables.endpoints.set(place, if fresh.get(place).copied().unwrap_or(true) { *want } else { pair });
+        }
         merge(
-            &mut tables.filters,
-            &self.filters,
-            Name::zeroed(),
+            &mut tables.endpoint_names,
+            &self.endpoint_names,
             |live, want| {
                 if live.text().is_none() { *want } else { *live }
             },
         );
-        let fresh: Vec<bool> = tables.endpoint_names.iter().map(|name| name.text().is_none()).collect();
-        for (place, want) in self.endpoints.iter().enumerate() {
-            grow(&mut tables.endpoints, place + 1, EndpointPair::zeroed());
-            if fresh.get(place).copied().unwrap_or(true) {
-                tables.endpoints[place] = *want;
-            } else {
-                tables.endpoints[place][idle] = want[idle];
-            }
-        }
-        merge(&mut tables.endpoint_names, &self.endpoint_names, Name::zeroed(), |live, want| {
-            if live.text().is_none() { *want } else { *live }
-        });
-        merge(&mut tables.slots, &self.slots, Slot::default(), |live, want| {
+        merge(&mut tables.slots, &self.slots, |live, want| {
             // a slot that stays is still the same filter's; what is left over from a reload that did not get far is not
             let stays = live.flags & Slot::USED != 0 && live.filter == want.filter;
             match (want.flags & Slot::USED != 0, stays) {
@@ -117,32 +113,26 @@ impl Elements {
                 }
             }
         });
-        merge(
-            &mut tables.hooks,
-            &self.hooks,
-            abi::Hook::default(),
-            |live, want| {
-                if want.interface == 0 { *live } else { *want }
-            },
-        );
+        merge(&mut tables.hooks, &self.hooks, |live, want| if want.interface == 0 { *live } else { *want });
     }
 
     /// Writes everything, and clears what has gone.
     pub(super) fn finish(&self, tables: &mut Tables) {
-        merge(&mut tables.filters, &self.filters, Name::zeroed(), |_, want| *want);
-        merge(&mut tables.endpoint_names, &self.endpoint_names, Name::zeroed(), |_, want| *want);
-        merge(&mut tables.endpoints, &self.endpoints, EndpointPair::zeroed(), |_, want| *want);
-        merge(&mut tables.slots, &self.slots, Slot::default(), |_, want| *want);
-        merge(&mut tables.hooks, &self.hooks, abi::Hook::default(), |_, want| *want);
+        merge(&mut tables.filters, &self.filters, |_, want| *want);
+        merge(&mut tables.endpoint_names, &self.endpoint_names, |_, want| *want);
+        merge(&mut tables.endpoints, &self.endpoints, |_, want| *want);
+        merge(&mut tables.slots, &self.slots, |_, want| *want);
+        merge(&mut tables.hooks, &self.hooks, |_, want| *want);
         // no program reads them, so they need no commit
-        merge(&mut tables.listed, &self.listed, abi::Listed::zeroed(), |_, want| *want);
+        merge(&mut tables.listed, &self.listed, |_, want| *want);
     }
 }
 
 /// Combines two tables element by element, the shorter one filled up.
-fn merge<T: Copy>(live: &mut Vec<T>, want: &[T], filler: T, combine: impl Fn(&T, &T) -> T) {
-    grow(live, want.len(), filler);
-    for (place, element) in live.iter_mut().enumerate() {
-        *element = combine(element, want.get(place).unwrap_or(&filler));
+fn merge<T: Pod>(live: &mut Pages<T>, want: &[T], combine: impl Fn(&T, &T) -> T) {
+    live.grow(want.len());
+    let none = T::zeroed();
+    for place in 0..live.len() {
+        live.set(place, combine(&live[place], want.get(place).unwrap_or(&none)));
     }
 }

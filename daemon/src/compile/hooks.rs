@@ -7,7 +7,6 @@ use traffic_mirror_ebpf::abi::{self, MAX_INTERFACES};
 
 use super::cells::cells;
 use super::listed::{best, called, refusal};
-use super::sets::grow;
 use crate::desired::{Desired, Direction, Filter, Order};
 use crate::network::{self, LinkKind, Network};
 
@@ -138,9 +137,8 @@ pub fn have_table(desired: &Desired, network: &Network) -> bool {
 
 /// The elements of `HOOKS`.
 pub(super) fn table(hooks: &BTreeMap<u32, Hook>) -> Vec<abi::Hook> {
-    let mut table = Vec::new();
+    let mut table = vec![abi::Hook::default(); hooks.keys().last().map_or(0, |&last| last as usize + 1)];
     for (&index, hook) in hooks {
-        grow(&mut table, index as usize + 1, abi::Hook::default());
         table[index as usize] = hook.element();
     }
     table

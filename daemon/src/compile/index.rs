@@ -2,8 +2,10 @@
 
 use std::collections::HashMap;
 
-use bytemuck::Zeroable;
+use bytemuck::{Pod, Zeroable};
 use traffic_mirror_ebpf::abi::Name;
+
+use crate::tables::Pages;
 
 /// The place of each wanted name, in the order in which they were given.
 #[derive(Debug)]
@@ -11,13 +13,13 @@ pub(super) struct Index(Vec<u32>);
 
 impl Index {
     /// New names take free places, the lowest first. `None` if there are not that many `places`.
-    pub(super) fn new<'n, T>(
-        live: &[T],
+    pub(super) fn new<'n, T: Pod>(
+        live: &Pages<T>,
         text: impl Fn(&T) -> Option<&str>,
         places: usize,
         wanted: impl Iterator<Item = &'n str>,
     ) -> Option<Self> {
-        let named = (0..).zip(live).filter_map(|(place, name)| Some((text(name)?, place)));
+        let named = (0..).zip(live.iter()).filter_map(|(place, name)| Some((text(name)?, place)));
         let there: HashMap<&str, u32> = named.collect();
         let mut free = (0..).filter(|&place| live.get(place as usize).is_none_or(|name| text(name).is_none()));
         let place = |name: &str| there.get(name).copied().or_else(|| free.next());

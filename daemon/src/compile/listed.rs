@@ -10,6 +10,7 @@ use traffic_mirror_ebpf::abi::{self, MAX_INTERFACES};
 use super::hooks::{covers, is_refused, is_supported};
 use crate::desired::{Direction, Interface, Order};
 use crate::network::{Hook, Link, LinkKind};
+use crate::tables::Pages;
 
 /// An interface that the file lists, or an entry without one, whose packets are not mirrored.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -202,7 +203,7 @@ pub(super) fn element(entry: &Interface) -> abi::Listed {
 }
 
 /// The entries that `LISTED` holds, by name. What nobody of us has written there is left away.
-pub fn entries(table: &[abi::Listed]) -> Vec<Interface> {
+pub fn entries(table: &Pages<abi::Listed>) -> Vec<Interface> {
     let entry = |listed: &abi::Listed| {
         let direction = match listed.directions {
             abi::Listed::INGRESS => Direction::Ingress,
@@ -218,7 +219,7 @@ pub fn entries(table: &[abi::Listed]) -> Vec<Interface> {
 }
 
 /// Indices of the interfaces that `LISTED` says were refused.
-pub fn refused(table: &[abi::Listed]) -> BTreeSet<u32> {
+pub fn refused(table: &Pages<abi::Listed>) -> BTreeSet<u32> {
     table.iter().map(|listed| listed.refused).filter(|&index| index != 0).collect()
 }
 

@@ -51,6 +51,11 @@ impl Memory {
         self.last.is_none()
     }
 
+    /// What the live tables were last made, but for the epoch.
+    pub fn tables(&self) -> Option<&Tables> {
+        self.last.as_ref().map(|last| &*last.tables)
+    }
+
     /// What `live` was last made, if it was.
     pub fn made(&self, live: &Tables) -> Option<Made<'_>> {
         let Remembered { tables, epoch, .. } = self.last.as_ref()?;

@@ -97,7 +97,7 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
     let endpoints = Index::new(&live.endpoint_names, Name::text, MAX_ENDPOINTS, endpoints)?;
     let listed = desired.interfaces.iter().map(|entry| entry.name.as_str());
     let listed = Index::new(&live.listed, Listed::pattern, MAX_INTERFACES, listed)?;
-    let hooks = hooks::hooks(desired, network, &live.hooks);
+    let hooks = hooks::hooks(desired, network, &live.hooks.to_vec());
     let placed = Placed::new(desired, &filters, &mut memory.definitions, live, &blueprint.slots)?;
     let mut listed = listed.table(desired.interfaces.iter().map(listed::element), Listed::zeroed());
     listed.extend(hooks::refused(desired, network).map(Listed::of_refused));
@@ -137,7 +137,7 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
 /// places. `None` if there are too many filters.
 pub fn new_maps(desired: &Desired, network: &Network, served: &[abi::Hook], memory: &mut Memory) -> Option<Compiled> {
     let used = served.iter().rposition(|hook| hook.interface != 0).map_or(0, |last| last + 1);
-    let mut live = Tables { hooks: served[..used].to_vec(), ..Tables::empty() };
+    let mut live = Tables { hooks: served[..used].iter().copied().collect(), ..Tables::empty() };
     loop {
         let compiled = compile(desired, network, &live, memory)?;
         match compiled.then {

@@ -90,7 +90,7 @@ pub(super) fn known(live: &Tables) -> Option<BTreeSet<u32>> {
 
 /// The slots that belong to a filter, active or not.
 pub(super) fn allocated(live: &Tables) -> impl Iterator<Item = (u32, &Slot)> {
-    (0..).zip(&live.slots).filter(|(_, slot)| slot.flags & Slot::USED != 0)
+    (0..).zip(live.slots.iter()).filter(|(_, slot)| slot.flags & Slot::USED != 0)
 }
 
 /// The slots that are active on some hook.

@@ -2,13 +2,13 @@
 
 use std::collections::HashMap;
 
-use bytemuck::Zeroable;
+use bytemuck::Pod;
 use hashbrown::HashTable;
 use traffic_mirror_ebpf::abi::{Block, Class, EMPTY_BLOCK, EMPTY_CLASS, Entry, Root, Skip};
 
 use super::definition::{bits_of, length_of};
 use super::sets::{hash_of, hash_of_block, summary_of};
-use crate::tables::{Table, Tables};
+use crate::tables::{Pages, Table, Tables};
 
 /// Elements in use.
 #[derive(Debug, Clone)]
@@ -160,9 +160,8 @@ impl Reachable {
 
     /// Clears classes, blocks, nodes, skips and rows that are not in use.
     pub(super) fn clear_the_rest(&self, tables: &mut Tables) {
-        fn clear<T: Zeroable>(table: &mut [T], used: &Ids) {
-            let elements = (0..).zip(table);
-            elements.filter(|(id, _)| !used.has(*id)).for_each(|(_, element)| *element = T::zeroed());
+        fn clear<T: Pod>(table: &mut Pages<T>, used: &Ids) {
+            (0..table.len()).filter(|&id| !used.has(id as u32)).for_each(|id| table.set(id, T::zeroed()));
         }
         clear(&mut tables.classes, &self.classes);
         clear(&mut tables.summaries, &self.classes);

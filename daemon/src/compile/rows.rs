@@ -9,18 +9,18 @@ use traffic_mirror_ebpf::abi::{Row, View};
 use super::hooks::{self, Hook};
 use super::place::Wanted;
 use super::reachable::Reachable;
-use super::sets::grow;
 use super::slot_set::SlotSet;
 use super::slots::BySlot;
 use crate::desired::{Desired, Unparsed};
 use crate::network;
+use crate::tables::Pages;
 
 /// The row without active slots.
 const EMPTY_ROW: u32 = 0;
 
 /// Adds the rows that are missing, and puts them into the view. `None` if the view has no room for the interfaces.
 pub(super) fn rows(
-    rows: &mut Vec<Row>,
+    rows: &mut Pages<Row>,
     live: &Reachable,
     wanted: &BySlot<Wanted>,
     desired: &Desired,
@@ -48,8 +48,8 @@ pub(super) fn rows(
             let there = known.iter().find(|(known, _)| *known == row).map(|(_, id)| *id);
             let id = there.unwrap_or_else(|| {
                 let id = free.next().unwrap_or_default();
-                grow(rows, id as usize + 1, SlotSet::default().row());
-                rows[id as usize] = row;
+                rows.grow(id as usize + 1);
+                rows.set(id as usize, row);
                 known.push((row, id));
                 id
             });

@@ -221,21 +221,14 @@ impl Assigned {
     /// Puts them into tables.
     pub(super) fn write(&self, tables: &mut Tables) {
         for (id, block) in &self.blocks {
-            grow(&mut tables.blocks, *id as usize + 1, Block::default());
-            tables.blocks[*id as usize] = *block;
+            tables.blocks.grow(*id as usize + 1);
+            tables.blocks.set(*id as usize, *block);
         }
         for (&id, class) in self.ids.iter().zip(&self.classes) {
-            grow(&mut tables.classes, id as usize + 1, NOTHING);
-            grow(&mut tables.summaries, id as usize + 1, 0);
-            tables.classes[id as usize] = *class;
-            tables.summaries[id as usize] = summary_of(class);
+            tables.classes.grow(id as usize + 1);
+            tables.summaries.grow(id as usize + 1);
+            tables.classes.set(id as usize, *class);
+            tables.summaries.set(id as usize, summary_of(class));
         }
-    }
-}
-
-/// Makes a table at least that long.
-pub(super) fn grow<T: Clone>(table: &mut Vec<T>, length: usize, filler: T) {
-    if table.len() < length {
-        table.resize(length, filler);
     }
 }

@@ -6,7 +6,7 @@ use traffic_mirror_ebpf::classify::class_of;
 
 use super::definition::{halves, mask};
 use super::reachable::{Place, Reachable};
-use super::sets::{Assigned, Cursor, Selected, Sets, grow};
+use super::sets::{Assigned, Cursor, Selected, Sets};
 use crate::tables::Tables;
 
 /// A prefix of an address, left-aligned in 128 bits. Those of one slot do not overlap.
@@ -161,13 +161,15 @@ impl<'a> Gardener<'a> {
                     Some(Entry::Node { id, .. }) => *id,
                     _ => self.nodes.next().unwrap_or_default(),
                 };
-                grow(&mut self.tables.nodes, id as usize + 1, Node { child: [0; 256] });
+                self.tables.nodes.grow(id as usize + 1);
+                let mut node = Node { child: [0; 256] };
                 for (number, (first, child)) in children.iter().enumerate() {
                     let end = children.get(number + 1).map_or(256, |(next, _)| usize::from(*next));
                     let bits = bits | u128::from(*first) << (120 - depth);
                     let entry = self.entry(child, (root, depth + BYTE, bits)).pack();
-                    self.tables.nodes[id as usize].child[usize::from(*first)..end].fill(entry);
+                    node.child[usize::from(*first)..end].fill(entry);
                 }
+                self.tables.nodes.set(id as usize, node);
                 Entry::Node { byte: depth / BYTE, id }
             }
         }
@@ -189,8 +191,8 @@ impl<'a> Gardener<'a> {
             Some(Entry::Skip(id)) if same(&self.tables.skips[id as usize]) => id,
             _ => self.skips.next().unwrap_or_default(),
         };
-        grow(&mut self.tables.skips, id as usize + 1, Skip::default());
-        self.tables.skips[id as usize] = want;
+        self.tables.skips.grow(id as usize + 1);
+        self.tables.skips.set(id as usize, want);
         id
     }
 }

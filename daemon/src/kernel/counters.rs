@@ -78,7 +78,7 @@ impl Staying {
         Self {
             filters: same_names(&there.filters, &here.filters),
             endpoints: same_names(&there.endpoint_names, &here.endpoint_names),
-            hooks: (0..).zip(&here.hooks).filter_map(hook).collect(),
+            hooks: (0..).zip(here.hooks.iter()).filter_map(hook).collect(),
         }
     }
 }

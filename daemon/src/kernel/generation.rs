@@ -207,19 +207,19 @@ impl Generation {
     pub fn read(&self, table: Table) -> Result<Vec<u8>, KernelError> {
         let mapping = self.map(table, Purpose::Read)?;
         let mut bytes = vec![0; mapping.bytes()];
-        mapping.read(&mut bytes);
+        mapping.read(0, &mut bytes);
         Ok(bytes)
     }
 
-    /// The content of all tables.
+    /// The content of all tables; what is as in `known` is shared with it.
     ///
     /// # Errors
     /// A map is missing or cannot be mapped.
-    pub fn live(&self) -> Result<Live, KernelError> {
+    pub fn live(&self, known: Option<&Tables>) -> Result<Live, KernelError> {
         let map = |table| Ok((table, self.map(table, Purpose::Read)?));
         let mappings: BTreeMap<Table, Mapping> = Table::ALL.into_iter().map(map).collect::<Result<_, KernelError>>()?;
-        let mut tables = Tables::zeroed(|table| mappings[&table].bytes() / table.element_bytes());
-        mappings.iter().for_each(|(&table, mapping)| mapping.read(tables.bytes_mut(table)));
+        let length = |table| mappings[&table].bytes() / table.element_bytes();
+        let tables = Tables::read(length, known, |table, offset, to| mappings[&table].read(offset, to));
         Ok(Live { generation: self.number, tables })
     }
 

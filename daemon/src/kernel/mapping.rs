@@ -40,11 +40,14 @@ impl Mapping {
         self.bytes
     }
 
-    /// Copies the content, which must be as long as `to`.
-    pub(super) fn read(&self, to: &mut [u8]) {
-        assert!(to.len() == self.bytes, "a read of another length than the map's");
+    /// Copies what stands from an offset on.
+    ///
+    /// # Panics
+    /// The map is shorter.
+    pub(super) fn read(&self, offset: usize, to: &mut [u8]) {
+        assert!(offset + to.len() <= self.bytes, "a read beyond the end of the map");
         // SAFETY: both have that many bytes; the kernel does not write them.
-        unsafe { std::ptr::copy_nonoverlapping(self.mapping.as_ptr(), to.as_mut_ptr(), to.len()) };
+        unsafe { std::ptr::copy_nonoverlapping(self.mapping.as_ptr().add(offset), to.as_mut_ptr(), to.len()) };
     }
 
     /// Stores bytes, eight at a time where offset and length allow, else four.

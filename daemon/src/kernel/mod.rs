@@ -67,7 +67,7 @@ pub use strays::{Stray, strays};
 
 use crate::compile::{Compiled, Hook, Then};
 use crate::plan::{Change, Plan};
-use crate::tables::Live;
+use crate::tables::{Live, Tables};
 use attach::remove_dir;
 use attaching::{Attaching, Slice};
 use generation::remove_pins;
@@ -190,11 +190,12 @@ impl Kernel {
     }
 
     /// The content of the live tables; `None` if there are none, if another version of us made them or their programs, if
-    /// some programs use others, or if somebody has removed the pin of one or pinned something else there.
+    /// some programs use others, or if somebody has removed the pin of one or pinned something else there. What is as in `known` is
+    /// shared with it.
     ///
     /// # Errors
     /// A map cannot be read.
-    pub fn live(&self) -> Result<Option<Live>, KernelError> {
+    pub fn live(&self, known: Option<&Tables>) -> Result<Option<Live>, KernelError> {
         self.require_sight()?;
         let number = Generation::list(&self.pin_path)?.pop();
         let Some(number) = number.filter(|_| !self.taking_over().exists()) else { return Ok(None) };
@@ -202,7 +203,7 @@ impl Kernel {
         if !(generation.is_ours() && generation.is_complete() && generation.flaw().is_none()) {
             return Ok(None);
         }
-        generation.live().map(Some)
+        generation.live(known).map(Some)
     }
 
     /// Why what is pinned for the live tables is of no use, if something there is not ours.

@@ -216,7 +216,7 @@ impl Observer {
         loop {
             let Some(generation) = Generation::list(&self.pin_path)?.pop() else { return Ok(None) };
             let maps = Generation::open(&self.pin_path, generation);
-            match maps.require_our_layout().and_then(|()| maps.live()) {
+            match maps.require_our_layout().and_then(|()| maps.live(None)) {
                 // another has taken its place
                 Err(_) if Generation::list(&self.pin_path)?.last() != Some(&generation) => {}
                 live => return live.map(Some),

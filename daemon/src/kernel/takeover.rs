@@ -76,7 +76,7 @@ impl Kernel {
 
     fn fill(&self, generation: &Generation, want: &Compiled) -> Result<(), KernelError> {
         for table in Table::ALL {
-            generation.write(table, [(0, want.tables.bytes(table))])?;
+            generation.write(table, want.tables.pieces(table))?;
         }
         // the same secret: while one generation takes over from another, a copy of either is known for ours
         generation.identify(self.secret)?;
@@ -91,7 +91,7 @@ impl Kernel {
             return Ok(());
         }
         generation.set_history(old.history()?)?;
-        generation.take_stats(&old, &Staying::of(&old.live()?.tables, &want.tables))
+        generation.take_stats(&old, &Staying::of(&old.live(None)?.tables, &want.tables))
     }
 }
 

@@ -113,7 +113,7 @@ fn fail(kernel: &mut Kernel, desired: &Desired, next: &Desired, step: &str, numb
 fn verify(kernel: &mut Kernel, desired: &Desired) -> Result<()> {
     let again = reconcile(kernel, &mut State::default(), desired)?;
     ensure!(again.writes == 0, "{} elements were left to write", again.writes);
-    let live = kernel.live()?.context("nothing is live")?.tables;
+    let live = kernel.live(None)?.context("nothing is live")?.tables;
     let fresh =
         new_maps(desired, &kernel.observe(desired)?, &[], &mut Memory::default()).context("there is room")?.tables;
     for table in [
@@ -125,6 +125,7 @@ fn verify(kernel: &mut Kernel, desired: &Desired) -> Result<()> {
         Table::Filters,
         Table::EndpointNames,
         Table::Endpoints,
+        Table::Summaries,
         Table::Hooks,
         Table::Listed,
     ] {
@@ -137,6 +138,6 @@ fn verify(kernel: &mut Kernel, desired: &Desired) -> Result<()> {
 
 /// Elements that are not zero.
 fn in_use(tables: &Tables, table: Table) -> usize {
-    let elements = tables.bytes(table).chunks_exact(table.element_bytes());
+    let elements = tables.pieces(table).flat_map(|(_, piece)| piece.chunks_exact(table.element_bytes()));
     elements.filter(|element| element.iter().any(|byte| *byte != 0)).count()
 }

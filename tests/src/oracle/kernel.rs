@@ -78,7 +78,7 @@ impl Loaded {
     /// Writes other tables into the maps; elements beyond them stay what they were, and so do all counters.
     pub fn fill(&mut self, tables: &Tables, secret: u64) -> Result<()> {
         for table in Table::ALL {
-            self.generation.write(table, [(0, tables.bytes(table))])?;
+            self.generation.write(table, tables.pieces(table))?;
         }
         let offset = std::mem::offset_of!(Control, secret);
         self.generation.write(Table::Control, [(offset, &secret.to_ne_bytes()[..])])?;

@@ -1,12 +1,11 @@
 //! Maps in memory: what a reload does to them, step by step.
 
-use bytemuck::Zeroable as _;
 use traffic_mirror::compile::Memory;
 use traffic_mirror::desired::Desired;
 use traffic_mirror::network::Network;
 use traffic_mirror::plan::{Change, Plan, decide};
 use traffic_mirror::tables::{Live, Tables};
-use traffic_mirror_ebpf::abi::{Hook, MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS, MAX_INTERFACES, MAX_SLOTS, Slot};
+use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS, MAX_INTERFACES, MAX_SLOTS};
 
 /// Maps with room for whatever a test does.
 pub struct Maps {
@@ -20,19 +19,19 @@ impl Maps {
     pub fn new(filters: usize) -> Self {
         let mut tables = Tables::empty();
         (tables.control.generation, tables.control.secret) = (1, 1);
-        tables.rows.resize(384, tables.rows[0]);
-        tables.nodes.resize(4_000 + filters, traffic_mirror_ebpf::abi::Node::zeroed());
-        tables.skips.resize(10_000 + 5 * filters, traffic_mirror_ebpf::abi::Skip::default());
+        tables.rows.grow(384);
+        tables.nodes.grow(4_000 + filters);
+        tables.skips.grow(10_000 + 5 * filters);
         let classes = 40_000 + 10 * filters;
-        tables.classes.resize(classes, traffic_mirror_ebpf::abi::Class::zeroed());
-        tables.summaries.resize(classes, 0);
-        tables.blocks.resize(40_000 + 10 * filters, [0; _]);
-        tables.slots.resize(MAX_SLOTS, Slot::default());
-        tables.endpoints.resize(MAX_ENDPOINTS, bytemuck::Zeroable::zeroed());
-        tables.endpoint_names.resize(MAX_ENDPOINTS, bytemuck::Zeroable::zeroed());
-        tables.filters.resize(MAX_FILTERS, bytemuck::Zeroable::zeroed());
-        tables.hooks.resize(MAX_HOOKS, Hook::default());
-        tables.listed.resize(MAX_INTERFACES, bytemuck::Zeroable::zeroed());
+        tables.classes.grow(classes);
+        tables.summaries.grow(classes);
+        tables.blocks.grow(40_000 + 10 * filters);
+        tables.slots.grow(MAX_SLOTS);
+        tables.endpoints.grow(MAX_ENDPOINTS);
+        tables.endpoint_names.grow(MAX_ENDPOINTS);
+        tables.filters.grow(MAX_FILTERS);
+        tables.hooks.grow(MAX_HOOKS);
+        tables.listed.grow(MAX_INTERFACES);
         Self { live: Live { generation: 1, tables }, memory: Memory::default() }
     }
 

@@ -38,7 +38,7 @@ pub(crate) fn stages(report: &mut Report) -> Result<()> {
     step("create the maps", begin);
     let begin = Instant::now();
     for table in Table::ALL {
-        generation.write(table, [(0, tables.bytes(table))])?;
+        generation.write(table, tables.pieces(table))?;
     }
     step("fill the maps", begin);
     let begin = Instant::now();
