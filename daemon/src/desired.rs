@@ -20,7 +20,7 @@ mod resolve;
 mod vlan;
 
 use std::net::IpAddr;
-use std::ops::RangeInclusive;
+use std::ops::{Range, RangeInclusive};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -44,6 +44,13 @@ pub type Loaded = Result<(Desired, Vec<Diagnostic>), Vec<Diagnostic>>;
 /// Every error that the file has, at least one.
 pub fn load(text: &str) -> Loaded {
     Desired::resolve(&Config::parse(text))
+}
+
+/// Where a text gives a filter its name; the beginning of the text if it does not.
+pub fn place_of(text: &str, filter: &str) -> Range<usize> {
+    let config = Config::parse(text);
+    let mut names = config.filters.iter().filter_map(|raw| raw.name.as_ref()?.as_ref().ok());
+    names.find(|name| name.get_ref() == filter).map_or(0..0, |name| name.span())
 }
 
 /// Reads the bytes of a file. Render the diagnostics with [`String::from_utf8_lossy`] of the same bytes.

@@ -19,6 +19,7 @@ pub mod plan;
 pub mod preview;
 pub mod pulse;
 pub mod quiet;
+pub mod reader;
 pub mod reconcile;
 pub mod report;
 pub mod source;

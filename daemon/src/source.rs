@@ -11,11 +11,12 @@ use anyhow::Context as _;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use tracing::{Level, error, info, warn};
 
-use crate::desired::{Desired, Rereader};
+use crate::desired::Desired;
 use crate::diagnostic;
 use crate::journal;
 use crate::kernel::{Hash, hash};
 use crate::quiet::Quiet;
+use crate::reader::{Reader, read_all};
 use crate::trust;
 use crate::watch::{FileWatch, Save, TriggerSender};
 
@@ -58,7 +59,7 @@ pub struct Source {
     seen: Content,
     /// Of what was last right.
     right: Option<Hash>,
-    rereader: Rereader,
+    reader: Reader,
     quiet: Quiet,
     patience: Duration,
     /// What was last complained about the watch.
@@ -89,7 +90,7 @@ impl Source {
             watch: FileWatch::new(path, triggers),
             seen: Err(Unfit::Unreadable(String::new())),
             right: None,
-            rereader: Rereader::default(),
+            reader: Reader::default(),
             quiet: Quiet::default(),
             patience: PATIENCE,
             complaint: None,
@@ -204,7 +205,7 @@ impl Source {
     /// What the file means; what is wrong with it goes to standard error.
     pub fn load(&mut self) -> Option<Desired> {
         let bytes = self.seen.as_ref().map_err(|unfit| error!("{unfit}")).ok()?;
-        let (desired, diagnostics, level) = match self.rereader.load(bytes) {
+        let (desired, diagnostics, level) = match self.reader.load(bytes) {
             Ok((desired, warnings)) => (Some(desired), warnings, Level::WARN),
             Err(errors) => (None, errors, Level::ERROR),
         };
@@ -299,11 +300,6 @@ fn open(path: &Path) -> io::Result<File> {
     let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
     let kind = file.metadata()?.file_type();
     if kind.is_file() || kind.is_dir() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
-}
-
-fn read_all(mut file: impl io::Read) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.read_to_end(&mut bytes).map(|_| bytes)
 }
 
 /// A read lease: the kernel refuses it while the file is open for writing or mapped so (`generic_add_lease`), and keeps

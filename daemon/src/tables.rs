@@ -153,42 +153,35 @@ impl Tables {
         }
     }
 
-    /// Tables of so many elements whose bytes `read` copies from an offset of a table. What is as in `known` is shared with it.
-    pub fn read(
-        length: impl Fn(Table) -> usize,
-        known: Option<&Self>,
-        mut read: impl FnMut(Table, usize, &mut [u8]),
-    ) -> Self {
-        fn pages<T: Pod>(
-            table: Table,
-            length: &impl Fn(Table) -> usize,
-            known: Option<&Pages<T>>,
-            read: &mut impl FnMut(Table, usize, &mut [u8]),
-        ) -> Pages<T> {
-            Pages::read(length(table), known, |offset, to| read(table, offset, to))
+    /// Tables as they are somewhere else, one after the other. What is as in `known` is shared with it.
+    ///
+    /// # Errors
+    /// A table cannot be had.
+    pub fn copy<C: Content, E>(known: Option<&Self>, mut content: impl FnMut(Table) -> Result<C, E>) -> Result<Self, E> {
+        fn copy<T: Pod>(content: &impl Content, known: Option<&Pages<T>>) -> Pages<T> {
+            Pages::read(content.bytes() / size_of::<T>(), known, |offset, to| content.read(offset, to))
         }
         let mut control = Control::zeroed();
-        read(Table::Control, 0, bytemuck::bytes_of_mut(&mut control));
+        content(Table::Control)?.read(0, bytemuck::bytes_of_mut(&mut control));
         let mut values: Box<Values> = bytemuck::zeroed_box();
-        read(Table::Values, 0, bytemuck::bytes_of_mut(&mut *values));
+        content(Table::Values)?.read(0, bytemuck::bytes_of_mut(&mut *values));
         let known_values = known.filter(|known| bytemuck::bytes_of(&*known.values) == bytemuck::bytes_of(&*values));
-        let (length, read) = (&length, &mut read);
-        Self {
+        Ok(Self {
             control,
             values: known_values.map_or_else(|| values.into(), |known| known.values.clone()),
-            rows: pages(Table::Rows, length, known.map(|known| &known.rows), read),
-            nodes: pages(Table::Nodes, length, known.map(|known| &known.nodes), read),
-            skips: pages(Table::Skips, length, known.map(|known| &known.skips), read),
-            classes: pages(Table::Classes, length, known.map(|known| &known.classes), read),
-            summaries: pages(Table::Summaries, length, known.map(|known| &known.summaries), read),
-            blocks: pages(Table::Blocks, length, known.map(|known| &known.blocks), read),
-            slots: pages(Table::Slots, length, known.map(|known| &known.slots), read),
-            endpoints: pages(Table::Endpoints, length, known.map(|known| &known.endpoints), read),
-            filters: pages(Table::Filters, length, known.map(|known| &known.filters), read),
-            endpoint_names: pages(Table::EndpointNames, length, known.map(|known| &known.endpoint_names), read),
-            hooks: pages(Table::Hooks, length, known.map(|known| &known.hooks), read),
-            listed: pages(Table::Listed, length, known.map(|known| &known.listed), read),
-        }
+            rows: copy(&content(Table::Rows)?, known.map(|known| &known.rows)),
+            nodes: copy(&content(Table::Nodes)?, known.map(|known| &known.nodes)),
+            skips: copy(&content(Table::Skips)?, known.map(|known| &known.skips)),
+            classes: copy(&content(Table::Classes)?, known.map(|known| &known.classes)),
+            summaries: copy(&content(Table::Summaries)?, known.map(|known| &known.summaries)),
+            blocks: copy(&content(Table::Blocks)?, known.map(|known| &known.blocks)),
+            slots: copy(&content(Table::Slots)?, known.map(|known| &known.slots)),
+            endpoints: copy(&content(Table::Endpoints)?, known.map(|known| &known.endpoints)),
+            filters: copy(&content(Table::Filters)?, known.map(|known| &known.filters)),
+            endpoint_names: copy(&content(Table::EndpointNames)?, known.map(|known| &known.endpoint_names)),
+            hooks: copy(&content(Table::Hooks)?, known.map(|known| &known.hooks)),
+            listed: copy(&content(Table::Listed)?, known.map(|known| &known.listed)),
+        })
     }
 
     fn table(&self, table: Table) -> &dyn Paged {
@@ -267,6 +260,12 @@ impl Tables {
         Table::ALL.iter().map(|&table| self.len(table)).sum()
     }
 
+    /// Bytes of the tables that grow with what filters ask for.
+    pub fn filter_bytes(&self) -> usize {
+        let grow = [Table::Blocks, Table::Classes, Table::Summaries, Table::Nodes, Table::Skips];
+        grow.into_iter().map(|table| self.len(table) * table.element_bytes()).sum()
+    }
+
     /// Which copy does not count.
     pub fn idle(&self) -> usize {
         (self.control.epoch as usize + 1) & 1
@@ -342,6 +341,15 @@ impl PartialEq for Tables {
 /// Whether two pieces are the same; one that both share is not looked at.
 fn are_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && (one.as_ptr() == other.as_ptr() || one == other)
+}
+
+/// A table somewhere else.
+pub trait Content {
+    /// How long it is, bytes.
+    fn bytes(&self) -> usize;
+
+    /// Copies what stands from an offset on, bytes.
+    fn read(&self, offset: usize, to: &mut [u8]);
 }
 
 /// A table, whatever its elements are.

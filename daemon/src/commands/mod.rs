@@ -8,12 +8,13 @@ mod top;
 mod wait;
 
 use std::fs;
-use std::io::{IsTerminal, Read, Write};
+use std::io::{IsTerminal, Write};
 use std::path::Path;
 
 use anyhow::Context;
-use traffic_mirror::desired::{self, Desired};
+use traffic_mirror::desired::Desired;
 use traffic_mirror::diagnostic;
+use traffic_mirror::reader::{Reader, read_all};
 use traffic_mirror::report::plural;
 use traffic_mirror::trust::distrust;
 
@@ -36,11 +37,10 @@ impl File {
     /// Reads the file; - is standard input.
     fn read(path: &Path) -> anyhow::Result<Self> {
         if path == Path::new("-") {
-            let mut bytes = Vec::new();
-            std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+            let bytes = read_all(std::io::stdin()).context("cannot read standard input")?;
             return Ok(Self { name: "<stdin>".to_owned(), bytes });
         }
-        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes = fs::File::open(path).and_then(read_all).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self { name: path.display().to_string(), bytes })
     }
 }
@@ -56,7 +56,7 @@ fn load(file: &File) -> Option<Desired> {
     let print = |diagnostics: &[diagnostic::Diagnostic]| {
         eprint!("{}", diagnostic::render(diagnostics, &file.name, &text, has_color(&std::io::stderr())));
     };
-    match desired::load_bytes(&file.bytes) {
+    match Reader::default().load(&file.bytes) {
         Ok((desired, warnings)) => {
             print(&warnings);
             Some(desired)

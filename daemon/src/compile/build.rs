@@ -64,14 +64,14 @@ const PORTS: [Direct; 2] = [
 
 /// Changes classes, blocks, nodes, skips and values of `tables` so that they say what is wanted. Elements that
 /// `in_use` reaches in the `live` tables keep their place; what is new takes free ones. A field in which nothing is to change
-/// against `built_from`, if that is known, is not looked at. Answers the view, without rows.
+/// against `built_from`, if that is known, is not looked at. Answers the view, without rows; `None` if there is no room for what is new.
 pub(super) fn build(
     tables: &mut Tables,
     live: &Tables,
     in_use: &Reachable,
     built_from: Option<&Blueprint>,
     want: &Blueprint,
-) -> View {
+) -> Option<View> {
     let difference = built_from.map(|built_from| Difference::between(built_from, want));
     let spared = |field, equal: &dyn Fn(&Definition, &Definition) -> bool| {
         difference.as_ref().is_some_and(|difference| difference.spares(field, equal))
@@ -100,14 +100,14 @@ pub(super) fn build(
         }
         Some(Planter { sets: &mut sets, live, root }.plant(&prefixes(want, root)))
     });
-    let classes = sets.assign();
+    let classes = sets.assign()?;
     classes.write(tables);
     let roots = write(tables, in_use, &classes, &selected, &trees);
     let mut view = View { omitted: want.omitted, roots, ..View::zeroed() };
     for (blocks, &class) in view.protocols.iter_mut().zip(&tables.values.protocol) {
         *blocks = tables.summaries[class as usize] | want.omitted[Field::Protocol as usize];
     }
-    view
+    Some(view)
 }
 
 fn write(

@@ -17,6 +17,7 @@ mod memory;
 mod others;
 mod place;
 mod reachable;
+mod room;
 mod rows;
 mod sets;
 mod slot_set;
@@ -48,6 +49,7 @@ pub use lane::{longest, too_long};
 pub use listed::{NotMirrored, Why, called, entries, entry_of, not_mirrored, refused};
 pub use memory::{Made, Memory};
 pub use reachable::Reachable;
+pub use room::{MOST_BYTES, Rooms, TooLarge};
 
 /// What the kernel must hold next.
 #[derive(Clone)]
@@ -110,7 +112,7 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
     let mut tables = live.with_idle_copies();
     let Placed { slots, union, .. } = placed;
     let want = Blueprint { slots: union, omitted };
-    let mut view = build::build(&mut tables, live, &in_use, are_built.then_some(&blueprint), &want);
+    let mut view = build::build(&mut tables, live, &in_use, are_built.then_some(&blueprint), &want)?;
     rows::rows(&mut tables.rows, &in_use, &slots, desired, &hooks, &mut view)?;
     view.peers = others::peers(&desired.peers);
     view.flow_keys = others::flow_keys(desired.seed.as_ref(), network.secret);

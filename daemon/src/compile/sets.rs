@@ -7,6 +7,7 @@ use hashbrown::HashTable;
 use traffic_mirror_ebpf::abi::{BLOCKS, Block, Class, EMPTY_BLOCK, EMPTY_CLASS};
 
 use super::reachable::{Ids, Reachable};
+use super::room::Room;
 use super::slot_set::{SlotSet, bits};
 use crate::tables::Tables;
 
@@ -84,6 +85,7 @@ pub(super) struct Sets<'a> {
     new: Vec<Class>,
     /// Of each new set, the values that it takes from live classes.
     taken: BTreeMap<(u32, u32), u32>,
+    room: Room,
 }
 
 impl<'a> Sets<'a> {
@@ -97,16 +99,30 @@ impl<'a> Sets<'a> {
             numbers: HashTable::new(),
             new: Vec::new(),
             taken: BTreeMap::new(),
+            room: Room::default(),
         }
+    }
+
+    /// Says that tables grow by so many bytes.
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.room.spend(bytes);
+    }
+
+    /// Whether there is no more room: what is selected from now on means nothing.
+    pub(super) fn is_full(&self) -> bool {
+        self.room.is_full()
     }
 
     pub(super) fn select(&mut self, cursor: &mut Cursor) -> Selected {
         if let Some(selected) = cursor.selected {
             return selected;
         }
+        if self.is_full() {
+            return Selected::Class(EMPTY_CLASS);
+        }
         for number in bits(std::mem::take(&mut cursor.changed)) {
             let there = &mut cursor.class.blocks[number as usize];
-            let id = self.blocks.id(cursor.slots.block(number));
+            let id = self.blocks.id(cursor.slots.block(number), &mut self.room);
             cursor.hash ^= part(number, *there) ^ part(number, id);
             *there = id;
         }
@@ -125,6 +141,7 @@ impl<'a> Sets<'a> {
             return Selected::New(number);
         }
         let number = new.len() as u32;
+        self.room.spend(size_of::<Class>() + size_of::<u64>());
         new.push(*class);
         numbers.insert_unique(hash, number, |&number| hash_of(&new[number as usize]));
         Selected::New(number)
@@ -149,8 +166,11 @@ impl<'a> Sets<'a> {
     }
 
     /// Gives each new set a class: the live one that it takes most of its values from, if that is not wanted any more, so that
-    /// only words change; else a free one.
-    pub(super) fn assign(self) -> Assigned {
+    /// only words change; else a free one. `None` if there is no room for all of them.
+    pub(super) fn assign(self) -> Option<Assigned> {
+        if self.is_full() {
+            return None;
+        }
         let mut classes = vec![None; self.new.len()];
         let mut kept = self.kept;
         kept.insert(EMPTY_CLASS);
@@ -164,7 +184,7 @@ impl<'a> Sets<'a> {
         }
         let mut free = self.live.classes.free();
         let ids = classes.into_iter().map(|class| class.unwrap_or_else(|| free.next().unwrap_or_default())).collect();
-        Assigned { ids, classes: self.new, blocks: self.blocks.new }
+        Some(Assigned { ids, classes: self.new, blocks: self.blocks.new })
     }
 }
 
@@ -183,7 +203,7 @@ impl<'a> Blocks<'a> {
         Self { tables, live, free, numbers: HashTable::new(), new: Vec::new() }
     }
 
-    fn id(&mut self, block: &Block) -> u32 {
+    fn id(&mut self, block: &Block, room: &mut Room) -> u32 {
         if *block == Block::default() {
             return EMPTY_BLOCK;
         }
@@ -196,6 +216,7 @@ impl<'a> Blocks<'a> {
             return new[number as usize].0;
         }
         let id = free.next().unwrap_or_default();
+        room.spend(size_of::<Block>());
         numbers.insert_unique(hash, new.len() as u32, |&number| hash_of_block(&new[number as usize].1));
         new.push((id, *block));
         id

@@ -1,7 +1,7 @@
 //! Input: prefixes and the slots that they satisfy. Output: the first step of a look-up and the elements of
 //! `NODES` and `SKIPS` behind it, at the places where they live already. A chain of nodes with one way through it is a skip: one comparison.
 
-use traffic_mirror_ebpf::abi::{Entry, Node, Root, Skip};
+use traffic_mirror_ebpf::abi::{EMPTY_CLASS, Entry, Node, Root, Skip};
 use traffic_mirror_ebpf::classify::class_of;
 
 use super::definition::{halves, mask};
@@ -79,6 +79,7 @@ impl Planter<'_, '_> {
         if !alone && length == depth {
             return self.node(prefixes, depth, bits, cursor);
         }
+        self.sets.spend(size_of::<Skip>());
         let bits = first.bits & mask(length);
         // an address that misses: the last bit that is compared differs
         let miss = self.select(cursor, bits ^ 1 << (128 - length));
@@ -95,6 +96,10 @@ impl Planter<'_, '_> {
 
     fn node(&mut self, prefixes: &[Prefix], depth: u8, bits: u128, cursor: &mut Cursor) -> Tree {
         const VALUES: u16 = 256;
+        self.sets.spend(size_of::<Node>());
+        if self.sets.is_full() {
+            return Tree::Leaf(Selected::Class(EMPTY_CLASS));
+        }
         let byte = |p: &Prefix| u16::from((p.bits >> (120 - depth)) as u8);
         // those that end in this byte cover a range of its values each, which nest or are apart
         let (short, long): (Vec<Prefix>, Vec<Prefix>) = prefixes.iter().partition(|p| p.length <= depth + BYTE);

@@ -2,7 +2,6 @@
 //! that a store is seen whole or not at all.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -25,7 +24,7 @@ use super::programs::PROGRAMS;
 use super::record::DAEMON;
 use super::{KernelError, shape};
 use crate::plan::Write;
-use crate::tables::{Live, Table, Tables};
+use crate::tables::{Content as _, Live, Table, Tables};
 
 /// The BPF object that the build script made.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mirror.o"));
@@ -216,10 +215,7 @@ impl Generation {
     /// # Errors
     /// A map is missing or cannot be mapped.
     pub fn live(&self, known: Option<&Tables>) -> Result<Live, KernelError> {
-        let map = |table| Ok((table, self.map(table, Purpose::Read)?));
-        let mappings: BTreeMap<Table, Mapping> = Table::ALL.into_iter().map(map).collect::<Result<_, KernelError>>()?;
-        let length = |table| mappings[&table].bytes() / table.element_bytes();
-        let tables = Tables::read(length, known, |table, offset, to| mappings[&table].read(offset, to));
+        let tables = Tables::copy(known, |table| self.map(table, Purpose::Read))?;
         Ok(Live { generation: self.number, tables })
     }
 

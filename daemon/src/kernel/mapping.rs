@@ -6,6 +6,8 @@ use std::os::fd::{AsFd, AsRawFd};
 use aya::maps::MapData;
 use memmap2::{MmapOptions, MmapRaw};
 
+use crate::tables::Content;
+
 /// The memory of a map.
 pub(super) struct Mapping {
     mapping: MmapRaw,
@@ -36,20 +38,6 @@ impl Mapping {
         Ok(Self { mapping, bytes })
     }
 
-    pub(super) fn bytes(&self) -> usize {
-        self.bytes
-    }
-
-    /// Copies what stands from an offset on.
-    ///
-    /// # Panics
-    /// The map is shorter.
-    pub(super) fn read(&self, offset: usize, to: &mut [u8]) {
-        assert!(offset + to.len() <= self.bytes, "a read beyond the end of the map");
-        // SAFETY: both have that many bytes; the kernel does not write them.
-        unsafe { std::ptr::copy_nonoverlapping(self.mapping.as_ptr().add(offset), to.as_mut_ptr(), to.len()) };
-    }
-
     /// Stores bytes, eight at a time where offset and length allow, else four.
     ///
     /// # Errors
@@ -75,5 +63,17 @@ impl Mapping {
         // whoever sees the store of the epoch, which comes by a call of its own, sees all that was stored before it
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         Ok(())
+    }
+}
+
+impl Content for Mapping {
+    fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    fn read(&self, offset: usize, to: &mut [u8]) {
+        assert!(offset + to.len() <= self.bytes, "a read beyond the end of the map");
+        // SAFETY: both have that many bytes; the kernel does not write them.
+        unsafe { std::ptr::copy_nonoverlapping(self.mapping.as_ptr().add(offset), to.as_mut_ptr(), to.len()) };
     }
 }

@@ -1,0 +1,100 @@
+//! How large tables may become. What a filter adds to them grows with its networks and ranges, not with other filters', but there may
+//! be millions of these.
+
+use std::sync::Arc;
+
+use traffic_mirror_ebpf::abi::{Block, Class, Node, Skip};
+
+use super::{Memory, new_maps};
+use crate::desired::{Desired, Filter};
+use crate::network::Network;
+
+/// Bytes of classes, blocks and tries that a file may ask for.
+pub const MOST_BYTES: usize = 160 << 20;
+
+/// What is left of that while tables are being built.
+#[derive(Debug)]
+pub(super) struct Room(Option<usize>);
+
+impl Default for Room {
+    fn default() -> Self {
+        Self(Some(MOST_BYTES))
+    }
+}
+
+impl Room {
+    pub(super) fn spend(&mut self, bytes: usize) {
+        self.0 = self.0.and_then(|left| left.checked_sub(bytes));
+    }
+
+    pub(super) fn is_full(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+/// Remembers the filters for which there was room.
+#[derive(Debug, Default)]
+pub struct Rooms {
+    filters: Vec<Arc<Filter>>,
+    /// What they need at most, bytes.
+    bytes: usize,
+}
+
+/// Why a file is too large.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TooLarge {
+    /// Name of the filter that gives the most networks and ranges.
+    pub filter: String,
+    /// How many these are.
+    pub terms: usize,
+    /// Those of all filters.
+    pub all: usize,
+}
+
+impl Rooms {
+    /// Whether there is room for what is desired.
+    ///
+    /// # Errors
+    /// It needs more than [`MOST_BYTES`].
+    pub fn check(&mut self, desired: &Desired) -> Result<(), TooLarge> {
+        let most = |filters: &mut dyn Iterator<Item = &Arc<Filter>>| filters.map(|filter| most_bytes(filter)).sum();
+        let mut bytes: usize = most(&mut desired.filters.iter());
+        if bytes > MOST_BYTES {
+            // what is there already is known better
+            let known = |filter: &&Arc<Filter>| {
+                let place = self.filters.binary_search_by(|known| known.name.cmp(&filter.name));
+                place.is_ok_and(|place| Arc::ptr_eq(&self.filters[place], filter))
+            };
+            let new: usize = most(&mut desired.filters.iter().filter(|filter| !known(filter)));
+            bytes = bytes.min(self.bytes + new);
+        }
+        if bytes > MOST_BYTES {
+            let compiled = new_maps(desired, &Network::default(), &[], &mut Memory::default());
+            bytes = compiled.ok_or_else(|| too_large(desired))?.tables.filter_bytes();
+        }
+        (self.filters, self.bytes) = (desired.filters.clone(), bytes);
+        Ok(())
+    }
+}
+
+fn too_large(desired: &Desired) -> TooLarge {
+    let all = desired.filters.iter().map(|filter| terms(filter)).sum();
+    let heaviest = desired.filters.iter().max_by_key(|filter| terms(filter));
+    let (filter, terms) = heaviest.map_or_else(Default::default, |filter| (filter.name.clone(), terms(filter)));
+    TooLarge { filter, terms, all }
+}
+
+fn terms(filter: &Filter) -> usize {
+    let Filter { source, destination, source_port, destination_port, .. } = filter;
+    source.len() + destination.len() + source_port.len() + destination_port.len()
+}
+
+/// What a filter adds to tables at most, bytes: each network or range has two ends, where another set begins; each network may be
+/// where a trie branches.
+fn most_bytes(filter: &Filter) -> usize {
+    const END: usize = size_of::<Class>() + size_of::<u64>() + size_of::<Block>();
+    const BRANCH: usize = size_of::<Node>() + 2 * size_of::<Skip>();
+    let ways = if filter.bidirectional { 2 } else { 1 };
+    let networks = filter.source.len() + filter.destination.len();
+    ways * (2 * END * terms(filter) + BRANCH * networks)
+}
