@@ -81,18 +81,22 @@ fn converge(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result
     done
 }
 
-/// Reads what is live, compiles the next step, applies it, and reads again, until nothing is left to do. So what a
-/// predecessor left in the middle is no special case.
+/// Compiles the next step from what is live, and applies it, until nothing is left to do. So what a predecessor left in the middle is
+/// no special case. The live tables are taken for what they were last made, and read once all is done: so a change is live before
+/// they are read, and what somebody else has written is found all the same.
 ///
-/// What somebody else has written into the maps since the last time is undone first: so it is known for what it is, and
-/// nothing that was counted changes hands.
+/// That is undone first: so it is known for what it is, and nothing that was counted changes hands.
 fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Report, KernelError> {
     let begin = Instant::now();
     let (mut repaired, mut writes) = (Vec::new(), 0);
     let mut patience = Patience::default();
+    let mut must_read = false;
     loop {
         kernel.beat();
-        let mut live = kernel.live(state.memory.tables())?;
+        let number = kernel.live_number()?;
+        let expected = state.memory.expected().filter(|live| !must_read && number == Some(live.generation));
+        let is_read = expected.is_none();
+        let mut live = if is_read { kernel.live(state.memory.tables())? } else { expected };
         if patience.is_fresh() && live.is_none() {
             match kernel.flaw()? {
                 Some(flaw) => repaired.push(format!("{flaw}; all maps were made again, and counters begin at zero")),
@@ -102,9 +106,7 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
                 None => {}
             }
         }
-        if patience.is_fresh()
-            && let Some(plan) = live.as_ref().and_then(|live| undo(&live.tables, &state.memory))
-        {
+        if is_read && let Some(plan) = live.as_ref().and_then(|live| undo(&live.tables, &state.memory)) {
             kernel.restore(&plan)?;
             let elements = plural(plan.elements(), "element");
             repaired.push(format!("maps were changed by somebody else; {elements} written again"));
@@ -123,7 +125,9 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
         };
         repaired.extend(applied.repaired);
         writes += applied.writes;
-        if applied.is_done || applied.left > 0 {
+        let is_over = applied.is_done || applied.left > 0;
+        must_read = is_over && !is_read && kernel.live(state.memory.tables())? != live;
+        if is_over && !must_read {
             let changes = report::changes(&state.desired, desired);
             let mut obstacles = report::obstacles(desired, &network, &want);
             obstacles.extend(applied.obstacles.into_iter().map(Obstacle::from));

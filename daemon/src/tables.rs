@@ -157,7 +157,10 @@ impl Tables {
     ///
     /// # Errors
     /// A table cannot be had.
-    pub fn copy<C: Content, E>(known: Option<&Self>, mut content: impl FnMut(Table) -> Result<C, E>) -> Result<Self, E> {
+    pub fn copy<C: Content, E>(
+        known: Option<&Self>,
+        mut content: impl FnMut(Table) -> Result<C, E>,
+    ) -> Result<Self, E> {
         fn copy<T: Pod>(content: &impl Content, known: Option<&Pages<T>>) -> Pages<T> {
             Pages::read(content.bytes() / size_of::<T>(), known, |offset, to| content.read(offset, to))
         }

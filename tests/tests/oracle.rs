@@ -75,7 +75,7 @@ impl Subject {
             }
         };
         let (matched, unseen, no_route) = (loaded.matched()?, loaded.unseen()?, loaded.no_route()?);
-        let slots = compiled.tables.slots.clone();
+        let slots = compiled.tables.slots.to_vec();
         let hooks = places.iter().map(|place| hook(compiled.tables.view(), &network, place));
         let hooks = hooks.collect::<Option<_>>().context("a hook is not found")?;
         Ok(Self { desired, network, places, hooks, loaded, secret, slots, matched, unseen, no_route })

@@ -40,7 +40,8 @@ impl File {
             let bytes = read_all(std::io::stdin()).context("cannot read standard input")?;
             return Ok(Self { name: "<stdin>".to_owned(), bytes });
         }
-        let bytes = fs::File::open(path).and_then(read_all).with_context(|| format!("cannot read {}", path.display()))?;
+        let bytes =
+            fs::File::open(path).and_then(read_all).with_context(|| format!("cannot read {}", path.display()))?;
         Ok(Self { name: path.display().to_string(), bytes })
     }
 }

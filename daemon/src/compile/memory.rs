@@ -9,7 +9,7 @@ use super::definition::Definitions;
 use super::place::known;
 use super::reachable::Reachable;
 use super::{Compiled, Then};
-use crate::tables::Tables;
+use crate::tables::{Live, Tables};
 
 /// What was last found out.
 #[derive(Default)]
@@ -49,6 +49,14 @@ impl Memory {
     /// Whether anything is known of live tables.
     pub fn is_empty(&self) -> bool {
         self.last.is_none()
+    }
+
+    /// What the live tables must be, if nobody else has written there.
+    pub fn expected(&self) -> Option<Live> {
+        let Remembered { tables, epoch, .. } = self.last.as_ref().filter(|last| last.tables.control.secret != 0)?;
+        let mut tables = Tables::clone(tables);
+        tables.control.epoch = *epoch;
+        Some(Live { generation: tables.control.generation, tables })
     }
 
     /// What the live tables were last made, but for the epoch.

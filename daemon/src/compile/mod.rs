@@ -92,6 +92,11 @@ pub enum Then {
 /// 2. Only the wanted slots are active by now: what only others needed goes, and again no packet notices.
 /// 3. What nothing points to any more is cleared.
 pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut Memory) -> Option<Compiled> {
+    step(desired, network, live, memory, false)
+}
+
+/// With `is_new` nobody has met the tables so far: what they must hold in the end is the first step.
+fn step(desired: &Desired, network: &Network, live: &Tables, memory: &mut Memory, is_new: bool) -> Option<Compiled> {
     let Known { in_use, blueprint, are_built } = memory.recall(live)?;
     let filters = desired.filters.iter().map(|filter| &*filter.name);
     let filters = Index::new(&live.filters, Name::text, MAX_FILTERS, filters)?;
@@ -117,11 +122,15 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
     view.peers = others::peers(&desired.peers);
     view.flow_keys = others::flow_keys(desired.seed.as_ref(), network.secret);
     tables.control.view[idle] = view;
-    elements.prepare(&mut tables);
-    let then = if tables.is_settled(live) {
+    if !is_new {
+        elements.prepare(&mut tables);
+    }
+    let then = if is_new || tables.is_settled(live) {
         tables.control.view = [view; 2];
         elements.finish(&mut tables);
-        in_use.clear_the_rest(&mut tables);
+        if !is_new {
+            in_use.clear_the_rest(&mut tables);
+        }
         Then::Nothing
     } else {
         Then::Commit(live.control.epoch.wrapping_add(1))
@@ -139,15 +148,6 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
 /// places. `None` if there are too many filters.
 pub fn new_maps(desired: &Desired, network: &Network, served: &[abi::Hook], memory: &mut Memory) -> Option<Compiled> {
     let used = served.iter().rposition(|hook| hook.interface != 0).map_or(0, |last| last + 1);
-    let mut live = Tables { hooks: served[..used].iter().copied().collect(), ..Tables::empty() };
-    loop {
-        let compiled = compile(desired, network, &live, memory)?;
-        match compiled.then {
-            Then::Nothing => return Some(compiled),
-            Then::Commit(epoch) => {
-                live = Arc::unwrap_or_clone(compiled.tables);
-                live.control.epoch = epoch;
-            }
-        }
-    }
+    let live = Tables { hooks: served[..used].iter().copied().collect(), ..Tables::empty() };
+    step(desired, network, &live, memory, true)
 }

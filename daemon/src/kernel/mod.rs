@@ -196,14 +196,25 @@ impl Kernel {
     /// # Errors
     /// A map cannot be read.
     pub fn live(&self, known: Option<&Tables>) -> Result<Option<Live>, KernelError> {
+        self.readable()?.map(|generation| generation.live(known)).transpose()
+    }
+
+    /// The number of the live tables, if there are any that can be read.
+    ///
+    /// # Errors
+    /// As [`Kernel::live`].
+    pub fn live_number(&self) -> Result<Option<u32>, KernelError> {
+        Ok(self.readable()?.map(|generation| generation.number()))
+    }
+
+    /// The maps that are live, if all of them use these, and they are ours.
+    fn readable(&self) -> Result<Option<Generation>, KernelError> {
         self.require_sight()?;
         let number = Generation::list(&self.pin_path)?.pop();
         let Some(number) = number.filter(|_| !self.taking_over().exists()) else { return Ok(None) };
         let generation = Generation::open(&self.pin_path, number);
-        if !(generation.is_ours() && generation.is_complete() && generation.flaw().is_none()) {
-            return Ok(None);
-        }
-        generation.live(known).map(Some)
+        let is_sound = generation.is_ours() && generation.is_complete() && generation.flaw().is_none();
+        Ok(is_sound.then_some(generation))
     }
 
     /// Why what is pinned for the live tables is of no use, if something there is not ours.
