@@ -5,9 +5,10 @@ use std::sync::Arc;
 use bytemuck::Zeroable;
 use traffic_mirror_ebpf::abi::{FIELDS, Field, MAX_SLOTS, Root, Skip, Values, View};
 
-use super::definition::{Definition, NO_PORT, NO_PROTOCOL, PORT_VALUES, PROTOCOL_VALUES, Ranges, VLAN_VALUES};
+use super::definition::{Definition, NO_PORT, NO_PROTOCOL};
+use super::direct::{Direct, PORTS, PROTOCOL, VLAN};
 use super::reachable::Reachable;
-use super::sets::{Assigned, Cursor, Selected, Sets};
+use super::sets::{Assigned, Selected, Sets};
 use super::slots::{Slots, block_of, deciding};
 use super::trie::{Gardener, Planter, Prefix, Tree};
 use crate::tables::Tables;
@@ -20,10 +21,10 @@ pub(super) struct Blueprint {
 }
 
 /// What differs between what live tables were built from and what is wanted.
-struct Difference<'b> {
-    live: &'b Blueprint,
-    want: &'b Blueprint,
-    slots: Vec<u32>,
+pub(super) struct Difference<'b> {
+    pub live: &'b Blueprint,
+    pub want: &'b Blueprint,
+    pub slots: Vec<u32>,
 }
 
 impl<'b> Difference<'b> {
@@ -48,20 +49,6 @@ impl<'b> Difference<'b> {
     }
 }
 
-/// A field whose values stand in a table each.
-struct Direct {
-    field: Field,
-    values: u32,
-    given: fn(&Definition) -> Option<&Ranges>,
-}
-
-const PROTOCOL: Direct = Direct { field: Field::Protocol, values: PROTOCOL_VALUES, given: |d| d.protocol.as_ref() };
-const VLAN: Direct = Direct { field: Field::Vlan, values: VLAN_VALUES, given: |d| d.vlan.as_ref() };
-const PORTS: [Direct; 2] = [
-    Direct { field: Field::SourcePort, values: PORT_VALUES, given: |d| d.ports[0].as_ref() },
-    Direct { field: Field::DestinationPort, values: PORT_VALUES, given: |d| d.ports[1].as_ref() },
-];
-
 /// Changes classes, blocks, nodes, skips and values of `tables` so that they say what is wanted. Elements that
 /// `in_use` reaches in the `live` tables keep their place; what is new takes free ones. A field in which nothing is to change
 /// against `built_from`, if that is known, is not looked at. Answers the view, without rows; `None` if there is no room for what is new.
@@ -78,11 +65,11 @@ pub(super) fn build(
     };
     let mut sets = Sets::new(live, in_use);
     let values = &live.values;
-    let mut direct = |Direct { field, values, given }: &Direct, live: &[u32]| {
-        if spared(*field, &|a, b| given(a) == given(b)) {
+    let mut direct = |direct: &Direct, live: &[u32]| {
+        if spared(direct.field, &|a, b| (direct.given)(a) == (direct.given)(b)) {
             sets.keep(live)
         } else {
-            selected(&mut sets, events(want, *field, *values, given), live)
+            direct.selected(&mut sets, difference.as_ref(), want, live)
         }
     };
     let with = |table: &[u32], none: u32| [table, &[none]].concat();
@@ -117,7 +104,8 @@ fn write(
     [protocol, source_port, destination_port, vlan]: &[Vec<Selected>; 4],
     trees: &[Option<Tree>; 4],
 ) -> [Skip; 4] {
-    let selected: [(fn(&mut Values) -> &mut [u32], &[Selected]); 7] = [
+    type Part = fn(&mut Values) -> &mut [u32];
+    let selected: [(Part, &[Selected]); 7] = [
         (|values| &mut values.protocol, protocol),
         (|values| std::slice::from_mut(&mut values.no_protocol), &protocol[NO_PROTOCOL as usize..]),
         (|values| &mut values.vlan, vlan),
@@ -142,42 +130,6 @@ fn write(
         Some(tree) => gardener.place(tree, root),
         None => same[root as usize],
     })
-}
-
-/// A value from which on a slot is in the set, or is not.
-type Event = (u32, bool, u32);
-
-fn events(want: &Blueprint, field: Field, values: u32, given: &fn(&Definition) -> Option<&Ranges>) -> Vec<Event> {
-    let all = vec![(0, values - 1)];
-    let mut events = Vec::new();
-    for (slot, definition) in deciding(&want.slots, &want.omitted, field) {
-        for &(first, last) in given(definition).unwrap_or(&all) {
-            events.push((first, true, slot));
-            events.push((last + 1, false, slot));
-        }
-    }
-    events.sort_unstable();
-    events
-}
-
-/// What each value selects; `live` has the classes of all values.
-fn selected(sets: &mut Sets<'_>, events: Vec<Event>, live: &[u32]) -> Vec<Selected> {
-    let mut all = Vec::with_capacity(live.len());
-    let mut cursor = Cursor::new();
-    let mut events = &events[..];
-    while all.len() < live.len() {
-        let first = all.len() as u32;
-        let here = events.iter().take_while(|(at, ..)| *at == first).count();
-        events[..here].iter().for_each(|&(_, begins, slot)| cursor.change(slot, begins));
-        events = &events[here..];
-        let end = events.first().map_or(live.len(), |(at, ..)| *at as usize);
-        let selected = sets.select(&mut cursor);
-        for same in live[first as usize..end].chunk_by(|a, b| a == b) {
-            sets.take(selected, same.len() as u32, || Some(same[0]));
-        }
-        all.resize(end, selected);
-    }
-    all
 }
 
 /// What a trie is about: the field, its side, the family.

@@ -1,8 +1,7 @@
 //! Names and their places in a table: a name that is live keeps its place.
 
-use std::collections::HashMap;
-
 use bytemuck::{Pod, Zeroable};
+use hashbrown::HashMap;
 use traffic_mirror_ebpf::abi::Name;
 
 use crate::tables::Pages;

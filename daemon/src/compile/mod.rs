@@ -7,6 +7,7 @@ mod cost;
 mod decompile;
 mod definition;
 mod describe;
+mod direct;
 mod elements;
 mod endpoint;
 mod hooks;

@@ -1,9 +1,7 @@
 //! Input: tables. Output: the elements that a packet can meet; the rest is free.
 
-use std::collections::HashMap;
-
 use bytemuck::Pod;
-use hashbrown::HashTable;
+use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use traffic_mirror_ebpf::abi::{Block, Class, EMPTY_BLOCK, EMPTY_CLASS, Entry, Root, Skip};
 
 use super::definition::{bits_of, length_of};
@@ -25,7 +23,7 @@ pub struct Reachable {
     /// The classes of each trie, by [`Root`].
     pub(super) leaves: [Vec<u32>; 4],
     /// The node or skip at each place of the tries.
-    pub(super) entries: HashMap<Place, Entry>,
+    pub(super) entries: HashMap<Place, Entry, DefaultHashBuilder>,
 }
 
 /// A place in a trie: root, depth in bits, the bits before it.
@@ -44,7 +42,7 @@ impl Reachable {
             by_set: HashTable::new(),
             by_content: HashTable::new(),
             leaves: Default::default(),
-            entries: HashMap::new(),
+            entries: HashMap::default(),
         };
         found.classes.insert(EMPTY_CLASS)?;
         found.blocks.insert(EMPTY_BLOCK)?;
@@ -77,6 +75,8 @@ impl Reachable {
 
     /// Finds classes and blocks by what they hold. A class whose summary says something else is of no use.
     fn index(&mut self, tables: &Tables) -> Option<()> {
+        self.by_set.reserve(self.classes.count(), |&id| hash_of(&tables.classes[id as usize]));
+        self.by_content.reserve(self.blocks.count(), |&id| hash_of_block(&tables.blocks[id as usize]));
         for class in self.classes.iter() {
             let set = tables.classes[class as usize];
             if *tables.summaries.get(class as usize)? != summary_of(&set) {
@@ -189,6 +189,10 @@ impl Ids {
 
     pub(super) fn has(&self, id: u32) -> bool {
         self.0.get(id as usize).copied().unwrap_or_default()
+    }
+
+    fn count(&self) -> usize {
+        self.0.iter().filter(|used| **used).count()
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = u32> {

@@ -8,7 +8,8 @@ use traffic_mirror_ebpf::abi::{BLOCKS, Block, Class, EMPTY_BLOCK, EMPTY_CLASS};
 
 use super::reachable::{Ids, Reachable};
 use super::room::Room;
-use super::slot_set::{SlotSet, bits};
+use super::slot_set::{SlotSet, bits, change};
+use super::slots::block_of;
 use crate::tables::Tables;
 
 /// The class without slots.
@@ -147,13 +148,33 @@ impl<'a> Sets<'a> {
         Selected::New(number)
     }
 
+    /// What a live class holds, with slots put in (true) and taken out. `changes` are sorted by slot.
+    pub(super) fn patched(&mut self, class: u32, changes: &[(u32, bool)]) -> Selected {
+        let Some(mut set) = self.tables.classes.get(class as usize).copied().filter(|_| !self.is_full()) else {
+            return Selected::Class(EMPTY_CLASS);
+        };
+        let mut hash = hash_of(&set);
+        for changes in changes.chunk_by(|a, b| block_of(a.0) == block_of(b.0)) {
+            let number = block_of(changes[0].0);
+            let there = &mut set.blocks[number as usize];
+            let mut block = self.tables.blocks.get(*there as usize).copied().unwrap_or_default();
+            changes.iter().for_each(|&(slot, is_in)| change(&mut block, slot, is_in));
+            let id = self.blocks.id(&block, &mut self.room);
+            hash ^= part(number, *there) ^ part(number, id);
+            *there = id;
+        }
+        self.find(&set, hash)
+    }
+
     /// Says that values go on to select their live classes.
     pub(super) fn keep(&mut self, classes: &[u32]) -> Vec<Selected> {
-        let keep = |&class: &u32| {
-            self.kept.insert(class);
-            Selected::Class(class)
-        };
-        classes.iter().map(keep).collect()
+        classes.iter().map(|&class| self.keep_one(class)).collect()
+    }
+
+    /// Says that some go on to select their live class.
+    pub(super) fn keep_one(&mut self, class: u32) -> Selected {
+        self.kept.insert(class);
+        Selected::Class(class)
     }
 
     /// Says that values of a live class come to select something else.

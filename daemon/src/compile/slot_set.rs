@@ -39,9 +39,7 @@ impl SlotSet {
     /// Puts a slot in, or takes it out; answers the number of its block.
     pub(super) fn change(&mut self, slot: u32, is_in: bool) -> u32 {
         let number = block_of(slot);
-        let (word, bit) = position(slot);
-        let word = &mut self.0.blocks[number as usize][word];
-        *word = if is_in { *word | bit } else { *word & !bit };
+        change(&mut self.0.blocks[number as usize], slot, is_in);
         number
     }
 
@@ -92,8 +90,9 @@ pub(super) fn bits(mut word: u64) -> impl Iterator<Item = u32> {
     })
 }
 
-/// Word of a slot in its block, and its bit there.
-const fn position(slot: u32) -> (usize, u64) {
+/// Puts a slot into its block, or takes it out.
+pub(super) fn change(block: &mut Block, slot: u32, is_in: bool) {
     let slot = slot as usize % BLOCK_SLOTS;
-    (slot / 64, 1 << (slot % 64))
+    let (word, bit) = (&mut block[slot / 64], 1 << (slot % 64));
+    *word = if is_in { *word | bit } else { *word & !bit };
 }
