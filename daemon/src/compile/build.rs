@@ -3,12 +3,14 @@
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
-use traffic_mirror_ebpf::abi::{FIELDS, Field, MAX_SLOTS, Root, Skip, Values, View};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, FIELDS, Field, MAX_SLOTS, Root, Skip, Values, View};
 
-use super::definition::{Definition, NO_PORT, NO_PROTOCOL};
+use super::definition::{Definition, NO_PORT, NO_PROTOCOL, mask};
 use super::direct::{Direct, PORTS, PROTOCOL, VLAN};
 use super::reachable::Reachable;
+use super::regions::Regions;
 use super::sets::{Assigned, Selected, Sets};
+use super::slot_set::bits;
 use super::slots::{Slots, block_of, deciding};
 use super::trie::{Gardener, Planter, Prefix, Tree};
 use crate::tables::Tables;
@@ -35,6 +37,18 @@ impl<'b> Difference<'b> {
             _ => false,
         };
         Self { live, want, slots: (0..MAX_SLOTS as u32).filter(|&slot| !same(slot)).collect() }
+    }
+
+    /// The slots that may have other values of a field than before, ascending.
+    pub(super) fn of(&self, field: Field) -> Vec<u32> {
+        let mut slots = self.slots.clone();
+        // of a block that begins or ends to give the field, each slot does
+        for block in bits(self.live.omitted[field as usize] ^ self.want.omitted[field as usize]) {
+            slots.extend(block * BLOCK_SLOTS as u32..(block + 1) * BLOCK_SLOTS as u32);
+        }
+        slots.sort_unstable();
+        slots.dedup();
+        slots
     }
 
     /// Whether a field of the tables stays as it is; `equal` compares what two slots give of it.
@@ -82,10 +96,11 @@ pub(super) fn build(
     let trees = Root::ALL.map(|root| {
         let (field, ..) = place(root);
         if spared(field, &|a, b| given_networks(a, root) == given_networks(b, root)) {
-            sets.keep(&in_use.leaves[root as usize]);
+            in_use.leaves[root as usize].iter().for_each(|leaf| sets.stays(leaf.class));
             return None;
         }
-        Some(Planter { sets: &mut sets, live, root }.plant(&prefixes(want, root)))
+        let changed = difference.as_ref().map(|difference| changed(difference, root));
+        Some(Planter { sets: &mut sets, live, in_use, root, changed }.plant(&prefixes(want, root)))
     });
     let classes = sets.assign()?;
     classes.write(tables);
@@ -147,6 +162,26 @@ fn given_networks(definition: &Definition, root: Root) -> &[(u128, u8)] {
     const ALL: &[(u128, u8)] = &[(0, 0)];
     let (_, side, family) = place(root);
     definition.networks[side].as_ref().map_or(ALL, |networks| &networks.0[family])
+}
+
+/// Where addresses may select something else than before.
+fn changed(difference: &Difference<'_>, root: Root) -> Regions {
+    let (field, ..) = place(root);
+    let given = |blueprint: &Blueprint, slot: u32| -> Vec<(u128, u8)> {
+        let is_omitted = blueprint.omitted[field as usize] >> block_of(slot) & 1 != 0;
+        let definition = blueprint.slots.get(slot).filter(|_| !is_omitted);
+        definition.map_or_else(Vec::new, |definition| given_networks(definition, root).to_vec())
+    };
+    let mut regions = Vec::new();
+    for slot in difference.of(field) {
+        let [before, after] = [difference.live, difference.want].map(|blueprint| given(blueprint, slot));
+        for (these, those) in [(&before, &after), (&after, &before)] {
+            // both are sorted
+            let differing = these.iter().filter(|prefix| those.binary_search(prefix).is_err());
+            regions.extend(differing.map(|&(bits, length)| (bits, bits | !mask(length))));
+        }
+    }
+    Regions::new(regions)
 }
 
 fn prefixes(want: &Blueprint, root: Root) -> Vec<Prefix> {

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Field};
+use traffic_mirror_ebpf::abi::Field;
 
 use super::build::{Blueprint, Difference};
 use super::definition::{Definition, PORT_VALUES, PROTOCOL_VALUES, Ranges, VLAN_VALUES};
 use super::sets::{Cursor, Selected, Sets};
-use super::slot_set::bits;
 use super::slots::{block_of, deciding};
 
 /// A field whose values stand in a table each.
@@ -78,17 +77,10 @@ impl Direct {
 
     /// What is to be changed; `None` if it is too much.
     fn changed(&self, difference: &Difference<'_>) -> Option<Changes> {
-        let Difference { live, want, slots } = difference;
-        let mut changed = slots.clone();
-        // of a block that begins or ends to give the field, each slot does
-        let others = live.omitted[self.field as usize] ^ want.omitted[self.field as usize];
-        for block in bits(others) {
-            changed.extend(block * BLOCK_SLOTS as u32..(block + 1) * BLOCK_SLOTS as u32);
-        }
+        let Difference { live, want, .. } = difference;
         let all = self.all();
+        let mut changed = difference.of(self.field);
         changed.retain(|&slot| self.ranges(live, slot, &all) != self.ranges(want, slot, &all));
-        changed.sort_unstable();
-        changed.dedup();
         if changed.len() > MOST_CHANGED {
             return None;
         }

@@ -18,6 +18,7 @@ mod memory;
 mod others;
 mod place;
 mod reachable;
+mod regions;
 mod room;
 mod rows;
 mod sets;

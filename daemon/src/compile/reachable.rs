@@ -4,7 +4,7 @@ use bytemuck::Pod;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
 use traffic_mirror_ebpf::abi::{Block, Class, EMPTY_BLOCK, EMPTY_CLASS, Entry, Root, Skip};
 
-use super::definition::{bits_of, length_of};
+use super::definition::{bits_of, length_of, mask};
 use super::sets::{hash_of, hash_of_block, summary_of};
 use crate::tables::{Pages, Table, Tables};
 
@@ -20,10 +20,18 @@ pub struct Reachable {
     by_set: HashTable<u32>,
     /// Blocks by what they hold, one for each.
     by_content: HashTable<u32>,
-    /// The classes of each trie, by [`Root`].
-    pub(super) leaves: [Vec<u32>; 4],
+    /// The leaves of each trie, by [`Root`].
+    pub(super) leaves: [Vec<Leaf>; 4],
     /// The node or skip at each place of the tries.
     pub(super) entries: HashMap<Place, Entry, DefaultHashBuilder>,
+}
+
+/// Addresses that select a class; of what misses a skip, all at its place.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Leaf {
+    pub class: u32,
+    pub first: u128,
+    pub last: u128,
 }
 
 /// A place in a trie: root, depth in bits, the bits before it.
@@ -106,7 +114,7 @@ impl Reachable {
     /// Follows an entry at a place.
     fn walk(&mut self, tables: &Tables, root: u8, entry: Entry, depth: u8, bits: u128) -> Option<()> {
         match entry {
-            Entry::Class(class) => self.leaf(root, class)?,
+            Entry::Class(class) => self.leaf(root, class, (bits, bits | !mask(depth)))?,
             Entry::Skip(id) => {
                 // each way down must be new, or the tables go round in circles
                 self.skips.insert(id)?.then_some(())?;
@@ -126,11 +134,12 @@ impl Reachable {
         Some(())
     }
 
-    fn leaf(&mut self, root: u8, class: u32) -> Option<()> {
+    fn leaf(&mut self, root: u8, class: u32, (first, last): (u128, u128)) -> Option<()> {
         self.classes.insert(class)?;
         let leaves = &mut self.leaves[usize::from(root)];
-        if leaves.last() != Some(&class) {
-            leaves.push(class);
+        match leaves.last_mut().filter(|leaf| leaf.class == class && leaf.last.wrapping_add(1) == first) {
+            Some(leaf) => leaf.last = last,
+            None => leaves.push(Leaf { class, first, last }),
         }
         Some(())
     }
@@ -141,7 +150,7 @@ impl Reachable {
             return self.walk(tables, root, Entry::unpack(skip.hit), depth, bits);
         }
         let Entry::Class(miss) = Entry::unpack(skip.miss) else { return None };
-        self.leaf(root, miss)?;
+        self.leaf(root, miss, (bits, bits | !mask(depth)))?;
         (length > depth).then_some(())?;
         self.walk(tables, root, Entry::unpack(skip.hit), length, bits_of(skip.expect))
     }

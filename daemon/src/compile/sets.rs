@@ -173,8 +173,13 @@ impl<'a> Sets<'a> {
 
     /// Says that some go on to select their live class.
     pub(super) fn keep_one(&mut self, class: u32) -> Selected {
-        self.kept.insert(class);
+        self.stays(class);
         Selected::Class(class)
+    }
+
+    /// Says that a live class is still wanted.
+    pub(super) fn stays(&mut self, class: u32) {
+        self.kept.insert(class);
     }
 
     /// Says that values of a live class come to select something else.

@@ -5,7 +5,8 @@ use traffic_mirror_ebpf::abi::{EMPTY_CLASS, Entry, Node, Root, Skip};
 use traffic_mirror_ebpf::classify::class_of;
 
 use super::definition::{halves, mask};
-use super::reachable::{Place, Reachable};
+use super::reachable::{Leaf, Place, Reachable};
+use super::regions::Regions;
 use super::sets::{Assigned, Cursor, Selected, Sets};
 use crate::tables::Tables;
 
@@ -21,6 +22,8 @@ pub(super) struct Prefix {
 #[derive(Debug)]
 pub(super) enum Tree {
     Leaf(Selected),
+    /// What is live at the place, packed.
+    Same(u32),
     Skip {
         bits: u128,
         length: u8,
@@ -39,12 +42,20 @@ const BYTE: u8 = 8;
 pub(super) struct Planter<'a, 'l> {
     pub sets: &'a mut Sets<'l>,
     pub live: &'a Tables,
+    pub in_use: &'a Reachable,
     pub root: Root,
+    /// Where anything is to change against the live trie; everywhere if that is not known.
+    pub changed: Option<Regions>,
 }
 
-impl Planter<'_, '_> {
+impl<'a> Planter<'a, '_> {
     /// The tree of `prefixes`, which are sorted.
     pub(super) fn plant(&mut self, prefixes: &[Prefix]) -> Tree {
+        if let Some(changed) = &self.changed {
+            let stays = |leaf: &&Leaf| !changed.have(leaf.first, leaf.last);
+            let leaves = self.in_use.leaves[self.root as usize].iter();
+            leaves.filter(stays).for_each(|leaf| self.sets.stays(leaf.class));
+        }
         self.tree(prefixes, 0, 0, &mut Cursor::new())
     }
 
@@ -94,6 +105,19 @@ impl Planter<'_, '_> {
         Tree::Skip { bits, length, hit: Box::new(hit), miss }
     }
 
+    /// The node that is live at a place.
+    fn there(&self, depth: u8, bits: u128) -> Option<&'a Node> {
+        let Some(Entry::Node { id, .. }) = self.in_use.entries.get(&(self.root as u8, depth, bits)) else {
+            return None;
+        };
+        self.live.nodes.get(*id as usize)
+    }
+
+    /// Whether addresses select what they select in the live trie.
+    fn stays(&self, first: u128, last: u128) -> bool {
+        self.changed.as_ref().is_some_and(|changed| !changed.touch(first, last))
+    }
+
     fn node(&mut self, prefixes: &[Prefix], depth: u8, bits: u128, cursor: &mut Cursor) -> Tree {
         const VALUES: u16 = 256;
         self.sets.spend(size_of::<Node>());
@@ -108,6 +132,7 @@ impl Planter<'_, '_> {
         events.sort_unstable();
         let mut events = events.into_iter().peekable();
         let mut long = long.chunk_by(|a, b| byte(a) == byte(b)).peekable();
+        let there = self.there(depth, bits);
         let mut children: Vec<(u8, Tree)> = Vec::new();
         let mut value = 0;
         while value < VALUES {
@@ -115,12 +140,19 @@ impl Planter<'_, '_> {
                 cursor.change(slot, begins);
             }
             let bits = bits | u128::from(value) << (120 - depth);
-            let (next, child) = match long.next_if(|group| byte(&group[0]) == value) {
-                Some(group) => (value + 1, self.tree(group, depth + BYTE, bits, cursor)),
+            let group = long.next_if(|group| byte(&group[0]) == value);
+            let next = match group {
+                Some(_) => value + 1,
                 None => {
                     let next = [events.peek().map(|(at, ..)| *at), long.peek().map(|group| byte(&group[0]))];
-                    (next.into_iter().flatten().fold(VALUES, u16::min), Tree::Leaf(self.select(cursor, bits)))
+                    next.into_iter().flatten().fold(VALUES, u16::min)
                 }
+            };
+            let last = bits | u128::from(next - 1 - value) << (120 - depth) | !mask(depth + BYTE);
+            let child = match (there.filter(|_| self.stays(bits, last)), group) {
+                (Some(node), _) => Tree::Same(node.child[usize::from(value)]),
+                (None, Some(group)) => self.tree(group, depth + BYTE, bits, cursor),
+                (None, None) => Tree::Leaf(self.select(cursor, bits)),
             };
             children.push((value as u8, child));
             value = next;
@@ -155,6 +187,7 @@ impl<'a> Gardener<'a> {
     fn entry(&mut self, tree: &Tree, place: Place) -> Entry {
         match tree {
             Tree::Leaf(selected) => self.class(*selected),
+            Tree::Same(packed) => Entry::unpack(*packed),
             Tree::Skip { bits, length, hit, miss } => {
                 let there = self.live.entries.get(&place).copied();
                 let skip = self.skip(place.0, *bits, *length, hit, *miss);
