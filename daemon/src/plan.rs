@@ -20,26 +20,29 @@ pub enum Change {
     NewMaps,
 }
 
-/// Compiles for the live maps if they have room, else for new ones. `None` if even those have none.
+/// Compiles for the live maps if they have room, else for new ones. `None` if even those have none. If there are to be new ones, the
+/// live tables are forgotten first, so that not both take memory.
 pub fn decide(
     desired: &Desired,
     network: &Network,
-    live: Option<&Live>,
+    live: &mut Option<Live>,
     memory: &mut Memory,
 ) -> Option<(Compiled, Change)> {
+    if let Some((want, plan)) = live.as_ref().and_then(|live| in_place(desired, network, live, memory)) {
+        return Some((want, Change::InPlace(plan)));
+    }
+    let served = live.take().map_or_else(Vec::new, |live| live.tables.hooks.to_vec());
+    memory.forget();
+    Some((compile::new_maps(desired, network, &served, memory)?, Change::NewMaps))
+}
+
+fn in_place(desired: &Desired, network: &Network, live: &Live, memory: &mut Memory) -> Option<(Compiled, Plan)> {
     // what a copy is known by cannot be written while programs use it
-    let has_its_mark =
-        |live: &&Live| live.tables.control.secret != 0 && live.tables.control.generation == live.generation;
-    let in_place = live.filter(has_its_mark).and_then(|live| {
-        let want = compile(desired, network, &live.tables, memory)?;
-        let fits = Table::ALL.iter().all(|&table| want.tables.len(table) <= live.tables.len(table));
-        let plan = fits.then(|| Plan::new(&live.tables, &want))?;
-        Some((want, Change::InPlace(plan)))
-    });
-    in_place.or_else(|| {
-        let served = live.map_or_else(Vec::new, |live| live.tables.hooks.to_vec());
-        Some((compile::new_maps(desired, network, &served, memory)?, Change::NewMaps))
-    })
+    let control = &live.tables.control;
+    let want = (control.secret != 0 && control.generation == live.generation)
+        .then(|| compile(desired, network, &live.tables, memory))??;
+    let fits = Table::ALL.iter().all(|&table| want.tables.len(table) <= live.tables.len(table));
+    fits.then(|| Plan::new(&live.tables, &want)).map(|plan| (want, plan))
 }
 
 /// Writes that change nothing for any packet, and a store of the epoch that does. Before them, no program may run any

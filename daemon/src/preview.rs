@@ -134,7 +134,7 @@ struct Foreseen {
 fn foresee(desired: &Desired, network: &Network, live: Option<&Live>) -> Option<Foreseen> {
     let (mut memory, mut live, mut writes) = (Memory::default(), live.cloned(), 0);
     for _ in 0..MAX_STEPS {
-        let (want, change) = plan::decide(desired, network, live.as_ref(), &mut memory)?;
+        let (want, change) = plan::decide(desired, network, &mut live, &mut memory)?;
         let (Change::InPlace(plan), Some(live)) = (change, live.as_mut()) else {
             return Some(Foreseen { writes: writes + want.tables.elements(), want, new_maps: true });
         };

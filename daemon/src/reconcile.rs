@@ -114,8 +114,8 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
         }
         let network = kernel.observe(desired)?;
         patience.spend(&network)?;
-        let (want, change) = plan::decide(desired, &network, live.as_ref(), &mut state.memory)
-            .ok_or_else(|| no_room(desired, &network))?;
+        let (want, change) =
+            plan::decide(desired, &network, &mut live, &mut state.memory).ok_or_else(|| no_room(desired, &network))?;
         let refusals = kernel.refusals();
         let applied = match kernel.apply(&change, &want) {
             Ok(applied) => applied,

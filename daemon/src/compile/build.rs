@@ -9,6 +9,7 @@ use super::definition::{Definition, NO_PORT, NO_PROTOCOL, mask};
 use super::direct::{Direct, PORTS, PROTOCOL, VLAN};
 use super::reachable::Reachable;
 use super::regions::Regions;
+use super::room::Room;
 use super::sets::{Assigned, Selected, Sets};
 use super::slot_set::bits;
 use super::slots::{Slots, block_of, deciding};
@@ -72,12 +73,13 @@ pub(super) fn build(
     in_use: &Reachable,
     built_from: Option<&Blueprint>,
     want: &Blueprint,
+    room: Room,
 ) -> Option<View> {
     let difference = built_from.map(|built_from| Difference::between(built_from, want));
     let spared = |field, equal: &dyn Fn(&Definition, &Definition) -> bool| {
         difference.as_ref().is_some_and(|difference| difference.spares(field, equal))
     };
-    let mut sets = Sets::new(live, in_use);
+    let mut sets = Sets::new(live, in_use, &mut tables.blocks, room);
     let values = &live.values;
     let mut direct = |direct: &Direct, live: &[u32]| {
         if spared(direct.field, &|a, b| (direct.given)(a) == (direct.given)(b)) {

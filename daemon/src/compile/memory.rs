@@ -51,6 +51,11 @@ impl Memory {
         self.last.is_none()
     }
 
+    /// Forgets what is known of live tables.
+    pub fn forget(&mut self) {
+        self.last = None;
+    }
+
     /// What the live tables must be, if nobody else has written there.
     pub fn expected(&self) -> Option<Live> {
         let Remembered { tables, epoch, .. } = self.last.as_ref().filter(|last| last.tables.control.secret != 0)?;

@@ -40,6 +40,7 @@ use elements::Elements;
 use index::Index;
 use memory::Known;
 use place::Placed;
+use room::Room;
 use slots::omitted;
 
 pub use cost::{Costly, costly};
@@ -116,10 +117,12 @@ fn step(desired: &Desired, network: &Network, live: &Tables, memory: &mut Memory
     let omitted = omitted(&placed.union, &live.view().omitted, placed.standing);
 
     let idle = live.idle();
+    // live maps have no room for more than they are long
+    let room = Room::new(if is_new { MOST_BYTES } else { live.filter_bytes() });
     let mut tables = live.with_idle_copies();
     let Placed { slots, union, .. } = placed;
     let want = Blueprint { slots: union, omitted };
-    let mut view = build::build(&mut tables, live, &in_use, are_built.then_some(&blueprint), &want)?;
+    let mut view = build::build(&mut tables, live, &in_use, are_built.then_some(&blueprint), &want, room)?;
     rows::rows(&mut tables.rows, &in_use, &slots, desired, &hooks, &mut view)?;
     view.peers = others::peers(&desired.peers);
     view.flow_keys = others::flow_keys(desired.seed.as_ref(), network.secret);

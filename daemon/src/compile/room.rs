@@ -16,13 +16,11 @@ pub const MOST_BYTES: usize = 160 << 20;
 #[derive(Debug)]
 pub(super) struct Room(Option<usize>);
 
-impl Default for Room {
-    fn default() -> Self {
-        Self(Some(MOST_BYTES))
-    }
-}
-
 impl Room {
+    pub(super) fn new(bytes: usize) -> Self {
+        Self(Some(bytes))
+    }
+
     pub(super) fn spend(&mut self, bytes: usize) {
         self.0 = self.0.and_then(|left| left.checked_sub(bytes));
     }

@@ -10,7 +10,7 @@ use super::reachable::{Ids, Reachable};
 use super::room::Room;
 use super::slot_set::{SlotSet, bits, change};
 use super::slots::block_of;
-use crate::tables::Tables;
+use crate::tables::{Pages, Tables};
 
 /// The class without slots.
 pub(super) const NOTHING: Class = Class { blocks: [EMPTY_BLOCK; BLOCKS] };
@@ -90,17 +90,18 @@ pub(super) struct Sets<'a> {
 }
 
 impl<'a> Sets<'a> {
-    /// `live` is what a packet can meet of `tables`.
-    pub(super) fn new(tables: &'a Tables, live: &'a Reachable) -> Self {
+    /// `live` is what a packet can meet of `tables`; new blocks are put into `blocks`.
+    pub(super) fn new(tables: &'a Tables, live: &'a Reachable, blocks: &'a mut Pages<Block>, room: Room) -> Self {
+        let free = Box::new(live.blocks.free());
         Self {
             tables,
             live,
             kept: live.classes.none(),
-            blocks: Blocks::new(tables, live),
+            blocks: Blocks { tables, live, blocks, free, new: HashTable::new() },
             numbers: HashTable::new(),
             new: Vec::new(),
             taken: BTreeMap::new(),
-            room: Room::default(),
+            room,
         }
     }
 
@@ -210,25 +211,21 @@ impl<'a> Sets<'a> {
         }
         let mut free = self.live.classes.free();
         let ids = classes.into_iter().map(|class| class.unwrap_or_else(|| free.next().unwrap_or_default())).collect();
-        Some(Assigned { ids, classes: self.new, blocks: self.blocks.new })
+        Some(Assigned { ids, classes: self.new })
     }
 }
 
-/// Finds blocks by what they hold. One that is in use is never changed, since others may share it.
+/// Finds blocks by what they hold. One that is in use is never changed, since others may share it; what is new is put where nothing
+/// points.
 struct Blocks<'a> {
     tables: &'a Tables,
     live: &'a Reachable,
+    blocks: &'a mut Pages<Block>,
     free: Box<dyn Iterator<Item = u32> + 'a>,
-    numbers: HashTable<u32>,
-    new: Vec<(u32, Block)>,
+    new: HashTable<u32>,
 }
 
-impl<'a> Blocks<'a> {
-    fn new(tables: &'a Tables, live: &'a Reachable) -> Self {
-        let free = Box::new(live.blocks.free());
-        Self { tables, live, free, numbers: HashTable::new(), new: Vec::new() }
-    }
-
+impl Blocks<'_> {
     fn id(&mut self, block: &Block, room: &mut Room) -> u32 {
         if *block == Block::default() {
             return EMPTY_BLOCK;
@@ -237,14 +234,15 @@ impl<'a> Blocks<'a> {
         if let Some(id) = self.live.block(self.tables, block, hash) {
             return id;
         }
-        let Self { free, numbers, new, .. } = self;
-        if let Some(&number) = numbers.find(hash, |&number| new[number as usize].1 == *block) {
-            return new[number as usize].0;
+        let Self { blocks, free, new, .. } = self;
+        if let Some(&id) = new.find(hash, |&id| blocks[id as usize] == *block) {
+            return id;
         }
         let id = free.next().unwrap_or_default();
         room.spend(size_of::<Block>());
-        numbers.insert_unique(hash, new.len() as u32, |&number| hash_of_block(&new[number as usize].1));
-        new.push((id, *block));
+        blocks.grow(id as usize + 1);
+        blocks.set(id as usize, *block);
+        new.insert_unique(hash, id, |&id| hash_of_block(&blocks[id as usize]));
         id
     }
 }
@@ -254,7 +252,6 @@ pub(super) struct Assigned {
     /// The class of each, by number.
     ids: Vec<u32>,
     classes: Vec<Class>,
-    blocks: Vec<(u32, Block)>,
 }
 
 impl Assigned {
@@ -267,10 +264,6 @@ impl Assigned {
 
     /// Puts them into tables.
     pub(super) fn write(&self, tables: &mut Tables) {
-        for (id, block) in &self.blocks {
-            tables.blocks.grow(*id as usize + 1);
-            tables.blocks.set(*id as usize, *block);
-        }
         for (&id, class) in self.ids.iter().zip(&self.classes) {
             tables.classes.grow(id as usize + 1);
             tables.summaries.grow(id as usize + 1);

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use aya::maps::{MapData, MapError};
 use aya::sys::SyscallError;
 use aya::{Ebpf, EbpfLoader};
+use bytemuck::Pod;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Control, MAX_ENDPOINTS, MAX_HOOKS, MAX_INTERFACES, MAX_SLOTS};
 
 use super::attach::absent_is_fine;
@@ -24,7 +25,7 @@ use super::programs::PROGRAMS;
 use super::record::DAEMON;
 use super::{KernelError, shape};
 use crate::plan::Write;
-use crate::tables::{Content as _, Live, Table, Tables};
+use crate::tables::{Content as _, Live, Pages, Table, Tables};
 
 /// The BPF object that the build script made.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mirror.o"));
@@ -217,6 +218,22 @@ impl Generation {
     pub fn live(&self, known: Option<&Tables>) -> Result<Live, KernelError> {
         let tables = Tables::copy(known, |table| self.map(table, Purpose::Read))?;
         Ok(Live { generation: self.number, tables })
+    }
+
+    /// The tables that say which object has which place.
+    ///
+    /// # Errors
+    /// A map is missing or cannot be mapped.
+    pub fn places(&self) -> Result<Tables, KernelError> {
+        fn copy<T: Pod>(mapping: &Mapping) -> Pages<T> {
+            Pages::read(mapping.bytes() / size_of::<T>(), None, |offset, to| mapping.read(offset, to))
+        }
+        Ok(Tables {
+            filters: copy(&self.map(Table::Filters, Purpose::Read)?),
+            endpoint_names: copy(&self.map(Table::EndpointNames, Purpose::Read)?),
+            hooks: copy(&self.map(Table::Hooks, Purpose::Read)?),
+            ..Tables::empty()
+        })
     }
 
     /// Writes elements of a table.

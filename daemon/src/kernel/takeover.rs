@@ -91,7 +91,7 @@ impl Kernel {
             return Ok(());
         }
         generation.set_history(old.history()?)?;
-        generation.take_stats(&old, &Staying::of(&old.live(None)?.tables, &want.tables))
+        generation.take_stats(&old, &Staying::of(&old.places()?, &want.tables))
     }
 }
 

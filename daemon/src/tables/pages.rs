@@ -104,7 +104,7 @@ impl<T: Pod> Pages<T> {
     }
 
     /// A table of `length` elements whose bytes `read` copies from an offset; pages that are as in `known` are shared with it.
-    pub(super) fn read(length: usize, known: Option<&Self>, mut read: impl FnMut(usize, &mut [u8])) -> Self {
+    pub fn read(length: usize, known: Option<&Self>, mut read: impl FnMut(usize, &mut [u8])) -> Self {
         let mut table = Self::zeroed(length);
         let mut buffer = vec![T::zeroed(); Self::ELEMENTS];
         for number in 0..table.pages.len() {

@@ -37,7 +37,8 @@ impl Maps {
 
     /// What must be written next; `None` if nothing is left to do. Panics if it cannot be done in place.
     pub fn next(&mut self, desired: &Desired, network: &Network) -> Option<Plan> {
-        let (_, change) = decide(desired, network, Some(&self.live), &mut self.memory).expect("there is room");
+        let (_, change) =
+            decide(desired, network, &mut Some(self.live.clone()), &mut self.memory).expect("there is room");
         let Change::InPlace(plan) = change else { panic!("the tables have room and do not contradict themselves") };
         (!plan.is_empty()).then_some(plan)
     }
@@ -49,7 +50,8 @@ impl Maps {
 
     /// Whether one who has only just come finds nothing to do, either.
     pub fn is_settled(&self, desired: &Desired, network: &Network) -> bool {
-        let (_, change) = decide(desired, network, Some(&self.live), &mut Memory::default()).expect("there is room");
+        let (_, change) =
+            decide(desired, network, &mut Some(self.live.clone()), &mut Memory::default()).expect("there is room");
         matches!(change, Change::InPlace(plan) if plan.is_empty())
     }
 
