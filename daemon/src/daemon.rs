@@ -57,6 +57,9 @@ const REST_MOST: Duration = Duration::from_secs(1);
 /// What failed is tried again, and what no event tells is looked for.
 const DRIFT: Duration = Duration::from_secs(30);
 
+/// A file that takes much more memory to read than what it means.
+const LARGE_BYTES: usize = 2 << 20;
+
 /// What the service manager is told of a mirror that was adopted.
 const ADOPTED: &str = "the file is wrong; what was mirrored before is mirrored until it is right";
 
@@ -68,7 +71,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let (sender, triggers) = queue();
     watch_signals(sender.clone()).context("cannot install signal handlers")?;
     let mut source = Source::open(&options.config, sender.clone())?;
-    let desired = source.load();
+    let desired = load(&mut source);
     let is_live = Kernel::is_live(&options.pin_path)?;
     if desired.is_none() && !is_live {
         return Ok(Outcome::BadConfig);
@@ -168,7 +171,7 @@ fn serve(site: &mut Site, mut desired: Option<Desired>, mut left: usize, trigger
         };
         if is_new {
             notify_reloading();
-            if let Some(wanted) = source.load() {
+            if let Some(wanted) = load(source) {
                 kernel.try_again();
                 kernel.try_lane_again();
                 let taken = take(kernel, state, metrics, &wanted, Reason::File);
@@ -278,6 +281,15 @@ impl Timers {
 /// What this thread has had of a CPU: not the time in which it waits for answers.
 fn worked() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// What the file means. What reading a large one has needed is given back before anything else is made of it.
+fn load(source: &mut Source) -> Option<Desired> {
+    let desired = source.load();
+    if source.bytes() > LARGE_BYTES {
+        trim();
+    }
+    desired
 }
 
 /// Gives back what a look has needed for a moment, but not at once, since the next may need it again: the kernel's type

@@ -132,6 +132,11 @@ impl Source {
         self.seen.as_ref().ok().map(|bytes| hash(bytes))
     }
 
+    /// Length of what was last found, bytes.
+    pub fn bytes(&self) -> usize {
+        self.seen.as_ref().map_or(0, Vec::len)
+    }
+
     /// The SHA-256 of what [`Self::load`] last found right.
     pub fn right(&self) -> Option<Hash> {
         self.right

@@ -157,33 +157,33 @@ impl Tables {
     ///
     /// # Errors
     /// A table cannot be had.
-    pub fn copy<C: Content, E>(
+    pub fn copy<C: Content>(
         known: Option<&Self>,
-        mut content: impl FnMut(Table) -> Result<C, E>,
-    ) -> Result<Self, E> {
-        fn copy<T: Pod>(content: &impl Content, known: Option<&Pages<T>>) -> Pages<T> {
+        mut content: impl FnMut(Table) -> Result<C, C::Error>,
+    ) -> Result<Self, C::Error> {
+        fn copy<T: Pod, C: Content>(content: &C, known: Option<&Pages<T>>) -> Result<Pages<T>, C::Error> {
             Pages::read(content.bytes() / size_of::<T>(), known, |offset, to| content.read(offset, to))
         }
         let mut control = Control::zeroed();
-        content(Table::Control)?.read(0, bytemuck::bytes_of_mut(&mut control));
+        content(Table::Control)?.read(0, bytemuck::bytes_of_mut(&mut control))?;
         let mut values: Box<Values> = bytemuck::zeroed_box();
-        content(Table::Values)?.read(0, bytemuck::bytes_of_mut(&mut *values));
+        content(Table::Values)?.read(0, bytemuck::bytes_of_mut(&mut *values))?;
         let known_values = known.filter(|known| bytemuck::bytes_of(&*known.values) == bytemuck::bytes_of(&*values));
         Ok(Self {
             control,
             values: known_values.map_or_else(|| values.into(), |known| known.values.clone()),
-            rows: copy(&content(Table::Rows)?, known.map(|known| &known.rows)),
-            nodes: copy(&content(Table::Nodes)?, known.map(|known| &known.nodes)),
-            skips: copy(&content(Table::Skips)?, known.map(|known| &known.skips)),
-            classes: copy(&content(Table::Classes)?, known.map(|known| &known.classes)),
-            summaries: copy(&content(Table::Summaries)?, known.map(|known| &known.summaries)),
-            blocks: copy(&content(Table::Blocks)?, known.map(|known| &known.blocks)),
-            slots: copy(&content(Table::Slots)?, known.map(|known| &known.slots)),
-            endpoints: copy(&content(Table::Endpoints)?, known.map(|known| &known.endpoints)),
-            filters: copy(&content(Table::Filters)?, known.map(|known| &known.filters)),
-            endpoint_names: copy(&content(Table::EndpointNames)?, known.map(|known| &known.endpoint_names)),
-            hooks: copy(&content(Table::Hooks)?, known.map(|known| &known.hooks)),
-            listed: copy(&content(Table::Listed)?, known.map(|known| &known.listed)),
+            rows: copy(&content(Table::Rows)?, known.map(|known| &known.rows))?,
+            nodes: copy(&content(Table::Nodes)?, known.map(|known| &known.nodes))?,
+            skips: copy(&content(Table::Skips)?, known.map(|known| &known.skips))?,
+            classes: copy(&content(Table::Classes)?, known.map(|known| &known.classes))?,
+            summaries: copy(&content(Table::Summaries)?, known.map(|known| &known.summaries))?,
+            blocks: copy(&content(Table::Blocks)?, known.map(|known| &known.blocks))?,
+            slots: copy(&content(Table::Slots)?, known.map(|known| &known.slots))?,
+            endpoints: copy(&content(Table::Endpoints)?, known.map(|known| &known.endpoints))?,
+            filters: copy(&content(Table::Filters)?, known.map(|known| &known.filters))?,
+            endpoint_names: copy(&content(Table::EndpointNames)?, known.map(|known| &known.endpoint_names))?,
+            hooks: copy(&content(Table::Hooks)?, known.map(|known| &known.hooks))?,
+            listed: copy(&content(Table::Listed)?, known.map(|known| &known.listed))?,
         })
     }
 
@@ -348,11 +348,17 @@ fn are_same(one: &[u8], other: &[u8]) -> bool {
 
 /// A table somewhere else.
 pub trait Content {
+    /// Why it cannot be had.
+    type Error;
+
     /// How long it is, bytes.
     fn bytes(&self) -> usize;
 
     /// Copies what stands from an offset on, bytes.
-    fn read(&self, offset: usize, to: &mut [u8]);
+    ///
+    /// # Errors
+    /// It cannot be had.
+    fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), Self::Error>;
 }
 
 /// A table, whatever its elements are.

@@ -83,7 +83,7 @@ pub(super) struct Sets<'a> {
     kept: Ids,
     blocks: Blocks<'a>,
     numbers: HashTable<u32>,
-    new: Vec<Class>,
+    new: Pages<Class>,
     /// Of each new set, the values that it takes from live classes.
     taken: BTreeMap<(u32, u32), u32>,
     room: Room,
@@ -99,7 +99,7 @@ impl<'a> Sets<'a> {
             kept: live.classes.none(),
             blocks: Blocks { tables, live, blocks, free, new: HashTable::new() },
             numbers: HashTable::new(),
-            new: Vec::new(),
+            new: Pages::zeroed(0),
             taken: BTreeMap::new(),
             room,
         }
@@ -144,7 +144,8 @@ impl<'a> Sets<'a> {
         }
         let number = new.len() as u32;
         self.room.spend(size_of::<Class>() + size_of::<u64>());
-        new.push(*class);
+        new.grow(number as usize + 1);
+        new.set(number as usize, *class);
         numbers.insert_unique(hash, number, |&number| hash_of(&new[number as usize]));
         Selected::New(number)
     }
@@ -251,7 +252,7 @@ impl Blocks<'_> {
 pub(super) struct Assigned {
     /// The class of each, by number.
     ids: Vec<u32>,
-    classes: Vec<Class>,
+    classes: Pages<Class>,
 }
 
 impl Assigned {
@@ -264,7 +265,7 @@ impl Assigned {
 
     /// Puts them into tables.
     pub(super) fn write(&self, tables: &mut Tables) {
-        for (&id, class) in self.ids.iter().zip(&self.classes) {
+        for (&id, class) in self.ids.iter().zip(self.classes.iter()) {
             tables.classes.grow(id as usize + 1);
             tables.summaries.grow(id as usize + 1);
             tables.classes.set(id as usize, *class);

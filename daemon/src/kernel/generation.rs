@@ -17,7 +17,7 @@ use super::attach::absent_is_fine;
 use super::counters::{self, Kind};
 use super::health::HEALTH;
 use super::history::HISTORY;
-use super::mapping::{Mapping, Purpose};
+use super::mapping::Mapping;
 use super::memory::{Memory, memory};
 use super::origin::{Origin, name, parse};
 use super::program::reason;
@@ -25,7 +25,7 @@ use super::programs::PROGRAMS;
 use super::record::DAEMON;
 use super::{KernelError, shape};
 use crate::plan::Write;
-use crate::tables::{Content as _, Live, Pages, Table, Tables};
+use crate::tables::{Content, Live, Pages, Table, Tables};
 
 /// The BPF object that the build script made.
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mirror.o"));
@@ -205,9 +205,9 @@ impl Generation {
     /// # Errors
     /// The map is missing or cannot be mapped.
     pub fn read(&self, table: Table) -> Result<Vec<u8>, KernelError> {
-        let mapping = self.map(table, Purpose::Read)?;
-        let mut bytes = vec![0; mapping.bytes()];
-        mapping.read(0, &mut bytes);
+        let content = self.content(table)?;
+        let mut bytes = vec![0; content.bytes()];
+        content.read(0, &mut bytes)?;
         Ok(bytes)
     }
 
@@ -216,7 +216,7 @@ impl Generation {
     /// # Errors
     /// A map is missing or cannot be mapped.
     pub fn live(&self, known: Option<&Tables>) -> Result<Live, KernelError> {
-        let tables = Tables::copy(known, |table| self.map(table, Purpose::Read))?;
+        let tables = Tables::copy(known, |table| self.content(table))?;
         Ok(Live { generation: self.number, tables })
     }
 
@@ -225,13 +225,13 @@ impl Generation {
     /// # Errors
     /// A map is missing or cannot be mapped.
     pub fn places(&self) -> Result<Tables, KernelError> {
-        fn copy<T: Pod>(mapping: &Mapping) -> Pages<T> {
-            Pages::read(mapping.bytes() / size_of::<T>(), None, |offset, to| mapping.read(offset, to))
+        fn copy<T: Pod>(content: &Reading) -> Result<Pages<T>, KernelError> {
+            Pages::read(content.bytes() / size_of::<T>(), None, |offset, to| content.read(offset, to))
         }
         Ok(Tables {
-            filters: copy(&self.map(Table::Filters, Purpose::Read)?),
-            endpoint_names: copy(&self.map(Table::EndpointNames, Purpose::Read)?),
-            hooks: copy(&self.map(Table::Hooks, Purpose::Read)?),
+            filters: copy(&self.content(Table::Filters)?)?,
+            endpoint_names: copy(&self.content(Table::EndpointNames)?)?,
+            hooks: copy(&self.content(Table::Hooks)?)?,
             ..Tables::empty()
         })
     }
@@ -245,7 +245,7 @@ impl Generation {
         table: Table,
         elements: impl IntoIterator<Item = (usize, &'b [u8])>,
     ) -> Result<(), KernelError> {
-        let mapping = self.map(table, Purpose::Write)?;
+        let mapping = self.map(table)?;
         for (offset, bytes) in elements {
             mapping.write(offset, bytes).map_err(|source| write_error(table, source))?;
         }
@@ -262,7 +262,7 @@ impl Generation {
         before: &mut dyn FnMut() -> Result<(), KernelError>,
     ) -> Result<(), KernelError> {
         for same in writes.chunk_by(|a, b| a.table == b.table) {
-            let mapping = self.map(same[0].table, Purpose::Write)?;
+            let mapping = self.map(same[0].table)?;
             for write in same {
                 before()?;
                 mapping.write(write.offset, &write.bytes).map_err(|source| write_error(same[0].table, source))?;
@@ -279,11 +279,14 @@ impl Generation {
         self.write(Table::Control, [(std::mem::offset_of!(Control, epoch), &epoch.to_ne_bytes()[..])])
     }
 
-    fn map(&self, table: Table, purpose: Purpose) -> Result<Mapping, KernelError> {
+    fn map(&self, table: Table) -> Result<Mapping, KernelError> {
         let name = table.map_name();
         let error = |action| move |source| KernelError::Map { action, map: name.to_owned(), source };
-        let map = self.open_map(name)?;
-        Mapping::of(&map, purpose).map_err(error("map"))
+        Mapping::of(self.open_map(name)?).map_err(error("map"))
+    }
+
+    fn content(&self, table: Table) -> Result<Reading, KernelError> {
+        Ok(Reading { table, mapping: self.map(table)? })
     }
 
     pub(super) fn open_map(&self, name: &str) -> Result<MapData, KernelError> {
@@ -336,6 +339,25 @@ impl Generation {
                 Ok((name, entries, bytes))
             })
             .collect()
+    }
+}
+
+/// A table that is being read.
+struct Reading {
+    table: Table,
+    mapping: Mapping,
+}
+
+impl Content for Reading {
+    type Error = KernelError;
+
+    fn bytes(&self) -> usize {
+        self.mapping.bytes()
+    }
+
+    fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), KernelError> {
+        let error = |source| KernelError::Map { action: "read", map: self.table.map_name().to_owned(), source };
+        self.mapping.read(offset, to).map_err(error)
     }
 }
 

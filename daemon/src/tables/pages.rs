@@ -104,14 +104,21 @@ impl<T: Pod> Pages<T> {
     }
 
     /// A table of `length` elements whose bytes `read` copies from an offset; pages that are as in `known` are shared with it.
-    pub fn read(length: usize, known: Option<&Self>, mut read: impl FnMut(usize, &mut [u8])) -> Self {
+    ///
+    /// # Errors
+    /// That of `read`.
+    pub fn read<E>(
+        length: usize,
+        known: Option<&Self>,
+        mut read: impl FnMut(usize, &mut [u8]) -> Result<(), E>,
+    ) -> Result<Self, E> {
         let mut table = Self::zeroed(length);
         let mut buffer = vec![T::zeroed(); Self::ELEMENTS];
         for number in 0..table.pages.len() {
             let first = number * Self::ELEMENTS;
             let elements = (length - first).min(Self::ELEMENTS);
             buffer[elements..].fill(T::zeroed());
-            read(first * size_of::<T>(), bytemuck::cast_slice_mut(&mut buffer[..elements]));
+            read(first * size_of::<T>(), bytemuck::cast_slice_mut(&mut buffer[..elements]))?;
             let bytes: &[u8] = bytemuck::cast_slice(&buffer);
             let is_same = |page: &Arc<[T]>| bytemuck::cast_slice::<T, u8>(page) == bytes;
             let there = known.and_then(|known| known.pages.get(number)).filter(|page| is_same(page));
@@ -121,7 +128,7 @@ impl<T: Pod> Pages<T> {
                 table.pages[number] = buffer.as_slice().into();
             }
         }
-        table
+        Ok(table)
     }
 }
 
@@ -223,8 +230,11 @@ mod tests {
         bytes[513] = 0;
         bytes[2048..].fill(0);
         let source: &[u8] = bytemuck::cast_slice(&bytes);
-        let read = |at: usize, to: &mut [u8]| to.copy_from_slice(&source[at..at + to.len()]);
-        let table = Pages::<u64>::read(3000, Some(&known), read);
+        let read = |at: usize, to: &mut [u8]| {
+            to.copy_from_slice(&source[at..at + to.len()]);
+            Ok::<(), ()>(())
+        };
+        let table = Pages::<u64>::read(3000, Some(&known), read).unwrap();
         assert!(table.iter().eq(&bytes));
         assert_eq!((0..3).map(|page| table.shares(&known, page)).collect::<Vec<_>>(), [true, false, false]);
         assert!(

@@ -234,7 +234,7 @@ fn many(filters: usize) -> String {
 }
 
 /// Resident memory of the daemon in KiB, at the moment and at most.
-fn memory_kib(daemon: &Daemon) -> Result<(u64, u64)> {
+pub(crate) fn memory_kib(daemon: &Daemon) -> Result<(u64, u64)> {
     let pid = daemon.pid().context("it does not run")?;
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name: &str| -> Result<u64> {

@@ -3,6 +3,7 @@
 
 mod adopt;
 mod alive;
+mod bounds;
 mod churn;
 mod clsact;
 mod command;
