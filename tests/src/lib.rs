@@ -3,3 +3,4 @@
 pub mod hostile;
 pub mod lab;
 pub mod oracle;
+pub mod references;

@@ -55,7 +55,14 @@ impl Foreign {
     /// Loads one of up to 15 characters.
     pub fn load(name: &str, verdict: Verdict) -> Result<Self> {
         // r0 = verdict; exit
-        let program: [u64; 2] = [(verdict as i32 as u32 as u64) << 32 | 0xb7, 0x95];
+        Self::assembled(name, &[(verdict as i32 as u32 as u64) << 32 | 0xb7, 0x95])
+    }
+
+    /// Loads any, given by its instructions, under a name of up to 15 characters.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn assembled(name: &str, program: &[u64]) -> Result<Self> {
         let length = (program.len() as u64) << 32;
         let mut words = [0; 2];
         for (at, byte) in name.bytes().take(15).enumerate() {
@@ -64,7 +71,7 @@ impl Foreign {
         let license = c"MIT".as_ptr() as u64;
         let kind = BPF_PROG_TYPE_SCHED_CLS | length;
         let load = [kind, program.as_ptr() as u64, license, 0, 0, 0, words[0], words[1]];
-        let program = bpf(BPF_PROG_LOAD, &load).context("load a foreign program")?;
+        let program = bpf(BPF_PROG_LOAD, &load).with_context(|| format!("load the program {name}"))?;
         Ok(Self { name: name.to_owned(), program, links: Vec::new() })
     }
 
@@ -98,9 +105,7 @@ impl Foreign {
         let path = format!("/sys/fs/bpf/foreign-{}-{number}", std::process::id());
         let name = CString::new(path.as_str())?;
         let pin = [name.as_ptr() as u64, self.program.as_raw_fd() as u64];
-        // SAFETY: the path outlives the call.
-        let done = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_PIN, pin.as_ptr(), size_of_val(&pin)) };
-        nix::errno::Errno::result(done).with_context(|| format!("pin {path}"))?;
+        command(BPF_OBJ_PIN, &pin).with_context(|| format!("pin {path}"))?;
         let hook = hook(way);
         let line =
             format!("tc filter add dev {interface} {hook} prio {priority} bpf direct-action object-pinned {path}");
@@ -147,10 +152,17 @@ pub fn chain(netns: &Netns, mechanism: &str, interface: &str, way: Direction) ->
     Ok(filters.lines().filter_map(name).collect())
 }
 
-pub(super) fn bpf(command: i32, attributes: &[u64]) -> Result<OwnedFd> {
-    // SAFETY: `attributes` holds the fields of `union bpf_attr` for `command`; its pointers outlive the call.
-    let done = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes)) };
-    let fd = nix::errno::Errno::result(done)?;
+/// A command of `bpf(2)` that makes something: its descriptor. `attributes` are the fields of `union bpf_attr`; what they
+/// point to must live.
+pub(crate) fn bpf(number: i32, attributes: &[u64]) -> Result<OwnedFd> {
+    let fd = command(number, attributes)?;
     // SAFETY: the kernel has just given this descriptor to us.
     Ok(unsafe { OwnedFd::from_raw_fd(i32::try_from(fd)?) })
+}
+
+/// Any command of `bpf(2)`.
+pub(crate) fn command(number: i32, attributes: &[u64]) -> Result<i64> {
+    // SAFETY: `attributes` holds the fields of `union bpf_attr` for the command; its pointers outlive the call.
+    let done = unsafe { libc::syscall(libc::SYS_bpf, number, attributes.as_ptr(), size_of_val(attributes)) };
+    Ok(nix::errno::Errno::result(done)?)
 }
