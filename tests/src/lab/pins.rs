@@ -1,6 +1,6 @@
 //! Maps of somebody else, pinned anywhere.
 
-use super::foreign::bpf;
+use super::foreign::{bpf, command};
 use anyhow::{Context as _, Result};
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
@@ -42,7 +42,5 @@ pub fn open(path: &Path) -> Result<OwnedFd> {
 pub fn pin(object: &impl AsFd, path: &Path) -> Result<()> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let words = [name.as_ptr() as u64, object.as_fd().as_raw_fd() as u64];
-    // SAFETY: the path outlives the call.
-    let done = unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_PIN, words.as_ptr(), size_of_val(&words)) };
-    nix::errno::Errno::result(done).with_context(|| format!("pin {}", path.display())).map(drop)
+    command(BPF_OBJ_PIN, &words).with_context(|| format!("pin {}", path.display())).map(drop)
 }

@@ -3,7 +3,8 @@
 use anyhow::{Context as _, Result, ensure};
 use std::os::fd::{AsRawFd as _, BorrowedFd, OwnedFd};
 
-use crate::lab::foreign::{bpf, command};
+use crate::lab::foreign::command;
+use crate::lab::pins;
 
 /// Kinds of maps (`enum bpf_map_type`).
 #[derive(Clone, Copy, Debug)]
@@ -25,13 +26,11 @@ pub(super) struct Map {
 impl Map {
     /// Makes one with room for so many elements.
     pub(super) fn new(kind: Kind, key_bytes: usize, value_bytes: usize, elements: usize) -> Result<Self> {
-        const BPF_MAP_CREATE: i32 = 0;
         // the kernel takes maps of prefixes only so
-        const BPF_F_NO_PREALLOC: u64 = 1;
+        const BPF_F_NO_PREALLOC: u32 = 1;
         let flags = if matches!(kind, Kind::Prefixes) { BPF_F_NO_PREALLOC } else { 0 };
-        let attributes =
-            [kind as u64 | (key_bytes as u64) << 32, value_bytes as u64 | (elements as u64) << 32, flags, 0, 0];
-        let fd = bpf(BPF_MAP_CREATE, &attributes).with_context(|| format!("create a map of kind {kind:?}"))?;
+        let (key, value, elements) = (key_bytes as u32, value_bytes as u32, elements as u32);
+        let fd = pins::make_map(pins::Kind { kind: kind as u32, key, value, elements, flags })?;
         Ok(Self { fd, key_bytes, value_bytes })
     }
 

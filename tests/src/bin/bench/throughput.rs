@@ -1,0 +1,177 @@
+//! What is left of a TCP stream, and of a flood of small packets, while all of it is mirrored: each mirror in a place of its own, all in
+//! turns.
+
+use anyhow::{Context as _, Result, ensure};
+use std::io::{Read as _, Write as _};
+use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::os::fd::AsRawFd as _;
+use std::time::{Duration, Instant};
+use traffic_mirror_tests::lab::cpu::Cpu;
+
+use crate::report::{Group, Line, Unit};
+use crate::sample::Samples;
+use crate::session::{Runner, Session, rounds};
+use crate::stage::{EDGE, Mirror, Stage};
+
+const ROUNDS: usize = 15;
+const STREAM_FOR: Duration = Duration::from_millis(400);
+const CHUNK_BYTES: usize = 256 << 10;
+/// Packets of a flood, and those that one system call sends.
+const FLOOD: usize = 65_536;
+const BATCH: usize = 64;
+/// With headers of Ethernet, IPv4 and UDP, and the checksum of Ethernet, 64 bytes.
+const PAYLOAD: [u8; 18] = [0; 18];
+/// Least part of the packets that must have come to the collector; a mirror that loses more is not compared.
+const LEAST_COPIED: f64 = 0.99;
+const PORT: u16 = 5000;
+const SENTINEL_PORT: u16 = 5001;
+
+pub(crate) const STREAM: &str = "TCP stream, all of it mirrored";
+pub(crate) const FLOODED: &str = "flood of 64-byte UDP packets, all mirrored";
+/// What the share is of.
+pub(crate) const NONE: &str = Mirror::Nobody.name();
+
+/// Both.
+pub(crate) fn throughput(session: &mut Session) -> Result<()> {
+    let wanted = [(STREAM, Group::Stream, Unit::Gigabits), (FLOODED, Group::Flood, Unit::Packets)];
+    if !session.wants_any(&wanted.map(|(what, ..)| what)) {
+        return Ok(());
+    }
+    session.heading(&format!("What is left while all is mirrored: median (quartiles) of {ROUNDS} rounds"));
+    let mut stages = vec![Stage::new(Mirror::Nobody)?, Stage::new(Mirror::Ours)?];
+    for mirror in Mirror::OTHERS {
+        match Stage::new(mirror) {
+            Ok(stage) => stages.push(stage),
+            Err(error) => session.leave_out(mirror.name(), &error),
+        }
+    }
+    for (what, group, unit) in wanted {
+        if !session.wants(what) {
+            continue;
+        }
+        let before = stages.iter().map(Stage::passed).collect::<Result<Vec<_>>>()?;
+        let mut runners: Vec<Runner<'_>> = Vec::new();
+        for stage in &stages {
+            runners.push(match group {
+                Group::Stream => Box::new(move || stream(stage)),
+                _ => Box::new(move || flood(stage)),
+            });
+        }
+        let samples = rounds(ROUNDS, &mut runners)?;
+        drop(runners);
+        for ((stage, samples_of), before) in stages.iter().zip(&samples).zip(before) {
+            match is_complete(stage, before) {
+                Ok(()) => session.add(compare(what, group, unit, stage.mirror, samples_of, &samples)),
+                Err(error) => session.leave_out(&format!("{what}: {}", stage.mirror.name()), &error),
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Against no mirror, and ours against all others.
+fn compare(what: &str, group: Group, unit: Unit, mirror: Mirror, own: &Samples, all: &[Samples]) -> Line {
+    let line = Line::new(group, &format!("{what}: {}", mirror.name()), 0, unit, own);
+    if mirror == Mirror::Nobody { line } else { line.against(NONE, own, &all[0]) }
+}
+
+/// Whether the collector has got what the edge has.
+fn is_complete(stage: &Stage, (in_before, out_before): (u64, u64)) -> Result<()> {
+    let (received, copied) = stage.passed()?;
+    let (received, copied) = (received - in_before, copied - out_before);
+    let is_complete = stage.mirror == Mirror::Nobody || copied as f64 >= received as f64 * LEAST_COPIED;
+    ensure!(is_complete, "{copied} copies of {received} packets have come to the collector");
+    Ok(())
+}
+
+/// Gigabits of payload in a second, sender and receiver on different CPUs.
+fn stream(stage: &Stage) -> Result<f64> {
+    let cpus = Cpu::all()?;
+    let (first, last) = (cpus[0], *cpus.last().context("no CPU")?);
+    let listener = stage.edge.enter(|| TcpListener::bind((EDGE, 0)).context("listen"))?;
+    let port = listener.local_addr()?.port();
+    std::thread::scope(|scope| {
+        let receiver = scope.spawn(|| last.run(|| receive(&listener)));
+        let sent = stage.client.enter(|| {
+            first.run(|| {
+                let mut connection = TcpStream::connect((EDGE, port)).context("connect")?;
+                let (chunk, begin) = (vec![0; CHUNK_BYTES], Instant::now());
+                while begin.elapsed() < STREAM_FOR {
+                    connection.write_all(&chunk).context("send")?;
+                }
+                Ok(())
+            })
+        });
+        let received = receiver.join().expect("the receiver does not panic");
+        sent.and(received)
+    })
+}
+
+fn receive(listener: &TcpListener) -> Result<f64> {
+    let (mut connection, _) = listener.accept().context("accept")?;
+    let (mut buffer, mut bytes, begin) = (vec![0; CHUNK_BYTES], 0, Instant::now());
+    loop {
+        match connection.read(&mut buffer).context("receive")? {
+            0 => return Ok(bytes as f64 * 8.0 / begin.elapsed().as_secs_f64() / 1e9),
+            more => bytes += more,
+        }
+    }
+}
+
+/// Thousands of packets in a second, until the last one has been dealt with. All happens on one CPU, in the order in which it is
+/// sent: so a packet behind them that arrives says that they have.
+fn flood(stage: &Stage) -> Result<f64> {
+    let last = *Cpu::all()?.last().context("no CPU")?;
+    let [_sink, sentinel] = stage.edge.enter(|| {
+        let [sink, sentinel] = [PORT, SENTINEL_PORT].map(|port| UdpSocket::bind((EDGE, port)));
+        let (sink, sentinel) = (sink.context("bind")?, sentinel.context("bind")?);
+        refuse_all(&sink)?;
+        sentinel.set_read_timeout(Some(Duration::from_millis(20)))?;
+        Ok([sink, sentinel])
+    })?;
+    stage.client.enter(|| {
+        last.run(|| {
+            let socket = UdpSocket::bind(("0.0.0.0", 0)).context("bind")?;
+            socket.connect((EDGE, PORT)).context("connect")?;
+            let behind = UdpSocket::bind(("0.0.0.0", 0)).context("bind")?;
+            let begin = Instant::now();
+            for _ in 0..FLOOD / BATCH {
+                send_batch(&socket)?;
+            }
+            // what does not arrive in time found a full queue, and is sent again
+            while {
+                behind.send_to(&PAYLOAD, (EDGE, SENTINEL_PORT)).context("send")?;
+                sentinel.recv(&mut [0; 64]).is_err()
+            } {}
+            Ok(FLOOD as f64 / begin.elapsed().as_secs_f64() / 1e3)
+        })
+    })
+}
+
+/// What comes is dropped at the socket, as early as a receiver can.
+fn refuse_all(socket: &UdpSocket) -> Result<()> {
+    let mut code = libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
+    let program = libc::sock_fprog { len: 1, filter: &raw mut code };
+    // SAFETY: the kernel reads the program and its one instruction, which live through the call.
+    let done = unsafe {
+        let (value, length) = ((&raw const program).cast(), size_of::<libc::sock_fprog>() as libc::socklen_t);
+        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, value, length)
+    };
+    nix::errno::Errno::result(done).context("attach a filter to a socket").map(drop)
+}
+
+fn send_batch(socket: &UdpSocket) -> Result<()> {
+    let mut part = libc::iovec { iov_base: PAYLOAD.as_ptr().cast_mut().cast(), iov_len: PAYLOAD.len() };
+    // SAFETY: a struct of numbers and pointers, of which all zeros are a valid value.
+    let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
+    (message.msg_hdr.msg_iov, message.msg_hdr.msg_iovlen) = (&raw mut part, 1);
+    let mut messages = [message; BATCH];
+    let mut sent = 0;
+    while sent < BATCH {
+        let rest = &mut messages[sent..];
+        // SAFETY: the messages point to `part`, and that to `PAYLOAD`, which the kernel only reads; all live through the call.
+        let done = unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as u32, 0) };
+        sent += nix::errno::Errno::result(done).context("send")? as usize;
+    }
+    Ok(())
+}
