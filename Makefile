@@ -15,7 +15,7 @@ help:
 	@echo "make fuzz   random input, a minute each; TARGET=frames, shapes, toml, programs or hostile, TIME=seconds, SEED=number"
 	@echo "make vm     the package under systemd, the packet tests and the kernel's GUE receiver, in virtual machines"
 	@echo "make check  format, lints, documentation"
-	@echo "make bench  cost per packet, memory, compile time"
+	@echo "make bench  what packets, copies and files cost, in ratios; writes docs/bench.json, plots and tables (ten minutes)"
 	@echo "make bless  rewrite the golden files; review the diff"
 	@echo "make deb    the Debian package, into target/deb"
 
@@ -46,7 +46,7 @@ check: setup
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
 bench: build
-	$(CARGO) run --release --locked --quiet --package traffic-mirror-tests --bin bench
+	$(CARGO) run --release --locked --quiet --package traffic-mirror-tests --bin bench -- --publish
 
 bless: setup
 	BLESS=1 $(CARGO) test --release --locked --package traffic-mirror-tests --test golden

@@ -94,8 +94,8 @@ impl Code {
         self.push(0x57, to, 0, 0, number)
     }
 
-    /// The lower 16 bits of `register` from network order.
-    pub(super) fn from_network(&mut self, register: Register) -> &mut Self {
+    /// The lower 16 bits of `register` from network order to that of the host.
+    pub(super) fn to_host(&mut self, register: Register) -> &mut Self {
         self.push(0xdc, register, 0, 0, 16)
     }
 

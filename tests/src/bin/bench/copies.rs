@@ -125,7 +125,7 @@ fn copy(session: &mut Session, nics: &Nics, case: &Case, many: &str) -> Result<(
     let stats = &subject.loaded.generation().endpoint_stats(1)?[0];
     let total = |pick: fn(&EndpointStats) -> u64| stats.iter().map(pick).sum::<u64>();
     let sent = total(|cpu| cpu.sent.packets);
-    let matched: u64 = subject.loaded.matched()?.iter().map(|count| count.packets).sum();
+    let matched = subject.packets_matched()?;
     ensure!(matched > 0 && sent == matched, "{}: {matched} matched, {sent} sent", case.what);
     let filters = if case.filters == Filters::One { 1 } else { FILTERS };
     let line = Line::new(Group::Copied, case.what, filters, Unit::Nanoseconds, &samples[0]);

@@ -5,6 +5,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use traffic_mirror_tests::oracle::random::Random;
 use traffic_mirror_tests::references::Flow;
 
+/// What makes a file with so many filters.
+pub(crate) type File = fn(&mut Random, usize) -> String;
+/// A kind of file: its name, and the number of filters that a large one has.
+pub(crate) type Kind = (&'static str, File, usize);
+
 const HEAD: &str = "[[interface]]\nname = \"eth0\"\n[endpoint.ids]\naddress = \"192.0.2.1\"\n";
 
 /// A TCP flow between random hosts.

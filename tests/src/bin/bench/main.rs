@@ -6,10 +6,12 @@
 //!
 //! scenario -> samples of interleaved rounds -> ratios -> report -> text, JSON, plots, tables
 
+mod control;
 mod copies;
 mod files;
 mod machine;
 mod packets;
+mod publish;
 mod race;
 mod report;
 mod sample;
@@ -23,30 +25,38 @@ use anyhow::{Context as _, Result};
 use traffic_mirror_tests::lab::cpu::Cpu;
 
 use copies::Nics;
+use report::Report;
 use session::Session;
 
 const SEED: u64 = 1;
 /// Up to so many filters limits hold.
 const LIMITED_FILTERS: usize = 10_000;
 
+const USAGE: &str = "usage: bench [--json] [--only TEXT] | bench --publish | bench --tables";
+
 fn main() -> Result<()> {
-    let (mut text, mut only, mut publish) = (true, String::new(), false);
-    let mut arguments = std::env::args().skip(1).peekable();
-    while let Some(argument) = arguments.next() {
-        match (argument.as_str(), arguments.next_if(|_| argument == "--only")) {
-            ("--json", _) => text = false,
-            ("--only", Some(given)) => only = given,
-            ("--publish", _) => publish = true,
-            _ => anyhow::bail!("usage: bench [--json] [--only TEXT] | bench --publish | bench --tables"),
-        }
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    let (json, only) = match arguments[..] {
+        ["--tables"] => return publish::made(),
+        ["--publish"] => return publish::publish(&run(true, "")?),
+        [] => (false, ""),
+        ["--json"] => (true, ""),
+        ["--only", only] => (false, only),
+        ["--json", "--only", only] | ["--only", only, "--json"] => (true, only),
+        _ => anyhow::bail!("{USAGE}"),
+    };
+    let report = run(!json, only)?;
+    if json {
+        print!("{}", publish::json(&report)?);
     }
-    let mut session = Session::new(machine::machine()?, text, only);
-    measure(&mut session)?;
-    if !text {
-        println!("{}", serde_json::to_string_pretty(&session.report)?);
-    }
-    let _ = publish;
     Ok(())
+}
+
+fn run(text: bool, only: &str) -> Result<Report> {
+    let mut session = Session::new(machine::machine()?, text, only.to_owned());
+    measure(&mut session)?;
+    Ok(session.report)
 }
 
 fn measure(session: &mut Session) -> Result<()> {
@@ -59,5 +69,7 @@ fn measure(session: &mut Session) -> Result<()> {
             copies::copied(session, &nics)
         })
     })?;
-    throughput::throughput(session)
+    throughput::throughput(session)?;
+    control::stages(session)?;
+    control::daemon(session)
 }

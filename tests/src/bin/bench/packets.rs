@@ -10,7 +10,7 @@ use traffic_mirror_tests::oracle::large;
 use traffic_mirror_tests::oracle::random::Random;
 use traffic_mirror_tests::references::Flow;
 
-use crate::files::{all_fields, crossed, crossings, strangers};
+use crate::files::{File, Kind, all_fields, crossed, crossings, strangers};
 use crate::race::{Load, dress, frame};
 use crate::report::{Group, Line, Unit};
 use crate::session::{Session, rounds};
@@ -41,15 +41,17 @@ pub(crate) const LISTED: &str = "every field listed somewhere, IPv4 TCP";
 pub(crate) const LISTED_MIXED: &str = "every field listed somewhere, IPv4 TCP, mixed flows";
 pub(crate) const WORST: &str = "worst file and packet, IPv4 TCP";
 pub(crate) const MATCHED: &str = "matched, no route, IPv4 TCP";
+pub(crate) const MATCHED_MIXED: &str = "matched, no route, IPv4 TCP, mixed flows";
 
 /// Usual kinds of files, each beside random packets of the internet.
-const KINDS: [(&str, fn(&mut Random, usize) -> String, usize); 3] = [
+const KINDS: [Kind; 3] = [
     ("random, beside hosts and ports, IPv4 TCP, mixed flows", large::hosts_and_ports, 10_000),
     ("random, beside networks and ranges, IPv4 TCP, mixed flows", large::typical, 10_000),
     ("random, beside lists of networks, IPv4 TCP, mixed flows", large::lists, 1_000),
 ];
 pub(crate) const HOSTS: &str = KINDS[0].0;
 pub(crate) const TYPICAL: &str = KINDS[1].0;
+pub(crate) const LISTS: &str = KINDS[2].0;
 
 /// All of it. What the look-ups mirror goes out of `output`.
 pub(crate) fn packets(session: &mut Session, output: u32) -> Result<()> {
@@ -97,47 +99,73 @@ fn compare(
     Ok(())
 }
 
-/// Networks, ports and protocols as they come, half of the filters for IPv6.
-fn mixed(session: &mut Session, output: u32, filters: usize) -> Result<()> {
-    let mut random = Random::new(SEED);
-    let subject = Subject::new(&large::mixed(&mut random, filters), output)?;
+/// Packets beside a file of `large::mixed`.
+enum Case {
+    /// This one.
+    Frame(Vec<u8>),
+    /// Random ones of the internet, IPv6 if so.
+    Strangers(bool),
+    /// See [`Subject::inside`]; those that so many filters match.
+    Inside { v6: bool, source: Option<IpAddr>, wanted_port: bool, matching: usize },
+}
+
+fn cases() -> Result<Vec<(&'static str, Case)>> {
     let outside4: Flow = ("192.0.2.1".parse()?, "198.51.100.2".parse()?, 40_000, 443);
     let outside6: Flow = ("2001:db8::1".parse()?, "2001:db8::2".parse()?, 40_000, 443);
-    for (what, frame) in outside(&outside4, &outside6) {
-        if session.wants(what) {
-            compare(session, &subject, Group::Unmatched, what, filters, &Load::repeated(vec![frame]))?;
-        }
-    }
-    for (what, v6) in [(OUTSIDE_MIXED, false), ("outside, IPv6 TCP, mixed flows", true)] {
-        if session.wants(what) {
-            let flows = strangers(&mut random, v6).take(FLOWS).collect();
-            compare(session, &subject, Group::Unmatched, what, filters, &Load::mixed(flows, 100))?;
-        }
-    }
-    if filters == 0 {
+    let inside = |v6, source, wanted_port, matching| Case::Inside { v6, source, wanted_port, matching };
+    let mut cases: Vec<_> = outside(&outside4, &outside6).map(|(what, frame)| (what, Case::Frame(frame))).into();
+    cases.extend([
+        (OUTSIDE_MIXED, Case::Strangers(false)),
+        ("outside, IPv6 TCP, mixed flows", Case::Strangers(true)),
+        ("from outside to random inside, IPv4 TCP", inside(false, Some(outside4.0), false, 0)),
+        ("from outside to random inside, IPv6 TCP", inside(true, Some(outside6.0), false, 0)),
+        (INSIDE, inside(false, None, false, 0)),
+        (INSIDE_MIXED, inside(false, None, false, 0)),
+        ("random inside, IPv4 TCP to a wanted port", inside(false, None, true, 0)),
+        ("random inside, IPv6 TCP", inside(true, None, false, 0)),
+        ("random inside, IPv6 TCP, mixed flows", inside(true, None, false, 0)),
+        ("random inside, IPv6 TCP to a wanted port", inside(true, None, true, 0)),
+        (MATCHED, inside(false, None, true, 1)),
+        (MATCHED_MIXED, inside(false, None, true, 1)),
+        ("matched, no route, IPv6 TCP", inside(true, None, true, 1)),
+    ]);
+    Ok(cases)
+}
+
+/// Networks, ports and protocols as they come, half of the filters for IPv6.
+fn mixed(session: &mut Session, output: u32, filters: usize) -> Result<()> {
+    let cases: Vec<_> = cases()?.into_iter().filter(|(what, _)| session.wants(what)).collect();
+    if cases.is_empty() {
         return Ok(());
     }
-    for (what, v6, source, wanted_port) in [
-        ("from outside to random inside, IPv4 TCP", false, Some(outside4.0), false),
-        ("from outside to random inside, IPv6 TCP", true, Some(outside6.0), false),
-        (INSIDE, false, None, false),
-        (INSIDE_MIXED, false, None, false),
-        ("random inside, IPv4 TCP to a wanted port", false, None, true),
-        ("random inside, IPv6 TCP", true, None, false),
-        ("random inside, IPv6 TCP, mixed flows", true, None, false),
-        ("random inside, IPv6 TCP to a wanted port", true, None, true),
-    ] {
-        if !session.wants(what) {
+    let mut random = Random::new(SEED);
+    let subject = Subject::new(&large::mixed(&mut random, filters), output)?;
+    for (what, case) in cases {
+        let count = if what.ends_with(MIXED) { FLOWS } else { SAMPLE };
+        let (group, flows) = match case {
+            Case::Frame(frame) => {
+                compare(session, &subject, Group::Unmatched, what, filters, &Load::repeated(vec![frame]))?;
+                continue;
+            }
+            Case::Strangers(v6) => {
+                let unmatched = strangers(&mut random, v6).filter(|flow| subject.matches(flow) == 0);
+                (Group::Unmatched, unmatched.take(count).collect())
+            }
+            Case::Inside { v6, source, wanted_port, matching } => {
+                let group = if matching == 0 { Group::Unmatched } else { Group::Matched };
+                (group, subject.inside(&mut random, source, v6, wanted_port, matching, count))
+            }
+        };
+        if filters == 0 && !what.starts_with("outside") || flows.is_empty() {
             continue;
         }
-        let is_mixed = what.ends_with(MIXED);
-        let count = if is_mixed { FLOWS } else { SAMPLE };
-        let flows = subject.inside(&mut random, source, v6, wanted_port, 0, count);
-        let load = if is_mixed { Load::mixed(flows, 100) } else { each(&flows) };
-        compare(session, &subject, Group::Unmatched, what, filters, &load)?;
+        let before = subject.packets_matched()?;
+        let load = if what.ends_with(MIXED) { Load::mixed(flows, 100) } else { each(&flows) };
+        compare(session, &subject, group, what, filters, &load)?;
+        let has_matched = subject.packets_matched()? > before;
+        ensure!(has_matched == (group == Group::Matched), "{what}: packets have matched: {has_matched}");
     }
-    ensure!(subject.loaded.matched()?.iter().all(|count| count.packets == 0), "a packet has matched");
-    matched(session, &subject, &mut random, filters)
+    Ok(())
 }
 
 /// Packets of networks that no filter knows, or of protocols.
@@ -160,13 +188,7 @@ fn outside(v4: &Flow, v6: &Flow) -> [(&'static str, Vec<u8>); 9] {
 }
 
 /// Whatever comes to a host, beside a file of a usual kind.
-fn kind(
-    session: &mut Session,
-    output: u32,
-    what: &str,
-    file: fn(&mut Random, usize) -> String,
-    filters: usize,
-) -> Result<()> {
+fn kind(session: &mut Session, output: u32, what: &str, file: File, filters: usize) -> Result<()> {
     if !session.wants(what) {
         return Ok(());
     }
@@ -175,22 +197,6 @@ fn kind(
     let flows = strangers(&mut random, false).filter(|flow| subject.matches(flow) == 0);
     let load = Load::mixed(flows.take(FLOWS).collect(), 100);
     compare(session, &subject, Group::Unmatched, what, filters, &load)
-}
-
-/// One filter matches, and its endpoint is out of reach: all but the copy itself.
-fn matched(session: &mut Session, subject: &Subject, random: &mut Random, filters: usize) -> Result<()> {
-    for (what, v6) in [(MATCHED, false), ("matched, no route, IPv6 TCP", true)] {
-        if !session.wants(what) {
-            continue;
-        }
-        let flows = subject.inside(random, None, v6, true, 1, SAMPLE);
-        if flows.is_empty() {
-            continue;
-        }
-        compare(session, subject, Group::Matched, what, filters, &each(&flows))?;
-        ensure!(subject.loaded.no_route()?.iter().sum::<u64>() > 0, "no packet has matched");
-    }
-    Ok(())
 }
 
 /// All fields of all filters, and packets that have each field of another one.
@@ -212,7 +218,7 @@ fn listed(session: &mut Session, output: u32, filters: usize) -> Result<()> {
             compare(session, &subject, Group::Unmatched, mixed, filters, &Load::mixed(crossed, 100))?;
         }
     }
-    ensure!(subject.loaded.matched()?.iter().all(|count| count.packets == 0), "a packet has matched");
+    ensure!(subject.packets_matched()? == 0, "a packet has matched");
     Ok(())
 }
 

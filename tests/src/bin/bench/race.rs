@@ -1,7 +1,6 @@
 //! Programs that meet the same packets, timed by `BPF_PROG_TEST_RUN`.
 
 use anyhow::Result;
-use std::net::IpAddr;
 use std::os::fd::{AsFd as _, BorrowedFd};
 use traffic_mirror_tests::lab::packet::{Packet, eth};
 use traffic_mirror_tests::lab::testrun::TestRun;
@@ -74,9 +73,4 @@ pub(crate) fn over<'a>(program: BorrowedFd<'a>, noop: BorrowedFd<'a>, load: &'a 
     };
     let repeat = (ROUND_NS / time(0, 4_000)?.max(1.0)).clamp(8_000.0, 1e6) as u32;
     Ok(Box::new(move || Ok(time(0, repeat)? - time(1, repeat)?)))
-}
-
-/// An address of one family.
-pub(crate) fn is_v6(flow: &Flow) -> bool {
-    matches!(flow.0, IpAddr::V6(_))
 }

@@ -13,32 +13,41 @@ pub(crate) struct Session {
     text: bool,
     /// Lines without this text are not wanted.
     only: String,
+    /// Printed before the next line.
+    heading: Option<String>,
 }
 
 impl Session {
     pub(crate) fn new(machine: Machine, text: bool, only: String) -> Self {
-        Self { report: Report { machine, lines: Vec::new(), left_out: Vec::new() }, text, only }
+        Self { report: Report { machine, lines: Vec::new(), left_out: Vec::new() }, text, only, heading: None }
     }
 
-    pub(crate) fn heading(&self, text: &str) {
+    /// What the next lines are about.
+    pub(crate) fn heading(&mut self, text: &str) {
+        self.heading = Some(text.to_owned());
+    }
+
+    fn print(&mut self, line: &str) {
         if self.text {
-            println!("\n{text}");
+            if let Some(heading) = self.heading.take() {
+                println!("\n{heading}");
+            }
+            println!("  {line}");
         }
     }
 
     pub(crate) fn add(&mut self, line: Line) {
-        if self.text {
-            println!("  {}", text::line(&line));
-        }
+        self.print(&text::line(&line));
         self.report.lines.push(line);
     }
 
     /// What cannot be measured here is said, and has no number.
     pub(crate) fn leave_out(&mut self, what: &str, why: &anyhow::Error) {
-        let left_out = LeftOut { what: what.to_owned(), why: format!("{why:#}") };
-        if self.text {
-            println!("  left out: {what}: {}", left_out.why);
-        }
+        // of what a tool says the end, and none of the names of this run
+        let why = why.root_cause().to_string();
+        let why = why.lines().last().unwrap_or_default().to_owned();
+        let left_out = LeftOut { what: what.to_owned(), why };
+        self.print(&format!("left out: {what}: {}", left_out.why));
         self.report.left_out.push(left_out);
     }
 
@@ -52,21 +61,25 @@ impl Session {
     }
 }
 
-/// Something that takes one value.
-pub(crate) type Runner<'a> = Box<dyn FnMut() -> Result<f64> + 'a>;
+/// Something that takes a value.
+pub(crate) type Runner<'a, T = f64> = Box<dyn FnMut() -> Result<T> + 'a>;
 
 /// Lets each of them take a value in each round. Each round begins with another one, so that none is always the one behind a
 /// certain other.
-pub(crate) fn rounds(count: usize, runners: &mut [Runner<'_>]) -> Result<Vec<Samples>> {
-    let mut samples = vec![Samples::default(); runners.len()];
+pub(crate) fn turns<T>(count: usize, runners: &mut [Runner<'_, T>]) -> Result<Vec<Vec<T>>> {
+    let mut taken: Vec<Vec<T>> = runners.iter().map(|_| Vec::new()).collect();
     for round in 0..count {
         for turn in 0..runners.len() {
             let index = (round + turn) % runners.len();
-            let value = runners[index]()?;
-            samples[index].0.push(value);
+            taken[index].push(runners[index]()?);
         }
     }
-    Ok(samples)
+    Ok(taken)
+}
+
+/// [`turns`] of numbers.
+pub(crate) fn rounds(count: usize, runners: &mut [Runner<'_>]) -> Result<Vec<Samples>> {
+    Ok(turns(count, runners)?.into_iter().map(Samples).collect())
 }
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
 //! A client, an edge that mirrors what comes from it, and a collector that drops what it gets at once, so that no mirror is
 //! charged with what a collector does.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use std::fs::read_to_string;
 use std::process::Command;
 use traffic_mirror_tests::lab::daemon::Daemon;
@@ -37,7 +37,8 @@ pub(crate) enum Mirror {
 }
 
 impl Mirror {
-    pub(crate) const OTHERS: [Self; 4] = [Self::BareClone, Self::Mirred, Self::MirredVxlan, Self::NftDup];
+    pub(crate) const ALL: [Self; 6] =
+        [Self::Nobody, Self::Ours, Self::BareClone, Self::Mirred, Self::MirredVxlan, Self::NftDup];
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -135,6 +136,9 @@ fn mirred(edge: &Netns, output: &str) -> Result<()> {
 }
 
 fn dup(edge: &Netns) -> Result<()> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let is_installed = std::env::split_paths(&paths).any(|path| path.join("nft").is_file());
+    ensure!(is_installed, "nft is not installed");
     let directory = TempDir::new()?;
     let path = directory.path().join("dup.nft");
     let chain = "type filter hook ingress device \"eth0\" priority 0;";

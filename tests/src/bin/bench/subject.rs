@@ -97,6 +97,11 @@ impl Subject {
         over(program, self.noop.as_fd(), load)
     }
 
+    /// Packets that a filter has matched so far, once for each filter.
+    pub(crate) fn packets_matched(&self) -> Result<u64> {
+        Ok(self.loaded.matched()?.iter().map(|count| count.packets).sum())
+    }
+
     /// How many filters want a TCP packet.
     pub(crate) fn matches(&self, &(source, destination, from, to): &Flow) -> usize {
         let (ports, unknown) = (Some((from, to)), Unknown::Nothing);

@@ -10,7 +10,7 @@ pub(crate) fn line(line: &Line) -> String {
         1 => "     1 filter   ".to_owned(),
         filters => format!("{filters:>6} filters  "),
     };
-    text += &format!("{:<56} {} {}", line.what, spread(line.value), line.unit.symbol());
+    text += &format!("{:<78} {} {}", line.what, spread(line.value), line.unit.symbol());
     for against in &line.against {
         text += &format!("  x{} of {}", spread(against.ratio), against.what);
     }

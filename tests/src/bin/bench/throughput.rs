@@ -30,6 +30,7 @@ pub(crate) const STREAM: &str = "TCP stream, all of it mirrored";
 pub(crate) const FLOODED: &str = "flood of 64-byte UDP packets, all mirrored";
 /// What the share is of.
 pub(crate) const NONE: &str = Mirror::Nobody.name();
+pub(crate) const OURS: &str = Mirror::Ours.name();
 
 /// Both.
 pub(crate) fn throughput(session: &mut Session) -> Result<()> {
@@ -38,8 +39,9 @@ pub(crate) fn throughput(session: &mut Session) -> Result<()> {
         return Ok(());
     }
     session.heading(&format!("What is left while all is mirrored: median (quartiles) of {ROUNDS} rounds"));
-    let mut stages = vec![Stage::new(Mirror::Nobody)?, Stage::new(Mirror::Ours)?];
-    for mirror in Mirror::OTHERS {
+    let [nobody, ours, others @ ..] = Mirror::ALL;
+    let mut stages = vec![Stage::new(nobody)?, Stage::new(ours)?];
+    for mirror in others {
         match Stage::new(mirror) {
             Ok(stage) => stages.push(stage),
             Err(error) => session.leave_out(mirror.name(), &error),
@@ -69,10 +71,14 @@ pub(crate) fn throughput(session: &mut Session) -> Result<()> {
     Ok(())
 }
 
-/// Against no mirror, and ours against all others.
+/// Against no mirror, and against ours: the share that is left, and what we are to the others.
 fn compare(what: &str, group: Group, unit: Unit, mirror: Mirror, own: &Samples, all: &[Samples]) -> Line {
     let line = Line::new(group, &format!("{what}: {}", mirror.name()), 0, unit, own);
-    if mirror == Mirror::Nobody { line } else { line.against(NONE, own, &all[0]) }
+    match mirror {
+        Mirror::Nobody => line,
+        Mirror::Ours => line.against(NONE, own, &all[0]),
+        _ => line.against(NONE, own, &all[0]).against(OURS, own, &all[1]),
+    }
 }
 
 /// Whether the collector has got what the edge has.

@@ -33,7 +33,10 @@ impl Daemon {
 
     /// A configuration has become live.
     pub(super) fn open_page(&mut self) {
-        self.page = self.resting().and_then(|status| self.page_from(status));
+        self.page = None;
+        if self.has_books {
+            self.page = self.resting().and_then(|status| self.page_from(status));
+        }
     }
 
     fn page_from(&self, before: Status) -> Option<Page> {
