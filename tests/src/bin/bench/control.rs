@@ -24,7 +24,7 @@ use crate::sample::Samples;
 use crate::session::{Runner, Session, turns};
 use crate::{LIMITED_FILTERS, SEED};
 
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 const EDITS: u16 = 5;
 /// What kinds of files are compared with.
 pub(crate) const ONE: &str = "one filter";

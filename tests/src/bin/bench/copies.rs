@@ -16,9 +16,9 @@ use traffic_mirror_tests::references::{Flow, bare_clone};
 
 use crate::SEED;
 use crate::files::all_fields;
-use crate::race::{Load, frame};
+use crate::race::{Load, frame, race};
 use crate::report::{Group, Line, Unit};
-use crate::session::{Session, rounds};
+use crate::session::Session;
 use crate::stage;
 use crate::subject::{Subject, reaching};
 
@@ -120,7 +120,10 @@ fn copy(session: &mut Session, nics: &Nics, case: &Case, many: &str) -> Result<(
     let mut encap = subject.loaded.generation().encap()?;
     let link: SchedClassifierLinkId = encap.attach("out", TcAttachType::Egress)?;
     let bare = bare_clone(nics.bare)?;
-    let samples = rounds(ROUNDS, &mut [subject.ours(&case.load)?, subject.over(bare.as_fd(), &case.load)?])?;
+    let [ours, bare] = &race(ROUNDS, &mut [subject.ours(&case.load)?, subject.over(bare.as_fd(), &case.load)?])?[..]
+    else {
+        anyhow::bail!("two were in the race")
+    };
     encap.detach(link)?;
     let stats = &subject.loaded.generation().endpoint_stats(1)?[0];
     let total = |pick: fn(&EndpointStats) -> u64| stats.iter().map(pick).sum::<u64>();
@@ -128,7 +131,7 @@ fn copy(session: &mut Session, nics: &Nics, case: &Case, many: &str) -> Result<(
     let matched = subject.packets_matched()?;
     ensure!(matched > 0 && sent == matched, "{}: {matched} matched, {sent} sent", case.what);
     let filters = if case.filters == Filters::One { 1 } else { FILTERS };
-    let line = Line::new(Group::Copied, case.what, filters, Unit::Nanoseconds, &samples[0]);
-    session.add(line.against(BARE, &samples[0], &samples[1]));
+    let line = Line::new(Group::Copied, case.what, filters, Unit::Nanoseconds, &ours.over);
+    session.add(line.against(BARE, &ours.over, &bare.over));
     Ok(())
 }

@@ -10,14 +10,14 @@ use traffic_mirror_tests::oracle::large;
 use traffic_mirror_tests::oracle::random::Random;
 use traffic_mirror_tests::references::Flow;
 
-use crate::files::{File, Kind, all_fields, crossed, crossings, strangers};
-use crate::race::{Load, dress, frame};
+use crate::files::{File, all_fields, crossed, crossings, strangers};
+use crate::race::{Load, dress, frame, race};
 use crate::report::{Group, Line, Unit};
-use crate::session::{Session, rounds};
+use crate::session::Session;
 use crate::subject::{FLOWS, Subject};
 use crate::{LIMITED_FILTERS, SEED};
 
-const ROUNDS: usize = 11;
+const ROUNDS: usize = 15;
 const SIZES: [usize; 6] = [0, 1, 100, 1_000, 10_000, 16_384];
 /// Packets that are chosen at random: the cost is their mean.
 const SAMPLE: usize = 32;
@@ -28,6 +28,9 @@ const LIMITS_NS: [f64; 2] = [18.0, 28.0];
 pub(crate) const SAME: &str = "look-ups, same packets";
 /// Random look-ups over random packets, the same beside all files.
 pub(crate) const YARDSTICK: &str = "look-ups, random packets";
+
+/// Both with all that there is around a run.
+pub(crate) const EMPTY: &str = "the empty program";
 
 /// How the names of lines end of which each run meets another flow.
 const MIXED: &str = "mixed flows";
@@ -43,15 +46,15 @@ pub(crate) const WORST: &str = "worst file and packet, IPv4 TCP";
 pub(crate) const MATCHED: &str = "matched, no route, IPv4 TCP";
 pub(crate) const MATCHED_MIXED: &str = "matched, no route, IPv4 TCP, mixed flows";
 
-/// Usual kinds of files, each beside random packets of the internet.
-const KINDS: [Kind; 3] = [
-    ("random, beside hosts and ports, IPv4 TCP, mixed flows", large::hosts_and_ports, 10_000),
-    ("random, beside networks and ranges, IPv4 TCP, mixed flows", large::typical, 10_000),
-    ("random, beside lists of networks, IPv4 TCP, mixed flows", large::lists, 1_000),
+/// Usual kinds of files, each beside random packets of the internet: one after the other, and mixed.
+const KINDS: [([&str; 2], File, usize); 3] = [
+    (["random, beside hosts and ports, IPv4 TCP", HOSTS], large::hosts_and_ports, 10_000),
+    (["random, beside networks and ranges, IPv4 TCP", TYPICAL], large::typical, 10_000),
+    (["random, beside lists of networks, IPv4 TCP", LISTS], large::lists, 1_000),
 ];
-pub(crate) const HOSTS: &str = KINDS[0].0;
-pub(crate) const TYPICAL: &str = KINDS[1].0;
-pub(crate) const LISTS: &str = KINDS[2].0;
+pub(crate) const HOSTS: &str = "random, beside hosts and ports, IPv4 TCP, mixed flows";
+pub(crate) const TYPICAL: &str = "random, beside networks and ranges, IPv4 TCP, mixed flows";
+pub(crate) const LISTS: &str = "random, beside lists of networks, IPv4 TCP, mixed flows";
 
 /// All of it. What the look-ups mirror goes out of `output`.
 pub(crate) fn packets(session: &mut Session, output: u32) -> Result<()> {
@@ -62,8 +65,8 @@ pub(crate) fn packets(session: &mut Session, output: u32) -> Result<()> {
     for filters in SIZES {
         mixed(session, output, filters)?;
     }
-    for (what, file, filters) in KINDS {
-        kind(session, output, what, file, filters)?;
+    for (names, file, filters) in KINDS {
+        kind(session, output, names, file, filters)?;
     }
     for filters in SIZES.into_iter().filter(|filters| *filters > 1) {
         listed(session, output, filters)?;
@@ -87,13 +90,18 @@ fn compare(
     if !is_v6 && is_plain {
         runners.push(subject.lookups(load)?);
     }
-    let samples = rounds(ROUNDS, &mut runners)?;
+    let raced = race(ROUNDS, &mut runners)?;
+    let ours = &raced[0];
     let is_limited = what.starts_with("outside") && !what.ends_with(MIXED) && (1..=LIMITED_FILTERS).contains(&filters);
-    let mut line = Line::new(group, what, filters, Unit::Nanoseconds, &samples[0])
-        .against(YARDSTICK, &samples[0], &samples[1])
+    let mut line = Line::new(group, what, filters, Unit::Nanoseconds, &ours.over)
+        .against(YARDSTICK, &ours.over, &raced[1].over)
         .limit(is_limited.then_some(LIMITS_NS[usize::from(is_v6)]));
-    if let Some(same) = samples.get(2) {
-        line = line.against(SAME, &samples[0], same);
+    if let Some(same) = raced.get(2) {
+        line = line.against(SAME, &ours.over, &same.over);
+    }
+    // with mixed flows there is more around a run
+    if !what.ends_with(MIXED) {
+        line = line.against(EMPTY, &ours.whole, &ours.empty);
     }
     session.add(line);
     Ok(())
@@ -188,15 +196,21 @@ fn outside(v4: &Flow, v6: &Flow) -> [(&'static str, Vec<u8>); 9] {
 }
 
 /// Whatever comes to a host, beside a file of a usual kind.
-fn kind(session: &mut Session, output: u32, what: &str, file: File, filters: usize) -> Result<()> {
-    if !session.wants(what) {
+fn kind(session: &mut Session, output: u32, names: [&str; 2], file: File, filters: usize) -> Result<()> {
+    if !session.wants_any(&names) {
         return Ok(());
     }
     let mut random = Random::new(SEED);
     let subject = Subject::new(&file(&mut random, filters), output)?;
     let flows = strangers(&mut random, false).filter(|flow| subject.matches(flow) == 0);
-    let load = Load::mixed(flows.take(FLOWS).collect(), 100);
-    compare(session, &subject, Group::Unmatched, what, filters, &load)
+    let flows: Vec<Flow> = flows.take(FLOWS).collect();
+    let [once, mixed] = names;
+    for (what, load) in [(once, each(&flows[..SAMPLE])), (mixed, Load::mixed(flows, 100))] {
+        if session.wants(what) {
+            compare(session, &subject, Group::Unmatched, what, filters, &load)?;
+        }
+    }
+    Ok(())
 }
 
 /// All fields of all filters, and packets that have each field of another one.
@@ -256,9 +270,9 @@ fn received(session: &mut Session, output: u32) -> Result<()> {
     for (what, packet) in packets {
         if session.wants(what) {
             let load = Load::repeated(vec![packet.payload([0; 100]).build()]);
-            let samples = rounds(ROUNDS, &mut [subject.over(errors, &load)?, subject.yardstick()?])?;
-            let line = Line::new(Group::Received, what, 1, Unit::Nanoseconds, &samples[0]);
-            session.add(line.against(YARDSTICK, &samples[0], &samples[1]));
+            let raced = race(ROUNDS, &mut [subject.over(errors, &load)?, subject.yardstick()?])?;
+            let line = Line::new(Group::Received, what, 1, Unit::Nanoseconds, &raced[0].over);
+            session.add(line.against(YARDSTICK, &raced[0].over, &raced[1].over));
         }
     }
     Ok(())

@@ -6,7 +6,8 @@ use traffic_mirror_tests::lab::packet::{Packet, eth};
 use traffic_mirror_tests::lab::testrun::TestRun;
 use traffic_mirror_tests::references::{Flow, Mixer};
 
-use crate::session::Runner;
+use crate::sample::Samples;
+use crate::session::{Runner, turns};
 
 /// Each program takes so long in each round, nanoseconds.
 const ROUND_NS: f64 = 8e6;
@@ -51,11 +52,43 @@ pub(crate) fn dress(flow: &Flow, payload: usize, dress: impl FnOnce(Packet) -> P
     dress(eth()).ip(source, destination).tcp(from, to).payload(vec![0; payload]).build()
 }
 
-/// What a program costs over the empty one, in nanoseconds for a packet, as a value for each round.
+/// Nanoseconds for a packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Cost {
+    /// Of a program over the empty one.
+    over: f64,
+    /// Of the empty one, with what there is around a run.
+    empty: f64,
+}
+
+/// The costs of a program, round by round.
+#[derive(Debug)]
+pub(crate) struct Raced {
+    pub(crate) over: Samples,
+    /// With what there is around a run.
+    pub(crate) whole: Samples,
+    pub(crate) empty: Samples,
+}
+
+/// Lets programs run in turns.
 ///
 /// # Errors
 /// The kernel refuses a run.
-pub(crate) fn over<'a>(program: BorrowedFd<'a>, noop: BorrowedFd<'a>, load: &'a Load) -> Result<Runner<'a>> {
+pub(crate) fn race(rounds: usize, runners: &mut [Runner<'_, Cost>]) -> Result<Vec<Raced>> {
+    let samples = |costs: &[Cost], pick: fn(&Cost) -> f64| Samples(costs.iter().map(pick).collect());
+    let raced = |costs: Vec<Cost>| Raced {
+        over: samples(&costs, |cost| cost.over),
+        whole: samples(&costs, |cost| cost.over + cost.empty),
+        empty: samples(&costs, |cost| cost.empty),
+    };
+    Ok(turns(rounds, runners)?.into_iter().map(raced).collect())
+}
+
+/// A program on a load, beside the empty one.
+///
+/// # Errors
+/// The kernel refuses a run.
+pub(crate) fn over<'a>(program: BorrowedFd<'a>, noop: BorrowedFd<'a>, load: &'a Load) -> Result<Runner<'a, Cost>> {
     let mixers = match load.flows.is_empty() {
         true => None,
         false => Some([Mixer::new(&load.flows, program)?, Mixer::new(&load.flows, noop)?]),
@@ -72,5 +105,8 @@ pub(crate) fn over<'a>(program: BorrowedFd<'a>, noop: BorrowedFd<'a>, load: &'a 
         Ok(times.sum::<Result<f64>>()? / runs as f64)
     };
     let repeat = (ROUND_NS / time(0, 4_000)?.max(1.0)).clamp(8_000.0, 1e6) as u32;
-    Ok(Box::new(move || Ok(time(0, repeat)? - time(1, repeat)?)))
+    Ok(Box::new(move || {
+        let (whole, empty) = (time(0, repeat)?, time(1, repeat)?);
+        Ok(Cost { over: whole - empty, empty })
+    }))
 }

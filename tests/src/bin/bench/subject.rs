@@ -15,7 +15,7 @@ use traffic_mirror_tests::oracle::{compiled, configuration, load};
 use traffic_mirror_tests::references::{Flow, Listed, Lookups};
 
 use crate::files::strangers;
-use crate::race::{Load, over};
+use crate::race::{Cost, Load, over};
 use crate::session::Runner;
 
 pub(crate) const TCP: u8 = 6;
@@ -78,22 +78,22 @@ impl Subject {
     }
 
     /// What our program costs.
-    pub(crate) fn ours<'a>(&'a self, load: &'a Load) -> Result<Runner<'a>> {
+    pub(crate) fn ours<'a>(&'a self, load: &'a Load) -> Result<Runner<'a, Cost>> {
         self.over(self.loaded.mirror(self.place.direction), load)
     }
 
     /// What the look-ups cost.
-    pub(crate) fn lookups<'a>(&'a self, load: &'a Load) -> Result<Runner<'a>> {
+    pub(crate) fn lookups<'a>(&'a self, load: &'a Load) -> Result<Runner<'a, Cost>> {
         self.over(self.lookups.as_fd(), load)
     }
 
     /// What random look-ups cost for random packets, of which none is listed: what files are compared by.
-    pub(crate) fn yardstick(&self) -> Result<Runner<'_>> {
+    pub(crate) fn yardstick(&self) -> Result<Runner<'_, Cost>> {
         self.over(self.yardstick.lookups.as_fd(), &self.yardstick.load)
     }
 
     /// What any program costs.
-    pub(crate) fn over<'a>(&'a self, program: BorrowedFd<'a>, load: &'a Load) -> Result<Runner<'a>> {
+    pub(crate) fn over<'a>(&'a self, program: BorrowedFd<'a>, load: &'a Load) -> Result<Runner<'a, Cost>> {
         over(program, self.noop.as_fd(), load)
     }
 

@@ -3,9 +3,10 @@
 
 use anyhow::{Context as _, Result, ensure};
 use std::io::{Read as _, Write as _};
-use std::net::{TcpListener, TcpStream, UdpSocket};
+use std::net::{Shutdown, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsRawFd as _;
 use std::time::{Duration, Instant};
+use traffic_mirror_tests::lab::DEADLINE;
 use traffic_mirror_tests::lab::cpu::Cpu;
 
 use crate::report::{Group, Line, Unit};
@@ -95,26 +96,28 @@ fn stream(stage: &Stage) -> Result<f64> {
     let cpus = Cpu::all()?;
     let (first, last) = (cpus[0], *cpus.last().context("no CPU")?);
     let listener = stage.edge.enter(|| TcpListener::bind((EDGE, 0)).context("listen"))?;
-    let port = listener.local_addr()?.port();
+    let to = listener.local_addr()?;
+    let mut near = stage.client.enter(|| TcpStream::connect_timeout(&to, DEADLINE).context("connect"))?;
+    let (mut far, _) = listener.accept().context("accept")?;
+    for end in [&near, &far] {
+        end.set_read_timeout(Some(DEADLINE))?;
+        end.set_write_timeout(Some(DEADLINE))?;
+    }
     std::thread::scope(|scope| {
-        let receiver = scope.spawn(|| last.run(|| receive(&listener)));
-        let sent = stage.client.enter(|| {
-            first.run(|| {
-                let mut connection = TcpStream::connect((EDGE, port)).context("connect")?;
-                let (chunk, begin) = (vec![0; CHUNK_BYTES], Instant::now());
-                while begin.elapsed() < STREAM_FOR {
-                    connection.write_all(&chunk).context("send")?;
-                }
-                Ok(())
-            })
+        let receiver = scope.spawn(|| last.run(|| receive(&mut far)));
+        let sent = first.run(|| {
+            let (chunk, begin) = (vec![0; CHUNK_BYTES], Instant::now());
+            while begin.elapsed() < STREAM_FOR {
+                near.write_all(&chunk).context("send")?;
+            }
+            near.shutdown(Shutdown::Write).context("end the stream")
         });
         let received = receiver.join().expect("the receiver does not panic");
         sent.and(received)
     })
 }
 
-fn receive(listener: &TcpListener) -> Result<f64> {
-    let (mut connection, _) = listener.accept().context("accept")?;
+fn receive(connection: &mut TcpStream) -> Result<f64> {
     let (mut buffer, mut bytes, begin) = (vec![0; CHUNK_BYTES], 0, Instant::now());
     loop {
         match connection.read(&mut buffer).context("receive")? {
@@ -144,11 +147,14 @@ fn flood(stage: &Stage) -> Result<f64> {
             for _ in 0..FLOOD / BATCH {
                 send_batch(&socket)?;
             }
-            // what does not arrive in time found a full queue, and is sent again
-            while {
+            loop {
                 behind.send_to(&PAYLOAD, (EDGE, SENTINEL_PORT)).context("send")?;
-                sentinel.recv(&mut [0; 64]).is_err()
-            } {}
+                if sentinel.recv(&mut [0; 64]).is_ok() {
+                    break;
+                }
+                // it found a full queue
+                ensure!(begin.elapsed() < DEADLINE, "what is sent behind a flood does not arrive");
+            }
             Ok(FLOOD as f64 / begin.elapsed().as_secs_f64() / 1e3)
         })
     })

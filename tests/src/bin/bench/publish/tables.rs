@@ -5,7 +5,7 @@ use anyhow::{Context as _, Result};
 use crate::LIMITED_FILTERS;
 use crate::control::{KINDS, ONE};
 use crate::copies::BARE;
-use crate::packets::{HOSTS, INSIDE_MIXED, LISTED_MIXED, LISTS, SAME, TYPICAL, WORST, YARDSTICK};
+use crate::packets::{EMPTY, HOSTS, INSIDE_MIXED, LISTED_MIXED, LISTS, SAME, TYPICAL, WORST, YARDSTICK};
 use crate::report::{Group, Line, Report};
 use crate::sample::Spread;
 use crate::stage::Mirror;
@@ -35,7 +35,7 @@ fn table(name: &str, report: &Report) -> Option<String> {
     Some(match name {
         "machine" => machine(report),
         "summary" => summary(report),
-        "unmatched" => lines(report, &[Group::Unmatched, Group::Matched], &[SAME, YARDSTICK], is_large),
+        "unmatched" => lines(report, &[Group::Unmatched, Group::Matched], &[SAME, YARDSTICK, EMPTY], is_large),
         "received" => lines(report, &[Group::Received], &[YARDSTICK], |_| true),
         "copied" => lines(report, &[Group::Copied], &[BARE], |_| true),
         "throughput" => throughput(report),
@@ -99,7 +99,7 @@ const COPY_MANY: &str = "copied over IPv4, IPv4 TCP, 10,000 of all fields, mixed
 
 /// Packets have a table for the number of filters that most compare by, and plots for the others.
 fn is_large(line: &Line) -> bool {
-    line.filters == LIMITED_FILTERS || line.what == LISTS
+    line.filters == LIMITED_FILTERS || LISTS.starts_with(&line.what)
 }
 
 /// A row for each mirror.
