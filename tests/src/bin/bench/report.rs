@@ -43,6 +43,8 @@ pub(crate) enum Group {
     Received,
     Stream,
     Flood,
+    /// What is left beside filters that want something else.
+    Beside,
     Stage,
     Start,
     Edit,

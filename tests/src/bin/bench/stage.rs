@@ -2,15 +2,20 @@
 //! charged with what a collector does.
 
 use anyhow::{Context as _, Result, ensure};
+use std::collections::HashSet;
 use std::fs::read_to_string;
-use std::process::Command;
+use std::net::Ipv4Addr;
 use traffic_mirror_tests::lab::daemon::Daemon;
 use traffic_mirror_tests::lab::foreign::{Foreign, Side, Verdict};
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::socket::Direction;
 use traffic_mirror_tests::lab::veth::Veth;
-use traffic_mirror_tests::lab::{TempDir, deadline, kernel, process};
+use traffic_mirror_tests::lab::{TempDir, kernel};
+use traffic_mirror_tests::oracle::large;
+use traffic_mirror_tests::oracle::random::Random;
 use traffic_mirror_tests::references::bare_clone;
+
+use crate::SEED;
 
 /// Where the edge listens.
 pub(crate) const EDGE: &str = "198.51.100.254";
@@ -34,11 +39,29 @@ pub(crate) enum Mirror {
     MirredVxlan,
     /// `nft dup` on the ingress, as mirred.
     NftDup,
+    /// The daemon, many filters, none of which wants the traffic.
+    OursBeside,
+    /// A list of `tc` filters, none of which wants it.
+    MirredBeside,
+    /// A set of addresses in nftables, without the one that sends.
+    NftBeside,
 }
 
+/// Filters that want something else.
+const FILTERS: usize = 10_000;
+/// `tc` asks one after the other.
+const TC_FILTERS: usize = 1_000;
+
 impl Mirror {
+    /// Those that mirror all of it, and none of it; in both nobody is the first and ours the second.
     pub(crate) const ALL: [Self; 6] =
         [Self::Nobody, Self::Ours, Self::BareClone, Self::Mirred, Self::MirredVxlan, Self::NftDup];
+    pub(crate) const BESIDE: [Self; 4] = [Self::Nobody, Self::OursBeside, Self::MirredBeside, Self::NftBeside];
+
+    /// Whether it is to mirror what comes.
+    pub(crate) const fn mirrors(self) -> bool {
+        matches!(self, Self::Ours | Self::BareClone | Self::Mirred | Self::MirredVxlan | Self::NftDup)
+    }
 
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -48,6 +71,9 @@ impl Mirror {
             Self::Mirred => "tc u32 + mirred",
             Self::MirredVxlan => "tc u32 + mirred, VXLAN",
             Self::NftDup => "nft dup",
+            Self::OursBeside => "traffic-mirror, 10,000 filters for hosts and ports",
+            Self::MirredBeside => "tc u32, 1,000 filters for hosts",
+            Self::NftBeside => "nft dup, a set of 10,000 hosts",
         }
     }
 }
@@ -85,7 +111,8 @@ impl Stage {
         let (mut daemon, mut programs) = (None, vec![drop]);
         match mirror {
             Mirror::Nobody => {}
-            Mirror::Ours => daemon = Some(Daemon::start(&edge, &file())?),
+            Mirror::Ours => daemon = Some(Daemon::start(&edge, &file("protocol = [\"tcp\", \"udp\"]\n"))?),
+            Mirror::OursBeside => daemon = Some(Daemon::start(&edge, &beside())?),
             Mirror::BareClone => {
                 let mut clone = bare_clone(edge.index("eth1")?)?;
                 attach(&mut clone, &edge, "eth0")?;
@@ -99,7 +126,13 @@ impl Stage {
                 edge.run("ip link set vxlan0 up")?;
                 mirred(&edge, "vxlan0")?;
             }
-            Mirror::NftDup => dup(&edge)?,
+            Mirror::MirredBeside => mirred_beside(&edge)?,
+            Mirror::NftDup => dup(&edge, "", "meta protocol ip")?,
+            Mirror::NftBeside => {
+                let hosts: Vec<String> = others().take(FILTERS).map(|host| host.to_string()).collect();
+                let set = format!("set hosts {{\ntype ipv4_addr\nelements = {{ {} }}\n}}\n", hosts.join(", "));
+                dup(&edge, &set, "ip saddr @hosts")?;
+            }
         }
         Ok(Self { mirror, _daemon: daemon, _programs: programs, client, edge, collector })
     }
@@ -110,11 +143,25 @@ impl Stage {
     }
 }
 
-fn file() -> String {
+fn file(fields: &str) -> String {
     format!(
         "[[interface]]\nname = \"eth0\"\ndirection = \"ingress\"\n[endpoint.ids]\naddress = \"{COLLECTOR}\"\n\
-         [[filter]]\nname = \"all\"\nprotocol = [\"tcp\", \"udp\"]\nto = [\"ids\"]\n"
+         [[filter]]\nname = \"all\"\n{fields}to = [\"ids\"]\n"
     )
+}
+
+/// Many filters.
+fn beside() -> String {
+    let many = large::hosts_and_ports(&mut Random::new(SEED), FILTERS);
+    many.replace("protocol = [\"tcp\"]", "protocol = [\"udp\"]")
+}
+
+/// Hosts far from those of the stage.
+fn others() -> impl Iterator<Item = Ipv4Addr> {
+    let mut random = Random::new(SEED);
+    let mut known = HashSet::new();
+    std::iter::repeat_with(move || Ipv4Addr::from_bits(10 << 24 | random.bits() as u32 >> 8))
+        .filter(move |host| known.insert(*host))
 }
 
 /// On the ingress, in the newest way that the kernel has.
@@ -135,19 +182,30 @@ fn mirred(edge: &Netns, output: &str) -> Result<()> {
     Ok(())
 }
 
-fn dup(edge: &Netns) -> Result<()> {
+/// A filter for each of many hosts.
+fn mirred_beside(edge: &Netns) -> Result<()> {
+    edge.run("tc qdisc add dev eth0 clsact")?;
+    let directory = TempDir::new()?;
+    let path = directory.path().join("filters.tc");
+    let filters = others().take(TC_FILTERS).map(|host| {
+        format!(
+            "filter add dev eth0 ingress protocol ip prio 1 u32 match ip src {host}/32 action mirred egress mirror dev eth1\n"
+        )
+    });
+    std::fs::write(&path, filters.collect::<String>())?;
+    edge.run(&format!("tc -batch {}", path.display())).map(drop)
+}
+
+/// What matches, to `eth1`.
+fn dup(edge: &Netns, sets: &str, matches: &str) -> Result<()> {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let is_installed = std::env::split_paths(&paths).any(|path| path.join("nft").is_file());
     ensure!(is_installed, "nft is not installed");
     let directory = TempDir::new()?;
     let path = directory.path().join("dup.nft");
-    let chain = "type filter hook ingress device \"eth0\" priority 0;";
-    std::fs::write(
-        &path,
-        format!("table netdev bench {{\nchain copy {{\n{chain}\nmeta protocol ip dup to \"eth1\"\n}}\n}}\n"),
-    )?;
-    let mut command = Command::new("nft");
-    edge.enter(|| process::succeed(command.arg("-f").arg(&path), deadline())).map(drop)
+    let chain = format!("type filter hook ingress device \"eth0\" priority 0;\n{matches} dup to \"eth1\"");
+    std::fs::write(&path, format!("table netdev bench {{\n{sets}chain copy {{\n{chain}\n}}\n}}\n"))?;
+    edge.run(&format!("nft -f {}", path.display())).map(drop)
 }
 
 /// Packets that have come in by `eth0`.

@@ -10,7 +10,6 @@ use traffic_mirror_tests::lab::DEADLINE;
 use traffic_mirror_tests::lab::cpu::Cpu;
 
 use crate::report::{Group, Line, Unit};
-use crate::sample::Samples;
 use crate::session::{Runner, Session, rounds};
 use crate::stage::{EDGE, Mirror, Stage};
 
@@ -22,33 +21,43 @@ const FLOOD: usize = 65_536;
 const BATCH: usize = 64;
 /// With headers of Ethernet, IPv4 and UDP, and the checksum of Ethernet, 64 bytes.
 const PAYLOAD: [u8; 18] = [0; 18];
-/// Least part of the packets that must have come to the collector; a mirror that loses more is not compared.
+/// Least part of the packets that must have come to the collector; a mirror that loses more is not compared. Where nothing is to be
+/// mirrored: that must not have come.
 const LEAST_COPIED: f64 = 0.99;
 const PORT: u16 = 5000;
 const SENTINEL_PORT: u16 = 5001;
 
 pub(crate) const STREAM: &str = "TCP stream, all of it mirrored";
 pub(crate) const FLOODED: &str = "flood of 64-byte UDP packets, all mirrored";
+pub(crate) const BESIDE: &str = "flood of 64-byte UDP packets, none mirrored";
 /// What the share is of.
 pub(crate) const NONE: &str = Mirror::Nobody.name();
 pub(crate) const OURS: &str = Mirror::Ours.name();
 
-/// Both.
+/// All of them.
 pub(crate) fn throughput(session: &mut Session) -> Result<()> {
-    let wanted = [(STREAM, Group::Stream, Unit::Gigabits), (FLOODED, Group::Flood, Unit::Packets)];
-    if !session.wants_any(&wanted.map(|(what, ..)| what)) {
+    session.heading(&format!("What is left while all is mirrored: median (quartiles) of {ROUNDS} rounds"));
+    let mirrored = [(STREAM, Group::Stream, Unit::Gigabits), (FLOODED, Group::Flood, Unit::Packets)];
+    measure(session, &Mirror::ALL, &mirrored)?;
+    session.heading(&format!("What is left beside filters for something else: median (quartiles) of {ROUNDS} rounds"));
+    measure(session, &Mirror::BESIDE, &[(BESIDE, Group::Beside, Unit::Packets)])
+}
+
+fn measure(session: &mut Session, mirrors: &[Mirror], wanted: &[(&str, Group, Unit)]) -> Result<()> {
+    let names: Vec<&str> = wanted.iter().map(|(what, ..)| *what).collect();
+    if !session.wants_any(&names) {
         return Ok(());
     }
-    session.heading(&format!("What is left while all is mirrored: median (quartiles) of {ROUNDS} rounds"));
-    let [nobody, ours, others @ ..] = Mirror::ALL;
-    let mut stages = vec![Stage::new(nobody)?, Stage::new(ours)?];
-    for mirror in others {
+    let mut stages = Vec::new();
+    for (index, &mirror) in mirrors.iter().enumerate() {
         match Stage::new(mirror) {
             Ok(stage) => stages.push(stage),
+            // without the first two there is nothing to say
+            Err(error) if index < 2 => return Err(error),
             Err(error) => session.leave_out(mirror.name(), &error),
         }
     }
-    for (what, group, unit) in wanted {
+    for &(what, group, unit) in wanted {
         if !session.wants(what) {
             continue;
         }
@@ -62,32 +71,31 @@ pub(crate) fn throughput(session: &mut Session) -> Result<()> {
         }
         let samples = rounds(ROUNDS, &mut runners)?;
         drop(runners);
-        for ((stage, samples_of), before) in stages.iter().zip(&samples).zip(before) {
-            match is_complete(stage, before) {
-                Ok(()) => session.add(compare(what, group, unit, stage.mirror, samples_of, &samples)),
-                Err(error) => session.leave_out(&format!("{what}: {}", stage.mirror.name()), &error),
+        for (index, (stage, before)) in stages.iter().zip(before).enumerate() {
+            let name = stage.mirror.name();
+            if let Err(error) = is_right(stage, before) {
+                session.leave_out(&format!("{what}: {name}"), &error);
+                continue;
             }
+            // the share that is left, and what the others are to ours
+            let own = &samples[index];
+            let mut line = Line::new(group, &format!("{what}: {name}"), 0, unit, own);
+            for (reference, of) in stages.iter().zip(&samples).take(index.min(2)) {
+                line = line.against(reference.mirror.name(), own, of);
+            }
+            session.add(line);
         }
     }
     Ok(())
 }
 
-/// Against no mirror, and against ours: the share that is left, and what we are to the others.
-fn compare(what: &str, group: Group, unit: Unit, mirror: Mirror, own: &Samples, all: &[Samples]) -> Line {
-    let line = Line::new(group, &format!("{what}: {}", mirror.name()), 0, unit, own);
-    match mirror {
-        Mirror::Nobody => line,
-        Mirror::Ours => line.against(NONE, own, &all[0]),
-        _ => line.against(NONE, own, &all[0]).against(OURS, own, &all[1]),
-    }
-}
-
-/// Whether the collector has got what the edge has.
-fn is_complete(stage: &Stage, (in_before, out_before): (u64, u64)) -> Result<()> {
+/// Whether the collector has got what it should.
+fn is_right(stage: &Stage, (in_before, out_before): (u64, u64)) -> Result<()> {
     let (received, copied) = stage.passed()?;
     let (received, copied) = (received - in_before, copied - out_before);
-    let is_complete = stage.mirror == Mirror::Nobody || copied as f64 >= received as f64 * LEAST_COPIED;
-    ensure!(is_complete, "{copied} copies of {received} packets have come to the collector");
+    let share = copied as f64 / received as f64;
+    let is_right = if stage.mirror.mirrors() { share >= LEAST_COPIED } else { share <= 1.0 - LEAST_COPIED };
+    ensure!(is_right, "{copied} copies of {received} packets have come to the collector");
     Ok(())
 }
 

@@ -39,6 +39,7 @@ fn table(name: &str, report: &Report) -> Option<String> {
         "received" => lines(report, &[Group::Received], &[YARDSTICK], |_| true),
         "copied" => lines(report, &[Group::Copied], &[BARE], |_| true),
         "throughput" => throughput(report),
+        "beside" => beside(report),
         "files" => files(report),
         "left-out" => left_out(report),
         _ => return None,
@@ -90,7 +91,7 @@ fn summary(report: &Report) -> String {
             text += &format!("| {label} | {} | {against} | **{}** |\n", value(line), spread(ratio));
         }
     }
-    text + "\n" + &throughput(report) + "\n" + &files(report)
+    text + "\n" + &throughput(report) + "\n" + &beside(report) + "\n" + &files(report)
 }
 
 /// Names that the summary knows.
@@ -123,6 +124,18 @@ fn throughput(report: &Report) -> String {
             let cells = [cells(stream), cells(flood)].concat();
             text += &format!("| {} | {} |\n", mirror.name(), cells.join(" | "));
         }
+    }
+    text
+}
+
+/// A row for each list of filters that packets only pass.
+fn beside(report: &Report) -> String {
+    let mut text =
+        "| 64-byte UDP flood beside filters for something else | packets | share of no mirror |\n|---|---|---|\n"
+            .to_owned();
+    for line in report.group(Group::Beside) {
+        let name = line.what.split_once(": ").map_or("", |(_, name)| name);
+        text += &format!("| {name} | {} | {} |\n", value(line), line.ratio(NONE).map(spread).unwrap_or_default());
     }
     text
 }
