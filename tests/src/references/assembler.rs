@@ -95,7 +95,7 @@ impl Code {
     }
 
     /// The lower 16 bits of `register` from network order to that of the host.
-    pub(super) fn to_host(&mut self, register: Register) -> &mut Self {
+    pub(super) fn host_order(&mut self, register: Register) -> &mut Self {
         self.push(0xdc, register, 0, 0, 16)
     }
 

@@ -145,7 +145,7 @@ fn program(maps: &Maps) -> Vec<u64> {
     for (bit, offset, list) in [(2, PORTS, &maps.source_ports), (4, PORTS + 2, &maps.destination_ports)] {
         let mut any = Label::new();
         code.load(Width::Word, R::R1, R::Frame, ANY).jump(R::R1, If::Has(bit), &mut any);
-        code.load(Width::Half, R::R1, R::R7, offset).to_host(R::R1);
+        code.load(Width::Half, R::R1, R::R7, offset).host_order(R::R1);
         code.store(Width::Word, R::Frame, NUMBER, R::R1);
         ask(&mut code, list, NUMBER);
         code.jump(R::R0, If::Is(0), &mut unwanted).here(any);

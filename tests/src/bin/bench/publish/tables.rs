@@ -81,11 +81,11 @@ fn summary(report: &Report) -> String {
         ("no filter matches: packets inside networks that overlap", INSIDE_MIXED, many, SAME),
         ("no filter matches, each field is listed; the look-ups copy it wrongly", LISTED_MIXED, many, SAME),
         ("no filter matches: the worst file with its worst packet", WORST, many, YARDSTICK),
-        ("copied: one flow, one filter", COPY_ONE, 1, BARE),
+        ("copied: one flow, one filter in all", COPY_ONE, 1, BARE),
         ("copied: 1,024 flows, filters of all fields", COPY_MANY, many, BARE),
     ];
     let mut text =
-        "| 10,000 filters, IPv4 TCP, all flows mixed | a packet | against | ratio |\n|---|---|---|---|\n".to_owned();
+        "| a packet of TCP over IPv4, beside 10,000 filters if not said otherwise | median | against | ratio |\n|---|---|---|---|\n".to_owned();
     for (label, what, filters, against) in packets {
         if let Some((line, ratio)) = at(what, filters).and_then(|line| Some((line, line.ratio(against)?))) {
             text += &format!("| {label} | {} | {against} | **{}** |\n", value(line), spread(ratio));
