@@ -7,6 +7,7 @@
 mod counters;
 mod cpu;
 mod daemon;
+mod direct;
 mod explained;
 mod health;
 mod interfaces;
@@ -22,6 +23,7 @@ pub const LAYOUT: u32 = 11;
 pub use counters::*;
 pub use cpu::{Cpu, LEVELS, Level, Wrapped};
 pub use daemon::{Daemon, HASH_BYTES, PATH_BYTES, VERSION_BYTES};
+pub use direct::*;
 pub use explained::Explained;
 pub use health::Health;
 pub use interfaces::*;

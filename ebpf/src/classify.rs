@@ -159,6 +159,9 @@ impl Candidates {
     }
 }
 
+/// Blocks that [`Candidates::rule_out`] looks at, at most.
+const QUICK_LOOKS: usize = 2;
+
 /// The blocks that a class has slots in.
 #[inline(always)]
 fn summary<T: Tables>(tables: &T, class: u32) -> Result<u64, OutOfTable> {
@@ -170,6 +173,33 @@ fn summary<T: Tables>(tables: &T, class: u32) -> Result<u64, OutOfTable> {
 }
 
 impl Candidates {
+    /// The packet's classes by [`Field`].
+    #[inline(always)]
+    #[must_use]
+    pub const fn classes(&self) -> &[u32; FIELDS] {
+        &self.classes
+    }
+
+    /// Takes a quick look at the first blocks, and leaves out those that are ruled out; answers whether one is left.
+    ///
+    /// # Errors
+    /// An index beyond a table.
+    #[inline(always)]
+    pub fn rule_out<T: Tables>(&mut self, tables: &T, view: &View) -> Result<bool, OutOfTable> {
+        let mut looks = 0;
+        while looks < QUICK_LOOKS {
+            if !self.is_ruled_out(tables, view, lowest_bit(self.blocks))? {
+                return Ok(true);
+            }
+            self.blocks &= self.blocks - 1;
+            if self.blocks == 0 {
+                return Ok(false);
+            }
+            looks += 1;
+        }
+        Ok(true)
+    }
+
     /// Takes the next candidate block.
     #[inline(always)]
     pub fn next_block(&mut self) -> Option<u32> {
@@ -192,9 +222,6 @@ impl Candidates {
         view: &View,
         block: u32,
     ) -> Result<Search, OutOfTable> {
-        if !ODD && self.is_ruled_out(tables, view, block)? {
-            return Ok(Search { first: 0, words: 0, matches: [0; BLOCK_WORDS] });
-        }
         let mut matches =
             tables.row(view.rows[self.hook as usize % MAX_HOOKS]).ok_or(OutOfTable)?.blocks[block as usize];
         let mut narrow = |field: Field| {

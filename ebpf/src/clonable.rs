@@ -6,7 +6,7 @@ use traffic_mirror_ebpf::abi::Drop;
 use traffic_mirror_ebpf::offsets::Offsets;
 use traffic_mirror_ebpf::packet::{Packet, protocol};
 
-use crate::lost::{Lost, count_lost};
+use crate::lost::count_lost;
 use crate::probe::{Copied, SkBuff, offset, read};
 use crate::size::measure;
 use crate::skb::Skb;
@@ -65,7 +65,7 @@ extern "C" fn refuse(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64,
     }
     // SAFETY: the caller passes a pointer to a local variable.
     let packets = measure(Skb(skb), unsafe { &*packet }).packets;
-    count_lost(Lost { endpoints, reason, packets, parity });
+    count_lost(endpoints, reason, packets, parity);
     0
 }
 

@@ -12,7 +12,8 @@ use traffic_mirror_ebpf::gue::{ENCAPSULATION_BYTES, Head, Quoted, is_wrapped, is
 use traffic_mirror_ebpf::icmp::{Ports, is_ours};
 use traffic_mirror_ebpf::packet::{Packet, protocol};
 
-use crate::maps::{CONTROL, CPU, ENDPOINTS};
+use crate::direct::control;
+use crate::maps::{CPU, ENDPOINTS};
 use crate::verifier::{STOP, each, go_on_if};
 
 /// Types of ICMP errors: destination unreachable, source quench, redirect, time exceeded, parameter problem (IANA). All of
@@ -124,7 +125,8 @@ const PEERS: u32 = 2;
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn is_known(skb: *mut __sk_buff, ip: u32, udp: u32, flags: u32) -> u32 {
-    let (Some(control), Some(ports)) = (CONTROL.get(0), load::<Ports>(skb, udp)) else { return 0 };
+    let control = control();
+    let Some(ports) = load::<Ports>(skb, udp) else { return 0 };
     let ipv6 = flags & IPV6;
     let mut outer = Outer { addresses: [0; 8], ports, ipv6, parity: control.epoch & 1, index: 0, is_known: 0 };
     if ipv6 != 0 {
@@ -156,8 +158,7 @@ unsafe extern "C" fn next_endpoint(_: u32, outer: *mut Outer) -> c_long {
 unsafe extern "C" fn next_peer(_: u32, outer: *mut Outer) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let outer = unsafe { &mut *outer };
-    let Some(control) = CONTROL.get(0) else { return STOP };
-    let peer = &control.view[outer.parity as usize & 1].peers[outer.index as usize % MAX_PEERS];
+    let peer = &control().view[outer.parity as usize & 1].peers[outer.index as usize % MAX_PEERS];
     if peer.version == 0 {
         return STOP;
     }

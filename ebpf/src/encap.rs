@@ -17,9 +17,10 @@ use traffic_mirror_ebpf::gue::{
 };
 use traffic_mirror_ebpf::packet::{ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, JUMBO_BYTES, protocol};
 
+use crate::direct::control;
 use crate::fragment::sum_of;
 use crate::level::{has_wrapped, sender};
-use crate::maps::{CONTROL, ENDPOINTS, SCRATCH};
+use crate::maps::{ENDPOINTS, SCRATCH};
 use crate::queue::is_full;
 use crate::relay::relay;
 use crate::skb::{DROP, NEXT, Skb};
@@ -35,7 +36,7 @@ const MAX_TAGS: u32 = 4;
 
 #[inline(always)]
 pub fn encap(skb: Skb) -> i32 {
-    let Some(control) = CONTROL.get(0) else { return NEXT };
+    let control = control();
     // somebody who clears the map must not have production wrapped
     if control.secret == 0 {
         return NEXT;

@@ -10,7 +10,8 @@ use traffic_mirror_ebpf::abi::{IPV6_MTU_MIN, IcmpError, MAX_ENDPOINTS};
 use traffic_mirror_ebpf::icmp::{self, Fragment6, Header, ICMP_BYTES, Ports, Quoted4, Quoted6};
 use traffic_mirror_ebpf::packet::{ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame as _, protocol};
 
-use crate::maps::{CONTROL, ENDPOINT_STATS, ENDPOINTS};
+use crate::direct::control;
+use crate::maps::{ENDPOINT_STATS, ENDPOINTS};
 use crate::skb::{NEXT, Skb};
 use crate::verifier::{STOP, each, go_on_if};
 
@@ -76,7 +77,7 @@ fn read(skb: Skb, ipv6: bool, is_ethernet: bool) -> Option<Errored> {
         mtu: 0,
         ipv6: ipv6.into(),
         index: 0,
-        parity: CONTROL.get(0)?.epoch & 1,
+        parity: control().epoch & 1,
     };
     let udp = if ipv6 {
         if kind == IcmpError::TooBig as u32 {

@@ -7,7 +7,8 @@ use traffic_mirror_ebpf::abi::{BLOCKS, Explained, Unseen};
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable};
 use traffic_mirror_ebpf::packet::Packet;
 
-use crate::maps::{CANDIDATES, CONTROL, EXPLAINED, Kernel};
+use crate::direct::control;
+use crate::maps::{CANDIDATES, EXPLAINED, Kernel};
 use crate::mirror::{EXCLUDES, FAILED, FOUND, INCLUDES, NONE, kept, look_up, parse_packet};
 use crate::skb::{NEXT, Skb};
 use crate::verifier::{STOP, each, go_on_if};
@@ -27,7 +28,7 @@ pub fn explain(skb: Skb) -> i32 {
 
 #[inline(always)]
 fn try_explain(skb: Skb, explained: &mut Explained) -> Result<(), Unseen> {
-    let control = CONTROL.get(0).ok_or(Unseen::Table)?;
+    let control = control();
     let mut packet = Packet::default();
     parse_packet(skb, &mut packet)?;
     let parity = control.epoch & 1;
@@ -61,7 +62,7 @@ fn search(found: u32, how: u32) -> Result<(), Unseen> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn look_up_known(packet: *const Packet, hook: u32, parity: u32) -> u32 {
-    let Some(control) = CONTROL.get(0) else { return FAILED };
+    let control = control();
     if packet.is_null() {
         return FAILED;
     }
@@ -84,7 +85,7 @@ struct Asked {
 extern "C" fn keep_matches(how: u32) -> u32 {
     let Some(candidates) = CANDIDATES.get_ptr_mut(0) else { return 1 };
     // SAFETY: a per-CPU element, which `look_up` has just written.
-    let mut asked = Asked { candidates: unsafe { *candidates }, how, failed: 0 };
+    let mut asked = Asked { candidates: unsafe { (*candidates).candidates }, how, failed: 0 };
     each(BLOCKS, next_block, &mut asked);
     asked.failed
 }
@@ -92,12 +93,8 @@ extern "C" fn keep_matches(how: u32) -> u32 {
 unsafe extern "C" fn next_block(_: u32, asked: *mut Asked) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let asked = unsafe { &mut *asked };
-    let (Some(block), Some(control), Some(explained)) =
-        (asked.candidates.next_block(), CONTROL.get(0), EXPLAINED.get_ptr_mut(0))
-    else {
-        return STOP;
-    };
-    match asked.candidates.search::<_, true>(&Kernel, &control.view[asked.how as usize & 1], block) {
+    let (Some(block), Some(explained)) = (asked.candidates.next_block(), EXPLAINED.get_ptr_mut(0)) else { return STOP };
+    match asked.candidates.search::<_, true>(&Kernel, &control().view[asked.how as usize & 1], block) {
         Ok(search) => {
             // SAFETY: as in `explain`.
             let explained = unsafe { &mut *explained };

@@ -13,10 +13,12 @@ use traffic_mirror_ebpf::packet::{Packet, protocol};
 use traffic_mirror_ebpf::shape::{Shape, Size};
 
 use crate::clonable::is_brittle;
+use crate::direct::control;
 use crate::level::{depth, level};
 use crate::limit;
-use crate::maps::{CONTROL, CPU, ENDPOINT_STATS, ENDPOINTS};
-use crate::mirror::add;
+use crate::maps::{CPU, ENDPOINT_STATS, ENDPOINTS, FILTER_STATS};
+use crate::memo::{FOUND_MAX, Memo};
+use crate::mirror::{add, begin};
 use crate::queue::PACKET_BYTES;
 use crate::size::{is_bare, measure};
 use crate::skb::Skb;
@@ -49,20 +51,18 @@ pub struct Fan {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn fan_out(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u64 {
-    let (Some(control), Some(cpu)) = (CONTROL.get(0), CPU.get_ptr_mut(0)) else { return 0 };
+    let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
     if packet.is_null() {
         return 0;
     }
     // SAFETY: the caller passes a pointer to a local variable.
     let packet = unsafe { &*packet };
-    let mut copies = Copies { fan: Fan::of(Skb(skb), packet, endpoints, parity), control, cpu };
-    let fan = &mut copies.fan;
-    if fan.size.gso != 0 && packet.protocol == protocol::UDP {
-        fan.size.bare = is_bare(skb);
-    }
-    if fan.size.gso != 0 && packet.protocol == protocol::TCP {
-        fan.size.brittle = is_brittle(skb);
-    }
+    let mut copies = Copies {
+        fan: Fan::of(Skb(skb), packet, measure(Skb(skb), packet), flow_of(packet, parity), endpoints, parity),
+        control: control(),
+        cpu,
+    };
+    copies.prepare(packet.protocol);
     each(MAX_ENDPOINTS, next_endpoint, &mut copies);
     copies.fan.oversize
 }
@@ -74,37 +74,98 @@ struct Copies<'a> {
     cpu: *mut Cpu,
 }
 
+/// As [`fan_out`], for one endpoint at most: a call costs as much as much else. What a [`Memo`] says of the packet is counted before, if
+/// there is one. A global function: the verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn copy_to_one(
+    skb: *mut __sk_buff,
+    packet: *const Packet,
+    memo: *const Memo,
+    endpoints: u64,
+    parity: u32,
+) -> u64 {
+    let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
+    if packet.is_null() {
+        return 0;
+    }
+    // SAFETY: the caller passes a pointer to a local variable.
+    let packet = unsafe { &*packet };
+    let size = measure(Skb(skb), packet);
+    if !memo.is_null() {
+        begin(cpu, size.packets);
+        let mut nth = 0;
+        while nth < FOUND_MAX {
+            // SAFETY: the caller passes a pointer to a per-CPU element.
+            let filter = unsafe { (*memo).filters[nth] };
+            let Some(stats) = FILTER_STATS.get_ptr_mut(filter) else { break };
+            // SAFETY: as above.
+            add(unsafe { &mut (*stats).matched }, size.packets, size.bytes);
+            nth += 1;
+        }
+    }
+    if endpoints == 0 {
+        return 0;
+    }
+    let fan = Fan::of(Skb(skb), packet, size, flow(packet, parity), endpoints, parity);
+    let mut copies = Copies { fan, control: control(), cpu };
+    copies.prepare(packet.protocol);
+    copies.send_next();
+    copies.fan.oversize
+}
+
 unsafe extern "C" fn next_endpoint(_: u32, copies: *mut Copies<'_>) -> c_long {
     // SAFETY: `each` passes a valid pointer.
-    let Copies { fan, control, cpu } = unsafe { &mut *copies };
-    if fan.endpoints == 0 {
+    let copies = unsafe { &mut *copies };
+    if copies.fan.endpoints == 0 {
         return STOP;
     }
-    let index = lowest_bit(fan.endpoints);
-    fan.endpoints &= fan.endpoints - 1;
-    let (Some(pair), Some(stats)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index)) else { return STOP };
-    let endpoint = &pair[fan.parity as usize & 1];
-    // SAFETY: a per-CPU element.
-    let stats = unsafe { &mut *stats };
-    let mut shape = Shape::default();
-    let reason = fan.shape(endpoint, stats, &mut shape);
-    if reason != Drop::None as u32 {
-        count_drop(stats, reason, fan.size.packets);
-    } else if shape.fragments != 1 || endpoint.summed != 0 && endpoint.state == Drop::None as u32 {
-        // what looks for a next hop that is silent is one plain packet
-        if endpoint.state == Drop::None as u32 {
-            fan.oversize |= 1 << index;
-        } else {
-            count_drop(stats, endpoint.state, fan.size.packets);
+    copies.send_next();
+    go_on_if(copies.fan.endpoints != 0)
+}
+
+impl Copies<'_> {
+    /// Finds out what matters of some superpackets.
+    #[inline(always)]
+    fn prepare(&mut self, protocol: u8) {
+        let Size { gso, bare, brittle, .. } = &mut self.fan.size;
+        if *gso != 0 && protocol == protocol::UDP {
+            *bare = is_bare(self.fan.skb.0);
         }
-    } else {
-        let reason = match fan.parcel(endpoint, index, stats, &shape) {
-            Some(parcel) => send_by(fan.skb, &parcel, control, *cpu),
-            None => Drop::Limit as u32,
-        };
-        fan.account(endpoint, stats, &shape, reason);
+        if *gso != 0 && protocol == protocol::TCP {
+            *brittle = is_brittle(self.fan.skb.0);
+        }
     }
-    go_on_if(fan.endpoints != 0)
+
+    /// Sends a copy to the first of the endpoints, of which there is one.
+    #[inline(always)]
+    fn send_next(&mut self) {
+        let Self { fan, control, cpu } = self;
+        let index = lowest_bit(fan.endpoints);
+        fan.endpoints &= fan.endpoints - 1;
+        let (Some(pair), Some(stats)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index)) else { return };
+        let endpoint = &pair[fan.parity as usize & 1];
+        // SAFETY: a per-CPU element.
+        let stats = unsafe { &mut *stats };
+        let mut shape = Shape::default();
+        let reason = fan.shape(endpoint, stats, &mut shape);
+        if reason != Drop::None as u32 {
+            count_drop(stats, reason, fan.size.packets);
+        } else if shape.fragments != 1 || endpoint.summed != 0 && endpoint.state == Drop::None as u32 {
+            // what looks for a next hop that is silent is one plain packet
+            if endpoint.state == Drop::None as u32 {
+                fan.oversize |= 1 << index;
+            } else {
+                count_drop(stats, endpoint.state, fan.size.packets);
+            }
+        } else {
+            let reason = match fan.parcel(endpoint, index, stats, &shape) {
+                Some(parcel) => send_by(fan.skb, &parcel, control, *cpu),
+                None => Drop::Limit as u32,
+            };
+            fan.account(endpoint, stats, &shape, reason);
+        }
+    }
 }
 
 /// [`Shape::of`]; answers 0 or the [`Drop`] as a number. A global function: the verifier checks its many ways once.
@@ -125,32 +186,37 @@ pub extern "C" fn find_shape(size: *const Size, protocol: u32, endpoint: *const 
     }
 }
 
-/// [`Packet::flow_hash`]. A global function: the verifier checks it once.
+/// [`Packet::flow_hash`], where there is no room for it on the stack.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn flow_of(packet: *const Packet, parity: u32) -> u32 {
-    let Some(control) = CONTROL.get(0) else { return 0 };
     if packet.is_null() {
         return 0;
     }
     // SAFETY: the caller passes a pointer to a local variable.
-    unsafe { &*packet }.flow_hash(&control.view[parity as usize & 1].flow_keys)
+    flow(unsafe { &*packet }, parity)
+}
+
+#[inline(always)]
+fn flow(packet: &Packet, parity: u32) -> u32 {
+    packet.flow_hash(&control().view[parity as usize & 1].flow_keys)
 }
 
 impl Fan {
+    /// `flow` is the hash of the packet's flow.
     #[inline(always)]
-    pub fn of(skb: Skb, packet: &Packet, endpoints: u64, parity: u32) -> Self {
+    pub fn of(skb: Skb, packet: &Packet, size: Size, flow: u32, endpoints: u64, parity: u32) -> Self {
         Self {
             skb,
             endpoints,
             oversize: 0,
             parity,
-            flow: flow_of(packet, parity),
+            flow,
             word: parity << cb::PARITY_SHIFT
                 | if packet.version == 6 { cb::IPV6 } else { 0 }
                 | if packet.headerless != 0 { cb::HEADERLESS } else { 0 },
             protocol: u32::from(packet.protocol),
-            size: measure(skb, packet),
+            size,
         }
     }
 
@@ -328,8 +394,8 @@ pub extern "C" fn send(skb: *mut __sk_buff, parcel: *const Parcel) -> u32 {
     }
     // SAFETY: the caller passes a pointer to a local variable.
     let parcel = unsafe { &*parcel };
-    let (Some(control), Some(cpu)) = (CONTROL.get(0), CPU.get_ptr_mut(0)) else { return Drop::Clone as u32 };
-    send_by(Skb(skb), parcel, control, cpu)
+    let Some(cpu) = CPU.get_ptr_mut(0) else { return Drop::Clone as u32 };
+    send_by(Skb(skb), parcel, control(), cpu)
 }
 
 /// As [`send`], for those whose stack frame has the room.

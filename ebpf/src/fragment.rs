@@ -12,10 +12,11 @@ use traffic_mirror_ebpf::gue::{ENCAPSULATION_BYTES, fold};
 use traffic_mirror_ebpf::packet::{Packet, protocol};
 use traffic_mirror_ebpf::shape::Shape;
 
-use crate::fan::{Fan, Parcel, send};
+use crate::fan::{Fan, Parcel, flow_of, send};
 use crate::level::own;
-use crate::lost::{Lost, count_lost};
+use crate::lost::count_lost;
 use crate::maps::{ENDPOINT_STATS, ENDPOINTS, SCRATCH, SCRATCH_BYTES};
+use crate::size::measure;
 use crate::skb::Skb;
 use crate::verifier::{STOP, each, go_on_if, opaque};
 
@@ -77,7 +78,7 @@ pub extern "C" fn fragment(
         (*level).slice.checksum = checksum & 0xffff;
     }
     let mut fragments = Fragments {
-        fan: Fan::of(Skb(skb), packet, endpoints, parity),
+        fan: Fan::of(Skb(skb), packet, measure(Skb(skb), packet), flow_of(packet, parity), endpoints, parity),
         is_known: u16::from(is_in_reach && checksum != UNKNOWN),
         is_whole_known: u16::from(is_in_reach || !is_open),
         number: 0,
@@ -86,7 +87,7 @@ pub extern "C" fn fragment(
     each(MAX_ENDPOINTS * MAX_FRAGMENTS, next, &mut fragments);
     let Fan { endpoints, ref size, .. } = fragments.fan;
     if endpoints != 0 {
-        count_lost(Lost { endpoints, reason: Drop::Budget as u32, packets: size.packets, parity });
+        count_lost(endpoints, Drop::Budget as u32, size.packets, parity);
     }
     0
 }
@@ -99,13 +100,10 @@ unsafe extern "C" fn next(_: u32, fragments: *mut Fragments) -> c_long {
         return STOP;
     }
     let index = lowest_bit(fan.endpoints);
-    let (Some(pair), Some(stats), Some(level)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index), own())
-    else {
-        return STOP;
-    };
+    let (Some(pair), Some(stats)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index)) else { return STOP };
     let endpoint = &pair[fan.parity as usize & 1];
-    // SAFETY: per-CPU elements.
-    let (stats, slice) = unsafe { (&mut *stats, &mut (*level).slice) };
+    // SAFETY: a per-CPU element.
+    let stats = unsafe { &mut *stats };
     let mut shape = Shape::default();
     let mut reason = fan.shape(endpoint, stats, &mut shape);
     let number = fragments.number;
@@ -122,6 +120,9 @@ unsafe extern "C" fn next(_: u32, fragments: *mut Fragments) -> c_long {
     }
     let is_last = number + 1 >= shape.fragments;
     if reason == Drop::None as u32 {
+        let Some(level) = own() else { return STOP };
+        // SAFETY: a per-CPU element.
+        let slice = unsafe { &mut (*level).slice };
         let payload = shape.bytes + GUE_BYTES;
         let start = number * shape.piece;
         let end = if is_last { payload } else { start + shape.piece };

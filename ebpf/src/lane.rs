@@ -8,12 +8,13 @@ use traffic_mirror_ebpf::abi::{Drop, Receipt, Transit, cb};
 use traffic_mirror_ebpf::classify::lowest_bit;
 use traffic_mirror_ebpf::packet::Packet;
 
+use crate::direct::control;
 use crate::encap::pop_tags;
 use crate::fan::{Parcel, fan_out, send, was_over};
 use crate::fragment::fragment;
 use crate::level::{depth, is_too_deep, level};
-use crate::lost::{Lost, count_lost};
-use crate::maps::{CONTROL, CPU, ENDPOINTS};
+use crate::lost::count_lost;
+use crate::maps::{CPU, ENDPOINTS};
 use crate::mirror::parse_scattered;
 use crate::size::measure;
 use crate::skb::{DROP, NEXT, Skb};
@@ -65,7 +66,7 @@ pub extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints:
         (&raw const (*level).transit.arrived).read_volatile()
     };
     if arrived < size.packets {
-        count_lost(Lost { endpoints, reason, packets: size.packets - arrived, parity });
+        count_lost(endpoints, reason, size.packets - arrived, parity);
     }
     0
 }
@@ -73,7 +74,8 @@ pub extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints:
 /// Sends a copy of a packet that has come through the lane to each endpoint, and ends it there.
 #[inline(always)]
 pub fn lane(skb: Skb) -> i32 {
-    let (Some(control), Some(cpu)) = (CONTROL.get(0), CPU.get_ptr_mut(0)) else { return NEXT };
+    let Some(cpu) = CPU.get_ptr_mut(0) else { return NEXT };
+    let control = control();
     let is_ours = control.secret != 0
         && skb.cb::<0>() == control.secret as u32
         && skb.cb::<1>() == (control.secret >> 32) as u32

@@ -10,21 +10,24 @@ use crate::maps::{ENDPOINT_STATS, ENDPOINTS};
 use crate::verifier::{STOP, each, go_on_if};
 
 /// Copies that are not sent.
-pub struct Lost {
+struct Lost {
     /// For whom they were, as bits.
-    pub endpoints: u64,
+    endpoints: u64,
     /// Why: a [`Drop`] as a number.
-    pub reason: u32,
+    reason: u32,
     /// Packets on the wire, for each endpoint.
-    pub packets: u32,
+    packets: u32,
     /// Which copy of the endpoints counts.
-    pub parity: u32,
+    parity: u32,
 }
 
-/// Counts them.
-#[inline(always)]
-pub fn count_lost(mut lost: Lost) {
-    each(MAX_ENDPOINTS, next_lost, &mut lost);
+/// Counts copies that are not sent to these endpoints, for a [`Drop`] as a number, of so many packets on the wire each. A global
+/// function: it has a stack frame that others need not make room for.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub extern "C" fn count_lost(endpoints: u64, reason: u32, packets: u32, parity: u32) -> u32 {
+    each(MAX_ENDPOINTS, next_lost, &mut Lost { endpoints, reason, packets, parity });
+    0
 }
 
 unsafe extern "C" fn next_lost(_: u32, lost: *mut Lost) -> c_long {

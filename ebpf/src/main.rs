@@ -1,5 +1,5 @@
 //! The programs, and one that answers questions. Their verdict on a packet that is not ours is always "next program".
-#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(core_intrinsics))]
+#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch, core_intrinsics))]
 #![cfg_attr(
     target_arch = "bpf",
     expect(internal_features, reason = "this target has no compare_exchange in core::sync::atomic")
@@ -7,6 +7,8 @@
 
 #[cfg(target_arch = "bpf")]
 mod clonable;
+#[cfg(target_arch = "bpf")]
+mod direct;
 #[cfg(target_arch = "bpf")]
 mod echo;
 #[cfg(target_arch = "bpf")]
@@ -31,6 +33,8 @@ mod limit;
 mod lost;
 #[cfg(target_arch = "bpf")]
 mod maps;
+#[cfg(target_arch = "bpf")]
+mod memo;
 #[cfg(target_arch = "bpf")]
 mod mirror;
 #[cfg(target_arch = "bpf")]

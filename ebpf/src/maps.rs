@@ -9,7 +9,8 @@ use traffic_mirror_ebpf::abi::{
 };
 use traffic_mirror_ebpf::classify::{Candidates, Tables};
 
-use crate::epoch::only_element;
+use crate::direct::values;
+use crate::memo::{FOUND_MAX, Key, Memo, PLACES};
 
 // Written by the daemon through a memory mapping, each change in one store.
 #[map]
@@ -32,6 +33,9 @@ pub static BLOCKS: Array<Block> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 pub static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub static ENDPOINTS: Array<EndpointPair> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+/// How often the daemon has begun to write.
+#[map]
+pub static STEPS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 // For people and the next daemon.
 #[map]
@@ -81,7 +85,22 @@ pub static EXPLAINED: Array<Explained> = Array::with_max_entries(1, 0);
 
 /// From the programs to `gather`: their stack frames have no room for it. It is pinned nowhere, as [`EXPLAINED`].
 #[map]
-pub static CANDIDATES: PerCpuArray<Candidates> = PerCpuArray::with_max_entries(1, 0);
+pub static CANDIDATES: PerCpuArray<Kept> = PerCpuArray::with_max_entries(1, 0);
+
+/// What is known of the packet at hand.
+#[repr(C)]
+pub struct Kept {
+    pub candidates: Candidates,
+    /// By what it is remembered.
+    pub key: Key,
+    /// How many filters match, and the first of them by index into `FILTER_STATS`.
+    pub found: u32,
+    pub filters: [u32; FOUND_MAX],
+}
+
+/// What was found for packets before. It is pinned nowhere, as [`EXPLAINED`].
+#[map]
+pub static MEMOS: PerCpuArray<[Memo; PLACES]> = PerCpuArray::with_max_entries(1, 0);
 
 /// The tables as the kernel holds them.
 pub struct Kernel;
@@ -89,7 +108,7 @@ pub struct Kernel;
 impl Tables for Kernel {
     #[inline(always)]
     fn values(&self) -> Option<&Values> {
-        VALUES.get(only_element())
+        Some(values())
     }
 
     #[inline(always)]

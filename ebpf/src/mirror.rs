@@ -4,22 +4,24 @@
 use core::ffi::c_long;
 
 use aya_ebpf::bindings::__sk_buff;
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Count, Field, Interfaces, Slot, Unseen, cb, stamp};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Count, Cpu, Field, Interfaces, Slot, Unseen, cb, stamp};
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable, Search, hook_at, hook_of};
 use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK, parse, parse_extensions, parse_ip, skip_tags};
 
 use crate::clonable::clonable;
+use crate::direct::control;
 use crate::echo::{echo, may_be_echo};
-use crate::fan::fan_out;
+use crate::fan::{copy_to_one, fan_out};
 use crate::fragment::fragment;
 use crate::lane::segment;
 use crate::level::{depth, has_wrapped, is_too_deep, level};
-use crate::maps::{CANDIDATES, CONTROL, CPU, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
+use crate::maps::{CANDIDATES, CPU, FILTER_STATS, HOOK_STATS, Kept, Kernel, SLOTS};
+use crate::memo::{self, FOUND_MAX, Key, Memo, NO_FILTER, remember};
 use crate::network::{NOWHERE, network_offset};
 use crate::recall::{self, recall};
 use crate::size::measure;
 use crate::skb::{DROP, NEXT, Scattered, Skb};
-use crate::verifier::{STOP, each, go_on_if, opaque};
+use crate::verifier::{STOP, each, go_on_if, opaque, opaque_pointer};
 
 #[inline(always)]
 pub fn mirror(skb: Skb, egress: bool) -> i32 {
@@ -36,7 +38,7 @@ pub fn mirror(skb: Skb, egress: bool) -> i32 {
 
 #[inline(always)]
 fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
-    let control = CONTROL.get(0).ok_or(Unseen::Table)?;
+    let control = control();
     let is_copy = skb.cb::<0>() == control.secret as u32 && skb.cb::<1>() == (control.secret >> 32) as u32;
     // without a secret, as while somebody has cleared the map, any packet would look like a copy
     if is_copy && control.secret != 0 {
@@ -71,6 +73,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
             unknown = packet.unknown;
         }
     }
+    let mut memo = core::ptr::null::<Memo>();
     if unknown != 0 {
         match look_up(&raw const packet, hook as u32, parity | INCLUDES) {
             NONE => return Ok(()),
@@ -80,7 +83,15 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
     } else {
         let Ok(candidates) = Candidates::of(&Kernel, view, hook, &packet) else { return Err(Unseen::Table) };
         let Some(candidates) = candidates else { return Ok(()) };
-        keep(&candidates)?;
+        let kept = keep(&candidates, control.epoch)?;
+        memo = memo::find(&kept.key);
+        if memo.is_null() {
+            match kept.candidates.rule_out(&Kernel, view) {
+                Ok(true) => {}
+                Ok(false) => return Ok(()),
+                Err(_) => return Err(Unseen::Table),
+            }
+        }
     }
     let depth = CPU.get_ptr_mut(0).map_or(0, depth);
     if skb.tc_index() == stamp(control.secret) || depth != 0 && has_wrapped(skb.0) != 0 {
@@ -97,7 +108,10 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
     if is_too_deep(depth) {
         return Err(Unseen::Recursion);
     }
-    let endpoints = if unknown == 0 {
+    let endpoints = if !memo.is_null() {
+        // SAFETY: a per-CPU element, which nothing else has written since.
+        unsafe { (*memo).endpoints }
+    } else if unknown == 0 {
         gather(skb.0, &raw const packet, parity)
     } else {
         let include = gather(skb.0, &raw const packet, parity | INCLUDES);
@@ -108,7 +122,14 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
         }
     };
     let endpoints = if endpoints != 0 { clonable(skb.0, &raw const packet, endpoints, parity) } else { 0 };
-    let mut left = if endpoints != 0 { fan_out(skb.0, &raw const packet, endpoints, parity) } else { 0 };
+    let is_one = endpoints & endpoints.wrapping_sub(1) == 0;
+    let mut left = if is_one && (endpoints != 0 || !memo.is_null()) {
+        copy_to_one(skb.0, &raw const packet, memo, endpoints, parity)
+    } else if endpoints != 0 {
+        fan_out(skb.0, &raw const packet, endpoints, parity)
+    } else {
+        0
+    };
     if left != 0 && skb.gso_size() == 0 {
         left = fragment(skb.0, &raw const packet, left, parity, 0);
     }
@@ -138,7 +159,7 @@ pub const FAILED: u32 = 2;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn look_up(packet: *const Packet, hook: u32, how: u32) -> u32 {
-    let Some(control) = CONTROL.get(0) else { return FAILED };
+    let control = control();
     if packet.is_null() {
         return FAILED;
     }
@@ -153,17 +174,23 @@ pub extern "C" fn look_up(packet: *const Packet, hook: u32, how: u32) -> u32 {
 pub fn kept(found: Result<Option<Candidates>, OutOfTable>) -> u32 {
     match found {
         Ok(None) => NONE,
-        Ok(Some(candidates)) if keep(&candidates).is_ok() => FOUND,
+        Ok(Some(candidates)) if keep(&candidates, 0).is_ok() => FOUND,
         _ => FAILED,
     }
 }
 
 #[inline(always)]
-fn keep(candidates: &Candidates) -> Result<(), Unseen> {
+fn keep(candidates: &Candidates, epoch: u32) -> Result<&'static mut Kept, Unseen> {
     let kept = CANDIDATES.get_ptr_mut(0).ok_or(Unseen::Table)?;
     // SAFETY: a per-CPU element; nothing else runs before `gather` has read it.
-    unsafe { *kept = *candidates };
-    Ok(())
+    unsafe {
+        (*kept).candidates = *candidates;
+        (*kept).key = Key::of(candidates, epoch);
+        (*kept).found = 0;
+        (*kept).filters = [NO_FILTER; FOUND_MAX];
+        // what is read from there need not be on the stack
+        Ok(&mut *opaque_pointer(kept))
+    }
 }
 
 /// Reads the linear part, and only if that does not suffice the whole.
@@ -249,7 +276,7 @@ pub extern "C" fn parse_scattered(skb: *mut __sk_buff, packet: *mut Packet) -> u
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn count_unseen(skb: *mut __sk_buff, egress: u32, reason: u32) -> u32 {
-    let Some(control) = CONTROL.get(0) else { return 0 };
+    let control = control();
     let view = &control.view[control.epoch as usize & 1];
     if let Some(hook) = hook_of(view, Skb(skb).ifindex(), egress != 0) {
         count(hook as u32, reason);
@@ -270,7 +297,7 @@ fn count(hook: u32, reason: u32) {
 
 /// What the matching filters want, gathered slot by slot.
 struct Wanted<'a> {
-    candidates: &'a mut Candidates,
+    kept: &'a mut Kept,
     include: u64,
     exclude: u64,
     packets: u32,
@@ -287,13 +314,33 @@ struct Wanted<'a> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, how: u32) -> u64 {
-    let (Some(cpu), Some(candidates)) = (CPU.get_ptr_mut(0), CANDIDATES.get_ptr_mut(0)) else { return 0 };
+    let (Some(cpu), Some(kept)) = (CPU.get_ptr_mut(0), CANDIDATES.get_ptr_mut(0)) else { return 0 };
     if packet.is_null() {
         return 0;
     }
     // SAFETY: the caller passes a pointer to a local variable; a per-CPU element.
-    let (packet, candidates) = unsafe { (&*packet, &mut *candidates) };
+    let (packet, kept) = unsafe { (&*packet, &mut *kept) };
     let size = measure(Skb(skb), packet);
+    begin(cpu, size.packets);
+    let mut wanted = Wanted { kept, include: 0, exclude: 0, packets: size.packets, bytes: size.bytes, how, failed: 0 };
+    if how & (INCLUDES | EXCLUDES) == 0 {
+        each(BLOCKS, next_block::<false>, &mut wanted);
+    } else {
+        each(BLOCKS, next_block::<true>, &mut wanted);
+    }
+    if wanted.failed != 0 {
+        count(wanted.kept.candidates.hook, Unseen::Table as u32);
+    }
+    let endpoints = wanted.include & !wanted.exclude;
+    if how & (INCLUDES | EXCLUDES) == 0 && wanted.failed == 0 {
+        remember(wanted.kept, endpoints);
+    }
+    if how & EXCLUDES != 0 { wanted.exclude } else { endpoints }
+}
+
+/// A packet matches that is so many on the wire.
+#[inline(always)]
+pub fn begin(cpu: *mut Cpu, packets: u32) {
     // SAFETY: a per-CPU element.
     unsafe {
         let depth = depth(cpu);
@@ -303,32 +350,21 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, how: u32) -> u6
         }
         // each packet that the kernel cuts from it has an identification of its own
         (*level(cpu, depth)).number = (*cpu).serial as u32 + 1;
-        (*cpu).serial += u64::from(size.packets.max(1));
+        (*cpu).serial += u64::from(packets.max(1));
     }
-    let mut wanted =
-        Wanted { candidates, include: 0, exclude: 0, packets: size.packets, bytes: size.bytes, how, failed: 0 };
-    if how & (INCLUDES | EXCLUDES) == 0 {
-        each(BLOCKS, next_block::<false>, &mut wanted);
-    } else {
-        each(BLOCKS, next_block::<true>, &mut wanted);
-    }
-    if wanted.failed != 0 {
-        count(wanted.candidates.hook, Unseen::Table as u32);
-    }
-    if how & EXCLUDES != 0 { wanted.exclude } else { wanted.include & !wanted.exclude }
 }
 
 /// `ODD` is for packets of which something is unknown.
 unsafe extern "C" fn next_block<const ODD: bool>(_: u32, wanted: *mut Wanted<'_>) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let wanted = unsafe { &mut *wanted };
-    let (Some(block), Some(control)) = (wanted.candidates.next_block(), CONTROL.get(0)) else { return STOP };
-    match wanted.candidates.search::<_, ODD>(&Kernel, &control.view[wanted.how as usize & 1], block) {
+    let Some(block) = wanted.kept.candidates.next_block() else { return STOP };
+    match wanted.kept.candidates.search::<_, ODD>(&Kernel, &control().view[wanted.how as usize & 1], block) {
         Ok(search) => {
             if !search.is_empty() {
                 each(BLOCK_SLOTS, next_slot::<ODD>, &mut Slots { search, wanted });
             }
-            go_on_if(wanted.candidates.blocks != 0)
+            go_on_if(wanted.kept.candidates.blocks != 0)
         }
         Err(_) => {
             wanted.failed = 1;
@@ -367,6 +403,9 @@ unsafe extern "C" fn next_slot<const ODD: bool>(_: u32, slots: *mut Slots<'_, '_
         if !has_twin || stats.serial != serial {
             add(&mut stats.matched, wanted.packets, wanted.bytes);
             stats.serial = serial;
+            let found = wanted.kept.found;
+            wanted.kept.filters[found as usize % FOUND_MAX] = slot.filter;
+            wanted.kept.found = found + 1;
         }
     }
     go_on_if(!slots.search.is_empty())

@@ -11,8 +11,9 @@ use traffic_mirror_ebpf::datagram::{
 };
 use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK};
 
+use crate::direct::control;
 use crate::echo::echo;
-use crate::maps::{CONTROL, FIRSTS};
+use crate::maps::FIRSTS;
 use crate::skb::{Scattered, Skb};
 use crate::verifier::opaque;
 
@@ -28,7 +29,7 @@ pub const KNOWN: u32 = u32::MAX;
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub extern "C" fn recall(skb: *mut __sk_buff, packet: *mut Packet, hook: u32) -> u32 {
-    let Some(control) = CONTROL.get(0) else { return Unseen::Table as u32 };
+    let control = control();
     if packet.is_null() {
         return Unseen::Table as u32;
     }

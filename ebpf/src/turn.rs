@@ -8,8 +8,9 @@ use aya_ebpf::maps::{PerCpuArray, ProgramArray};
 use aya_ebpf::programs::TcContext;
 use traffic_mirror_ebpf::abi::LEVELS;
 
+use crate::direct::control;
 use crate::level::depth;
-use crate::maps::{CONTROL, CPU};
+use crate::maps::CPU;
 use crate::skb::{NEXT, Skb};
 
 /// The program that turns. Like [`SEEN`] it belongs to those who have loaded the three.
@@ -59,10 +60,8 @@ pub fn clear(context: &TcContext) -> i32 {
 #[inline(always)]
 fn is_copy(context: &TcContext) -> bool {
     let skb = Skb(context.skb.skb);
-    CONTROL
-        .get(0)
-        .filter(|control| control.secret != 0)
-        .is_some_and(|control| skb.cb::<0>() == control.secret as u32 && skb.cb::<1>() == (control.secret >> 32) as u32)
+    let secret = control().secret;
+    secret != 0 && skb.cb::<0>() == secret as u32 && skb.cb::<1>() == (secret >> 32) as u32
 }
 
 #[inline(always)]

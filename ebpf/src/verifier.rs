@@ -29,3 +29,13 @@ pub fn opaque(value: u32) -> u32 {
         (&raw const slot).read_volatile()
     }
 }
+
+/// A pointer to what the compiler knows nothing of.
+#[inline(always)]
+pub fn opaque_pointer<T>(pointer: *mut T) -> *mut T {
+    let mut pointer = pointer;
+    // an instruction: without any its line would be that of the next one, which the kernel refuses (`check_btf_line`)
+    // SAFETY: it does nothing.
+    unsafe { core::arch::asm!("{0} = {0}", inout(reg) pointer, options(nostack, preserves_flags)) };
+    pointer
+}

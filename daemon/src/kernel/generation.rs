@@ -23,7 +23,7 @@ use super::origin::{Origin, name, parse};
 use super::program::reason;
 use super::programs::PROGRAMS;
 use super::record::DAEMON;
-use super::{KernelError, shape};
+use super::{KernelError, direct, shape};
 use crate::plan::Write;
 use crate::tables::{Content, Live, Pages, Table, Tables};
 
@@ -34,6 +34,7 @@ const BUCKETS: &str = "BUCKETS";
 const CPU: &str = "CPU";
 const FIRSTS: &str = "FIRSTS";
 const SCRATCH: &str = "SCRATCH";
+const STEPS: &str = "STEPS";
 
 /// What the programs know of the kernel's memory.
 const OFFSETS: &str = "OFFSETS";
@@ -47,6 +48,13 @@ pub struct Generation {
     /// everything else about loading a program.
     loader: RefCell<Option<EbpfLoader<'static>>>,
     memory: &'static Memory,
+}
+
+/// An object whose programs can be loaded.
+pub(super) struct Loading {
+    pub(super) ebpf: Ebpf,
+    /// The object has their descriptors.
+    _direct: Vec<MapData>,
 }
 
 impl Generation {
@@ -183,12 +191,19 @@ impl Generation {
         remove_pins(&self.dir)
     }
 
-    pub(super) fn load(&self, sizes: impl FnOnce(&mut EbpfLoader<'static>)) -> Result<Ebpf, KernelError> {
+    /// The object, with its maps, but for those that are made: no program can be loaded before they all are there.
+    pub(super) fn load(&self, sizes: impl FnOnce(&mut EbpfLoader<'static>)) -> Result<Loading, KernelError> {
         let refuse = |reason| KernelError::Program { program: "object", reason };
         let mut loader = self.loader.borrow_mut();
         let loader = loader.get_or_insert_with(|| self.new_loader());
         sizes(loader);
-        loader.load(bytemuck::cast_slice(&self.memory.object(OBJECT))).map_err(|error| refuse(reason(&error)))
+        let mut object = self.memory.object(OBJECT);
+        let are_there = direct::names().all(|name| self.dir.join(name).exists());
+        let names = direct::names().filter(|_| are_there);
+        let direct = names.map(|name| self.open_map(name)).collect::<Result<Vec<_>, _>>()?;
+        direct::put_in_place(&mut object, &direct);
+        let ebpf = loader.load(bytemuck::cast_slice(&object)).map_err(|error| refuse(reason(&error)))?;
+        Ok(Loading { ebpf, _direct: direct })
     }
 
     fn new_loader(&self) -> EbpfLoader<'static> {
@@ -245,6 +260,7 @@ impl Generation {
         table: Table,
         elements: impl IntoIterator<Item = (usize, &'b [u8])>,
     ) -> Result<(), KernelError> {
+        self.begin_step()?;
         let mapping = self.map(table)?;
         for (offset, bytes) in elements {
             mapping.write(offset, bytes).map_err(|source| write_error(table, source))?;
@@ -261,6 +277,7 @@ impl Generation {
         writes: &[Write],
         before: &mut dyn FnMut() -> Result<(), KernelError>,
     ) -> Result<(), KernelError> {
+        self.begin_step()?;
         for same in writes.chunk_by(|a, b| a.table == b.table) {
             let mapping = self.map(same[0].table)?;
             for write in same {
@@ -269,6 +286,16 @@ impl Generation {
             }
         }
         Ok(())
+    }
+
+    /// Has programs forget what they remember of the tables. What they have found since is true up to the next call: nothing that a
+    /// packet has met changes meanwhile but by a commit.
+    fn begin_step(&self) -> Result<(), KernelError> {
+        let error = |source| KernelError::Map { action: "write", map: STEPS.to_owned(), source };
+        let mapping = Mapping::of(self.open_map(STEPS)?).map_err(error)?;
+        let mut steps = [0; size_of::<u64>()];
+        mapping.read(0, &mut steps).map_err(error)?;
+        mapping.write(0, &u64::from_ne_bytes(steps).wrapping_add(1).to_ne_bytes()).map_err(error)
     }
 
     /// Stores the epoch: the commit.
@@ -369,7 +396,7 @@ fn write_error(table: Table, source: io::Error) -> KernelError {
 pub(super) fn map_names() -> impl Iterator<Item = &'static str> {
     let counters = [counters::FILTERS, counters::ENDPOINTS, counters::HOOKS];
     let counters = counters.into_iter().flat_map(|kind| [kind.stats, kind.past]);
-    let others = [BUCKETS, FIRSTS, SCRATCH, CPU, HISTORY, HEALTH, DAEMON];
+    let others = [BUCKETS, FIRSTS, SCRATCH, STEPS, CPU, HISTORY, HEALTH, DAEMON];
     Table::ALL.into_iter().map(Table::map_name).chain(counters).chain(others)
 }
 

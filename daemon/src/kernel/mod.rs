@@ -6,6 +6,7 @@ mod btf;
 mod capability;
 mod chain;
 mod counters;
+mod direct;
 mod drift;
 mod error;
 mod explain;

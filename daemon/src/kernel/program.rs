@@ -4,17 +4,18 @@ use aya::Ebpf;
 use aya::programs::SchedClassifier;
 
 use super::KernelError;
+use super::generation::Loading;
 
 /// A loaded program that is not attached yet.
 pub struct Program {
-    ebpf: Ebpf,
+    object: Loading,
     name: &'static str,
 }
 
 impl Program {
-    pub(super) fn load(ebpf: Ebpf, name: &'static str) -> Result<Self, KernelError> {
-        let mut program = Self { ebpf, name };
-        load(&mut program.ebpf, name)?;
+    pub(super) fn load(object: Loading, name: &'static str) -> Result<Self, KernelError> {
+        let mut program = Self { object, name };
+        load(&mut program.object, name)?;
         Ok(program)
     }
 
@@ -24,7 +25,7 @@ impl Program {
     }
 
     pub(super) fn ebpf_mut(&mut self) -> &mut Ebpf {
-        &mut self.ebpf
+        &mut self.object.ebpf
     }
 
     /// The program as aya sees it.
@@ -32,7 +33,7 @@ impl Program {
     /// # Errors
     /// The object has no such classifier.
     pub fn classifier(&mut self) -> Result<&mut SchedClassifier, String> {
-        classifier(&mut self.ebpf, self.name)
+        classifier(&mut self.object.ebpf, self.name)
     }
 }
 
@@ -40,9 +41,9 @@ impl Program {
 ///
 /// # Errors
 /// The kernel refuses it.
-pub(super) fn load<'o>(object: &'o mut Ebpf, name: &'static str) -> Result<&'o mut SchedClassifier, KernelError> {
+pub(super) fn load<'o>(object: &'o mut Loading, name: &'static str) -> Result<&'o mut SchedClassifier, KernelError> {
     let refuse = |reason| KernelError::Program { program: name, reason };
-    let program = classifier(object, name).map_err(refuse)?;
+    let program = classifier(&mut object.ebpf, name).map_err(refuse)?;
     program.load().map_err(|error| refuse(reason(&error)))?;
     Ok(program)
 }

@@ -4,12 +4,11 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::path::Path;
 
-use aya::Ebpf;
 use aya::maps::MapData;
 use aya::programs::SchedClassifier;
 
 use super::attach::{Attachment, ERRORS, Role};
-use super::generation::pin_error;
+use super::generation::{Loading, pin_error};
 use super::program::{self, Program, reason};
 use super::record::DAEMON;
 use super::strays::bind;
@@ -112,7 +111,7 @@ impl Generation {
     }
 }
 
-fn pin(dir: &Path, object: &mut Ebpf, name: &'static str) -> Result<(), KernelError> {
+fn pin(dir: &Path, object: &mut Loading, name: &'static str) -> Result<(), KernelError> {
     let path = dir.join(name);
     let refuse = |reason| KernelError::Program { program: name, reason };
     let program = program::load(object, name)?;

@@ -257,7 +257,7 @@ impl Generation {
             program::load(&mut object, name)?.pin(&path).map_err(|error| pin_failed(&path, error))?;
         }
         let missing = || KernelError::Program { program: "object", reason: format!("no map {ARRAY}") };
-        let map = object.map_mut(ARRAY).ok_or_else(missing)?;
+        let map = object.ebpf.map_mut(ARRAY).ok_or_else(missing)?;
         let mut array = ProgramArray::try_from(map).map_err(error)?;
         let program =
             turning.fd().map_err(|error| KernelError::Program { program: "turn", reason: error.to_string() })?;

@@ -1,0 +1,103 @@
+//! What is remembered of packets that one endpoint gets a copy of: packets with the same classes are alike to every filter, so what has
+//! been found for one holds for the next, as long as the tables say what they said.
+//!
+//! The daemon raises `STEPS` before it writes anything, and no packet may tell what it writes up to the next commit, however long it
+//! takes (plan.rs). So what was found in one epoch and after one such step would be found again at any time in both.
+
+use traffic_mirror_ebpf::classify::Candidates;
+
+use crate::direct::steps;
+use crate::maps::{Kept, MEMOS};
+
+/// Filters that a packet may match to be remembered.
+pub const FOUND_MAX: usize = 4;
+/// In place of a filter.
+pub const NO_FILTER: u32 = u32::MAX;
+/// Places per CPU.
+pub const PLACES: usize = 256;
+
+/// What was found for a packet: one cache line.
+#[repr(C, align(8))]
+#[derive(Clone, Copy)]
+pub struct Memo {
+    key: Key,
+    /// The endpoint, as a bit.
+    pub endpoints: u64,
+    /// Which filters match, by index into `FILTER_STATS`; then [`NO_FILTER`].
+    pub filters: [u32; FOUND_MAX],
+}
+
+/// For which packets, and until when.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Key {
+    /// Two classes each.
+    classes: [u64; 3],
+    /// Hook, epoch, and a bit that is set, so that no packet has the key of an empty place.
+    place: u64,
+    step: u64,
+}
+
+const IN_USE: u64 = 1 << 31;
+
+impl Key {
+    #[inline(always)]
+    pub fn of(candidates: &Candidates, epoch: u32) -> Self {
+        let classes = candidates.classes();
+        let pair = |at: usize| u64::from(classes[at]) | u64::from(classes[at + 1]) << 32;
+        let classes = [pair(0), pair(2), pair(4)];
+        let place = u64::from(candidates.hook) | IN_USE | u64::from(epoch) << 32;
+        let after = (classes[0] | classes[1] | classes[2]) as u32;
+        Self { classes, place, step: steps(after) }
+    }
+
+    #[inline(always)]
+    fn is(&self, other: &Self) -> bool {
+        let classes = (self.classes[0] ^ other.classes[0])
+            | (self.classes[1] ^ other.classes[1])
+            | (self.classes[2] ^ other.classes[2]);
+        classes | (self.place ^ other.place) | (self.step ^ other.step) == 0
+    }
+
+    /// Where it is remembered.
+    #[inline(always)]
+    fn memo(&self) -> Option<*mut Memo> {
+        // any odd numbers
+        let sum = self.classes[0]
+            .wrapping_mul(0x9e37_79b9_7f4a_7c15)
+            .wrapping_add(self.classes[1].wrapping_mul(0xd6e8_feb8_6659_fd93))
+            .wrapping_add(self.classes[2].wrapping_mul(0xa076_1d64_78bd_642f))
+            .wrapping_add(self.place);
+        let at = (sum >> 56) as usize % PLACES;
+        let memos = MEMOS.get_ptr_mut(0)?;
+        // SAFETY: one of the places of a per-CPU element.
+        Some(unsafe { &raw mut (*memos)[at] })
+    }
+}
+
+/// What has been found for a packet like this one; null if nothing is known of it.
+#[inline(always)]
+pub fn find(key: &Key) -> *const Memo {
+    match key.memo() {
+        // SAFETY: a per-CPU element.
+        Some(memo) if unsafe { (*memo).key.is(key) } => memo,
+        _ => core::ptr::null(),
+    }
+}
+
+/// Remembers what has been found for the packet at hand.
+#[inline(always)]
+pub fn remember(kept: &Kept, endpoints: u64) {
+    let is_one = endpoints != 0 && endpoints & (endpoints - 1) == 0;
+    if !is_one || kept.found as usize > FOUND_MAX {
+        return;
+    }
+    if let Some(memo) = kept.key.memo() {
+        // SAFETY: a per-CPU element.
+        unsafe {
+            (*memo).key = kept.key;
+            (*memo).endpoints = endpoints;
+            (*memo).filters = kept.filters;
+        }
+    }
+}
