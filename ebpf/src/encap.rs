@@ -1,5 +1,6 @@
 //! Input: every packet that leaves an output interface. A clone of ours is wrapped; any other goes on untouched.
 
+use core::intrinsics::cold_path;
 use core::mem::{MaybeUninit, offset_of};
 
 use aya_ebpf::bindings::{
@@ -49,10 +50,12 @@ pub fn encap(skb: Skb) -> i32 {
         return NEXT;
     }
     if word & cb::DONE != 0 {
+        cold_path();
         confirm(skb);
         return NEXT;
     }
     if word & cb::HEADERLESS != 0 {
+        cold_path();
         relay(skb.0);
         // what was sent on is a clone of it
         return DROP;
@@ -63,6 +66,7 @@ pub fn encap(skb: Skb) -> i32 {
             .get(word & 0xff)
             .is_some_and(|pair| is_full(skb.0, pair[(word >> cb::PARITY_SHIFT & 1) as usize].backlog) != 0);
     let (verdict, receipt) = if is_held {
+        cold_path();
         (DROP, Receipt::Full)
     } else {
         match wrap(skb, word, control.secret, sender) {
@@ -103,13 +107,16 @@ fn wrap(skb: Skb, word: u32, secret: u64, sender: *mut Level) -> Option<i32> {
     skb.set_cb::<{ cb::ENDPOINT }>(word | cb::DONE);
     pop_tags(skb)?;
     if length != 0 {
+        cold_path();
         cut(skb, endpoint.link_bytes + length)?;
     }
     if word & cb::IPV6 != 0 && skb.len() > endpoint.link_bytes + IPV6_BYTES as u32 + u32::from(u16::MAX) {
+        cold_path();
         take_jumbo_off(skb, endpoint.link_bytes)?;
     }
     let over_ipv6 = endpoint.outer_bytes == OUTER6_BYTES as u32;
     let variable = if word & cb::SLICE != 0 {
+        cold_path();
         take_slice(skb, endpoint, word, flow, sender)?
     } else {
         let fixed = if word & cb::FIXED != 0 && skb.gso_size() != 0 { BPF_F_ADJ_ROOM_FIXED_GSO } else { 0 };
@@ -132,6 +139,7 @@ fn wrap(skb: Skb, word: u32, secret: u64, sender: *mut Level) -> Option<i32> {
     if word & cb::PROBE == 0 {
         return Some(NEXT);
     }
+    cold_path();
     let verdict = route(skb.0, endpoint.interface, endpoint.link_bytes);
     (verdict != DROP).then_some(verdict)
 }
@@ -324,6 +332,7 @@ pub fn pop_tags(skb: Skb) -> Option<()> {
         if skb.vlan_present() == 0 && matches!(skb.ethertype(), ETHERTYPE_IPV4 | ETHERTYPE_IPV6) {
             return Some(());
         }
+        cold_path();
         if popped == MAX_TAGS {
             return None;
         }
@@ -352,6 +361,7 @@ fn store_outer(skb: Skb, endpoint: &Endpoint, variable: Variable, over_ipv6: boo
         let outer = outer4(template(endpoint), variable);
         store(skb, endpoint, &outer, if is_later { IPV4_BYTES } else { OUTER4_BYTES }, sender)
     } else if is_later || variable.more {
+        cold_path();
         const LATER_BYTES: usize = IPV6_BYTES + FRAGMENT6_BYTES;
         let outer = fragment6(outer6(template(endpoint), variable), variable);
         store(skb, endpoint, &outer, if is_later { LATER_BYTES } else { LATER_BYTES + ENCAPSULATION_BYTES }, sender)

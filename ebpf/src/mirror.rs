@@ -2,6 +2,7 @@
 //! on as it came.
 
 use core::ffi::c_long;
+use core::intrinsics::cold_path;
 
 use aya_ebpf::bindings::__sk_buff;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Count, Cpu, Field, Interfaces, Slot, Unseen, cb, stamp};
@@ -43,6 +44,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
     // without a secret, as while somebody has cleared the map, any packet would look like a copy
     if is_copy && control.secret != 0 {
         // a copy that `encap` will hand to the kernel's neighbour code comes by again
+        cold_path();
         let again = skb.cb::<{ cb::ENDPOINT }>() & (cb::PROBE | cb::DONE | cb::HEADERLESS) == cb::PROBE;
         return if again { Ok(()) } else { Err(Unseen::Copy) };
     }
@@ -53,6 +55,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
     let hook = hook_at(place, egress);
     let mut packet = Packet::default();
     if place & Interfaces::NO_ETHERNET != 0 {
+        cold_path();
         parse_headerless(skb, &mut packet)?;
     } else {
         parse_packet(skb, &mut packet)?;
@@ -63,6 +66,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
     }
     let mut unknown = 0;
     if packet.is_odd() {
+        cold_path();
         match opaque(recall(skb.0, &raw mut packet, hook as u32)) {
             recall::KNOWN => {}
             LOOP => return Err(Unseen::Loop),
@@ -75,6 +79,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
     }
     let mut memo = core::ptr::null::<Memo>();
     if unknown != 0 {
+        cold_path();
         match look_up(&raw const packet, hook as u32, parity | INCLUDES) {
             NONE => return Ok(()),
             FOUND => {}
@@ -106,6 +111,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
         }
     }
     if is_too_deep(depth) {
+        cold_path();
         return Err(Unseen::Recursion);
     }
     let endpoints = if !memo.is_null() {
@@ -131,9 +137,11 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
         0
     };
     if left != 0 && skb.gso_size() == 0 {
+        cold_path();
         left = fragment(skb.0, &raw const packet, left, parity, 0);
     }
     if left != 0 {
+        cold_path();
         segment(skb.0, &raw const packet, left, parity);
     }
     Ok(())
