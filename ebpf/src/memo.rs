@@ -1,4 +1,4 @@
-//! What is remembered of packets that one endpoint gets a copy of: packets with the same classes are alike to every filter, so what has
+//! What is remembered of packets that filters match: packets with the same classes are alike to every filter, so what has
 //! been found for one holds for the next, as long as the tables say what they said.
 //!
 //! The daemon raises `STEPS` before it writes anything, and no packet may tell what it writes up to the next commit, however long it
@@ -21,7 +21,7 @@ pub const PLACES: usize = 256;
 #[derive(Clone, Copy)]
 pub struct Memo {
     key: Key,
-    /// The endpoint, as a bit.
+    /// The endpoints that get a copy, as bits.
     pub endpoints: u64,
     /// Which filters match, by index into `FILTER_STATS`; then [`NO_FILTER`].
     pub filters: [u32; FOUND_MAX],
@@ -88,8 +88,7 @@ pub fn find(key: &Key) -> *const Memo {
 /// Remembers what has been found for the packet at hand.
 #[inline(always)]
 pub fn remember(kept: &Kept, endpoints: u64) {
-    let is_one = endpoints != 0 && endpoints & (endpoints - 1) == 0;
-    if !is_one || kept.found as usize > FOUND_MAX {
+    if kept.found as usize > FOUND_MAX {
         return;
     }
     if let Some(memo) = kept.key.memo() {

@@ -132,6 +132,10 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
     let mut left = if is_one && (endpoints != 0 || !memo.is_null()) {
         copy_to_one(skb.0, &raw const packet, memo, endpoints, parity)
     } else if endpoints != 0 {
+        if !memo.is_null() {
+            // counts alone
+            copy_to_one(skb.0, &raw const packet, memo, 0, parity);
+        }
         fan_out(skb.0, &raw const packet, endpoints, parity)
     } else {
         0

@@ -48,20 +48,32 @@ fn what_is_remembered_ends_with_the_next_write() -> Result<()> {
 
 #[test]
 fn a_packet_that_is_remembered_counts_as_any_other() -> Result<()> {
+    for (to, no_route) in [("to = [\"a\"]\n", [7, 0]), ("to = [\"a\", \"b\"]\n", [7, 7])] {
+        counts_as_any_other(to, no_route)?;
+        // it counts for the filter that excludes, too, and goes nowhere
+        let excluded = format!("[[filter]]\nname = \"none\"\nprotocol = [\"tcp\"]\naction = \"exclude\"\n{to}");
+        counts_as_any_other(&format!("{to}{excluded}"), [0, 0])?;
+    }
+    Ok(())
+}
+
+fn counts_as_any_other(to: &str, no_route: [u64; 2]) -> Result<()> {
     let filter = |name: &str, more: &str| {
-        format!("[[filter]]\nname = {name:?}\nprotocol = [\"tcp\"]\nsource = [\"10.0.0.0/24\"]\n{more}to = [\"a\"]\n")
+        format!("[[filter]]\nname = {name:?}\nprotocol = [\"tcp\"]\nsource = [\"10.0.0.0/24\"]\n{more}")
     };
     // one that matches either way round counts once
-    let mut text = filter("both", "destination = [\"10.0.0.0/24\"]\nbidirectional = true\n");
+    let mut text = filter("both", "destination = [\"10.0.0.0/24\"]\nbidirectional = true\n") + to;
     // with so many others it is remembered, and with one more it is not
     for others in [1, 3, 4, 70] {
-        text = (0..others).fold(text, |text, nth| text + &filter(&format!("{others}-{nth}"), ""));
+        text = (0..others).fold(text, |text, nth| {
+            text + &filter(&format!("{others}-{nth}"), to.lines().next().unwrap_or_default()) + "\n"
+        });
         let tables = tables(&text);
         let loaded = Loaded::new(&tables, SECRET)?;
         run(&loaded, 7)?;
         let matched: Vec<u64> = loaded.matched()?.iter().map(|count| count.packets).collect();
         assert!(matched.iter().all(|packets| *packets == 7), "{matched:?}");
-        assert_eq!(loaded.no_route()?, [7, 0]);
+        assert_eq!(loaded.no_route()?, no_route);
     }
     Ok(())
 }
