@@ -97,8 +97,8 @@ fn the_programs_are_no_longer() -> Result<()> {
     let generation = Generation::create(pins.path(), 1, &Tables::empty())?;
     generation.load_programs()?;
     let programs = [
-        ("mirror_ingress", generation.mirror(Hook::Ingress)?, 9_500, 50_000),
-        ("mirror_egress", generation.mirror(Hook::Egress)?, 9_500, 50_000),
+        ("mirror_ingress", generation.mirror(Hook::Ingress)?, 10_700, 50_000),
+        ("mirror_egress", generation.mirror(Hook::Egress)?, 10_700, 50_000),
         ("encap", generation.encap()?, 2_300, 12_500),
         ("lane", generation.lane()?, 3_100, 16_000),
     ];
