@@ -83,7 +83,8 @@ fn take(desired: &Desired) {
     let other = &*OTHER;
     let network = network(desired);
     let live = live(desired, &network);
-    let (_, change) = decide(desired, &network, &mut Some(live.clone()), &mut Memory::default()).expect("there is room");
+    let (_, change) =
+        decide(desired, &network, &mut Some(live.clone()), &mut Memory::default()).expect("there is room");
     assert!(matches!(&change, Change::InPlace(plan) if plan.is_empty()), "not settled: {change:?}");
     let attached = Attached { are_ours: true, mirrors: BTreeMap::new(), encaps: BTreeSet::new() };
     for (want, live) in
