@@ -2,7 +2,7 @@
 
 use std::io::{self, Read};
 
-use crate::compile::{MOST_BYTES, Rooms, TooLarge};
+use crate::compile::{Rooms, TooLarge};
 use crate::desired::{Loaded, Rereader, place_of};
 use crate::diagnostic::{Code, Diagnostic};
 
@@ -30,19 +30,12 @@ impl Reader {
         let (desired, warnings) = self.rereader.load(bytes)?;
         match self.rooms.check(&desired) {
             Ok(()) => Ok((desired, warnings)),
-            Err(too_large) => Err(vec![refusal(&String::from_utf8_lossy(bytes), &too_large)]),
+            Err(too_large) => {
+                let place = place_of(&String::from_utf8_lossy(bytes), &too_large.filter);
+                Err(vec![Diagnostic::new(Code::LimitExceeded, place, too_large.to_string()).help(TooLarge::REMEDY)])
+            }
         }
     }
-}
-
-fn refusal(text: &str, TooLarge { filter, terms, all }: &TooLarge) -> Diagnostic {
-    let message = format!(
-        "the {all} networks and port ranges of the filters need tables of more than {} MiB; filter {filter:?} gives the most \
-         of them, {terms}",
-        MOST_BYTES >> 20,
-    );
-    let help = "write fewer networks and ranges, or wider ones that take the place of several";
-    Diagnostic::new(Code::LimitExceeded, place_of(text, filter), message).help(help)
 }
 
 /// Reads all of a file, and no more of one that is too large than tells so.

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use crate::compile::{self, Memory};
+use crate::compile::{self, Memory, TooLarge};
 use crate::desired::Desired;
 use crate::kernel::{Kernel, KernelError};
 use crate::network::Network;
@@ -120,7 +120,11 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
         let applied = match kernel.apply(&change, &want) {
             Ok(applied) => applied,
             // an output interface that takes no `encap`: nothing has changed so far, and nothing may be sent there
-            Err(_) if kernel.refusals() > refusals => continue,
+            Err(_) if kernel.refusals() > refusals => {
+                // what was compiled has not been written
+                state.memory.forget();
+                continue;
+            }
             Err(error) => return Err(error),
         };
         repaired.extend(applied.repaired);
@@ -152,6 +156,9 @@ fn no_room(desired: &Desired, network: &Network) -> KernelError {
             what: "the indices of the interfaces that are listed fit into no table".to_owned(),
             remedy: "list fewer of them",
         };
+    }
+    if let Err(too_large) = compile::Rooms::default().check(desired) {
+        return KernelError::Missing { what: too_large.to_string(), remedy: TooLarge::REMEDY };
     }
     KernelError::Missing {
         what: "the filters need more than 32,768 slots".to_owned(),

@@ -34,12 +34,16 @@ impl Room {
 #[derive(Debug, Default)]
 pub struct Rooms {
     filters: Vec<Arc<Filter>>,
-    /// What they need at most, bytes.
+    /// What they need, bytes, as far as that was found out.
     bytes: usize,
 }
 
 /// Why a file is too large.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "the {all} networks and port ranges of the filters need tables of more than {} MiB; filter {filter:?} gives the most of them, {terms}",
+    MOST_BYTES >> 20
+)]
 pub struct TooLarge {
     /// Name of the filter that gives the most networks and ranges.
     pub filter: String,
@@ -47,6 +51,11 @@ pub struct TooLarge {
     pub terms: usize,
     /// Those of all filters.
     pub all: usize,
+}
+
+impl TooLarge {
+    /// What to do about it.
+    pub const REMEDY: &str = "write fewer networks and ranges, or wider ones that take the place of several";
 }
 
 impl Rooms {
@@ -84,10 +93,11 @@ fn too_large(desired: &Desired) -> TooLarge {
 
 fn terms(filter: &Filter) -> usize {
     let Filter { source, destination, source_port, destination_port, .. } = filter;
-    source.len() + destination.len() + source_port.len() + destination_port.len()
+    let Filter { protocol, vlan, .. } = filter;
+    source.len() + destination.len() + source_port.len() + destination_port.len() + protocol.len() + vlan.len()
 }
 
-/// What a filter adds to tables at most, bytes: each network or range has two ends, where another set begins; each network may be
+/// What a filter adds to tables, bytes, if it shares nothing with others and its blocks with filters that give the same fields: each network or range has two ends, where another set begins; each network may be
 /// where a trie branches.
 fn most_bytes(filter: &Filter) -> usize {
     const END: usize = size_of::<Class>() + size_of::<u64>() + size_of::<Block>();

@@ -233,6 +233,29 @@ fn a_tun_that_takes_no_encap_is_left_out_and_nothing_is_left_to_do() -> Result<(
     Ok(())
 }
 
+/// What was compiled before an output refused was never written: nothing may be made of it.
+#[test]
+fn filters_that_come_with_an_interface_that_takes_no_encap_are_in_force_and_nobody_is_blamed() -> Result<()> {
+    let mut site = Site::new()?;
+    let mut daemon = Daemon::spawn(&site.edge, &listing(&[]), attach("clsact"))?;
+    daemon.ready(deadline())?;
+    site.expect(53, 1)?;
+    let _tun = Tun::create(&site.edge, "tun7")?;
+    site.edge.run("tc qdisc add dev tun7 clsact")?;
+    let guard = Foreign::load("guard", Verdict::Next)?;
+    guard.attach_filter(&site.edge, "tun7", Outgoing, 1)?;
+    guard.attach_filter(&site.edge, "tun7", Outgoing, u16::MAX)?;
+    for port in [54, 55, 56] {
+        daemon.write_config(&(listing(&["tun7"]) + &filter("another", port)))?;
+        daemon.reload_done(deadline())?;
+        site.expect(53, 1)?;
+        site.expect(port, 1)?;
+    }
+    let blamed: Vec<String> = daemon.output().into_iter().filter(|line| line.contains("somebody else")).collect();
+    ensure!(blamed.is_empty(), "{blamed:?}");
+    Ok(())
+}
+
 #[test]
 fn without_a_daemon_who_has_come_since_is_waiting() -> Result<()> {
     let site = Site::new()?;
