@@ -66,13 +66,14 @@ impl<'b> Difference<'b> {
 
 /// Changes classes, blocks, nodes, skips and values of `tables` so that they say what is wanted. Elements that
 /// `in_use` reaches in the `live` tables keep their place; what is new takes free ones. A field in which nothing is to change
-/// against `built_from`, if that is known, is not looked at. Answers the view, without rows; `None` if there is no room for what is new.
+/// against `built_from`, if that is known, is not looked at. `standing` are the blocks that have active slots, as bits. Answers the view, without rows; `None` if there is no room for what is new.
 pub(super) fn build(
     tables: &mut Tables,
     live: &Tables,
     in_use: &Reachable,
     built_from: Option<&Blueprint>,
     want: &Blueprint,
+    standing: u64,
     room: Room,
 ) -> Option<View> {
     let difference = built_from.map(|built_from| Difference::between(built_from, want));
@@ -104,7 +105,10 @@ pub(super) fn build(
         let changed = difference.as_ref().map(|difference| changed(difference, root));
         Some(Planter { sets: &mut sets, live, in_use, root, changed }.plant(&prefixes(want, root)))
     });
-    let classes = sets.assign()?;
+    // of a block that is in use and comes to give a field each slot gets all values of it, the active ones, too
+    let omitted = live.view().omitted.iter().zip(&want.omitted);
+    let is_wider = omitted.fold(0, |blocks, (live, want)| blocks | live & !want) & standing != 0;
+    let classes = sets.assign(is_wider)?;
     classes.write(tables);
     let roots = write(tables, in_use, &classes, &selected, &trees);
     let mut view = View { omitted: want.omitted, roots, ..View::zeroed() };

@@ -120,9 +120,9 @@ fn step(desired: &Desired, network: &Network, live: &Tables, memory: &mut Memory
     // live maps have no room for more than they are long
     let room = Room::new(if is_new { MOST_BYTES } else { live.filter_bytes() });
     let mut tables = live.with_idle_copies();
-    let Placed { slots, union, .. } = placed;
+    let Placed { slots, union, standing } = placed;
     let want = Blueprint { slots: union, omitted };
-    let mut view = build::build(&mut tables, live, &in_use, are_built.then_some(&blueprint), &want, room)?;
+    let mut view = build::build(&mut tables, live, &in_use, are_built.then_some(&blueprint), &want, standing, room)?;
     rows::rows(&mut tables.rows, &in_use, &slots, desired, &hooks, &mut view)?;
     view.peers = others::peers(&desired.peers);
     view.flow_keys = others::flow_keys(desired.seed.as_ref(), network.secret);

@@ -194,15 +194,16 @@ impl<'a> Sets<'a> {
     }
 
     /// Gives each new set a class: the live one that it takes most of its values from, if that is not wanted any more, so that
-    /// only words change; else a free one. `None` if there is no room for all of them.
-    pub(super) fn assign(self) -> Option<Assigned> {
+    /// only words change; else a free one. `None` if there is no room for all of them. With `alone` no class takes over: it may serve
+    /// two fields, and is known to say the same of the active slots in one of them only.
+    pub(super) fn assign(self, alone: bool) -> Option<Assigned> {
         if self.is_full() {
             return None;
         }
         let mut classes = vec![None; self.new.len()];
         let mut kept = self.kept;
         kept.insert(EMPTY_CLASS);
-        let mut taken: Vec<_> = self.taken.into_iter().collect();
+        let mut taken: Vec<_> = self.taken.into_iter().filter(|_| !alone).collect();
         taken.sort_unstable_by_key(|&((number, class), values)| (std::cmp::Reverse(values), number, class));
         for ((number, class), _) in taken {
             let is_there = self.live.classes.has(class);

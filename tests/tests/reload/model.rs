@@ -14,7 +14,7 @@ use traffic_mirror_ebpf::packet::Packet;
 use traffic_mirror_tests::oracle::flow::flow;
 use traffic_mirror_tests::oracle::frame::packet;
 use traffic_mirror_tests::oracle::maps::Maps;
-use traffic_mirror_tests::oracle::naive::{Flow, Place, ask, places};
+use traffic_mirror_tests::oracle::naive::{Flow, Place, Unknown, ask, places};
 use traffic_mirror_tests::oracle::random::Random;
 use traffic_mirror_tests::oracle::{configuration, hook, load, setting};
 
@@ -274,4 +274,55 @@ fn a_packet_meets_the_old_rules_or_the_new_ones() {
         }
     }
     println!("reload model: seed {seed}, {reloads} reloads, {stores} stores");
+}
+
+/// The daemon is never killed, and a packet is looked for after each store.
+fn reload_whole(world: &mut World, random: &mut Random, want: &Desired, probes: &[Probe]) {
+    let mut committed = false;
+    while let Some(plan) = world.maps.next(want, &world.network) {
+        let before = world.maps.live.tables.clone();
+        world.write(random, &before, &plan.writes, probes, committed);
+        world.maps.commit(&plan);
+        committed |= plan.commit.is_some();
+    }
+}
+
+/// All blocks are in use, so a filter must share one with filters that give other fields: to these its fields are given, too, with all
+/// values, before the commit. A class that serves two fields must not say so in the other one.
+#[test]
+fn a_block_that_comes_to_give_a_field_shows_nothing_before_the_commit() {
+    const TCP: u8 = 6;
+    let head = "[[interface]]\nname = \"eth0\"\n[endpoint.ids]\naddress = \"192.0.2.1\"\n";
+    let filter = |name: &str, fields: &str| format!("[[filter]]\nname = \"{name}\"\nto = [\"ids\"]\n{fields}\n");
+    let both = filter("both", "source = [\"10.0.0.0/8\"]\ndestination_port = [\"8000-8100\"]");
+    let kinds = (0..63).map(|number| {
+        let protocol = if number == 0 { u32::from(TCP) } else { 60 + number };
+        filter(&format!("kind-{number}"), &format!("protocol = [{protocol}]\nsource = [\"192.168.{number}.0/24\"]"))
+    });
+    let first = format!("{head}{both}{}", kinds.collect::<String>());
+    let then = first.clone() + &filter("shares", "protocol = [6]\ndestination_port = [\"8000-8100\"]");
+    let (mut world, mut random) = (World::new(), Random::new(1));
+    let [first, then] = [first, then].map(|text| load(&text));
+    reload_whole(&mut world, &mut random, &first, &[]);
+    world.desired = first;
+    let place = places(&then, &world.network).swap_remove(0);
+    let probes: Vec<Probe> = [1, 8050]
+        .map(|port| {
+            let flow = Flow {
+                source: "10.1.2.3".parse().unwrap(),
+                destination: "198.51.100.1".parse().unwrap(),
+                protocol: TCP,
+                ports: Some((40_000, port)),
+                vlan: 0,
+                unknown: Unknown::Nothing,
+            };
+            let (before, after) = (naive(&world.desired, &place, &flow), naive(&then, &place, &flow));
+            let packet = packet(&flow);
+            Probe { place: place.clone(), flow, packet, before: Some(before), after: Some(after) }
+        })
+        .into();
+    reload_whole(&mut world, &mut random, &then, &probes);
+    let view = world.maps.live.tables.view();
+    assert_eq!(view.omitted[abi::Field::DestinationPort as usize] & 1, 0, "the first block gives the port now");
+    world.check(&probes, true, "at the end");
 }
