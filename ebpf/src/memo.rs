@@ -1,8 +1,9 @@
 //! What is remembered of packets that filters match: packets with the same classes are alike to every filter, so what has
 //! been found for one holds for the next, as long as the tables say what they said.
 //!
-//! The daemon raises `STEPS` before it writes anything, and no packet may tell what it writes up to the next commit, however long it
-//! takes (plan.rs). So what was found in one epoch and after one such step would be found again at any time in both.
+//! The daemon raises `STEPS` before the writes of a plan, and no packet may tell what it writes up to the next commit, however long it
+//! takes (plan.rs). So what was found in one epoch and after one such step would be found again at any time in both. Where it writes
+//! what packets do see, over what somebody else has written, it raises `STEPS` afterwards, too.
 
 use traffic_mirror_ebpf::classify::Candidates;
 
@@ -47,8 +48,8 @@ impl Key {
         let pair = |at: usize| u64::from(classes[at]) | u64::from(classes[at + 1]) << 32;
         let classes = [pair(0), pair(2), pair(4)];
         let place = u64::from(candidates.hook) | IN_USE | u64::from(epoch) << 32;
-        let after = (classes[0] | classes[1] | classes[2]) as u32;
-        Self { classes, place, step: steps(after) }
+        let all = classes[0] | classes[1] | classes[2];
+        Self { classes, place, step: steps((all | all >> 32) as u32) }
     }
 
     #[inline(always)]

@@ -48,7 +48,10 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
         let again = skb.cb::<{ cb::ENDPOINT }>() & (cb::PROBE | cb::DONE | cb::HEADERLESS) == cb::PROBE;
         return if again { Ok(()) } else { Err(Unseen::Copy) };
     }
-    let parity = control.epoch & 1;
+    // once, for the view and for what is remembered
+    // SAFETY: the daemon writes it.
+    let epoch = unsafe { (&raw const control.epoch).read_volatile() };
+    let parity = epoch & 1;
     let view = &control.view[parity as usize];
     // none while a hook comes or goes
     let Some(place) = view.interfaces.find(skb.ifindex()) else { return Ok(()) };
@@ -88,7 +91,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
     } else {
         let Ok(candidates) = Candidates::of(&Kernel, view, hook, &packet) else { return Err(Unseen::Table) };
         let Some(candidates) = candidates else { return Ok(()) };
-        let kept = keep(&candidates, control.epoch)?;
+        let kept = keep(&candidates, epoch)?;
         memo = memo::find(&kept.key);
         if memo.is_null() {
             match kept.candidates.rule_out(&Kernel, view) {

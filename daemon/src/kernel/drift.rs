@@ -21,6 +21,8 @@ impl Kernel {
         // programs may run that have seen what was there
         self.is_switching = true;
         live.apply(&plan.writes, &mut || (self.before)(Step::Write))?;
+        // unlike those of a reload, these writes were seen by packets
+        live.forget_packets()?;
         if plan.writes.iter().any(|write| matches!(write.table, Table::Endpoints | Table::Control)) {
             // copies may have left where no `encap` is
             self.rewired = live.outputs()?;

@@ -260,7 +260,7 @@ impl Generation {
         table: Table,
         elements: impl IntoIterator<Item = (usize, &'b [u8])>,
     ) -> Result<(), KernelError> {
-        self.begin_step()?;
+        self.forget_packets()?;
         let mapping = self.map(table)?;
         for (offset, bytes) in elements {
             mapping.write(offset, bytes).map_err(|source| write_error(table, source))?;
@@ -277,7 +277,7 @@ impl Generation {
         writes: &[Write],
         before: &mut dyn FnMut() -> Result<(), KernelError>,
     ) -> Result<(), KernelError> {
-        self.begin_step()?;
+        self.forget_packets()?;
         for same in writes.chunk_by(|a, b| a.table == b.table) {
             let mapping = self.map(same[0].table)?;
             for write in same {
@@ -288,9 +288,9 @@ impl Generation {
         Ok(())
     }
 
-    /// Has programs forget what they remember of the tables. What they have found since is true up to the next call: nothing that a
+    /// Has programs forget what they remember of the tables. What they find from now on is true up to the next call: nothing that a
     /// packet has met changes meanwhile but by a commit.
-    fn begin_step(&self) -> Result<(), KernelError> {
+    pub(super) fn forget_packets(&self) -> Result<(), KernelError> {
         let error = |source| KernelError::Map { action: "write", map: STEPS.to_owned(), source };
         let mapping = Mapping::of(self.open_map(STEPS)?).map_err(error)?;
         let mut steps = [0; size_of::<u64>()];

@@ -295,10 +295,12 @@ impl Kernel {
             if self.is_switching {
                 // what is not in use any more may still be for programs that began before the last commit
                 rcu::synchronize()?;
-                self.is_switching = false;
             }
+            // nor after a plan that fails in the middle
+            self.is_switching = true;
             live.clear_stats(plan)?;
             live.apply(&plan.writes, &mut || (self.before)(Step::Write))?;
+            self.is_switching = false;
         }
         if let Some(epoch) = plan.commit {
             (self.before)(Step::Commit)?;
