@@ -137,7 +137,7 @@ impl Reachable {
     fn leaf(&mut self, root: u8, class: u32, (first, last): (u128, u128)) -> Option<()> {
         self.classes.insert(class)?;
         let leaves = &mut self.leaves[usize::from(root)];
-        match leaves.last_mut().filter(|leaf| leaf.class == class && leaf.last.wrapping_add(1) == first) {
+        match leaves.last_mut().filter(|leaf| leaf.class == class && leaf.last.checked_add(1) == Some(first)) {
             Some(leaf) => leaf.last = last,
             None => leaves.push(Leaf { class, first, last }),
         }

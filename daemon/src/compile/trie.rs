@@ -51,6 +51,7 @@ pub(super) struct Planter<'a, 'l> {
 impl<'a> Planter<'a, '_> {
     /// The tree of `prefixes`, which are sorted.
     pub(super) fn plant(&mut self, prefixes: &[Prefix]) -> Tree {
+        // those at the edge of what changes are kept, too
         if let Some(changed) = &self.changed {
             let stays = |leaf: &&Leaf| !changed.have(leaf.first, leaf.last);
             let leaves = self.in_use.leaves[self.root as usize].iter();
@@ -148,7 +149,8 @@ impl<'a> Planter<'a, '_> {
                     next.into_iter().flatten().fold(VALUES, u16::min)
                 }
             };
-            let last = bits | u128::from(next - 1 - value) << (120 - depth) | !mask(depth + BYTE);
+            let begin_of_last = bits + (u128::from(next - 1 - value) << (120 - depth));
+            let last = begin_of_last | !mask(depth + BYTE);
             let child = match (there.filter(|_| self.stays(bits, last)), group) {
                 (Some(node), _) => Tree::Same(node.child[usize::from(value)]),
                 (None, Some(group)) => self.tree(group, depth + BYTE, bits, cursor),

@@ -86,6 +86,7 @@ impl<T: Pod> Pages<T> {
 
     /// Stores bytes at an offset.
     pub(super) fn store(&mut self, mut offset: usize, mut bytes: &[u8]) {
+        assert!(offset + bytes.len() <= self.length * size_of::<T>(), "a store beyond the last element");
         while !bytes.is_empty() {
             let (number, at) = (offset / Self::PAGE_BYTES, offset % Self::PAGE_BYTES);
             let (here, rest) = bytes.split_at(bytes.len().min(Self::PAGE_BYTES - at));
