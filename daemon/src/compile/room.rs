@@ -93,8 +93,7 @@ fn too_large(desired: &Desired) -> TooLarge {
 
 fn terms(filter: &Filter) -> usize {
     let Filter { source, destination, source_port, destination_port, .. } = filter;
-    let Filter { protocol, vlan, .. } = filter;
-    source.len() + destination.len() + source_port.len() + destination_port.len() + protocol.len() + vlan.len()
+    source.len() + destination.len() + source_port.len() + destination_port.len()
 }
 
 /// What a filter adds to tables, bytes, if it shares nothing with others and its blocks with filters that give the same fields: each network or range has two ends, where another set begins; each network may be
@@ -104,5 +103,6 @@ fn most_bytes(filter: &Filter) -> usize {
     const BRANCH: usize = size_of::<Node>() + 2 * size_of::<Skip>();
     let ways = if filter.bidirectional { 2 } else { 1 };
     let networks = filter.source.len() + filter.destination.len();
-    ways * (2 * END * terms(filter) + BRANCH * networks)
+    let ranges = terms(filter) + filter.protocol.len() + filter.vlan.len();
+    ways * (2 * END * ranges + BRANCH * networks)
 }
