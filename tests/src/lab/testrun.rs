@@ -88,7 +88,7 @@ impl<'a> TestRun<'a> {
     pub fn run(&self, program: BorrowedFd<'_>) -> Result<Outcome> {
         const BPF_PROG_TEST_RUN: libc::c_int = 10;
         // a program may make the frame longer: by an outer header, or several
-        let mut data = vec![0; self.data.len() + 512];
+        let mut data = vec![0; self.data.len() + 4096];
         let mut context = SkBuff::default();
         let mut attributes = Attributes {
             prog_fd: program.as_raw_fd() as u32,

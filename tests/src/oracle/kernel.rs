@@ -10,7 +10,7 @@ use aya::programs::{ProgramFd, SchedClassifier};
 use traffic_mirror::kernel::{Explainer, Generation};
 use traffic_mirror::network::Hook as Direction;
 use traffic_mirror::tables::{Table, Tables};
-use traffic_mirror_ebpf::abi::{Control, Count, Drop as Reason, EndpointStats, Explained, FilterStats, Unseen};
+use traffic_mirror_ebpf::abi::{Count, Drop as Reason, EndpointStats, Explained, FilterStats, Unseen};
 
 use crate::lab::netns::ensure_bpffs;
 use crate::lab::unique;
@@ -80,8 +80,8 @@ impl Loaded {
         for table in Table::ALL {
             self.generation.write(table, tables.pieces(table))?;
         }
-        let offset = std::mem::offset_of!(Control, secret);
-        self.generation.write(Table::Control, [(offset, &secret.to_ne_bytes()[..])])?;
+        // as the daemon does: `encap` takes the copies of its own generation
+        self.generation.identify(secret)?;
         (self.filters, self.endpoints) = (tables.len(Table::Filters), tables.len(Table::Endpoints));
         Ok(())
     }

@@ -144,8 +144,9 @@ impl Judge {
         }
         if is_copy(case, stage) {
             // one that cannot be wrapped is dropped
-            let verdict = wrapped.context("encap")?.verdict;
+            let Outcome { verdict, data, .. } = wrapped.context("encap")?;
             ensure!([NEXT, DROP, REDIRECT].contains(&verdict), "encap: verdict {verdict} on a copy");
+            ensure!(verdict == DROP || data != case.bytes, "encap: a copy goes on as it is");
             self.tally.wrapped += u64::from(verdict != DROP);
         } else {
             ensure_untouched(&wrapped.context("encap")?, &untouched, case).context("encap")?;
