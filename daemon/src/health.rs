@@ -103,7 +103,7 @@ struct Endpoint {
     /// Looks since the trouble was last seen in which it could have been.
     quiet: u32,
     path_mtu: Option<(u32, Duration)>,
-    /// Looks in which errors may still be about copies that were sent before the last path MTU was followed.
+    /// Looks in which errors may still be about copies that were sent before the programs knew the last path MTU.
     in_flight: u32,
 }
 
@@ -186,7 +186,10 @@ impl Endpoint {
                 }
             }
         }
-        self.in_flight = self.in_flight.saturating_sub(1);
+        // what takes time on a busy host is to make the programs know it
+        if self.path_mtu.is_none_or(|(mtu, _)| sample.mtu <= mtu) {
+            self.in_flight = self.in_flight.saturating_sub(1);
+        }
         self.last = sample;
         changes
     }
@@ -217,7 +220,7 @@ impl Endpoint {
         }
         match (before, self.path_mtu.map(|(mtu, _)| mtu)) {
             (before, Some(mtu)) if before != Some(mtu) => {
-                self.in_flight = IN_FLIGHT + 1;
+                self.in_flight = IN_FLIGHT;
                 vec![Change::PathMtu(mtu)]
             }
             (Some(_), None) => vec![Change::PathMtuForgotten],
@@ -368,9 +371,13 @@ mod tests {
         let mut watched = Watched::new();
         watched.sample.path_mtu = Some((1400, watched.now));
         assert_eq!(watched.second(1, &[IcmpError::TooBig]), [Change::PathMtu(1400)], "followed, so no trouble");
-        assert_eq!(watched.second(1, &[IcmpError::TooBig]), [], "they were on their way");
-        assert_eq!(watched.second(1, &[IcmpError::TooBig]), []);
+        for _ in 0..100 {
+            assert_eq!(watched.second(1, &[IcmpError::TooBig]), [], "the programs do not know it yet");
+        }
         watched.sample.mtu = 1400;
+        for _ in 0..IN_FLIGHT {
+            assert_eq!(watched.second(1, &[IcmpError::TooBig]), [], "they were on their way");
+        }
         // what is no less than what is sent is not followed
         watched.sample.path_mtu = Some((1450, watched.now));
         assert_eq!(watched.second(1, &[IcmpError::TooBig]), [Change::Lost(Trouble::TooBig)]);
