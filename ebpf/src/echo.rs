@@ -113,7 +113,6 @@ struct Outer {
     ports: Ports,
     ipv6: u32,
     parity: u32,
-    index: u32,
     is_known: u32,
 }
 
@@ -128,7 +127,7 @@ extern "C" fn is_known(skb: *mut __sk_buff, ip: u32, udp: u32, flags: u32) -> u3
     let control = control();
     let Some(ports) = load::<Ports>(skb, udp) else { return 0 };
     let ipv6 = flags & IPV6;
-    let mut outer = Outer { addresses: [0; 8], ports, ipv6, parity: control.epoch & 1, index: 0, is_known: 0 };
+    let mut outer = Outer { addresses: [0; 8], ports, ipv6, parity: control.epoch & 1, is_known: 0 };
     if ipv6 != 0 {
         let Some(addresses) = load::<[u32; 8]>(skb, ip + 8) else { return 0 };
         outer.addresses = addresses;
@@ -138,32 +137,29 @@ extern "C" fn is_known(skb: *mut __sk_buff, ip: u32, udp: u32, flags: u32) -> u3
     }
     each(MAX_ENDPOINTS, next_endpoint, &mut outer);
     if outer.is_known == 0 && flags & PEERS != 0 {
-        outer.index = 0;
         each(MAX_PEERS, next_peer, &mut outer);
     }
     outer.is_known
 }
 
-unsafe extern "C" fn next_endpoint(_: u32, outer: *mut Outer) -> c_long {
+unsafe extern "C" fn next_endpoint(index: u32, outer: *mut Outer) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let outer = unsafe { &mut *outer };
-    let Some(pair) = ENDPOINTS.get(outer.index) else { return STOP };
+    let Some(pair) = ENDPOINTS.get(index) else { return STOP };
     if is_ours(&outer.addresses, outer.ports, &pair[outer.parity as usize & 1], outer.ipv6 != 0) {
         outer.is_known = 1;
     }
-    outer.index += 1;
     go_on_if(outer.is_known == 0)
 }
 
-unsafe extern "C" fn next_peer(_: u32, outer: *mut Outer) -> c_long {
+unsafe extern "C" fn next_peer(index: u32, outer: *mut Outer) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let outer = unsafe { &mut *outer };
-    let peer = &control().view[outer.parity as usize & 1].peers[outer.index as usize % MAX_PEERS];
+    let peer = &control().view[outer.parity as usize & 1].peers[index as usize % MAX_PEERS];
     if peer.version == 0 {
         return STOP;
     }
     outer.is_known = peer.has(&outer.addresses, outer.ipv6 != 0).into();
-    outer.index += 1;
     go_on_if(outer.is_known == 0)
 }
 

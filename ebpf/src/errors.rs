@@ -47,7 +47,6 @@ struct Errored {
     kind: u32,
     mtu: u32,
     ipv6: u32,
-    index: u32,
     parity: u32,
 }
 
@@ -70,15 +69,8 @@ fn read(skb: Skb, ipv6: bool, is_ethernet: bool) -> Option<Errored> {
         return None;
     }
     let quoted = at + ICMP_BYTES;
-    let mut errored = Errored {
-        addresses: [0; 8],
-        ports: [0; 4],
-        kind,
-        mtu: 0,
-        ipv6: ipv6.into(),
-        index: 0,
-        parity: control().epoch & 1,
-    };
+    let mut errored =
+        Errored { addresses: [0; 8], ports: [0; 4], kind, mtu: 0, ipv6: ipv6.into(), parity: control().epoch & 1 };
     let udp = if ipv6 {
         if kind == IcmpError::TooBig as u32 {
             errored.mtu = icmp::mtu(&header);
@@ -109,10 +101,10 @@ fn read(skb: Skb, ipv6: bool, is_ethernet: bool) -> Option<Errored> {
     Some(errored)
 }
 
-unsafe extern "C" fn next_endpoint(_: u32, errored: *mut Errored) -> c_long {
+unsafe extern "C" fn next_endpoint(index: u32, errored: *mut Errored) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let errored = unsafe { &mut *errored };
-    let (Some(pair), Some(stats)) = (ENDPOINTS.get(errored.index), ENDPOINT_STATS.get_ptr_mut(errored.index)) else {
+    let (Some(pair), Some(stats)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index)) else {
         return STOP;
     };
     let endpoint = &pair[errored.parity as usize & 1];
@@ -128,8 +120,7 @@ unsafe extern "C" fn next_endpoint(_: u32, errored: *mut Errored) -> c_long {
             stats.path_mtu_ns = unsafe { bpf_ktime_get_ns() };
         }
     }
-    errored.index += 1;
-    go_on_if(errored.index < MAX_ENDPOINTS as u32)
+    go_on_if(true)
 }
 
 /// Bytes from the network header on. The helper that knows where it is reads the linear part alone; what a driver has left

@@ -4,7 +4,8 @@ use core::ffi::{c_long, c_void};
 
 use aya_ebpf::helpers::generated::bpf_loop;
 
-/// Calls `step` until it answers 1, at most `count` times.
+/// Calls `step` with 0, 1, ... until it answers [`STOP`], at most `count` times. The verifier knows nothing of that number, so it checks
+/// one round; a number that `step` counts by itself would have it check them all.
 #[inline(always)]
 pub fn each<S>(count: usize, step: unsafe extern "C" fn(u32, *mut S) -> c_long, state: &mut S) {
     // SAFETY: the kernel hands `state` back to `step`, which has the type for it.

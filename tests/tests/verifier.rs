@@ -4,8 +4,8 @@ use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result};
 use aya::programs::SchedClassifier;
-use traffic_mirror::kernel::Generation;
-use traffic_mirror::network::Hook;
+use traffic_mirror::kernel::{Attachment, Generation, Role};
+use traffic_mirror::network::{Hook, LinkKind};
 use traffic_mirror::tables::Tables;
 use traffic_mirror_ebpf::abi::cb;
 use traffic_mirror_ebpf::offsets::Offsets;
@@ -25,6 +25,11 @@ fn the_programs_load_within_their_budget() -> Result<()> {
     judge(&generation.mirror(Hook::Egress)?, "mirror_egress", 90_000)?;
     judge(&generation.encap()?, "encap", 32_000)?;
     judge(&generation.lane()?, "lane", 60_000)?;
+    for (name, kind) in [("icmp_errors", LinkKind::Ethernet), ("icmp_errors_ip", LinkKind::Other(0))] {
+        let role = Role::Errors { generation: 1 };
+        let attachment = Attachment { role, interface: 1, direction: Hook::Ingress };
+        judge(&generation.program_of(attachment, kind)?, name, 8_000)?;
+    }
     judge(generation.explain()?.classifier().map_err(anyhow::Error::msg)?, "explain", 48_000)
 }
 
