@@ -1,8 +1,9 @@
 //! What the kernel refused: the object, what was asked, and its answer.
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use super::claim::capability::missing;
 use super::netlink;
 
 /// An error of the kernel or on the way to it.
@@ -54,7 +55,7 @@ pub enum KernelError {
     #[error("cannot wait until the running programs have ended: {0}")]
     Wait(#[source] io::Error),
     /// Something failed in the middle, and so did going back.
-    #[error("{}; neither can what held before be restored: {}", super::reason(error.as_ref()), super::reason(again.as_ref()))]
+    #[error("{}; neither can what held before be restored: {}", reason(error.as_ref()), reason(again.as_ref()))]
     Halfway {
         /// What failed first.
         error: Box<KernelError>,
@@ -77,5 +78,27 @@ pub enum KernelError {
 /// What to do about an error, where that is known.
 fn remedy(source: &io::Error) -> &'static str {
     let is_refused = source.kind() == io::ErrorKind::PermissionDenied;
-    if is_refused && super::require_capabilities().is_err() { "; run it as root" } else { "" }
+    if is_refused && !missing().is_empty() { "; run it as root" } else { "" }
+}
+
+pub(super) fn pin_error(action: &'static str, path: &Path, source: io::Error) -> KernelError {
+    KernelError::Pin { action, path: path.to_owned(), source }
+}
+
+/// An error with its causes; of the verifier's log the last line that says something.
+pub fn reason(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text = format!("{text}: {more}");
+        }
+        cause = error.source();
+    }
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or_default().to_owned();
+    const STATISTICS: [&str; 3] = ["processed ", "verification time", "stack depth"];
+    let telling = lines.rfind(|line| !STATISTICS.iter().any(|words| line.starts_with(words)));
+    telling.map_or_else(|| first.clone(), |last| format!("{first} ... {last}"))
 }

@@ -12,14 +12,15 @@ use traffic_mirror_ebpf::abi::{
 };
 
 use super::observe::next_hop;
-use super::{Generation, Kernel, KernelError};
 use crate::compile::outer;
 use crate::desired::Desired;
 use crate::health::{Health, Known, Sample};
+use crate::kernel::Kernel;
+use crate::kernel::error::KernelError;
+use crate::kernel::generation::Generation;
+use crate::kernel::object::HEALTH;
 use crate::network::Network;
 use crate::tables::{Table, names};
-
-pub(super) const HEALTH: &str = "HEALTH";
 
 /// `CLOCK_MONOTONIC`, which the programs have, too.
 fn now() -> Duration {

@@ -11,9 +11,14 @@ use traffic_mirror_ebpf::abi::{self, Drop};
 
 use super::netlink::Netlink;
 use super::offload::Offloads;
-use super::{Attachments, Generation, Kernel, KernelError, Role, lane, namespace};
 use crate::compile::{Place, entry_of, outer, refused};
 use crate::desired::{Desired, Endpoint};
+use crate::kernel::attach::Attachments;
+use crate::kernel::attachment::Role;
+use crate::kernel::claim::namespace;
+use crate::kernel::error::KernelError;
+use crate::kernel::generation::Generation;
+use crate::kernel::{Kernel, segmenter};
 use crate::network::{Hook, Link, LinkKind, Neighbour, NeighbourState, Network, Path, RouteKind};
 use crate::preview::Attached;
 use crate::tables::{Live, names};
@@ -77,8 +82,8 @@ fn observe(
     pin_path: &FilePath,
 ) -> Result<Network, KernelError> {
     let mut links = netlink.links()?;
-    let lane::Found { lane, parts } = lane::apart(&mut links, pin_path);
-    let lane_missed = lane::is_missed(pin_path);
+    let segmenter::Found { lane, parts } = segmenter::apart(&mut links, pin_path);
+    let lane_missed = segmenter::is_missed(pin_path);
     let ipsec = netlink.policies()?;
     let is_sent = |link: &&Link| entry_of(&desired.interfaces, link, Hook::Egress).is_some();
     let unsummed = offloads.unsummed(netlink, links.values().filter(is_sent));

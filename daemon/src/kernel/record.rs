@@ -14,9 +14,10 @@ use nix::time::{ClockId, clock_gettime};
 use sha2::{Digest as _, Sha256};
 use traffic_mirror_ebpf::abi::{self, HASH_BYTES};
 
-use super::{Generation, Kernel, KernelError};
-
-pub(super) const DAEMON: &str = "DAEMON";
+use crate::kernel::Kernel;
+use crate::kernel::error::KernelError;
+use crate::kernel::generation::Generation;
+use crate::kernel::object::DAEMON;
 
 /// A SHA-256.
 pub type Hash = [u8; HASH_BYTES];

@@ -3,10 +3,15 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::attach::{make_dir, remove_dir};
-use super::counters::Staying;
-use super::{Attachment, Generation, Kernel, KernelError, Mechanism, Step, mirror_of, rcu};
 use crate::compile::{Compiled, Hook};
+use crate::kernel::Kernel;
+use crate::kernel::attachment::{Attachment, Mechanism, mirror_of};
+use crate::kernel::bpf::rcu;
+use crate::kernel::error::KernelError;
+use crate::kernel::failpoint::Step;
+use crate::kernel::generation::Generation;
+use crate::kernel::generation::counters::Staying;
+use crate::kernel::pins::{make_dir, remove_dir};
 use crate::tables::Table;
 
 impl Kernel {

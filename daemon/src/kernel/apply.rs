@@ -1,0 +1,149 @@
+//! Makes what is wanted hold: writes a plan into the live maps, or makes new ones, and attaches and detaches programs.
+
+use std::collections::BTreeSet;
+
+use super::Kernel;
+use super::attach::batch::Slice;
+use super::attachment::{Attachment, Role, catchers, mirror_of, watchers};
+use super::bpf::rcu;
+use super::error::KernelError;
+use super::failpoint::Step;
+use super::features::memory;
+use super::generation::Generation;
+use super::pins::remove_pins;
+use crate::compile::{Compiled, Then};
+use crate::plan::{Change, Plan};
+
+/// What came of applying a plan.
+#[derive(Debug, Default)]
+pub struct Applied {
+    /// What could not be attached, detached or put in order, a line each.
+    pub obstacles: Vec<String>,
+    /// What somebody else had detached or got in the way of, a line each.
+    pub repaired: Vec<String>,
+    /// Elements that were written.
+    pub writes: usize,
+    /// What is wanted is live, and nothing was left to do.
+    pub is_done: bool,
+    /// Nothing is left to do but to attach or detach so many programs.
+    pub left: usize,
+}
+
+impl Kernel {
+    /// Applies a change, and attaches again what somebody else has detached. Attachments that fail do not undo the rest.
+    /// Of many that are to come or go some are left for the next time, so that nobody waits for all of them.
+    ///
+    /// # Errors
+    /// The maps or programs cannot be made; the live ones stay as they were.
+    pub fn apply(&mut self, change: &Change, want: &Compiled) -> Result<Applied, KernelError> {
+        let live = Generation::list(&self.pin_path)?.pop();
+        let is_written = !matches!(change, Change::InPlace(plan) if !plan.is_empty());
+        // with many hooks it takes a while: at the beginning of a look, and at its end
+        let is_asked = is_written || !std::mem::take(&mut self.has_looked);
+        let lost = if is_asked { self.lost(live, want)? } else { Vec::new() };
+        let rewired: BTreeSet<u32> = lost.iter().filter(|lost| lost.role.catches()).map(|lost| lost.index).collect();
+        let mut slice = Slice::begin(is_written);
+        let (number, mut failed, writes) = match (change, live) {
+            (Change::InPlace(plan), Some(live)) => (live, self.write(plan, live, want, &mut slice)?, plan.elements()),
+            (Change::NewMaps, live) | (Change::InPlace(_), live @ None) => {
+                let (number, failed) = self.replace(live, want)?;
+                (number, failed.iter().map(ToString::to_string).collect(), want.tables.elements())
+            }
+        };
+        if want.then == Then::Nothing {
+            let uncleaned = self.clean(number, want, &mut slice).unwrap_or_else(|error| vec![error]);
+            failed.extend(uncleaned.iter().map(ToString::to_string));
+        }
+        let is_settled = matches!(change, Change::InPlace(plan) if plan.is_empty()) && rewired.is_empty();
+        let mut is_done = is_settled && slice.left == 0;
+        self.rewired = rewired;
+        let mut repaired = std::mem::take(&mut self.cleared);
+        repaired.extend(lost.iter().map(ToString::to_string));
+        let mut obstacles = Vec::new();
+        if is_done {
+            let ordered = self.put_in_order(number, want)?;
+            is_done = ordered.rewired.is_empty();
+            self.rewired = ordered.rewired;
+            repaired.extend(ordered.repaired);
+            obstacles = ordered.obstacles;
+        }
+        if is_done && want.lane_wanted && want.lane.is_none() && self.lane.refused().is_none() {
+            // the last: all else need not wait for it
+            is_done = false;
+            self.make_lane()?;
+        }
+        if is_done && self.lane.settle(want.lane) {
+            repaired.push("the lane was damaged by somebody else; made again".to_owned());
+        }
+        obstacles.extend(self.refused.values().chain(self.lane.refused()).cloned());
+        obstacles.extend(failed);
+        obstacles.extend(memory::obstacles());
+        let left = if is_settled { slice.left } else { 0 };
+        self.has_looked = !is_done && left == 0;
+        Ok(Applied { obstacles, repaired, writes, is_done, left })
+    }
+
+    /// Writes what differs into the live maps.
+    fn write(
+        &mut self,
+        plan: &Plan,
+        number: u32,
+        want: &Compiled,
+        slice: &mut Slice,
+    ) -> Result<Vec<String>, KernelError> {
+        let live = Generation::open(&self.pin_path, number);
+        self.attach_catchers(&live, want)?;
+        if !plan.is_empty() {
+            if self.is_switching {
+                // what is not in use any more may still be for programs that began before the last commit
+                rcu::synchronize()?;
+            }
+            // nor after a plan that fails in the middle
+            self.is_switching = true;
+            live.clear_stats(plan)?;
+            live.apply(&plan.writes, &mut || (self.before)(Step::Write))?;
+            self.is_switching = false;
+        }
+        if let Some(epoch) = plan.commit {
+            (self.before)(Step::Commit)?;
+            live.commit(epoch)?;
+            self.is_switching = true;
+        }
+        self.attach_missing(number, want, slice)
+    }
+
+    /// Removes what does not belong to this generation or is not wanted.
+    fn clean(&mut self, number: u32, want: &Compiled, slice: &mut Slice) -> Result<Vec<KernelError>, KernelError> {
+        let others = catchers(number, want).chain(watchers(number, want));
+        let wanted: BTreeSet<Attachment> = want.hooks.values().map(mirror_of).chain(others).collect();
+        let Self { attachments, netlink, mechanism, before, .. } = self;
+        let mut surplus = attachments.list()?;
+        surplus.retain(|(attachment, how)| !wanted.contains(attachment) || how != mechanism);
+        let (mirrors, catchers): (Vec<_>, Vec<_>) =
+            surplus.into_iter().partition(|(attachment, _)| attachment.role == Role::Mirror);
+        let mut failed = Vec::new();
+        let mut detach = |(attachment, how)| {
+            failed.extend(before(Step::Detach).and_then(|()| attachments.detach(netlink, attachment, how)).err());
+        };
+        slice.each(mirrors, &mut detach);
+        if slice.left > 0 {
+            // a `mirror` that is left needs what is below
+            return Ok(failed);
+        }
+        if !catchers.is_empty() {
+            // an old `mirror` that still runs needs the old `encap`
+            rcu::synchronize()?;
+        }
+        catchers.into_iter().for_each(&mut detach);
+        if want.lane.is_none() && self.has_lane_parts {
+            self.remove_lane()?;
+        }
+        for old in Generation::list(&self.pin_path)?.into_iter().filter(|&old| old != number) {
+            (self.before)(Step::Remove)?;
+            Generation::open(&self.pin_path, old).remove()?;
+        }
+        // left by a daemon that was killed in the middle
+        remove_pins(&Generation::unfinished(&self.pin_path))?;
+        Ok(failed)
+    }
+}

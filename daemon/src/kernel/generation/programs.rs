@@ -1,0 +1,101 @@
+//! The programs of a generation, pinned beside its maps.
+
+use std::io;
+use std::os::fd::AsFd as _;
+use std::path::Path;
+
+use aya::maps::MapData;
+use aya::programs::SchedClassifier;
+
+use crate::kernel::attachment::{Attachment, ENCAP, ERRORS, LANE, Role};
+use crate::kernel::bpf::program;
+use crate::kernel::bpf::program::{Loading, Program, bind};
+use crate::kernel::error::{KernelError, pin_error, reason};
+use crate::kernel::generation::Generation;
+use crate::kernel::object::{DAEMON, ERRORS_IP, PROGRAMS, mirror};
+use crate::network::{Hook as Direction, LinkKind};
+
+impl Generation {
+    /// Loads the programs that are attached.
+    ///
+    /// # Errors
+    /// The kernel refuses one.
+    pub fn load_programs(&self) -> Result<(), KernelError> {
+        let (mut here, mut there) = (self.load(|_| {})?, self.load(|_| {})?);
+        let (dir, [first, rest @ ..]) = (&self.dir, PROGRAMS);
+        // two at a time: to check them takes the kernel longer than all else that a start does
+        std::thread::scope(|scope| {
+            let first = scope.spawn(|| pin(dir, &mut there, first));
+            let rest = rest.into_iter().try_for_each(|name| pin(dir, &mut here, name));
+            first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(rest)
+        })
+    }
+
+    /// The program for an attachment to an interface whose frames begin with this.
+    ///
+    /// # Errors
+    /// It has no pin; the kernel refuses it.
+    pub fn program_of(&self, attachment: Attachment, kind: LinkKind) -> Result<SchedClassifier, KernelError> {
+        match attachment.role {
+            Role::Mirror => self.mirror(attachment.direction),
+            Role::Encap { .. } => self.encap(),
+            Role::Lane { .. } => self.lane(),
+            Role::Errors { .. } => self.pinned(if kind == LinkKind::Ethernet { ERRORS } else { ERRORS_IP }),
+        }
+    }
+
+    /// The program for packets that come out of the lane.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn lane(&self) -> Result<SchedClassifier, KernelError> {
+        if !self.dir.join(LANE).exists() {
+            pin(&self.dir, &mut self.load(|_| {})?, LANE)?;
+        }
+        self.pinned(LANE)
+    }
+
+    /// The program that looks at the packets of a direction.
+    ///
+    /// # Errors
+    /// It has no pin.
+    pub fn mirror(&self, direction: Direction) -> Result<SchedClassifier, KernelError> {
+        self.pinned(mirror(direction))
+    }
+
+    /// The program that wraps clones.
+    ///
+    /// # Errors
+    /// It has no pin.
+    pub fn encap(&self) -> Result<SchedClassifier, KernelError> {
+        self.pinned(ENCAP)
+    }
+
+    fn pinned(&self, name: &str) -> Result<SchedClassifier, KernelError> {
+        let path = self.dir.join(name);
+        SchedClassifier::from_pin(&path).map_err(|error| pin_error("open", &path, io::Error::other(error)))
+    }
+
+    /// Loads the program that does nothing, for measurements.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn noop(&self) -> Result<Program, KernelError> {
+        self.program("noop")
+    }
+
+    pub(in crate::kernel) fn program(&self, name: &'static str) -> Result<Program, KernelError> {
+        Program::load(self.load(|_| {})?, name)
+    }
+}
+
+fn pin(dir: &Path, object: &mut Loading, name: &'static str) -> Result<(), KernelError> {
+    let path = dir.join(name);
+    let refuse = |reason| KernelError::Program { program: name, reason };
+    let program = program::load(object, name)?;
+    // so that it tells whose it is
+    let record = MapData::from_pin(dir.join(DAEMON)).map_err(|error| refuse(reason(&error)))?;
+    let fd = program.fd().map_err(|error| refuse(reason(&error)))?.as_fd();
+    bind(fd, &record).map_err(|error| refuse(format!("cannot bind it to {DAEMON}: {error}")))?;
+    program.pin(&path).map_err(|error| pin_error("create", &path, io::Error::other(error)))
+}

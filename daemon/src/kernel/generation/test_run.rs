@@ -1,0 +1,129 @@
+//! Asks the live tables about packets: the program `explain` on the maps of a generation, run by `BPF_PROG_TEST_RUN`. No
+//! packet is sent, no counter moves.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+
+use aya::maps::{Array, MapData, MapError};
+use traffic_mirror_ebpf::abi::Explained;
+
+use crate::kernel::bpf::program::Program;
+use crate::kernel::bpf::syscall::bpf;
+use crate::kernel::error::KernelError;
+use crate::kernel::generation::Generation;
+use crate::kernel::observe::Observer;
+
+const EXPLAIN: &str = "explain";
+const EXPLAINED: &str = "EXPLAINED";
+
+/// Most bytes of a frame that are looked at: what the kernel takes for a test run is less than a page
+/// (`bpf_test_init`).
+const FRAME_BYTES: usize = 3072;
+/// Fewest, an Ethernet header.
+const ETHER_BYTES: usize = 14;
+
+/// The program, ready to be asked.
+pub struct Explainer {
+    program: Program,
+}
+
+impl Generation {
+    /// Loads the `explain` program.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn explain(&self) -> Result<Program, KernelError> {
+        self.program(EXPLAIN)
+    }
+
+    /// The same, ready to be asked.
+    ///
+    /// # Errors
+    /// The kernel refuses it.
+    pub fn explainer(&self) -> Result<Explainer, KernelError> {
+        Ok(Explainer { program: self.explain()? })
+    }
+}
+
+impl Observer {
+    /// Loads the program for a generation of maps.
+    ///
+    /// # Errors
+    /// The kernel refuses it, or the generation has gone.
+    pub fn explainer(&self, generation: u32) -> Result<Explainer, KernelError> {
+        Generation::open(self.pin_path(), generation).explainer()
+    }
+}
+
+impl Explainer {
+    /// What the programs make of an Ethernet frame on a hook. A frame longer than 3 KiB is cut.
+    ///
+    /// # Errors
+    /// The kernel refuses the run.
+    pub fn ask(&mut self, hook: u32, frame: &[u8]) -> Result<Explained, KernelError> {
+        let error = |action, source: MapError| map_error(action, io::Error::other(source));
+        self.answer()?.set(0, Explained::nothing(), 0).map_err(|source| error("write", source))?;
+        let mut frame = frame[..frame.len().min(FRAME_BYTES)].to_vec();
+        frame.resize(frame.len().max(ETHER_BYTES), 0);
+        self.run(hook, &frame)?;
+        self.answer()?.get(&0, 0).map_err(|source| error("read", source))
+    }
+
+    fn answer(&mut self) -> Result<Array<&mut MapData, Explained>, KernelError> {
+        let map = self.program.ebpf_mut().map_mut(EXPLAINED);
+        let map = map.ok_or_else(|| map_error("open", io::ErrorKind::NotFound.into()))?;
+        Array::try_from(map).map_err(|source| map_error("open", io::Error::other(source)))
+    }
+
+    fn run(&mut self, hook: u32, frame: &[u8]) -> Result<(), KernelError> {
+        let refused = |reason| KernelError::Program { program: EXPLAIN, reason };
+        let program = self.program.classifier().map_err(refused)?;
+        let program = program.fd().map_err(|error| refused(error.to_string()))?.as_fd().as_raw_fd();
+        let context = Context { cb: [hook, 0, 0, 0, 0], ..Context::default() };
+        let mut attributes = Attributes {
+            prog_fd: program as u32,
+            data_size_in: frame.len() as u32,
+            data_in: frame.as_ptr() as u64,
+            repeat: 1,
+            ctx_size_in: size_of::<Context>() as u32,
+            ctx_in: &raw const context as u64,
+            ..Attributes::default()
+        };
+        // SAFETY: the pointers go with their lengths and live through the call; the kernel writes nothing.
+        let done = unsafe { bpf(BPF_PROG_TEST_RUN, &mut attributes) };
+        done.map(drop).map_err(|error| refused(format!("test run with {} bytes: {error}", frame.len())))
+    }
+}
+
+// include/uapi/linux/bpf.h
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
+
+/// The member `test` of `union bpf_attr`.
+#[repr(C)]
+#[derive(Default)]
+struct Attributes {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+}
+
+/// The beginning of `struct __sk_buff`.
+#[repr(C)]
+#[derive(Default)]
+struct Context {
+    before: [u32; 12],
+    cb: [u32; 5],
+}
+
+fn map_error(action: &'static str, source: io::Error) -> KernelError {
+    KernelError::Map { action, map: EXPLAINED.to_owned(), source }
+}

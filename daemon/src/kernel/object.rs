@@ -1,0 +1,80 @@
+//! The object with the eBPF programs: names of its programs and maps, and the room that maps have.
+
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS, MAX_INTERFACES, MAX_SLOTS};
+
+use super::attachment::{ENCAP, ERRORS, LANE};
+use crate::network::Hook as Direction;
+use crate::tables::Table;
+
+/// The BPF object that the build script made.
+pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mirror.o"));
+
+pub(super) const BUCKETS: &str = "BUCKETS";
+pub(super) const CPU: &str = "CPU";
+pub(super) const FIRSTS: &str = "FIRSTS";
+pub(super) const SCRATCH: &str = "SCRATCH";
+pub(super) const STEPS: &str = "STEPS";
+pub(super) const HEALTH: &str = "HEALTH";
+pub(super) const HISTORY: &str = "HISTORY";
+pub(super) const DAEMON: &str = "DAEMON";
+
+/// What the programs know of the kernel's memory.
+pub(super) const OFFSETS: &str = "OFFSETS";
+
+/// Counters of one kind of object.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    /// The map that the programs count in, each CPU for itself.
+    pub(super) stats: &'static str,
+    /// The map of what predecessors have counted in theirs. Programs do not know it: what they write, nobody else may.
+    pub(super) past: &'static str,
+}
+
+pub(super) const FILTERS: Kind = Kind { stats: "FILTER_STATS", past: "FILTER_PAST" };
+pub(super) const ENDPOINTS: Kind = Kind { stats: "ENDPOINT_STATS", past: "ENDPOINT_PAST" };
+pub(super) const HOOKS: Kind = Kind { stats: "HOOK_STATS", past: "HOOK_PAST" };
+
+/// For interfaces whose packets begin with the IP header, or a tunnel's.
+pub(super) const ERRORS_IP: &str = "icmp_errors_ip";
+/// Those that are attached. They are loaded once and pinned beside the maps, since checking `mirror` takes the kernel longer than
+/// all else.
+pub(super) const PROGRAMS: [&str; 5] =
+    [mirror(Direction::Ingress), mirror(Direction::Egress), ENCAP, ERRORS, ERRORS_IP];
+/// All that may be pinned beside the maps: `lane` is loaded when there is a lane.
+pub(super) const PINNED: [&str; 6] = {
+    let [first, second, third, fourth, fifth] = PROGRAMS;
+    [first, second, third, fourth, fifth, LANE]
+};
+
+pub(super) const fn mirror(direction: Direction) -> &'static str {
+    match direction {
+        Direction::Ingress => "mirror_ingress",
+        Direction::Egress => "mirror_egress",
+    }
+}
+
+/// Every map of a generation.
+pub(super) fn map_names() -> impl Iterator<Item = &'static str> {
+    let counters = [FILTERS, ENDPOINTS, HOOKS];
+    let counters = counters.into_iter().flat_map(|kind| [kind.stats, kind.past]);
+    let others = [BUCKETS, FIRSTS, SCRATCH, STEPS, CPU, HISTORY, HEALTH, DAEMON];
+    Table::ALL.into_iter().map(Table::map_name).chain(counters).chain(others)
+}
+
+/// Elements to make room for: half as many again, so that most edits of a file fit into the maps that are there.
+pub(super) fn capacity(table: Table, used: usize) -> u32 {
+    let (least, most) = match table {
+        Table::Control | Table::Values => (1, 1),
+        Table::Endpoints | Table::EndpointNames => (MAX_ENDPOINTS, MAX_ENDPOINTS),
+        // each is also so many counters on each CPU
+        Table::Hooks => (128, MAX_HOOKS),
+        Table::Listed => (32, MAX_INTERFACES),
+        Table::Rows => (8, 2 * MAX_HOOKS + 1),
+        Table::Slots => (8 * BLOCK_SLOTS, MAX_SLOTS),
+        Table::Filters => (64, MAX_FILTERS),
+        Table::Nodes => (64, usize::MAX),
+        Table::Skips | Table::Classes | Table::Summaries => (1024, usize::MAX),
+        Table::Blocks => (2048, usize::MAX),
+    };
+    (used + used / 2).clamp(least, most) as u32
+}

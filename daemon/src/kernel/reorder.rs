@@ -1,0 +1,143 @@
+//! Holds attached programs where the file wants them among those of others.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::compile::Compiled;
+use crate::desired::Order;
+use crate::kernel::Kernel;
+use crate::kernel::attach::Attachments;
+use crate::kernel::attach::relocate::Turn;
+use crate::kernel::attachment::{Attachment, Role, catchers, mirror_of, watchers, word};
+use crate::kernel::error::KernelError;
+use crate::kernel::generation::Generation;
+use crate::kernel::pins::{make_dir, names, remove_dir};
+use crate::network::Hook as Direction;
+
+/// What came of looking at the places.
+#[derive(Debug, Default)]
+pub(in crate::kernel) struct Ordered {
+    /// What somebody else had changed, a line each.
+    pub(in crate::kernel) repaired: Vec<String>,
+    /// What cannot be as it is wanted, a line each.
+    pub(in crate::kernel) obstacles: Vec<String>,
+    /// Output interfaces where copies may have met somebody before `encap`, who has not let them go on to it.
+    pub(in crate::kernel) rewired: BTreeSet<u32>,
+}
+
+impl Kernel {
+    /// Moves what does not stand where it should. What has been moved is not moved again until [`Kernel::try_again`]: who
+    /// wants the same place as we do would else keep us busy.
+    pub(in crate::kernel) fn put_in_order(&mut self, number: u32, want: &Compiled) -> Result<Ordered, KernelError> {
+        let generation = Generation::open(&self.pin_path, number);
+        let mirrors = want.hooks.values().map(|hook| (mirror_of(hook), &hook.order, &*hook.name));
+        let mut outputs = Vec::new();
+        for attachment in catchers(number, want).chain(watchers(number, want)) {
+            outputs.extend(self.netlink.link(attachment.interface)?.map(|link| (attachment, link.name)));
+        }
+        let outputs = outputs.iter().map(|(attachment, name)| (*attachment, &Order::First, &**name));
+        let held = self.attachments.orders()?;
+        let present = self.attachments.list()?;
+        let mut ordered = Ordered::default();
+        for (attachment, order, interface) in mirrors.chain(outputs) {
+            let mechanism = self.mechanism;
+            if present.binary_search(&(attachment, mechanism)).is_err() {
+                continue;
+            }
+            let chain = self.attachments.chain(&mut self.netlink, &present, attachment, mechanism)?;
+            let ours = format!("{} on the {} of {interface}", attachment.role.word(), word(attachment.direction));
+            ordered.obstacles.extend(chain.obstacle(order, &ours));
+            if (attachment.role, attachment.direction) == (Role::Mirror, Direction::Ingress)
+                && let Some(loss) = chain.loses_metadata()
+                && self.netlink.link(attachment.interface)?.is_some_and(|link| link.has_xdp)
+            {
+                ordered
+                    .obstacles
+                    .push(format!("{loss}, behind {ours}; let mirror stand last, or leave out {interface}"));
+            }
+            if chain.position().is_none() || chain.is_settled(order) {
+                continue;
+            }
+            if let Some(failure) = self.turned.get(&attachment) {
+                ordered.obstacles.extend(failure.clone());
+                continue;
+            }
+            let turn = Turn { attachment, mechanism, interface, order };
+            let Self { attachments, netlink, before, .. } = self;
+            let turned = attachments.turn(netlink, &generation, &turn, before);
+            let was_held = attachment.role != Role::Mirror || held.get(&attachment).unwrap_or(&Order::Last) == order;
+            match &turned {
+                Ok(()) if was_held => ordered.repaired.push(format!("{ours} was not {order} any more; moved")),
+                Ok(()) => {}
+                Err(error) => ordered.obstacles.push(error.to_string()),
+            }
+            if attachment.role.catches() && turned.is_ok() {
+                ordered.rewired.insert(attachment.interface);
+            }
+            self.turned.insert(attachment, turned.err().map(|error| error.to_string()));
+        }
+        let wanted = want.hooks.values().map(|hook| (mirror_of(hook), hook.order.clone()));
+        self.attachments.note_orders(&wanted.filter(|(_, order)| *order != Order::Last).collect())?;
+        Ok(ordered)
+    }
+}
+
+/// What stands between an attachment and its order in the name of a directory. Of what else an order may hold bpffs takes no
+/// dots (`bpf_lookup`) and no slashes.
+const BETWEEN: char = '=';
+
+impl Attachments {
+    /// The orders that are to be held, of those that are not to be last: for `status` and the next daemon.
+    ///
+    /// # Errors
+    /// The pins cannot be read.
+    pub fn orders(&self) -> Result<BTreeMap<Attachment, Order>, KernelError> {
+        let read = |name: String| {
+            let (attachment, order) = name.split_once(BETWEEN)?;
+            Some((Attachment::from_pin_name(attachment)?, Order::read(&decoded(order)?)?))
+        };
+        Ok(names(&self.orders)?.into_iter().filter_map(read).collect())
+    }
+
+    fn note_orders(&self, wanted: &BTreeMap<Attachment, Order>) -> Result<(), KernelError> {
+        let name = |(attachment, order): (&Attachment, &Order)| {
+            format!("{}{BETWEEN}{}", attachment.pin_name(), encoded(&order.to_string()))
+        };
+        let wanted: BTreeSet<String> = wanted.iter().map(name).collect();
+        let there: BTreeSet<String> = names(&self.orders)?.into_iter().collect();
+        there.difference(&wanted).try_for_each(|name| remove_dir(&self.orders.join(name)))?;
+        wanted.difference(&there).try_for_each(|name| make_dir(&self.orders.join(name)))
+    }
+}
+
+fn encoded(order: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    order
+        .bytes()
+        .map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") })
+        .collect()
+}
+
+fn decoded(name: &str) -> Option<String> {
+    let mut parts = name.split('%');
+    let mut text = parts.next()?.to_owned();
+    for part in parts {
+        let (code, rest) = part.split_at_checked(2)?;
+        text.push(char::from(u8::from_str_radix(code, 16).ok()?));
+        text += rest;
+    }
+    Some(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_encoded_can_be_decoded() {
+        for order in ["first", "before policy", "after prog.o:[tc/%41]"] {
+            assert_eq!(decoded(&encoded(order)).as_deref(), Some(order));
+        }
+        assert_eq!(encoded("after a.o:[x]"), "after%20a%2eo%3a%5bx%5d");
+        assert_eq!(decoded("after%2"), None);
+    }
+}

@@ -1,0 +1,378 @@
+//! The lane: interfaces of ours that have the kernel cut a superpacket into its packets. A clone is sent to the entrance, a
+//! macvlan that takes no superpacket, so the kernel cuts it there; the packets go on to the exit, a veth on which the macvlan
+//! is built, and end in the program there. All that happens while the clone is being sent: no queue, and nothing gets lost
+//! that nobody counts. The other end of the veth is never reached, and only there because there is none without.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Display;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
+
+use nix::errno::Errno;
+use traffic_mirror_ebpf::abi::{Drop, MAX_ENDPOINTS};
+
+use crate::kernel::Kernel;
+use crate::kernel::error::{KernelError, reason};
+use crate::kernel::failpoint::Step;
+use crate::kernel::generation::Generation;
+use crate::kernel::netlink::{BARE_MTU, Error, Netlink};
+use crate::network::{Lane, Link};
+
+/// Names of the interfaces of a lane. They tell which daemon it belongs to, by a hash of the pin path and of the file system
+/// that it is in: with a bpf file system of its own each, containers have different pins at the same path.
+struct Names {
+    entrance: String,
+    exit: String,
+    end: String,
+}
+
+/// What the names begin with.
+const PREFIX: &str = "tm";
+/// What they end with: entrance, exit, and the other end of the exit.
+const SUFFIXES: [&str; 3] = ["-in", "-out", "-end"];
+
+impl Names {
+    fn of(pin_path: &Path) -> Self {
+        let mut path = std::path::absolute(pin_path).unwrap_or_else(|_| pin_path.to_owned());
+        // the pin path itself comes and goes
+        let parent = path.parent().and_then(|parent| fs::canonicalize(parent).ok());
+        let device = parent.as_deref().and_then(|parent| fs::metadata(parent).ok()).map_or(0, |parent| parent.dev());
+        if let (Some(parent), Some(name)) = (parent, path.file_name()) {
+            path = parent.join(name);
+        }
+        Self::new(&path, device)
+    }
+
+    /// However the path is written.
+    fn new(path: &Path, device: u64) -> Self {
+        let parts = path.components().flat_map(|part| part.as_os_str().as_encoded_bytes().iter().chain(b"/"));
+        // FNV-1a: the same in each version of us
+        let hash = parts
+            .copied()
+            .chain(device.to_ne_bytes())
+            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+        let [entrance, exit, end] = SUFFIXES.map(|suffix| format!("{PREFIX}{hash:08x}{suffix}"));
+        Self { entrance, exit, end }
+    }
+
+    fn has(&self, link: &Link) -> bool {
+        [&self.entrance, &self.exit, &self.end].contains(&&link.name)
+    }
+}
+
+/// Whether an interface belongs to the lane of any daemon.
+fn is_of_a_lane(link: &Link) -> bool {
+    let hash = |rest: &str| SUFFIXES.iter().find_map(|suffix| Some(rest.strip_suffix(suffix)?.to_owned()));
+    let hash = link.name.strip_prefix(PREFIX).and_then(hash);
+    let is_named = hash.is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    is_named && matches!(link.info_kind.as_deref(), Some("veth" | "macvlan"))
+}
+
+/// The lane of a pin path, among the interfaces of the host.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in crate::kernel) struct Found {
+    /// If it is whole and works.
+    pub(in crate::kernel) lane: Option<Lane>,
+    /// Indices of what there is of it.
+    pub(in crate::kernel) parts: BTreeSet<u32>,
+}
+
+/// The interfaces of the host without those of lanes.
+pub fn without_lanes(mut links: BTreeMap<u32, Link>, pin_path: &Path) -> BTreeMap<u32, Link> {
+    apart(&mut links, pin_path);
+    links
+}
+
+/// Takes the interfaces of lanes out of those of the host.
+pub(in crate::kernel) fn apart(links: &mut BTreeMap<u32, Link>, pin_path: &Path) -> Found {
+    take_out(links, &Names::of(pin_path))
+}
+
+fn take_out(links: &mut BTreeMap<u32, Link>, names: &Names) -> Found {
+    let ours = links.values().filter(|link| names.has(link) && is_of_a_lane(link));
+    let found = Found { lane: find(links, names), parts: ours.map(|link| link.index).collect() };
+    links.retain(|_, link| !is_of_a_lane(link));
+    found
+}
+
+/// The lane of those names, if it is whole and works.
+fn find(links: &BTreeMap<u32, Link>, names: &Names) -> Option<Lane> {
+    // without the end the others have no carrier; whether they have is said only some time later (`linkwatch_event`)
+    let named = |name: &str| links.values().find(|link| link.name == name && is_bare(link));
+    let (entrance, exit, _) = (named(&names.entrance)?, named(&names.exit)?, named(&names.end)?);
+    let is_whole = entrance.info_kind.as_deref() == Some("macvlan")
+        && entrance.parent == Some(exit.index)
+        && entrance.gso_max == GSO_MAX;
+    is_whole.then_some(Lane { entrance: entrance.index, exit: exit.index })
+}
+
+/// Whether an interface is as we have set it up: with a queue packets come out late or on other CPUs, with a larger MTU or with
+/// ARP it would be production's, too, and a port of a bridge sends what it is sent.
+fn is_bare(link: &Link) -> bool {
+    link.up && link.mtu == BARE_MTU && link.no_arp && link.master.is_none() && link.qdisc == "noqueue"
+}
+
+/// Whether copies were dropped because there is no lane. What cannot be read has none.
+pub(in crate::kernel) fn is_missed(pin_path: &Path) -> bool {
+    let Some(live) = Generation::list(pin_path).ok().and_then(|mut numbers| numbers.pop()) else { return false };
+    let live = Generation::open(pin_path, live);
+    let is_readable = live.has_our_layout() && live.is_complete();
+    let stats = is_readable.then(|| live.endpoint_stats(MAX_ENDPOINTS).ok()).flatten();
+    stats.iter().flatten().flatten().any(|cpu| cpu.drops[Drop::NoLane as usize] > 0)
+}
+
+/// Attempts to make the lane.
+#[derive(Debug, Default)]
+pub(in crate::kernel) struct Attempts {
+    /// Why there can be none for now.
+    refused: Option<String>,
+    /// The last attempt was in vain, be it that the next one is due.
+    is_refused: bool,
+    /// How many slow looks are left until the next attempt, and how many it were the last time.
+    left: u32,
+    pause: u32,
+    /// How often it was made since the last slow look.
+    made: u32,
+    /// There was one when all was as wanted the last time.
+    is_there: bool,
+    /// It was made since.
+    is_new: bool,
+}
+
+impl Attempts {
+    /// In that many slow looks it is tried again at the latest: an hour. Interfaces that are made in vain wake others each time.
+    const LONGEST_PAUSE: u32 = 120;
+    /// Who undoes it more often between two slow looks does it each time.
+    const MOST_MADE: u32 = 20;
+
+    pub(in crate::kernel) fn refuse(&mut self, why: &impl Display) {
+        let label = Drop::NoLane.label();
+        self.refused = Some(format!(
+            "{why}; superpackets that do not fit once wrapped are dropped as {label}; tried again later, and at once by SIGHUP"
+        ));
+        self.is_refused = true;
+        self.pause = (self.pause * 2).clamp(1, Self::LONGEST_PAUSE);
+        self.left = self.pause;
+    }
+
+    /// Whether the last attempt was in vain.
+    pub(in crate::kernel) fn is_refused(&self) -> bool {
+        self.is_refused
+    }
+
+    /// Why there can be no lane for now.
+    pub(in crate::kernel) fn refused(&self) -> Option<&String> {
+        self.refused.as_ref()
+    }
+
+    /// All is as wanted; whether there is a lane again where there was one before.
+    pub(in crate::kernel) fn settle(&mut self, lane: Option<Lane>) -> bool {
+        let is_new = std::mem::take(&mut self.is_new);
+        if self.refused.is_some() {
+            return false;
+        }
+        let was_there = std::mem::replace(&mut self.is_there, lane.is_some());
+        if lane.is_some() {
+            (self.pause, self.is_refused) = (0, false);
+        }
+        is_new && was_there && lane.is_some()
+    }
+
+    /// Forgets that there can be none.
+    fn forget(&mut self) {
+        *self = Self { is_there: self.is_there, is_new: self.is_new, ..Self::default() };
+    }
+
+    /// A slow look has begun.
+    pub(in crate::kernel) fn look(&mut self) {
+        self.made = 0;
+        self.left = self.left.saturating_sub(1);
+        if self.left == 0 {
+            self.refused = None;
+        }
+    }
+}
+
+/// Segments and bytes of superpackets that are not cut: none has fewer. Of those from guests the kernel does not know the number
+/// of segments; it looks at the bytes since 6.8, 6.6.9 and 6.1.70.
+const GSO_MAX: [u32; 2] = [1, 1000];
+
+impl Kernel {
+    /// Makes the lane, in place of what may be there of it. If the kernel refuses, that is remembered, and no error.
+    pub(in crate::kernel) fn make_lane(&mut self) -> Result<(), KernelError> {
+        (self.before)(Step::Attach)?;
+        let names = Names::of(&self.pin_path);
+        self.lane.made += 1;
+        if self.lane.made > Attempts::MOST_MADE {
+            let entrance = &names.entrance;
+            self.lane.refuse(&format_args!(
+                "somebody changes interface {entrance} or its parts each time that they are made"
+            ));
+            return Ok(());
+        }
+        match remove(&mut self.netlink, &names).and_then(|()| add(&mut self.netlink, &names)) {
+            Ok(()) => self.lane.is_new = true,
+            // somebody has removed a part meanwhile
+            Err(error) if error.errno() == Some(Errno::ENODEV) => {}
+            // what is left of it is removed with the next look
+            Err(error) => self.lane.refuse(&reason(&KernelError::from(error))),
+        }
+        Ok(())
+    }
+
+    /// Forgets that there can be no lane.
+    pub fn try_lane_again(&mut self) {
+        self.lane.forget();
+    }
+
+    /// Removes what there is of the lane.
+    pub(in crate::kernel) fn remove_lane(&mut self) -> Result<(), KernelError> {
+        (self.before)(Step::Detach)?;
+        Self::remove_lane_of(&self.pin_path)
+    }
+
+    /// Removes what there is of the lane of a pin path, which may have been removed itself.
+    ///
+    /// # Errors
+    /// The kernel refuses to.
+    pub fn remove_lane_of(pin_path: &Path) -> Result<(), KernelError> {
+        Ok(remove(&mut Netlink::open()?, &Names::of(pin_path))?)
+    }
+}
+
+fn remove(netlink: &mut Netlink, names: &Names) -> Result<(), Error> {
+    let links = netlink.links()?;
+    let mut ours: Vec<&Link> = links.values().filter(|link| names.has(link) && is_of_a_lane(link)).collect();
+    // a macvlan goes with what it is built on, and one end of a veth with the other
+    ours.retain(|link| link.name != names.end || !links.values().any(|other| other.name == names.exit));
+    ours.retain(|link| link.parent.is_none());
+    ours.into_iter().try_for_each(|link| netlink.delete_link(link.index))
+}
+
+/// Makes the interfaces and sets them up.
+fn add(netlink: &mut Netlink, names: &Names) -> Result<(), Error> {
+    netlink.add_veth(&names.exit, &names.end)?;
+    let exit = netlink.named(&names.exit)?;
+    netlink.add_macvlan(&names.entrance, exit.index)?;
+    let entrance = netlink.named(&names.entrance)?;
+    netlink.limit_gso(&entrance, GSO_MAX)?;
+    for link in [netlink.named(&names.end)?, exit, entrance] {
+        netlink.set_up_bare(&link)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn link(index: u32, name: &str, kind: &str, parent: Option<u32>) -> Link {
+        Link {
+            mtu: BARE_MTU,
+            parent,
+            info_kind: Some(kind.to_owned()),
+            no_arp: true,
+            qdisc: "noqueue".to_owned(),
+            gso_max: if kind == "macvlan" { GSO_MAX } else { [65_535, 65_536] },
+            ..Link::ethernet(index, name)
+        }
+    }
+
+    fn host(change: impl Fn(&mut Link)) -> (Vec<u32>, Option<Lane>) {
+        let (ours, other) = (Names::new(Path::new("/pins"), 1), Names::new(Path::new("/pins"), 2));
+        let mut links = [
+            link(1, "tm0", "veth", None),
+            link(2, "tm12345678-in", "bridge", None),
+            link(3, &ours.exit, "veth", None),
+            link(4, &ours.end, "veth", None),
+            link(5, &ours.entrance, "macvlan", Some(3)),
+            link(6, &other.exit, "veth", None),
+        ];
+        links.iter_mut().for_each(change);
+        let mut links = links.into_iter().map(|link| (link.index, link)).collect();
+        let found = take_out(&mut links, &ours);
+        (links.into_keys().collect(), found.lane)
+    }
+
+    #[test]
+    fn a_lane_is_no_interface_of_the_host() {
+        assert_eq!(host(|_| {}), (vec![1, 2], Some(Lane { entrance: 5, exit: 3 })));
+        let end = |path: &str| Names::new(Path::new(path), 1).end;
+        assert!(end("/sys/fs/bpf/traffic-mirror").len() < libc::IFNAMSIZ);
+        assert_eq!(end("/sys/fs/bpf//mirror/"), end("/sys/fs/bpf/mirror"));
+        assert_ne!(end("/sys/fs/bpf/mirror"), end("/sys/fs/bpfmirror"));
+    }
+
+    #[test]
+    fn a_path_has_one_lane_however_it_is_written() {
+        let directory = std::env::temp_dir();
+        let link = directory.join(format!("traffic-mirror-{}", std::process::id()));
+        std::os::unix::fs::symlink(&directory, &link).unwrap();
+        let names = [&directory, &link].map(|parent| Names::of(&parent.join("pins")).exit);
+        std::fs::remove_file(&link).unwrap();
+        assert_eq!(names[0], names[1]);
+    }
+
+    #[test]
+    fn attempts_are_further_and_further_apart() {
+        let mut attempts = Attempts::default();
+        let mut pauses = Vec::new();
+        for _ in 0..9 {
+            attempts.refuse(&"no");
+            let looks = (1..).take_while(|_| {
+                attempts.look();
+                attempts.refused().is_some()
+            });
+            pauses.push(looks.count() + 1);
+        }
+        assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 120, 120]);
+        let lane = Some(Lane { entrance: 1, exit: 2 });
+        assert!(!attempts.settle(lane));
+        attempts.forget();
+        attempts.refuse(&"no");
+        attempts.look();
+        assert_eq!(attempts.refused(), None);
+    }
+
+    #[test]
+    fn what_is_there_again_is_told_once() {
+        let (mut attempts, lane) = (Attempts::default(), Some(Lane { entrance: 1, exit: 2 }));
+        let made = |attempts: &mut Attempts| {
+            attempts.is_new = true;
+            attempts.settle(lane)
+        };
+        assert!(!made(&mut attempts), "the first");
+        assert!(made(&mut attempts));
+        assert!(!attempts.settle(lane));
+        attempts.refuse(&"no");
+        assert!(!attempts.settle(None));
+        attempts.forget();
+        assert!(made(&mut attempts), "after a refusal");
+        assert!(!attempts.settle(None));
+        assert!(!made(&mut attempts), "after none was wanted");
+    }
+
+    #[test]
+    fn what_does_not_work_is_none() {
+        let with = |index: u32, change: fn(&mut Link)| {
+            host(|link| {
+                if link.index == index {
+                    change(link);
+                }
+            })
+            .1
+        };
+        assert_eq!(with(5, |link| link.gso_max[0] = 65_535), None);
+        assert_eq!(with(5, |link| link.gso_max[1] = 65_536), None);
+        assert_eq!(with(5, |link| link.parent = Some(1)), None);
+        for part in [3, 4, 5] {
+            assert_eq!(with(part, |link| link.up = false), None);
+            assert_eq!(with(part, |link| link.mtu = 1500), None);
+            assert_eq!(with(part, |link| link.no_arp = false), None);
+            assert_eq!(with(part, |link| link.master = Some(9)), None);
+            assert_eq!(with(part, |link| link.qdisc = "bfifo".to_owned()), None);
+        }
+        assert_eq!(with(3, |link| link.name = "eth9".to_owned()), None);
+    }
+}
