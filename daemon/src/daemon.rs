@@ -11,19 +11,20 @@ use sd_notify::NotifyState;
 use tracing::{error, info, warn};
 
 use crate::compile::called;
+use crate::debounce::Quiet;
 use crate::desired::Desired;
 use crate::health::Health;
 use crate::kernel::netlink::{Event, Monitor};
 use crate::kernel::{Kernel, KernelError, Mechanism, Note, reason, require_serial_softirqs};
 use crate::metrics::Textfile;
 use crate::network::{Link, Network, Path};
-use crate::obstacle::{self, Line};
+use crate::obstacle;
+use crate::obstacle::Line;
 use crate::pulse::Pulse;
-use crate::quiet::Quiet;
 use crate::reconcile::{State, proceed};
 use crate::report::plural;
 use crate::source::Source;
-use crate::watch::{End, Trigger, Triggers, queue, watch_network, watch_signals};
+use crate::triggers::{End, Trigger, Triggers, queue, watch_network, watch_signals};
 
 /// How to run.
 #[derive(Debug, Clone)]

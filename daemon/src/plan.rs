@@ -6,7 +6,8 @@ use std::mem::offset_of;
 
 use traffic_mirror_ebpf::abi::Control;
 
-use crate::compile::{self, Compiled, Made, Memory, Reachable, Then, compile};
+use crate::compile;
+use crate::compile::{Compiled, Made, Memory, Reachable, Then, compile};
 use crate::desired::Desired;
 use crate::network::Network;
 use crate::tables::{Live, Table, Tables};

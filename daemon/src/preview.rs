@@ -13,9 +13,10 @@ use crate::compile::{
 };
 use crate::desired::{Action, Desired, Unparsed};
 use crate::network::Network;
-use crate::plan::{self, Change};
-use crate::report::{self, Sign};
+use crate::plan::Change;
+use crate::report::Sign;
 use crate::tables::{Live, Tables};
+use crate::{plan, report};
 
 /// What taking a file would change.
 #[derive(Debug, Clone, Serialize)]

@@ -2,15 +2,16 @@
 
 use std::time::Instant;
 
-use crate::compile::{self, Memory, TooLarge};
+use crate::compile::{Memory, TooLarge};
 use crate::desired::Desired;
 use crate::kernel::{Kernel, KernelError};
 use crate::network::Network;
 use crate::obstacle::Obstacle;
 use crate::patience::Patience;
-use crate::plan::{self, Plan};
-use crate::report::{self, Report, plural};
+use crate::plan::Plan;
+use crate::report::{Report, plural};
 use crate::tables::Tables;
+use crate::{compile, plan, report};
 
 /// What was last made to hold.
 pub struct State {

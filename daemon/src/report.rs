@@ -7,7 +7,8 @@ use std::time::Duration;
 use serde::Serialize;
 use traffic_mirror_ebpf::abi::Drop;
 
-use crate::compile::{self, Compiled, Costly, NotMirrored, Why};
+use crate::compile;
+use crate::compile::{Compiled, Costly, NotMirrored, Why};
 use crate::desired::{Desired, Endpoint, Filter, Oversize, Unparsed};
 use crate::network::{Hook as Direction, Link, LinkKind, Network};
 use crate::obstacle::Obstacle;

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use traffic_mirror::compile::describe;
 use traffic_mirror::desired::{Desired, Direction, Filter};
-use traffic_mirror::explain::{Flow as Shown, frame, verdict};
 use traffic_mirror::network::Network;
 use traffic_mirror::tables::Tables;
+use traffic_mirror::verdict::{Flow as Shown, frame, verdict};
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Explained, Row};
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable};
 use traffic_mirror_ebpf::packet::{Bytes, Packet, parse};

@@ -13,13 +13,13 @@ use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use traffic_mirror::compile::{Described, describe};
 use traffic_mirror::desired::{Desired, parse_protocol};
-use traffic_mirror::explain::{Capture, Verdict, frame, framed, hook_of, verdict, why_no_hook};
 use traffic_mirror::kernel::Observer;
 use traffic_mirror::network::{self, Network};
 use traffic_mirror::preview::hook_name;
+use traffic_mirror::verdict::{Capture, Verdict, frame, framed, hook_of, verdict, why_no_hook};
 use traffic_mirror_ebpf::packet::has_ports;
 
-use super::status::not_running;
+use super::reading::not_running;
 use super::{print, print_json};
 use crate::USAGE;
 

@@ -3,6 +3,7 @@
 mod check;
 mod explain;
 mod plan;
+mod reading;
 mod status;
 mod top;
 mod wait;
@@ -14,9 +15,9 @@ use std::path::Path;
 use anyhow::Context;
 use traffic_mirror::desired::Desired;
 use traffic_mirror::diagnostic;
-use traffic_mirror::reader::{Reader, read_all};
 use traffic_mirror::report::plural;
-use traffic_mirror::trust::distrust;
+use traffic_mirror::source::reader::{Reader, read_all};
+use traffic_mirror::source::trust::distrust;
 
 pub(crate) use check::check;
 pub(crate) use explain::{Question, explain};

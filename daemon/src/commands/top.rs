@@ -3,17 +3,13 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use traffic_mirror::kernel::KernelError;
 use traffic_mirror::status::{self, Status, Style};
 
 use super::has_color;
-use super::status::{exit_code, not_running};
+use super::reading::{exit_code, not_running, with_rates};
 
-/// Between two pictures, and between the two readings of a rate.
-const INTERVAL: Duration = Duration::from_secs(1);
 /// To the upper left corner, and what is below is cleared after the picture (ECMA-48 CUP, EL, ED).
 const HOME: &str = "\x1b[H";
 const CLEAR_LINE: &str = "\x1b[K\n";
@@ -37,18 +33,6 @@ pub(crate) fn top(pin_path: &Path, once: bool) -> anyhow::Result<ExitCode> {
             return Ok(exit_code(&status));
         }
     }
-}
-
-/// The status an interval after `last`, which it becomes. `None` if nothing is mirrored.
-pub(super) fn with_rates(pin_path: &Path, last: &mut Option<(Status, Instant)>) -> Result<Option<Status>, KernelError> {
-    let read = || Ok::<_, KernelError>(status::read(pin_path)?.map(|status| (status, Instant::now())));
-    if last.is_none() {
-        *last = read()?;
-    }
-    let Some((before, then)) = last.take() else { return Ok(None) };
-    thread::sleep(INTERVAL.saturating_sub(then.elapsed()));
-    *last = read()?;
-    Ok(last.as_ref().map(|(status, now)| status.clone().with_rates(&before, now.duration_since(then))))
 }
 
 /// Lines of the terminal, less the one that the cursor is in.

@@ -6,9 +6,10 @@ use std::time::{Duration, Instant};
 
 use traffic_mirror::desired::Desired;
 use traffic_mirror::kernel::{Kernel, Observer, hash, record};
+use traffic_mirror::source::FileWatch;
 use traffic_mirror::source::{Unfit, ignore_writers, read_complete};
 use traffic_mirror::status::{Daemon, Life};
-use traffic_mirror::watch::{FileWatch, queue};
+use traffic_mirror::triggers::queue;
 
 use super::plan::Seen;
 use super::{File, load};

@@ -8,12 +8,13 @@ use std::time::Duration;
 use traffic_mirror_ebpf::abi::{self, Field, Slot};
 use traffic_mirror_ebpf::packet::Packet;
 
-use super::decompile::decompile;
-use super::definition::{Definition, NO_PORT, Networks, Ranges, bits_of, mask};
-use super::place::{allocated, known};
-use super::reachable::Reachable;
-use super::slot_set::SlotSet;
-use crate::desired::{self, Action, Budget, Desired, Unparsed, protocol_name};
+use crate::compile::classifier::assign::{allocated, known};
+use crate::compile::classifier::decompile::decompile;
+use crate::compile::classifier::definition::{Definition, NO_PORT, Networks, Ranges, bits_of, mask};
+use crate::compile::classifier::reachable::Reachable;
+use crate::compile::classifier::slot_set::SlotSet;
+use crate::desired;
+use crate::desired::{Action, Budget, Desired, Unparsed, protocol_name};
 use crate::network::Hook;
 use crate::tables::{Tables, names};
 
@@ -103,7 +104,7 @@ pub fn describe(tables: &Tables, desired: &Desired) -> Option<Described> {
     };
     let listed = super::entries(&tables.listed);
     let endpoints = endpoint_names.iter().filter_map(endpoint).collect();
-    let peers = tables.view().peers.iter().map_while(super::others::peer_name).collect();
+    let peers = tables.view().peers.iter().map_while(super::peers::peer_name).collect();
     let flow_keys = tables.view().flow_keys;
     Some(Described { enabled, unparsed, budget, peers, flow_keys, listed, hooks, endpoints, filters })
 }

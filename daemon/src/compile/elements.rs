@@ -8,10 +8,11 @@ use traffic_mirror_ebpf::abi::{self, Action, EndpointPair, Name, Slot};
 
 use super::endpoint::{self, endpoint};
 use super::hooks::{self, Hook};
-use super::index::{Index, name};
-use super::lane;
-use super::place::Placed;
-use crate::desired::{self, Desired};
+use crate::compile::classifier::assign::Placed;
+use crate::compile::names::{Index, name};
+use crate::compile::segmenter;
+use crate::desired;
+use crate::desired::Desired;
 use crate::network::Network;
 use crate::tables::{Pages, Tables};
 
@@ -45,7 +46,7 @@ impl Elements {
             [endpoint(one, network, pair.map_or(0, |pair| pair[1 - live.idle()].generation)); 2]
         };
         let mut pairs: Vec<EndpointPair> = desired.endpoints.iter().enumerate().map(pair).collect();
-        let lane_wanted = lane::is_wanted(desired, &pairs, hooks, network);
+        let lane_wanted = segmenter::is_wanted(desired, &pairs, hooks, network);
         if lane_wanted {
             let refused = if network.lane_refused { abi::Endpoint::LANE_REFUSED } else { 0 };
             let lane = network.lane.map_or(refused, |lane| lane.entrance);

@@ -1,14 +1,16 @@
 //! Input: the interfaces that the file lists and those that exist. Output: the hooks to look at, and which filters
 //! apply there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use traffic_mirror_ebpf::abi::{self, MAX_INTERFACES};
 
-use super::cells::cells;
-use super::listed::{best, called, refusal};
-use crate::desired::{Desired, Direction, Filter, Order};
-use crate::network::{self, LinkKind, Network};
+use super::interface::{best, called, covers, is_refused};
+use super::listed::refusal;
+use crate::compile::hook_table::cells;
+use crate::desired::{Desired, Filter, Order};
+use crate::network;
+use crate::network::Network;
 
 /// One direction of one interface.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,28 +47,10 @@ impl Hook {
     }
 }
 
-/// Whether packets of the interface can be looked at: they must begin with an Ethernet header or an IP header.
-pub(crate) fn is_supported(link: &network::Link) -> bool {
-    matches!(link.kind, LinkKind::Ethernet | LinkKind::Loopback) || link.kind.is_headerless()
-}
-
-/// Whether clones of its packets would leave by the interface itself, as they are.
-pub(super) fn is_refused(link: &network::Link, refused: &BTreeSet<u32>) -> bool {
-    link.kind.is_headerless() && refused.contains(&link.index)
-}
-
 /// Indices of the interfaces that are listed and have no hooks since nobody could wrap their copies.
 pub(super) fn refused(desired: &Desired, network: &Network) -> impl Iterator<Item = u32> {
     let links = network.links.values().filter(|link| is_refused(link, &network.refused));
     links.filter(|link| is_listed(desired, link)).map(|link| link.index)
-}
-
-pub(super) const fn covers(wanted: Direction, hook: network::Hook) -> bool {
-    match wanted {
-        Direction::Both => true,
-        Direction::Ingress => matches!(hook, network::Hook::Ingress),
-        Direction::Egress => matches!(hook, network::Hook::Egress),
-    }
 }
 
 /// The hooks of the interfaces that the file lists and that exist, [`MAX_INTERFACES`] at most; an interface that several

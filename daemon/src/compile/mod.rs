@@ -1,30 +1,20 @@
 //! Input: [`Desired`], [`Network`] and the live [`Tables`]. Output: what the maps must hold next, and the programs that
 //! must be attached. Pure: must not know the kernel, the clock, the file system.
 
-mod build;
-mod cells;
-mod cost;
-mod decompile;
-mod definition;
+mod budget;
+mod cache;
+mod classifier;
 mod describe;
-mod direct;
 mod elements;
 mod endpoint;
+mod hook_table;
 mod hooks;
-mod index;
-mod lane;
+mod interface;
+mod limit;
 mod listed;
-mod memory;
-mod others;
-mod place;
-mod reachable;
-mod regions;
-mod room;
-mod rows;
-mod sets;
-mod slot_set;
-mod slots;
-mod trie;
+mod names;
+mod peers;
+mod segmenter;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -32,27 +22,28 @@ use std::sync::Arc;
 use bytemuck::Zeroable;
 use traffic_mirror_ebpf::abi::{self, Listed, MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES, Name};
 
+use crate::compile::cache::Known;
+use crate::compile::classifier::assign::Placed;
+use crate::compile::classifier::blueprint::Blueprint;
+use crate::compile::classifier::room::Room;
+use crate::compile::classifier::slots::omitted;
+use crate::compile::names::Index;
 use crate::desired::Desired;
 use crate::network::{Lane, Network};
 use crate::tables::Tables;
-use build::Blueprint;
 use elements::Elements;
-use index::Index;
-use memory::Known;
-use place::Placed;
-use room::Room;
-use slots::omitted;
 
-pub use cost::{Costly, costly};
+pub use crate::compile::budget::{Costly, costly};
+pub use crate::compile::cache::{Made, Memory};
+pub use crate::compile::classifier::reachable::Reachable;
+pub use crate::compile::limit::{MOST_BYTES, Rooms, TooLarge};
+pub use crate::compile::segmenter::{longest, too_long};
 pub use describe::{
     Described, Filter as DescribedFilter, Place, READY, Way, describe, key, mac, outer, state, vlan_name,
 };
 pub use hooks::{Hook, have_table};
-pub use lane::{longest, too_long};
-pub use listed::{NotMirrored, Why, called, entries, entry_of, not_mirrored, refused};
-pub use memory::{Made, Memory};
-pub use reachable::Reachable;
-pub use room::{MOST_BYTES, Rooms, TooLarge};
+pub use interface::called;
+pub use listed::{NotMirrored, Why, entries, entry_of, not_mirrored, refused};
 
 /// What the kernel must hold next.
 #[derive(Clone)]
@@ -122,10 +113,11 @@ fn step(desired: &Desired, network: &Network, live: &Tables, memory: &mut Memory
     let mut tables = live.with_idle_copies();
     let Placed { slots, union, standing } = placed;
     let want = Blueprint { slots: union, omitted };
-    let mut view = build::build(&mut tables, live, &in_use, are_built.then_some(&blueprint), &want, standing, room)?;
-    rows::rows(&mut tables.rows, &in_use, &slots, desired, &hooks, &mut view)?;
-    view.peers = others::peers(&desired.peers);
-    view.flow_keys = others::flow_keys(desired.seed.as_ref(), network.secret);
+    let mut view =
+        classifier::build::build(&mut tables, live, &in_use, are_built.then_some(&blueprint), &want, standing, room)?;
+    classifier::rows::rows(&mut tables.rows, &in_use, &slots, desired, &hooks, &mut view)?;
+    view.peers = peers::peers(&desired.peers);
+    view.flow_keys = peers::flow_keys(desired.seed.as_ref(), network.secret);
     tables.control.view[idle] = view;
     if !is_new {
         elements.prepare(&mut tables);

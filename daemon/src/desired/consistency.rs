@@ -1,14 +1,33 @@
 //! Whether the conditions of a filter can hold together, and whether any interface shows it packets.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 
+use ipnet::IpNet;
 use toml::Spanned;
 
-use super::filter::Parts;
 use super::protocol::{self, Families};
-use super::{Direction, Interface, address, name};
-use crate::config::{self, Config, List};
+use super::{Action, Direction, Interface, address, name};
+use crate::config;
+use crate::config::{Config, List};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, did_you_mean};
+use glob::Pattern;
+
+/// A filter of which single values may have been reported as wrong.
+pub(super) struct Parts {
+    pub(super) name: Checked<String>,
+    pub(super) enabled: Checked<bool>,
+    pub(super) action: Checked<Action>,
+    pub(super) to: Checked<Vec<usize>>,
+    pub(super) protocol: Checked<Vec<u8>>,
+    pub(super) source: Checked<Vec<IpNet>>,
+    pub(super) source_port: Checked<Vec<RangeInclusive<u16>>>,
+    pub(super) destination: Checked<Vec<IpNet>>,
+    pub(super) destination_port: Checked<Vec<RangeInclusive<u16>>>,
+    pub(super) vlan: Checked<Vec<RangeInclusive<u16>>>,
+    pub(super) bidirectional: Checked<bool>,
+    pub(super) interface: Checked<Vec<Pattern>>,
+    pub(super) direction: Checked<Direction>,
+}
 
 /// Reports conditions that no packet fulfils. A value that is wrong by itself takes part in nothing.
 pub(super) fn check(

@@ -2,10 +2,11 @@
 
 use std::net::IpAddr;
 
+use super::field::{flag, optional, required};
 use super::problem::{Problem, Shown, value};
-use super::resolve::{flag, optional, required};
 use super::{Endpoint, Ipsec, Oversize, address, name, policy, port};
-use crate::config::{self, Config, Field};
+use crate::config;
+use crate::config::{Config, Field};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics};
 
 /// GUE (IANA "Service Name and Transport Protocol Port Number Registry").

@@ -1,18 +1,16 @@
 //! `[[filter]]`: its values one by one. Whether they fit together is the business of `consistency`.
 
 use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
 use std::sync::Arc;
 
-use glob::Pattern;
-use ipnet::IpNet;
 use toml::Spanned;
 
-use super::consistency;
+use super::consistency::{self, Parts};
+use super::field::{action, direction, flag, optional, repeated, required};
 use super::problem::{Problem, Shown, value};
-use super::resolve::{action, direction, flag, optional, repeated, required};
 use super::{Action, Direction, Filter, Interface, address, name, port, protocol, vlan};
-use crate::config::{self, Config, List};
+use crate::config;
+use crate::config::{Config, List};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, did_you_mean};
 
 /// The filters in the order of the file; their `to` counts the endpoints by name.
@@ -47,23 +45,6 @@ fn duplicate_names(config: &Config, diagnostics: &mut Diagnostics) {
                 .related(first, "first here"),
         );
     }
-}
-
-/// A filter of which single values may have been reported as wrong.
-pub(super) struct Parts {
-    pub(super) name: Checked<String>,
-    pub(super) enabled: Checked<bool>,
-    pub(super) action: Checked<Action>,
-    pub(super) to: Checked<Vec<usize>>,
-    pub(super) protocol: Checked<Vec<u8>>,
-    pub(super) source: Checked<Vec<IpNet>>,
-    pub(super) source_port: Checked<Vec<RangeInclusive<u16>>>,
-    pub(super) destination: Checked<Vec<IpNet>>,
-    pub(super) destination_port: Checked<Vec<RangeInclusive<u16>>>,
-    pub(super) vlan: Checked<Vec<RangeInclusive<u16>>>,
-    pub(super) bidirectional: Checked<bool>,
-    pub(super) interface: Checked<Vec<Pattern>>,
-    pub(super) direction: Checked<Direction>,
 }
 
 impl Parts {

@@ -1,9 +1,10 @@
 //! `[[interface]]`.
 
+use super::field::{direction, optional, repeated, required};
 use super::problem::value;
-use super::resolve::{direction, optional, repeated, required};
 use super::{Direction, Interface, Order, name, order};
-use crate::config::{self, Config};
+use crate::config;
+use crate::config::Config;
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted};
 
 /// The interfaces in the order of the file.

@@ -5,8 +5,8 @@ use toml::Spanned;
 use traffic_mirror_ebpf::abi::MAX_PEERS;
 
 use super::address;
+use super::field::optional;
 use super::problem::value;
-use super::resolve::optional;
 use crate::config::{Config, Secret};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics};
 

@@ -2,8 +2,8 @@
 
 use std::fmt;
 
+use super::field::bad_choice;
 use super::problem::Problem;
-use super::resolve::bad_choice;
 use crate::diagnostic::Code;
 
 /// `order` in the file.

@@ -4,9 +4,9 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::field::bad_choice;
 use super::problem::Problem;
 use super::quantity::{Quantity, quantity};
-use super::resolve::bad_choice;
 use super::{Budget, Ipsec, Limit, Oversize};
 use crate::diagnostic::Code;
 

@@ -1,16 +1,15 @@
 //! The whole file: its parts in their order, its limits, its warnings.
 
-use std::collections::btree_map::Entry;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::ops::Range;
 
-use toml::Spanned;
 use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES};
 
-use super::problem::{Problem, value};
-use super::{Action, Budget, Desired, Direction, Loaded, Unparsed, endpoint, filter, interface, mirrors, policy};
-use crate::config::{Config, Field};
-use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Reported, did_you_mean};
+use super::field::{bad_choice, flag, optional};
+use super::problem::value;
+use super::{Action, Budget, Desired, Loaded, Unparsed, endpoint, filter, interface, mirrors, policy};
+use crate::config::Config;
+use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics};
 
 pub(super) fn resolve(config: &Config) -> Loaded {
     let mut diagnostics = config.diagnostics.clone();
@@ -103,78 +102,6 @@ fn warnings(config: &Config, desired: &Desired) -> Vec<Diagnostic> {
         }
     }
     warnings.into_sorted()
-}
-
-/// Each name that was there before, with the place where it was first.
-pub(super) fn repeated<'a>(
-    names: impl Iterator<Item = &'a Spanned<String>>,
-) -> Vec<(&'a Spanned<String>, Range<usize>)> {
-    let mut first: BTreeMap<&str, Range<usize>> = BTreeMap::new();
-    let mut repeated = Vec::new();
-    // empty names are an error of their own
-    for name in names.filter(|name| !name.get_ref().is_empty()) {
-        match first.entry(name.get_ref()) {
-            Entry::Occupied(first) => repeated.push((name, first.get().clone())),
-            Entry::Vacant(entry) => {
-                entry.insert(name.span());
-            }
-        }
-    }
-    repeated
-}
-
-/// A boolean that may be left out.
-pub(super) fn flag(field: &Field<bool>, default: bool) -> Checked<bool> {
-    match field {
-        None => Ok(default),
-        Some(Ok(flag)) => Ok(*flag.get_ref()),
-        Some(Err(reported)) => Err(*reported),
-    }
-}
-
-/// A field that the object cannot do without.
-pub(super) fn required<'a, T>(
-    field: &'a Field<T>,
-    diagnostics: &mut Diagnostics,
-    missing: impl FnOnce() -> Diagnostic,
-) -> Checked<&'a Spanned<T>> {
-    match field {
-        Some(Ok(value)) => Ok(value),
-        Some(Err(reported)) => Err(*reported),
-        None => Err(diagnostics.report(missing())),
-    }
-}
-
-/// The value of a field that may be left out.
-pub(super) fn optional<T>(field: &Field<T>) -> Checked<Option<&Spanned<T>>> {
-    field.as_ref().map(Checked::as_ref).transpose().map_err(|reported: &Reported| *reported)
-}
-
-pub(super) fn direction(text: &str) -> Result<Direction, Problem> {
-    match text {
-        "ingress" => Ok(Direction::Ingress),
-        "egress" => Ok(Direction::Egress),
-        "both" => Ok(Direction::Both),
-        _ => Err(bad_choice(Code::BadDirection, "which is not a direction", text, &["ingress", "egress", "both"])),
-    }
-}
-
-pub(super) fn action(text: &str) -> Result<Action, Problem> {
-    match text {
-        "mirror" => Ok(Action::Mirror),
-        "exclude" => Ok(Action::Exclude),
-        _ => Err(bad_choice(Code::BadAction, "which is not an action", text, &["mirror", "exclude"])),
-    }
-}
-
-pub(super) fn bad_choice(code: Code, cause: &str, text: &str, choices: &[&str]) -> Problem {
-    let quoted: Vec<String> = choices.iter().map(|choice| format!("{choice:?}")).collect();
-    let help = match (did_you_mean(text, choices.iter().copied()), quoted.split_last()) {
-        (Some(guess), _) => guess,
-        (None, Some((last, others))) => format!("write {} or {last}", others.join(", ")),
-        (None, None) => String::new(),
-    };
-    Problem::new(code, cause, help)
 }
 
 #[cfg(test)]

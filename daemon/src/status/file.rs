@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{Daemon, Reason};
 use crate::kernel::{Hash, Record, Rejection, mounts};
 use crate::source;
-use crate::trust;
+use crate::source::trust;
 
 /// The file that the daemon follows, as it is on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

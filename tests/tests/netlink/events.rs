@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 use traffic_mirror::kernel::netlink::{Event, Monitor, Netlink};
 use traffic_mirror::network::Hook;
-use traffic_mirror::watch::{Trigger, queue, watch_network};
+use traffic_mirror::triggers::{Trigger, queue, watch_network};
 
 use crate::lab::{ABSENT, Lab, Netns, wait_for};
 

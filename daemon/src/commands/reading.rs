@@ -1,0 +1,42 @@
+//! The status of what is mirrored, as `status` and `top` read it.
+
+use std::path::Path;
+use std::process::ExitCode;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use traffic_mirror::kernel::netlink::Netlink;
+use traffic_mirror::kernel::{KernelError, strays};
+use traffic_mirror::status::{self, Status};
+
+use crate::{FAILURE, NOT_RUNNING};
+
+/// Between the two readings of a rate.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The status an interval after `last`, which it becomes. `None` if nothing is mirrored.
+pub(super) fn with_rates(pin_path: &Path, last: &mut Option<(Status, Instant)>) -> Result<Option<Status>, KernelError> {
+    let read = || Ok::<_, KernelError>(status::read(pin_path)?.map(|status| (status, Instant::now())));
+    if last.is_none() {
+        *last = read()?;
+    }
+    let Some((before, then)) = last.take() else { return Ok(None) };
+    thread::sleep(INTERVAL.saturating_sub(then.elapsed()));
+    *last = read()?;
+    Ok(last.as_ref().map(|(status, now)| status.clone().with_rates(&before, now.duration_since(then))))
+}
+
+pub(super) fn exit_code(status: &Status) -> ExitCode {
+    if status.degraded { FAILURE.into() } else { ExitCode::SUCCESS }
+}
+
+/// Says that nothing is there to be looked at, or that it cannot be looked at.
+pub(super) fn not_running(pin_path: &Path) -> anyhow::Result<ExitCode> {
+    let strays = strays(pin_path, &mut Netlink::open()?)?;
+    if strays.is_empty() {
+        eprintln!("nothing is mirrored below {}", pin_path.display());
+        return Ok(NOT_RUNNING.into());
+    }
+    strays.iter().for_each(|stray| eprintln!("{stray}"));
+    Ok(FAILURE.into())
+}

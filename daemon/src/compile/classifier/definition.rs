@@ -1,0 +1,198 @@
+//! Input: a filter. Output: what each of its slots stands for, in a canonical form, so that two ways of writing the
+//! same thing are equal.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use traffic_mirror_ebpf::abi::{FIELDS, Field, VLANS};
+
+use crate::desired::Filter;
+
+/// Number of port values: the ports, and "has no ports".
+pub(in crate::compile) const PORT_VALUES: u32 = 65_537;
+/// The value of a packet that has no ports.
+pub(in crate::compile) const NO_PORT: u32 = 65_536;
+/// Number of protocol values: the protocols, and "nobody can tell".
+pub(in crate::compile) const PROTOCOL_VALUES: u32 = 257;
+/// The value of a packet of which nobody can tell the protocol.
+pub(in crate::compile) const NO_PROTOCOL: u32 = 256;
+
+/// Number of VLAN values: the VLANs, and 0 for none.
+pub(in crate::compile) const VLAN_VALUES: u32 = VLANS as u32;
+
+/// Values of a field that satisfy a slot; `None` in a [`Definition`] means all.
+pub(in crate::compile) type Ranges = Vec<(u32, u32)>;
+
+/// Networks of one field, IPv4 and IPv6: sorted, none inside another, no two halves of a larger one.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::compile) struct Networks(pub [Vec<(u128, u8)>; 2]);
+
+/// What a slot stands for.
+#[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(in crate::compile) struct Definition {
+    pub protocol: Option<Ranges>,
+    pub networks: [Option<Networks>; 2],
+    pub ports: [Option<Ranges>; 2],
+    pub vlan: Option<Ranges>,
+}
+
+/// The ways round of each filter, remembered as long as it is the same object: a file that is read again shares the
+/// filters that have not changed.
+#[derive(Debug, Default)]
+pub(in crate::compile) struct Definitions(Vec<(Arc<Filter>, Ways)>);
+
+/// One way round, or two.
+pub(in crate::compile) type Ways = Arc<[Arc<Definition>]>;
+
+impl Definitions {
+    /// Those of `filters`, which are sorted by name, in their order.
+    pub(in crate::compile) fn of(&mut self, filters: &[Arc<Filter>]) -> impl Iterator<Item = Ways> {
+        let mut known = std::mem::take(&mut self.0).into_iter().peekable();
+        let mut same = |filter: &Arc<Filter>| {
+            while known.next_if(|(known, _)| known.name < filter.name).is_some() {}
+            known.next_if(|(known, _)| Arc::ptr_eq(known, filter))
+        };
+        let one = |filter: &Arc<Filter>| {
+            let fresh = || (filter.clone(), Definition::of(filter).into_iter().map(Arc::new).collect());
+            same(filter).unwrap_or_else(fresh)
+        };
+        self.0 = filters.iter().map(one).collect();
+        self.0.iter().map(|(_, ways)| ways.clone())
+    }
+}
+
+impl Definition {
+    /// The ways round of a filter: one, or two if it is bidirectional and not the same both ways.
+    pub(in crate::compile) fn of(filter: &Filter) -> Vec<Self> {
+        let ranges = |list: &[std::ops::RangeInclusive<u16>], values| {
+            let ranges = list.iter().map(|r| (u32::from(*r.start()), u32::from(*r.end()))).collect();
+            given(!list.is_empty(), ranges).and_then(|r| canonical_ranges(r, values))
+        };
+        let ports = |list| ranges(list, PORT_VALUES);
+        let protocols = filter.protocol.iter().map(|&p| (u32::from(p), u32::from(p))).collect();
+        let protocol = given(!filter.protocol.is_empty(), protocols).and_then(|r| canonical_ranges(r, PROTOCOL_VALUES));
+        let there = Self {
+            protocol,
+            ports: [ports(&filter.source_port), ports(&filter.destination_port)],
+            networks: [canonical_networks(&filter.source), canonical_networks(&filter.destination)],
+            vlan: ranges(&filter.vlan, VLAN_VALUES),
+        };
+        let mut back = there.clone();
+        back.ports.reverse();
+        back.networks.reverse();
+        if filter.bidirectional && back != there { vec![there, back] } else { vec![there] }
+    }
+
+    /// The fields that it gives: bit f for [`Field`] f.
+    pub(in crate::compile) fn shape(&self) -> u8 {
+        Field::ALL.into_iter().fold(0, |shape, field| shape | u8::from(self.gives(field)) << field as u8)
+    }
+
+    pub(in crate::compile) fn gives(&self, field: Field) -> bool {
+        match field {
+            Field::Protocol => self.protocol.is_some(),
+            Field::SourcePort => self.ports[0].is_some(),
+            Field::DestinationPort => self.ports[1].is_some(),
+            Field::Source => self.networks[0].is_some(),
+            Field::Destination => self.networks[1].is_some(),
+            Field::Vlan => self.vlan.is_some(),
+        }
+    }
+
+    /// Whether the two give other values of a field.
+    pub(in crate::compile) fn differs(&self, other: &Self, field: Field) -> bool {
+        match field {
+            Field::Protocol => self.protocol != other.protocol,
+            Field::SourcePort => self.ports[0] != other.ports[0],
+            Field::DestinationPort => self.ports[1] != other.ports[1],
+            Field::Source => self.networks[0] != other.networks[0],
+            Field::Destination => self.networks[1] != other.networks[1],
+            Field::Vlan => self.vlan != other.vlan,
+        }
+    }
+}
+const _: () = assert!(FIELDS == 6);
+
+fn given<T>(is: bool, value: T) -> Option<T> {
+    is.then_some(value)
+}
+
+/// Sorts and joins ranges; `None` if they are all values.
+pub(in crate::compile) fn canonical_ranges(mut ranges: Ranges, values: u32) -> Option<Ranges> {
+    ranges.sort_unstable();
+    let mut joined: Ranges = Vec::with_capacity(ranges.len());
+    for (first, last) in ranges {
+        match joined.last_mut() {
+            Some((_, end)) if first <= *end + 1 => *end = (*end).max(last),
+            _ => joined.push((first, last)),
+        }
+    }
+    (joined != [(0, values - 1)]).then_some(joined)
+}
+
+fn canonical_networks(networks: &[IpNet]) -> Option<Networks> {
+    if networks.is_empty() {
+        return None;
+    }
+    let mut families = [Vec::new(), Vec::new()];
+    for network in networks {
+        let (family, bits) = match network.network() {
+            IpAddr::V4(v4) => (0, u128::from(v4.to_bits()) << 96),
+            IpAddr::V6(v6) => (1, v6.to_bits()),
+        };
+        families[family].push((bits, network.prefix_len()));
+    }
+    canonical(Networks(families.map(aggregated)))
+}
+
+/// `None` if they are all addresses of both families.
+pub(in crate::compile) fn canonical(networks: Networks) -> Option<Networks> {
+    let all = networks.0.iter().all(|family| *family == [(0, 0)]);
+    (!all).then_some(networks)
+}
+
+/// Sorts prefixes, drops those inside others, and joins halves.
+pub(in crate::compile) fn aggregated(mut prefixes: Vec<(u128, u8)>) -> Vec<(u128, u8)> {
+    prefixes.sort_unstable();
+    let mut kept: Vec<(u128, u8)> = Vec::with_capacity(prefixes.len());
+    for (bits, length) in prefixes {
+        if kept.last().is_some_and(|&(outer, shorter)| shorter <= length && bits & mask(shorter) == outer) {
+            continue;
+        }
+        kept.push((bits, length));
+        while let [.., (left, a), (right, b)] = kept[..] {
+            let joins = a == b && a > 0 && left | half(a) == right && left & half(a) == 0;
+            if !joins {
+                break;
+            }
+            kept.truncate(kept.len() - 2);
+            kept.push((left, a - 1));
+        }
+    }
+    kept
+}
+
+/// An address of the tables as one number.
+pub(in crate::compile) fn bits_of(halves: [u64; 2]) -> u128 {
+    u128::from(halves[0]) << 64 | u128::from(halves[1])
+}
+
+/// The inverse of [`bits_of`].
+pub(in crate::compile) const fn halves(bits: u128) -> [u64; 2] {
+    [(bits >> 64) as u64, bits as u64]
+}
+
+/// Length of a prefix, from its mask.
+pub(in crate::compile) fn length_of(mask: [u64; 2]) -> u8 {
+    bits_of(mask).count_ones() as u8
+}
+
+/// The bit that tells the two halves of a prefix one bit shorter apart.
+const fn half(length: u8) -> u128 {
+    1 << (128 - length)
+}
+
+pub(in crate::compile) const fn mask(length: u8) -> u128 {
+    if length == 0 { 0 } else { !0 << (128 - length) }
+}

@@ -1,0 +1,212 @@
+//! Input: the interface entries of the file, the interfaces of the host, and which of those are mirrored. Output: what became
+//! of the others, and why. `compile`, `status`, `explain` and the log all ask here, so that they say the same.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytemuck::Zeroable;
+use glob::Pattern;
+use traffic_mirror_ebpf::abi::{self, MAX_INTERFACES};
+
+use super::interface::{best, called, covers, is_refused, is_supported};
+use crate::desired::{Direction, Interface, Order};
+use crate::network::{Hook, Link, LinkKind};
+use crate::tables::Pages;
+
+/// An interface that the file lists, or an entry without one, whose packets are not mirrored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NotMirrored {
+    /// The interface's own name; that of the entry if there is no interface.
+    pub name: String,
+    /// `name` of the entry of the file; of several the one that says most.
+    pub entry: String,
+    /// The entry is no glob.
+    pub is_exact: bool,
+    /// The directions that its entries ask for and that are not mirrored.
+    pub directions: Vec<Hook>,
+    /// `order` of the entry.
+    pub order: Order,
+    /// Why not.
+    pub why: Why,
+}
+
+/// Why an interface or an entry is not mirrored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Why {
+    /// There is no interface of that exact name.
+    Absent,
+    /// There is no interface that the glob matches.
+    Pending,
+    /// There are more interfaces than can be mirrored.
+    Limit,
+    /// A kind of interface whose packets cannot be read: its `ARPHRD_*` number.
+    Kind(u16),
+    /// A VRF device.
+    Vrf,
+    /// What an ipvlan in mode l3s receives.
+    L3s,
+    /// Its packets have no link header, and `encap` could not be attached to its egress, where copies pass.
+    Refused,
+    /// It could be, but is not so far: it has only just come, or no daemon runs.
+    Waiting,
+}
+
+impl Why {
+    /// Each label.
+    pub const LABELS: [&'static str; 8] = ["absent", "kind", "l3s", "limit", "pending", "refused", "vrf", "waiting"];
+
+    /// In one word, for programs.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Absent => "absent",
+            Self::Pending => "pending",
+            Self::Limit => "limit",
+            Self::Kind(_) => "kind",
+            Self::Refused => "refused",
+            Self::Vrf => "vrf",
+            Self::L3s => "l3s",
+            Self::Waiting => "waiting",
+        }
+    }
+
+    /// What became of the interface or entry: "absent", "pending", "left out", "waiting".
+    pub const fn state(self) -> &'static str {
+        match self {
+            Self::Limit | Self::Kind(_) | Self::Vrf | Self::L3s | Self::Refused => "left out",
+            other => other.label(),
+        }
+    }
+
+    /// The same for people, with what to do about it.
+    pub fn text(self) -> String {
+        match self {
+            Self::Absent => "no interface has this name; mirrored once there is one".to_owned(),
+            Self::Pending => "no interface matches; each one that comes is mirrored".to_owned(),
+            Self::Limit => format!("at most {MAX_INTERFACES} interfaces are mirrored; list fewer"),
+            Self::Kind(arphrd) => format!("packets of its kind (ARPHRD {arphrd}) cannot be mirrored"),
+            // `vrf_l3_rcv` hands packets on without another round of `__netif_receive_skb_core`, and `vrf_ip_out_direct` goes
+            // around `dev_queue_xmit`. What the host sends to itself does pass, and with a queue what it sends to others.
+            Self::Vrf => "tc does not see the packets of a VRF device; list its ports".to_owned(),
+            // `ipvlan_nf_input` sets the device behind tc
+            Self::L3s => "tc does not see what an ipvlan in mode l3s receives; list the one below".to_owned(),
+            Self::Refused => "encap could not be attached to its egress; the log says why".to_owned(),
+            Self::Waiting => "not mirrored yet; a daemon that runs does it at once".to_owned(),
+        }
+    }
+}
+
+impl NotMirrored {
+    /// Whether something that was asked for does not happen. Who writes a glob asks for whatever there is that can be
+    /// mirrored; who writes a name asks for that interface.
+    pub const fn is_fault(&self) -> bool {
+        match self.why {
+            Why::Absent | Why::Limit | Why::Refused | Why::Waiting => true,
+            Why::Kind(_) | Why::Vrf | Why::L3s => self.is_exact,
+            Why::Pending => false,
+        }
+    }
+
+    /// The alternative name by which the file lists it.
+    pub fn altname(&self) -> Option<&str> {
+        (self.is_exact && self.name != self.entry).then_some(&*self.entry)
+    }
+}
+
+/// The entry by which one direction of an interface is mirrored.
+pub fn entry_of<'i>(entries: &'i [Interface], link: &Link, direction: Hook) -> Option<&'i Interface> {
+    best(entries.iter().filter(|entry| covers(entry.direction, direction)), link)
+}
+
+/// Why a direction of an interface cannot be mirrored, whoever lists it; `None` if it can.
+pub(super) fn refusal(link: &Link, direction: Hook) -> Option<Why> {
+    match link.kind {
+        _ if link.is_l3s && direction == Hook::Ingress => Some(Why::L3s),
+        _ if link.info_kind.as_deref() == Some("vrf") => Some(Why::Vrf),
+        LinkKind::Other(arphrd) if !is_supported(link) => Some(Why::Kind(arphrd)),
+        _ => None,
+    }
+}
+
+/// What is listed and not mirrored, by name. `links` are without those of the lane, `mirrored` are the indices of the
+/// interfaces that have hooks, `refused` of those that took no `encap`. One of the mirrored is here only with a direction that cannot
+/// be mirrored.
+pub fn not_mirrored(
+    entries: &[Interface],
+    links: &BTreeMap<u32, Link>,
+    mirrored: &BTreeSet<u32>,
+    refused: &BTreeSet<u32>,
+) -> Vec<NotMirrored> {
+    let is_empty = |entry: &&Interface| !links.values().any(|link| called(&entry.name, link).is_some());
+    let empty = entries.iter().filter(is_empty).map(|entry| {
+        let why = if entry.is_glob() { Why::Pending } else { Why::Absent };
+        of(entry.name.as_str(), entry, asked(&[entry]), why)
+    });
+    let left_out = links.values().filter_map(|link| {
+        let matching: Vec<_> = entries.iter().filter(|entry| called(&entry.name, link).is_some()).collect();
+        let best = best(matching.iter().copied(), link)?;
+        let (asked, is_mirrored) = (asked(&matching), mirrored.contains(&link.index));
+        let unseen: Vec<Hook> = asked.iter().copied().filter(|way| refusal(link, *way).is_some()).collect();
+        let why = unseen.iter().find_map(|way| refusal(link, *way));
+        match why {
+            Some(why) if is_mirrored || unseen == asked => Some(of(&link.name, best, unseen, why)),
+            _ if is_mirrored => None,
+            _ if is_refused(link, refused) => Some(of(&link.name, best, asked, Why::Refused)),
+            _ if mirrored.len() >= MAX_INTERFACES => Some(of(&link.name, best, asked, Why::Limit)),
+            _ => Some(of(&link.name, best, asked, Why::Waiting)),
+        }
+    });
+    let mut all: Vec<NotMirrored> = empty.chain(left_out).collect();
+    all.sort_by(|a, b| a.name.cmp(&b.name));
+    all
+}
+
+/// The directions that entries ask for.
+fn asked(entries: &[&Interface]) -> Vec<Hook> {
+    let is_asked = |way: &Hook| entries.iter().any(|entry| covers(entry.direction, *way));
+    [Hook::Ingress, Hook::Egress].into_iter().filter(is_asked).collect()
+}
+
+fn of(name: &str, best: &Interface, directions: Vec<Hook>, why: Why) -> NotMirrored {
+    NotMirrored {
+        name: name.to_owned(),
+        entry: best.name.as_str().to_owned(),
+        is_exact: !best.is_glob(),
+        directions,
+        order: best.order.clone(),
+        why,
+    }
+}
+
+/// The element of `LISTED`; `Desired` has none that does not fit.
+pub(super) fn element(entry: &Interface) -> abi::Listed {
+    let directions = match entry.direction {
+        Direction::Ingress => abi::Listed::INGRESS,
+        Direction::Egress => abi::Listed::EGRESS,
+        Direction::Both => abi::Listed::INGRESS | abi::Listed::EGRESS,
+    };
+    let listed = abi::Listed::new(entry.name.as_str(), &entry.order.to_string(), directions);
+    listed.unwrap_or_else(abi::Listed::zeroed)
+}
+
+/// The entries that `LISTED` holds, by name. What nobody of us has written there is left away.
+pub fn entries(table: &Pages<abi::Listed>) -> Vec<Interface> {
+    let entry = |listed: &abi::Listed| {
+        let direction = match listed.directions {
+            abi::Listed::INGRESS => Direction::Ingress,
+            abi::Listed::EGRESS => Direction::Egress,
+            _ => Direction::Both,
+        };
+        let name = Pattern::new(listed.pattern()?).ok()?;
+        Some(Interface { name, direction, order: Order::read(listed.order()?)? })
+    };
+    let mut entries: Vec<Interface> = table.iter().filter_map(entry).collect();
+    entries.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+    entries
+}
+
+/// Indices of the interfaces that `LISTED` says were refused.
+pub fn refused(table: &Pages<abi::Listed>) -> BTreeSet<u32> {
+    table.iter().map(|listed| listed.refused).filter(|&index| index != 0).collect()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,261 @@
+//! Input: a [`Config`](crate::config). Output: [`Desired`], what the file means, or every error in it.
+//! Must not know: the kernel, the clock, the file system.
+
+mod address;
+mod consistency;
+mod endpoint;
+mod field;
+mod filter;
+mod host;
+mod interface;
+mod mirrors;
+mod name;
+mod order;
+mod policy;
+mod port;
+mod problem;
+mod protocol;
+mod quantity;
+mod reread;
+mod resolve;
+mod vlan;
+
+use std::net::IpAddr;
+use std::ops::{Range, RangeInclusive};
+use std::sync::Arc;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+use crate::config::{Config, Secret};
+use crate::diagnostic::{Code, Diagnostic};
+
+pub use host::absent;
+pub use order::Order;
+pub(crate) use protocol::name as protocol_name;
+pub use protocol::parse as parse_protocol;
+pub use reread::Rereader;
+
+/// What the file means and the warnings about it, or everything that is wrong with it, in the order of the file.
+pub type Loaded = Result<(Desired, Vec<Diagnostic>), Vec<Diagnostic>>;
+
+/// Reads the text of a file.
+///
+/// # Errors
+/// Every error that the file has, at least one.
+pub fn load(text: &str) -> Loaded {
+    Desired::resolve(&Config::parse(text))
+}
+
+/// Where a text gives a filter its name; the beginning of the text if it does not.
+pub fn place_of(text: &str, filter: &str) -> Range<usize> {
+    let config = Config::parse(text);
+    let mut names = config.filters.iter().filter_map(|raw| raw.name.as_ref()?.as_ref().ok());
+    names.find(|name| name.get_ref() == filter).map_or(0..0, |name| name.span())
+}
+
+/// Reads the bytes of a file. Render the diagnostics with [`String::from_utf8_lossy`] of the same bytes.
+///
+/// # Errors
+/// As [`load`]; bytes that are not UTF-8 are one error at the first of them.
+pub fn load_bytes(bytes: &[u8]) -> Loaded {
+    match std::str::from_utf8(bytes) {
+        Ok(text) => load(text),
+        Err(error) => Err(vec![not_utf8(bytes, error.valid_up_to())]),
+    }
+}
+
+fn not_utf8(bytes: &[u8], offset: usize) -> Diagnostic {
+    let span = offset..offset + char::REPLACEMENT_CHARACTER.len_utf8();
+    let message = match bytes {
+        [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => "the file is UTF-16, not UTF-8".to_owned(),
+        _ => {
+            let byte = bytes.get(offset).copied().unwrap_or_default();
+            format!("the file is not UTF-8: byte 0x{byte:02x} is no character")
+        }
+    };
+    Diagnostic::new(Code::InvalidUtf8, span, message).help("save the file as UTF-8")
+}
+
+/// What the file asks for. Interfaces, endpoints and filters are sorted by name, so that order in the file
+/// never shows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Desired {
+    /// The master switch.
+    pub enabled: bool,
+    /// What becomes of packets of which ports or protocol are unknown.
+    pub unparsed: Unparsed,
+    /// How long the copies of one packet may take.
+    pub budget: Budget,
+    /// Addresses and networks of other mirrors, whose copies are not copied: sorted, no duplicates; at most
+    /// [`MAX_PEERS`](traffic_mirror_ebpf::abi::MAX_PEERS).
+    pub peers: Vec<IpNet>,
+    /// What the hash of a flow is made with, so that hosts with the same one sample the same flows; if absent, a secret of this host.
+    pub seed: Option<Secret>,
+    /// The interfaces whose packets are looked at.
+    pub interfaces: Vec<Interface>,
+    /// The GUE endpoints; at most [`MAX_ENDPOINTS`](traffic_mirror_ebpf::abi::MAX_ENDPOINTS).
+    pub endpoints: Vec<Endpoint>,
+    /// The filters; at most [`MAX_FILTERS`](traffic_mirror_ebpf::abi::MAX_FILTERS).
+    pub filters: Vec<Arc<Filter>>,
+}
+
+impl Desired {
+    /// Finds out what the file means.
+    ///
+    /// # Errors
+    /// Every error of the file: those that [`Config::parse`] kept and those of meaning, at least one.
+    pub fn resolve(config: &Config) -> Loaded {
+        resolve::resolve(config)
+    }
+}
+
+/// One `[[interface]]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Interface {
+    /// Name or glob.
+    pub name: glob::Pattern,
+    /// Which way packets are looked at.
+    pub direction: Direction,
+    /// Where on its hooks they are looked at.
+    pub order: Order,
+}
+
+impl Interface {
+    /// Whether it is a glob: else it is the name of one interface.
+    pub fn is_glob(&self) -> bool {
+        name::is_glob(self.name.as_str())
+    }
+}
+
+/// `budget` in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Budget(pub Duration);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(Duration::from_millis(1))
+    }
+}
+
+/// `unparsed` in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Unparsed {
+    /// What is unknown counts as what a `mirror` filter asks for, and excludes nothing.
+    #[default]
+    Mirror,
+    /// What is unknown counts as nothing that a filter asks for.
+    Skip,
+}
+
+/// `direction` in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Direction {
+    /// Packets that the host receives.
+    Ingress,
+    /// Packets that the host sends.
+    Egress,
+    /// Both.
+    #[default]
+    Both,
+}
+
+/// One `[endpoint.NAME]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// Its name, unique.
+    pub name: String,
+    /// Outer destination address.
+    pub address: IpAddr,
+    /// Outer destination UDP port, host byte order.
+    pub port: u16,
+    /// Output interface; by route if absent.
+    pub interface: Option<String>,
+    /// What becomes of a packet that is longer than the output MTU once wrapped.
+    pub oversize: Oversize,
+    /// So many bytes of a packet at most, from its IP header on; all of it if absent.
+    pub snap: Option<u16>,
+    /// Most that is sent; any amount if absent.
+    pub limit: Option<Limit>,
+    /// Of so many flows the packets of one are sent; 1 for all.
+    pub sample: u32,
+    /// Largest outer IP packet, bytes, where it is not less by interface and route.
+    pub mtu: Option<u32>,
+    /// Whether copies have a UDP checksum.
+    pub checksum: bool,
+    /// What IPsec policies are to copies.
+    pub ipsec: Ipsec,
+    /// Copies are dropped while the output interface's queue holds more than this, bytes.
+    pub backlog: u64,
+}
+
+/// `ipsec` in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Ipsec {
+    /// Nothing is sent where a policy of this host would encrypt or block what goes there.
+    #[default]
+    Obey,
+    /// Copies leave in clear, whatever policies say.
+    Bypass,
+}
+
+/// `oversize` in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Oversize {
+    /// It is sent in several outer IP fragments.
+    #[default]
+    Fragment,
+    /// Its end is cut off.
+    Truncate,
+    /// It is not sent.
+    Drop,
+}
+
+/// `limit` in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Limit {
+    /// Bits per second of outer IP packets.
+    Bits(u64),
+    /// Packets per second.
+    Packets(u64),
+}
+
+/// One `[[filter]]`. An empty list means any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Filter {
+    /// Its name, unique.
+    pub name: String,
+    /// A disabled filter matches nothing.
+    pub enabled: bool,
+    /// What a match does.
+    pub action: Action,
+    /// Indices into [`Desired::endpoints`], ascending. For an `exclude` without `to`, all of them.
+    pub to: Vec<usize>,
+    /// IP protocol numbers, ascending.
+    pub protocol: Vec<u8>,
+    /// Source networks, sorted, no duplicates, host bits zero.
+    pub source: Vec<IpNet>,
+    /// Source ports, sorted by start, not overlapping.
+    pub source_port: Vec<RangeInclusive<u16>>,
+    /// Destination networks, sorted, no duplicates, host bits zero.
+    pub destination: Vec<IpNet>,
+    /// Destination ports, sorted by start, not overlapping.
+    pub destination_port: Vec<RangeInclusive<u16>>,
+    /// Numbers of the outermost VLAN, 0 for no tag: sorted by start, not overlapping.
+    pub vlan: Vec<RangeInclusive<u16>>,
+    /// Match with source and destination swapped, too.
+    pub bidirectional: bool,
+    /// Only packets of these interfaces (names or globs), sorted, no duplicates.
+    pub interface: Vec<glob::Pattern>,
+    /// Only packets that go this way.
+    pub direction: Direction,
+}
+
+/// What a matching filter does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Action {
+    /// Send a copy to each of its endpoints.
+    Mirror,
+    /// Send no copy to any of its endpoints, whatever other filters say.
+    Exclude,
+}

@@ -1,0 +1,325 @@
+//! The file: when it is read, what was found, what that means. Half-written content is never taken.
+
+pub mod path;
+pub mod reader;
+pub mod trust;
+mod watch;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use anyhow::Context as _;
+use nix::sys::signal::{SigHandler, Signal, signal};
+use tracing::{Level, error, info, warn};
+
+use crate::debounce::Quiet;
+use crate::desired::Desired;
+use crate::kernel::{Hash, hash};
+use crate::source::reader::{Reader, read_all};
+use crate::triggers::{Save, TriggerSender};
+use crate::{diagnostic, journal};
+pub use watch::FileWatch;
+
+/// The file is read this long after the last change, since some writers open and close it several times; at the latest
+/// after [`QUIET_MOST`]. What was renamed into place is read at once.
+const QUIET: Duration = Duration::from_millis(150);
+const QUIET_MOST: Duration = Duration::from_secs(1);
+/// A file that is being written is looked at again when it is closed, and in case nobody tells, after this long, then
+/// twice as long, and so on.
+const PATIENCE: Duration = Duration::from_millis(10);
+const PATIENCE_MOST: Duration = Duration::from_secs(30);
+/// Where the kernel does not tell who writes, a file that has changed since is too new.
+const SETTLED: Duration = Duration::from_millis(10);
+
+/// What is in the file, or why it is not taken.
+pub type Content = Result<Vec<u8>, Unfit>;
+
+/// Why the file is not taken, whatever is in it: a sentence.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Unfit {
+    /// It cannot be read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// Others may change it.
+    #[error("{0}")]
+    Untrusted(String),
+}
+
+impl Unfit {
+    fn unreadable(path: &Path, error: &io::Error) -> Self {
+        Self::Unreadable(format!("cannot read {}: {error}", path.display()))
+    }
+}
+
+/// The file, and what was last found there.
+pub struct Source {
+    path: PathBuf,
+    watch: FileWatch,
+    /// Right or wrong: it is complained about once.
+    seen: Content,
+    /// Of what was last right.
+    right: Option<Hash>,
+    reader: Reader,
+    quiet: Quiet,
+    patience: Duration,
+    /// What was last complained about the watch.
+    complaint: Option<String>,
+    /// What the file was like when it was last looked at for want of a watch.
+    stamp: Option<Stamp>,
+    /// The file has no name any more, and this was said.
+    is_orphan: bool,
+}
+
+/// Device, inode, size, last change (`st_ctime`).
+type Stamp = (u64, u64, u64, i64, i64);
+
+/// The name of a file that is mounted by itself leads to its inode for ever, whatever was put in the place that it came from.
+const ORPHAN: &str = "was replaced or deleted outside of this mount, where nobody can see that; start the container anew, or mount \
+                      the directory of the file in place of the file";
+
+impl Source {
+    /// Watches the file and reads it. One that is being written is waited for, but not for ever; one that cannot be watched
+    /// is looked at by [`Self::poll`].
+    ///
+    /// # Errors
+    /// Signals cannot be set.
+    pub fn open(path: &Path, triggers: TriggerSender) -> anyhow::Result<Self> {
+        ignore_writers()?;
+        let mut source = Self {
+            path: path.to_owned(),
+            watch: FileWatch::new(path, triggers),
+            seen: Err(Unfit::Unreadable(String::new())),
+            right: None,
+            reader: Reader::default(),
+            quiet: Quiet::default(),
+            patience: PATIENCE,
+            complaint: None,
+            stamp: None,
+            is_orphan: false,
+        };
+        source.rearm();
+        source.stamp = stamp(path);
+        let latest = Instant::now() + QUIET_MOST;
+        source.seen = loop {
+            if let Some(content) = read_complete(path, &source.watch) {
+                break content;
+            }
+            if Instant::now() >= latest {
+                warn!("{} is open for writing; it is taken as it is", path.display());
+                break read(path);
+            }
+            std::thread::sleep(PATIENCE);
+        };
+        Ok(source)
+    }
+
+    /// Looks whether the file has changed, if nobody tells. To be called now and then.
+    pub fn poll(&mut self) {
+        if !self.watch.is_blind() {
+            return;
+        }
+        self.rearm();
+        let stamp = stamp(&self.path);
+        // what was changed before it was watched was told to nobody
+        if stamp != self.stamp || !self.watch.is_blind() {
+            self.stamp = stamp;
+            self.tell(Save::Changed);
+        }
+    }
+
+    /// The SHA-256 of what was last found; `None` if it could not be read.
+    pub fn found(&self) -> Option<Hash> {
+        self.seen.as_ref().ok().map(|bytes| hash(bytes))
+    }
+
+    /// Length of what was last found, bytes.
+    pub fn bytes(&self) -> usize {
+        self.seen.as_ref().map_or(0, Vec::len)
+    }
+
+    /// The SHA-256 of what [`Self::load`] last found right.
+    pub fn right(&self) -> Option<Hash> {
+        self.right
+    }
+
+    /// Something has happened to the file.
+    pub fn tell(&mut self, save: Save) {
+        let now = Instant::now();
+        match save {
+            Save::Replaced => self.quiet.set(now),
+            Save::Changed => self.quiet.extend(now, QUIET, QUIET_MOST),
+            // most writers tell when they are done; some change a file without opening it
+            Save::Writing => return self.quiet.set(now + QUIET),
+        }
+        self.patience = PATIENCE;
+    }
+
+    /// When to look at the file; `None` if nothing has happened to it.
+    pub fn due(&self) -> Option<Instant> {
+        self.quiet.due()
+    }
+
+    /// Reads the file if that is due, or if nothing has happened to it and `anyway`. Whether it has changed.
+    pub fn look(&mut self, anyway: bool) -> bool {
+        let now = Instant::now();
+        if !self.quiet.due().map_or(anyway, |due| due <= now) {
+            return false;
+        }
+        self.rearm();
+        let Some(content) = read_complete(&self.path, &self.watch) else {
+            self.quiet.set(now + self.patience);
+            self.patience = PATIENCE_MOST.min(self.patience * 2);
+            return false;
+        };
+        self.see(content)
+    }
+
+    /// Reads the file as it is.
+    pub fn insist(&mut self) {
+        self.rearm();
+        self.see(read(&self.path));
+    }
+
+    fn see(&mut self, content: Content) -> bool {
+        (self.quiet, self.patience) = (Quiet::default(), PATIENCE);
+        let is_new = content != self.seen;
+        self.seen = content;
+        is_new
+    }
+
+    fn rearm(&mut self) {
+        let complaint = self.watch.rearm().err();
+        let path = self.path.display();
+        match (&self.complaint, &complaint) {
+            (Some(_), None) => info!("{path} is watched again"),
+            (before, Some(why)) if before.as_ref() != Some(why) => {
+                warn!("cannot watch {path}, which is looked at every second meanwhile: {why}");
+            }
+            _ => {}
+        }
+        self.complaint = complaint;
+        let is_orphan = is_orphan(&self.path);
+        match (self.is_orphan, is_orphan) {
+            (false, true) => warn!("{path} {ORPHAN}"),
+            (true, false) => info!("{path} has its name again"),
+            _ => {}
+        }
+        self.is_orphan = is_orphan;
+    }
+
+    /// What the file means; what is wrong with it goes to standard error.
+    pub fn load(&mut self) -> Option<Desired> {
+        let bytes = self.seen.as_ref().map_err(|unfit| error!("{unfit}")).ok()?;
+        let (desired, diagnostics, level) = match self.reader.load(bytes) {
+            Ok((desired, warnings)) => (Some(desired), warnings, Level::WARN),
+            Err(errors) => (None, errors, Level::ERROR),
+        };
+        if desired.is_some() {
+            self.right = Some(hash(bytes));
+        }
+        if !diagnostics.is_empty() {
+            let text = String::from_utf8_lossy(bytes);
+            let text = diagnostic::render(&diagnostics, &self.path.display().to_string(), &text, false);
+            journal::say(level, &text);
+        }
+        desired
+    }
+}
+
+fn read(path: &Path) -> Content {
+    open(path)
+        .and_then(read_all)
+        .map_err(|error| Unfit::unreadable(path, &error))
+        .and_then(|bytes| trusted(path, bytes))
+}
+
+/// What was read, if nobody else can have written it.
+fn trusted(path: &Path, bytes: Vec<u8>) -> Content {
+    trust::distrust(path).map_or(Ok(bytes), |why| Err(Unfit::Untrusted(why)))
+}
+
+/// A writer that waits for the lease of [`read_complete`] is announced by SIGIO, which would end the process.
+///
+/// # Errors
+/// The kernel refuses.
+pub fn ignore_writers() -> anyhow::Result<()> {
+    // SAFETY: no handler is installed.
+    unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }.context("cannot ignore SIGIO").map(drop)
+}
+
+/// What is in the file, unless somebody is writing it.
+pub fn read_complete(path: &Path, watch: &FileWatch) -> Option<Content> {
+    let mut file = match open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+        Err(error) => return Some(Err(Unfit::unreadable(path, &error))),
+    };
+    let content = match lease(&file) {
+        // nobody can open it for writing until it is closed
+        Ok(()) => read_all(&mut file),
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
+        // only events can tell, and they may be on their way
+        Err(_) => {
+            let before = last_change(&file)?;
+            // in the future, if the clock was set back
+            if before.elapsed().is_ok_and(|age| age < SETTLED) {
+                return None;
+            }
+            let content = read_all(&file);
+            if watch.is_written() || last_change(&file)? != before {
+                return None;
+            }
+            content
+        }
+    };
+    Some(content.map_err(|error| Unfit::unreadable(path, &error)).and_then(|bytes| trusted(path, bytes)))
+}
+
+/// What no program can set: the change of the inode (`st_ctime`).
+fn last_change(file: &File) -> Option<SystemTime> {
+    let data = file.metadata().ok()?;
+    let since = Duration::new(data.ctime().try_into().ok()?, data.ctime_nsec().try_into().ok()?);
+    Some(SystemTime::UNIX_EPOCH + since)
+}
+
+fn stamp(path: &Path) -> Option<Stamp> {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec()))
+}
+
+/// Whether a name leads to a file that has none any more.
+pub fn is_orphan(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|file| file.nlink() == 0)
+}
+
+/// The SHA-256 of what is in a regular file, be it half of what somebody writes.
+///
+/// # Errors
+/// It cannot be read.
+pub fn fingerprint(path: &Path) -> io::Result<Hash> {
+    open(path).and_then(read_all).map(|bytes| hash(&bytes))
+}
+
+/// Opens a regular file without waiting for anybody.
+fn open(path: &Path) -> io::Result<File> {
+    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() || kind.is_dir() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+}
+
+/// A read lease: the kernel refuses it while the file is open for writing or mapped so (`generic_add_lease`), and keeps
+/// waiting whoever opens it for writing until it is given back, by closing the file.
+///
+/// # Errors
+/// `WouldBlock`: the file is open for writing. Others: it belongs to another user, or the file system has no leases.
+fn lease(file: &File) -> io::Result<()> {
+    // SAFETY: the call takes a descriptor that is open, and an integer.
+    match unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) } {
+        -1 => Err(io::Error::last_os_error()),
+        _ => Ok(()),
+    }
+}
