@@ -163,7 +163,7 @@ fn assert_in_window<T, const N: usize>(at: usize) {
 /// VLAN tag that is kept beside the frame, before one that is in it.
 ///
 /// Ports that are cut off, and headers that cannot be followed to the transport header, are [`Packet::unknown`]. A later
-/// fragment has no ports until somebody who has seen its first one says more ([`datagram`](crate::datagram)). The packet is
+/// fragment has no ports until somebody who has seen its first one says more ([`datagram`](crate::fragment_key)). The packet is
 /// written where the caller keeps it, since the verifier does not let pass what the compiler makes of a returned `Result` with
 /// a packet in it.
 ///

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use traffic_mirror_ebpf::abi;
+use traffic_mirror_ebpf::fit::{Shape, Size};
 use traffic_mirror_ebpf::packet::protocol::{SCTP, TCP, UDP};
-use traffic_mirror_ebpf::shape::{Shape, Size};
 
 use crate::compile::Compiled;
 use crate::compile::segmenter::{cut, longest, takes};

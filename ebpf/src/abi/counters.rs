@@ -11,6 +11,15 @@ pub struct Count {
     pub bytes: u64,
 }
 
+impl Count {
+    /// Counts so many packets, and bytes.
+    #[inline(always)]
+    pub fn add(&mut self, packets: u32, bytes: u32) {
+        self.packets += u64::from(packets);
+        self.bytes += u64::from(bytes);
+    }
+}
+
 /// Per CPU, by index in `FILTERS`: matches.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -69,7 +78,7 @@ pub struct Bucket {
 pub struct First {
     /// The key, exclusive or `value`.
     pub check: u64,
-    /// Ports, protocol, flags, time: see [`datagram`](crate::datagram).
+    /// Ports, protocol, flags, time: see [`datagram`](crate::fragment_key).
     pub value: u64,
 }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use anyhow::{Context as _, Result};
 use nix::time::{ClockId, clock_gettime};
 use traffic_mirror_ebpf::abi::{First, MAX_FIRSTS, Unseen, cb};
-use traffic_mirror_ebpf::datagram::{
+use traffic_mirror_ebpf::fragment_key::{
     ANY_WAY, Kin, begin, first, follow, is_dropped, key, place_of, reach, secret_of_tags, tell,
 };
 use traffic_mirror_ebpf::gue::{ENCAPSULATION_BYTES, Head, Quoted, is_wrapped, is_wrapped_in_error, quoted_udp};

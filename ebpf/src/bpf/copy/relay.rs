@@ -6,8 +6,8 @@ use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_skb_change_head};
 use traffic_mirror_ebpf::abi::{Receipt, Relay, cb};
 use traffic_mirror_ebpf::packet::ETHER_BYTES;
 
-use crate::level::sender;
-use crate::skb::Skb;
+use crate::bpf::level::sender;
+use crate::bpf::skb::Skb;
 
 /// Sends it on, and leaves what the kernel answers: `bpf_redirect` would be cheaper, but of what becomes of that nobody hears
 /// (`sch_handle_egress`). A global function: the verifier checks it once.

@@ -10,10 +10,10 @@ use traffic_mirror_ebpf::abi::{IPV6_MTU_MIN, IcmpError, MAX_ENDPOINTS};
 use traffic_mirror_ebpf::icmp::{self, Fragment6, Header, ICMP_BYTES, Ports, Quoted4, Quoted6};
 use traffic_mirror_ebpf::packet::{ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame as _, protocol};
 
-use crate::direct::control;
-use crate::maps::{ENDPOINT_STATS, ENDPOINTS};
-use crate::skb::{NEXT, Skb};
-use crate::verifier::{STOP, each, go_on_if};
+use crate::bpf::direct::control;
+use crate::bpf::maps::{ENDPOINT_STATS, ENDPOINTS};
+use crate::bpf::skb::{NEXT, Skb};
+use crate::bpf::verifier::{STOP, each, go_on_if};
 
 /// `BPF_HDR_START_NET`: wherever the IP header begins, also behind a tunnel's.
 const FROM_NETWORK: u32 = 1;

@@ -12,9 +12,9 @@ use traffic_mirror_ebpf::gue::{ENCAPSULATION_BYTES, Head, Quoted, is_wrapped, is
 use traffic_mirror_ebpf::icmp::{Ports, is_ours};
 use traffic_mirror_ebpf::packet::{Packet, protocol};
 
-use crate::direct::control;
-use crate::maps::{CPU, ENDPOINTS};
-use crate::verifier::{STOP, each, go_on_if};
+use crate::bpf::direct::control;
+use crate::bpf::maps::{CPU, ENDPOINTS};
+use crate::bpf::verifier::{STOP, each, go_on_if};
 
 /// Types of ICMP errors: destination unreachable, source quench, redirect, time exceeded, parameter problem (IANA). All of
 /// ICMPv6 are below 128.

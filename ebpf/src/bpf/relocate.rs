@@ -8,10 +8,10 @@ use aya_ebpf::maps::{PerCpuArray, ProgramArray};
 use aya_ebpf::programs::TcContext;
 use traffic_mirror_ebpf::abi::LEVELS;
 
-use crate::direct::control;
-use crate::level::depth;
-use crate::maps::CPU;
-use crate::skb::{NEXT, Skb};
+use crate::bpf::direct::control;
+use crate::bpf::level::depth;
+use crate::bpf::maps::CPU;
+use crate::bpf::skb::{NEXT, Skb};
 
 /// The program that turns. Like [`SEEN`] it belongs to those who have loaded the three.
 #[map]

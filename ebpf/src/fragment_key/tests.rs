@@ -1,4 +1,4 @@
-use super::*;
+use crate::fragment_key::*;
 use crate::packet::Bytes;
 
 const SECOND: u64 = 1_000_000_000;

@@ -2,10 +2,10 @@
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_csum_level, bpf_skb_load_bytes};
+use traffic_mirror_ebpf::fit::Size;
 use traffic_mirror_ebpf::packet::{JUMBO_BYTES, Packet, protocol};
-use traffic_mirror_ebpf::shape::Size;
 
-use crate::skb::Skb;
+use crate::bpf::skb::Skb;
 
 /// Measures a packet.
 #[inline(always)]

@@ -6,16 +6,16 @@ use core::intrinsics::{AtomicOrdering, atomic_xchg};
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
 use traffic_mirror_ebpf::abi::{First, Unseen};
-use traffic_mirror_ebpf::datagram::{
+use traffic_mirror_ebpf::fragment_key::{
     ANY_WAY, Kin, begin, contested, first, follow, is_dropped, key, place_of, reach, secret_of_tags, tell,
 };
 use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK};
 
-use crate::direct::control;
-use crate::echo::echo;
-use crate::maps::FIRSTS;
-use crate::skb::{Scattered, Skb};
-use crate::verifier::opaque;
+use crate::bpf::direct::control;
+use crate::bpf::loop_guard::echo;
+use crate::bpf::maps::FIRSTS;
+use crate::bpf::skb::{Scattered, Skb};
+use crate::bpf::verifier::opaque;
 
 /// Nothing of the packet is unknown; else [`recall`] answers an [`Unseen`].
 pub const KNOWN: u32 = u32::MAX;

@@ -1,6 +1,6 @@
 //! Input: a packet and the endpoints that get a copy. Output: a clone to the output interface of each, where `encap` takes
-//! it. Those for which the packet is too long, or whose copies have a checksum, are left to [`fragment`](crate::fragment) and
-//! [`lane`](crate::lane).
+//! it. Those for which the packet is too long, or whose copies have a checksum, are left to [`fragment`](crate::bpf::copy::fragment) and
+//! [`lane`](crate::bpf::segmenter).
 
 use core::ffi::c_long;
 use core::intrinsics::cold_path;
@@ -9,20 +9,20 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
 use traffic_mirror_ebpf::abi::{Control, Cpu, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, Receipt, Relay, cb};
 use traffic_mirror_ebpf::classify::lowest_bit;
+use traffic_mirror_ebpf::fit::{Shape, Size};
 use traffic_mirror_ebpf::packet::{Packet, protocol};
-use traffic_mirror_ebpf::shape::{Shape, Size};
 
-use crate::clonable::is_brittle;
-use crate::direct::control;
-use crate::level::{depth, level};
-use crate::limit;
-use crate::maps::{CPU, ENDPOINT_STATS, ENDPOINTS, FILTER_STATS};
-use crate::memo::{FOUND_MAX, Memo};
-use crate::mirror::{add, begin};
-use crate::queue::PACKET_BYTES;
-use crate::size::{is_bare, measure};
-use crate::skb::Skb;
-use crate::verifier::{STOP, each, go_on_if, opaque};
+use crate::bpf::copy::clonable::is_brittle;
+use crate::bpf::copy::drops::count_drop;
+use crate::bpf::copy::{begin, limit};
+use crate::bpf::direct::control;
+use crate::bpf::level::{depth, level};
+use crate::bpf::maps::{CPU, ENDPOINT_STATS, ENDPOINTS, FILTER_STATS};
+use crate::bpf::measure::{is_bare, measure};
+use crate::bpf::memo::{FOUND_MAX, Memo};
+use crate::bpf::queue::PACKET_BYTES;
+use crate::bpf::skb::Skb;
+use crate::bpf::verifier::{STOP, each, go_on_if};
 
 /// How often a copy goes to a next hop that does not answer, so that the kernel looks for it.
 const PROBE_NS: u64 = 1_000_000_000;
@@ -100,7 +100,7 @@ pub extern "C" fn copy_to_one(
             let filter = unsafe { (*memo).filters[nth] };
             let Some(stats) = FILTER_STATS.get_ptr_mut(filter) else { break };
             // SAFETY: as above.
-            add(unsafe { &mut (*stats).matched }, size.packets, size.bytes);
+            unsafe { &mut (*stats).matched }.add(size.packets, size.bytes);
             nth += 1;
         }
     }
@@ -276,7 +276,7 @@ impl Fan {
     pub fn account(&self, endpoint: &Endpoint, stats: &mut EndpointStats, shape: &Shape, reason: u32) {
         let packets = self.size.packets;
         if reason == Drop::None as u32 {
-            add(&mut stats.sent, packets, shape.bytes);
+            stats.sent.add(packets, shape.bytes);
             stats.truncated += u64::from(packets * shape.is_truncated);
             stats.fragmented += u64::from(shape.fragments > 1);
             return;
@@ -304,15 +304,6 @@ fn coarse_now() -> u64 {
 #[inline(always)]
 fn is_still_full(stats: &EndpointStats) -> bool {
     coarse_now() - stats.full_ns < FULL_NS
-}
-
-#[inline(always)]
-pub fn count_drop(stats: &mut EndpointStats, reason: u32, packets: u32) {
-    // the verifier checks a bound: `state` comes from a map, and of a function it does not know what it answers
-    let reason = opaque(reason);
-    if let Some(drops) = stats.drops.get_mut(reason as usize) {
-        *drops += u64::from(packets);
-    }
 }
 
 /// Whether a flow is the one of so many. The hash also makes the outer source port, so other bits of it decide.

@@ -15,7 +15,7 @@ pub static OFFSETS: Offsets = Offsets::NONE;
 macro_rules! offset {
     ($field:ident) => {
         // SAFETY: a static of ours.
-        unsafe { (&raw const $crate::probe::OFFSETS.$field).read_volatile() }
+        unsafe { (&raw const $crate::bpf::kernel_memory::OFFSETS.$field).read_volatile() }
     };
 }
 pub(crate) use offset;

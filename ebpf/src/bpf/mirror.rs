@@ -5,24 +5,26 @@ use core::ffi::c_long;
 use core::intrinsics::cold_path;
 
 use aya_ebpf::bindings::__sk_buff;
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Count, Cpu, Field, Interfaces, Slot, Unseen, cb, stamp};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Field, Interfaces, Slot, Unseen, cb, stamp};
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable, Search, hook_at, hook_of};
-use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK, parse, parse_extensions, parse_ip, skip_tags};
+use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK};
 
-use crate::clonable::clonable;
-use crate::direct::control;
-use crate::echo::{echo, may_be_echo};
-use crate::fan::{copy_to_one, fan_out};
-use crate::fragment::fragment;
-use crate::lane::segment;
-use crate::level::{depth, has_wrapped, is_too_deep, level};
-use crate::maps::{CANDIDATES, CPU, FILTER_STATS, HOOK_STATS, Kept, Kernel, SLOTS};
-use crate::memo::{self, FOUND_MAX, Key, Memo, NO_FILTER, remember};
-use crate::network::{NOWHERE, network_offset};
-use crate::recall::{self, recall};
-use crate::size::measure;
-use crate::skb::{DROP, NEXT, Scattered, Skb};
-use crate::verifier::{STOP, each, go_on_if, opaque, opaque_pointer};
+use crate::bpf::copy::begin;
+use crate::bpf::copy::clonable::clonable;
+use crate::bpf::copy::fan_out::{copy_to_one, fan_out};
+use crate::bpf::copy::fragment::fragment;
+use crate::bpf::direct::control;
+use crate::bpf::fragment_cache::recall;
+use crate::bpf::level::{depth, has_wrapped, is_too_deep};
+use crate::bpf::loop_guard::{echo, may_be_echo};
+use crate::bpf::maps::{CPU, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
+use crate::bpf::measure::measure;
+use crate::bpf::memo::{CANDIDATES, FOUND_MAX, Kept, Key, Memo, NO_FILTER, remember};
+use crate::bpf::parse::{parse_headerless, parse_packet};
+use crate::bpf::segmenter::segment;
+use crate::bpf::skb::{DROP, NEXT, Skb};
+use crate::bpf::verifier::{STOP, each, go_on_if, opaque, opaque_pointer};
+use crate::bpf::{fragment_cache, memo};
 
 #[inline(always)]
 pub fn mirror(skb: Skb, egress: bool) -> i32 {
@@ -71,7 +73,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
     if packet.is_odd() {
         cold_path();
         match opaque(recall(skb.0, &raw mut packet, hook as u32)) {
-            recall::KNOWN => {}
+            fragment_cache::KNOWN => {}
             LOOP => return Err(Unseen::Loop),
             NESTED => return Err(Unseen::Nested),
             reason => count(hook as u32, reason),
@@ -208,85 +210,6 @@ fn keep(candidates: &Candidates, epoch: u32) -> Result<&'static mut Kept, Unseen
     }
 }
 
-/// Reads the linear part, and only if that does not suffice the whole.
-#[inline(always)]
-pub fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
-    let parsed = parse(&mut skb.linear(), skb.ethertype(), packet);
-    if parsed.is_ok() && packet.is_extended() {
-        parse_extensions_linear(skb.0, &raw mut *packet);
-    }
-    let is_cut = match parsed {
-        Ok(()) => packet.unknown != 0,
-        Err(reason) => reason == Unseen::Malformed,
-    };
-    if !(is_cut && skb.is_scattered()) {
-        return parsed;
-    }
-    parsed_or(parse_scattered(skb.0, &raw mut *packet))
-}
-
-/// Reads a packet of an interface without link headers.
-#[inline(always)]
-fn parse_headerless(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
-    let offset = network_offset(skb.0);
-    if offset == NOWHERE {
-        return Err(Unseen::Malformed);
-    }
-    packet.headerless = 1;
-    packet.offset = offset as u16;
-    parsed_or(parse_scattered(skb.0, &raw mut *packet))
-}
-
-/// What [`parse_scattered`] has answered.
-#[inline(always)]
-const fn parsed_or(answer: u32) -> Result<(), Unseen> {
-    match answer {
-        0 => Ok(()),
-        NOT_IP => Err(Unseen::NotIp),
-        _ => Err(Unseen::Malformed),
-    }
-}
-
-/// A global function, as [`gather`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn parse_extensions_linear(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
-    if !packet.is_null() {
-        // SAFETY: the caller passes a pointer to a local variable.
-        parse_extensions(&mut Skb(skb).linear(), unsafe { &mut *packet });
-    }
-    0
-}
-
-const NOT_IP: u32 = 1;
-const MALFORMED: u32 = 2;
-
-/// Parses a packet wherever its bytes are. One that is [`Packet::headerless`] has its IP header at [`Packet::offset`]. A global
-/// function, as [`gather`].
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub extern "C" fn parse_scattered(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
-    if packet.is_null() {
-        return MALFORMED;
-    }
-    // SAFETY: the caller passes a pointer to a local variable.
-    let (skb, packet) = unsafe { (Skb(skb), &mut *packet) };
-    let (headerless, at) = (packet.headerless, packet.offset);
-    *packet = Packet { headerless, ..Packet::default() };
-    let (mut frame, mut ethertype) = (Scattered::new(skb), skb.ethertype());
-    let offset = if headerless != 0 {
-        at.into()
-    } else {
-        let Some(offset) = skip_tags(&mut frame, &mut ethertype, packet) else { return MALFORMED };
-        offset
-    };
-    match parse_ip(&mut frame, offset, ethertype, packet) {
-        Ok(()) => 0,
-        Err(Unseen::NotIp) => NOT_IP,
-        Err(_) => MALFORMED,
-    }
-}
-
 /// Counts a packet that no filter was asked about, by its reason ([`Unseen`]). A global function, as [`gather`].
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -353,22 +276,6 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, how: u32) -> u6
     if how & EXCLUDES != 0 { wanted.exclude } else { endpoints }
 }
 
-/// A packet matches that is so many on the wire.
-#[inline(always)]
-pub fn begin(cpu: *mut Cpu, packets: u32) {
-    // SAFETY: a per-CPU element.
-    unsafe {
-        let depth = depth(cpu);
-        // what comes by while a copy is being sent takes of the time of the packet that waits
-        if depth == 0 {
-            ((*cpu).clones, (*cpu).until_ns) = (0, 0);
-        }
-        // each packet that the kernel cuts from it has an identification of its own
-        (*level(cpu, depth)).number = (*cpu).serial as u32 + 1;
-        (*cpu).serial += u64::from(packets.max(1));
-    }
-}
-
 /// `ODD` is for packets of which something is unknown.
 unsafe extern "C" fn next_block<const ODD: bool>(_: u32, wanted: *mut Wanted<'_>) -> c_long {
     // SAFETY: `each` passes a valid pointer.
@@ -416,7 +323,7 @@ unsafe extern "C" fn next_slot<const ODD: bool>(_: u32, slots: *mut Slots<'_, '_
         let has_twin = slot.flags & Slot::TWIN != 0;
         let serial = if has_twin { serial() } else { 0 };
         if !has_twin || stats.serial != serial {
-            add(&mut stats.matched, wanted.packets, wanted.bytes);
+            stats.matched.add(wanted.packets, wanted.bytes);
             stats.serial = serial;
             let found = wanted.kept.found;
             wanted.kept.filters[found as usize % FOUND_MAX] = slot.filter;
@@ -431,10 +338,4 @@ unsafe extern "C" fn next_slot<const ODD: bool>(_: u32, slots: *mut Slots<'_, '_
 fn serial() -> u64 {
     // SAFETY: a per-CPU element.
     CPU.get_ptr_mut(0).map_or(0, |cpu| unsafe { (*cpu).serial })
-}
-
-#[inline(always)]
-pub fn add(to: &mut Count, packets: u32, bytes: u32) {
-    to.packets += u64::from(packets);
-    to.bytes += u64::from(bytes);
 }

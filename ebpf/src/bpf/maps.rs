@@ -7,10 +7,9 @@ use traffic_mirror_ebpf::abi::{
     Block, Bucket, Class, Control, Cpu, Daemon, EndpointPair, EndpointStats, Explained, FilterStats, First, Health,
     History, Hook, HookStats, Listed, MAX_ENDPOINTS, MAX_FIRSTS, Name, Node, Row, Skip, Slot, Values,
 };
-use traffic_mirror_ebpf::classify::{Candidates, Tables};
+use traffic_mirror_ebpf::classify::Tables;
 
-use crate::direct::values;
-use crate::memo::{FOUND_MAX, Key, Memo, PLACES};
+use crate::bpf::direct::values;
 
 // Written by the daemon through a memory mapping, each change in one store.
 #[map]
@@ -82,25 +81,6 @@ pub const SCRATCH_BYTES: usize = 512;
 /// Written by `explain`. It is pinned nowhere: each process that loads the program has its own.
 #[map]
 pub static EXPLAINED: Array<Explained> = Array::with_max_entries(1, 0);
-
-/// From the programs to `gather`: their stack frames have no room for it. It is pinned nowhere, as [`EXPLAINED`].
-#[map]
-pub static CANDIDATES: PerCpuArray<Kept> = PerCpuArray::with_max_entries(1, 0);
-
-/// What is known of the packet at hand.
-#[repr(C)]
-pub struct Kept {
-    pub candidates: Candidates,
-    /// By what it is remembered.
-    pub key: Key,
-    /// How many filters match, and the first of them by index into `FILTER_STATS`.
-    pub found: u32,
-    pub filters: [u32; FOUND_MAX],
-}
-
-/// What was found for packets before. It is pinned nowhere, as [`EXPLAINED`].
-#[map]
-pub static MEMOS: PerCpuArray<[Memo; PLACES]> = PerCpuArray::with_max_entries(1, 0);
 
 /// The tables as the kernel holds them.
 pub struct Kernel;

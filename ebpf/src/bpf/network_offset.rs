@@ -9,7 +9,7 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::bindings::bpf_hdr_start_off::BPF_HDR_START_NET;
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_skb_load_bytes_relative};
 
-use crate::verifier::{STOP, each, go_on_if};
+use crate::bpf::verifier::{STOP, each, go_on_if};
 
 /// What [`network_offset`] answers if it cannot tell.
 pub const NOWHERE: u32 = u32::MAX;

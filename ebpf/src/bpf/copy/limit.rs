@@ -6,7 +6,7 @@ use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 use aya_ebpf::helpers::generated::bpf_ktime_get_ns;
 use traffic_mirror_ebpf::abi::Endpoint;
 
-use crate::maps::BUCKETS;
+use crate::bpf::maps::BUCKETS;
 
 /// Depth of the bucket: what was not used this long ago is forgotten.
 const DEPTH_NS: u64 = 10_000_000;

@@ -9,31 +9,29 @@ use aya_ebpf::bindings::{
 };
 use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail,
-    bpf_skb_load_bytes, bpf_skb_store_bytes, bpf_skb_vlan_pop,
+    bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
 use traffic_mirror_ebpf::abi::{Endpoint, Level, OUTER_MAX_BYTES, Receipt, Slice, Wrapped, cb, stamp};
 use traffic_mirror_ebpf::gue::{
     ENCAPSULATION_BYTES, FRAGMENT_WORDS6, FRAGMENT6_BYTES, IPV4_BYTES, IPV6_BYTES, OUTER4_BYTES, OUTER6_BYTES,
     Variable, fold, fragment6, outer4, outer6,
 };
-use traffic_mirror_ebpf::packet::{ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, JUMBO_BYTES, protocol};
+use traffic_mirror_ebpf::packet::{ETHER_BYTES, JUMBO_BYTES, protocol};
 
-use crate::direct::control;
-use crate::fragment::sum_of;
-use crate::level::{has_wrapped, sender};
-use crate::maps::{ENDPOINTS, SCRATCH};
-use crate::queue::is_full;
-use crate::relay::relay;
-use crate::skb::{DROP, NEXT, Skb};
-use crate::verifier::opaque;
+use crate::bpf::copy::checksum::sum_of;
+use crate::bpf::copy::relay::relay;
+use crate::bpf::direct::control;
+use crate::bpf::level::{has_wrapped, sender};
+use crate::bpf::maps::{ENDPOINTS, SCRATCH};
+use crate::bpf::queue::is_full;
+use crate::bpf::skb::{DROP, NEXT, Skb, pop_tags};
+use crate::bpf::verifier::opaque;
 
 /// `BPF_ADJ_ROOM_MAC`: room behind the link header.
 const ROOM_MAC: u32 = 1;
 /// A copy gives way where a queue has bands: pfifo_fast, prio and mqprio have this in the last one, and most of production, which
 /// has priority 0, in the one before (include/uapi/linux/pkt_sched.h, `sch_default_prio2band`).
 const TC_PRIO_BULK: u32 = 2;
-/// Tags that a frame may carry: one beside it, and in it as many as the parser looks through.
-const MAX_TAGS: u32 = 4;
 
 #[inline(always)]
 pub fn encap(skb: Skb) -> i32 {
@@ -322,24 +320,6 @@ fn put_head_back(skb: Skb, endpoint: &Endpoint, slice: &Slice, outer_bytes: u32,
     // SAFETY: as above.
     let stored = unsafe { bpf_skb_store_bytes(skb.0, endpoint.link_bytes + outer_bytes, scratch.cast(), head, 0) };
     (stored == 0).then_some(())
-}
-
-/// Takes off all VLAN tags: one beside the frame would end up outside, one in it before the outer header.
-#[inline(always)]
-pub fn pop_tags(skb: Skb) -> Option<()> {
-    let mut popped = 0;
-    loop {
-        if skb.vlan_present() == 0 && matches!(skb.ethertype(), ETHERTYPE_IPV4 | ETHERTYPE_IPV6) {
-            return Some(());
-        }
-        cold_path();
-        if popped == MAX_TAGS {
-            return None;
-        }
-        // SAFETY: the context is valid.
-        (unsafe { bpf_skb_vlan_pop(skb.0) } == 0).then_some(())?;
-        popped += 1;
-    }
 }
 
 /// Differs between the packets of one CPU, between CPUs, and between endpoints, which may have one address, so that

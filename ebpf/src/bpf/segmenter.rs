@@ -8,16 +8,15 @@ use traffic_mirror_ebpf::abi::{Drop, Receipt, Transit, cb};
 use traffic_mirror_ebpf::classify::lowest_bit;
 use traffic_mirror_ebpf::packet::Packet;
 
-use crate::direct::control;
-use crate::encap::pop_tags;
-use crate::fan::{Parcel, fan_out, send, was_over};
-use crate::fragment::fragment;
-use crate::level::{depth, is_too_deep, level};
-use crate::lost::count_lost;
-use crate::maps::{CPU, ENDPOINTS};
-use crate::mirror::parse_scattered;
-use crate::size::measure;
-use crate::skb::{DROP, NEXT, Skb};
+use crate::bpf::copy::drops::count_lost;
+use crate::bpf::copy::fan_out::{Parcel, fan_out, send, was_over};
+use crate::bpf::copy::fragment::fragment;
+use crate::bpf::direct::control;
+use crate::bpf::level::{depth, is_too_deep, level};
+use crate::bpf::maps::{CPU, ENDPOINTS};
+use crate::bpf::measure::measure;
+use crate::bpf::parse::parse_scattered;
+use crate::bpf::skb::{DROP, NEXT, Skb, pop_tags};
 
 /// Sends a copy through the lane for each of the endpoints. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]

@@ -5,7 +5,7 @@ use core::arch::asm;
 
 use traffic_mirror_ebpf::abi::{CONTROL_ADDRESS, Control, STEPS_ADDRESS, VALUES_ADDRESS, Values};
 
-use crate::epoch::nothing;
+use crate::bpf::epoch::nothing;
 
 macro_rules! element {
     ($number:ident) => {{

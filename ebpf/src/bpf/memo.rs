@@ -5,10 +5,11 @@
 //! takes (plan.rs). So what was found in one epoch and after one such step would be found again at any time in both. Where it writes
 //! what packets do see, over what somebody else has written, it raises `STEPS` afterwards, too.
 
+use aya_ebpf::macros::map;
+use aya_ebpf::maps::PerCpuArray;
 use traffic_mirror_ebpf::classify::Candidates;
 
-use crate::direct::steps;
-use crate::maps::{Kept, MEMOS};
+use crate::bpf::direct::steps;
 
 /// Filters that a packet may match to be remembered.
 pub const FOUND_MAX: usize = 4;
@@ -75,6 +76,25 @@ impl Key {
         Some(unsafe { &raw mut (*memos)[at] })
     }
 }
+
+/// From the programs to `gather`: their stack frames have no room for it. It is pinned nowhere, so that each process that loads programs has its own.
+#[map]
+pub static CANDIDATES: PerCpuArray<Kept> = PerCpuArray::with_max_entries(1, 0);
+
+/// What is known of the packet at hand.
+#[repr(C)]
+pub struct Kept {
+    pub candidates: Candidates,
+    /// By what it is remembered.
+    pub key: Key,
+    /// How many filters match, and the first of them by index into `FILTER_STATS`.
+    pub found: u32,
+    pub filters: [u32; FOUND_MAX],
+}
+
+/// What was found for packets before. It is pinned nowhere, so that each process that loads programs has its own.
+#[map]
+pub static MEMOS: PerCpuArray<[Memo; PLACES]> = PerCpuArray::with_max_entries(1, 0);
 
 /// What has been found for a packet like this one; null if nothing is known of it.
 #[inline(always)]

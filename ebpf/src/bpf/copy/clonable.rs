@@ -6,10 +6,10 @@ use traffic_mirror_ebpf::abi::Drop;
 use traffic_mirror_ebpf::offsets::Offsets;
 use traffic_mirror_ebpf::packet::{Packet, protocol};
 
-use crate::lost::count_lost;
-use crate::probe::{Copied, SkBuff, offset, read};
-use crate::size::measure;
-use crate::skb::Skb;
+use crate::bpf::copy::drops::count_lost;
+use crate::bpf::kernel_memory::{Copied, SkBuff, offset, read};
+use crate::bpf::measure::measure;
+use crate::bpf::skb::Skb;
 
 /// `SKBTX_HW_TSTAMP` (include/linux/skbuff.h), with what Linux 6.15 has added to it (`SKBTX_BPF`).
 const HARDWARE_TIMESTAMP: u8 = 0x81;
@@ -117,7 +117,7 @@ fn shared_info(kernels: &impl SkBuff) -> Option<usize> {
     Some(head + kernels.member::<u32>(offset!(skb_end))? as usize)
 }
 
-/// [`Size::brittle`](traffic_mirror_ebpf::shape::Size::brittle): where the kernel has the bug, what has a list of packets in it; if
+/// [`Size::brittle`](traffic_mirror_ebpf::fit::Size::brittle): where the kernel has the bug, what has a list of packets in it; if
 /// that cannot be seen, everything.
 #[inline(always)]
 pub fn is_brittle(skb: *mut __sk_buff) -> u32 {

@@ -7,11 +7,13 @@ use traffic_mirror_ebpf::abi::{BLOCKS, Explained, Unseen};
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable};
 use traffic_mirror_ebpf::packet::Packet;
 
-use crate::direct::control;
-use crate::maps::{CANDIDATES, EXPLAINED, Kernel};
-use crate::mirror::{EXCLUDES, FAILED, FOUND, INCLUDES, NONE, kept, look_up, parse_packet};
-use crate::skb::{NEXT, Skb};
-use crate::verifier::{STOP, each, go_on_if};
+use crate::bpf::direct::control;
+use crate::bpf::maps::{EXPLAINED, Kernel};
+use crate::bpf::memo::CANDIDATES;
+use crate::bpf::mirror::{EXCLUDES, FAILED, FOUND, INCLUDES, NONE, kept, look_up};
+use crate::bpf::parse::parse_packet;
+use crate::bpf::skb::{NEXT, Skb};
+use crate::bpf::verifier::{STOP, each, go_on_if};
 
 #[inline(always)]
 pub fn explain(skb: Skb) -> i32 {

@@ -4,8 +4,8 @@ use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
 use traffic_mirror_ebpf::abi::{Cpu, LEVELS, Level};
 
-use crate::maps::CPU;
-use crate::skb::Skb;
+use crate::bpf::maps::CPU;
+use crate::bpf::skb::Skb;
 
 /// That of the run at hand. There is one wherever [`is_too_deep`] has been asked.
 #[inline(always)]

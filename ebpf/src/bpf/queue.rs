@@ -10,8 +10,8 @@ use aya_ebpf::bindings::__sk_buff;
 use traffic_mirror_ebpf::abi::MAX_LOOKS;
 use traffic_mirror_ebpf::offsets::Offsets;
 
-use crate::probe::{offset, read};
-use crate::verifier::{STOP, each, go_on_if};
+use crate::bpf::kernel_memory::{offset, read};
+use crate::bpf::verifier::{STOP, each, go_on_if};
 
 /// What the kernel keeps of a packet beside its bytes, at least: `struct sk_buff`, and its shared info.
 pub const PACKET_BYTES: u64 = 768;

@@ -1,15 +1,19 @@
 //! Access to the packet that the kernel hands to a program (`struct __sk_buff`).
 
+use core::intrinsics::cold_path;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
-use traffic_mirror_ebpf::packet::{Frame, WINDOW_BYTES, Window};
+use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_skb_vlan_pop};
+use traffic_mirror_ebpf::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, WINDOW_BYTES, Window};
 
 /// Go on with the next program or filter: `TC_ACT_UNSPEC`, `TCX_NEXT`.
 pub const NEXT: i32 = -1;
 /// Drop: only ever the verdict on a copy of ours. `TC_ACT_SHOT`, `TCX_DROP`.
 pub const DROP: i32 = 2;
+
+/// Tags that a frame may carry: one beside it, and in it as many as the parser looks through.
+const MAX_TAGS: u32 = 4;
 
 /// The packet at hand.
 #[derive(Clone, Copy)]
@@ -122,5 +126,23 @@ impl Frame for Scattered {
             let failed = bpf_skb_load_bytes(self.skb.0.cast(), offset, buffer.cast(), N as u32);
             (failed == 0).then(|| Window::new(buffer))
         }
+    }
+}
+
+/// Takes off all VLAN tags: one beside the frame would end up outside, one in it before the outer header.
+#[inline(always)]
+pub fn pop_tags(skb: Skb) -> Option<()> {
+    let mut popped = 0;
+    loop {
+        if skb.vlan_present() == 0 && matches!(skb.ethertype(), ETHERTYPE_IPV4 | ETHERTYPE_IPV6) {
+            return Some(());
+        }
+        cold_path();
+        if popped == MAX_TAGS {
+            return None;
+        }
+        // SAFETY: the context is valid.
+        (unsafe { bpf_skb_vlan_pop(skb.0) } == 0).then_some(())?;
+        popped += 1;
     }
 }

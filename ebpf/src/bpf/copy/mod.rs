@@ -1,0 +1,29 @@
+//! Copies of a packet: whole, in fragments, or cut into packets first.
+
+pub mod checksum;
+pub mod clonable;
+pub mod drops;
+pub mod fan_out;
+pub mod fragment;
+mod limit;
+pub mod relay;
+
+use traffic_mirror_ebpf::abi::Cpu;
+
+use crate::bpf::level::{depth, level};
+
+/// A packet matches that is so many on the wire.
+#[inline(always)]
+pub fn begin(cpu: *mut Cpu, packets: u32) {
+    // SAFETY: a per-CPU element.
+    unsafe {
+        let depth = depth(cpu);
+        // what comes by while a copy is being sent takes of the time of the packet that waits
+        if depth == 0 {
+            ((*cpu).clones, (*cpu).until_ns) = (0, 0);
+        }
+        // each packet that the kernel cuts from it has an identification of its own
+        (*level(cpu, depth)).number = (*cpu).serial as u32 + 1;
+        (*cpu).serial += u64::from(packets.max(1));
+    }
+}

@@ -1,0 +1,104 @@
+//! The programs. What is attached begins here; each is a file of its own.
+
+mod copy;
+mod direct;
+mod encap;
+mod epoch;
+mod explain;
+mod fragment_cache;
+mod icmp_errors;
+mod kernel_memory;
+mod level;
+mod loop_guard;
+mod maps;
+mod measure;
+mod memo;
+mod mirror;
+mod network_offset;
+mod parse;
+mod queue;
+mod relocate;
+mod segmenter;
+mod skb;
+mod verifier;
+
+use aya_ebpf::macros::classifier;
+use aya_ebpf::programs::TcContext;
+
+use crate::bpf::skb::Skb;
+
+/// On the ingress of the interfaces that are looked at.
+#[classifier]
+pub fn mirror_ingress(ctx: TcContext) -> i32 {
+    crate::bpf::mirror::mirror(Skb(ctx.skb.skb), false)
+}
+
+/// On the egress of the interfaces that are looked at.
+#[classifier]
+pub fn mirror_egress(ctx: TcContext) -> i32 {
+    crate::bpf::mirror::mirror(Skb(ctx.skb.skb), true)
+}
+
+/// On the egress of each output interface.
+#[classifier]
+pub fn encap(ctx: TcContext) -> i32 {
+    crate::bpf::encap::encap(Skb(ctx.skb.skb))
+}
+
+/// On the ingress of each output interface whose frames begin with an Ethernet header.
+#[classifier]
+pub fn icmp_errors(ctx: TcContext) -> i32 {
+    crate::bpf::icmp_errors::errors(Skb(ctx.skb.skb), true)
+}
+
+/// On the ingress of the other ones.
+#[classifier]
+pub fn icmp_errors_ip(ctx: TcContext) -> i32 {
+    crate::bpf::icmp_errors::errors(Skb(ctx.skb.skb), false)
+}
+
+/// On the egress of the lane's exit.
+#[classifier]
+pub fn lane(ctx: TcContext) -> i32 {
+    crate::bpf::segmenter::lane(Skb(ctx.skb.skb))
+}
+
+/// On no hook: run by `BPF_PROG_TEST_RUN`, with the hook's index in the first word of `cb`.
+#[classifier]
+pub fn explain(ctx: TcContext) -> i32 {
+    crate::bpf::explain::explain(Skb(ctx.skb.skb))
+}
+
+/// While one of the others goes to another place of its hook.
+#[classifier]
+pub fn turn_mark(ctx: TcContext) -> i32 {
+    crate::bpf::relocate::mark(&ctx)
+}
+
+/// As [`turn_mark`].
+#[classifier]
+pub fn turn_check(ctx: TcContext) -> i32 {
+    crate::bpf::relocate::check(&ctx)
+}
+
+/// As [`turn_mark`].
+#[classifier]
+pub fn turn_clear(ctx: TcContext) -> i32 {
+    crate::bpf::relocate::clear(&ctx)
+}
+
+/// Does nothing: what the others' cost is measured against.
+#[classifier]
+pub fn noop(_ctx: TcContext) -> i32 {
+    crate::bpf::skb::NEXT
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}
+
+// The kernel lets only GPL-compatible programs call `bpf_skb_adjust_room` and others.
+#[unsafe(no_mangle)]
+#[unsafe(link_section = "license")]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
