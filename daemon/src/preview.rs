@@ -14,7 +14,7 @@ use crate::compile::{
 use crate::desired::{Action, Desired, Unparsed};
 use crate::network::Network;
 use crate::plan::Change;
-use crate::report::Sign;
+use crate::report::{SHOWN, Sign, list};
 use crate::tables::{Live, Tables};
 use crate::{plan, report};
 
@@ -402,19 +402,5 @@ impl fmt::Display for Difference {
             }
         }
         Ok(())
-    }
-}
-
-/// Values of a list that are shown; of longer ones the differences.
-const SHOWN: usize = 8;
-
-/// Values with commas, the first of many.
-pub fn list(values: &[String]) -> String {
-    let more = values.len().saturating_sub(SHOWN);
-    let shown = values[..values.len() - more].join(", ");
-    match (values.len(), more) {
-        (0, _) => "any".to_owned(),
-        (_, 0) => shown,
-        _ => format!("{shown} and {more} more"),
     }
 }

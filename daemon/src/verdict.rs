@@ -12,7 +12,8 @@ use traffic_mirror_ebpf::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN
 use crate::compile::{Described, DescribedFilter, Place, Way, called, key, not_mirrored, outer, state, vlan_name};
 use crate::desired::{Action, Unparsed, protocol_name};
 use crate::network::{Hook, Network};
-use crate::preview::{hook_name, interface_name, list};
+use crate::preview::{hook_name, interface_name};
+use crate::report::list;
 
 /// A packet as filters see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

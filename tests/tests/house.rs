@@ -54,7 +54,7 @@ fn pure_modules_know_neither_kernel_nor_clock_nor_files() {
         "obstacle.rs",
         "plan.rs",
         "preview.rs",
-        "report.rs",
+        "report",
         "tables",
         "verdict.rs",
     ];
@@ -99,7 +99,7 @@ fn layout() -> u64 {
     let source = workspace().join("ebpf/src");
     let mut files = sources(&source.join("abi"));
     files.sort_unstable();
-    let code = [source.join("maps.rs")].into_iter().chain(files).map(|path| {
+    let code = [source.join("bpf/maps.rs")].into_iter().chain(files).map(|path| {
         let text = fs::read_to_string(path).unwrap();
         let text = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
         let lines = text.lines().filter(|line| !line.contains("const LAYOUT"));

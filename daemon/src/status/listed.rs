@@ -7,8 +7,7 @@ use serde::Serialize;
 
 use crate::compile;
 use crate::desired::Order;
-use crate::preview::list;
-use crate::report::plural;
+use crate::report::{list, plural};
 
 /// An interface that the file lists, or an entry without one, whose packets are not mirrored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

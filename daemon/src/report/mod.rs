@@ -1,0 +1,114 @@
+//! Input: what was wanted before and what is wanted by now. Output: the lines that an operator reads. Pure.
+
+mod changes;
+mod obstacles;
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use changes::changes;
+pub use obstacles::{advice, obstacles};
+
+/// What a reload has changed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Report {
+    /// One line each, such as `+ filter web`.
+    pub changes: Vec<Change>,
+    /// What somebody else had undone, a line each.
+    pub repaired: Vec<String>,
+    /// Elements of maps that were written.
+    pub writes: usize,
+    /// How long it took.
+    pub duration: Duration,
+    /// Programs that are still to be attached or detached.
+    pub left: usize,
+}
+
+/// One object that has come, gone or changed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What happened to it.
+    pub sign: Sign,
+    /// "filter", "endpoint", "interface" or "mirroring".
+    pub object: &'static str,
+    /// Its name.
+    pub name: String,
+}
+
+/// What happened to an object.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Sign {
+    /// It is new.
+    Added,
+    /// It differs.
+    Changed,
+    /// It is gone.
+    Removed,
+}
+
+impl fmt::Display for Sign {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Added => "+",
+            Self::Changed => "~",
+            Self::Removed => "-",
+        })
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {} {}", self.sign, self.object, self.name)
+    }
+}
+
+/// Changes that are told one by one.
+const MOST_LINES: usize = 100;
+
+impl Report {
+    /// The changes, a line each; of very many only the first, since the journal drops what comes by the thousand.
+    pub fn lines(&self) -> impl Iterator<Item = String> {
+        let more = self.changes.len().saturating_sub(MOST_LINES);
+        let more = (more > 0).then(|| format!("and {}", plural(more, "more change")));
+        self.changes.iter().take(MOST_LINES).map(ToString::to_string).chain(more)
+    }
+
+    /// Adds what came of going on.
+    pub fn extend(&mut self, next: Self) {
+        self.changes.extend(next.changes);
+        self.repaired.extend(next.repaired);
+        self.writes += next.writes;
+        self.duration += next.duration;
+        self.left = next.left;
+    }
+
+    /// The last line.
+    pub fn summary(&self) -> String {
+        let ms = self.duration.as_millis();
+        format!("{}, {}, {ms} ms", plural(self.changes.len(), "change"), plural(self.writes, "map write"))
+    }
+}
+
+/// "1 filter", "2 filters".
+pub fn plural(count: usize, word: &str) -> String {
+    format!("{count} {word}{}", if count == 1 { "" } else { "s" })
+}
+
+/// Values of a list that are shown; of longer ones the differences.
+pub const SHOWN: usize = 8;
+
+/// Values with commas, the first of many.
+pub fn list(values: &[String]) -> String {
+    let more = values.len().saturating_sub(SHOWN);
+    let shown = values[..values.len() - more].join(", ");
+    match (values.len(), more) {
+        (0, _) => "any".to_owned(),
+        (_, 0) => shown,
+        _ => format!("{shown} and {more} more"),
+    }
+}
