@@ -69,7 +69,7 @@ fn machine(report: &Report) -> String {
     )
 }
 
-/// What most want to know.
+/// What most want to know of packets.
 fn summary(report: &Report) -> String {
     let at = |what: &str, filters: usize| {
         report.lines.iter().find(move |line| line.what == what && (filters == 0 || line.filters == filters))
@@ -91,7 +91,7 @@ fn summary(report: &Report) -> String {
             text += &format!("| {label} | {} | {against} | **{}** |\n", value(line), spread(ratio));
         }
     }
-    text + "\n" + &throughput(report) + "\n" + &beside(report) + "\n" + &files(report)
+    text
 }
 
 /// Names that the summary knows.
