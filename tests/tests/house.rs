@@ -118,7 +118,7 @@ fn another_layout_has_another_version() {
     assert!(found == KNOWN, "{found:#x?}: raise LAYOUT in abi.rs if the layout has changed, and write both here");
 }
 
-/// The test functions that the table of faults names, with the files that they are in.
+/// The test functions that the list of faults names, with the files that they are in.
 fn named_faults(text: &str) -> Vec<(String, String)> {
     let quoted = text.split('`').skip(1).step_by(2);
     quoted
@@ -128,7 +128,7 @@ fn named_faults(text: &str) -> Vec<(String, String)> {
 }
 
 #[test]
-fn each_fault_has_a_row_and_its_tests_exist() {
+fn each_fault_has_a_section_and_its_tests_exist() {
     let tests = Path::new(env!("CARGO_MANIFEST_DIR"));
     let text = fs::read_to_string(tests.join("FAULTS.md")).unwrap();
     let named = named_faults(&text);
@@ -140,15 +140,38 @@ fn each_fault_has_a_row_and_its_tests_exist() {
             "{file} has no test {test}"
         );
     }
-    let rows: Vec<&str> = text.lines().filter(|line| line.starts_with("| F")).collect();
-    for number in 1..=43 {
-        let row = rows.iter().find(|row| row.starts_with(&format!("| F{number} "))).expect("a row for each fault");
-        assert!(row.contains(".rs::") || row.contains("No test:"), "F{number} has neither a test nor a reason");
+    let (wrong, count) = unproved_faults(&text);
+    assert!(wrong.is_empty(), "{wrong:?}");
+    assert!(count >= 79, "only {count} faults");
+}
+
+/// What is wrong with the sections, one for each fault and in order; and how many they are.
+fn unproved_faults(text: &str) -> (Vec<String>, usize) {
+    let (mut wrong, mut count) = (Vec::new(), 0);
+    for section in text.split("\n## ").skip(1) {
+        count += 1;
+        if !section.starts_with(&format!("F{count}: ")) {
+            wrong.push(format!("F{count} has no section, or another stands in its place"));
+        }
+        let missing = ["**Fault:** ", "**Cure:** "].into_iter().find(|part| !section.contains(part));
+        wrong.extend(missing.map(|part| format!("F{count} has no {part}")));
+        if !section.contains(".rs::") && !section.contains("\nNo test") {
+            wrong.push(format!("F{count} has neither a test nor a reason"));
+        }
     }
+    (wrong, count)
 }
 
 #[test]
-fn the_table_of_faults_is_read_as_it_is_written() {
+fn a_fault_without_a_test_or_a_section_is_noticed() {
+    let good = "\n## F1: One\n\n**Fault:** a\n\n**Cure:** b\n\n- `tests/a.rs::b`\n";
+    assert_eq!(unproved_faults(good), (Vec::new(), 1));
+    let wrong = unproved_faults(&format!("{good}\n## F3: Three\n\n**Fault:** a\n")).0;
+    assert_eq!(wrong.len(), 3, "{wrong:?}");
+}
+
+#[test]
+fn the_list_of_faults_is_read_as_it_is_written() {
     let text = "`tests/house.rs::one`, `make bench` and `../daemon/src/report.rs::two`";
     let expected = [("tests/house.rs", "one"), ("../daemon/src/report.rs", "two")];
     assert_eq!(named_faults(text), expected.map(|(file, test)| (file.to_owned(), test.to_owned())));
