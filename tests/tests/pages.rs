@@ -6,6 +6,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use traffic_mirror::compile::{READY, Why};
+use traffic_mirror::health::Change;
 use traffic_mirror::metrics::{Process, render};
 use traffic_mirror::status::{Daemon, Endpoint, File, Filter, Interface, Life, Output, Standing, Status};
 use traffic_mirror_ebpf::abi::{Drop, IcmpError, Trouble, Unseen};
@@ -176,6 +177,49 @@ fn each_word_of_the_status_is_explained() {
     missing("state-of-the-file", standings.iter().map(String::as_str).collect());
 }
 
+/// Sentences of a section in which the words in backticks are whole sentences.
+fn unquoted(page: &str, section: &str, sentences: impl IntoIterator<Item = String>) -> Vec<String> {
+    let (_, rest) = page.split_once(&format!("\n## {section}\n")).expect("the section");
+    let text = rest.split("\n## ").next().unwrap_or_default();
+    sentences.into_iter().filter(|sentence| !text.contains(&format!("`{sentence}`"))).collect()
+}
+
+const WHYS: [Why; 8] =
+    [Why::Absent, Why::Pending, Why::Limit, Why::Kind(24), Why::Vrf, Why::L3s, Why::Refused, Why::Waiting];
+
+/// Whoever searches for what the daemon says finds it.
+#[test]
+fn each_sentence_of_the_status_and_of_the_log_is_quoted() {
+    let page = read(TROUBLESHOOTING);
+    let missing = |section: &str, sentences: Vec<String>| {
+        let missing = unquoted(&page, section, sentences);
+        assert!(missing.is_empty(), "{TROUBLESHOOTING}, \"{section}\", does not quote {missing:#?}");
+    };
+    let daemons = LIVES.map(|state| Daemon { state, pid: Some(812), silent_seconds: Some(12), ..Daemon::default() });
+    let files = STANDINGS.map(|state| {
+        let error = (state == Standing::Unreadable).then(|| "Permission denied".to_owned());
+        File { state, error, ..everything().file.expect("a file") }
+    });
+    let reasons = daemons.iter().filter_map(Daemon::reason).chain(files.iter().filter_map(File::reason));
+    missing("Why the status is degraded", reasons.map(|reason| reason.text).collect());
+    let mut labels = WHYS.map(Why::label);
+    labels.sort_unstable();
+    assert_eq!(labels, Why::LABELS, "all of them");
+    missing("State of an interface", WHYS.map(Why::text).to_vec());
+    let text = "[endpoint.ids]\naddress = \"192.0.2.10\"\n";
+    let (desired, _) = traffic_mirror::desired::load_bytes(text.as_bytes()).expect("a right file");
+    let troubles =
+        Trouble::ALL.iter().filter(|trouble| **trouble != Trouble::None).map(|trouble| Change::Lost(*trouble));
+    let others = [
+        Change::Recovered(Trouble::PortClosed),
+        Change::Left(Trouble::PortClosed),
+        Change::PathMtu(1280),
+        Change::PathMtuForgotten,
+    ];
+    let lines = troubles.chain(others).map(|change| change.line(&desired.endpoints[0]));
+    missing("State of an endpoint", lines.collect());
+}
+
 /// States that have no type: compound words that the code of `status` and of the metrics spells out.
 #[test]
 fn each_word_that_the_status_spells_out_is_explained() {
@@ -204,6 +248,8 @@ fn each_word_that_the_status_spells_out_is_explained() {
 fn a_word_that_is_not_explained_is_noticed() {
     let page = "## One\n| `a`, `b` | text `c` |\n### `d`\n## Two\n| `e` | |\n`f`\n";
     assert_eq!(unexplained(page, "one", ["a", "b", "c", "d", "e", "f"]), ["c", "e", "f"]);
+    let quoted = ["d", "c e"].map(str::to_owned);
+    assert_eq!(unquoted(&format!("\n{page}"), "One", quoted), ["c e"]);
     let source = "let a = \"one-two\"; // \"x\"\n// \"three-four\"\n#[serde(rename = \"a-b\")]\nf(\"five\");\n#[cfg(test)]\n\"six-seven\"";
     assert_eq!(literals(source), ["one-two", "x", "five"]);
     assert!(is_compound("one-two") && !is_compound("one") && !is_compound("-") && !is_compound("a-B"));
