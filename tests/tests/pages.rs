@@ -139,9 +139,14 @@ fn word<T: serde::Serialize>(state: T) -> String {
     serde_json::to_value(state).unwrap().as_str().unwrap().to_owned()
 }
 
-fn sources(directories: &[&str]) -> Vec<(PathBuf, String)> {
-    let all = directories.iter().flat_map(|directory| files(Path::new(directory), "rs"));
-    all.map(|path| (path.clone(), read(path.to_str().unwrap()))).collect()
+/// The code of a module of the daemon, without its tests: one file, or a folder.
+fn module(name: &str) -> Vec<(PathBuf, String)> {
+    let is_part = |path: &Path| path.with_extension("").iter().any(|part| part == name);
+    let is_test = |path: &Path| path.file_stem().is_some_and(|stem| stem == "tests");
+    let mut found = files(Path::new("daemon/src"), "rs");
+    found.retain(|path| is_part(path) && !is_test(path));
+    assert!(!found.is_empty(), "the daemon has no module {name}");
+    found.into_iter().map(|path| (path.clone(), read(path.to_str().unwrap()))).collect()
 }
 
 /// String literals of the code, without those of its tests, of comments and of attributes.
@@ -225,9 +230,7 @@ fn each_sentence_of_the_status_and_of_the_log_is_quoted() {
 fn each_word_that_the_status_spells_out_is_explained() {
     let sections = explained(&read(TROUBLESHOOTING));
     let states = [OF_AN_ENDPOINT, OF_AN_INTERFACE, OF_A_FILTER].map(|section| &sections[section]);
-    let mut sources = sources(&["daemon/src/status", "daemon/src/metrics"]);
-    sources.retain(|(path, _)| !path.ends_with("tests.rs"));
-    sources.extend(["daemon/src/status.rs", "daemon/src/metrics.rs"].map(|path| (path.into(), read(path))));
+    let sources = [module("status"), module("metrics")].concat();
     let mut checked = 0;
     for (path, source) in &sources {
         for word in literals(source).into_iter().filter(|word| is_compound(word)) {
@@ -365,8 +368,9 @@ fn each_metric_is_described_and_no_other_is_named() {
         families.iter().filter_map(|(name, (kind, labels))| undescribed(&page, name, kind, labels)).collect();
     assert!(wrong.is_empty(), "{METRICS}: {wrong:#?}");
     // the status above has all that there may be
-    let source = read("daemon/src/metrics.rs");
-    let coded: BTreeSet<&str> = literals(&source).into_iter().filter(|text| text.starts_with(PREFIX)).collect();
+    let sources = module("metrics");
+    let literals = sources.iter().flat_map(|(_, source)| literals(source));
+    let coded: BTreeSet<&str> = literals.filter(|text| text.starts_with(PREFIX)).collect();
     assert_eq!(coded, families.keys().copied().collect());
     for (path, page) in pages() {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
@@ -482,6 +486,43 @@ fn a_link_that_leads_nowhere_is_noticed() {
     let dead = |link: &str| dead(Path::new("docs/a.md"), page, link, content).is_some();
     assert!(!dead("b.md") && !dead("b.md#title") && !dead("#same-1") && !dead("https://example.com"));
     assert!(dead("c.md") && dead("b.md#other") && dead("#same-2"));
+}
+
+// --- files that pages name ---------------------------------------------------------------------------------------
+
+/// Files of code that a page names, be it by the end of their path.
+fn named_files(page: &str) -> BTreeSet<&str> {
+    let is_part = |c: char| c.is_ascii_alphanumeric() || "_-./".contains(c);
+    let words = page.split(|c: char| !is_part(c)).map(|word| word.trim_end_matches('.'));
+    let words = words.map(|word| word.trim_start_matches("../")).filter(|word| word.ends_with(".rs"));
+    words.filter(|word| *word != ".rs").collect()
+}
+
+/// Those that are not there.
+fn lost_files<'n>(named: &BTreeSet<&'n str>, there: &[PathBuf]) -> Vec<&'n str> {
+    named.iter().filter(|name| !there.iter().any(|path| path.ends_with(name))).copied().collect()
+}
+
+#[test]
+fn the_files_that_pages_name_are_there() {
+    let there = files(Path::new(""), "rs");
+    let mut count = 0;
+    for (path, page) in pages() {
+        let named = named_files(&page);
+        let lost = lost_files(&named, &there);
+        assert!(lost.is_empty(), "{path:?} names files that are not there: {lost:#?}");
+        count += named.len();
+    }
+    assert!(count > 30, "only {count} files are named");
+}
+
+#[test]
+fn a_file_that_is_gone_is_noticed() {
+    let page = "In `a/b.rs` and (c.rs), see ../d/e.rs::f and g.rs. No .rs";
+    let named = named_files(page);
+    assert_eq!(named, ["a/b.rs", "c.rs", "d/e.rs", "g.rs"].into());
+    let there = ["x/a/b.rs", "x/ac.rs", "d/e.rs", "y/g.rs"].map(PathBuf::from);
+    assert_eq!(lost_files(&named, &there), ["c.rs"]);
 }
 
 // --- files that pages show -----------------------------------------------------------------------------------------
