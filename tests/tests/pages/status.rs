@@ -1,0 +1,79 @@
+//! A status for those who render it.
+
+use std::collections::BTreeMap;
+
+use traffic_mirror::compile::READY;
+use traffic_mirror::status::{Daemon, Endpoint, File, Filter, Interface, Output, Standing, Status};
+
+/// A status in which everything is there once.
+pub(crate) fn everything() -> Status {
+    Status {
+        schema: 1,
+        degraded: false,
+        reasons: Vec::new(),
+        since: None,
+        daemon: Daemon::default(),
+        file: Some(File {
+            path: "/etc/mirror.toml".to_owned(),
+            state: Standing::Live,
+            sha256: Some("0".to_owned()),
+            live_sha256: Some("0".to_owned()),
+            rejected_sha256: None,
+            rejected_at: None,
+            changed_at: None,
+            error: None,
+        }),
+        last_reload: Some(1),
+        last_refusal: None,
+        reloads: Some(1),
+        repairs: Some(0),
+        interfaces: vec![Interface {
+            name: Some("eth0".to_owned()),
+            altname: None,
+            index: 2,
+            direction: "ingress",
+            attached: Some("tcx"),
+            place: None,
+            order: "last".to_owned(),
+            in_order: None,
+            pending: None,
+            note: None,
+            unseen: BTreeMap::new(),
+        }],
+        not_mirrored: Vec::new(),
+        filters: vec![Filter {
+            name: "web".to_owned(),
+            active: true,
+            state: "active",
+            packets: 1,
+            bytes: 1,
+            rate: None,
+        }],
+        endpoints: vec![Endpoint {
+            name: "ids".to_owned(),
+            state: READY,
+            since: None,
+            is_sent: true,
+            address: None,
+            port: None,
+            interface: None,
+            next_hop: None,
+            mtu: Some(1500),
+            errors: BTreeMap::new(),
+            packets: 1,
+            bytes: 1,
+            truncated: 0,
+            fragmented: 0,
+            drops: BTreeMap::new(),
+            rate: None,
+        }],
+        outputs: vec![Output {
+            interface: "eth1".to_owned(),
+            carrier: true,
+            queue: None,
+            queue_drops: 0,
+            device_drops: 0,
+            hears_errors: true,
+        }],
+    }
+}
