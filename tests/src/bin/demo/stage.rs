@@ -1,15 +1,16 @@
 //! The hosts, the wires between them, the captures, the daemon.
 
 use anyhow::{Result, ensure};
-use std::net::SocketAddr;
+use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Instant;
+use traffic_mirror_ebpf::gue;
 use traffic_mirror_tests::lab::collector::{Collector, describe};
 use traffic_mirror_tests::lab::daemon::Daemon;
 use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{FiveTuple, ip_part};
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
-use traffic_mirror_tests::lab::traffic::{Stream, tcp_exchange, udp_exchange};
+use traffic_mirror_tests::lab::traffic::{Stream, tcp_exchange, udp_bind, udp_exchange};
 use traffic_mirror_tests::lab::veth::Veth;
 
 pub(crate) const EDGE: [&str; 4] = ["eth0", "eth1", "eth2", "eth3"];
@@ -30,6 +31,8 @@ pub(crate) struct Stage {
     pub(crate) edge: Netns,
     client: Netns,
     server: Netns,
+    // without a listener a collector's kernel answers copies with errors, which the daemon would report within a second
+    _listeners: [UdpSocket; 2],
     _collector_hosts: [Netns; 2],
 }
 
@@ -70,9 +73,22 @@ impl Stage {
             }
         }
         let collectors = [Collector::start_gue(&hosts[0], "eth0")?, Collector::start_gue(&hosts[1], "eth0")?];
+        // of both address families
+        let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, gue::PORT));
+        let listeners = [udp_bind(&hosts[0], any)?, udp_bind(&hosts[1], any)?];
         let wire = PacketSocket::open(&client, "eth0", Capture::BothWays)?;
         let daemon = Daemon::start(&edge, file)?;
-        Ok(Self { daemon, said: 0, wire, collectors, edge, client, server, _collector_hosts: hosts })
+        Ok(Self {
+            daemon,
+            said: 0,
+            wire,
+            collectors,
+            edge,
+            client,
+            server,
+            _listeners: listeners,
+            _collector_hosts: hosts,
+        })
     }
 
     /// What the daemon has said since the last report, up to a line for which `last` holds.
