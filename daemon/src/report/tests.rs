@@ -1,12 +1,8 @@
 use super::obstacles::interfaces;
 use super::*;
-use crate::compile::{Compiled, NotMirrored, Why};
-use crate::desired::Desired;
-use crate::network::{Hook as Direction, Link, LinkKind, Network, Path, Route, RouteKind};
-use crate::obstacle::Obstacle;
-use crate::{compile, desired};
-use std::collections::BTreeSet;
-use traffic_mirror_ebpf::abi::Drop;
+use crate::compile::{NotMirrored, Why};
+use crate::desired;
+use crate::network::{Link, LinkKind, Network, Path, Route, RouteKind};
 
 fn lines(live: &str, want: &str) -> Vec<String> {
     let load = |text| desired::load(text).unwrap().0;
