@@ -35,7 +35,7 @@ fn build(workspace: &Path, out: &Path) -> PathBuf {
         format!("--remap-path-prefix={}=/cargo", home.display()),
         format!("--remap-path-prefix={}=/rust", sysroot.display()),
     ];
-    // the programs run on the CPU of the daemon, whose loads may be done in another order than they stand in (ebpf/src/epoch.rs)
+    // the programs run on the CPU of the daemon, whose loads may be done in another order than they stand in (ebpf/src/bpf/epoch.rs)
     if variable("CARGO_CFG_TARGET_ARCH") != "x86_64" {
         flags.push("--cfg=weakly_ordered".to_owned());
     }

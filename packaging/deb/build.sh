@@ -16,6 +16,6 @@ cp systemd/traffic-mirror.service "$stage/debian/traffic-mirror.service"
 cp target/release/traffic-mirror "$stage/staged/"
 cp packaging/deb/mirror.toml "$stage/staged/etc/"
 cp etc/mirror.toml "$stage/etc/"
-cp README.md ARCHITECTURE.md "$stage/"
+cp -r README.md ARCHITECTURE.md docs "$stage/"
 (cd "$stage" && dpkg-buildpackage --build=binary --unsigned-source --unsigned-changes)
 ls -l target/deb/*.deb

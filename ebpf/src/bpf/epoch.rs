@@ -1,4 +1,4 @@
-//! What makes a CPU read the epoch before what it switches. The daemon stores the epoch last, behind a barrier (kernel/mapping.rs). Nearly
+//! What makes a CPU read the epoch before what it switches. The daemon stores the epoch last, behind a barrier (kernel/bpf/mapping.rs). Nearly
 //! all that a packet reads is found by an address that depends on the epoch: the view by its parity; rows, nodes, skips, classes,
 //! blocks, slots and endpoints by numbers from there, and such loads no CPU has done before. `VALUES` and `STEPS` alone have one
 //! element, which is always at the same place.

@@ -37,7 +37,7 @@ impl Windows {
     }
 }
 
-/// `Linear` of ebpf/src/skb.rs.
+/// `Linear` of ebpf/src/bpf/skb.rs.
 struct Linear<'a>(&'a [u8], &'a mut Windows);
 
 impl Frame for Linear<'_> {
@@ -48,7 +48,7 @@ impl Frame for Linear<'_> {
     }
 }
 
-/// `Scattered` of ebpf/src/skb.rs.
+/// `Scattered` of ebpf/src/bpf/skb.rs.
 struct Scattered<'a>(&'a [u8], &'a mut Windows);
 
 impl Frame for Scattered<'_> {
@@ -59,7 +59,7 @@ impl Frame for Scattered<'_> {
     }
 }
 
-/// `parse_packet` of ebpf/src/mirror.rs, for a frame of which the first `linear` bytes lie in one piece.
+/// `parse_packet` of ebpf/src/bpf/parse.rs, for a frame of which the first `linear` bytes lie in one piece.
 pub fn parse_in_pieces(
     frame: &[u8],
     linear: usize,

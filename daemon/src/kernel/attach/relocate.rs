@@ -1,5 +1,5 @@
 //! Moves an attached program to another place of its hook. No mechanism can do that in one step, so for a while it is in both
-//! places, behind programs that see to it that each packet comes to it exactly once (ebpf/src/turn.rs). What was begun is
+//! places, behind programs that see to it that each packet comes to it exactly once (ebpf/src/bpf/relocate.rs). What was begun is
 //! pinned, so that the next daemon can end it.
 
 use std::io;

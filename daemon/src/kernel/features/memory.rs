@@ -44,7 +44,7 @@ pub(in crate::kernel) fn memory() -> &'static Memory {
 pub(in crate::kernel) fn obstacles() -> Vec<String> {
     let Err(why) = found() else { return Vec::new() };
     let blind = format!(
-        "packets that must not be cloned are not told from others, and nothing bounds what copies hold in a slow output: {why}; README.md, \"What is not cloned\", says what to do"
+        "packets that must not be cloned are not told from others, and nothing bounds what copies hold in a slow output: {why}; docs/packets.md, \"What is not cloned\", says what to do"
     );
     let pktgen = "pktgen is loaded, and the kernel panics over the first of its packets that a filter wants: unload it, or exclude its packets";
     let is_loaded = Path::new("/sys/module/pktgen").exists();

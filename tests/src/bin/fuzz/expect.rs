@@ -142,7 +142,7 @@ fn flow(packet: &Packet) -> Flow {
     }
 }
 
-/// `echo` of ebpf/src/echo.rs, as if nothing were left for nested packets.
+/// `echo` of ebpf/src/bpf/loop_guard.rs, as if nothing were left for nested packets.
 fn echo(stage: &Stage, frame: &[u8], packet: &Packet) -> Option<Unseen> {
     let (ip, at) = (usize::from(packet.offset), usize::from(packet.transport));
     let (kind, ipv6) = (frame.get(at).copied(), packet.version == 6);
