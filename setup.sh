@@ -4,7 +4,7 @@ set -eu
 cd "$(dirname "$0")"
 
 BPF_LINKER=0.13.0
-# bpf-linker must be built with the LLVM that rustc 1.95 has
+# bpf-linker must be built with the LLVM that rustc 1.98 has (22.1.8)
 LLVM=22
 BUILD="build-essential pkg-config llvm-$LLVM-dev libpolly-$LLVM-dev zlib1g-dev libzstd-dev"
 TESTS="iproute2 iputils-ping ethtool procps strace bpftool util-linux nftables"

@@ -128,7 +128,7 @@ impl Kernel {
             };
             let found = abi::Health { trouble, state, since, path_mtu, reserved: 0 };
             if *before != found {
-                map.set(index as u32, found, 0).map_err(|source| map_error("write", source))?;
+                map.set(index as u32, &found, 0).map_err(|source| map_error("write", source))?;
             }
         }
         Ok(())

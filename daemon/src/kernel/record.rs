@@ -134,14 +134,14 @@ impl Kernel {
             self.pen.map = live.filter(Generation::has_our_layout).and_then(|live| live.daemon_map().ok());
         }
         let Pen { record, map } = &mut self.pen;
-        if map.as_mut().is_some_and(|map| map.set(0, **record, 0).is_err()) {
+        if map.as_mut().is_some_and(|map| map.set(0, record, 0).is_err()) {
             *map = None;
         }
     }
 
     /// Writes the record into maps that are to be the live ones.
     pub(super) fn hand_on(&self, next: &Generation) -> Result<(), KernelError> {
-        next.daemon_map()?.set(0, *self.pen.record, 0).map_err(|source| daemon_error("write", source))
+        next.daemon_map()?.set(0, &self.pen.record, 0).map_err(|source| daemon_error("write", source))
     }
 
     /// Other maps are the live ones.

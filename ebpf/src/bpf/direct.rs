@@ -7,32 +7,32 @@ use traffic_mirror_ebpf::abi::{CONTROL_ADDRESS, Control, STEPS_ADDRESS, VALUES_A
 
 use crate::bpf::epoch::nothing;
 
-macro_rules! element {
-    ($number:ident) => {{
-        let address: usize;
-        // SAFETY: one instruction, which loads a number.
-        unsafe { asm!("{0} = {1} ll", out(reg) address, const $number, options(pure, nomem, nostack, preserves_flags)) };
-        address
-    }};
+/// The address that the daemon puts in the place of `NUMBER`.
+#[inline(always)]
+fn address<const NUMBER: u64>() -> usize {
+    let address: usize;
+    // SAFETY: one instruction, which loads a number.
+    unsafe { asm!("{0} = {1} ll", out(reg) address, const NUMBER, options(pure, nomem, nostack, preserves_flags)) };
+    address
 }
 
 /// The element of `CONTROL`.
 #[inline(always)]
 pub fn control() -> &'static Control {
     // SAFETY: the number has become the address of such an element, which is there for as long as the program.
-    unsafe { &*(element!(CONTROL_ADDRESS) as *const Control) }
+    unsafe { &*(address::<CONTROL_ADDRESS>() as *const Control) }
 }
 
 /// The element of `VALUES`, to be read no earlier than the epoch.
 #[inline(always)]
 pub fn values() -> &'static Values {
     // SAFETY: as above.
-    unsafe { &*(element!(VALUES_ADDRESS) as *const Values).byte_add(nothing(control().epoch)) }
+    unsafe { &*(address::<VALUES_ADDRESS>() as *const Values).byte_add(nothing(control().epoch)) }
 }
 
 /// The element of `STEPS`, to be read no earlier than `after`.
 #[inline(always)]
 pub fn steps(after: u32) -> u64 {
     // SAFETY: as above; the daemon writes it.
-    unsafe { (element!(STEPS_ADDRESS) as *const u64).byte_add(nothing(after)).read_volatile() }
+    unsafe { (address::<STEPS_ADDRESS>() as *const u64).byte_add(nothing(after)).read_volatile() }
 }

@@ -30,43 +30,43 @@ use crate::bpf::skb::Skb;
 /// On the ingress of the interfaces that are looked at.
 #[classifier]
 pub fn mirror_ingress(ctx: TcContext) -> i32 {
-    crate::bpf::mirror::mirror(Skb(ctx.skb.skb), false)
+    crate::bpf::mirror::mirror(Skb::of(&ctx), false)
 }
 
 /// On the egress of the interfaces that are looked at.
 #[classifier]
 pub fn mirror_egress(ctx: TcContext) -> i32 {
-    crate::bpf::mirror::mirror(Skb(ctx.skb.skb), true)
+    crate::bpf::mirror::mirror(Skb::of(&ctx), true)
 }
 
 /// On the egress of each output interface.
 #[classifier]
 pub fn encap(ctx: TcContext) -> i32 {
-    crate::bpf::encap::encap(Skb(ctx.skb.skb))
+    crate::bpf::encap::encap(Skb::of(&ctx))
 }
 
 /// On the ingress of each output interface whose frames begin with an Ethernet header.
 #[classifier]
 pub fn icmp_errors(ctx: TcContext) -> i32 {
-    crate::bpf::icmp_errors::errors(Skb(ctx.skb.skb), true)
+    crate::bpf::icmp_errors::errors(Skb::of(&ctx), true)
 }
 
 /// On the ingress of the other ones.
 #[classifier]
 pub fn icmp_errors_ip(ctx: TcContext) -> i32 {
-    crate::bpf::icmp_errors::errors(Skb(ctx.skb.skb), false)
+    crate::bpf::icmp_errors::errors(Skb::of(&ctx), false)
 }
 
 /// On the egress of the lane's exit.
 #[classifier]
 pub fn lane(ctx: TcContext) -> i32 {
-    crate::bpf::segmenter::lane(Skb(ctx.skb.skb))
+    crate::bpf::segmenter::lane(Skb::of(&ctx))
 }
 
 /// On no hook: run by `BPF_PROG_TEST_RUN`, with the hook's index in the first word of `cb`.
 #[classifier]
 pub fn explain(ctx: TcContext) -> i32 {
-    crate::bpf::explain::explain(Skb(ctx.skb.skb))
+    crate::bpf::explain::explain(Skb::of(&ctx))
 }
 
 /// While one of the others goes to another place of its hook.

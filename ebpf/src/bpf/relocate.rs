@@ -2,7 +2,6 @@
 //! hook pass `mark` or `clear` first and `check` behind, on one CPU, and exactly one of the two places passes them on to the
 //! program.
 
-use aya_ebpf::EbpfContext as _;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, ProgramArray};
 use aya_ebpf::programs::TcContext;
@@ -59,7 +58,7 @@ pub fn clear(context: &TcContext) -> i32 {
 /// about that one.
 #[inline(always)]
 fn is_copy(context: &TcContext) -> bool {
-    let skb = Skb(context.skb.skb);
+    let skb = Skb::of(context);
     let secret = control().secret;
     secret != 0 && skb.cb::<0>() == secret as u32 && skb.cb::<1>() == (secret >> 32) as u32
 }

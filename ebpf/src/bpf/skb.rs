@@ -3,8 +3,10 @@
 use core::intrinsics::cold_path;
 use core::mem::MaybeUninit;
 
+use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_skb_vlan_pop};
+use aya_ebpf::programs::TcContext;
 use traffic_mirror_ebpf::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, WINDOW_BYTES, Window};
 
 /// Go on with the next program or filter: `TC_ACT_UNSPEC`, `TCX_NEXT`.
@@ -31,6 +33,12 @@ macro_rules! fields {
 }
 
 impl Skb {
+    /// The packet that a program is called with.
+    #[inline(always)]
+    pub fn of(context: &TcContext) -> Self {
+        Self(context.as_ptr().cast())
+    }
+
     fields!(ifindex len data data_end protocol vlan_present vlan_tci pkt_type gso_size gso_segs tc_index);
 
     /// Word `I` of the control block.

@@ -90,9 +90,9 @@ impl Stage {
             let place = Place { interface: "eth0".to_owned(), direction: Hook::Ingress };
             let hook = hook(tables.view(), &network, &place).context("the interface has no hook")?;
             let mut encap = loaded.generation().encap()?;
-            encap.attach("eth1", TcAttachType::Egress)?;
+            encap.attach(c"eth1", TcAttachType::Egress)?;
             let mut mirror = loaded.generation().mirror(Hook::Ingress)?;
-            mirror.attach("eth0", TcAttachType::Ingress)?;
+            mirror.attach(c"eth0", TcAttachType::Ingress)?;
             Ok((loaded, hook, [encap, mirror]))
         })?;
         let open = |family| PROTOCOLS.map(|protocol| raw(&host, family, protocol));

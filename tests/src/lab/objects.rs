@@ -93,7 +93,8 @@ pub fn tcx_infos(netns: &Netns, interface: &str, direction: Direction) -> Result
         Direction::Incoming => TcAttachType::Ingress,
         Direction::Outgoing => TcAttachType::Egress,
     };
-    let queried = netns.enter(|| Ok(SchedClassifier::query_tcx(interface, attach_type)?));
+    let index = netns.index(interface)?;
+    let queried = netns.enter(|| Ok(SchedClassifier::query_tcx(index, attach_type)?));
     let (_, programs) = queried.with_context(|| format!("query the TCX programs of {interface}"))?;
     Ok(programs)
 }

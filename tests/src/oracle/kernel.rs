@@ -92,7 +92,7 @@ impl Loaded {
         let mut firsts = Array::<_, [u64; 2]>::try_from(Map::Array(pinned))?;
         for index in 0..firsts.len() {
             if firsts.get(&index, 0)? != [0; 2] {
-                firsts.set(index, [0; 2], 0)?;
+                firsts.set(index, &[0; 2], 0)?;
             }
         }
         Ok(())

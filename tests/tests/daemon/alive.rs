@@ -133,7 +133,7 @@ fn a_file_that_is_not_the_live_one_is_degraded() -> Result<()> {
     let mut map = record(&daemon, 1)?;
     let mut told = map.get(&0, 0)?;
     (told.rejected, told.rejected_at) = (hash(config(&[54]).as_bytes()), 1_735_689_599);
-    map.set(0, told, 0)?;
+    map.set(0, &told, 0)?;
     let (code, _, error) = said(&daemon, &["wait"])?;
     assert!(code == 1 && error.contains("the daemon has rejected it"), "{error}");
     assert_eq!(status_of(&daemon)?.1["file"]["state"], "rejected");

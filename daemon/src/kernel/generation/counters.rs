@@ -93,8 +93,8 @@ impl Generation {
         let (mut stats, mut past) = (self.per_cpu::<T>(kind)?, self.past::<T>(kind)?);
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| error(source))?;
         for &index in indices {
-            let zeros = PerCpuValues::try_from(vec![T::default(); cpus]).map_err(error)?;
-            let cleared = stats.set(index, zeros, 0).and_then(|()| past.set(index, T::default(), 0));
+            let zeros = PerCpuValues::try_from(vec![T::default(); cpus.get() as usize]).map_err(error)?;
+            let cleared = stats.set(index, zeros, 0).and_then(|()| past.set(index, &T::default(), 0));
             cleared.map_err(io::Error::other).map_err(error)?;
         }
         Ok(())
@@ -161,7 +161,7 @@ impl Generation {
         for &(index, here) in pairs {
             let mut sum = T::default();
             there[index as usize].iter().for_each(|counted| sum.add(counted));
-            past.set(here, sum, 0).map_err(io::Error::other).map_err(error)?;
+            past.set(here, &sum, 0).map_err(io::Error::other).map_err(error)?;
         }
         Ok(())
     }

@@ -61,7 +61,7 @@ impl Generation {
     /// # Errors
     /// The map is missing or cannot be written.
     pub fn set_history(&self, history: History) -> Result<(), KernelError> {
-        self.history_map()?.set(0, history, 0).map_err(|source| history_error("write", source))
+        self.history_map()?.set(0, &history, 0).map_err(|source| history_error("write", source))
     }
 
     fn history_map(&self) -> Result<Array<MapData, History>, KernelError> {

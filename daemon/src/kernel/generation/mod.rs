@@ -11,7 +11,6 @@ mod shape;
 mod stack;
 pub(super) mod test_run;
 
-use std::cell::RefCell;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -39,9 +38,6 @@ pub struct Generation {
     number: u32,
     pub(super) dir: PathBuf,
     origin: Origin,
-    /// Made when it is first needed, and only once: it reads the kernel's type information, which takes longer than
-    /// everything else about loading a program.
-    loader: RefCell<Option<EbpfLoader<'static>>>,
     memory: &'static Memory,
 }
 
@@ -70,7 +66,7 @@ impl Generation {
     }
 
     fn at(number: u32, dir: PathBuf, origin: Origin) -> Self {
-        Self { number, dir, origin, loader: RefCell::new(None), memory: memory() }
+        Self { number, dir, origin, memory: memory() }
     }
 
     /// Whether its maps are laid out as ours: those of another version cannot be read.
@@ -141,7 +137,7 @@ impl Generation {
     #[must_use]
     pub fn reading(self, reading: u32) -> Self {
         let memory = Box::leak(Box::new(self.memory.read(reading)));
-        Self { memory, loader: RefCell::new(None), ..self }
+        Self { memory, ..self }
     }
 
     /// Where a generation is made: it is not among those of [`Generation::list`] before it is published.
@@ -182,9 +178,8 @@ impl Generation {
     /// The object, with its maps, but for those that are made: no program can be loaded before they all are there.
     pub(super) fn load(&self, sizes: impl FnOnce(&mut EbpfLoader<'static>)) -> Result<Loading, KernelError> {
         let refuse = |reason| KernelError::Program { program: "object", reason };
-        let mut loader = self.loader.borrow_mut();
-        let loader = loader.get_or_insert_with(|| self.new_loader());
-        sizes(loader);
+        let mut loader = self.loader()?;
+        sizes(&mut loader);
         let mut object = self.memory.object(OBJECT);
         let are_there = direct::names().all(|name| self.dir.join(name).exists());
         let names = direct::names().filter(|_| are_there);
@@ -194,13 +189,20 @@ impl Generation {
         Ok(Loading::new(ebpf, direct))
     }
 
-    fn new_loader(&self) -> EbpfLoader<'static> {
+    fn loader(&self) -> Result<EbpfLoader<'static>, KernelError> {
         let mut loader = EbpfLoader::new();
         loader.override_global(OFFSETS, &self.memory.offsets, true);
-        for map in map_names() {
-            loader.map_pin_path(map, self.dir.join(map));
+        for name in map_names() {
+            let pin = self.dir.join(name);
+            if pin.exists() {
+                // the object says 1, and aya takes a pinned map only if it has as many elements as it is to have
+                let error = |source| KernelError::Map { action: "open", map: name.to_owned(), source };
+                let info = self.open_map(name)?.info().map_err(io::Error::other).map_err(error)?;
+                loader.map_max_entries(name, info.max_entries());
+            }
+            loader.map_pin_path(name, pin);
         }
-        loader
+        Ok(loader)
     }
 
     /// The content of a table, with the elements that are not in use.

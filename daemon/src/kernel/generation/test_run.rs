@@ -62,7 +62,7 @@ impl Explainer {
     /// The kernel refuses the run.
     pub fn ask(&mut self, hook: u32, frame: &[u8]) -> Result<Explained, KernelError> {
         let error = |action, source: MapError| map_error(action, io::Error::other(source));
-        self.answer()?.set(0, Explained::nothing(), 0).map_err(|source| error("write", source))?;
+        self.answer()?.set(0, &Explained::nothing(), 0).map_err(|source| error("write", source))?;
         let mut frame = frame[..frame.len().min(FRAME_BYTES)].to_vec();
         frame.resize(frame.len().max(ETHER_BYTES), 0);
         self.run(hook, &frame)?;

@@ -65,10 +65,11 @@ fn borrow(index: u32, missing: u64) -> u64 {
         let share = if now - from < SHARE_NS { now - from } else { SHARE_NS };
         let taken = if share > missing { share } else { missing };
         // SAFETY: as above.
-        let (_, is_ours) = unsafe {
+        let (found, _) = unsafe {
             atomic_cxchg::<u64, { AtomicOrdering::Relaxed }, { AtomicOrdering::Relaxed }>(bucket, used, from + taken)
         };
-        if is_ours {
+        // 2026-11-30: rustc 1.98.1 branches on the other part, a `bool`, as on a number of 8 bits, which LLVM rejects ("Invalid record")
+        if found == used {
             return taken;
         }
         tries += 1;

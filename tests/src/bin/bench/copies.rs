@@ -118,7 +118,7 @@ fn copy(session: &mut Session, nics: &Nics, case: &Case, many: &str) -> Result<(
     let source: IpAddr = case.source.parse()?;
     let subject = Subject::on(&text, &reaching(nics.out, source), nics.bare)?;
     let mut encap = subject.loaded.generation().encap()?;
-    let link: SchedClassifierLinkId = encap.attach("out", TcAttachType::Egress)?;
+    let link: SchedClassifierLinkId = encap.attach(c"out", TcAttachType::Egress)?;
     let bare = bare_clone(nics.bare)?;
     let [ours, bare] = &race(ROUNDS, &mut [subject.ours(&case.load)?, subject.over(bare.as_fd(), &case.load)?])?[..]
     else {

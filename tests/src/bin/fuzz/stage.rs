@@ -84,7 +84,7 @@ impl Stage {
         let loaded = Loaded::new(&tables, SECRET)?;
         let mut encap = loaded.generation().encap()?;
         for name in [OUT, TUN] {
-            encap.attach(name, TcAttachType::Egress)?;
+            encap.attach(netns.index(name)?, TcAttachType::Egress)?;
         }
         let mut noop = loaded.generation().noop()?;
         let noop = descriptor(noop.classifier().map_err(anyhow::Error::msg)?)?;
