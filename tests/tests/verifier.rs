@@ -57,7 +57,7 @@ fn without_a_secret_each_packet_goes_on() -> Result<()> {
     let frame = eth().ip("10.0.0.1", "10.0.0.2").udp(1, 2).build();
     let context = SkBuff { cb: [0, 0, cb::HEADERLESS, 0, 0], ..SkBuff::default() };
     for hook in [Hook::Ingress, Hook::Egress] {
-        let outcome = TestRun { context, ..TestRun::new(&frame) }.run(generation.mirror(hook)?.fd()?.as_fd())?;
+        let outcome = TestRun { context, ..TestRun::new(&frame) }.run(&generation.mirror(hook)?)?;
         assert_eq!((outcome.verdict, outcome.data), (TCX_NEXT, frame.clone()), "{hook:?}");
     }
     Ok(())

@@ -1,9 +1,10 @@
 //! Programs of somebody else on a hook, and what is on a hook by name.
 
-use super::netns::Netns;
+use super::netns::{Netns, ensure_bpffs};
 use super::objects::tcx_infos;
 use super::socket::Direction;
 use anyhow::{Context as _, Result};
+use aya::programs::SchedClassifier;
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -100,18 +101,30 @@ impl Foreign {
 
     /// Attaches it as a filter of some priority.
     pub fn attach_filter(&self, netns: &Netns, interface: &str, way: Direction, priority: u16) -> Result<()> {
+        let filter = format!("tc filter add dev {interface} {} prio {priority} bpf direct-action", hook(way));
+        self.pinned(|path| netns.run(&format!("{filter} object-pinned {path}")).map(drop))
+    }
+
+    /// The program as aya has it.
+    ///
+    /// # Errors
+    /// The kernel does not give it.
+    pub fn classifier(&self) -> Result<SchedClassifier> {
+        self.pinned(|path| Ok(SchedClassifier::from_pin(path)?))
+    }
+
+    /// Has a pin for as long as it takes.
+    fn pinned<T>(&self, then: impl FnOnce(&str) -> Result<T>) -> Result<T> {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        ensure_bpffs()?;
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = format!("/sys/fs/bpf/foreign-{}-{number}", std::process::id());
         let name = CString::new(path.as_str())?;
         let pin = [name.as_ptr() as u64, self.program.as_raw_fd() as u64];
         command(BPF_OBJ_PIN, &pin).with_context(|| format!("pin {path}"))?;
-        let hook = hook(way);
-        let line =
-            format!("tc filter add dev {interface} {hook} prio {priority} bpf direct-action object-pinned {path}");
-        let added = netns.run(&line);
+        let done = then(&path);
         std::fs::remove_file(&path)?;
-        added.map(drop)
+        done
     }
 }
 

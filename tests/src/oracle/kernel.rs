@@ -1,12 +1,11 @@
 //! Tables and programs in the kernel, without an interface: frames go through `BPF_PROG_TEST_RUN`.
 
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, BorrowedFd};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result};
 use aya::maps::{Array, Map, MapData};
-use aya::programs::{ProgramFd, SchedClassifier};
+use aya::programs::SchedClassifier;
 use traffic_mirror::kernel::{Explainer, Generation};
 use traffic_mirror::network::Hook as Direction;
 use traffic_mirror::tables::{Table, Tables};
@@ -47,7 +46,7 @@ impl Drop for PinPath {
 pub struct Loaded {
     generation: Generation,
     /// By direction.
-    mirrors: [ProgramFd; 2],
+    mirrors: [SchedClassifier; 2],
     explainer: Option<Explainer>,
     /// Elements that each map has room for.
     room: BTreeMap<&'static str, u32>,
@@ -62,8 +61,7 @@ impl Loaded {
         let pins = PinPath::new()?;
         let generation = Generation::create(pins.path(), 1, tables)?;
         generation.load_programs()?;
-        let mirror = |direction| descriptor(&generation.mirror(direction)?);
-        let mirrors = [mirror(Direction::Ingress)?, mirror(Direction::Egress)?];
+        let mirrors = [generation.mirror(Direction::Ingress)?, generation.mirror(Direction::Egress)?];
         let room = generation.memory()?.into_iter().map(|(name, elements, _bytes)| (name, elements)).collect();
         let mut loaded = Self { generation, mirrors, explainer: None, room, filters: 0, endpoints: 0, pins };
         loaded.fill(tables, secret)?;
@@ -104,8 +102,15 @@ impl Loaded {
     }
 
     /// The `mirror` program of a direction.
-    pub fn mirror(&self, direction: Direction) -> BorrowedFd<'_> {
-        self.mirrors[direction as usize].as_fd()
+    pub fn mirror(&self, direction: Direction) -> &SchedClassifier {
+        &self.mirrors[direction as usize]
+    }
+
+    /// The program that does nothing.
+    pub fn noop(&self) -> Result<SchedClassifier> {
+        let mut program = self.generation.noop()?;
+        let info = program.classifier().map_err(anyhow::Error::msg)?.info()?;
+        Ok(SchedClassifier::from_program_info(info, program.name().into())?)
     }
 
     /// What `explain` says of a frame at a hook.
@@ -143,9 +148,4 @@ impl Loaded {
         };
         Ok(stats.iter().map(sum).collect())
     }
-}
-
-/// The descriptor of a loaded program, which keeps it loaded.
-pub fn descriptor(program: &SchedClassifier) -> Result<ProgramFd> {
-    Ok(program.fd()?.try_clone()?)
 }

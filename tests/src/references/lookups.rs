@@ -3,8 +3,8 @@
 //! rule asked for them together. So does the ingress program of L3AF's `traffic-mirroring`, with lists of up to 50.
 
 use anyhow::Result;
+use aya::programs::SchedClassifier;
 use std::net::Ipv4Addr;
-use std::os::fd::{AsFd, BorrowedFd};
 
 use super::assembler::{Code, Helper, If, Label, Register as R, Width};
 use super::maps::{Kind, Map};
@@ -32,7 +32,7 @@ pub struct Listed {
 /// The program with its maps. IPv4 over Ethernet, without VLAN tags and IP options.
 #[derive(Debug)]
 pub struct Lookups {
-    program: Foreign,
+    program: SchedClassifier,
     _maps: Maps,
 }
 
@@ -77,13 +77,12 @@ impl Lookups {
         numbers(&maps.protocols, listed.protocols.iter().copied().map(u32::from).collect())?;
         numbers(&maps.source_ports, listed.source_ports.iter().copied().map(u32::from).collect())?;
         numbers(&maps.destination_ports, listed.destination_ports.iter().copied().map(u32::from).collect())?;
-        Ok(Self { program: Foreign::assembled("lookups", &program(&maps))?, _maps: maps })
+        Ok(Self { program: Foreign::assembled("lookups", &program(&maps))?.classifier()?, _maps: maps })
     }
-}
 
-impl AsFd for Lookups {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.program.as_fd()
+    /// The program.
+    pub fn program(&self) -> &SchedClassifier {
+        &self.program
     }
 }
 

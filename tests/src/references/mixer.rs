@@ -2,8 +2,9 @@
 //! packet whose every branch is foretold and whose every line is in the cache.
 
 use anyhow::{Result, ensure};
+use aya::programs::SchedClassifier;
 use std::net::IpAddr;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd as _;
 
 use super::NEXT;
 use super::assembler::{Code, Helper, If, Label, Register as R, Width};
@@ -14,7 +15,7 @@ use crate::lab::foreign::Foreign;
 /// program that is looked at. What it takes itself is known from one that calls the empty program.
 #[derive(Debug)]
 pub struct Mixer {
-    program: Foreign,
+    program: SchedClassifier,
     _maps: [Map; 2],
 }
 
@@ -26,7 +27,7 @@ impl Mixer {
     ///
     /// # Errors
     /// The flows are not so; the kernel refuses a map or the program.
-    pub fn new(flows: &[Flow], program: BorrowedFd<'_>) -> Result<Self> {
+    pub fn new(flows: &[Flow], program: &SchedClassifier) -> Result<Self> {
         ensure!(flows.len().is_power_of_two(), "{} flows are no power of two", flows.len());
         let is_v4 = flows.iter().all(|flow| flow.0.is_ipv4() && flow.1.is_ipv4());
         let (offset, bytes) = if is_v4 { (26, 12) } else { (22, 36) };
@@ -35,7 +36,7 @@ impl Mixer {
             table.set(&(index as u32).to_ne_bytes(), &octets(flow))?;
         }
         let next = Map::new(Kind::Programs, 4, 4, 1)?;
-        next.set_program(0, program)?;
+        next.set_program(0, program.fd()?.as_fd())?;
         let mut code = Code::default();
         let mut out = Label::new();
         code.copy(R::R6, R::R1).call(Helper::Random).mask(R::R0, flows.len() as i32 - 1);
@@ -45,13 +46,12 @@ impl Mixer {
         code.call(Helper::StoreBytes);
         code.copy(R::R1, R::R6).map(R::R2, next.descriptor()).set(R::R3, 0).call(Helper::TailCall);
         code.here(out).set(R::R0, NEXT).exit();
-        Ok(Self { program: Foreign::assembled("mixer", &code.finish())?, _maps: [table, next] })
+        Ok(Self { program: Foreign::assembled("mixer", &code.finish())?.classifier()?, _maps: [table, next] })
     }
-}
 
-impl AsFd for Mixer {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.program.as_fd()
+    /// The program.
+    pub fn program(&self) -> &SchedClassifier {
+        &self.program
     }
 }
 

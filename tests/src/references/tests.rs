@@ -1,7 +1,7 @@
 use anyhow::{Context as _, Result};
+use aya::programs::SchedClassifier;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd as _, BorrowedFd};
 
 use super::{Flow, Listed, Lookups, Mixer, bare_clone};
 use crate::lab::foreign::{Foreign, Verdict};
@@ -20,7 +20,7 @@ fn stage() -> Result<(Netns, u32)> {
 }
 
 /// How many packets a run gives to the interface.
-fn copies(netns: &Netns, program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> Result<u64> {
+fn copies(netns: &Netns, program: &SchedClassifier, frame: &[u8], repeat: u32) -> Result<u64> {
     let sent = || -> Result<u64> {
         let text = std::fs::read_to_string("/proc/thread-self/net/dev")?;
         let line = text.lines().find_map(|line| line.trim_start().strip_prefix("out:"));
@@ -38,7 +38,7 @@ fn copies(netns: &Netns, program: BorrowedFd<'_>, frame: &[u8], repeat: u32) -> 
 fn a_bare_clone_is_a_copy_of_each_packet() -> Result<()> {
     let (netns, out) = stage()?;
     let frame = eth().ip("10.0.0.1", "10.0.0.2").tcp(1, 2).build();
-    assert_eq!(copies(&netns, bare_clone(out)?.as_fd(), &frame, 100)?, 100);
+    assert_eq!(copies(&netns, &bare_clone(out)?.classifier()?, &frame, 100)?, 100);
     Ok(())
 }
 
@@ -70,7 +70,7 @@ fn the_lookups_mirror_what_is_listed_in_each_field() -> Result<()> {
     for (packets, each) in [(&wanted[..], 1), (&unwanted[..], 0)] {
         for packet in packets {
             let frame = packet.clone().payload([0; 30]).build();
-            assert_eq!(copies(&netns, lookups.as_fd(), &frame, 10)?, 10 * each, "{packet:?}");
+            assert_eq!(copies(&netns, lookups.program(), &frame, 10)?, 10 * each, "{packet:?}");
         }
     }
     Ok(())
@@ -83,12 +83,12 @@ fn each_run_behind_the_mixer_meets_one_of_the_flows() -> Result<()> {
     for [source, destination] in [["10.0.0.1", "192.0.2.1"], ["2001:db8::1", "2001:db8::2"]] {
         let (source, destination): (IpAddr, IpAddr) = (source.parse()?, destination.parse()?);
         let flows: Vec<Flow> = (0..4).map(|port| (source, destination, 1000 + port, port)).collect();
-        let mixer = Mixer::new(&flows, next.as_fd())?;
+        let mixer = Mixer::new(&flows, &next.classifier()?)?;
         let frame = eth().ip(source, destination).tcp(1, 2).payload([7; 30]).build();
         let mut seen = BTreeSet::new();
         netns.enter(|| {
             for _ in 0..200 {
-                let outcome = TestRun::new(&frame).run(mixer.as_fd())?;
+                let outcome = TestRun::new(&frame).run(mixer.program())?;
                 let ip = Ip::parse(ip_part(&outcome.data)?)?;
                 let port = |at: usize| u16::from_be_bytes([ip.upper[at], ip.upper[at + 1]]);
                 seen.insert((ip.source, ip.destination, port(0), port(2)));

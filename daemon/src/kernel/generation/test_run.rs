@@ -2,14 +2,13 @@
 //! packet is sent, no counter moves.
 
 use std::io;
-use std::os::fd::{AsFd, AsRawFd};
 
 use aya::maps::{Array, MapData, MapError};
+use aya::programs::{TestRun as _, TestRunOptions};
 use traffic_mirror_ebpf::abi::Explained;
 
 use crate::kernel::bpf::program::Program;
-use crate::kernel::bpf::syscall::bpf;
-use crate::kernel::error::KernelError;
+use crate::kernel::error::{KernelError, reason};
 use crate::kernel::generation::Generation;
 use crate::kernel::observe::Observer;
 
@@ -21,6 +20,8 @@ const EXPLAINED: &str = "EXPLAINED";
 const FRAME_BYTES: usize = 3072;
 /// Fewest, an Ethernet header.
 const ETHER_BYTES: usize = 14;
+/// Where `cb`, five words, stands in `struct __sk_buff`, in words; what is behind it need not be given.
+const CB_WORD: usize = 12;
 
 /// The program, ready to be asked.
 pub struct Explainer {
@@ -77,51 +78,16 @@ impl Explainer {
 
     fn run(&mut self, hook: u32, frame: &[u8]) -> Result<(), KernelError> {
         let refused = |reason| KernelError::Program { program: EXPLAIN, reason };
-        let program = self.program.classifier().map_err(refused)?;
-        let program = program.fd().map_err(|error| refused(error.to_string()))?.as_fd().as_raw_fd();
-        let context = Context { cb: [hook, 0, 0, 0, 0], ..Context::default() };
-        let mut attributes = Attributes {
-            prog_fd: program as u32,
-            data_size_in: frame.len() as u32,
-            data_in: frame.as_ptr() as u64,
-            repeat: 1,
-            ctx_size_in: size_of::<Context>() as u32,
-            ctx_in: &raw const context as u64,
-            ..Attributes::default()
+        let mut context = [0_u32; CB_WORD + 5];
+        context[CB_WORD] = hook;
+        let options = TestRunOptions {
+            data_in: Some(frame),
+            ctx_in: Some(bytemuck::cast_slice(&context)),
+            ..TestRunOptions::new()
         };
-        // SAFETY: the pointers go with their lengths and live through the call; the kernel writes nothing.
-        let done = unsafe { bpf(BPF_PROG_TEST_RUN, &mut attributes) };
-        done.map(drop).map_err(|error| refused(format!("test run with {} bytes: {error}", frame.len())))
+        let done = self.program.classifier().map_err(refused)?.test_run(options).map(drop);
+        done.map_err(|error| refused(format!("test run with {} bytes: {}", frame.len(), reason(&error))))
     }
-}
-
-// include/uapi/linux/bpf.h
-const BPF_PROG_TEST_RUN: libc::c_long = 10;
-
-/// The member `test` of `union bpf_attr`.
-#[repr(C)]
-#[derive(Default)]
-struct Attributes {
-    prog_fd: u32,
-    retval: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    ctx_size_in: u32,
-    ctx_size_out: u32,
-    ctx_in: u64,
-    ctx_out: u64,
-}
-
-/// The beginning of `struct __sk_buff`.
-#[repr(C)]
-#[derive(Default)]
-struct Context {
-    before: [u32; 12],
-    cb: [u32; 5],
 }
 
 fn map_error(action: &'static str, source: io::Error) -> KernelError {

@@ -3,7 +3,6 @@
 
 use anyhow::{Result, ensure};
 use std::net::IpAddr;
-use std::os::fd::AsFd as _;
 
 use aya::programs::TcAttachType;
 use aya::programs::tc::SchedClassifierLinkId;
@@ -119,9 +118,8 @@ fn copy(session: &mut Session, nics: &Nics, case: &Case, many: &str) -> Result<(
     let subject = Subject::on(&text, &reaching(nics.out, source), nics.bare)?;
     let mut encap = subject.loaded.generation().encap()?;
     let link: SchedClassifierLinkId = encap.attach(c"out", TcAttachType::Egress)?;
-    let bare = bare_clone(nics.bare)?;
-    let [ours, bare] = &race(ROUNDS, &mut [subject.ours(&case.load)?, subject.over(bare.as_fd(), &case.load)?])?[..]
-    else {
+    let bare = bare_clone(nics.bare)?.classifier()?;
+    let [ours, bare] = &race(ROUNDS, &mut [subject.ours(&case.load)?, subject.over(&bare, &case.load)?])?[..] else {
         anyhow::bail!("two were in the race")
     };
     encap.detach(link)?;

@@ -2,7 +2,6 @@
 
 use anyhow::{Result, ensure};
 use std::net::IpAddr;
-use std::os::fd::AsFd as _;
 use traffic_mirror::kernel::{Attachment, Role};
 use traffic_mirror::network::{Hook, LinkKind};
 use traffic_mirror_tests::lab::packet::eth;
@@ -266,11 +265,10 @@ fn received(session: &mut Session, output: u32) -> Result<()> {
     let role = Role::Errors { generation: subject.loaded.generation().number() };
     let attachment = Attachment { role, interface: 0, direction: Hook::Ingress };
     let errors = subject.loaded.generation().program_of(attachment, LinkKind::Ethernet)?;
-    let errors = errors.fd()?.as_fd();
     for (what, packet) in packets {
         if session.wants(what) {
             let load = Load::repeated(vec![packet.payload([0; 100]).build()]);
-            let raced = race(ROUNDS, &mut [subject.over(errors, &load)?, subject.yardstick()?])?;
+            let raced = race(ROUNDS, &mut [subject.over(&errors, &load)?, subject.yardstick()?])?;
             let line = Line::new(Group::Received, what, 1, Unit::Nanoseconds, &raced[0].over);
             session.add(line.against(YARDSTICK, &raced[0].over, &raced[1].over));
         }

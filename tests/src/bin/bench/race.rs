@@ -1,7 +1,7 @@
 //! Programs that meet the same packets, timed by `BPF_PROG_TEST_RUN`.
 
 use anyhow::Result;
-use std::os::fd::{AsFd as _, BorrowedFd};
+use aya::programs::SchedClassifier;
 use traffic_mirror_tests::lab::packet::{Packet, eth};
 use traffic_mirror_tests::lab::testrun::TestRun;
 use traffic_mirror_tests::references::{Flow, Mixer};
@@ -88,14 +88,18 @@ pub(crate) fn race(rounds: usize, runners: &mut [Runner<'_, Cost>]) -> Result<Ve
 ///
 /// # Errors
 /// The kernel refuses a run.
-pub(crate) fn over<'a>(program: BorrowedFd<'a>, noop: BorrowedFd<'a>, load: &'a Load) -> Result<Runner<'a, Cost>> {
+pub(crate) fn over<'a>(
+    program: &'a SchedClassifier,
+    noop: &'a SchedClassifier,
+    load: &'a Load,
+) -> Result<Runner<'a, Cost>> {
     let mixers = match load.flows.is_empty() {
         true => None,
         false => Some([Mixer::new(&load.flows, program)?, Mixer::new(&load.flows, noop)?]),
     };
     let time = move |index: usize, repeat: u32| -> Result<f64> {
         let program = match &mixers {
-            Some(mixers) => mixers[index].as_fd(),
+            Some(mixers) => mixers[index].program(),
             None => [program, noop][index],
         };
         let (runs, repeat) = load.runs(repeat);

@@ -2,13 +2,12 @@
 
 use anyhow::Result;
 use std::net::{IpAddr, Ipv4Addr};
-use std::os::fd::{AsFd as _, BorrowedFd};
 use std::sync::Arc;
 
-use aya::programs::ProgramFd;
+use aya::programs::SchedClassifier;
 use traffic_mirror::desired::{Desired, Filter};
 use traffic_mirror::network::{Link, Network, Path, Route, RouteKind};
-use traffic_mirror_tests::oracle::kernel::{Loaded, descriptor};
+use traffic_mirror_tests::oracle::kernel::Loaded;
 use traffic_mirror_tests::oracle::naive::{self, Place, Unknown, ask, places};
 use traffic_mirror_tests::oracle::random::Random;
 use traffic_mirror_tests::oracle::{compiled, configuration, load};
@@ -29,7 +28,7 @@ pub(crate) struct Subject {
     desired: Desired,
     place: Place,
     pub(crate) loaded: Loaded,
-    noop: ProgramFd,
+    noop: SchedClassifier,
     lookups: Lookups,
     yardstick: Yardstick,
 }
@@ -72,7 +71,7 @@ impl Subject {
         let tables = compiled(&desired, network).tables;
         let place = places(&desired, network).swap_remove(0);
         let loaded = Loaded::new(&tables, Random::new(1).bits())?;
-        let noop = descriptor(loaded.generation().noop()?.classifier().map_err(anyhow::Error::msg)?)?;
+        let noop = loaded.noop()?;
         let lookups = Lookups::new(&listed(&desired.filters), output)?;
         Ok(Self { desired, place, loaded, noop, lookups, yardstick: Yardstick::new(output)? })
     }
@@ -84,17 +83,17 @@ impl Subject {
 
     /// What the look-ups cost.
     pub(crate) fn lookups<'a>(&'a self, load: &'a Load) -> Result<Runner<'a, Cost>> {
-        self.over(self.lookups.as_fd(), load)
+        self.over(self.lookups.program(), load)
     }
 
     /// What random look-ups cost for random packets, of which none is listed: what files are compared by.
     pub(crate) fn yardstick(&self) -> Result<Runner<'_, Cost>> {
-        self.over(self.yardstick.lookups.as_fd(), &self.yardstick.load)
+        self.over(self.yardstick.lookups.program(), &self.yardstick.load)
     }
 
     /// What any program costs.
-    pub(crate) fn over<'a>(&'a self, program: BorrowedFd<'a>, load: &'a Load) -> Result<Runner<'a, Cost>> {
-        over(program, self.noop.as_fd(), load)
+    pub(crate) fn over<'a>(&'a self, program: &'a SchedClassifier, load: &'a Load) -> Result<Runner<'a, Cost>> {
+        over(program, &self.noop, load)
     }
 
     /// Packets that a filter has matched so far, once for each filter.

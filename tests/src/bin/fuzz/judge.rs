@@ -1,9 +1,9 @@
 //! What may become of a frame, and of the counters.
 
 use std::fmt;
-use std::os::fd::BorrowedFd;
 
 use anyhow::{Context as _, Result, ensure};
+use aya::programs::SchedClassifier;
 use traffic_mirror::network::Hook;
 use traffic_mirror_ebpf::abi::{Drop as Reason, EndpointStats, Unseen, cb};
 use traffic_mirror_tests::lab::testrun::{Outcome, SkBuff, TestRun};
@@ -221,7 +221,7 @@ impl Judge {
     }
 }
 
-fn run(program: BorrowedFd<'_>, case: &Case) -> Result<Outcome> {
+fn run(program: &SchedClassifier, case: &Case) -> Result<Outcome> {
     TestRun { context: case.context, ..TestRun::new(&case.bytes) }.run(program)
 }
 

@@ -2,10 +2,9 @@
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
-use std::os::fd::{AsFd as _, BorrowedFd};
 
 use anyhow::{Context as _, Result};
-use aya::programs::{ProgramFd, SchedClassifier, TcAttachType};
+use aya::programs::{SchedClassifier, TcAttachType};
 use traffic_mirror::desired::Desired;
 use traffic_mirror::network::{Hook, Link, LinkKind, Network, Path, Route, RouteKind};
 use traffic_mirror::tables::Table;
@@ -14,7 +13,7 @@ use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::testrun::TestRun;
 use traffic_mirror_tests::lab::tun::Tun;
 use traffic_mirror_tests::lab::veth::veth;
-use traffic_mirror_tests::oracle::kernel::{Loaded, descriptor};
+use traffic_mirror_tests::oracle::kernel::Loaded;
 use traffic_mirror_tests::oracle::naive::Place;
 use traffic_mirror_tests::oracle::{compiled, load};
 
@@ -64,9 +63,8 @@ pub(crate) struct Stage {
     pub(crate) hooks: [usize; 2],
     /// Frames that take each way through the parser.
     pub(crate) corpus: Vec<Vec<u8>>,
-    encap: ProgramFd,
-    noop: ProgramFd,
-    _attached: SchedClassifier,
+    encap: SchedClassifier,
+    noop: SchedClassifier,
     _tun: Tun,
 }
 
@@ -86,8 +84,6 @@ impl Stage {
         for name in [OUT, TUN] {
             encap.attach(netns.index(name)?, TcAttachType::Egress)?;
         }
-        let mut noop = loaded.generation().noop()?;
-        let noop = descriptor(noop.classifier().map_err(anyhow::Error::msg)?)?;
         let hooks = hooks(tables.view(), &network)?;
         Ok(Self {
             secret: Cell::new(SECRET),
@@ -97,9 +93,8 @@ impl Stage {
             hooks,
             endpoints: tables.endpoints.iter().map(|[endpoint, _]| *endpoint).collect(),
             corpus: CORPUS.lines().map(bytes).collect::<Option<_>>().context("the corpus is not hexadecimal")?,
-            encap: descriptor(&encap)?,
-            noop,
-            _attached: encap,
+            noop: loaded.noop()?,
+            encap,
             _tun: tun,
             desired,
             loaded,
@@ -123,13 +118,13 @@ impl Stage {
         Ok(())
     }
 
-    pub(crate) fn encap(&self) -> BorrowedFd<'_> {
-        self.encap.as_fd()
+    pub(crate) fn encap(&self) -> &SchedClassifier {
+        &self.encap
     }
 
     /// The empty program.
-    pub(crate) fn noop(&self) -> BorrowedFd<'_> {
-        self.noop.as_fd()
+    pub(crate) fn noop(&self) -> &SchedClassifier {
+        &self.noop
     }
 
     /// Bytes of the longest frame that a run takes: a page less what the kernel keeps there (`bpf_test_init`), or any.
