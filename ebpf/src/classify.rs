@@ -354,7 +354,7 @@ pub fn lowest_bit(bits: u64) -> u32 {
         }
         table
     };
-    let index = (bits & bits.wrapping_neg()).wrapping_mul(SEQUENCE) >> 58;
+    let index = bits.isolate_lowest_one().wrapping_mul(SEQUENCE) >> 58;
     u32::from(POSITION[index as usize]) & 63
 }
 

@@ -71,8 +71,7 @@ pub fn template(source: IpAddr, destination: IpAddr, port: u16) -> Option<([u8; 
 #[must_use]
 pub fn checksum_base(outer: &[u8; OUTER_MAX_BYTES]) -> u32 {
     let (addresses, udp) = if outer[0] >> 4 == 4 { (12..20, IPV4_BYTES) } else { (8..40, IPV6_BYTES) };
-    let words =
-        |bytes: &[u8]| bytes.chunks_exact(2).map(|word| u32::from(u16::from_ne_bytes([word[0], word[1]]))).sum::<u32>();
+    let words = |bytes: &[u8]| bytes.as_chunks().0.iter().map(|&word| u32::from(u16::from_ne_bytes(word))).sum::<u32>();
     words(&outer[addresses]) + words(&outer[udp + 2..udp + 4]) + words(&[0, PROTOCOL_UDP])
 }
 

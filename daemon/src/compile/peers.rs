@@ -55,9 +55,7 @@ pub(in crate::compile) fn flow_keys(seed: Option<&Secret>, secret: u64) -> FlowK
     let mut keys = [0; FLOW_KEYS];
     for (block, keys) in (0u8..).zip(keys.chunks_mut(4)) {
         let hash = Sha256::new().chain_update(PURPOSE).chain_update([kind, block]).chain_update(material).finalize();
-        keys.iter_mut().zip(hash.chunks_exact(8)).for_each(|(key, bytes)| {
-            *key = bytes.iter().fold(0, |key, &byte| key << 8 | u64::from(byte));
-        });
+        keys.iter_mut().zip(hash.as_chunks().0).for_each(|(key, bytes)| *key = u64::from_be_bytes(*bytes));
     }
     keys
 }

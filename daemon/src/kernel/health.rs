@@ -175,9 +175,14 @@ impl Generation {
     fn endpoints(&self) -> Result<(Vec<Name>, Vec<abi::Endpoint>), KernelError> {
         let control: Control = bytemuck::pod_read_unaligned(&self.read(Table::Control)?[..size_of::<Control>()]);
         let bytes = self.read(Table::Endpoints)?;
-        let pairs = bytes.chunks_exact(size_of::<EndpointPair>()).map(bytemuck::pod_read_unaligned::<EndpointPair>);
+        let pairs = bytes
+            .as_chunks::<{ size_of::<EndpointPair>() }>()
+            .0
+            .iter()
+            .map(|bytes| bytemuck::pod_read_unaligned::<EndpointPair>(bytes));
         let named = self.read(Table::EndpointNames)?;
-        let named = named.chunks_exact(size_of::<Name>()).map(bytemuck::pod_read_unaligned);
+        let named =
+            named.as_chunks::<{ size_of::<Name>() }>().0.iter().map(|bytes| bytemuck::pod_read_unaligned(bytes));
         Ok((named.collect(), pairs.map(|pair| pair[control.epoch as usize & 1]).collect()))
     }
 

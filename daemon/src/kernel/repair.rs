@@ -101,7 +101,11 @@ impl Generation {
     pub fn outputs(&self) -> Result<BTreeSet<u32>, KernelError> {
         let control: Control = bytemuck::pod_read_unaligned(&self.read(Table::Control)?[..size_of::<Control>()]);
         let endpoints = self.read(Table::Endpoints)?;
-        let pairs = endpoints.chunks_exact(size_of::<EndpointPair>()).map(bytemuck::pod_read_unaligned::<EndpointPair>);
+        let pairs = endpoints
+            .as_chunks::<{ size_of::<EndpointPair>() }>()
+            .0
+            .iter()
+            .map(|bytes| bytemuck::pod_read_unaligned::<EndpointPair>(bytes));
         let live = pairs.map(|pair| pair[control.epoch as usize & 1]);
         let sent = live.filter(EndpointRecord::has_way);
         let ways = sent.flat_map(|endpoint| [endpoint.interface, endpoint.lane]).filter(|&index| index != 0);

@@ -76,8 +76,8 @@ fn names(netns: &Netns, interface: &str) -> Result<Vec<String>> {
     // struct ethtool_sset_info: cmd, reserved, a 64-bit mask, then one length for each bit of the mask
     let mut info = [ETHTOOL_GSSET_INFO, 0, 0, 0, 0];
     let mask = (1_u64 << ETH_SS_FEATURES).to_ne_bytes();
-    for (word, bytes) in info[2..4].iter_mut().zip(mask.chunks_exact(4)) {
-        *word = u32::from_ne_bytes(bytes.try_into()?);
+    for (word, bytes) in info[2..4].iter_mut().zip(mask.as_chunks().0) {
+        *word = u32::from_ne_bytes(*bytes);
     }
     ioctl(netns, interface, &mut info)?;
     let count = info[4] as usize;
@@ -86,8 +86,10 @@ fn names(netns: &Netns, interface: &str) -> Result<Vec<String>> {
     words[..3].copy_from_slice(&[ETHTOOL_GSTRINGS, ETH_SS_FEATURES, count as u32]);
     ioctl(netns, interface, &mut words)?;
     let bytes: Vec<u8> = words[3..].iter().flat_map(|word| word.to_ne_bytes()).collect();
-    let name = |name: &[u8]| String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or(name)).into_owned();
-    Ok(bytes.chunks_exact(NAME_BYTES).map(name).collect())
+    let name = |name: &[u8; NAME_BYTES]| {
+        String::from_utf8_lossy(name.split(|byte| *byte == 0).next().unwrap_or(name)).into_owned()
+    };
+    Ok(bytes.as_chunks().0.iter().map(name).collect())
 }
 
 /// One `SIOCETHTOOL`; the first word is the command, and `words` has room for the answer it asks for.

@@ -67,7 +67,7 @@ impl Veth {
 fn mac_of(prefix: &str, interface: &str) -> Mac {
     let hash = prefix
         .bytes()
-        .chain([b'/'])
+        .chain(*b"/")
         .chain(interface.bytes())
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3));
     let [a, b, c, d, e, ..] = hash.to_be_bytes();

@@ -98,8 +98,8 @@ impl VnetHeader {
         let mut bytes = [0; Self::BYTES];
         bytes[..2].copy_from_slice(&[self.flags, self.gso_type]);
         let words = [self.hdr_len, self.gso_size, self.csum_start, self.csum_offset];
-        for (to, word) in bytes[2..].chunks_exact_mut(2).zip(words) {
-            to.copy_from_slice(&word.to_ne_bytes());
+        for (to, word) in bytes[2..].as_chunks_mut().0.iter_mut().zip(words) {
+            *to = word.to_ne_bytes();
         }
         bytes
     }

@@ -116,9 +116,8 @@ fn said(daemon: &Daemon) -> Vec<String> {
 fn restored(daemon: &Daemon, before: &Content) -> Result<()> {
     let same = |mut content: Content| {
         content.get_mut(&Table::Control).into_iter().for_each(|control| control[..4].fill(0));
-        for endpoint in
-            content.get_mut(&Table::Endpoints).into_iter().flat_map(|e| e.chunks_exact_mut(size_of::<Endpoint>()))
-        {
+        let endpoints = content.get_mut(&Table::Endpoints).into_iter();
+        for endpoint in endpoints.flat_map(|bytes| bytes.as_chunks_mut::<{ size_of::<Endpoint>() }>().0) {
             endpoint[offset_of!(Endpoint, generation)..][..4].fill(0);
         }
         content

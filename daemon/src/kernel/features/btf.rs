@@ -83,7 +83,7 @@ impl<'b> Btf<'b> {
     fn member_of(&self, id: usize, member: &[u8], depth: usize) -> Option<u32> {
         let of = self.types.get(id).filter(|of| matches!(of.kind, STRUCT | UNION))?;
         let depth = depth.checked_sub(1)?;
-        of.rest.chunks_exact(12).find_map(|one| {
+        of.rest.as_chunks::<12>().0.iter().find_map(|one| {
             let (name, at) = (word(one, 0)?, word(one, 8)?);
             let at = if of.has_bitfields { at & 0x00ff_ffff } else { at };
             if name != 0 {
@@ -103,7 +103,7 @@ impl<'b> Btf<'b> {
     /// The value of an enumerator.
     pub(in crate::kernel) fn enumerator(&self, of: &str, name: &str) -> Option<u32> {
         let of = self.types.get(*self.named.get(of.as_bytes())?).filter(|of| of.kind == ENUM)?;
-        let mut all = of.rest.chunks_exact(8);
+        let mut all = of.rest.as_chunks::<8>().0.iter();
         all.find_map(|one| (self.string(word(one, 0)?)? == name.as_bytes()).then(|| word(one, 4))?)
     }
 

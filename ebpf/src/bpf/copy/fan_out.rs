@@ -309,7 +309,7 @@ fn is_still_full(stats: &EndpointStats) -> bool {
 /// Whether a flow is the one of so many. The hash also makes the outer source port, so other bits of it decide.
 #[inline(always)]
 fn is_sampled(flow: u32, sample: u32) -> bool {
-    u64::from(flow.wrapping_mul(0x9e37_79b1)) * u64::from(sample) >> 32 == 0
+    (u64::from(flow.wrapping_mul(0x9e37_79b1)) * u64::from(sample)) >> 32 == 0
 }
 
 #[inline(always)]

@@ -26,13 +26,10 @@ pub extern "C" fn admits(endpoint: *const Endpoint, credit: *mut u64, index: u32
     }
     // SAFETY: the caller passes a pointer to an element of a map, and one that comes from its own reference to a per-CPU element.
     let (endpoint, mut credit_ns) = unsafe { (&*endpoint, credit.read()) };
-    let cost = if endpoint.limit_bits != 0 {
-        u64::from(bytes) * (8 * NS) / endpoint.limit_bits
-    } else if endpoint.limit_packets != 0 {
-        u64::from(packets) * NS / endpoint.limit_packets
-    } else {
-        0
-    };
+    // a limit of 0 is none
+    let by_bits = (u64::from(bytes) * (8 * NS)).checked_div(endpoint.limit_bits);
+    let by_packets = || (u64::from(packets) * NS).checked_div(endpoint.limit_packets);
+    let cost = by_bits.or_else(by_packets).unwrap_or(0);
     if cost > credit_ns {
         let taken = borrow(index, cost - credit_ns);
         if taken == 0 {

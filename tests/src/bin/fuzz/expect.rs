@@ -185,9 +185,7 @@ fn is_known(stage: &Stage, frame: &[u8], ip: usize, udp: usize, ipv6: bool) -> b
     let range = if ipv6 { ip + 8..ip + 40 } else { ip + 12..ip + 20 };
     let Some(bytes) = frame.get(range) else { return false };
     let mut addresses = [0; 8];
-    addresses.iter_mut().zip(bytes.chunks_exact(4)).for_each(|(word, bytes)| {
-        *word = bytes.iter().rev().fold(0, |word, &byte| word << 8 | u32::from(byte));
-    });
+    addresses.iter_mut().zip(bytes.as_chunks().0).for_each(|(word, bytes)| *word = u32::from_le_bytes(*bytes));
     stage.endpoints.iter().any(|endpoint| is_ours(&addresses, ports, endpoint, ipv6))
 }
 

@@ -108,11 +108,8 @@ impl Desk {
             let texts = output[self.read..].iter().filter(|line| said_of_file(line));
             let texts: Vec<_> = texts.map(|line| line.split_once("INFO ").map_or(&**line, |(_, text)| text)).collect();
             ensure!(Instant::now() < deadline, "{} was not live: {texts:?}", last);
-            let reloads = texts.chunks_exact(3);
-            if reloads.remainder().is_empty()
-                && reloads.len() > 0
-                && texts[texts.len() - 2].ends_with(&format!("-{last}"))
-            {
+            let (reloads, rest) = texts.as_chunks::<3>();
+            if rest.is_empty() && !reloads.is_empty() && texts[texts.len() - 2].ends_with(&format!("-{last}")) {
                 for reload in reloads {
                     let next = reload[1].strip_prefix("+ filter port-").and_then(|port| port.parse().ok());
                     let next = next.with_context(|| format!("{reload:?}"))?;
