@@ -18,21 +18,21 @@ fn address<const NUMBER: u64>() -> usize {
 
 /// The element of `CONTROL`.
 #[inline(always)]
-pub fn control() -> &'static Control {
+pub(super) fn control() -> &'static Control {
     // SAFETY: the number has become the address of such an element, which is there for as long as the program.
     unsafe { &*(address::<CONTROL_ADDRESS>() as *const Control) }
 }
 
 /// The element of `VALUES`, to be read no earlier than the epoch.
 #[inline(always)]
-pub fn values() -> &'static Values {
+pub(super) fn values() -> &'static Values {
     // SAFETY: as above.
     unsafe { &*(address::<VALUES_ADDRESS>() as *const Values).byte_add(nothing(control().epoch)) }
 }
 
 /// The element of `STEPS`, to be read no earlier than `after`.
 #[inline(always)]
-pub fn steps(after: u32) -> u64 {
+pub(super) fn steps(after: u32) -> u64 {
     // SAFETY: as above; the daemon writes it.
     unsafe { (address::<STEPS_ADDRESS>() as *const u64).byte_add(nothing(after)).read_volatile() }
 }

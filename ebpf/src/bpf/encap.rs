@@ -34,7 +34,7 @@ const ROOM_MAC: u32 = 1;
 const TC_PRIO_BULK: u32 = 2;
 
 #[inline(always)]
-pub fn encap(skb: Skb) -> i32 {
+pub(super) fn encap(skb: Skb) -> i32 {
     let control = control();
     // somebody who clears the map must not have production wrapped
     if control.secret == 0 {

@@ -6,7 +6,7 @@
 /// 0, to be had no earlier than what has been read before: x86 reads in order by itself.
 #[cfg(not(weakly_ordered))]
 #[inline(always)]
-pub const fn nothing(_after: u32) -> usize {
+pub(super) const fn nothing(_after: u32) -> usize {
     0
 }
 

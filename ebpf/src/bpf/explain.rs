@@ -16,7 +16,7 @@ use crate::bpf::skb::{NEXT, Skb};
 use crate::bpf::verifier::{STOP, each, go_on_if};
 
 #[inline(always)]
-pub fn explain(skb: Skb) -> i32 {
+pub(super) fn explain(skb: Skb) -> i32 {
     let Some(explained) = EXPLAINED.get_ptr_mut(0) else { return NEXT };
     // SAFETY: the process that has loaded the program runs it once at a time, and has the map for itself.
     let explained = unsafe { &mut *explained };

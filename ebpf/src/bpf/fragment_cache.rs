@@ -18,7 +18,7 @@ use crate::bpf::skb::{Scattered, Skb};
 use crate::bpf::verifier::opaque;
 
 /// Nothing of the packet is unknown; else [`recall`] answers an [`Unseen`].
-pub const KNOWN: u32 = u32::MAX;
+pub(super) const KNOWN: u32 = u32::MAX;
 
 /// Remembers a first fragment; gives a later one the ports of its first. A first one that tells nothing keeps the ports that it has,
 /// but is counted. A global function: the verifier checks it once.
@@ -28,7 +28,7 @@ pub const KNOWN: u32 = u32::MAX;
 /// (for another host, in a VLAN that nobody has, by a broadcast of the link).
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn recall(skb: *mut __sk_buff, packet: *mut Packet, hook: u32) -> u32 {
+pub(super) extern "C" fn recall(skb: *mut __sk_buff, packet: *mut Packet, hook: u32) -> u32 {
     let control = control();
     if packet.is_null() {
         return Unseen::Table as u32;

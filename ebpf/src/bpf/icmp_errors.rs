@@ -20,7 +20,7 @@ const FROM_NETWORK: u32 = 1;
 
 /// `is_ethernet` if frames begin with an Ethernet header: then nearly all of them are let go without a call.
 #[inline(always)]
-pub fn errors(skb: Skb, is_ethernet: bool) -> i32 {
+pub(super) fn errors(skb: Skb, is_ethernet: bool) -> i32 {
     let (at, wanted, ipv6) = match skb.ethertype() {
         ETHERTYPE_IPV4 => (9, protocol::ICMP, 0),
         ETHERTYPE_IPV6 => (6, protocol::ICMPV6, 1),

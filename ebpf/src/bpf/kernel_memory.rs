@@ -9,7 +9,7 @@ use traffic_mirror_ebpf::offsets::Offsets;
 
 /// As the daemon has filled it in; the verifier takes it for constant.
 #[unsafe(no_mangle)]
-pub static OFFSETS: Offsets = Offsets::NONE;
+pub(super) static OFFSETS: Offsets = Offsets::NONE;
 
 /// A field of [`Offsets`], of which the compiler knows nothing.
 macro_rules! offset {
@@ -23,7 +23,7 @@ pub(crate) use offset;
 /// Reads a member of a struct at an address: `read(address, offset!(net_device), offset!(device_mtu))`. `None` if the kernel has no
 /// such member, or does not let it be read; where nothing is mapped it reads 0.
 #[inline(always)]
-pub fn read<T: Copy>(at: usize, structure: u32, offset: u32) -> Option<T> {
+pub(super) fn read<T: Copy>(at: usize, structure: u32, offset: u32) -> Option<T> {
     if structure == Offsets::UNKNOWN || offset == Offsets::UNKNOWN {
         return None;
     }
@@ -51,7 +51,7 @@ pub fn read<T: Copy>(at: usize, structure: u32, offset: u32) -> Option<T> {
 }
 
 /// The kernel's own packet.
-pub trait SkBuff {
+pub(super) trait SkBuff {
     /// A member of it, as [`read`].
     fn member<T: Copy>(&self, offset: u32) -> Option<T>;
 }
@@ -65,7 +65,7 @@ impl SkBuff for usize {
 }
 
 /// A copy of the part of it that is asked for most, where each read takes a call of a helper.
-pub struct Copied {
+pub(super) struct Copied {
     skb: usize,
     words: MaybeUninit<[u64; WORDS]>,
 }
@@ -76,7 +76,7 @@ const BYTES: u32 = WORDS as u32 * 8;
 
 impl Copied {
     #[inline(always)]
-    pub fn of(skb: usize) -> Self {
+    pub(super) fn of(skb: usize) -> Self {
         let mut this = Self { skb, words: MaybeUninit::uninit() };
         let from = skb.wrapping_add(Self::start() as usize) as *const c_void;
         // SAFETY: as many bytes are copied as there are words.

@@ -9,32 +9,32 @@ use crate::bpf::skb::Skb;
 
 /// That of the run at hand. There is one wherever [`is_too_deep`] has been asked.
 #[inline(always)]
-pub fn own() -> Option<*mut Level> {
+pub(super) fn own() -> Option<*mut Level> {
     CPU.get_ptr_mut(0).map(|cpu| level(cpu, depth(cpu)))
 }
 
 /// That of the run that sends the clone at hand. Outside any helper it is one that nobody waits for.
 #[inline(always)]
-pub fn sender() -> Option<*mut Level> {
+pub(super) fn sender() -> Option<*mut Level> {
     CPU.get_ptr_mut(0).map(|cpu| level(cpu, depth(cpu).wrapping_sub(1)))
 }
 
 /// Clones that are being sent on this CPU.
 #[inline(always)]
-pub fn depth(cpu: *mut Cpu) -> u32 {
+pub(super) fn depth(cpu: *mut Cpu) -> u32 {
     // SAFETY: a per-CPU element; volatile, since it is another one while a helper runs.
     unsafe { (&raw const (*cpu).depth).read_volatile() }
 }
 
 #[inline(always)]
-pub fn level(cpu: *mut Cpu, depth: u32) -> *mut Level {
+pub(super) fn level(cpu: *mut Cpu, depth: u32) -> *mut Level {
     // SAFETY: one of the levels.
     unsafe { &raw mut (*cpu).levels[depth as usize & (LEVELS - 1)] }
 }
 
 /// Whether no level is left for the run at hand.
 #[inline(always)]
-pub fn is_too_deep(depth: u32) -> bool {
+pub(super) fn is_too_deep(depth: u32) -> bool {
     depth >= LEVELS as u32
 }
 
@@ -42,7 +42,7 @@ pub fn is_too_deep(depth: u32) -> bool {
 /// overwritten `tc_index`, nothing else tells. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn has_wrapped(skb: *mut __sk_buff) -> u32 {
+pub(super) extern "C" fn has_wrapped(skb: *mut __sk_buff) -> u32 {
     let Some(sender) = sender() else { return 0 };
     let mut found = 0u64;
     // SAFETY: a per-CPU element; as many bytes are copied to a local variable as it has.

@@ -33,7 +33,7 @@ const NESTED_DEPTH_NS: u64 = 1_000_000_000;
 
 /// Whether [`echo`] is to be asked: a call costs more than this.
 #[inline(always)]
-pub const fn may_be_echo(number: u8) -> bool {
+pub(super) const fn may_be_echo(number: u8) -> bool {
     matches!(number, protocol::UDP | protocol::ICMP | protocol::ICMPV6)
 }
 
@@ -41,7 +41,7 @@ pub const fn may_be_echo(number: u8) -> bool {
 /// function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn echo(skb: *mut __sk_buff, packet: *const Packet) -> u32 {
+pub(super) extern "C" fn echo(skb: *mut __sk_buff, packet: *const Packet) -> u32 {
     if packet.is_null() {
         return 0;
     }

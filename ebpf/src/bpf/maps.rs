@@ -13,77 +13,77 @@ use crate::bpf::direct::values;
 
 // Written by the daemon through a memory mapping, each change in one store.
 #[map]
-pub static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static CONTROL: Array<Control> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static VALUES: Array<Values> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static VALUES: Array<Values> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static ROWS: Array<Row> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static ROWS: Array<Row> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static NODES: Array<Node> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static NODES: Array<Node> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static SKIPS: Array<Skip> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static SKIPS: Array<Skip> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static SUMMARIES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static SUMMARIES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static CLASSES: Array<Class> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static CLASSES: Array<Class> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static BLOCKS: Array<Block> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static BLOCKS: Array<Block> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static ENDPOINTS: Array<EndpointPair> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static ENDPOINTS: Array<EndpointPair> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// How often the daemon has begun to write.
 #[map]
-pub static STEPS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static STEPS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 
 // For people and the next daemon.
 #[map]
-pub static FILTERS: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static FILTERS: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static HOOKS: Array<Hook> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static HOOKS: Array<Hook> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static ENDPOINT_NAMES: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static ENDPOINT_NAMES: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static LISTED: Array<Listed> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+pub(super) static LISTED: Array<Listed> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
-pub static HISTORY: Array<History> = Array::with_max_entries(1, 0);
+pub(super) static HISTORY: Array<History> = Array::with_max_entries(1, 0);
 #[map]
-pub static HEALTH: Array<Health> = Array::with_max_entries(MAX_ENDPOINTS as u32, 0);
+pub(super) static HEALTH: Array<Health> = Array::with_max_entries(MAX_ENDPOINTS as u32, 0);
 #[map]
-pub static DAEMON: Array<Daemon> = Array::with_max_entries(1, 0);
+pub(super) static DAEMON: Array<Daemon> = Array::with_max_entries(1, 0);
 #[map]
-pub static FILTER_PAST: Array<FilterStats> = Array::with_max_entries(1, 0);
+pub(super) static FILTER_PAST: Array<FilterStats> = Array::with_max_entries(1, 0);
 #[map]
-pub static ENDPOINT_PAST: Array<EndpointStats> = Array::with_max_entries(1, 0);
+pub(super) static ENDPOINT_PAST: Array<EndpointStats> = Array::with_max_entries(1, 0);
 #[map]
-pub static HOOK_PAST: Array<HookStats> = Array::with_max_entries(1, 0);
+pub(super) static HOOK_PAST: Array<HookStats> = Array::with_max_entries(1, 0);
 
 // Written by the programs.
 #[map]
-pub static FILTER_STATS: PerCpuArray<FilterStats> = PerCpuArray::with_max_entries(1, 0);
+pub(super) static FILTER_STATS: PerCpuArray<FilterStats> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-pub static ENDPOINT_STATS: PerCpuArray<EndpointStats> = PerCpuArray::with_max_entries(1, 0);
+pub(super) static ENDPOINT_STATS: PerCpuArray<EndpointStats> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-pub static HOOK_STATS: PerCpuArray<HookStats> = PerCpuArray::with_max_entries(1, 0);
+pub(super) static HOOK_STATS: PerCpuArray<HookStats> = PerCpuArray::with_max_entries(1, 0);
 /// For bytes on their way from one place of a packet to another.
 #[map]
-pub static SCRATCH: PerCpuArray<[u32; SCRATCH_BYTES / 4]> = PerCpuArray::with_max_entries(1, 0);
+pub(super) static SCRATCH: PerCpuArray<[u32; SCRATCH_BYTES / 4]> = PerCpuArray::with_max_entries(1, 0);
 #[map]
-pub static BUCKETS: Array<Bucket> = Array::with_max_entries(MAX_ENDPOINTS as u32, 0);
+pub(super) static BUCKETS: Array<Bucket> = Array::with_max_entries(MAX_ENDPOINTS as u32, 0);
 #[map]
-pub static FIRSTS: Array<First> = Array::with_max_entries(MAX_FIRSTS as u32, 0);
+pub(super) static FIRSTS: Array<First> = Array::with_max_entries(MAX_FIRSTS as u32, 0);
 #[map]
-pub static CPU: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
+pub(super) static CPU: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
 
 /// Bytes of [`SCRATCH`]: as many as `bpf_csum_diff` takes at once on any kernel.
-pub const SCRATCH_BYTES: usize = 512;
+pub(super) const SCRATCH_BYTES: usize = 512;
 
 /// Written by `explain`. It is pinned nowhere: each process that loads the program has its own.
 #[map]
-pub static EXPLAINED: Array<Explained> = Array::with_max_entries(1, 0);
+pub(super) static EXPLAINED: Array<Explained> = Array::with_max_entries(1, 0);
 
 /// The tables as the kernel holds them.
-pub struct Kernel;
+pub(super) struct Kernel;
 
 impl Tables for Kernel {
     #[inline(always)]

@@ -9,7 +9,7 @@ use crate::bpf::skb::Skb;
 
 /// Measures a packet.
 #[inline(always)]
-pub fn measure(skb: Skb, packet: &Packet) -> Size {
+pub(super) fn measure(skb: Skb, packet: &Packet) -> Size {
     let gso = skb.gso_size();
     let carried = skb.len().wrapping_sub(u32::from(packet.offset));
     let jumbo = if gso != 0 && packet.is_jumbo(carried) { JUMBO_BYTES } else { 0 };
@@ -47,7 +47,7 @@ pub fn measure(skb: Skb, packet: &Packet) -> Size {
 /// verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn is_bare(skb: *mut __sk_buff) -> u32 {
+pub(super) extern "C" fn is_bare(skb: *mut __sk_buff) -> u32 {
     // include/uapi/linux/bpf.h
     const QUERY: u64 = 0;
     const INC: u64 = 1;

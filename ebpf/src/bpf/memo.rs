@@ -12,16 +12,16 @@ use traffic_mirror_ebpf::classify::Candidates;
 use crate::bpf::direct::steps;
 
 /// Filters that a packet may match to be remembered.
-pub const FOUND_MAX: usize = 4;
+pub(super) const FOUND_MAX: usize = 4;
 /// In place of a filter.
-pub const NO_FILTER: u32 = u32::MAX;
+pub(super) const NO_FILTER: u32 = u32::MAX;
 /// Places per CPU.
-pub const PLACES: usize = 256;
+pub(super) const PLACES: usize = 256;
 
 /// What was found for a packet: one cache line.
 #[repr(C, align(8))]
 #[derive(Clone, Copy)]
-pub struct Memo {
+pub(super) struct Memo {
     key: Key,
     /// The endpoints that get a copy, as bits.
     pub endpoints: u64,
@@ -32,7 +32,7 @@ pub struct Memo {
 /// For which packets, and until when.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Key {
+pub(super) struct Key {
     /// Two classes each.
     classes: [u64; 3],
     /// Hook, epoch, and a bit that is set, so that no packet has the key of an empty place.
@@ -44,7 +44,7 @@ const IN_USE: u64 = 1 << 31;
 
 impl Key {
     #[inline(always)]
-    pub fn of(candidates: &Candidates, epoch: u32) -> Self {
+    pub(super) fn of(candidates: &Candidates, epoch: u32) -> Self {
         let classes = candidates.classes();
         let pair = |at: usize| u64::from(classes[at]) | u64::from(classes[at + 1]) << 32;
         let classes = [pair(0), pair(2), pair(4)];
@@ -79,11 +79,11 @@ impl Key {
 
 /// From the programs to `gather`: their stack frames have no room for it. It is pinned nowhere, so that each process that loads programs has its own.
 #[map]
-pub static CANDIDATES: PerCpuArray<Kept> = PerCpuArray::with_max_entries(1, 0);
+pub(super) static CANDIDATES: PerCpuArray<Kept> = PerCpuArray::with_max_entries(1, 0);
 
 /// What is known of the packet at hand.
 #[repr(C)]
-pub struct Kept {
+pub(super) struct Kept {
     pub candidates: Candidates,
     /// By what it is remembered.
     pub key: Key,
@@ -94,11 +94,11 @@ pub struct Kept {
 
 /// What was found for packets before. It is pinned nowhere, so that each process that loads programs has its own.
 #[map]
-pub static MEMOS: PerCpuArray<[Memo; PLACES]> = PerCpuArray::with_max_entries(1, 0);
+pub(super) static MEMOS: PerCpuArray<[Memo; PLACES]> = PerCpuArray::with_max_entries(1, 0);
 
 /// What has been found for a packet like this one; null if nothing is known of it.
 #[inline(always)]
-pub fn find(key: &Key) -> *const Memo {
+pub(super) fn find(key: &Key) -> *const Memo {
     match key.memo() {
         // SAFETY: a per-CPU element.
         Some(memo) if unsafe { (*memo).key.is(key) } => memo,
@@ -108,7 +108,7 @@ pub fn find(key: &Key) -> *const Memo {
 
 /// Remembers what has been found for the packet at hand.
 #[inline(always)]
-pub fn remember(kept: &Kept, endpoints: u64) {
+pub(super) fn remember(kept: &Kept, endpoints: u64) {
     if kept.found as usize > FOUND_MAX {
         return;
     }

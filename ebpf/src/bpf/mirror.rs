@@ -27,7 +27,7 @@ use crate::bpf::verifier::{STOP, each, go_on_if, opaque, opaque_pointer};
 use crate::bpf::{fragment_cache, memo};
 
 #[inline(always)]
-pub fn mirror(skb: Skb, egress: bool) -> i32 {
+pub(super) fn mirror(skb: Skb, egress: bool) -> i32 {
     if let Err(reason) = try_mirror(skb, egress) {
         count_unseen(skb.0, egress.into(), reason as u32);
         let is_bare = |skb: Skb| skb.cb::<{ cb::ENDPOINT }>() & (cb::HEADERLESS | cb::DONE) == cb::HEADERLESS;
@@ -160,22 +160,22 @@ const LOOP: u32 = Unseen::Loop as u32;
 const NESTED: u32 = Unseen::Nested as u32;
 
 /// Beside the parity: only filters that mirror are asked, and what is unknown of the packet counts as what they ask for.
-pub const INCLUDES: u32 = 1 << 1;
+pub(super) const INCLUDES: u32 = 1 << 1;
 /// Beside the parity: only filters that exclude are asked, and what is unknown of the packet counts as nothing that they ask for.
-pub const EXCLUDES: u32 = 1 << 2;
+pub(super) const EXCLUDES: u32 = 1 << 2;
 
 /// No filter can match.
-pub const NONE: u32 = 0;
+pub(super) const NONE: u32 = 0;
 /// Some may.
-pub const FOUND: u32 = 1;
+pub(super) const FOUND: u32 = 1;
 /// The tables contradict each other.
-pub const FAILED: u32 = 2;
+pub(super) const FAILED: u32 = 2;
 
 /// Puts the candidates for a packet of which something is unknown into the map: [`FOUND`], or [`NONE`] if there are none. A global
 /// function, as [`gather`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn look_up(packet: *const Packet, hook: u32, how: u32) -> u32 {
+pub(super) extern "C" fn look_up(packet: *const Packet, hook: u32, how: u32) -> u32 {
     let control = control();
     if packet.is_null() {
         return FAILED;
@@ -188,7 +188,7 @@ pub extern "C" fn look_up(packet: *const Packet, hook: u32, how: u32) -> u32 {
 
 /// Puts candidates into the map.
 #[inline(always)]
-pub fn kept(found: Result<Option<Candidates>, OutOfTable>) -> u32 {
+pub(super) fn kept(found: Result<Option<Candidates>, OutOfTable>) -> u32 {
     match found {
         Ok(None) => NONE,
         Ok(Some(candidates)) if keep(&candidates, 0).is_ok() => FOUND,

@@ -29,67 +29,67 @@ use crate::bpf::skb::Skb;
 
 /// On the ingress of the interfaces that are looked at.
 #[classifier]
-pub fn mirror_ingress(ctx: TcContext) -> i32 {
+pub(crate) fn mirror_ingress(ctx: TcContext) -> i32 {
     crate::bpf::mirror::mirror(Skb::of(&ctx), false)
 }
 
 /// On the egress of the interfaces that are looked at.
 #[classifier]
-pub fn mirror_egress(ctx: TcContext) -> i32 {
+pub(crate) fn mirror_egress(ctx: TcContext) -> i32 {
     crate::bpf::mirror::mirror(Skb::of(&ctx), true)
 }
 
 /// On the egress of each output interface.
 #[classifier]
-pub fn encap(ctx: TcContext) -> i32 {
+pub(crate) fn encap(ctx: TcContext) -> i32 {
     crate::bpf::encap::encap(Skb::of(&ctx))
 }
 
 /// On the ingress of each output interface whose frames begin with an Ethernet header.
 #[classifier]
-pub fn icmp_errors(ctx: TcContext) -> i32 {
+pub(crate) fn icmp_errors(ctx: TcContext) -> i32 {
     crate::bpf::icmp_errors::errors(Skb::of(&ctx), true)
 }
 
 /// On the ingress of the other ones.
 #[classifier]
-pub fn icmp_errors_ip(ctx: TcContext) -> i32 {
+pub(crate) fn icmp_errors_ip(ctx: TcContext) -> i32 {
     crate::bpf::icmp_errors::errors(Skb::of(&ctx), false)
 }
 
 /// On the egress of the lane's exit.
 #[classifier]
-pub fn lane(ctx: TcContext) -> i32 {
+pub(crate) fn lane(ctx: TcContext) -> i32 {
     crate::bpf::segmenter::lane(Skb::of(&ctx))
 }
 
 /// On no hook: run by `BPF_PROG_TEST_RUN`, with the hook's index in the first word of `cb`.
 #[classifier]
-pub fn explain(ctx: TcContext) -> i32 {
+pub(crate) fn explain(ctx: TcContext) -> i32 {
     crate::bpf::explain::explain(Skb::of(&ctx))
 }
 
 /// While one of the others goes to another place of its hook.
 #[classifier]
-pub fn turn_mark(ctx: TcContext) -> i32 {
+pub(crate) fn turn_mark(ctx: TcContext) -> i32 {
     crate::bpf::relocate::mark(&ctx)
 }
 
 /// As [`turn_mark`].
 #[classifier]
-pub fn turn_check(ctx: TcContext) -> i32 {
+pub(crate) fn turn_check(ctx: TcContext) -> i32 {
     crate::bpf::relocate::check(&ctx)
 }
 
 /// As [`turn_mark`].
 #[classifier]
-pub fn turn_clear(ctx: TcContext) -> i32 {
+pub(crate) fn turn_clear(ctx: TcContext) -> i32 {
     crate::bpf::relocate::clear(&ctx)
 }
 
 /// Does nothing: what the others' cost is measured against.
 #[classifier]
-pub fn noop(_ctx: TcContext) -> i32 {
+pub(crate) fn noop(_ctx: TcContext) -> i32 {
     crate::bpf::skb::NEXT
 }
 

@@ -12,7 +12,7 @@ use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_skb_load_bytes_relati
 use crate::bpf::verifier::{STOP, each, go_on_if};
 
 /// What [`network_offset`] answers if it cannot tell.
-pub const NOWHERE: u32 = u32::MAX;
+pub(super) const NOWHERE: u32 = u32::MAX;
 
 /// Bytes that are compared: an IPv4 header. No two headers of a packet have these the same, since what is inside is shorter.
 const HEADER_BYTES: usize = 20;
@@ -34,7 +34,7 @@ struct Sought {
 /// reads from there: what it reads is looked for. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn network_offset(skb: *mut __sk_buff) -> u32 {
+pub(super) extern "C" fn network_offset(skb: *mut __sk_buff) -> u32 {
     let mut header = MaybeUninit::<Header>::uninit();
     let (to, bytes) = (header.as_mut_ptr().cast::<c_void>(), HEADER_BYTES as u32);
     // SAFETY: as many bytes are copied to a local variable as it has.

@@ -9,7 +9,7 @@ use crate::bpf::skb::{Scattered, Skb};
 
 /// Reads the linear part, and only if that does not suffice the whole.
 #[inline(always)]
-pub fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
+pub(super) fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
     let parsed = parse(&mut skb.linear(), skb.ethertype(), packet);
     if parsed.is_ok() && packet.is_extended() {
         parse_extensions_linear(skb.0, &raw mut *packet);
@@ -26,7 +26,7 @@ pub fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
 
 /// Reads a packet of an interface without link headers.
 #[inline(always)]
-pub fn parse_headerless(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
+pub(super) fn parse_headerless(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
     let offset = network_offset(skb.0);
     if offset == NOWHERE {
         return Err(Unseen::Malformed);
@@ -64,7 +64,7 @@ const MALFORMED: u32 = 2;
 /// function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn parse_scattered(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
+pub(super) extern "C" fn parse_scattered(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
     if packet.is_null() {
         return MALFORMED;
     }

@@ -14,7 +14,7 @@ use crate::bpf::kernel_memory::{offset, read};
 use crate::bpf::verifier::{STOP, each, go_on_if};
 
 /// What the kernel keeps of a packet beside its bytes, at least: `struct sk_buff`, and its shared info.
-pub const PACKET_BYTES: u64 = 768;
+pub(super) const PACKET_BYTES: u64 = 768;
 /// Bytes of a `struct list_head`: of the two lists of neighbours the one of those below is the second.
 const LIST_BYTES: usize = 16;
 /// `TCQ_F_NOLOCK` (include/net/sch_generic.h): `pfifo_fast`, the only one whose counters are one for each CPU.
@@ -61,7 +61,7 @@ struct Ring {
 /// Answers 1 if there is more than so many bytes. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn is_full(skb: *mut __sk_buff, most: u64) -> u32 {
+pub(super) extern "C" fn is_full(skb: *mut __sk_buff, most: u64) -> u32 {
     let is_known = is_known(offset!(queue_bytes))
         && is_known(offset!(device_neighbours))
         && is_known(offset!(lower_list))

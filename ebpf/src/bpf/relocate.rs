@@ -22,14 +22,14 @@ static SEEN: PerCpuArray<u32> = PerCpuArray::with_max_entries(LEVELS as u32 + 1,
 
 /// Where packets come by first: the program has it, and `check` lets it pass.
 #[inline(always)]
-pub fn mark(context: &TcContext) -> i32 {
+pub(super) fn mark(context: &TcContext) -> i32 {
     see(1);
     run(context)
 }
 
 /// Where packets come by later: the program has what it has not had.
 #[inline(always)]
-pub fn check(context: &TcContext) -> i32 {
+pub(super) fn check(context: &TcContext) -> i32 {
     let Some(seen) = seen() else { return NEXT };
     if is_copy(context) {
         return NEXT;
@@ -47,7 +47,7 @@ pub fn check(context: &TcContext) -> i32 {
 
 /// In the place of `mark`: from now on the program has its packets where `check` is.
 #[inline(always)]
-pub fn clear(context: &TcContext) -> i32 {
+pub(super) fn clear(context: &TcContext) -> i32 {
     if !is_copy(context) {
         see(0);
     }

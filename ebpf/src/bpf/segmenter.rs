@@ -21,7 +21,7 @@ use crate::bpf::skb::{DROP, NEXT, Skb, pop_tags};
 /// Sends a copy through the lane for each of the endpoints. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u32 {
+pub(super) extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u32 {
     let (Some(cpu), Some(pair)) = (CPU.get_ptr_mut(0), ENDPOINTS.get(lowest_bit(endpoints))) else { return 0 };
     let level = level(cpu, depth(cpu));
     if packet.is_null() {
@@ -72,7 +72,7 @@ pub extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints:
 
 /// Sends a copy of a packet that has come through the lane to each endpoint, and ends it there.
 #[inline(always)]
-pub fn lane(skb: Skb) -> i32 {
+pub(super) fn lane(skb: Skb) -> i32 {
     let Some(cpu) = CPU.get_ptr_mut(0) else { return NEXT };
     let control = control();
     let is_ours = control.secret != 0

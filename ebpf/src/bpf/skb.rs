@@ -10,21 +10,21 @@ use aya_ebpf::programs::TcContext;
 use traffic_mirror_ebpf::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, WINDOW_BYTES, Window};
 
 /// Go on with the next program or filter: `TC_ACT_UNSPEC`, `TCX_NEXT`.
-pub const NEXT: i32 = -1;
+pub(super) const NEXT: i32 = -1;
 /// Drop: only ever the verdict on a copy of ours. `TC_ACT_SHOT`, `TCX_DROP`.
-pub const DROP: i32 = 2;
+pub(super) const DROP: i32 = 2;
 
 /// Tags that a frame may carry: one beside it, and in it as many as the parser looks through.
 const MAX_TAGS: u32 = 4;
 
 /// The packet at hand.
 #[derive(Clone, Copy)]
-pub struct Skb(pub *mut __sk_buff);
+pub(super) struct Skb(pub *mut __sk_buff);
 
 macro_rules! fields {
     ($($name:ident)*) => { $(
         #[inline(always)]
-        pub fn $name(self) -> u32 {
+        pub(super) fn $name(self) -> u32 {
             // SAFETY: the kernel hands a valid context; volatile, or the compiler may merge loads, which the
             // verifier does not allow for a context.
             unsafe { (&raw const (*self.0).$name).read_volatile() }
@@ -35,7 +35,7 @@ macro_rules! fields {
 impl Skb {
     /// The packet that a program is called with.
     #[inline(always)]
-    pub fn of(context: &TcContext) -> Self {
+    pub(super) fn of(context: &TcContext) -> Self {
         Self(context.as_ptr().cast())
     }
 
@@ -43,56 +43,56 @@ impl Skb {
 
     /// Word `I` of the control block.
     #[inline(always)]
-    pub fn cb<const I: usize>(self) -> u32 {
+    pub(super) fn cb<const I: usize>(self) -> u32 {
         // SAFETY: as above.
         unsafe { (&raw const (*self.0).cb).cast::<u32>().add(I).read_volatile() }
     }
 
     #[inline(always)]
-    pub fn set_cb<const I: usize>(self, value: u32) {
+    pub(super) fn set_cb<const I: usize>(self, value: u32) {
         // SAFETY: as above; `cb` is writable for a classifier.
         unsafe { (&raw mut (*self.0).cb).cast::<u32>().add(I).write_volatile(value) }
     }
 
     #[inline(always)]
-    pub fn set_mark(self, value: u32) {
+    pub(super) fn set_mark(self, value: u32) {
         // SAFETY: as above; `mark` is writable for a classifier.
         unsafe { (&raw mut (*self.0).mark).write_volatile(value) }
     }
 
     #[inline(always)]
-    pub fn set_priority(self, value: u32) {
+    pub(super) fn set_priority(self, value: u32) {
         // SAFETY: as above; `priority` is writable for a classifier.
         unsafe { (&raw mut (*self.0).priority).write_volatile(value) }
     }
 
     #[inline(always)]
-    pub fn set_tc_index(self, value: u32) {
+    pub(super) fn set_tc_index(self, value: u32) {
         // SAFETY: as above; `tc_index` is writable for a classifier.
         unsafe { (&raw mut (*self.0).tc_index).write_volatile(value) }
     }
 
     /// EtherType, host byte order.
     #[inline(always)]
-    pub fn ethertype(self) -> u16 {
+    pub(super) fn ethertype(self) -> u16 {
         u16::from_be(self.protocol() as u16)
     }
 
     /// The frame as far as it lies in one piece.
     #[inline(always)]
-    pub fn linear(self) -> Linear {
+    pub(super) fn linear(self) -> Linear {
         Linear { data: self.data() as usize, end: self.data_end() as usize }
     }
 
     /// Whether the frame goes on behind its linear part.
     #[inline(always)]
-    pub fn is_scattered(self) -> bool {
+    pub(super) fn is_scattered(self) -> bool {
         self.len() as usize > self.data_end() as usize - self.data() as usize
     }
 }
 
 /// The linear part of a frame.
-pub struct Linear {
+pub(super) struct Linear {
     data: usize,
     end: usize,
 }
@@ -111,14 +111,14 @@ impl Frame for Linear {
 }
 
 /// Any frame, byte by byte copied out by the kernel.
-pub struct Scattered {
+pub(super) struct Scattered {
     skb: Skb,
     buffer: [MaybeUninit<u64>; WINDOW_BYTES / 8],
 }
 
 impl Scattered {
     #[inline(always)]
-    pub fn new(skb: Skb) -> Self {
+    pub(super) fn new(skb: Skb) -> Self {
         Self { skb, buffer: [MaybeUninit::uninit(); _] }
     }
 }
@@ -139,7 +139,7 @@ impl Frame for Scattered {
 
 /// Takes off all VLAN tags: one beside the frame would end up outside, one in it before the outer header.
 #[inline(always)]
-pub fn pop_tags(skb: Skb) -> Option<()> {
+pub(super) fn pop_tags(skb: Skb) -> Option<()> {
     let mut popped = 0;
     loop {
         if skb.vlan_present() == 0 && matches!(skb.ethertype(), ETHERTYPE_IPV4 | ETHERTYPE_IPV6) {

@@ -13,20 +13,20 @@ use crate::bpf::skb::Skb;
 use crate::bpf::verifier::{STOP, each, go_on_if, opaque};
 
 /// Flag of [`finish_checksum`]: the checksum was still to be filled in.
-pub const FINISHED: u32 = 1 << 16;
+pub(crate) const FINISHED: u32 = 1 << 16;
 /// The offset of the checksum in the transport header, from this bit on.
-pub const AT_SHIFT: u32 = 24;
+pub(crate) const AT_SHIFT: u32 = 24;
 /// It cannot be told.
-pub const UNKNOWN: u32 = 1 << 17;
+pub(crate) const UNKNOWN: u32 = 1 << 17;
 /// It is one that no helper computes (CRC32c), and may still have to be filled in.
-pub const OPEN: u32 = 1 << 18;
+pub(crate) const OPEN: u32 = 1 << 18;
 
 /// The transport checksum, if it was left to the output interface (`CHECKSUM_PARTIAL`), which must not compute it from a
 /// fragment: then there is the sum over the pseudo header in its place. A checksum that just looks like that is what is
 /// computed, too. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn finish_checksum(skb: *mut __sk_buff, packet: *const Packet) -> u32 {
+pub(crate) extern "C" fn finish_checksum(skb: *mut __sk_buff, packet: *const Packet) -> u32 {
     if packet.is_null() {
         return 0;
     }
@@ -65,7 +65,7 @@ pub extern "C" fn finish_checksum(skb: *mut __sk_buff, packet: *const Packet) ->
 /// checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn sum_of(skb: *mut __sk_buff, at: u32, bytes: u32) -> u32 {
+pub(crate) extern "C" fn sum_of(skb: *mut __sk_buff, at: u32, bytes: u32) -> u32 {
     let mut sum = Sum { skb: Skb(skb), at, left: bytes, sum: 0 };
     each(u16::MAX as usize / SCRATCH_BYTES + 1, add_chunk, &mut sum);
     u32::from(fold(sum.sum))

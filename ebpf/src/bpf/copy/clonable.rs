@@ -16,7 +16,7 @@ const HARDWARE_TIMESTAMP: u8 = 0x81;
 
 /// Answers the endpoints, or none, and then has counted why.
 #[inline(always)]
-pub fn clonable(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u64 {
+pub(crate) fn clonable(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u64 {
     // whoever sends can ask for a timestamp: only what clocks send is taken at its word, or anybody could hide
     let may_be_timed = is_of_clocks(packet);
     let reason = match offset!(reading) {
@@ -120,7 +120,7 @@ fn shared_info(kernels: &impl SkBuff) -> Option<usize> {
 /// [`Size::brittle`](traffic_mirror_ebpf::fit::Size::brittle): where the kernel has the bug, what has a list of packets in it; if
 /// that cannot be seen, everything.
 #[inline(always)]
-pub fn is_brittle(skb: *mut __sk_buff) -> u32 {
+pub(crate) fn is_brittle(skb: *mut __sk_buff) -> u32 {
     if offset!(can_shrink) == 1 {
         return 0;
     }

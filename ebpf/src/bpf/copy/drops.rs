@@ -24,7 +24,7 @@ struct Lost {
 /// function: it has a stack frame that others need not make room for.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn count_lost(endpoints: u64, reason: u32, packets: u32, parity: u32) -> u32 {
+pub(crate) extern "C" fn count_lost(endpoints: u64, reason: u32, packets: u32, parity: u32) -> u32 {
     each(MAX_ENDPOINTS, next_lost, &mut Lost { endpoints, reason, packets, parity });
     0
 }
@@ -48,7 +48,7 @@ unsafe extern "C" fn next_lost(_: u32, lost: *mut Lost) -> c_long {
 }
 
 #[inline(always)]
-pub fn count_drop(stats: &mut EndpointStats, reason: u32, packets: u32) {
+pub(crate) fn count_drop(stats: &mut EndpointStats, reason: u32, packets: u32) {
     // the verifier checks a bound: `state` comes from a map, and of a function it does not know what it answers
     let reason = opaque(reason);
     if let Some(drops) = stats.drops.get_mut(reason as usize) {

@@ -32,7 +32,7 @@ const LOOK_BYTES: u64 = 256 << 10;
 const FULL_NS: u64 = 1_000_000;
 
 /// The copies of one packet.
-pub struct Fan {
+pub(crate) struct Fan {
     pub skb: Skb,
     /// Endpoints that are still to get one, as bits.
     pub endpoints: u64,
@@ -50,7 +50,7 @@ pub struct Fan {
 /// verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn fan_out(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u64 {
+pub(crate) extern "C" fn fan_out(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u64 {
     let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
     if packet.is_null() {
         return 0;
@@ -78,7 +78,7 @@ struct Copies<'a> {
 /// there is one. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn copy_to_one(
+pub(crate) extern "C" fn copy_to_one(
     skb: *mut __sk_buff,
     packet: *const Packet,
     memo: *const Memo,
@@ -171,7 +171,12 @@ impl Copies<'_> {
 /// [`Shape::of`]; answers 0 or the [`Drop`] as a number. A global function: the verifier checks its many ways once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn find_shape(size: *const Size, protocol: u32, endpoint: *const Endpoint, shape: *mut Shape) -> u32 {
+pub(crate) extern "C" fn find_shape(
+    size: *const Size,
+    protocol: u32,
+    endpoint: *const Endpoint,
+    shape: *mut Shape,
+) -> u32 {
     if size.is_null() || endpoint.is_null() || shape.is_null() {
         return Drop::Oversize as u32;
     }
@@ -189,7 +194,7 @@ pub extern "C" fn find_shape(size: *const Size, protocol: u32, endpoint: *const 
 /// [`Packet::flow_hash`], where there is no room for it on the stack.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn flow_of(packet: *const Packet, parity: u32) -> u32 {
+pub(crate) extern "C" fn flow_of(packet: *const Packet, parity: u32) -> u32 {
     if packet.is_null() {
         return 0;
     }
@@ -205,7 +210,7 @@ fn flow(packet: &Packet, parity: u32) -> u32 {
 impl Fan {
     /// `flow` is the hash of the packet's flow.
     #[inline(always)]
-    pub fn of(skb: Skb, packet: &Packet, size: Size, flow: u32, endpoints: u64, parity: u32) -> Self {
+    pub(crate) fn of(skb: Skb, packet: &Packet, size: Size, flow: u32, endpoints: u64, parity: u32) -> Self {
         Self {
             skb,
             endpoints,
@@ -223,7 +228,7 @@ impl Fan {
     /// Finds how the copy goes to an endpoint; answers the [`Drop`] as a number, as [`Endpoint::state`] has it. The shape stays
     /// where it is: moved, it would be on the stack twice.
     #[inline(always)]
-    pub fn shape(&self, endpoint: &Endpoint, stats: &mut EndpointStats, shape: &mut Shape) -> u32 {
+    pub(crate) fn shape(&self, endpoint: &Endpoint, stats: &mut EndpointStats, shape: &mut Shape) -> u32 {
         if endpoint.state != 0 && !(endpoint.state == Drop::NoNeighbour as u32 && is_probe_due(stats)) {
             return endpoint.state;
         }
@@ -248,7 +253,13 @@ impl Fan {
 
     /// What is sent of a copy, or the first of its fragments; `None` if the endpoint's limit does not allow it.
     #[inline(always)]
-    pub fn parcel(&self, endpoint: &Endpoint, index: u32, stats: &mut EndpointStats, shape: &Shape) -> Option<Parcel> {
+    pub(crate) fn parcel(
+        &self,
+        endpoint: &Endpoint,
+        index: u32,
+        stats: &mut EndpointStats,
+        shape: &Shape,
+    ) -> Option<Parcel> {
         let credit = &raw mut stats.credit_ns;
         if endpoint.is_limited() && limit::admits(endpoint, credit, index, self.size.packets, shape.outer_bytes) == 0 {
             return None;
@@ -273,7 +284,7 @@ impl Fan {
 
     /// Counts what has become of a copy.
     #[inline(always)]
-    pub fn account(&self, endpoint: &Endpoint, stats: &mut EndpointStats, shape: &Shape, reason: u32) {
+    pub(crate) fn account(&self, endpoint: &Endpoint, stats: &mut EndpointStats, shape: &Shape, reason: u32) {
         let packets = self.size.packets;
         if reason == Drop::None as u32 {
             stats.sent.add(packets, shape.bytes);
@@ -325,7 +336,7 @@ fn is_probe_due(stats: &mut EndpointStats) -> bool {
 /// One clone on its way to `encap`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub struct Parcel {
+pub(crate) struct Parcel {
     /// Index of the output interface.
     pub interface: u32,
     /// [`cb::ENDPOINT`], without the generation.
@@ -345,7 +356,7 @@ const OVER: u64 = 1;
 
 /// Whether the packet at hand was found to have been copied for as long as it may.
 #[inline(always)]
-pub fn was_over(cpu: *mut Cpu) -> bool {
+pub(crate) fn was_over(cpu: *mut Cpu) -> bool {
     // SAFETY: a per-CPU element.
     unsafe { (*cpu).until_ns == OVER }
 }
@@ -379,7 +390,7 @@ fn is_over(cpu: *mut Cpu, budget_ns: u64) -> bool {
 /// Sends a clone; answers a [`Drop`] as a number. A global function: it has a stack frame that others need not make room for.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn send(skb: *mut __sk_buff, parcel: *const Parcel) -> u32 {
+pub(crate) extern "C" fn send(skb: *mut __sk_buff, parcel: *const Parcel) -> u32 {
     if parcel.is_null() {
         return Drop::Clone as u32;
     }

@@ -46,7 +46,7 @@ struct Fragments {
 /// before, which it has if `is_settled` is not 0. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn fragment(
+pub(crate) extern "C" fn fragment(
     skb: *mut __sk_buff,
     packet: *const Packet,
     endpoints: u64,

@@ -20,7 +20,13 @@ const NS: u64 = 1_000_000_000;
 /// the bucket and not used yet, in nanoseconds. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn admits(endpoint: *const Endpoint, credit: *mut u64, index: u32, packets: u32, bytes: u32) -> u32 {
+pub(super) extern "C" fn admits(
+    endpoint: *const Endpoint,
+    credit: *mut u64,
+    index: u32,
+    packets: u32,
+    bytes: u32,
+) -> u32 {
     if endpoint.is_null() || credit.is_null() {
         return 0;
     }

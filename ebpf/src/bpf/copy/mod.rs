@@ -1,12 +1,12 @@
 //! Copies of a packet: whole, in fragments, or cut into packets first.
 
-pub mod checksum;
-pub mod clonable;
-pub mod drops;
-pub mod fan_out;
-pub mod fragment;
+pub(super) mod checksum;
+pub(super) mod clonable;
+pub(super) mod drops;
+pub(super) mod fan_out;
+pub(super) mod fragment;
 mod limit;
-pub mod relay;
+pub(super) mod relay;
 
 use traffic_mirror_ebpf::abi::Cpu;
 
@@ -14,7 +14,7 @@ use crate::bpf::level::{depth, level};
 
 /// A packet matches that is so many on the wire.
 #[inline(always)]
-pub fn begin(cpu: *mut Cpu, packets: u32) {
+pub(super) fn begin(cpu: *mut Cpu, packets: u32) {
     // SAFETY: a per-CPU element.
     unsafe {
         let depth = depth(cpu);

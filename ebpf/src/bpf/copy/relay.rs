@@ -13,7 +13,7 @@ use crate::bpf::skb::Skb;
 /// (`sch_handle_egress`). A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub extern "C" fn relay(skb: *mut __sk_buff) -> u32 {
+pub(crate) extern "C" fn relay(skb: *mut __sk_buff) -> u32 {
     let Some(sender) = sender() else { return 0 };
     // SAFETY: a per-CPU element; volatile, since `mirror` waits for it in a helper.
     let (receipt, relay) = unsafe { (&raw mut (*sender).receipt, &raw mut (*sender).relay) };
