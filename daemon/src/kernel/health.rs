@@ -20,7 +20,7 @@ use crate::kernel::error::KernelError;
 use crate::kernel::generation::Generation;
 use crate::kernel::object::HEALTH;
 use crate::network::Network;
-use crate::tables::{Table, names};
+use crate::tables::{Table, elements, names};
 
 /// `CLOCK_MONOTONIC`, which the programs have, too.
 fn now() -> Duration {
@@ -175,14 +175,9 @@ impl Generation {
     fn endpoints(&self) -> Result<(Vec<Name>, Vec<abi::Endpoint>), KernelError> {
         let control: Control = bytemuck::pod_read_unaligned(&self.read(Table::Control)?[..size_of::<Control>()]);
         let bytes = self.read(Table::Endpoints)?;
-        let pairs = bytes
-            .as_chunks::<{ size_of::<EndpointPair>() }>()
-            .0
-            .iter()
-            .map(|bytes| bytemuck::pod_read_unaligned::<EndpointPair>(bytes));
+        let pairs = elements::<EndpointPair>(&bytes);
         let named = self.read(Table::EndpointNames)?;
-        let named =
-            named.as_chunks::<{ size_of::<Name>() }>().0.iter().map(|bytes| bytemuck::pod_read_unaligned(bytes));
+        let named = elements(&named);
         Ok((named.collect(), pairs.map(|pair| pair[control.epoch as usize & 1]).collect()))
     }
 

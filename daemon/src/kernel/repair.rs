@@ -12,7 +12,7 @@ use crate::kernel::error::KernelError;
 use crate::kernel::failpoint::Step;
 use crate::kernel::generation::Generation;
 use crate::plan::Plan;
-use crate::tables::Table;
+use crate::tables::{Table, elements};
 
 impl Kernel {
     /// Writes what somebody else has changed.
@@ -101,11 +101,7 @@ impl Generation {
     pub fn outputs(&self) -> Result<BTreeSet<u32>, KernelError> {
         let control: Control = bytemuck::pod_read_unaligned(&self.read(Table::Control)?[..size_of::<Control>()]);
         let endpoints = self.read(Table::Endpoints)?;
-        let pairs = endpoints
-            .as_chunks::<{ size_of::<EndpointPair>() }>()
-            .0
-            .iter()
-            .map(|bytes| bytemuck::pod_read_unaligned::<EndpointPair>(bytes));
+        let pairs = elements::<EndpointPair>(&endpoints);
         let live = pairs.map(|pair| pair[control.epoch as usize & 1]);
         let sent = live.filter(EndpointRecord::has_way);
         let ways = sent.flat_map(|endpoint| [endpoint.interface, endpoint.lane]).filter(|&index| index != 0);

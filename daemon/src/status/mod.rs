@@ -23,7 +23,7 @@ use crate::kernel::{
     Attachment, Attachments, Generation, KernelError, Mechanism, Role, require_namespace, strays, without_lanes, word,
 };
 use crate::report::plural;
-use crate::tables::{Pages, Table, names};
+use crate::tables::{Pages, Table, elements, names};
 use crate::{chain, desired, network};
 
 /// What is mirrored at the moment.
@@ -284,11 +284,6 @@ pub use top::{Style, frame};
 
 fn pod<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> T {
     bytemuck::pod_read_unaligned(&bytes[..size_of::<T>()])
-}
-
-#[expect(clippy::chunks_exact_to_as_chunks, reason = "the size of a type parameter is no constant")]
-fn elements<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> impl Iterator<Item = T> {
-    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned)
 }
 
 /// What is in force, of what has a pin.

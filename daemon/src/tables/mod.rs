@@ -467,6 +467,12 @@ pub struct Live {
     pub tables: Tables,
 }
 
+/// The elements of a table, of which these are the bytes.
+#[expect(clippy::chunks_exact_to_as_chunks, reason = "the size of a type parameter is no constant")]
+pub fn elements<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> impl Iterator<Item = T> {
+    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned)
+}
+
 /// The names in a table, by index.
 pub fn names<'n>(table: impl IntoIterator<Item = &'n Name>) -> impl Iterator<Item = (u32, &'n str)> {
     (0..).zip(table).filter_map(|(index, name)| Some((index, name.text()?)))

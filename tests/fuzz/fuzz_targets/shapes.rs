@@ -4,11 +4,11 @@
 use libfuzzer_sys::arbitrary::{Result, Unstructured};
 use libfuzzer_sys::fuzz_target;
 use traffic_mirror_ebpf::abi::{Drop, Endpoint, OUTER_MAX_BYTES, Oversize};
+use traffic_mirror_ebpf::fit::{GSO_BY_FRAGS, Shape, Size};
 use traffic_mirror_ebpf::gue::{
     ENCAPSULATION_BYTES, FRAGMENT6_BYTES, IPV4_BYTES, IPV6_BYTES, OUTER4_BYTES, OUTER6_BYTES, Variable, fragment6,
     outer4, outer6, template,
 };
-use traffic_mirror_ebpf::shape::{GSO_BY_FRAGS, Shape, Size};
 use traffic_mirror_tests::lab::packet::checksum;
 
 /// What the kernel lets a packet and an endpoint be.
