@@ -113,6 +113,7 @@ pub(super) fn bits(bits: f64) -> String {
 }
 
 /// A time in UTC, from seconds since 1970 (days to date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
+/// 2026-11-30: no crate in the tree does it; tracing-subscriber has such code for the time of a log line only, not public.
 pub(super) fn utc(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
