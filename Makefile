@@ -42,7 +42,7 @@ vm: build
 check: setup
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- --deny warnings
-	# what only the BPF target compiles, as daemon/build.rs builds it
+# what only the BPF target compiles, as daemon/build.rs builds it
 	RUSTC_BOOTSTRAP=1 $(CARGO) clippy --locked --package traffic-mirror-ebpf --bin mirror \
 		-Zbuild-std=core --target bpfel-unknown-none --target-dir target/bpf -- --deny warnings
 	cd tests/fuzz && $(CARGO) fmt --check && $(CARGO) clippy --locked --release -- --deny warnings
