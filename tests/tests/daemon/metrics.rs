@@ -7,7 +7,7 @@ use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch, binary};
 use traffic_mirror_tests::lab::{TempDir, deadline, process};
@@ -243,35 +243,38 @@ fn the_numbers_are_those_of_the_kernel_and_what_is_gone_has_none() -> Result<()>
 
 #[test]
 fn who_reads_never_sees_a_part() -> Result<()> {
-    const FILES: usize = 8;
+    const FILES: u64 = 8;
     let site = Site::new()?;
     let daemon = site.daemon(&(1000..1300).collect::<Vec<u16>>())?;
-    let (path, stop) = (daemon.metrics_path(), AtomicBool::new(false));
+    let (path, stop, last) = (daemon.metrics_path(), AtomicBool::new(false), AtomicU64::new(0));
     metrics_until(&path, deadline(), |values| !values.is_empty())?;
     let read = || {
-        let (mut seen, mut reads) = (BTreeSet::new(), 0);
+        let mut reads = 0;
         while !stop.load(Ordering::Relaxed) {
             let text = fs::read_to_string(&path).context("it must be there at any time")?;
             let values = parse(&text)?;
             ensure!(values.len() > 600, "{} series", values.len());
-            seen.insert(values["config_reloads_total"] as u64);
+            last.store(values["config_reloads_total"] as u64, Ordering::Relaxed);
             reads += 1;
         }
-        anyhow::Ok((seen.len(), reads))
+        anyhow::Ok(reads)
     };
     std::thread::scope(|scope| {
         let reader = scope.spawn(read);
-        // each reload has a file of its own: those within a second would share one
+        // each reload has a file of its own, which the reader is to see: those within a second would share one
         let written = (2..=FILES).try_for_each(|n| {
             daemon.signal(Signal::SIGHUP)?;
-            metrics_until(&path, deadline(), |values| reloads(values)[0] == Some(&(n as f64))).map(drop)
+            let patience = deadline();
+            while last.load(Ordering::Relaxed) != n {
+                ensure!(!reader.is_finished() && Instant::now() < patience, "the reader has not seen file {n}");
+                std::thread::yield_now();
+            }
+            Ok(())
         });
         stop.store(true, Ordering::Relaxed);
-        let (files, reads) = reader.join().expect("the reader does not panic")?;
-        println!("{reads} reads of {files} files");
-        written?;
-        ensure!(files == FILES, "the reader has seen but {files} files");
-        Ok(())
+        let reads = reader.join().expect("the reader does not panic")?;
+        println!("{reads} reads of {FILES} files");
+        written
     })
 }
 
