@@ -57,22 +57,31 @@ pub(crate) fn crossings(random: &mut Random, flows: &[Flow], count: usize) -> Ve
         .collect()
 }
 
-/// The worst that a file can do to a packet: some filters, chosen at random, take its source, and none of these its destination, which
-/// all others take. Each block has filters for either, and none for both, which only the whole search finds out. What else they
-/// ask for keeps those of a kind from being put together.
-pub(crate) fn crossed(random: &mut Random, count: usize) -> (String, Flow) {
+/// Networks of either side of which each filter of [`crossed`] takes one half.
+const CROSSED_NETWORKS: u8 = 32;
+
+/// The worst that a file can do to packets: some filters, chosen at random, take a packet's source, and none of these its destination,
+/// which others take. Each block has filters for either, and none for both, which only the whole search finds out. Each filter takes
+/// other networks, so that packets are of many classes, and little is known of one by the one before. What else filters ask for keeps
+/// those of a kind from being put together.
+pub(crate) fn crossed(random: &mut Random, count: usize) -> (String, Vec<Flow>) {
     let mut text = HEAD.to_owned();
     for index in 0..count {
         let mut host = || format!("\"{}\"", Ipv4Addr::from_bits(9 << 24 | random.bits() as u32 >> 8));
         let (mut source, mut destination) = (host(), host());
-        if random.percent(50) { &mut source } else { &mut destination }.push_str(", \"10.0.0.0/8\"");
+        let side = if random.percent(50) { &mut source } else { &mut destination };
+        for network in (0..CROSSED_NETWORKS).filter(|_| random.percent(50)) {
+            let _infallible = write!(side, ", \"10.{network}.0.0/16\"");
+        }
         let _infallible = writeln!(
             text,
             "[[filter]]\nname = \"f{index:05}\"\nto = [\"ids\"]\nprotocol = [\"tcp\"]\n\
              source = [{source}]\ndestination = [{destination}]"
         );
     }
-    (text, (Ipv4Addr::new(10, 1, 1, 1).into(), Ipv4Addr::new(10, 2, 2, 2).into(), 40_000, 443))
+    let host = |network, host| Ipv4Addr::new(10, network, host, 1).into();
+    let pairs = (0..CROSSED_NETWORKS).flat_map(|from| (0..CROSSED_NETWORKS).map(move |to| (from, to)));
+    (text, pairs.map(|(from, to)| (host(from, 1), host(to, 2), 40_000, 443)).collect())
 }
 
 /// Flows of the internet: from anywhere but 10.0.0.0/8 and fd00::/8, where the filters of `large::mixed` are, to anywhere but there.
@@ -113,7 +122,8 @@ mod tests {
         assert!(flows.iter().all(|flow| matching(&desired, flow) == 1));
         let v4: Vec<Flow> = flows.iter().copied().filter(|flow| flow.0.is_ipv4()).collect();
         assert!(crossings(&mut random, &v4, 100).iter().all(|flow| matching(&desired, flow) == 0));
-        let (text, flow) = crossed(&mut random, 200);
-        assert_eq!(matching(&load(&text), &flow), 0);
+        let (text, flows) = crossed(&mut random, 200);
+        let desired = load(&text);
+        assert!(flows.iter().all(|flow| matching(&desired, flow) == 0));
     }
 }

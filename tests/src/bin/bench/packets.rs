@@ -41,7 +41,7 @@ pub(crate) const INSIDE: &str = "random inside, IPv4 TCP";
 pub(crate) const INSIDE_MIXED: &str = "random inside, IPv4 TCP, mixed flows";
 pub(crate) const LISTED: &str = "every field listed somewhere, IPv4 TCP";
 pub(crate) const LISTED_MIXED: &str = "every field listed somewhere, IPv4 TCP, mixed flows";
-pub(crate) const WORST: &str = "worst file and packet, IPv4 TCP";
+pub(crate) const WORST: &str = "worst file and packets, IPv4 TCP, mixed flows";
 pub(crate) const MATCHED: &str = "matched, no route, IPv4 TCP";
 pub(crate) const MATCHED_MIXED: &str = "matched, no route, IPv4 TCP, mixed flows";
 
@@ -235,14 +235,14 @@ fn listed(session: &mut Session, output: u32, filters: usize) -> Result<()> {
     Ok(())
 }
 
-/// The most that somebody can bring about who chooses both, the file and the packet.
+/// The most that somebody can bring about who chooses both, the file and the packets.
 fn worst(session: &mut Session, output: u32, filters: usize) -> Result<()> {
     if !session.wants(WORST) {
         return Ok(());
     }
-    let (text, flow) = crossed(&mut Random::new(SEED), filters);
+    let (text, flows) = crossed(&mut Random::new(SEED), filters);
     let subject = Subject::new(&text, output)?;
-    compare(session, &subject, Group::Unmatched, WORST, filters, &each(&[flow]))
+    compare(session, &subject, Group::Unmatched, WORST, filters, &Load::mixed(flows, 100))
 }
 
 fn each(flows: &[Flow]) -> Load {

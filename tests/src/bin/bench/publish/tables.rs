@@ -80,7 +80,7 @@ fn summary(report: &Report) -> String {
         ("no filter matches: random packets, filters for networks and ranges", TYPICAL, many, SAME),
         ("no filter matches: packets inside networks that overlap", INSIDE_MIXED, many, SAME),
         ("no filter matches, each field is listed; the look-ups copy it wrongly", LISTED_MIXED, many, SAME),
-        ("no filter matches: the worst file with its worst packet", WORST, many, YARDSTICK),
+        ("no filter matches: the worst file with its worst packets, ever different", WORST, many, YARDSTICK),
         ("copied: one flow, one filter in all", COPY_ONE, 1, BARE),
         ("copied: 1,024 flows, filters of all fields", COPY_MANY, many, BARE),
     ];
