@@ -105,11 +105,15 @@ struct Endpoint {
     path_mtu: Option<(u32, Duration)>,
     /// Looks in which errors may still be about copies that were sent before the programs knew the last path MTU.
     in_flight: u32,
+    /// Looks in which the programs did not know it yet.
+    unknown: u32,
 }
 
 /// So many looks without it end a trouble.
 const QUIET: u32 = 3;
 const IN_FLIGHT: u32 = 2;
+/// So many looks the programs may take to know a path MTU: what hides an error for longer would hide a loss.
+const UNKNOWN: u32 = 60;
 /// How long a path MTU is believed (RFC 8201 section 4).
 const PATH_MTU_LIFE: Duration = Duration::from_secs(600);
 
@@ -161,7 +165,7 @@ impl Health {
 impl Endpoint {
     /// One of which no more is known.
     fn new(last: Sample) -> Self {
-        Self { last, trouble: None, quiet: 0, path_mtu: None, in_flight: 0 }
+        Self { last, trouble: None, quiet: 0, path_mtu: None, in_flight: 0, unknown: 0 }
     }
 
     fn look(&mut self, sample: Sample, now: Duration) -> Vec<Change> {
@@ -187,7 +191,9 @@ impl Endpoint {
             }
         }
         // what takes time on a busy host is to make the programs know it
-        if self.path_mtu.is_none_or(|(mtu, _)| sample.mtu <= mtu) {
+        let is_known = self.path_mtu.is_none_or(|(mtu, _)| sample.mtu <= mtu);
+        self.unknown = if is_known { 0 } else { self.unknown.saturating_add(1) };
+        if is_known || self.unknown > UNKNOWN {
             self.in_flight = self.in_flight.saturating_sub(1);
         }
         self.last = sample;
@@ -371,7 +377,7 @@ mod tests {
         let mut watched = Watched::new();
         watched.sample.path_mtu = Some((1400, watched.now));
         assert_eq!(watched.second(1, &[IcmpError::TooBig]), [Change::PathMtu(1400)], "followed, so no trouble");
-        for _ in 0..100 {
+        for _ in 1..UNKNOWN {
             assert_eq!(watched.second(1, &[IcmpError::TooBig]), [], "the programs do not know it yet");
         }
         watched.sample.mtu = 1400;
@@ -388,5 +394,15 @@ mod tests {
         assert_eq!(watched.second(0, &[]), [Change::PathMtuForgotten]);
         assert!(watched.health.path_mtus().is_empty());
         assert_eq!(watched.second(0, &[]), [], "what is old is not learned again");
+    }
+
+    #[test]
+    fn a_path_mtu_that_the_programs_never_come_to_know_hides_no_loss() {
+        let mut watched = Watched::new();
+        watched.sample.path_mtu = Some((1400, watched.now));
+        assert_eq!(watched.second(1, &[IcmpError::TooBig]), [Change::PathMtu(1400)]);
+        let told = (0..UNKNOWN + IN_FLIGHT).position(|_| !watched.second(1, &[IcmpError::TooBig]).is_empty());
+        assert_eq!(told, Some((UNKNOWN + IN_FLIGHT) as usize - 1));
+        assert_eq!(watched.health.troubles()["ids"], Trouble::TooBig);
     }
 }
