@@ -7,12 +7,12 @@ use crate::desired::Order;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Chain {
     /// With ours among them, if it is attached.
-    pub programs: Vec<Standing>,
+    pub programs: Vec<Entry>,
 }
 
 /// One program on a hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Standing {
+pub struct Entry {
     /// Number of the program; 0 for what is no BPF program.
     pub id: u32,
     /// What it goes by: the filter's name, the program's; none if the kernel does not tell.
@@ -25,7 +25,7 @@ pub struct Standing {
 
 /// Where to go, by the places in [`Chain::programs`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Seat {
+pub enum Position {
     /// Before all others.
     First,
     /// Behind all others.
@@ -51,7 +51,7 @@ const KIN: [&str; 10] = [
     "turn_clear",
 ];
 
-impl Standing {
+impl Entry {
     fn is_stranger(&self) -> bool {
         !self.is_ours && !self.names.iter().any(|name| KIN.contains(&name.as_str()))
     }
@@ -68,7 +68,7 @@ impl Standing {
 
 impl Chain {
     /// Where ours stands.
-    pub fn position(&self) -> Option<usize> {
+    pub fn ours(&self) -> Option<usize> {
         self.programs.iter().position(|one| one.is_ours)
     }
 
@@ -79,67 +79,67 @@ impl Chain {
 
     /// Whether ours stands where it should.
     pub fn holds(&self, order: &Order) -> bool {
-        let Some(ours) = self.position() else { return false };
+        let Some(ours) = self.ours() else { return false };
         let (before, behind) = (&self.programs[..ours], &self.programs[ours + 1..]);
         match order {
-            Order::First => !before.iter().any(Standing::is_stranger),
+            Order::First => !before.iter().any(Entry::is_stranger),
             Order::Before(name) if self.awaited(order).is_none() => !before.iter().any(|one| one.is_called(name)),
             Order::After(name) if self.awaited(order).is_none() => !behind.iter().any(|one| one.is_called(name)),
-            Order::Last | Order::Before(_) | Order::After(_) => !behind.iter().any(Standing::is_stranger),
+            Order::Last | Order::Before(_) | Order::After(_) => !behind.iter().any(Entry::is_stranger),
         }
     }
 
     /// What somebody behind ours loses where XDP stands before the hook: to copy a packet the kernel makes its head its own, and what XDP
     /// has left there for programs behind it is gone (`pskb_expand_head`, up to Linux 6.18).
     pub fn loses_metadata(&self) -> Option<String> {
-        let ours = self.position()?;
+        let ours = self.ours()?;
         let reader = self.programs[ours + 1..].iter().find(|one| one.is_stranger())?;
         Some(format!("XDP's metadata of packets that are copied does not reach {}", reader.label()))
     }
 
     /// Where ours should go.
-    pub fn seat(&self, order: &Order) -> Seat {
+    pub fn position(&self, order: &Order) -> Position {
         let mut programs = self.programs.iter();
         let found = match order {
-            Order::First => return Seat::First,
+            Order::First => return Position::First,
             Order::Last => None,
-            Order::Before(name) => programs.position(|one| one.is_called(name)).map(Seat::Before),
-            Order::After(name) => programs.rposition(|one| one.is_called(name)).map(Seat::After),
+            Order::Before(name) => programs.position(|one| one.is_called(name)).map(Position::Before),
+            Order::After(name) => programs.rposition(|one| one.is_called(name)).map(Position::After),
         };
-        found.unwrap_or(Seat::Last)
+        found.unwrap_or(Position::Last)
     }
 
     /// Whether the way there is towards the beginning, for one that does not stand right.
-    pub fn is_earlier(&self, seat: Seat) -> bool {
-        matches!(seat, Seat::First | Seat::Before(_))
+    pub fn is_earlier(&self, position: Position) -> bool {
+        matches!(position, Position::First | Position::Before(_))
     }
 
-    /// A priority that no filter has, for a seat. `None` if the neighbours leave none.
-    pub fn priority(&self, seat: Seat) -> Option<u16> {
+    /// A priority that no filter has, for a position. `None` if the neighbours leave none.
+    pub fn priority(&self, position: Position) -> Option<u16> {
         let strangers = self.programs.iter().filter(|one| one.is_stranger());
         let strangers: Vec<u16> = strangers.filter_map(|one| one.priority).collect();
         let is_free = |priority: &u16| !self.programs.iter().any(|one| one.priority == Some(*priority));
         let of = |index: usize| self.programs.get(index).and_then(|one| one.priority);
-        match seat {
-            Seat::First => {
+        match position {
+            Position::First => {
                 let end = strangers.iter().min().map_or(u16::MAX, |least| *least);
                 // with room before it, for whoever must be there
                 let middle = EARLY.min(end / 2).max(1);
                 (1..=middle).rev().chain(middle..end).filter(|&priority| priority < end).find(is_free)
             }
-            Seat::Last => {
+            Position::Last => {
                 let most = strangers.iter().max().copied().unwrap_or_default();
                 (LATE.max(most)..=u16::MAX).filter(|&priority| priority > most).find(is_free)
             }
-            Seat::Before(index) => (1..of(index)?).rev().find(is_free),
-            Seat::After(index) => (of(index)?.checked_add(1)?..=u16::MAX).find(is_free),
+            Position::Before(index) => (1..of(index)?).rev().find(is_free),
+            Position::After(index) => (of(index)?.checked_add(1)?..=u16::MAX).find(is_free),
         }
     }
 
     /// Whether nothing can be done about where ours stands: it stands right, or no priority is left for it.
     pub fn is_settled(&self, order: &Order) -> bool {
         let is_clsact = self.programs.iter().any(|one| one.priority.is_some());
-        self.holds(order) || (is_clsact && self.priority(self.seat(order)).is_none())
+        self.holds(order) || (is_clsact && self.priority(self.position(order)).is_none())
     }
 
     /// What stands in the way of an order, for people; `ours` as in "mirror on the ingress of eth0".
@@ -159,7 +159,7 @@ impl Chain {
 
     /// An order that what is there follows, for people; the one that is asked for, if that is so or cannot be otherwise.
     pub fn order(&self, asked: &Order) -> String {
-        match self.position() {
+        match self.ours() {
             Some(_) if self.is_settled(asked) => asked.to_string(),
             Some(ours) if self.programs[ours + 1..].is_empty() => Order::Last.to_string(),
             Some(0) | None => Order::First.to_string(),
@@ -178,13 +178,13 @@ mod tests {
     use super::*;
 
     fn chain(programs: &[(&str, u16)]) -> Chain {
-        let standing = |&(name, priority): &(&str, u16)| Standing {
+        let entry = |&(name, priority): &(&str, u16)| Entry {
             id: 7,
             names: vec![name.to_owned()],
             priority: (priority > 0).then_some(priority),
             is_ours: name == "ours",
         };
-        Chain { programs: programs.iter().map(standing).collect() }
+        Chain { programs: programs.iter().map(entry).collect() }
     }
 
     fn before(name: &str) -> Order {
@@ -198,18 +198,18 @@ mod tests {
     #[test]
     fn where_ours_should_stand() {
         let there = chain(&[("a", 0), ("b", 0), ("ours", 0), ("c", 0), ("b", 0)]);
-        for (order, holds, seat) in [
-            (Order::First, false, Seat::First),
-            (Order::Last, false, Seat::Last),
-            (before("a"), false, Seat::Before(0)),
-            (before("b"), false, Seat::Before(1)),
-            (before("c"), true, Seat::Before(3)),
-            (after("a"), true, Seat::After(0)),
-            (after("b"), false, Seat::After(4)),
-            (after("c"), false, Seat::After(3)),
-            (before("nobody"), false, Seat::Last),
+        for (order, holds, position) in [
+            (Order::First, false, Position::First),
+            (Order::Last, false, Position::Last),
+            (before("a"), false, Position::Before(0)),
+            (before("b"), false, Position::Before(1)),
+            (before("c"), true, Position::Before(3)),
+            (after("a"), true, Position::After(0)),
+            (after("b"), false, Position::After(4)),
+            (after("c"), false, Position::After(3)),
+            (before("nobody"), false, Position::Last),
         ] {
-            assert_eq!((there.holds(&order), there.seat(&order)), (holds, seat), "{order}");
+            assert_eq!((there.holds(&order), there.position(&order)), (holds, position), "{order}");
         }
         assert_eq!(there.awaited(&before("nobody")), Some("nobody"));
         assert_eq!(there.awaited(&before("c")), None);
@@ -234,20 +234,20 @@ mod tests {
             (after("a"), Some(12)),
             (after("c"), Some(60_001)),
         ] {
-            assert_eq!(there.priority(there.seat(&order)), priority, "{order}");
+            assert_eq!(there.priority(there.position(&order)), priority, "{order}");
         }
-        assert_eq!(Chain::default().priority(Seat::First), Some(EARLY));
-        assert_eq!(chain(&[("encap", 1000)]).priority(Seat::First), Some(999));
-        assert_eq!(chain(&[("a", 3), ("encap", 1)]).priority(Seat::First), Some(2));
-        assert_eq!(Chain::default().priority(Seat::Last), Some(LATE));
-        assert_eq!(chain(&[("encap", 49_000)]).priority(Seat::Last), Some(LATE + 1));
+        assert_eq!(Chain::default().priority(Position::First), Some(EARLY));
+        assert_eq!(chain(&[("encap", 1000)]).priority(Position::First), Some(999));
+        assert_eq!(chain(&[("a", 3), ("encap", 1)]).priority(Position::First), Some(2));
+        assert_eq!(Chain::default().priority(Position::Last), Some(LATE));
+        assert_eq!(chain(&[("encap", 49_000)]).priority(Position::Last), Some(LATE + 1));
     }
 
     #[test]
     fn no_priority_is_left() {
         let there = chain(&[("a", 1), ("ours", 49_000), ("c", u16::MAX)]);
         for order in [Order::First, before("a"), Order::Last, after("c")] {
-            assert_eq!(there.priority(there.seat(&order)), None, "{order}");
+            assert_eq!(there.priority(there.position(&order)), None, "{order}");
             assert!(!there.holds(&order) && there.is_settled(&order));
             assert!(there.obstacle(&order, "mirror").unwrap().contains("leave no priority"));
         }

@@ -11,7 +11,7 @@ use sd_notify::NotifyState;
 use tracing::{error, info, warn};
 
 use crate::compile::called;
-use crate::debounce::Quiet;
+use crate::debounce::Debounce;
 use crate::desired::Desired;
 use crate::health::Health;
 use crate::kernel::netlink::{Event, Monitor};
@@ -165,7 +165,7 @@ fn serve(site: &mut Site, mut desired: Option<Desired>, mut left: usize, trigger
             blindness.about(looked.map(|_| 0));
         }
         let is_new = if pending.reload {
-            source.insist();
+            source.force();
             true
         } else {
             source.look(pending.timer)
@@ -343,10 +343,10 @@ fn gather(
     hurry: bool,
 ) -> Result<Pending, End> {
     let (mut pending, mut has_all) = (Pending::default(), false);
-    let mut quiet = Quiet::default();
+    let mut debounce = Debounce::default();
     loop {
         let now = Instant::now();
-        let network = quiet.due().map(|due| due.max(timers.rested));
+        let network = debounce.due().map(|due| due.max(timers.rested));
         let timer = timers.drift.min(timers.pulse.due());
         let due = [source.due(), network].into_iter().flatten().fold(timer, Instant::min);
         if due <= now || pending.reload || has_all {
@@ -364,7 +364,7 @@ fn gather(
             Some(Trigger::Reload) => pending.reload = true,
             Some(Trigger::Network(events)) => {
                 pending.network.extend(events);
-                quiet.extend(Instant::now(), QUIET, QUIET_MOST);
+                debounce.extend(Instant::now(), QUIET, QUIET_MOST);
             }
             None => has_all = hurry,
         }

@@ -7,9 +7,9 @@ use crate::desired::Desired;
 use crate::kernel::{Kernel, KernelError};
 use crate::network::Network;
 use crate::obstacle::Obstacle;
-use crate::patience::Patience;
 use crate::plan::Plan;
 use crate::report::{Report, plural};
+use crate::step_budget::StepBudget;
 use crate::tables::Tables;
 use crate::{compile, plan, report};
 
@@ -90,7 +90,7 @@ fn converge(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result
 fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Report, KernelError> {
     let begin = Instant::now();
     let (mut repaired, mut writes) = (Vec::new(), 0);
-    let mut patience = Patience::default();
+    let mut step_budget = StepBudget::default();
     let mut must_read = false;
     loop {
         kernel.beat();
@@ -98,7 +98,7 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
         let expected = state.memory.expected().filter(|live| !must_read && number == Some(live.generation));
         let is_read = expected.is_none();
         let mut live = if is_read { kernel.live(state.memory.tables())? } else { expected };
-        if patience.is_fresh() && live.is_none() {
+        if step_budget.is_fresh() && live.is_none() {
             match kernel.flaw()? {
                 Some(flaw) => repaired.push(format!("{flaw}; all maps were made again, and counters begin at zero")),
                 None if !state.memory.is_empty() => {
@@ -114,7 +114,7 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
             live = kernel.live(state.memory.tables())?;
         }
         let network = kernel.observe(desired)?;
-        patience.spend(&network)?;
+        step_budget.spend(&network)?;
         let (want, change) =
             plan::decide(desired, &network, &mut live, &mut state.memory).ok_or_else(|| no_room(desired, &network))?;
         let refusals = kernel.refusals();

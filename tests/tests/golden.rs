@@ -6,7 +6,7 @@ use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use traffic_mirror::chain::{Chain, Standing};
+use traffic_mirror::chain::{Chain, Entry};
 use traffic_mirror::desired::{self, Action, Desired, Filter, Order};
 use traffic_mirror::diagnostic::{Code, Diagnostic, Severity, locate, render};
 use traffic_mirror::network::Hook;
@@ -147,9 +147,9 @@ fn plans_say_what_changes() {
         maps.reload(&load(&directory.join(format!("{name}.live.toml"))), &network);
         let listed = maps.live.tables.hooks.iter().filter(|hook| hook.interface != 0);
         let hook = |egress| if egress == 0 { Hook::Ingress } else { Hook::Egress };
-        let ours = Standing { id: 1, names: vec!["mirror".to_owned()], priority: None, is_ours: true };
+        let ours = Entry { id: 1, names: vec!["mirror".to_owned()], priority: None, is_ours: true };
         // somebody else's is behind ours
-        let other = Standing { id: 2, names: vec!["policy".to_owned()], is_ours: false, ..ours.clone() };
+        let other = Entry { id: 2, names: vec!["policy".to_owned()], is_ours: false, ..ours.clone() };
         let chain = Chain { programs: vec![ours, other] };
         let mirrors = listed.map(|listed| ((listed.interface, hook(listed.egress)), chain.clone())).collect();
         let attached = Attached { are_ours: true, mirrors, encaps: BTreeSet::new() };

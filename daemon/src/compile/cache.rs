@@ -4,10 +4,10 @@
 use std::sync::Arc;
 
 use crate::compile::classifier::assign::known;
-use crate::compile::classifier::blueprint::Blueprint;
 use crate::compile::classifier::decompile::decompile;
 use crate::compile::classifier::definition::Definitions;
 use crate::compile::classifier::reachable::Reachable;
+use crate::compile::classifier::source::Source;
 use crate::compile::{Compiled, Then};
 use crate::tables::{Live, Tables};
 
@@ -24,7 +24,7 @@ struct Remembered {
     /// The epoch that follows them.
     epoch: u32,
     in_use: Option<Arc<Reachable>>,
-    built_from: Arc<Blueprint>,
+    built_from: Arc<Source>,
 }
 
 /// What live tables were made.
@@ -40,7 +40,7 @@ pub struct Made<'m> {
 pub(in crate::compile) struct Known {
     pub in_use: Arc<Reachable>,
     /// What each slot stands for.
-    pub blueprint: Arc<Blueprint>,
+    pub source: Arc<Source>,
     /// They were built from that; else it was read in them, and others may be built from it.
     pub are_built: bool,
 }
@@ -88,17 +88,17 @@ impl Memory {
                 Some(in_use) => in_use.clone(),
                 None => last.in_use.insert(Arc::new(Reachable::of(live)?)).clone(),
             };
-            return Some(Known { in_use, blueprint: last.built_from.clone(), are_built: true });
+            return Some(Known { in_use, source: last.built_from.clone(), are_built: true });
         }
         self.last = None;
         let in_use = Arc::new(Reachable::of(live)?);
         let slots = decompile(live, known(live)?.into_iter())?;
-        let blueprint = Blueprint { slots, omitted: live.view().omitted };
-        Some(Known { in_use, blueprint: Arc::new(blueprint), are_built: false })
+        let source = Source { slots, omitted: live.view().omitted };
+        Some(Known { in_use, source: Arc::new(source), are_built: false })
     }
 
     /// Expects what the live tables will be: the next ones, after their commit.
-    pub(in crate::compile) fn expect(&mut self, live: &Tables, compiled: &Compiled, built_from: Blueprint) {
+    pub(in crate::compile) fn expect(&mut self, live: &Tables, compiled: &Compiled, built_from: Source) {
         // a commit, be it the only thing that is left to do, changes what packets can meet
         let stays = compiled.then == Then::Nothing && *compiled.tables == *live;
         if stays && self.last.is_some() {

@@ -61,7 +61,7 @@ impl Elements {
                 desired::Action::Mirror => Action { include: bits, exclude: 0 },
                 desired::Action::Exclude => Action { include: 0, exclude: bits },
             };
-            let flags = Slot::USED | if wanted.twin { Slot::TWIN } else { 0 };
+            let flags = Slot::USED | if wanted.is_reverse { Slot::REVERSE } else { 0 };
             if slots.len() <= slot as usize {
                 slots.resize(slot as usize + 1, Slot::default());
             }

@@ -24,9 +24,9 @@ use traffic_mirror_ebpf::abi::{self, Listed, MAX_ENDPOINTS, MAX_FILTERS, MAX_INT
 
 use crate::compile::cache::Known;
 use crate::compile::classifier::assign::Placed;
-use crate::compile::classifier::blueprint::Blueprint;
 use crate::compile::classifier::room::Room;
 use crate::compile::classifier::slots::omitted;
+use crate::compile::classifier::source::Source;
 use crate::compile::names::Index;
 use crate::desired::Desired;
 use crate::network::{Lane, Network};
@@ -91,7 +91,7 @@ pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut
 
 /// With `is_new` nobody has met the tables so far: what they must hold in the end is the first step.
 fn step(desired: &Desired, network: &Network, live: &Tables, memory: &mut Memory, is_new: bool) -> Option<Compiled> {
-    let Known { in_use, blueprint, are_built } = memory.recall(live)?;
+    let Known { in_use, source, are_built } = memory.recall(live)?;
     let filters = desired.filters.iter().map(|filter| &*filter.name);
     let filters = Index::new(&live.filters, Name::text, MAX_FILTERS, filters)?;
     let endpoints = desired.endpoints.iter().map(|endpoint| &*endpoint.name);
@@ -99,22 +99,22 @@ fn step(desired: &Desired, network: &Network, live: &Tables, memory: &mut Memory
     let listed = desired.interfaces.iter().map(|entry| entry.name.as_str());
     let listed = Index::new(&live.listed, Listed::pattern, MAX_INTERFACES, listed)?;
     let hooks = hooks::hooks(desired, network, &live.hooks.to_vec());
-    let placed = Placed::new(desired, &filters, &mut memory.definitions, live, &blueprint.slots)?;
+    let placed = Placed::new(desired, &filters, &mut memory.definitions, live, &source.slots)?;
     let mut listed = listed.table(desired.interfaces.iter().map(listed::element), Listed::zeroed());
     listed.extend(hooks::refused(desired, network).map(Listed::of_refused));
     listed.truncate(MAX_INTERFACES);
     let mut elements = Elements::new(desired, network, &filters, &endpoints, &placed, &hooks, live);
     elements.listed = listed;
-    let omitted = omitted(&placed.union, &live.view().omitted, placed.standing);
+    let omitted = omitted(&placed.union, &live.view().omitted, placed.active_blocks);
 
     let idle = live.idle();
     // live maps have no room for more than they are long
     let room = Room::new(if is_new { MOST_BYTES } else { live.filter_bytes() });
     let mut tables = live.with_idle_copies();
-    let Placed { slots, union, standing } = placed;
-    let want = Blueprint { slots: union, omitted };
+    let Placed { slots, union, active_blocks } = placed;
+    let want = Source { slots: union, omitted };
     let mut view =
-        classifier::build::build(&mut tables, live, &in_use, are_built.then_some(&blueprint), &want, standing, room)?;
+        classifier::build::build(&mut tables, live, &in_use, are_built.then_some(&source), &want, active_blocks, room)?;
     classifier::rows::rows(&mut tables.rows, &in_use, &slots, desired, &hooks, &mut view)?;
     view.peers = peers::peers(&desired.peers);
     view.flow_keys = peers::flow_keys(desired.seed.as_ref(), network.secret);

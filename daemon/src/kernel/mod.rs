@@ -77,7 +77,7 @@ pub struct Kernel {
     path_mtus: BTreeMap<String, u32>,
     offloads: Offloads,
     /// What has gone to another place of its hook lately, and what came in the way, if it has not.
-    turned: BTreeMap<Attachment, Option<String>>,
+    relocated: BTreeMap<Attachment, Option<String>>,
     attaching: Attaching,
     /// What somebody else had put in the place of directories of ours, a line each, until it is said.
     cleared: Vec<String>,
@@ -113,7 +113,7 @@ impl Kernel {
         let cleared = attachments.clear(pin_path)?;
         claim::namespace::claim(pin_path)?;
         let mut netlink = Netlink::open()?;
-        attachments.end_turns(&mut netlink)?;
+        attachments.end_relocations(&mut netlink)?;
         attachments.detach_doubles(&mut netlink, mechanism)?;
         let secret = takeover::secret(pin_path)?;
         Ok(Self {
@@ -130,7 +130,7 @@ impl Kernel {
             silent: BTreeSet::new(),
             path_mtus: BTreeMap::new(),
             offloads: Offloads::default(),
-            turned: BTreeMap::new(),
+            relocated: BTreeMap::new(),
             attaching: Attaching::default(),
             cleared,
             has_looked: false,
@@ -203,7 +203,7 @@ impl Kernel {
     pub fn try_again(&mut self) {
         self.offloads.forget();
         self.refused.clear();
-        self.turned.clear();
+        self.relocated.clear();
         self.attaching.all_again();
         self.lane.look();
     }

@@ -33,7 +33,7 @@ impl Kernel {
         for number in Generation::list(&self.pin_path)? {
             attempt(Generation::open(&self.pin_path, number).remove());
         }
-        attempt(self.attachments.end_turns(&mut self.netlink));
+        attempt(self.attachments.end_relocations(&mut self.netlink));
         attempt(remove_pins(&Generation::unfinished(&self.pin_path)));
         attempt(remove_dir(&self.taking_over()));
         attempt(self.attachments.remove_dirs());

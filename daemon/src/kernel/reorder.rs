@@ -6,7 +6,7 @@ use crate::compile::Compiled;
 use crate::desired::Order;
 use crate::kernel::Kernel;
 use crate::kernel::attach::Attachments;
-use crate::kernel::attach::relocate::Turn;
+use crate::kernel::attach::relocate::Relocation;
 use crate::kernel::attachment::{Attachment, Role, catchers, mirror_of, watchers, word};
 use crate::kernel::error::KernelError;
 use crate::kernel::generation::Generation;
@@ -54,26 +54,26 @@ impl Kernel {
                     .obstacles
                     .push(format!("{loss}, behind {ours}; let mirror stand last, or leave out {interface}"));
             }
-            if chain.position().is_none() || chain.is_settled(order) {
+            if chain.ours().is_none() || chain.is_settled(order) {
                 continue;
             }
-            if let Some(failure) = self.turned.get(&attachment) {
+            if let Some(failure) = self.relocated.get(&attachment) {
                 ordered.obstacles.extend(failure.clone());
                 continue;
             }
-            let turn = Turn { attachment, mechanism, interface, order };
+            let relocation = Relocation { attachment, mechanism, interface, order };
             let Self { attachments, netlink, before, .. } = self;
-            let turned = attachments.turn(netlink, &generation, &turn, before);
+            let relocated = attachments.relocation(netlink, &generation, &relocation, before);
             let was_held = attachment.role != Role::Mirror || held.get(&attachment).unwrap_or(&Order::Last) == order;
-            match &turned {
+            match &relocated {
                 Ok(()) if was_held => ordered.repaired.push(format!("{ours} was not {order} any more; moved")),
                 Ok(()) => {}
                 Err(error) => ordered.obstacles.push(error.to_string()),
             }
-            if attachment.role.catches() && turned.is_ok() {
+            if attachment.role.catches() && relocated.is_ok() {
                 ordered.rewired.insert(attachment.interface);
             }
-            self.turned.insert(attachment, turned.err().map(|error| error.to_string()));
+            self.relocated.insert(attachment, relocated.err().map(|error| error.to_string()));
         }
         let wanted = want.hooks.values().map(|hook| (mirror_of(hook), hook.order.clone()));
         self.attachments.note_orders(&wanted.filter(|(_, order)| *order != Order::Last).collect())?;

@@ -16,7 +16,7 @@ use anyhow::Context as _;
 use nix::sys::signal::{SigHandler, Signal, signal};
 use tracing::{Level, error, info, warn};
 
-use crate::debounce::Quiet;
+use crate::debounce::Debounce;
 use crate::desired::Desired;
 use crate::kernel::{Hash, hash};
 use crate::source::reader::{Reader, read_all};
@@ -64,7 +64,7 @@ pub struct Source {
     /// Of what was last right.
     right: Option<Hash>,
     reader: Reader,
-    quiet: Quiet,
+    debounce: Debounce,
     patience: Duration,
     /// What was last complained about the watch.
     complaint: Option<String>,
@@ -95,7 +95,7 @@ impl Source {
             seen: Err(Unfit::Unreadable(String::new())),
             right: None,
             reader: Reader::default(),
-            quiet: Quiet::default(),
+            debounce: Debounce::default(),
             patience: PATIENCE,
             complaint: None,
             stamp: None,
@@ -150,28 +150,28 @@ impl Source {
     pub fn tell(&mut self, save: Save) {
         let now = Instant::now();
         match save {
-            Save::Replaced => self.quiet.set(now),
-            Save::Changed => self.quiet.extend(now, QUIET, QUIET_MOST),
+            Save::Replaced => self.debounce.set(now),
+            Save::Changed => self.debounce.extend(now, QUIET, QUIET_MOST),
             // most writers tell when they are done; some change a file without opening it
-            Save::Writing => return self.quiet.set(now + QUIET),
+            Save::Writing => return self.debounce.set(now + QUIET),
         }
         self.patience = PATIENCE;
     }
 
     /// When to look at the file; `None` if nothing has happened to it.
     pub fn due(&self) -> Option<Instant> {
-        self.quiet.due()
+        self.debounce.due()
     }
 
     /// Reads the file if that is due, or if nothing has happened to it and `anyway`. Whether it has changed.
     pub fn look(&mut self, anyway: bool) -> bool {
         let now = Instant::now();
-        if !self.quiet.due().map_or(anyway, |due| due <= now) {
+        if !self.debounce.due().map_or(anyway, |due| due <= now) {
             return false;
         }
         self.rearm();
         let Some(content) = read_complete(&self.path, &self.watch) else {
-            self.quiet.set(now + self.patience);
+            self.debounce.set(now + self.patience);
             self.patience = PATIENCE_MOST.min(self.patience * 2);
             return false;
         };
@@ -179,13 +179,13 @@ impl Source {
     }
 
     /// Reads the file as it is.
-    pub fn insist(&mut self) {
+    pub fn force(&mut self) {
         self.rearm();
         self.see(read(&self.path));
     }
 
     fn see(&mut self, content: Content) -> bool {
-        (self.quiet, self.patience) = (Quiet::default(), PATIENCE);
+        (self.debounce, self.patience) = (Debounce::default(), PATIENCE);
         let is_new = content != self.seen;
         self.seen = content;
         is_new

@@ -319,8 +319,8 @@ fn find_place(
     interface.order = order.to_string();
     let Some(&(attachment, mechanism)) = attached.iter().find(|(there, _)| is_it(there)) else { return Ok(()) };
     let chain = attachments.chain(netlink, attached, attachment, mechanism)?;
-    if let Some(ours) = chain.position() {
-        let labels = |programs: &[chain::Standing]| programs.iter().map(chain::Standing::label).collect();
+    if let Some(ours) = chain.ours() {
+        let labels = |programs: &[chain::Entry]| programs.iter().map(chain::Entry::label).collect();
         let (after, before) = (labels(&chain.programs[..ours]), labels(&chain.programs[ours + 1..]));
         interface.place = Some(Place { position: ours + 1, after, before, priority: chain.programs[ours].priority });
         interface.pending = chain.awaited(&order).map(str::to_owned);

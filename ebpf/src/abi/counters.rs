@@ -93,7 +93,7 @@ pub struct Transit {
     /// Endpoints that get a copy of each packet, as bits.
     pub endpoints: u64,
     /// The superpacket's number on its CPU; the lowest bit is which copy of them.
-    pub ticket: u32,
+    pub sequence: u32,
     /// Packets that have come out and are accounted for.
     pub arrived: u32,
 }

@@ -17,8 +17,8 @@ pub struct Cpu {
     pub serial: u64,
     /// Clones that are being sent at the moment, each while the one before it is.
     pub depth: u32,
-    /// [`Transit::ticket`] of the last superpacket that went through the lane.
-    pub ticket: u32,
+    /// [`Transit::sequence`] of the last superpacket that went through the lane.
+    pub sequence: u32,
     /// `CLOCK_MONOTONIC_COARSE` up to which packets with GUE in GUE have used up what is copied of them, ns.
     pub nested_up_to_ns: u64,
     /// Until when the packet at hand may be copied, ns of `CLOCK_MONOTONIC`; 0 as long as it has had few copies.

@@ -290,7 +290,7 @@ pub struct Slot {
     pub action: [Action; 2],
     /// Index into `FILTERS` and `FILTER_STATS`.
     pub filter: u32,
-    /// [`Slot::USED`], [`Slot::TWIN`].
+    /// [`Slot::USED`], [`Slot::REVERSE`].
     pub flags: u32,
 }
 
@@ -298,7 +298,7 @@ impl Slot {
     /// The slot stands for something.
     pub const USED: u32 = 1;
     /// Its filter has another slot (bidirectional): it counts a packet once all the same.
-    pub const TWIN: u32 = 2;
+    pub const REVERSE: u32 = 2;
 }
 
 /// Endpoints as bits, by their index in `ENDPOINTS`.
@@ -422,7 +422,7 @@ pub type EndpointPair = [Endpoint; 2];
 /// `skb->cb` is lost. 16 bits, never 0.
 #[must_use]
 #[inline(always)]
-pub const fn stamp(secret: u64) -> u32 {
+pub const fn tc_index_tag(secret: u64) -> u32 {
     (secret >> 24) as u32 & 0xffff | 0x8000
 }
 

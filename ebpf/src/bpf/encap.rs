@@ -11,7 +11,7 @@ use aya_ebpf::helpers::generated::{
     bpf_get_smp_processor_id, bpf_redirect_neigh, bpf_skb_adjust_room, bpf_skb_change_head, bpf_skb_change_tail,
     bpf_skb_load_bytes, bpf_skb_store_bytes,
 };
-use traffic_mirror_ebpf::abi::{Endpoint, Level, OUTER_MAX_BYTES, Receipt, Slice, Wrapped, cb, stamp};
+use traffic_mirror_ebpf::abi::{Endpoint, Level, OUTER_MAX_BYTES, Receipt, Slice, Wrapped, cb, tc_index_tag};
 use traffic_mirror_ebpf::gue::{
     ENCAPSULATION_BYTES, FRAGMENT_WORDS6, FRAGMENT6_BYTES, IPV4_BYTES, IPV6_BYTES, OUTER4_BYTES, OUTER6_BYTES,
     Variable, fold, fragment6, outer4, outer6,
@@ -101,7 +101,7 @@ fn wrap(skb: Skb, word: u32, secret: u64, sender: *mut Level) -> Option<i32> {
     // Production's mark and priority must not put a copy into production's class.
     skb.set_mark(0);
     skb.set_priority(TC_PRIO_BULK);
-    skb.set_tc_index(stamp(secret));
+    skb.set_tc_index(tc_index_tag(secret));
     skb.set_cb::<{ cb::ENDPOINT }>(word | cb::DONE);
     pop_tags(skb)?;
     if length != 0 {

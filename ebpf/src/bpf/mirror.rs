@@ -5,7 +5,7 @@ use core::ffi::c_long;
 use core::intrinsics::cold_path;
 
 use aya_ebpf::bindings::__sk_buff;
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Field, Interfaces, Slot, Unseen, cb, stamp};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Field, Interfaces, Slot, Unseen, cb, tc_index_tag};
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable, Search, hook_at, hook_of};
 use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK};
 
@@ -104,7 +104,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
         }
     }
     let depth = CPU.get_ptr_mut(0).map_or(0, depth);
-    if skb.tc_index() == stamp(control.secret) || depth != 0 && has_wrapped(skb.0) != 0 {
+    if skb.tc_index() == tc_index_tag(control.secret) || depth != 0 && has_wrapped(skb.0) != 0 {
         return Err(Unseen::Loop);
     }
     // `recall` has asked that of a fragment
@@ -320,7 +320,7 @@ unsafe extern "C" fn next_slot<const ODD: bool>(_: u32, slots: *mut Slots<'_, '_
         // SAFETY: a per-CPU element.
         let stats = unsafe { &mut *stats };
         // looked up here, since in `wanted` it would exceed the stack of kernels that round up each frame
-        let has_twin = slot.flags & Slot::TWIN != 0;
+        let has_twin = slot.flags & Slot::REVERSE != 0;
         let serial = if has_twin { serial() } else { 0 };
         if !has_twin || stats.serial != serial {
             stats.matched.add(wanted.packets, wanted.bytes);

@@ -9,7 +9,7 @@ use traffic_mirror_ebpf::classify::lowest_bit;
 use traffic_mirror_ebpf::packet::Packet;
 
 use crate::bpf::copy::drops::count_lost;
-use crate::bpf::copy::fan_out::{Parcel, fan_out, send, was_over};
+use crate::bpf::copy::fan_out::{CloneRequest, fan_out, send, was_over};
 use crate::bpf::copy::fragment::fragment;
 use crate::bpf::direct::control;
 use crate::bpf::level::{depth, is_too_deep, level};
@@ -33,11 +33,11 @@ pub(super) extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, end
     let endpoint = &pair[parity as usize & 1];
     let interface = if endpoint.has_lane() { endpoint.lane } else { 0 };
     // SAFETY: a per-CPU element.
-    let ticket = unsafe {
-        let ticket = (*cpu).ticket.wrapping_add(2) & !1 | parity & 1;
-        (*cpu).ticket = ticket;
-        (*level).transit = Transit { endpoints, ticket, arrived: 0 };
-        ticket
+    let sequence = unsafe {
+        let sequence = (*cpu).sequence.wrapping_add(2) & !1 | parity & 1;
+        (*cpu).sequence = sequence;
+        (*level).transit = Transit { endpoints, sequence, arrived: 0 };
+        sequence
     };
     let reason = if interface == 0 {
         Drop::NoLane as u32
@@ -45,8 +45,8 @@ pub(super) extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, end
         // SAFETY: the caller passes a pointer to a local variable.
         let word = if unsafe { (*packet).headerless } != 0 { cb::HEADERLESS } else { 0 };
         // SAFETY: no arguments.
-        let parcel = Parcel { interface, word, flow: ticket, length: unsafe { bpf_get_smp_processor_id() } };
-        let reason = send(skb, &raw const parcel);
+        let request = CloneRequest { interface, word, flow: sequence, length: unsafe { bpf_get_smp_processor_id() } };
+        let reason = send(skb, &raw const request);
         // SAFETY: a per-CPU element; volatile, since `encap` has written it meanwhile.
         let is_taken = word == 0 || unsafe { (&raw const (*level).relay.interface).read_volatile() } == 0;
         if reason == Drop::Budget as u32 || !is_taken && reason == Drop::Unwrapped as u32 {
@@ -86,11 +86,11 @@ pub(super) fn lane(skb: Skb) -> i32 {
     let depth = depth(cpu);
     let (sender, own) = (level(cpu, depth.wrapping_sub(1)), level(cpu, depth));
     // SAFETY: a per-CPU element.
-    let Transit { endpoints, ticket, .. } = unsafe { (*sender).transit };
+    let Transit { endpoints, sequence, .. } = unsafe { (*sender).transit };
     // Where somebody has put a queue, it comes later, or on a CPU that is sending another one.
     // SAFETY: no arguments.
     let is_here =
-        skb.cb::<{ cb::FLOW }>() == ticket && skb.cb::<{ cb::LENGTH }>() == unsafe { bpf_get_smp_processor_id() };
+        skb.cb::<{ cb::FLOW }>() == sequence && skb.cb::<{ cb::LENGTH }>() == unsafe { bpf_get_smp_processor_id() };
     // Else it counts as lost: that, what is not cut all the same, and fragments of a datagram, which is what a guest may leave to
     // us (UFO). How many there are is not known before, and they belong to another flow.
     let is_packet = is_here
@@ -109,7 +109,7 @@ pub(super) fn lane(skb: Skb) -> i32 {
             (*cpu).serial += 1;
             (*own).number = (*cpu).serial as u32;
         }
-        let parity = ticket & 1;
+        let parity = sequence & 1;
         let oversize = fan_out(skb.0, &raw const packet, endpoints, parity);
         if oversize != 0 {
             fragment(skb.0, &raw const packet, oversize, parity, 1);

@@ -1,4 +1,4 @@
-//! The books of a daemon: at each endpoint, what matches is what is sent and what is dropped.
+//! The accounting of a daemon: at each endpoint, what matches is what is sent and what is dropped.
 //!
 //! Every [`Daemon`](super::daemon::Daemon) of the laboratory is held to it when it goes; see there.
 

@@ -1,4 +1,4 @@
-//! The books of a daemon under test, kept across its configurations.
+//! The accounting of a daemon under test, kept across its configurations.
 //!
 //! Asserted for every test without being asked: wherever a laboratory reads counters, before each new configuration,
 //! and when the daemon goes. See [`Passed`] for what is compared.

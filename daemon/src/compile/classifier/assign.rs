@@ -19,7 +19,7 @@ pub(in crate::compile) struct Wanted {
     /// Position of the filter in `Desired`.
     pub filter: usize,
     /// The filter has two slots.
-    pub twin: bool,
+    pub is_reverse: bool,
 }
 
 /// Which slot stands for what.
@@ -30,7 +30,7 @@ pub(in crate::compile) struct Placed {
     /// What is wanted and what is active as yet.
     pub union: Slots,
     /// Blocks in which something stands already.
-    pub standing: u64,
+    pub active_blocks: u64,
 }
 
 impl Placed {
@@ -49,14 +49,14 @@ impl Placed {
         let mut new = Vec::new();
         let ways = desired.filters.iter().zip(definitions.of(&desired.filters)).enumerate();
         for (filter, (_, ways)) in ways.filter(|(_, (filter, _))| filter.enabled) {
-            let twin = ways.len() > 1;
+            let is_reverse = ways.len() > 1;
             let place = filters.place(filter);
             let first = there.partition_point(|(filter, _)| *filter < place);
             let there = || there[first..].iter().take_while(|(filter, _)| *filter == place).map(|(_, slot)| *slot);
             for definition in ways.iter() {
                 let same = |known: &Arc<Definition>| Arc::ptr_eq(known, definition) || known == definition;
                 let stays = there().find(|&slot| !slots.has(slot) && known.get(slot).is_some_and(same));
-                let wanted = Wanted { definition: definition.clone(), filter, twin };
+                let wanted = Wanted { definition: definition.clone(), filter, is_reverse };
                 match stays {
                     Some(slot) => slots.insert(slot, wanted),
                     None => new.push(wanted),
@@ -69,7 +69,7 @@ impl Placed {
                 union.insert(slot, definition.clone());
             }
         }
-        let standing = blocks(union.slots());
+        let active_blocks = blocks(union.slots());
         // alike beside alike: they share words
         let shaped = |wanted: &Wanted| wanted.definition.shape();
         new.sort_unstable_by(|a, b| (shaped(a), &a.definition).cmp(&(shaped(b), &b.definition)));
@@ -78,7 +78,7 @@ impl Placed {
             union.insert(slot, wanted.definition.clone());
             slots.insert(slot, wanted);
         }
-        Some(Self { slots, union, standing })
+        Some(Self { slots, union, active_blocks })
     }
 }
 

@@ -5,7 +5,6 @@ use std::sync::Arc;
 use bytemuck::Zeroable;
 use traffic_mirror_ebpf::abi::{Field, Root, Skip, Values, View};
 
-use crate::compile::classifier::blueprint::{Blueprint, Difference};
 use crate::compile::classifier::definition::{Definition, NO_PORT, NO_PROTOCOL, mask};
 use crate::compile::classifier::direct::{Direct, PORTS, PROTOCOL, VLAN};
 use crate::compile::classifier::reachable::Reachable;
@@ -13,19 +12,20 @@ use crate::compile::classifier::regions::Regions;
 use crate::compile::classifier::room::Room;
 use crate::compile::classifier::sets::{Assigned, Selected, Sets};
 use crate::compile::classifier::slots::{block_of, deciding};
-use crate::compile::classifier::trie::{Gardener, Planter, Prefix, Tree};
+use crate::compile::classifier::source::{Difference, Source};
+use crate::compile::classifier::trie::{Prefix, Tree, TrieBuilder, TrieWriter};
 use crate::tables::Tables;
 
 /// Changes classes, blocks, nodes, skips and values of `tables` so that they say what is wanted. Elements that
 /// `in_use` reaches in the `live` tables keep their place; what is new takes free ones. A field in which nothing is to change
-/// against `built_from`, if that is known, is not looked at. `standing` are the blocks that have active slots, as bits. Answers the view, without rows; `None` if there is no room for what is new.
+/// against `built_from`, if that is known, is not looked at. `active_blocks` are the blocks that have active slots, as bits. Answers the view, without rows; `None` if there is no room for what is new.
 pub(in crate::compile) fn build(
     tables: &mut Tables,
     live: &Tables,
     in_use: &Reachable,
-    built_from: Option<&Blueprint>,
-    want: &Blueprint,
-    standing: u64,
+    built_from: Option<&Source>,
+    want: &Source,
+    active_blocks: u64,
     room: Room,
 ) -> Option<View> {
     let difference = built_from.map(|built_from| Difference::between(built_from, want));
@@ -55,11 +55,11 @@ pub(in crate::compile) fn build(
             return None;
         }
         let changed = difference.as_ref().map(|difference| changed(difference, root));
-        Some(Planter { sets: &mut sets, live, in_use, root, changed }.plant(&prefixes(want, root)))
+        Some(TrieBuilder { sets: &mut sets, live, in_use, root, changed }.build(&prefixes(want, root)))
     });
     // of a block that is in use and comes to give a field each slot gets all values of it, the active ones, too
     let omitted = live.view().omitted.iter().zip(&want.omitted);
-    let is_wider = omitted.fold(0, |blocks, (live, want)| blocks | live & !want) & standing != 0;
+    let is_wider = omitted.fold(0, |blocks, (live, want)| blocks | live & !want) & active_blocks != 0;
     let classes = sets.assign(is_wider)?;
     classes.write(tables);
     let roots = write(tables, in_use, &classes, &selected, &trees);
@@ -98,9 +98,9 @@ fn write(
         tables.values = values;
     }
     let same = tables.view().roots;
-    let mut gardener = Gardener::new(tables, live, classes);
+    let mut writer = TrieWriter::new(tables, live, classes);
     Root::ALL.map(|root| match &trees[root as usize] {
-        Some(tree) => gardener.place(tree, root),
+        Some(tree) => writer.place(tree, root),
         None => same[root as usize],
     })
 }
@@ -125,14 +125,14 @@ fn given_networks(definition: &Definition, root: Root) -> &[(u128, u8)] {
 /// Where addresses may select something else than before.
 fn changed(difference: &Difference<'_>, root: Root) -> Regions {
     let (field, ..) = place(root);
-    let given = |blueprint: &Blueprint, slot: u32| -> Vec<(u128, u8)> {
-        let is_omitted = blueprint.omitted[field as usize] >> block_of(slot) & 1 != 0;
-        let definition = blueprint.slots.get(slot).filter(|_| !is_omitted);
+    let given = |source: &Source, slot: u32| -> Vec<(u128, u8)> {
+        let is_omitted = source.omitted[field as usize] >> block_of(slot) & 1 != 0;
+        let definition = source.slots.get(slot).filter(|_| !is_omitted);
         definition.map_or_else(Vec::new, |definition| given_networks(definition, root).to_vec())
     };
     let mut regions = Vec::new();
     for slot in difference.of(field) {
-        let [before, after] = [difference.live, difference.want].map(|blueprint| given(blueprint, slot));
+        let [before, after] = [difference.live, difference.want].map(|source| given(source, slot));
         for (these, those) in [(&before, &after), (&after, &before)] {
             // both are sorted
             let differing = these.iter().filter(|prefix| those.binary_search(prefix).is_err());
@@ -142,7 +142,7 @@ fn changed(difference: &Difference<'_>, root: Root) -> Regions {
     Regions::new(regions)
 }
 
-fn prefixes(want: &Blueprint, root: Root) -> Vec<Prefix> {
+fn prefixes(want: &Source, root: Root) -> Vec<Prefix> {
     let (field, ..) = place(root);
     let mut prefixes = Vec::new();
     for (slot, definition) in deciding(&want.slots, &want.omitted, field) {

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use hashbrown::HashMap;
 use traffic_mirror_ebpf::abi::Field;
 
-use crate::compile::classifier::blueprint::{Blueprint, Difference};
 use crate::compile::classifier::definition::{Definition, PORT_VALUES, PROTOCOL_VALUES, Ranges, VLAN_VALUES};
 use crate::compile::classifier::sets::{Cursor, Selected, Sets};
 use crate::compile::classifier::slots::{block_of, deciding};
+use crate::compile::classifier::source::{Difference, Source};
 
 /// A field whose values stand in a table each.
 pub(in crate::compile) struct Direct {
@@ -42,7 +42,7 @@ impl Direct {
         &self,
         sets: &mut Sets<'_>,
         difference: Option<&Difference<'_>>,
-        want: &Blueprint,
+        want: &Source,
         live: &[u32],
     ) -> Vec<Selected> {
         let changed = difference.and_then(|difference| self.changed(difference));
@@ -53,9 +53,9 @@ impl Direct {
     }
 
     /// The ranges that a slot has in the field; none if the field does not decide about it.
-    fn ranges<'b>(&self, blueprint: &'b Blueprint, slot: u32, all: &'b [(u32, u32)]) -> &'b [(u32, u32)] {
-        let is_omitted = blueprint.omitted[self.field as usize] >> block_of(slot) & 1 != 0;
-        let definition = blueprint.slots.get(slot).filter(|_| !is_omitted);
+    fn ranges<'b>(&self, source: &'b Source, slot: u32, all: &'b [(u32, u32)]) -> &'b [(u32, u32)] {
+        let is_omitted = source.omitted[self.field as usize] >> block_of(slot) & 1 != 0;
+        let definition = source.slots.get(slot).filter(|_| !is_omitted);
         definition.map_or(&[], |definition| (self.given)(definition).map_or(all, |ranges| ranges))
     }
 
@@ -63,7 +63,7 @@ impl Direct {
         [(0, self.values - 1)]
     }
 
-    fn events(&self, want: &Blueprint) -> Vec<Event> {
+    fn events(&self, want: &Source) -> Vec<Event> {
         let all = self.all();
         let mut events = Vec::new();
         for (slot, _) in deciding(&want.slots, &want.omitted, self.field) {

@@ -2,7 +2,6 @@
 //! be.
 
 pub(super) mod assign;
-pub(super) mod blueprint;
 pub(super) mod build;
 pub(super) mod decompile;
 pub(super) mod definition;
@@ -15,4 +14,5 @@ pub(super) mod rows;
 mod sets;
 pub(super) mod slot_set;
 pub(super) mod slots;
+pub(super) mod source;
 mod trie;

@@ -183,10 +183,10 @@ impl<'d> Allocator<'d> {
 }
 
 /// Per field: bit b if no slot of block b gives it, and none has since the block began to be used: what a live view says
-/// of a block stays until the block has been empty. `standing` are the blocks that are in use in that view.
-pub(in crate::compile) fn omitted(slots: &Slots, live: &[u64; FIELDS], standing: u64) -> [u64; FIELDS] {
+/// of a block stays until the block has been empty. `active_blocks` are the blocks that are in use in that view.
+pub(in crate::compile) fn omitted(slots: &Slots, live: &[u64; FIELDS], active_blocks: u64) -> [u64; FIELDS] {
     let used = blocks(slots.slots());
-    let mut omitted = live.map(|live| live | used & !standing);
+    let mut omitted = live.map(|live| live | used & !active_blocks);
     for (slot, definition) in slots.iter() {
         for field in Field::ALL.into_iter().filter(|&field| definition.gives(field)) {
             omitted[field as usize] &= !(1 << block_of(slot));

@@ -39,7 +39,7 @@ pub(in crate::compile) enum Tree {
 const BYTE: u8 = 8;
 
 /// Builds trees.
-pub(in crate::compile) struct Planter<'a, 'l> {
+pub(in crate::compile) struct TrieBuilder<'a, 'l> {
     pub sets: &'a mut Sets<'l>,
     pub live: &'a Tables,
     pub in_use: &'a Reachable,
@@ -48,9 +48,9 @@ pub(in crate::compile) struct Planter<'a, 'l> {
     pub changed: Option<Regions>,
 }
 
-impl<'a> Planter<'a, '_> {
+impl<'a> TrieBuilder<'a, '_> {
     /// The tree of `prefixes`, which are sorted.
-    pub(in crate::compile) fn plant(&mut self, prefixes: &[Prefix]) -> Tree {
+    pub(in crate::compile) fn build(&mut self, prefixes: &[Prefix]) -> Tree {
         // those at the edge of what changes are kept, too
         if let Some(changed) = &self.changed {
             let stays = |leaf: &&Leaf| !changed.have(leaf.first, leaf.last);
@@ -78,7 +78,7 @@ impl<'a> Planter<'a, '_> {
         tree
     }
 
-    /// As [`Planter::tree`], where no prefix ends at once.
+    /// As [`TrieBuilder::tree`], where no prefix ends at once.
     fn longer(&mut self, prefixes: &[Prefix], depth: u8, bits: u128, cursor: &mut Cursor) -> Tree {
         let (Some(first), Some(last)) = (prefixes.first(), prefixes.last()) else {
             return Tree::Leaf(self.select(cursor, bits));
@@ -165,7 +165,7 @@ impl<'a> Planter<'a, '_> {
 }
 
 /// Puts trees into tables.
-pub(in crate::compile) struct Gardener<'a> {
+pub(in crate::compile) struct TrieWriter<'a> {
     tables: &'a mut Tables,
     live: &'a Reachable,
     classes: &'a Assigned,
@@ -173,7 +173,7 @@ pub(in crate::compile) struct Gardener<'a> {
     skips: Box<dyn Iterator<Item = u32> + 'a>,
 }
 
-impl<'a> Gardener<'a> {
+impl<'a> TrieWriter<'a> {
     pub(in crate::compile) fn new(tables: &'a mut Tables, live: &'a Reachable, classes: &'a Assigned) -> Self {
         Self { tables, live, classes, nodes: Box::new(live.nodes.free()), skips: Box::new(live.skips.free()) }
     }

@@ -1,6 +1,6 @@
 //! The programs on a hook, as the kernel has them.
 
-use crate::chain::{Chain, Standing};
+use crate::chain::{Chain, Entry};
 use crate::kernel::attach::Attachments;
 use crate::kernel::attachment::{Attachment, Mechanism, Role};
 use crate::kernel::bpf::link::{Link, attached_to};
@@ -28,11 +28,7 @@ impl Attachments {
         Ok(Chain { programs })
     }
 
-    fn programs(
-        &self,
-        present: &[(Attachment, Mechanism)],
-        attachment: Attachment,
-    ) -> Result<Vec<Standing>, KernelError> {
+    fn programs(&self, present: &[(Attachment, Mechanism)], attachment: Attachment) -> Result<Vec<Entry>, KernelError> {
         let ours = Link::open(&self.link_pin(attachment)).and_then(|link| link.program()).ok().flatten();
         let there = attached_to(attachment.interface, attachment.direction).map_err(|source| {
             let interface = format!("interface {}", attachment.interface);
@@ -44,7 +40,7 @@ impl Attachments {
             let kin = kin.iter().find(|(there, _)| *there == id).map(|(_, role)| *role);
             let role = if is_ours { Some(attachment.role) } else { kin };
             let name = role.map_or_else(|| program_name(id), |role| Some(role.word().to_owned()));
-            Standing { id, names: name.into_iter().collect(), priority: None, is_ours }
+            Entry { id, names: name.into_iter().collect(), priority: None, is_ours }
         };
         Ok(there.into_iter().map(|there| standing(there.program)).collect())
     }
@@ -68,7 +64,7 @@ impl Attachments {
         on_hook.filter_map(program).collect()
     }
 
-    fn filters(&self, netlink: &mut Netlink, attachment: Attachment) -> Result<Vec<Standing>, KernelError> {
+    fn filters(&self, netlink: &mut Netlink, attachment: Attachment) -> Result<Vec<Entry>, KernelError> {
         let ours = self.live_filter(netlink, attachment)?.map(|live| live.place.priority);
         let filters = netlink.filters(attachment.interface, attachment.direction)?;
         let standing = filters.into_iter().map(|filter| {
@@ -76,7 +72,7 @@ impl Attachments {
             let program = filter.program_id.filter(|_| !is_ours).and_then(program_name);
             let name = filter.name.unwrap_or(filter.kind);
             let names = std::iter::once(name).chain(program).collect();
-            Standing { id: filter.program_id.unwrap_or_default(), names, priority: Some(filter.priority), is_ours }
+            Entry { id: filter.program_id.unwrap_or_default(), names, priority: Some(filter.priority), is_ours }
         });
         Ok(standing.collect())
     }

@@ -77,8 +77,8 @@ impl Attachments {
         if filters.is_empty() {
             return Ok(Vec::new());
         }
-        let turn = self.turn_dir(attachment);
-        let turning = names(&turn)?.into_iter().map(|name| turn.join(name));
+        let relocation = self.relocation_dir(attachment);
+        let turning = names(&relocation)?.into_iter().map(|name| relocation.join(name));
         let pins: Vec<PathBuf> = self.filter_pins(attachment).into_iter().chain(turning).collect();
         let pins: Vec<(u32, PathBuf)> = pins.into_iter().filter_map(|pin| Some((id_of(&pin)?, pin))).collect();
         let live = filters.iter().filter(|filter| filter.handle == attachment.role.handle()).filter_map(|filter| {

@@ -20,9 +20,9 @@ use super::error::{KernelError, pin_error, reason};
 use super::generation::Generation;
 use super::netlink::Netlink;
 use super::pins::{names, remove_dir, remove_pins};
-use crate::chain::Seat;
+use crate::chain::Position;
 use crate::desired::Order;
-use crate::kernel::attach::tcx::spot;
+use crate::kernel::attach::tcx::anchor;
 use crate::kernel::bpf::link::Link;
 
 /// The attachments below a pin path.
@@ -33,7 +33,7 @@ pub struct Attachments {
     /// What a predecessor has left there that deleted the qdiscs that it had made.
     pub(super) qdiscs: PathBuf,
     /// Holds a directory for each attachment that is on its way to another place.
-    pub(super) turns: PathBuf,
+    pub(super) relocations: PathBuf,
     /// Holds a directory for each attachment that is not to be last.
     pub(super) orders: PathBuf,
 }
@@ -41,9 +41,9 @@ pub struct Attachments {
 impl Attachments {
     /// Those below `pin_path`.
     pub fn below(pin_path: &Path) -> Self {
-        let [links, filters, qdiscs, turns, orders] =
+        let [links, filters, qdiscs, relocations, orders] =
             ["links", "filters", "qdiscs", "turns", "orders"].map(|name| pin_path.join(name));
-        Self { links, filters, qdiscs, turns, orders }
+        Self { links, filters, qdiscs, relocations, orders }
     }
 
     /// Removes what somebody else has put below the pin path in place of a directory of ours. Answers a line for each.
@@ -51,7 +51,7 @@ impl Attachments {
     /// # Errors
     /// It cannot be removed.
     pub(super) fn clear(&self, pin_path: &Path) -> Result<Vec<String>, KernelError> {
-        let ours = [&self.links, &self.filters, &self.qdiscs, &self.turns, &self.orders];
+        let ours = [&self.links, &self.filters, &self.qdiscs, &self.relocations, &self.orders];
         let maps = names(pin_path)?.into_iter().map(|name| pin_path.join(name));
         let maps = maps.filter(|path| Generation::is_dir_of(path));
         let mut cleared = Vec::new();
@@ -149,14 +149,14 @@ impl Attachments {
     ) -> Result<(), KernelError> {
         let error = |e: &dyn std::error::Error| attachment.error("attach", interface, reason(e));
         let chain = self.chain(netlink, present, attachment, mechanism)?;
-        let seat = chain.seat(order);
+        let position = chain.position(order);
         match mechanism {
             Mechanism::Tcx => {
                 let program = program.fd().map_err(|e| error(&e))?.as_fd();
-                self.attach_link(attachment, program, spot(&chain, seat), |e| error(&e))
+                self.attach_link(attachment, program, anchor(&chain, position), |e| error(&e))
             }
             Mechanism::Clsact => {
-                let priority = chain.priority(seat).or_else(|| chain.priority(Seat::Last));
+                let priority = chain.priority(position).or_else(|| chain.priority(Position::Last));
                 self.attach_filter(netlink, attachment, program, priority, error).inspect_err(|_| {
                     // what was prepared must not look like an attachment
                     let [_, fresh] = self.filter_pins(attachment);
@@ -203,7 +203,7 @@ impl Attachments {
         for markers in [&self.qdiscs, &self.orders] {
             names(markers)?.into_iter().try_for_each(|marker| remove_dir(&markers.join(marker)))?;
         }
-        let dirs = [&self.links, &self.filters, &self.qdiscs, &self.turns, &self.orders];
+        let dirs = [&self.links, &self.filters, &self.qdiscs, &self.relocations, &self.orders];
         dirs.into_iter().try_for_each(|dir| remove_dir(dir))
     }
 }

@@ -12,7 +12,7 @@ use aya::programs::SchedClassifier;
 use crate::desired::Order;
 use crate::kernel::attach::Attachments;
 use crate::kernel::attach::clsact::LiveFilter;
-use crate::kernel::attach::tcx::{once_it_has_gone, spot};
+use crate::kernel::attach::tcx::{anchor, once_it_has_gone};
 use crate::kernel::attachment::{Attachment, Mechanism};
 use crate::kernel::bpf::link::Link;
 use crate::kernel::bpf::{program, rcu};
@@ -27,13 +27,13 @@ const MARK: &str = "turn_mark";
 const CHECK: &str = "turn_check";
 const CLEAR: &str = "turn_clear";
 const ARRAY: &str = "TURNING";
-/// The pin of the program that turns.
+/// The pin of the program that is relocated.
 const PROGRAM: &str = "program";
 /// The pin of its link in the new place.
 const LINK: &str = "link";
 
 /// What goes where.
-pub(in crate::kernel) struct Turn<'t> {
+pub(in crate::kernel) struct Relocation<'t> {
     pub(in crate::kernel) attachment: Attachment,
     pub(in crate::kernel) mechanism: Mechanism,
     /// Name of the interface, for errors.
@@ -46,59 +46,60 @@ type Before<'b> = &'b mut dyn FnMut(Step) -> Result<(), KernelError>;
 
 impl Attachments {
     /// Moves a program to where the order wants it, without a gap.
-    pub(in crate::kernel) fn turn(
+    pub(in crate::kernel) fn relocation(
         &self,
         netlink: &mut Netlink,
         generation: &Generation,
-        turn: &Turn<'_>,
+        relocation: &Relocation<'_>,
         before: Before<'_>,
     ) -> Result<(), KernelError> {
-        let &Turn { attachment, mechanism, .. } = turn;
+        let &Relocation { attachment, mechanism, .. } = relocation;
         self.end_turn(netlink, attachment, mechanism, None, before)?;
-        let dir = self.turn_dir(attachment);
+        let dir = self.relocation_dir(attachment);
         make_dir(&dir)?;
         let kind = netlink.link(attachment.interface)?.map_or(LinkKind::Ethernet, |link| link.kind);
-        let begun = generation.load_turn(&dir, attachment, kind).and_then(|()| self.begin_turn(netlink, turn, before));
+        let begun =
+            generation.load_turn(&dir, attachment, kind).and_then(|()| self.begin_turn(netlink, relocation, before));
         let ended = self.end_turn(netlink, attachment, mechanism, begun.as_ref().ok().copied().flatten(), before);
-        if names(&self.turns)?.is_empty() {
-            remove_dir(&self.turns)?;
+        if names(&self.relocations)?.is_empty() {
+            remove_dir(&self.relocations)?;
         }
         begun.and(ended)
     }
 
     /// Ends what a predecessor has begun.
-    pub(in crate::kernel) fn end_turns(&self, netlink: &mut Netlink) -> Result<(), KernelError> {
+    pub(in crate::kernel) fn end_relocations(&self, netlink: &mut Netlink) -> Result<(), KernelError> {
         let present = self.list()?;
-        for name in names(&self.turns)? {
+        for name in names(&self.relocations)? {
             let attachment = Attachment::from_pin_name(&name);
             match attachment.and_then(|attachment| present.iter().find(|(there, _)| *there == attachment)) {
                 Some(&(attachment, mechanism)) => {
                     self.end_turn(netlink, attachment, mechanism, None, &mut |_| Ok(()))?;
                 }
-                None => remove_pins(&self.turns.join(name))?,
+                None => remove_pins(&self.relocations.join(name))?,
             }
         }
-        remove_dir(&self.turns)
+        remove_dir(&self.relocations)
     }
 
-    /// Where is pinned what is needed for a turn.
-    pub(in crate::kernel) fn turn_dir(&self, attachment: Attachment) -> PathBuf {
-        self.turns.join(attachment.pin_name())
+    /// Where is pinned what is needed for a relocation.
+    pub(in crate::kernel) fn relocation_dir(&self, attachment: Attachment) -> PathBuf {
+        self.relocations.join(attachment.pin_name())
     }
 
     /// Puts the program in its new place, too. Answers the priority of its filter there.
     fn begin_turn(
         &self,
         netlink: &mut Netlink,
-        turn: &Turn<'_>,
+        relocation: &Relocation<'_>,
         before: Before<'_>,
     ) -> Result<Option<u16>, KernelError> {
-        let &Turn { attachment, mechanism, interface, order } = turn;
+        let &Relocation { attachment, mechanism, interface, order } = relocation;
         let error = |e: &dyn std::error::Error| attachment.error("move", interface, crate::kernel::error::reason(e));
-        let dir = self.turn_dir(attachment);
+        let dir = self.relocation_dir(attachment);
         let chain = self.chain(netlink, &self.list()?, attachment, mechanism)?;
-        let seat = chain.seat(order);
-        let (live, fresh) = if chain.is_earlier(seat) { (CHECK, MARK) } else { (MARK, CHECK) };
+        let position = chain.position(order);
+        let (live, fresh) = if chain.is_earlier(position) { (CHECK, MARK) } else { (MARK, CHECK) };
         if attachment.role.counts() {
             before(Step::Attach)?;
             self.swap(netlink, attachment, mechanism, &dir.join(live))?;
@@ -111,13 +112,14 @@ impl Attachments {
         let fresh = fresh.fd().map_err(|e| error(&e))?.as_fd();
         match mechanism {
             Mechanism::Tcx => {
-                let link = Link::create(fresh, attachment.interface, attachment.direction, spot(&chain, seat));
+                let link = Link::create(fresh, attachment.interface, attachment.direction, anchor(&chain, position));
                 let path = dir.join(LINK);
                 link.map_err(|e| error(&e))?.pin(&path).map_err(|source| pin_error("create", &path, source))?;
                 Ok(None)
             }
             Mechanism::Clsact => {
-                let priority = chain.priority(seat).ok_or_else(|| error(&io::Error::other("no priority is free")))?;
+                let priority =
+                    chain.priority(position).ok_or_else(|| error(&io::Error::other("no priority is free")))?;
                 netlink.add_filter(attachment.place(priority), attachment.role.word(), fresh).map_err(|e| error(&e))?;
                 Ok(Some(priority))
             }
@@ -133,7 +135,7 @@ impl Attachments {
         priority: Option<u16>,
         before: Before<'_>,
     ) -> Result<(), KernelError> {
-        let dir = self.turn_dir(attachment);
+        let dir = self.relocation_dir(attachment);
         if dir.join(PROGRAM).exists() {
             match mechanism {
                 Mechanism::Tcx => self.end_with_links(attachment, before)?,
@@ -144,7 +146,7 @@ impl Attachments {
     }
 
     fn end_with_links(&self, attachment: Attachment, before: Before<'_>) -> Result<(), KernelError> {
-        let (dir, path) = (self.turn_dir(attachment), self.link_pin(attachment));
+        let (dir, path) = (self.relocation_dir(attachment), self.link_pin(attachment));
         let error = |source| pin_error("update", &path, source);
         let program = pinned(&dir.join(PROGRAM))?;
         let update = |link: &Link| -> Result<(), KernelError> {
@@ -181,7 +183,7 @@ impl Attachments {
         priority: Option<u16>,
         before: Before<'_>,
     ) -> Result<(), KernelError> {
-        let dir = self.turn_dir(attachment);
+        let dir = self.relocation_dir(attachment);
         let mut put = |netlink: &mut Netlink, filter: &LiveFilter, pin: &Path| -> Result<(), KernelError> {
             before(Step::Attach)?;
             Ok(netlink.replace_filter(filter.place, attachment.role.word(), fd(&pinned(pin)?)?)?)
@@ -226,7 +228,7 @@ impl Attachments {
 }
 
 /// Which of two filters goes. If nobody knows the new one, it is the one that is out of action; else the one that a next
-/// turn would have to leave again does no harm.
+/// relocation would have to leave again does no harm.
 fn old_of(ours: &[LiveFilter], dir: &Path, priority: Option<u16>) -> usize {
     let known = priority.and_then(|priority| ours.iter().position(|filter| filter.place.priority != priority));
     let has = |name: &str| ours.iter().position(|filter| filter.pin == dir.join(name));
@@ -240,12 +242,12 @@ fn pinned(path: &Path) -> Result<SchedClassifier, KernelError> {
 
 fn fd(program: &SchedClassifier) -> Result<std::os::fd::BorrowedFd<'_>, KernelError> {
     let error =
-        |error: aya::programs::ProgramError| KernelError::Program { program: "turn", reason: error.to_string() };
+        |error: aya::programs::ProgramError| KernelError::Program { program: "relocation", reason: error.to_string() };
     Ok(program.fd().map_err(error)?.as_fd())
 }
 
 impl Generation {
-    /// Loads what a turn takes, and pins it.
+    /// Loads what a relocation takes, and pins it.
     fn load_turn(&self, dir: &Path, attachment: Attachment, kind: LinkKind) -> Result<(), KernelError> {
         let error = |source: aya::maps::MapError| KernelError::Map {
             action: "write",
@@ -263,7 +265,7 @@ impl Generation {
         let map = object.ebpf.map_mut(ARRAY).ok_or_else(missing)?;
         let mut array = ProgramArray::try_from(map).map_err(error)?;
         let program =
-            turning.fd().map_err(|error| KernelError::Program { program: "turn", reason: error.to_string() })?;
+            turning.fd().map_err(|error| KernelError::Program { program: "relocation", reason: error.to_string() })?;
         array.set(0, program, 0).map_err(error)?;
         // without a pin it would be emptied when this process ends (`bpf_fd_array_map_clear`)
         let path = dir.join(ARRAY);

@@ -3,10 +3,10 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use crate::chain::{Chain, Seat};
+use crate::chain::{Chain, Position};
 use crate::kernel::attach::Attachments;
 use crate::kernel::attachment::Attachment;
-use crate::kernel::bpf::link::{Link, Spot};
+use crate::kernel::bpf::link::{Anchor, Link};
 use crate::kernel::bpf::rcu;
 use crate::kernel::error::{KernelError, pin_error};
 use crate::kernel::pins::{absent_is_fine, make_dir, remove_pins};
@@ -14,16 +14,16 @@ use crate::kernel::pins::{absent_is_fine, make_dir, remove_pins};
 /// Grace periods to wait for a link that is on its way out.
 const GONE_TRIES: usize = 10;
 
-/// Where a seat is, by the numbers of the programs there.
-pub(in crate::kernel) fn spot(chain: &Chain, seat: Seat) -> Spot {
+/// Where a position is, by the numbers of the programs there.
+pub(in crate::kernel) fn anchor(chain: &Chain, position: Position) -> Anchor {
     let of = |index: usize| chain.programs.get(index).map(|one| one.id);
-    match seat {
-        Seat::First => Some(Spot::First),
-        Seat::Last => Some(Spot::Last),
-        Seat::Before(index) => of(index).map(Spot::Before),
-        Seat::After(index) => of(index).map(Spot::After),
+    match position {
+        Position::First => Some(Anchor::First),
+        Position::Last => Some(Anchor::Last),
+        Position::Before(index) => of(index).map(Anchor::Before),
+        Position::After(index) => of(index).map(Anchor::After),
     }
-    .unwrap_or(Spot::Last)
+    .unwrap_or(Anchor::Last)
 }
 
 /// No program is on a hook twice, and a link whose pin somebody has removed goes some time later.
@@ -46,7 +46,7 @@ impl Attachments {
         &self,
         attachment: Attachment,
         program: BorrowedFd<'_>,
-        spot: Spot,
+        anchor: Anchor,
         error: impl Fn(io::Error) -> KernelError,
     ) -> Result<(), KernelError> {
         let path = self.link_pin(attachment);
@@ -57,10 +57,10 @@ impl Attachments {
         remove_pins(&path)?;
         make_dir(&self.links)?;
         let create =
-            |spot| once_it_has_gone(|| Link::create(program, attachment.interface, attachment.direction, spot));
-        let link = match create(spot)? {
+            |anchor| once_it_has_gone(|| Link::create(program, attachment.interface, attachment.direction, anchor));
+        let link = match create(anchor)? {
             // what it was to be next to has just gone
-            Err(error) if error.kind() == io::ErrorKind::NotFound => create(Spot::Last)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => create(Anchor::Last)?,
             link => link,
         };
         link.map_err(&error)?.pin(&path).map_err(|source| pin_error("create", &path, source))

@@ -42,7 +42,7 @@ struct Info {
 
 /// Where a program is attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::kernel) enum Spot {
+pub(in crate::kernel) enum Anchor {
     First,
     Last,
     /// Before the program of that number.
@@ -61,7 +61,7 @@ impl Link {
         program: BorrowedFd<'_>,
         interface: u32,
         direction: Direction,
-        spot: Spot,
+        anchor: Anchor,
     ) -> io::Result<Self> {
         #[repr(C)]
         struct Attributes {
@@ -73,11 +73,11 @@ impl Link {
             _padding: u32,
             expected_revision: u64,
         }
-        let (flags, relative) = match spot {
-            Spot::First => (BPF_F_BEFORE, 0),
-            Spot::Last => (BPF_F_AFTER, 0),
-            Spot::Before(program) => (BPF_F_BEFORE | BPF_F_ID, program),
-            Spot::After(program) => (BPF_F_AFTER | BPF_F_ID, program),
+        let (flags, relative) = match anchor {
+            Anchor::First => (BPF_F_BEFORE, 0),
+            Anchor::Last => (BPF_F_AFTER, 0),
+            Anchor::Before(program) => (BPF_F_BEFORE | BPF_F_ID, program),
+            Anchor::After(program) => (BPF_F_AFTER | BPF_F_ID, program),
         };
         let mut attributes = Attributes {
             program: program.as_raw_fd() as u32,

@@ -26,7 +26,7 @@ use crate::kernel::bpf::mapping::Mapping;
 use crate::kernel::bpf::program::Loading;
 use crate::kernel::error::{KernelError, pin_error, reason};
 use crate::kernel::features::memory::{Memory, memory};
-use crate::kernel::generation::build_id::{Origin, name, parse};
+use crate::kernel::generation::build_id::{BuildId, name, parse};
 use crate::kernel::object;
 use crate::kernel::object::{Kind, OBJECT, OFFSETS, PROGRAMS, STEPS, capacity, map_names};
 use crate::kernel::pins::remove_pins;
@@ -37,7 +37,7 @@ use crate::tables::{Content, Live, Pages, Table, Tables};
 pub struct Generation {
     number: u32,
     pub(super) dir: PathBuf,
-    origin: Origin,
+    build_id: BuildId,
     memory: &'static Memory,
 }
 
@@ -60,18 +60,19 @@ impl Generation {
     /// The generation of that number, which must exist.
     pub fn open(pin_path: &Path, number: u32) -> Self {
         let entries = fs::read_dir(pin_path).into_iter().flatten().filter_map(Result::ok);
-        let mut origins = entries.filter_map(|entry| parse(entry.file_name().to_str()?));
-        let origin = origins.find(|(there, _)| *there == number).map_or_else(Origin::ours, |(_, origin)| origin);
-        Self::at(number, pin_path.join(name(number, origin)), origin)
+        let mut build_ids = entries.filter_map(|entry| parse(entry.file_name().to_str()?));
+        let build_id =
+            build_ids.find(|(there, _)| *there == number).map_or_else(BuildId::ours, |(_, build_id)| build_id);
+        Self::at(number, pin_path.join(name(number, build_id)), build_id)
     }
 
-    fn at(number: u32, dir: PathBuf, origin: Origin) -> Self {
-        Self { number, dir, origin, memory: memory() }
+    fn at(number: u32, dir: PathBuf, build_id: BuildId) -> Self {
+        Self { number, dir, build_id, memory: memory() }
     }
 
     /// Whether its maps are laid out as ours: those of another version cannot be read.
     pub fn has_our_layout(&self) -> bool {
-        self.origin.layout == Origin::ours().layout
+        self.build_id.layout == BuildId::ours().layout
     }
 
     /// For those who can only read.
@@ -90,7 +91,7 @@ impl Generation {
 
     /// Whether it has our programs, too: only then its maps can be changed in place.
     pub fn is_ours(&self) -> bool {
-        self.origin == Origin::ours()
+        self.build_id == BuildId::ours()
     }
 
     /// Whether each of its maps and programs has its pin.
@@ -108,7 +109,7 @@ impl Generation {
     /// # Errors
     /// The kernel refuses; what was made is removed.
     pub fn create(pin_path: &Path, number: u32, tables: &Tables) -> Result<Self, KernelError> {
-        let generation = Self::at(number, Self::unfinished(pin_path), Origin::ours());
+        let generation = Self::at(number, Self::unfinished(pin_path), BuildId::ours());
         // left by a daemon that was killed in the middle
         generation.remove()?;
         fs::create_dir_all(&generation.dir).map_err(|source| pin_error("create", &generation.dir, source))?;
@@ -156,7 +157,7 @@ impl Generation {
     /// # Errors
     /// The pins cannot be renamed.
     pub fn publish(&mut self, pin_path: &Path) -> Result<(), KernelError> {
-        let published = Self::at(self.number, pin_path.join(name(self.number, self.origin)), self.origin);
+        let published = Self::at(self.number, pin_path.join(name(self.number, self.build_id)), self.build_id);
         fs::rename(&self.dir, &published.dir).map_err(|source| pin_error("rename", &self.dir, source))?;
         *self = published;
         Ok(())

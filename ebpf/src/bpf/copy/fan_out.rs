@@ -32,7 +32,7 @@ const LOOK_BYTES: u64 = 256 << 10;
 const FULL_NS: u64 = 1_000_000;
 
 /// The copies of one packet.
-pub(crate) struct Fan {
+pub(crate) struct FanOut {
     pub skb: Skb,
     /// Endpoints that are still to get one, as bits.
     pub endpoints: u64,
@@ -58,7 +58,7 @@ pub(crate) extern "C" fn fan_out(skb: *mut __sk_buff, packet: *const Packet, end
     // SAFETY: the caller passes a pointer to a local variable.
     let packet = unsafe { &*packet };
     let mut copies = Copies {
-        fan: Fan::of(Skb(skb), packet, measure(Skb(skb), packet), flow_of(packet, parity), endpoints, parity),
+        fan: FanOut::of(Skb(skb), packet, measure(Skb(skb), packet), flow_of(packet, parity), endpoints, parity),
         control: control(),
         cpu,
     };
@@ -69,7 +69,7 @@ pub(crate) extern "C" fn fan_out(skb: *mut __sk_buff, packet: *const Packet, end
 
 /// Copies in one piece, with what else sending one takes, looked up once.
 struct Copies<'a> {
-    fan: Fan,
+    fan: FanOut,
     control: &'a Control,
     cpu: *mut Cpu,
 }
@@ -107,7 +107,7 @@ pub(crate) extern "C" fn copy_to_one(
     if endpoints == 0 {
         return 0;
     }
-    let fan = Fan::of(Skb(skb), packet, size, flow(packet, parity), endpoints, parity);
+    let fan = FanOut::of(Skb(skb), packet, size, flow(packet, parity), endpoints, parity);
     let mut copies = Copies { fan, control: control(), cpu };
     copies.prepare(packet.protocol);
     copies.send_next();
@@ -159,8 +159,8 @@ impl Copies<'_> {
                 count_drop(stats, endpoint.state, fan.size.packets);
             }
         } else {
-            let reason = match fan.parcel(endpoint, index, stats, &shape) {
-                Some(parcel) => send_by(fan.skb, &parcel, control, *cpu),
+            let reason = match fan.request(endpoint, index, stats, &shape) {
+                Some(request) => send_by(fan.skb, &request, control, *cpu),
                 None => Drop::Limit as u32,
             };
             fan.account(endpoint, stats, &shape, reason);
@@ -207,7 +207,7 @@ fn flow(packet: &Packet, parity: u32) -> u32 {
     packet.flow_hash(&control().view[parity as usize & 1].flow_keys)
 }
 
-impl Fan {
+impl FanOut {
     /// `flow` is the hash of the packet's flow.
     #[inline(always)]
     pub(crate) fn of(skb: Skb, packet: &Packet, size: Size, flow: u32, endpoints: u64, parity: u32) -> Self {
@@ -253,13 +253,13 @@ impl Fan {
 
     /// What is sent of a copy, or the first of its fragments; `None` if the endpoint's limit does not allow it.
     #[inline(always)]
-    pub(crate) fn parcel(
+    pub(crate) fn request(
         &self,
         endpoint: &Endpoint,
         index: u32,
         stats: &mut EndpointStats,
         shape: &Shape,
-    ) -> Option<Parcel> {
+    ) -> Option<CloneRequest> {
         let credit = &raw mut stats.credit_ns;
         if endpoint.is_limited() && limit::admits(endpoint, credit, index, self.size.packets, shape.outer_bytes) == 0 {
             return None;
@@ -279,7 +279,7 @@ impl Fan {
             (stats.unlooked, stats.full_ns) = (0, 0);
             word |= cb::LOOK;
         }
-        Some(Parcel { interface: endpoint.interface, word, flow: self.flow, length: shape.length })
+        Some(CloneRequest { interface: endpoint.interface, word, flow: self.flow, length: shape.length })
     }
 
     /// Counts what has become of a copy.
@@ -336,7 +336,7 @@ fn is_probe_due(stats: &mut EndpointStats) -> bool {
 /// One clone on its way to `encap`.
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct Parcel {
+pub(crate) struct CloneRequest {
     /// Index of the output interface.
     pub interface: u32,
     /// [`cb::ENDPOINT`], without the generation.
@@ -390,25 +390,25 @@ fn is_over(cpu: *mut Cpu, budget_ns: u64) -> bool {
 /// Sends a clone; answers a [`Drop`] as a number. A global function: it has a stack frame that others need not make room for.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn send(skb: *mut __sk_buff, parcel: *const Parcel) -> u32 {
-    if parcel.is_null() {
+pub(crate) extern "C" fn send(skb: *mut __sk_buff, request: *const CloneRequest) -> u32 {
+    if request.is_null() {
         return Drop::Clone as u32;
     }
     // SAFETY: the caller passes a pointer to a local variable.
-    let parcel = unsafe { &*parcel };
+    let request = unsafe { &*request };
     let Some(cpu) = CPU.get_ptr_mut(0) else { return Drop::Clone as u32 };
-    send_by(Skb(skb), parcel, control(), cpu)
+    send_by(Skb(skb), request, control(), cpu)
 }
 
 /// As [`send`], for those whose stack frame has the room.
 #[inline(always)]
-fn send_by(skb: Skb, parcel: &Parcel, control: &Control, cpu: *mut Cpu) -> u32 {
-    let view = &control.view[(parcel.word >> cb::PARITY_SHIFT & 1) as usize];
+fn send_by(skb: Skb, request: &CloneRequest, control: &Control, cpu: *mut Cpu) -> u32 {
+    let view = &control.view[(request.word >> cb::PARITY_SHIFT & 1) as usize];
     if is_over(cpu, view.budget_ns) {
         return Drop::Budget as u32;
     }
-    let is_relayed = parcel.word & cb::HEADERLESS != 0;
-    let (interface, onward) = if is_relayed { (skb.ifindex(), parcel.interface) } else { (parcel.interface, 0) };
+    let is_relayed = request.word & cb::HEADERLESS != 0;
+    let (interface, onward) = if is_relayed { (skb.ifindex(), request.interface) } else { (request.interface, 0) };
     let depth = depth(cpu);
     let level = level(cpu, depth);
     // SAFETY: a per-CPU element; volatile, since `encap` writes it while the helper runs.
@@ -424,9 +424,9 @@ fn send_by(skb: Skb, parcel: &Parcel, control: &Control, cpu: *mut Cpu) -> u32 {
     let before = [skb.cb::<0>(), skb.cb::<1>(), skb.cb::<2>(), skb.cb::<3>(), skb.cb::<4>()];
     skb.set_cb::<{ cb::SECRET }>(control.secret as u32);
     skb.set_cb::<{ cb::SECRET + 1 }>((control.secret >> 32) as u32);
-    skb.set_cb::<{ cb::ENDPOINT }>(parcel.word | control.generation << cb::GENERATION_SHIFT);
-    skb.set_cb::<{ cb::FLOW }>(parcel.flow);
-    skb.set_cb::<{ cb::LENGTH }>(parcel.length);
+    skb.set_cb::<{ cb::ENDPOINT }>(request.word | control.generation << cb::GENERATION_SHIFT);
+    skb.set_cb::<{ cb::FLOW }>(request.flow);
+    skb.set_cb::<{ cb::LENGTH }>(request.length);
     // SAFETY: the context is valid; the clone leaves by the egress of the output interface, where `encap` takes it.
     let failed = unsafe { bpf_clone_redirect(skb.0, interface, 0) };
     skb.set_cb::<0>(before[0]);

@@ -12,7 +12,7 @@ use traffic_mirror_ebpf::packet::Packet;
 
 use crate::bpf::copy::checksum::{AT_SHIFT, FINISHED, OPEN, UNKNOWN, finish_checksum};
 use crate::bpf::copy::drops::count_lost;
-use crate::bpf::copy::fan_out::{Fan, Parcel, flow_of, send};
+use crate::bpf::copy::fan_out::{CloneRequest, FanOut, flow_of, send};
 use crate::bpf::level::own;
 use crate::bpf::maps::{ENDPOINT_STATS, ENDPOINTS};
 use crate::bpf::measure::measure;
@@ -33,13 +33,13 @@ const GUE_BYTES: u32 = ENCAPSULATION_BYTES as u32;
 /// bytes: `number` it would follow from fragment to fragment.
 #[repr(C)]
 struct Fragments {
-    fan: Fan,
+    fan: FanOut,
     /// Whether it is known how to cut the packet, and how to send it whole.
     is_known: u16,
     is_whole_known: u16,
     /// Number of the next fragment.
     number: u32,
-    parcel: Parcel,
+    request: CloneRequest,
 }
 
 /// Sends a copy in fragments, or whole with a checksum, to each of the endpoints, and answers 0; or all endpoints, if the lane must finish the checksum
@@ -77,14 +77,14 @@ pub(crate) extern "C" fn fragment(
         (*level).slice.checksum = checksum & 0xffff;
     }
     let mut fragments = Fragments {
-        fan: Fan::of(Skb(skb), packet, measure(Skb(skb), packet), flow_of(packet, parity), endpoints, parity),
+        fan: FanOut::of(Skb(skb), packet, measure(Skb(skb), packet), flow_of(packet, parity), endpoints, parity),
         is_known: u16::from(is_in_reach && checksum != UNKNOWN),
         is_whole_known: u16::from(is_in_reach || !is_open),
         number: 0,
-        parcel: Parcel { interface: 0, word: 0, flow: 0, length: 0 },
+        request: CloneRequest { interface: 0, word: 0, flow: 0, length: 0 },
     };
     each(MAX_ENDPOINTS * MAX_FRAGMENTS, next, &mut fragments);
-    let Fan { endpoints, ref size, .. } = fragments.fan;
+    let FanOut { endpoints, ref size, .. } = fragments.fan;
     if endpoints != 0 {
         count_lost(endpoints, Drop::Budget as u32, size.packets, parity);
     }
@@ -110,9 +110,9 @@ unsafe extern "C" fn next(_: u32, fragments: *mut Fragments) -> c_long {
         let is_known = if shape.fragments == 1 { fragments.is_whole_known } else { fragments.is_known };
         if is_known == 0 {
             reason = Drop::Oversize as u32;
-        } else if let Some(parcel) = fan.parcel(endpoint, index, stats, &shape) {
-            fragments.parcel = parcel;
-            fragments.parcel.word |= cb::SLICE;
+        } else if let Some(request) = fan.request(endpoint, index, stats, &shape) {
+            fragments.request = request;
+            fragments.request.word |= cb::SLICE;
         } else {
             reason = Drop::Limit as u32;
         }
@@ -130,8 +130,8 @@ unsafe extern "C" fn next(_: u32, fragments: *mut Fragments) -> c_long {
         slice.offset = start;
         slice.more = u32::from(!is_last);
         slice.udp_length = payload;
-        reason = send(fan.skb.0, &raw const fragments.parcel);
-        fragments.parcel.word &= !cb::LOOK;
+        reason = send(fan.skb.0, &raw const fragments.request);
+        fragments.request.word &= !cb::LOOK;
     }
     if is_last || reason != Drop::None as u32 {
         fan.account(endpoint, stats, &shape, reason);

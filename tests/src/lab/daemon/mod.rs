@@ -1,15 +1,15 @@
 //! The real daemon as a child process, with a configuration, a pin directory and a notification socket of its own.
 //! What it says and notifies is recorded; waiting for it never sleeps.
 
-mod books;
+mod accounting;
 mod log;
 #[cfg(test)]
 mod tests;
 
 use super::netns::{Netns, command_in, ensure_bpffs, enter};
 use super::{TempDir, deadline, process, unique};
+use accounting::Page;
 use anyhow::{Context as _, Result, bail, ensure};
-use books::Page;
 use log::{Log, listen, read_lines};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -268,7 +268,7 @@ impl Daemon {
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let books = if std::thread::panicking() { Ok(()) } else { self.adds_up(deadline()) };
+        let accounting = if std::thread::panicking() { Ok(()) } else { self.adds_up(deadline()) };
         if let Err(error) = self.stop() {
             eprintln!("{error:#}{}", self.log.lock().said());
             // nothing may stay behind, not even after a daemon that fails at it
@@ -285,6 +285,6 @@ impl Drop for Daemon {
         if let Some(Err(panic)) = self.listener.take().map(JoinHandle::join) {
             eprintln!("the listener panicked: {panic:?}");
         }
-        assert!(books.is_ok(), "{:#}{}", books.unwrap_err(), self.log.lock().said());
+        assert!(accounting.is_ok(), "{:#}{}", accounting.unwrap_err(), self.log.lock().said());
     }
 }

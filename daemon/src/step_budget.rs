@@ -10,13 +10,13 @@ const CHANGES: usize = 16;
 
 /// Gives up in the end: whoever reconciles is deaf meanwhile.
 #[derive(Debug, Default)]
-pub struct Patience {
+pub struct StepBudget {
     last: Option<Network>,
     steps: usize,
     changes: usize,
 }
 
-impl Patience {
+impl StepBudget {
     /// Whether no step was taken yet.
     pub fn is_fresh(&self) -> bool {
         self.last.is_none()
@@ -54,26 +54,26 @@ impl Patience {
 mod tests {
     use super::*;
 
-    fn spend(patience: &mut Patience, interface: u32) -> Result<(), String> {
+    fn spend(step_budget: &mut StepBudget, interface: u32) -> Result<(), String> {
         let network = Network { refused: [interface].into(), ..Network::default() };
-        patience.spend(&network).map_err(|error| error.to_string())
+        step_budget.spend(&network).map_err(|error| error.to_string())
     }
 
     #[test]
     fn a_network_that_stays_has_so_many_steps() {
-        let mut patience = Patience::default();
-        assert!(patience.is_fresh());
-        (0..STEPS).for_each(|_| spend(&mut patience, 1).unwrap());
-        assert!(!patience.is_fresh());
+        let mut step_budget = StepBudget::default();
+        assert!(step_budget.is_fresh());
+        (0..STEPS).for_each(|_| spend(&mut step_budget, 1).unwrap());
+        assert!(!step_budget.is_fresh());
         // another network, another beginning
-        (0..STEPS).for_each(|_| spend(&mut patience, 2).unwrap());
-        assert!(spend(&mut patience, 2).unwrap_err().contains("after 16 steps"));
+        (0..STEPS).for_each(|_| spend(&mut step_budget, 2).unwrap());
+        assert!(spend(&mut step_budget, 2).unwrap_err().contains("after 16 steps"));
     }
 
     #[test]
     fn a_network_that_never_rests_is_given_up() {
-        let mut patience = Patience::default();
-        (0..=CHANGES as u32).for_each(|interface| spend(&mut patience, interface).unwrap());
-        assert!(spend(&mut patience, u32::MAX).unwrap_err().contains("changed 17 times"));
+        let mut step_budget = StepBudget::default();
+        (0..=CHANGES as u32).for_each(|interface| spend(&mut step_budget, interface).unwrap());
+        assert!(spend(&mut step_budget, u32::MAX).unwrap_err().contains("changed 17 times"));
     }
 }

@@ -10,20 +10,20 @@ use crate::compile::classifier::slots::{Slots, block_of};
 
 /// What tables are built from.
 #[derive(Debug)]
-pub(in crate::compile) struct Blueprint {
+pub(in crate::compile) struct Source {
     pub slots: Slots,
     pub omitted: [u64; FIELDS],
 }
 
 /// What differs between what live tables were built from and what is wanted.
 pub(in crate::compile) struct Difference<'b> {
-    pub live: &'b Blueprint,
-    pub want: &'b Blueprint,
+    pub live: &'b Source,
+    pub want: &'b Source,
     pub slots: Vec<u32>,
 }
 
 impl<'b> Difference<'b> {
-    pub(in crate::compile) fn between(live: &'b Blueprint, want: &'b Blueprint) -> Self {
+    pub(in crate::compile) fn between(live: &'b Source, want: &'b Source) -> Self {
         let same = |slot| match (live.slots.get(slot), want.slots.get(slot)) {
             (Some(live), Some(want)) => Arc::ptr_eq(live, want) || live == want,
             (None, None) => true,
