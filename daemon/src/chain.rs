@@ -43,7 +43,7 @@ const KIN: [&str; 10] = [
     "mirror_ingress",
     "mirror_egress",
     "encap",
-    "lane",
+    "segmenter",
     "icmp_errors",
     "icmp_errors_ip",
     "turn_mark",

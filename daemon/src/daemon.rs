@@ -174,7 +174,7 @@ fn serve(site: &mut Site, mut desired: Option<Desired>, mut left: usize, trigger
             notify_reloading();
             if let Some(wanted) = load(source) {
                 kernel.try_again();
-                kernel.try_lane_again();
+                kernel.try_segmenter_again();
                 let taken = take(kernel, state, metrics, &wanted, Reason::File);
                 match &taken {
                     Ok(left) => tell_live(kernel, source, *left),
@@ -391,7 +391,7 @@ impl Pending {
             let is_output = |path: &Path| path.route.as_ref().is_some_and(|route| route.interface == interface);
             let is_listed = |link: &Link| desired.interfaces.iter().any(|listed| called(&listed.name, link).is_some());
             network.paths.values().any(is_output)
-                || network.lane_parts.contains(&interface)
+                || network.segmenter_parts.contains(&interface)
                 || network.links.get(&interface).is_some_and(is_listed)
         };
         self.timer

@@ -190,7 +190,7 @@ fn detach(pin_path: &Path) -> anyhow::Result<ExitCode> {
         Kernel::claim(pin_path, None)?.remove()?;
     } else {
         // whoever has removed the pins has not removed this
-        Kernel::remove_lane_of(pin_path)?;
+        Kernel::remove_segmenter_of(pin_path)?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -76,7 +76,7 @@ impl Link {
 
 /// Interfaces of ours that have the kernel cut superpackets into packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Lane {
+pub struct Segmenter {
     /// Index of the interface that superpackets are sent to.
     pub entrance: u32,
     /// Index of the one by which the packets would leave.
@@ -251,14 +251,14 @@ pub struct Network {
     pub refused: BTreeSet<u32>,
     /// Interfaces that clones are sent to and on which `encap` was missing for a while.
     pub rewired: BTreeSet<u32>,
-    /// The lane, if there is one. Its interfaces are not among the `links`, and neither are those of another daemon.
-    pub lane: Option<Lane>,
+    /// The segmenter, if there is one. Its interfaces are not among the `links`, and neither are those of another daemon.
+    pub segmenter: Option<Segmenter>,
     /// Indices of what there is of it, be it not whole.
-    pub lane_parts: BTreeSet<u32>,
+    pub segmenter_parts: BTreeSet<u32>,
     /// Copies were dropped because there was none.
-    pub lane_missed: bool,
+    pub segmenter_missed: bool,
     /// The kernel has refused to make one.
-    pub lane_refused: bool,
+    pub segmenter_refused: bool,
     /// Interfaces that leave no checksums of what they send to hardware, of those that are looked at: UDP superpackets there can be
     /// cut only before they are wrapped.
     pub unsummed: BTreeSet<u32>,

@@ -38,7 +38,7 @@ pub struct Preview {
 pub struct Difference {
     /// Whether it is added, changed or removed.
     pub change: Sign,
-    /// "mirroring", "interface", "endpoint", "filter" or "lane".
+    /// "mirroring", "interface", "endpoint", "filter" or "segmenter".
     pub object: &'static str,
     /// Its name.
     pub name: String,
@@ -109,11 +109,16 @@ pub fn preview(desired: &Desired, network: &Network, live: Option<&Live>, attach
         report::obstacles(desired, network, &want).iter().map(ToString::to_string).collect();
     obstacles.extend(report::advice(desired, network, &want));
     let mut changes = changes;
-    if want.lane_wanted && want.lane.is_none() {
-        if network.lane_refused {
-            obstacles.push("there is no lane, since the kernel refuses to make it; the log says why".to_owned());
+    if want.segmenter_wanted && want.segmenter.is_none() {
+        if network.segmenter_refused {
+            obstacles.push("there is no segmenter, since the kernel refuses to make it; the log says why".to_owned());
         } else {
-            changes.push(Difference { change: Sign::Added, object: "lane", name: String::new(), fields: Vec::new() });
+            changes.push(Difference {
+                change: Sign::Added,
+                object: "segmenter",
+                name: String::new(),
+                fields: Vec::new(),
+            });
         }
     }
     obstacles.extend(want.hooks.values().filter_map(|hook| {

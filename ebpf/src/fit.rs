@@ -185,8 +185,8 @@ impl Shape {
         if endpoint.oversize == Oversize::Drop as u32 && size.gso != GSO_BY_FRAGS && !fits {
             return Err(Drop::Oversize);
         }
-        if !endpoint.has_lane() {
-            return Err(Drop::NoLane);
+        if !endpoint.has_segmenter() {
+            return Err(Drop::NoSegmenter);
         }
         whole(0).map(|shape| Self { fragments: 0, ..shape })
     }
@@ -213,7 +213,7 @@ mod tests {
             sample: 1,
             link: [0; 16],
             outer: [0; crate::abi::OUTER_MAX_BYTES],
-            lane: 0,
+            segmenter: 0,
             checksum: 0,
             own_route: 0,
             summed: 0,
@@ -304,12 +304,12 @@ mod tests {
         let flags = |size, protocol| Shape::of(&size, protocol, &endpoint).map(|shape| shape.flags);
         assert_eq!(flags(size(1468, 1428), 6), Ok(cb::FIXED));
         assert_eq!(flags(size(1500, 1460), 6), Ok(0));
-        assert_eq!(flags(size(1501, 1461), 6), Err(Drop::NoLane));
-        assert_eq!(flags(size(1469, 1441), 17), Err(Drop::NoLane));
+        assert_eq!(flags(size(1501, 1461), 6), Err(Drop::NoSegmenter));
+        assert_eq!(flags(size(1469, 1441), 17), Err(Drop::NoSegmenter));
         assert_eq!(flags(size(1468, 1440), 17), Ok(cb::FIXED));
         // an MTU beyond 64 KiB makes no IP packet longer
         let wide = Endpoint { mtu: 100_000, ..endpoint };
-        assert_eq!(Shape::of(&size(65_536, 65_496), 6, &wide), Err(Drop::NoLane));
+        assert_eq!(Shape::of(&size(65_536, 65_496), 6, &wide), Err(Drop::NoSegmenter));
         assert_eq!(Shape::of(&size(65_535, 65_495), 6, &wide).map(|shape| shape.flags), Ok(0));
         let snapped = Endpoint { snap: 128, ..endpoint };
         let cut = Shape::of(&size(1500, 1460), 17, &snapped).unwrap();
@@ -320,15 +320,15 @@ mod tests {
     #[test]
     fn what_cannot_be_cut_once_wrapped_or_needs_checksums_is_cut_before() {
         let size = |gso, bare| Size { packets: 10, bytes: 10_000, segment: 40 + gso, gso, trim: 0, bare, brittle: 0 };
-        let whole = Endpoint { lane: 9, ..endpoint(1500, 32, Oversize::Fragment) };
+        let whole = Endpoint { segmenter: 9, ..endpoint(1500, 32, Oversize::Fragment) };
         let fragments = |size: Size, protocol, endpoint: &Endpoint| {
             Shape::of(&size, protocol, endpoint).map(|shape| shape.fragments)
         };
         assert_eq!(fragments(size(1000, 0), 17, &whole), Ok(1));
         assert_eq!(fragments(size(1000, 1), 17, &whole), Ok(0));
         assert_eq!(fragments(size(1000, 1), 17, &Endpoint { oversize: Oversize::Drop as u32, ..whole }), Ok(0));
-        for lane in [0, Endpoint::LANE_REFUSED] {
-            assert_eq!(fragments(size(1000, 1), 17, &Endpoint { lane, ..whole }), Err(Drop::NoLane));
+        for segmenter in [0, Endpoint::SEGMENTER_REFUSED] {
+            assert_eq!(fragments(size(1000, 1), 17, &Endpoint { segmenter, ..whole }), Err(Drop::NoSegmenter));
         }
         let summed = Endpoint { summed: 1, ..whole };
         for (gso, protocol) in [(1000, 6), (1440, 6), (1000, 17)] {
@@ -342,7 +342,7 @@ mod tests {
     fn what_the_kernel_may_not_cut_smaller_is_cut_into_packets_first() {
         let size =
             |gso, brittle| Size { packets: 10, bytes: 15_000, segment: 40 + gso, gso, trim: 0, bare: 0, brittle };
-        let endpoint = Endpoint { lane: 9, ..endpoint(1500, 32, Oversize::Fragment) };
+        let endpoint = Endpoint { segmenter: 9, ..endpoint(1500, 32, Oversize::Fragment) };
         let fragments = |size: Size| Shape::of(&size, 6, &endpoint).map(|shape| shape.fragments);
         assert_eq!((fragments(size(1460, 0)), fragments(size(1460, 1))), (Ok(1), Ok(0)));
         assert_eq!(fragments(size(1400, 1)), Ok(1), "segments that keep their size");
@@ -354,7 +354,7 @@ mod tests {
         for (oversize, udp) in
             [(Oversize::Fragment, Ok(0)), (Oversize::Truncate, Ok(0)), (Oversize::Drop, Err(Drop::Oversize))]
         {
-            let endpoint = Endpoint { lane: 9, ..endpoint(1500, 32, oversize) };
+            let endpoint = Endpoint { segmenter: 9, ..endpoint(1500, 32, oversize) };
             let fragments = |gso, protocol| Shape::of(&size(gso), protocol, &endpoint).map(|shape| shape.fragments);
             assert_eq!(fragments(1452, 17), udp);
             assert_eq!(fragments(1428, 17), Ok(1));

@@ -100,7 +100,7 @@ fn the_programs_are_no_longer() -> Result<()> {
         ("mirror_ingress", generation.mirror(Hook::Ingress)?, 10_700, 50_000),
         ("mirror_egress", generation.mirror(Hook::Egress)?, 10_700, 50_000),
         ("encap", generation.encap()?, 2_300, 12_500),
-        ("lane", generation.lane()?, 3_100, 16_000),
+        ("segmenter", generation.segmenter()?, 3_100, 16_000),
     ];
     let mut over = Vec::new();
     for (name, program, most, most_bytes) in &programs {

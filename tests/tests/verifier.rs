@@ -24,7 +24,7 @@ fn the_programs_load_within_their_budget() -> Result<()> {
     judge(&generation.mirror(Hook::Ingress)?, "mirror_ingress", 90_000)?;
     judge(&generation.mirror(Hook::Egress)?, "mirror_egress", 90_000)?;
     judge(&generation.encap()?, "encap", 32_000)?;
-    judge(&generation.lane()?, "lane", 60_000)?;
+    judge(&generation.segmenter()?, "segmenter", 60_000)?;
     for (name, kind) in [("icmp_errors", LinkKind::Ethernet), ("icmp_errors_ip", LinkKind::Other(0))] {
         let role = Role::Errors { generation: 1 };
         let attachment = Attachment { role, interface: 1, direction: Hook::Ingress };

@@ -25,8 +25,8 @@ pub(super) struct Elements {
     hooks: Vec<abi::Hook>,
     /// The interface entries of the file.
     pub(super) listed: Vec<abi::Listed>,
-    /// Whether there should be a lane.
-    pub(super) lane_wanted: bool,
+    /// Whether there should be a segmenter.
+    pub(super) segmenter_wanted: bool,
 }
 
 impl Elements {
@@ -46,12 +46,12 @@ impl Elements {
             [endpoint(one, network, pair.map_or(0, |pair| pair[1 - live.idle()].generation)); 2]
         };
         let mut pairs: Vec<EndpointPair> = desired.endpoints.iter().enumerate().map(pair).collect();
-        let lane_wanted = segmenter::is_wanted(desired, &pairs, hooks, network);
-        if lane_wanted {
-            let refused = if network.lane_refused { abi::Endpoint::LANE_REFUSED } else { 0 };
-            let lane = network.lane.map_or(refused, |lane| lane.entrance);
+        let segmenter_wanted = segmenter::is_wanted(desired, &pairs, hooks, network);
+        if segmenter_wanted {
+            let refused = if network.segmenter_refused { abi::Endpoint::SEGMENTER_REFUSED } else { 0 };
+            let segmenter = network.segmenter.map_or(refused, |segmenter| segmenter.entrance);
             let reached = |endpoint: &&mut abi::Endpoint| endpoint.has_way();
-            pairs.iter_mut().flatten().filter(reached).for_each(|endpoint| endpoint.lane = lane);
+            pairs.iter_mut().flatten().filter(reached).for_each(|endpoint| endpoint.segmenter = segmenter);
         }
         let mut slots = Vec::new();
         for (slot, wanted) in placed.slots.iter() {
@@ -74,7 +74,7 @@ impl Elements {
             slots,
             hooks: hooks::table(hooks),
             listed: Vec::new(),
-            lane_wanted,
+            segmenter_wanted,
         }
     }
 

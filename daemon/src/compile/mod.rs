@@ -29,7 +29,7 @@ use crate::compile::classifier::slots::omitted;
 use crate::compile::classifier::source::Source;
 use crate::compile::names::Index;
 use crate::desired::Desired;
-use crate::network::{Lane, Network};
+use crate::network::{Network, Segmenter};
 use crate::tables::Tables;
 use elements::Elements;
 
@@ -61,10 +61,10 @@ pub struct Compiled {
     /// Indices of the interfaces on whose egress `encap` must be attached: the outputs, and, if there are any, sources without a
     /// link header.
     pub encaps: BTreeSet<u32>,
-    /// The lane, if it is used.
-    pub lane: Option<Lane>,
+    /// The segmenter, if it is used.
+    pub segmenter: Option<Segmenter>,
     /// It should be used, be it there or not.
-    pub lane_wanted: bool,
+    pub segmenter_wanted: bool,
 }
 
 /// What must follow some writes.
@@ -132,11 +132,12 @@ fn step(desired: &Desired, network: &Network, live: &Tables, memory: &mut Memory
     } else {
         Then::Commit(live.control.epoch.wrapping_add(1))
     };
-    let (outputs, lane_wanted) = (elements.outputs(), elements.lane_wanted);
+    let (outputs, segmenter_wanted) = (elements.outputs(), elements.segmenter_wanted);
     let relays = hooks.values().filter(|hook| hook.is_headerless && !outputs.is_empty()).map(|hook| hook.interface);
     let encaps = outputs.iter().copied().chain(relays).collect();
-    let lane = network.lane.filter(|_| lane_wanted);
-    let compiled = Compiled { tables: Arc::new(tables), then, in_use, hooks, outputs, encaps, lane, lane_wanted };
+    let segmenter = network.segmenter.filter(|_| segmenter_wanted);
+    let compiled =
+        Compiled { tables: Arc::new(tables), then, in_use, hooks, outputs, encaps, segmenter, segmenter_wanted };
     memory.expect(live, &compiled, want);
     Some(compiled)
 }

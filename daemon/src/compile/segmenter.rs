@@ -1,4 +1,4 @@
-//! Whether a lane is wanted, which costs a host that has no use for it nothing.
+//! Whether a segmenter is wanted, which costs a host that has no use for it nothing.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +40,7 @@ pub(in crate::compile) fn is_wanted(
                 filter.action == Action::Mirror && cut.iter().flatten().any(|protocol| takes(filter, *protocol))
             })
     };
-    desired.enabled && (network.lane_missed || endpoints.iter().enumerate().any(needs))
+    desired.enabled && (network.segmenter_missed || endpoints.iter().enumerate().any(needs))
 }
 
 /// Protocols whose superpackets are cut into packets before they are sent to an endpoint, given the interface with the longest

@@ -67,15 +67,15 @@ impl Kernel {
             repaired.extend(ordered.repaired);
             obstacles = ordered.obstacles;
         }
-        if is_done && want.lane_wanted && want.lane.is_none() && self.lane.refused().is_none() {
+        if is_done && want.segmenter_wanted && want.segmenter.is_none() && self.segmenter.refused().is_none() {
             // the last: all else need not wait for it
             is_done = false;
-            self.make_lane()?;
+            self.make_segmenter()?;
         }
-        if is_done && self.lane.settle(want.lane) {
-            repaired.push("the lane was damaged by somebody else; made again".to_owned());
+        if is_done && self.segmenter.settle(want.segmenter) {
+            repaired.push("the segmenter was damaged by somebody else; made again".to_owned());
         }
-        obstacles.extend(self.refused.values().chain(self.lane.refused()).cloned());
+        obstacles.extend(self.refused.values().chain(self.segmenter.refused()).cloned());
         obstacles.extend(failed);
         obstacles.extend(memory::obstacles());
         let left = if is_settled { slice.left } else { 0 };
@@ -135,8 +135,8 @@ impl Kernel {
             rcu::synchronize()?;
         }
         catchers.into_iter().for_each(&mut detach);
-        if want.lane.is_none() && self.has_lane_parts {
-            self.remove_lane()?;
+        if want.segmenter.is_none() && self.has_segmenter_parts {
+            self.remove_segmenter()?;
         }
         for old in Generation::list(&self.pin_path)?.into_iter().filter(|&old| old != number) {
             (self.before)(Step::Remove)?;

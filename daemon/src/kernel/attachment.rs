@@ -40,8 +40,8 @@ pub enum Role {
         /// Number of the generation.
         generation: u32,
     },
-    /// `lane`, likewise: for what comes out of the lane.
-    Lane {
+    /// `segmenter`, likewise: for what comes out of the segmenter.
+    Segmenter {
         /// Number of the generation.
         generation: u32,
     },
@@ -54,7 +54,9 @@ pub enum Role {
 
 const MIRROR: &str = "mirror";
 pub(super) const ENCAP: &str = "encap";
-pub(super) const LANE: &str = "lane";
+pub(super) const SEGMENTER: &str = "segmenter";
+/// What earlier versions called it: their pins are known, so that they go.
+const EARLIER_SEGMENTER: &str = "lane";
 pub(super) const ERRORS: &str = "icmp_errors";
 
 impl Role {
@@ -63,14 +65,14 @@ impl Role {
         match self {
             Self::Mirror => MIRROR,
             Self::Encap { .. } => ENCAP,
-            Self::Lane { .. } => LANE,
+            Self::Segmenter { .. } => SEGMENTER,
             Self::Errors { .. } => ERRORS,
         }
     }
 
     /// Whether clones are sent to it: where it is missing they would leave as they are.
     pub(super) const fn catches(self) -> bool {
-        matches!(self, Self::Encap { .. } | Self::Lane { .. })
+        matches!(self, Self::Encap { .. } | Self::Segmenter { .. })
     }
 
     /// Whether it looks at packets of others, and so must have each exactly once while it goes to another place.
@@ -81,7 +83,7 @@ impl Role {
     pub(super) const fn handle(self) -> u32 {
         match self {
             Self::Mirror => 1,
-            Self::Encap { generation } | Self::Lane { generation } | Self::Errors { generation } => {
+            Self::Encap { generation } | Self::Segmenter { generation } | Self::Errors { generation } => {
                 generation % 0xffff + 1
             }
         }
@@ -91,7 +93,9 @@ impl Role {
     pub(super) const fn generation(self) -> Option<u32> {
         match self {
             Self::Mirror => None,
-            Self::Encap { generation } | Self::Lane { generation } | Self::Errors { generation } => Some(generation),
+            Self::Encap { generation } | Self::Segmenter { generation } | Self::Errors { generation } => {
+                Some(generation)
+            }
         }
     }
 }
@@ -106,9 +110,9 @@ impl Attachment {
         let mut parts = name.split('-');
         let (role, interface, direction) = (parts.next()?, parts.next()?, parts.next()?);
         let of = |word| role.strip_prefix(word).and_then(|generation: &str| generation.parse().ok());
-        let role = match (of(ENCAP), of(LANE), of(ERRORS)) {
+        let role = match (of(ENCAP), of(SEGMENTER).or_else(|| of(EARLIER_SEGMENTER)), of(ERRORS)) {
             (Some(generation), ..) => Role::Encap { generation },
-            (_, Some(generation), _) => Role::Lane { generation },
+            (_, Some(generation), _) => Role::Segmenter { generation },
             (.., Some(generation)) => Role::Errors { generation },
             _ => (role == MIRROR).then_some(Role::Mirror)?,
         };
@@ -141,12 +145,12 @@ pub(super) fn mirror_of(hook: &Hook) -> Attachment {
     Attachment { role: Role::Mirror, interface: hook.interface, direction: hook.direction }
 }
 
-/// What takes the clones of a generation: `encap` on each output and each source without link headers, `lane` at the lane's exit.
+/// What takes the clones of a generation: `encap` on each output and each source without link headers, `segmenter` at the segmenter's exit.
 pub(super) fn catchers(generation: u32, want: &Compiled) -> impl Iterator<Item = Attachment> {
     let encaps = want.encaps.iter().map(move |&interface| (Role::Encap { generation }, interface));
-    let lane = want.lane.map(|lane| (Role::Lane { generation }, lane.exit));
+    let segmenter = want.segmenter.map(|segmenter| (Role::Segmenter { generation }, segmenter.exit));
     let direction = Direction::Egress;
-    encaps.chain(lane).map(move |(role, interface)| Attachment { role, interface, direction })
+    encaps.chain(segmenter).map(move |(role, interface)| Attachment { role, interface, direction })
 }
 
 /// What counts errors about the copies of a generation: `icmp_errors` on each output.

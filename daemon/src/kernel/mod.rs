@@ -45,7 +45,7 @@ pub use generation::history::Note;
 pub use generation::test_run::Explainer;
 pub use observe::Observer;
 pub use record::{Hash, Record, Rejection, hash, mounts, record, uptime};
-pub use segmenter::without_lanes;
+pub use segmenter::without_segmenters;
 
 use crate::tables::{Live, Tables};
 use attach::batch::Attaching;
@@ -64,9 +64,9 @@ pub struct Kernel {
     /// Interfaces on whose egress `encap` was attached again: copies that left meanwhile have blown the fuses of its
     /// endpoints.
     rewired: BTreeSet<u32>,
-    lane: Attempts,
+    segmenter: Attempts,
     /// There are interfaces of one.
-    has_lane_parts: bool,
+    has_segmenter_parts: bool,
     /// Next hops that the kernel asks for, and since when.
     asked: BTreeMap<(u32, IpAddr), Instant>,
     /// What outputs have dropped.
@@ -123,8 +123,8 @@ impl Kernel {
             netlink,
             refused: BTreeMap::new(),
             rewired: BTreeSet::new(),
-            lane: Attempts::default(),
-            has_lane_parts: false,
+            segmenter: Attempts::default(),
+            has_segmenter_parts: false,
             asked: BTreeMap::new(),
             drops: health::Asking::default(),
             silent: BTreeSet::new(),
@@ -205,11 +205,11 @@ impl Kernel {
         self.refused.clear();
         self.relocated.clear();
         self.attaching.all_again();
-        self.lane.look();
+        self.segmenter.look();
     }
 
     /// How many interfaces have refused a program that clones are sent to: with each, what is wanted must be compiled anew.
     pub fn refusals(&self) -> usize {
-        self.refused.len() + usize::from(self.lane.refused().is_some())
+        self.refused.len() + usize::from(self.segmenter.refused().is_some())
     }
 }

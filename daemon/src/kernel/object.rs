@@ -2,7 +2,7 @@
 
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS, MAX_INTERFACES, MAX_SLOTS};
 
-use super::attachment::{ENCAP, ERRORS, LANE};
+use super::attachment::{ENCAP, ERRORS, SEGMENTER};
 use crate::network::Hook as Direction;
 use crate::tables::Table;
 
@@ -40,10 +40,10 @@ pub(super) const ERRORS_IP: &str = "icmp_errors_ip";
 /// all else.
 pub(super) const PROGRAMS: [&str; 5] =
     [mirror(Direction::Ingress), mirror(Direction::Egress), ENCAP, ERRORS, ERRORS_IP];
-/// All that may be pinned beside the maps: `lane` is loaded when there is a lane.
+/// All that may be pinned beside the maps: `segmenter` is loaded when there is a segmenter.
 pub(super) const PINNED: [&str; 6] = {
     let [first, second, third, fourth, fifth] = PROGRAMS;
-    [first, second, third, fourth, fifth, LANE]
+    [first, second, third, fourth, fifth, SEGMENTER]
 };
 
 pub(super) const fn mirror(direction: Direction) -> &'static str {

@@ -52,9 +52,9 @@ impl Kernel {
         for (name, mtu) in &self.path_mtus {
             network.paths.entry(name.clone()).and_modify(|path| path.path_mtu = Some(*mtu));
         }
-        self.has_lane_parts = !network.lane_parts.is_empty();
-        network.lane = network.lane.filter(|_| self.lane.refused().is_none());
-        network.lane_refused = self.lane.is_refused();
+        self.has_segmenter_parts = !network.segmenter_parts.is_empty();
+        network.segmenter = network.segmenter.filter(|_| self.segmenter.refused().is_none());
+        network.segmenter_refused = self.segmenter.is_refused();
         let refused = self.refused.keys().copied().collect();
         Ok(Network { refused, rewired: self.rewired.clone(), secret: self.secret, ..network })
     }
@@ -82,12 +82,13 @@ fn observe(
     pin_path: &FilePath,
 ) -> Result<Network, KernelError> {
     let mut links = netlink.links()?;
-    let segmenter::Found { lane, parts } = segmenter::apart(&mut links, pin_path);
-    let lane_missed = segmenter::is_missed(pin_path);
+    let segmenter::Found { segmenter, parts } = segmenter::apart(&mut links, pin_path);
+    let segmenter_missed = segmenter::is_missed(pin_path);
     let ipsec = netlink.policies()?;
     let is_sent = |link: &&Link| entry_of(&desired.interfaces, link, Hook::Egress).is_some();
     let unsummed = offloads.unsummed(netlink, links.values().filter(is_sent));
-    let mut network = Network { links, lane, lane_parts: parts, lane_missed, ipsec, unsummed, ..Network::default() };
+    let mut network =
+        Network { links, segmenter, segmenter_parts: parts, segmenter_missed, ipsec, unsummed, ..Network::default() };
     for endpoint in &desired.endpoints {
         let path = path(netlink, endpoint, &network, &was_silent, unknown)?;
         network.paths.insert(endpoint.name.clone(), path);
@@ -230,7 +231,7 @@ impl Observer {
     }
 
     /// What the network is like, for a daemon that would make the file hold. `live` tells which interfaces it has found
-    /// to refuse `encap`, and whether it could make no lane.
+    /// to refuse `encap`, and whether it could make no segmenter.
     ///
     /// # Errors
     /// A netlink request fails.
@@ -253,7 +254,7 @@ impl Observer {
         network.secret = tables.control.secret;
         for (index, name) in names(&tables.endpoint_names) {
             let live = tables.endpoints.get(index as usize).map(|pair| &pair[1 - tables.idle()]);
-            network.lane_refused |= live.is_some_and(|live| live.lane == abi::Endpoint::LANE_REFUSED);
+            network.segmenter_refused |= live.is_some_and(|live| live.segmenter == abi::Endpoint::SEGMENTER_REFUSED);
             let state = live.map(|live| live.state);
             let route = network.paths.get(name).and_then(|path| path.route.as_ref());
             if let Some(route) = route.filter(|_| state == Some(Drop::Unwrapped as u32)) {
@@ -302,7 +303,7 @@ impl Observer {
                 Role::Encap { generation: of } if of == generation => {
                     attached.encaps.insert(attachment.interface);
                 }
-                Role::Encap { .. } | Role::Lane { .. } | Role::Errors { .. } => {}
+                Role::Encap { .. } | Role::Segmenter { .. } | Role::Errors { .. } => {}
             }
         }
         Ok(attached)

@@ -29,7 +29,7 @@ impl Kernel {
             // a `mirror` that still runs needs `encap`
             attempt(rcu::synchronize());
         }
-        attempt(self.remove_lane());
+        attempt(self.remove_segmenter());
         for number in Generation::list(&self.pin_path)? {
             attempt(Generation::open(&self.pin_path, number).remove());
         }

@@ -61,10 +61,11 @@ impl Kernel {
         let present = self.attachments.list()?;
         let live = Generation::open(&self.pin_path, generation);
         let outputs = if live.is_sound() { live.outputs()? } else { BTreeSet::new() };
-        let lane = want.lane.filter(|lane| outputs.contains(&lane.entrance)).map(|lane| lane.exit);
+        let segmenter =
+            want.segmenter.filter(|segmenter| outputs.contains(&segmenter.entrance)).map(|segmenter| segmenter.exit);
         for attachment in catchers(generation, want) {
             let interface = attachment.interface;
-            let is_used = outputs.contains(&interface) || lane == Some(interface);
+            let is_used = outputs.contains(&interface) || segmenter == Some(interface);
             let is_known = lost.iter().any(|lost| lost.role == attachment.role && lost.index == interface);
             let is_present = present.iter().any(|(there, _)| *there == attachment);
             let is_lost = is_used && !is_present && !is_known;
@@ -94,7 +95,7 @@ impl Kernel {
 }
 
 impl Generation {
-    /// Indices of the interfaces that clones are sent to: outputs, the lane's entrance, and sources without link headers.
+    /// Indices of the interfaces that clones are sent to: outputs, the segmenter's entrance, and sources without link headers.
     ///
     /// # Errors
     /// A map is missing or cannot be mapped.
@@ -104,7 +105,7 @@ impl Generation {
         let pairs = elements::<EndpointPair>(&endpoints);
         let live = pairs.map(|pair| pair[control.epoch as usize & 1]);
         let sent = live.filter(EndpointRecord::has_way);
-        let ways = sent.flat_map(|endpoint| [endpoint.interface, endpoint.lane]).filter(|&index| index != 0);
+        let ways = sent.flat_map(|endpoint| [endpoint.interface, endpoint.segmenter]).filter(|&index| index != 0);
         let mut outputs: BTreeSet<u32> = ways.collect();
         if !outputs.is_empty() {
             let cells = &control.view[control.epoch as usize & 1].interfaces.cells;

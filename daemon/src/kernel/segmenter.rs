@@ -1,4 +1,4 @@
-//! The lane: interfaces of ours that have the kernel cut a superpacket into its packets. A clone is sent to the entrance, a
+//! The segmenter: interfaces of ours that have the kernel cut a superpacket into its packets. A clone is sent to the entrance, a
 //! macvlan that takes no superpacket, so the kernel cuts it there; the packets go on to the exit, a veth on which the macvlan
 //! is built, and end in the program there. All that happens while the clone is being sent: no queue, and nothing gets lost
 //! that nobody counts. The other end of the veth is never reached, and only there because there is none without.
@@ -17,9 +17,9 @@ use crate::kernel::error::{KernelError, reason};
 use crate::kernel::failpoint::Step;
 use crate::kernel::generation::Generation;
 use crate::kernel::netlink::{BARE_MTU, Error, Netlink};
-use crate::network::{Lane, Link};
+use crate::network::{Link, Segmenter};
 
-/// Names of the interfaces of a lane. They tell which daemon it belongs to, by a hash of the pin path and of the file system
+/// Names of the interfaces of a segmenter. They tell which daemon it belongs to, by a hash of the pin path and of the file system
 /// that it is in: with a bpf file system of its own each, containers have different pins at the same path.
 struct Names {
     entrance: String,
@@ -61,50 +61,50 @@ impl Names {
     }
 }
 
-/// Whether an interface belongs to the lane of any daemon.
-fn is_of_a_lane(link: &Link) -> bool {
+/// Whether an interface belongs to the segmenter of any daemon.
+fn is_of_a_segmenter(link: &Link) -> bool {
     let hash = |rest: &str| SUFFIXES.iter().find_map(|suffix| Some(rest.strip_suffix(suffix)?.to_owned()));
     let hash = link.name.strip_prefix(PREFIX).and_then(hash);
     let is_named = hash.is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()));
     is_named && matches!(link.info_kind.as_deref(), Some("veth" | "macvlan"))
 }
 
-/// The lane of a pin path, among the interfaces of the host.
+/// The segmenter of a pin path, among the interfaces of the host.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(in crate::kernel) struct Found {
     /// If it is whole and works.
-    pub(in crate::kernel) lane: Option<Lane>,
+    pub(in crate::kernel) segmenter: Option<Segmenter>,
     /// Indices of what there is of it.
     pub(in crate::kernel) parts: BTreeSet<u32>,
 }
 
-/// The interfaces of the host without those of lanes.
-pub fn without_lanes(mut links: BTreeMap<u32, Link>, pin_path: &Path) -> BTreeMap<u32, Link> {
+/// The interfaces of the host without those of segmenters.
+pub fn without_segmenters(mut links: BTreeMap<u32, Link>, pin_path: &Path) -> BTreeMap<u32, Link> {
     apart(&mut links, pin_path);
     links
 }
 
-/// Takes the interfaces of lanes out of those of the host.
+/// Takes the interfaces of segmenters out of those of the host.
 pub(in crate::kernel) fn apart(links: &mut BTreeMap<u32, Link>, pin_path: &Path) -> Found {
     take_out(links, &Names::of(pin_path))
 }
 
 fn take_out(links: &mut BTreeMap<u32, Link>, names: &Names) -> Found {
-    let ours = links.values().filter(|link| names.has(link) && is_of_a_lane(link));
-    let found = Found { lane: find(links, names), parts: ours.map(|link| link.index).collect() };
-    links.retain(|_, link| !is_of_a_lane(link));
+    let ours = links.values().filter(|link| names.has(link) && is_of_a_segmenter(link));
+    let found = Found { segmenter: find(links, names), parts: ours.map(|link| link.index).collect() };
+    links.retain(|_, link| !is_of_a_segmenter(link));
     found
 }
 
-/// The lane of those names, if it is whole and works.
-fn find(links: &BTreeMap<u32, Link>, names: &Names) -> Option<Lane> {
+/// The segmenter of those names, if it is whole and works.
+fn find(links: &BTreeMap<u32, Link>, names: &Names) -> Option<Segmenter> {
     // without the end the others have no carrier; whether they have is said only some time later (`linkwatch_event`)
     let named = |name: &str| links.values().find(|link| link.name == name && is_bare(link));
     let (entrance, exit, _) = (named(&names.entrance)?, named(&names.exit)?, named(&names.end)?);
     let is_whole = entrance.info_kind.as_deref() == Some("macvlan")
         && entrance.parent == Some(exit.index)
         && entrance.gso_max == GSO_MAX;
-    is_whole.then_some(Lane { entrance: entrance.index, exit: exit.index })
+    is_whole.then_some(Segmenter { entrance: entrance.index, exit: exit.index })
 }
 
 /// Whether an interface is as we have set it up: with a queue packets come out late or on other CPUs, with a larger MTU or with
@@ -113,16 +113,16 @@ fn is_bare(link: &Link) -> bool {
     link.up && link.mtu == BARE_MTU && link.no_arp && link.master.is_none() && link.qdisc == "noqueue"
 }
 
-/// Whether copies were dropped because there is no lane. What cannot be read has none.
+/// Whether copies were dropped because there is no segmenter. What cannot be read has none.
 pub(in crate::kernel) fn is_missed(pin_path: &Path) -> bool {
     let Some(live) = Generation::list(pin_path).ok().and_then(|mut numbers| numbers.pop()) else { return false };
     let live = Generation::open(pin_path, live);
     let is_readable = live.has_our_layout() && live.is_complete();
     let stats = is_readable.then(|| live.endpoint_stats(MAX_ENDPOINTS).ok()).flatten();
-    stats.iter().flatten().flatten().any(|cpu| cpu.drops[Drop::NoLane as usize] > 0)
+    stats.iter().flatten().flatten().any(|cpu| cpu.drops[Drop::NoSegmenter as usize] > 0)
 }
 
-/// Attempts to make the lane.
+/// Attempts to make the segmenter.
 #[derive(Debug, Default)]
 pub(in crate::kernel) struct Attempts {
     /// Why there can be none for now.
@@ -147,7 +147,7 @@ impl Attempts {
     const MOST_MADE: u32 = 20;
 
     pub(in crate::kernel) fn refuse(&mut self, why: &impl Display) {
-        let label = Drop::NoLane.label();
+        let label = Drop::NoSegmenter.label();
         self.refused = Some(format!(
             "{why}; superpackets that do not fit once wrapped are dropped as {label}; tried again later, and at once by SIGHUP"
         ));
@@ -161,22 +161,22 @@ impl Attempts {
         self.is_refused
     }
 
-    /// Why there can be no lane for now.
+    /// Why there can be no segmenter for now.
     pub(in crate::kernel) fn refused(&self) -> Option<&String> {
         self.refused.as_ref()
     }
 
-    /// All is as wanted; whether there is a lane again where there was one before.
-    pub(in crate::kernel) fn settle(&mut self, lane: Option<Lane>) -> bool {
+    /// All is as wanted; whether there is a segmenter again where there was one before.
+    pub(in crate::kernel) fn settle(&mut self, segmenter: Option<Segmenter>) -> bool {
         let is_new = std::mem::take(&mut self.is_new);
         if self.refused.is_some() {
             return false;
         }
-        let was_there = std::mem::replace(&mut self.is_there, lane.is_some());
-        if lane.is_some() {
+        let was_there = std::mem::replace(&mut self.is_there, segmenter.is_some());
+        if segmenter.is_some() {
             (self.pause, self.is_refused) = (0, false);
         }
-        is_new && was_there && lane.is_some()
+        is_new && was_there && segmenter.is_some()
     }
 
     /// Forgets that there can be none.
@@ -199,51 +199,51 @@ impl Attempts {
 const GSO_MAX: [u32; 2] = [1, 1000];
 
 impl Kernel {
-    /// Makes the lane, in place of what may be there of it. If the kernel refuses, that is remembered, and no error.
-    pub(in crate::kernel) fn make_lane(&mut self) -> Result<(), KernelError> {
+    /// Makes the segmenter, in place of what may be there of it. If the kernel refuses, that is remembered, and no error.
+    pub(in crate::kernel) fn make_segmenter(&mut self) -> Result<(), KernelError> {
         (self.before)(Step::Attach)?;
         let names = Names::of(&self.pin_path);
-        self.lane.made += 1;
-        if self.lane.made > Attempts::MOST_MADE {
+        self.segmenter.made += 1;
+        if self.segmenter.made > Attempts::MOST_MADE {
             let entrance = &names.entrance;
-            self.lane.refuse(&format_args!(
+            self.segmenter.refuse(&format_args!(
                 "somebody changes interface {entrance} or its parts each time that they are made"
             ));
             return Ok(());
         }
         match remove(&mut self.netlink, &names).and_then(|()| add(&mut self.netlink, &names)) {
-            Ok(()) => self.lane.is_new = true,
+            Ok(()) => self.segmenter.is_new = true,
             // somebody has removed a part meanwhile
             Err(error) if error.errno() == Some(Errno::ENODEV) => {}
             // what is left of it is removed with the next look
-            Err(error) => self.lane.refuse(&reason(&KernelError::from(error))),
+            Err(error) => self.segmenter.refuse(&reason(&KernelError::from(error))),
         }
         Ok(())
     }
 
-    /// Forgets that there can be no lane.
-    pub fn try_lane_again(&mut self) {
-        self.lane.forget();
+    /// Forgets that there can be no segmenter.
+    pub fn try_segmenter_again(&mut self) {
+        self.segmenter.forget();
     }
 
-    /// Removes what there is of the lane.
-    pub(in crate::kernel) fn remove_lane(&mut self) -> Result<(), KernelError> {
+    /// Removes what there is of the segmenter.
+    pub(in crate::kernel) fn remove_segmenter(&mut self) -> Result<(), KernelError> {
         (self.before)(Step::Detach)?;
-        Self::remove_lane_of(&self.pin_path)
+        Self::remove_segmenter_of(&self.pin_path)
     }
 
-    /// Removes what there is of the lane of a pin path, which may have been removed itself.
+    /// Removes what there is of the segmenter of a pin path, which may have been removed itself.
     ///
     /// # Errors
     /// The kernel refuses to.
-    pub fn remove_lane_of(pin_path: &Path) -> Result<(), KernelError> {
+    pub fn remove_segmenter_of(pin_path: &Path) -> Result<(), KernelError> {
         Ok(remove(&mut Netlink::open()?, &Names::of(pin_path))?)
     }
 }
 
 fn remove(netlink: &mut Netlink, names: &Names) -> Result<(), Error> {
     let links = netlink.links()?;
-    let mut ours: Vec<&Link> = links.values().filter(|link| names.has(link) && is_of_a_lane(link)).collect();
+    let mut ours: Vec<&Link> = links.values().filter(|link| names.has(link) && is_of_a_segmenter(link)).collect();
     // a macvlan goes with what it is built on, and one end of a veth with the other
     ours.retain(|link| link.name != names.end || !links.values().any(|other| other.name == names.exit));
     ours.retain(|link| link.parent.is_none());
@@ -279,7 +279,7 @@ mod tests {
         }
     }
 
-    fn host(change: impl Fn(&mut Link)) -> (Vec<u32>, Option<Lane>) {
+    fn host(change: impl Fn(&mut Link)) -> (Vec<u32>, Option<Segmenter>) {
         let (ours, other) = (Names::new(Path::new("/pins"), 1), Names::new(Path::new("/pins"), 2));
         let mut links = [
             link(1, "tm0", "veth", None),
@@ -292,12 +292,12 @@ mod tests {
         links.iter_mut().for_each(change);
         let mut links = links.into_iter().map(|link| (link.index, link)).collect();
         let found = take_out(&mut links, &ours);
-        (links.into_keys().collect(), found.lane)
+        (links.into_keys().collect(), found.segmenter)
     }
 
     #[test]
-    fn a_lane_is_no_interface_of_the_host() {
-        assert_eq!(host(|_| {}), (vec![1, 2], Some(Lane { entrance: 5, exit: 3 })));
+    fn a_segmenter_is_no_interface_of_the_host() {
+        assert_eq!(host(|_| {}), (vec![1, 2], Some(Segmenter { entrance: 5, exit: 3 })));
         let end = |path: &str| Names::new(Path::new(path), 1).end;
         assert!(end("/sys/fs/bpf/traffic-mirror").len() < libc::IFNAMSIZ);
         assert_eq!(end("/sys/fs/bpf//mirror/"), end("/sys/fs/bpf/mirror"));
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_has_one_lane_however_it_is_written() {
+    fn a_path_has_one_segmenter_however_it_is_written() {
         let directory = std::env::temp_dir();
         let link = directory.join(format!("traffic-mirror-{}", std::process::id()));
         std::os::unix::fs::symlink(&directory, &link).unwrap();
@@ -327,8 +327,8 @@ mod tests {
             pauses.push(looks.count() + 1);
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 120, 120]);
-        let lane = Some(Lane { entrance: 1, exit: 2 });
-        assert!(!attempts.settle(lane));
+        let segmenter = Some(Segmenter { entrance: 1, exit: 2 });
+        assert!(!attempts.settle(segmenter));
         attempts.forget();
         attempts.refuse(&"no");
         attempts.look();
@@ -337,14 +337,14 @@ mod tests {
 
     #[test]
     fn what_is_there_again_is_told_once() {
-        let (mut attempts, lane) = (Attempts::default(), Some(Lane { entrance: 1, exit: 2 }));
+        let (mut attempts, segmenter) = (Attempts::default(), Some(Segmenter { entrance: 1, exit: 2 }));
         let made = |attempts: &mut Attempts| {
             attempts.is_new = true;
-            attempts.settle(lane)
+            attempts.settle(segmenter)
         };
         assert!(!made(&mut attempts), "the first");
         assert!(made(&mut attempts));
-        assert!(!attempts.settle(lane));
+        assert!(!attempts.settle(segmenter));
         attempts.refuse(&"no");
         assert!(!attempts.settle(None));
         attempts.forget();

@@ -20,7 +20,8 @@ use crate::compile::{READY, called, entries, entry_of, mac, not_mirrored, outer,
 use crate::desired::{Desired, Order, Unparsed};
 use crate::kernel::netlink::Netlink;
 use crate::kernel::{
-    Attachment, Attachments, Generation, KernelError, Mechanism, Role, require_namespace, strays, without_lanes, word,
+    Attachment, Attachments, Generation, KernelError, Mechanism, Role, require_namespace, strays, without_segmenters,
+    word,
 };
 use crate::report::plural;
 use crate::tables::{Pages, Table, elements, names};
@@ -239,7 +240,7 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
     let (listed, refused) = (entries(&table), refused(&table));
     let interfaces = interfaces(&attached, &generation, &links, &listed)?;
     let mirrored = interfaces.iter().map(|interface| interface.index).collect();
-    let not_mirrored = not_mirrored(&listed, &without_lanes(links.clone(), pin_path), &mirrored, &refused);
+    let not_mirrored = not_mirrored(&listed, &without_segmenters(links.clone(), pin_path), &mirrored, &refused);
     let not_mirrored: Vec<NotMirrored> = not_mirrored.iter().map(NotMirrored::of).collect();
     let endpoints = endpoints(&attached, &generation, parity, &links)?;
     let filters = filter::filters(&generation, &control.view[parity])?;
@@ -397,13 +398,13 @@ fn endpoints(
             let role = Role::Encap { generation: generation.number() };
             attached.iter().any(|(there, _)| there.role == role && there.interface == record.interface)
         };
-        let lane = |record: &abi::Endpoint| {
-            let role = Role::Lane { generation: generation.number() };
-            record.has_lane()
-                && links.contains_key(&record.lane)
+        let segmenter = |record: &abi::Endpoint| {
+            let role = Role::Segmenter { generation: generation.number() };
+            record.has_segmenter()
+                && links.contains_key(&record.segmenter)
                 && attached.iter().any(|(there, _)| there.role == role)
         };
-        let is_missed = cpus.iter().any(|cpu| cpu.drops[Drop::NoLane as usize] > 0);
+        let is_missed = cpus.iter().any(|cpu| cpu.drops[Drop::NoSegmenter as usize] > 0);
         let errors = IcmpError::ALL.iter().map(|kind| (kind.label(), total(&|cpu| cpu.errors[*kind as usize])));
         let health = health[index as usize];
         let trouble = Trouble::ALL.get(health.trouble as usize).copied().filter(|trouble| *trouble != Trouble::None);
@@ -412,9 +413,9 @@ fn endpoints(
             None => (state(record), false),
             Some(record) if !wraps(record) => ("not-attached", false),
             Some(record) if cpus.iter().any(|cpu| cpu.fuse == record.generation) => ("fuse-blown", false),
-            // without a lane superpackets are not copied; all others are
-            Some(record) if (record.lane != 0 || is_missed) && !lane(record) => {
-                (Drop::NoLane.label(), record.state == Drop::None as u32)
+            // without a segmenter superpackets are not copied; all others are
+            Some(record) if (record.segmenter != 0 || is_missed) && !segmenter(record) => {
+                (Drop::NoSegmenter.label(), record.state == Drop::None as u32)
             }
             Some(record) => match state(record) {
                 READY => (trouble.map_or(READY, Trouble::label), true),

@@ -85,7 +85,7 @@ pub struct First {
 /// Per CPU and hook: packets that no filter could be asked about, or not with all fields, by [`Unseen`].
 pub type HookStats = [u64; Unseen::COUNT];
 
-/// A superpacket on its way through the lane, which it leaves packet by packet.
+/// A superpacket on its way through the segmenter, which it leaves packet by packet.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -184,15 +184,15 @@ reasons! {
         Backlog = "backlog",
         /// Longer than the MTU once wrapped.
         Oversize = "oversize",
-        /// To be cut into packets first, and there is no lane that does it.
-        NoLane = "no-lane",
+        /// To be cut into packets first, and there is no segmenter that does it.
+        NoSegmenter = "no-segmenter",
         /// Others hold the packet, too, as those that pktgen sends: the kernel must not clone it.
         Shared = "shared",
         /// The NIC is to tell when it sends the packet, and would tell it of the copy.
         HardwareTimestamp = "hardware-timestamp",
         /// The NIC is to encrypt the packet, and would encrypt the copy as if it were the packet.
         Offloaded = "offloaded",
-        /// The kernel refused to clone or to send (`bpf_clone_redirect` failed), or the lane lost it.
+        /// The kernel refused to clone or to send (`bpf_clone_redirect` failed), or the segmenter lost it.
         Clone = "clone",
         /// The kernel refused to wrap (`bpf_skb_adjust_room` failed).
         Encap = "encap",
@@ -280,7 +280,7 @@ reasons! {
         Refused = "refused",
         /// The queue holds more than the endpoint allows.
         Full = "full",
-        /// It came out of the lane, in packets.
+        /// It came out of the segmenter, in packets.
         Segmented = "segmented",
     }
 }

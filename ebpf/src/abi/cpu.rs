@@ -3,7 +3,7 @@
 use super::{Relay, Slice, Transit};
 
 /// Copies that may be on their way on a CPU at the same time, each made of a packet that came by while the one before it was
-/// being sent. The lane takes a level of its own.
+/// being sent. The segmenter takes a level of its own.
 pub const LEVELS: usize = 4;
 
 /// Per CPU. While a clone is being sent (`bpf_clone_redirect`) other packets may come by our hooks on the same CPU: what the
@@ -17,7 +17,7 @@ pub struct Cpu {
     pub serial: u64,
     /// Clones that are being sent at the moment, each while the one before it is.
     pub depth: u32,
-    /// [`Transit::sequence`] of the last superpacket that went through the lane.
+    /// [`Transit::sequence`] of the last superpacket that went through the segmenter.
     pub sequence: u32,
     /// `CLOCK_MONOTONIC_COARSE` up to which packets with GUE in GUE have used up what is copied of them, ns.
     pub nested_up_to_ns: u64,
@@ -42,7 +42,7 @@ pub struct Level {
     pub receipt: u32,
     /// What of the packet the copy with [`cb::SLICE`](super::cb::SLICE) is to carry.
     pub slice: Slice,
-    /// What is in the lane.
+    /// What is in the segmenter.
     pub transit: Transit,
     /// The copy that is to get an Ethernet header.
     pub relay: Relay,

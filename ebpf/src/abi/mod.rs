@@ -351,8 +351,8 @@ pub struct Endpoint {
     pub link: [u8; 16],
     /// Outer header, network byte order; lengths, identification, checksum, flow label and source port are zero.
     pub outer: [u8; OUTER_MAX_BYTES],
-    /// Index of the interface that takes what must be cut into packets first, 0 if there is none; [`Endpoint::LANE_REFUSED`].
-    pub lane: u32,
+    /// Index of the interface that takes what must be cut into packets first, 0 if there is none; [`Endpoint::SEGMENTER_REFUSED`].
+    pub segmenter: u32,
     /// What is the same in the UDP checksum of all copies that have one: a sum of words in network byte order, of the pseudo header
     /// without the length, and of the destination port.
     pub checksum: u32,
@@ -385,14 +385,14 @@ impl Endpoint {
         self.is_unresolved() || self.own_route != 0
     }
 
-    /// [`Endpoint::lane`] where one is wanted and the kernel has refused to make it. No interface has that index.
-    pub const LANE_REFUSED: u32 = u32::MAX;
+    /// [`Endpoint::segmenter`] where one is wanted and the kernel has refused to make it. No interface has that index.
+    pub const SEGMENTER_REFUSED: u32 = u32::MAX;
 
-    /// Whether there is a lane to send to.
+    /// Whether there is a segmenter to send to.
     #[must_use]
     #[inline(always)]
-    pub const fn has_lane(&self) -> bool {
-        self.lane != 0 && self.lane != Self::LANE_REFUSED
+    pub const fn has_segmenter(&self) -> bool {
+        self.segmenter != 0 && self.segmenter != Self::SEGMENTER_REFUSED
     }
 
     /// Whether there is a limit.

@@ -57,10 +57,10 @@ pub(crate) fn icmp_errors_ip(ctx: TcContext) -> i32 {
     crate::bpf::icmp_errors::errors(Skb::of(&ctx), false)
 }
 
-/// On the egress of the lane's exit.
+/// On the egress of the segmenter's exit.
 #[classifier]
-pub(crate) fn lane(ctx: TcContext) -> i32 {
-    crate::bpf::segmenter::lane(Skb::of(&ctx))
+pub(crate) fn segmenter(ctx: TcContext) -> i32 {
+    crate::bpf::segmenter::segmenter(Skb::of(&ctx))
 }
 
 /// On no hook: run by `BPF_PROG_TEST_RUN`, with the hook's index in the first word of `cb`.

@@ -1,6 +1,6 @@
 //! What must be cut into packets before it can be wrapped: superpackets whose packets no longer fit, and SCTP packets whose
-//! checksum was left to the output interface. [`segment`] sends a clone into the lane, an interface of ours that the kernel
-//! cuts everything for; at its exit, below, [`lane`] gets the packets one by one, while the helper of the first still runs.
+//! checksum was left to the output interface. [`segment`] sends a clone into the segmenter, an interface of ours that the kernel
+//! cuts everything for; at its exit, below, [`segmenter`] gets the packets one by one, while the helper of the first still runs.
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
@@ -18,7 +18,7 @@ use crate::bpf::measure::measure;
 use crate::bpf::parse::parse_scattered;
 use crate::bpf::skb::{DROP, NEXT, Skb, pop_tags};
 
-/// Sends a copy through the lane for each of the endpoints. A global function: the verifier checks it once.
+/// Sends a copy through the segmenter for each of the endpoints. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u32 {
@@ -31,7 +31,7 @@ pub(super) extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, end
     let size = measure(Skb(skb), unsafe { &*packet });
     // there is one for all
     let endpoint = &pair[parity as usize & 1];
-    let interface = if endpoint.has_lane() { endpoint.lane } else { 0 };
+    let interface = if endpoint.has_segmenter() { endpoint.segmenter } else { 0 };
     // SAFETY: a per-CPU element.
     let sequence = unsafe {
         let sequence = (*cpu).sequence.wrapping_add(2) & !1 | parity & 1;
@@ -40,7 +40,7 @@ pub(super) extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, end
         sequence
     };
     let reason = if interface == 0 {
-        Drop::NoLane as u32
+        Drop::NoSegmenter as u32
     } else {
         // SAFETY: the caller passes a pointer to a local variable.
         let word = if unsafe { (*packet).headerless } != 0 { cb::HEADERLESS } else { 0 };
@@ -50,7 +50,7 @@ pub(super) extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, end
         // SAFETY: a per-CPU element; volatile, since `encap` has written it meanwhile.
         let is_taken = word == 0 || unsafe { (&raw const (*level).relay.interface).read_volatile() } == 0;
         if reason == Drop::Budget as u32 || !is_taken && reason == Drop::Unwrapped as u32 {
-            // it has not even got to the lane
+            // it has not even got to the segmenter
             reason
         } else if was_over(cpu) {
             Drop::Budget as u32
@@ -59,7 +59,7 @@ pub(super) extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, end
             Drop::Clone as u32
         }
     };
-    // SAFETY: a per-CPU element; volatile, since `lane` has written it meanwhile.
+    // SAFETY: a per-CPU element; volatile, since `segmenter` has written it meanwhile.
     let arrived = unsafe {
         (&raw mut (*level).transit.endpoints).write_volatile(0);
         (&raw const (*level).transit.arrived).read_volatile()
@@ -70,9 +70,9 @@ pub(super) extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, end
     0
 }
 
-/// Sends a copy of a packet that has come through the lane to each endpoint, and ends it there.
+/// Sends a copy of a packet that has come through the segmenter to each endpoint, and ends it there.
 #[inline(always)]
-pub(super) fn lane(skb: Skb) -> i32 {
+pub(super) fn segmenter(skb: Skb) -> i32 {
     let Some(cpu) = CPU.get_ptr_mut(0) else { return NEXT };
     let control = control();
     let is_ours = control.secret != 0

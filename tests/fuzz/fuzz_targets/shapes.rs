@@ -64,7 +64,7 @@ impl Case {
             sample: 1,
             link: [0; 16],
             outer: [0; OUTER_MAX_BYTES],
-            lane: 0,
+            segmenter: 0,
             checksum: 0,
             own_route: 0,
         };
@@ -87,7 +87,7 @@ impl Case {
             }
         };
         let protocol = u32::from(u.arbitrary::<u8>()?);
-        Ok(Self { size, protocol, endpoint: Endpoint { lane: u.int_in_range(0..=1)?, ..endpoint } })
+        Ok(Self { size, protocol, endpoint: Endpoint { segmenter: u.int_in_range(0..=1)?, ..endpoint } })
     }
 
     fn is_ipv6(&self) -> bool {
@@ -141,10 +141,10 @@ impl Case {
         let context = self.context(shape);
         let Self { size, endpoint, .. } = self;
         if shape.fragments == 0 {
-            // what fits needs no lane, and where all would be dropped it is of no use
+            // what fits needs no segmenter, and where all would be dropped it is of no use
             let fits = size.segment + endpoint.outer_bytes <= self.most();
             let is_sent = endpoint.oversize != Oversize::Drop as u32 || size.gso == GSO_BY_FRAGS;
-            assert!(!fits && is_sent && endpoint.lane != 0, "{context}");
+            assert!(!fits && is_sent && endpoint.segmenter != 0, "{context}");
             return;
         }
         assert_eq!((shape.fragments, shape.piece), (1, 0), "{context}");

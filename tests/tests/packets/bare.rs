@@ -24,8 +24,8 @@ fn superpackets_without_checksum_offload_arrive_whole() -> Result<()> {
                 (feature.name.starts_with("tx-checksum-") && feature.available).then_some(false)
             })?;
             let patience = traffic_mirror_tests::lab::deadline();
-            while !lab.has_lane()? {
-                ensure!(std::time::Instant::now() < patience, "{attach:?}: there is no lane");
+            while !lab.has_segmenter()? {
+                ensure!(std::time::Instant::now() < patience, "{attach:?}: there is no segmenter");
             }
             for family in 0..2 {
                 let (_, before) = lab.settle()?;

@@ -144,7 +144,7 @@ fn what_is_sent_in_fragments_has_a_checksum_unasked() -> Result<()> {
     Ok(())
 }
 
-/// Waits until endpoint "a" has this MTU, and there is a lane.
+/// Waits until endpoint "a" has this MTU, and there is a segmenter.
 fn settled(edge: &Edge, mtu: u32) -> Result<()> {
     let patience = deadline();
     while !edge.daemon.run(&["plan"])?.status.success() {

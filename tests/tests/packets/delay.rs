@@ -264,7 +264,7 @@ fn superpackets_wait_no_longer_than_their_packets() -> Result<()> {
         let mut mirrored = Mirrored::new(attach)?;
         let patience = deadline();
         while !mirrored.daemon.run(&["plan"])?.status.success() {
-            ensure!(Instant::now() < patience, "{attach:?}: the lane is not used");
+            ensure!(Instant::now() < patience, "{attach:?}: the segmenter is not used");
         }
         mirrored.status = Status::read(&mirrored.daemon)?;
         let singles = mirrored.site.measure(ROUNDS, FRAMES, |n| Ok(packet(n, BYTES, 2)))?;

@@ -189,9 +189,9 @@ fn check(line: &str, is_over_ipv6: bool, attach: Attach) -> Result<()> {
     for endpoint in ["four", "six"] {
         let sent = count(&counters, &format!("endpoint {endpoint} packets"));
         ensure!(sent > 20, "{sent} copies to {endpoint}: {counters:?}");
-        // the path MTU that the tunnel tells is learned meanwhile, and the lane that it takes is made then
+        // the path MTU that the tunnel tells is learned meanwhile, and the segmenter that it takes is made then
         let is_drop =
-            |key: &&String| key.starts_with(&format!("endpoint {endpoint} drop")) && !key.ends_with("no-lane");
+            |key: &&String| key.starts_with(&format!("endpoint {endpoint} drop")) && !key.ends_with("no-segmenter");
         let drops: Vec<_> = counters.keys().filter(is_drop).collect();
         ensure!(drops.is_empty(), "{counters:?}");
     }

@@ -8,7 +8,7 @@ use traffic_mirror_tests::lab::vnet::VnetHeader;
 use traffic_mirror_tests::lab::{deadline, ethtool, kernel};
 
 use crate::edge::{Attach, Edge, Shape, Way, frame};
-use crate::lane::narrow;
+use crate::segmenter::narrow;
 use crate::{config, filter};
 
 /// Modules that the receiver takes.

@@ -74,7 +74,7 @@ impl Routed {
     }
 
     /// Whether there is what cuts superpackets into packets, and is used.
-    pub(crate) fn has_lane(&self) -> Result<bool> {
+    pub(crate) fn has_segmenter(&self) -> Result<bool> {
         let links = self.edge.run("ip -oneline link show type macvlan")?;
         let plan = self.daemon.run(&["plan"])?;
         Ok(links.contains("-in@") && plan.status.success())

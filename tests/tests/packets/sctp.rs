@@ -85,21 +85,21 @@ fn sctp_arrives_whole() -> Result<()> {
             }
             for (family, domain) in [libc::AF_INET, libc::AF_INET6].into_iter().enumerate() {
                 let context = format!("{attach:?}, MTU {mtu}, from {}", CLIENT[family]);
-                // with room nothing but superpackets that were lost tells that there must be a lane
+                // with room nothing but superpackets that were lost tells that there must be a segmenter
                 let records: Vec<_> = (1..400).map(|n| Stream::new(n).bytes(100 + n as usize * 7)).collect();
                 let patience = deadline();
                 let (copies, before, after) = loop {
                     let (_, before) = lab.settle()?;
-                    let has_lane = lab.has_lane()?;
+                    let has_segmenter = lab.has_segmenter()?;
                     let [client, server] =
                         [&lab.client, &lab.server].map(|host| open(host, domain)?.context("no SCTP any more"));
                     transfer(client?, server?, address(SERVER[family], 443), &records)
                         .with_context(|| context.clone())?;
                     let (copies, after) = lab.settle()?;
-                    if has_lane {
+                    if has_segmenter {
                         break (copies, before, after);
                     }
-                    ensure!(Instant::now() < patience, "{context}: there is no lane: {after:?}");
+                    ensure!(Instant::now() < patience, "{context}: there is no segmenter: {after:?}");
                     lab.daemon.signal(nix::sys::signal::Signal::SIGHUP)?;
                 };
                 for (endpoint, name) in COLLECTOR.into_iter().zip(["four", "six"]) {

@@ -50,7 +50,7 @@ const fn is_state(reason: Drop) -> bool {
         | Drop::OwnAddress
         | Drop::Unsupported
         | Drop::IpsecPolicy
-        | Drop::NoLane
+        | Drop::NoSegmenter
         | Drop::Unwrapped => true,
         Drop::None
         | Drop::Sample

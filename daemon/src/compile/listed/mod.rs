@@ -126,7 +126,7 @@ pub(super) fn refusal(link: &Link, direction: Hook) -> Option<Why> {
     }
 }
 
-/// What is listed and not mirrored, by name. `links` are without those of the lane, `mirrored` are the indices of the
+/// What is listed and not mirrored, by name. `links` are without those of the segmenter, `mirrored` are the indices of the
 /// interfaces that have hooks, `refused` of those that took no `encap`. One of the mirrored is here only with a direction that cannot
 /// be mirrored.
 pub fn not_mirrored(

@@ -101,7 +101,7 @@ impl Kernel {
             let attached = program.and_then(|program| self.attach_first(program, &present, attachment, &link.name));
             if let Err(error) = attached {
                 match attachment.role {
-                    Role::Lane { .. } => self.lane.refuse(&reason(&error)),
+                    Role::Segmenter { .. } => self.segmenter.refuse(&reason(&error)),
                     _ => drop(self.refused.insert(attachment.interface, error.to_string())),
                 }
                 failed = Err(error);

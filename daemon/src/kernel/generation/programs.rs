@@ -7,7 +7,7 @@ use std::path::Path;
 use aya::maps::MapData;
 use aya::programs::SchedClassifier;
 
-use crate::kernel::attachment::{Attachment, ENCAP, ERRORS, LANE, Role};
+use crate::kernel::attachment::{Attachment, ENCAP, ERRORS, Role, SEGMENTER};
 use crate::kernel::bpf::program;
 use crate::kernel::bpf::program::{Loading, Program, bind};
 use crate::kernel::error::{KernelError, pin_error, reason};
@@ -39,20 +39,20 @@ impl Generation {
         match attachment.role {
             Role::Mirror => self.mirror(attachment.direction),
             Role::Encap { .. } => self.encap(),
-            Role::Lane { .. } => self.lane(),
+            Role::Segmenter { .. } => self.segmenter(),
             Role::Errors { .. } => self.pinned(if kind == LinkKind::Ethernet { ERRORS } else { ERRORS_IP }),
         }
     }
 
-    /// The program for packets that come out of the lane.
+    /// The program for packets that come out of the segmenter.
     ///
     /// # Errors
     /// The kernel refuses it.
-    pub fn lane(&self) -> Result<SchedClassifier, KernelError> {
-        if !self.dir.join(LANE).exists() {
-            pin(&self.dir, &mut self.load(|_| {})?, LANE)?;
+    pub fn segmenter(&self) -> Result<SchedClassifier, KernelError> {
+        if !self.dir.join(SEGMENTER).exists() {
+            pin(&self.dir, &mut self.load(|_| {})?, SEGMENTER)?;
         }
-        self.pinned(LANE)
+        self.pinned(SEGMENTER)
     }
 
     /// The program that looks at the packets of a direction.

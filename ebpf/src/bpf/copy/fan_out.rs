@@ -1,6 +1,6 @@
 //! Input: a packet and the endpoints that get a copy. Output: a clone to the output interface of each, where `encap` takes
 //! it. Those for which the packet is too long, or whose copies have a checksum, are left to [`fragment`](crate::bpf::copy::fragment) and
-//! [`lane`](crate::bpf::segmenter).
+//! [`segmenter`](crate::bpf::segmenter).
 
 use core::ffi::c_long;
 use core::intrinsics::cold_path;
@@ -452,7 +452,7 @@ fn send_by(skb: Skb, request: &CloneRequest, control: &Control, cpu: *mut Cpu) -
     } else if receipt == Receipt::Resolving as u32 {
         Drop::Resolving as u32
     } else if receipt == Receipt::Segmented as u32 {
-        // what comes out of the lane ends there, which the helper tells as a drop
+        // what comes out of the segmenter ends there, which the helper tells as a drop
         Drop::None as u32
     } else if failed != 0 {
         // `NET_XMIT_DROP` or `NET_XMIT_CN` of the output interface's queue

@@ -42,7 +42,7 @@ struct Fragments {
     request: CloneRequest,
 }
 
-/// Sends a copy in fragments, or whole with a checksum, to each of the endpoints, and answers 0; or all endpoints, if the lane must finish the checksum
+/// Sends a copy in fragments, or whole with a checksum, to each of the endpoints, and answers 0; or all endpoints, if the segmenter must finish the checksum
 /// before, which it has if `is_settled` is not 0. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]

@@ -73,7 +73,7 @@ fn superpackets_both_ways() -> Result<()> {
         for output_mtu in [MTU + 52, MTU] {
             let mut host = Host::new(&config("tun0"), attach, output_mtu as u32)?;
             if output_mtu == MTU {
-                host.wait_for_lane()?;
+                host.wait_for_segmenter()?;
             }
             for way in WAYS {
                 for (from, to) in FAMILIES {

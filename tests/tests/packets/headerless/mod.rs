@@ -201,13 +201,13 @@ impl Host {
     }
 
     /// Waits until superpackets can be cut into packets.
-    fn wait_for_lane(&mut self) -> Result<()> {
+    fn wait_for_segmenter(&mut self) -> Result<()> {
         let links = "ip -oneline link show type macvlan";
         self.edge.run_until(links, |links| links.contains("-in@"), deadline())?;
         let (frame, header) = superpacket(&eth().ip(FAMILIES[0].0, FAMILIES[0].1).tcp(443, 1), 10_000, 3000)?;
         let patience = deadline();
         while !self.pass(&frame, header, Way::Egress)?.copies.contains_key("a") {
-            ensure!(Instant::now() < patience, "the lane is there, but not used");
+            ensure!(Instant::now() < patience, "the segmenter is there, but not used");
         }
         Ok(())
     }

@@ -16,14 +16,14 @@ use traffic_mirror_tests::lab::traffic::{Stream, tcp_transfer, udp_bind, udp_gso
 use traffic_mirror_tests::lab::vnet::VnetHeader;
 use traffic_mirror_tests::lab::{deadline, ethtool, kernel};
 
-/// Has the output carry no more than 1,500 bytes, and waits for the lane.
+/// Has the output carry no more than 1,500 bytes, and waits for the segmenter.
 pub(crate) fn narrow(edge: &mut Edge) -> Result<()> {
     edge.edge.run("ip link set eth1 mtu 1500")?;
     edge.edge.run_until("ip -oneline link show type macvlan", |links| links.contains("-in@"), deadline())?;
     let (frame, header) = superpacket(30_000)?;
     let patience = deadline();
     while !edge.pass(&frame, Shape::Vnet(header), Way::Ingress)?.copies.contains_key("a") {
-        ensure!(Instant::now() < patience, "the lane is there, but not used");
+        ensure!(Instant::now() < patience, "the segmenter is there, but not used");
     }
     Ok(())
 }
@@ -44,7 +44,7 @@ fn superpackets_of_a_guest_that_do_not_fit() -> Result<()> {
         narrow(&mut edge)?;
         let mut packets: Vec<(&str, Packet, &[u16])> = Vec::new();
         for (from, to) in FAMILIES {
-            // what can be cut smaller is not for the lane
+            // what can be cut smaller is not for the segmenter
             packets.push((
                 "TCP",
                 frame().ip(from, to).layer(Tcp { options: vec![1; 12], ..Tcp::new(443, 1) }),
@@ -109,7 +109,7 @@ fn packets_of_a_superpacket_are_treated_as_asked() -> Result<()> {
 
 /// What comes out of a queue comes late, or on a CPU that is sending another superpacket: that is lost, and never sent for it.
 #[test]
-fn a_queue_in_the_lane_mixes_nothing_up() -> Result<()> {
+fn a_queue_in_the_segmenter_mixes_nothing_up() -> Result<()> {
     const TIMES: usize = 2000;
     const PACKETS: usize = 3;
     let ways = [("a", 443), ("b", 444)];
@@ -147,7 +147,7 @@ fn a_queue_in_the_lane_mixes_nothing_up() -> Result<()> {
                 ensure!(count(&format!("endpoint {to} packets")) == copies.len(), "{context}: {} came", copies.len());
             }
             edge.daemon.signal(Signal::SIGCONT)?;
-            let repaired = "the lane was damaged by somebody else; made again";
+            let repaired = "the segmenter was damaged by somebody else; made again";
             edge.daemon.wait_line(|line| line.ends_with(repaired), deadline())?;
         }
     }

@@ -1,4 +1,4 @@
-//! The lane, which cuts superpackets into packets: there when it is needed, kept as it must be, and never there otherwise.
+//! The segmenter, which cuts superpackets into packets: there when it is needed, kept as it must be, and never there otherwise.
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -23,8 +23,8 @@ const SOON: Duration = Duration::from_secs(2);
 /// Datagrams of a superpacket.
 const DATAGRAMS: usize = 8;
 
-/// Names of the lane's interfaces in the edge, with their indices.
-fn lane(site: &Site) -> Result<Vec<String>> {
+/// Names of the segmenter's interfaces in the edge, with their indices.
+fn segmenter(site: &Site) -> Result<Vec<String>> {
     let links = site.edge.run("ip -oneline link show")?;
     let names = links.lines().filter_map(|line| line.split(": ").nth(1).map(|name| (line, name)));
     let ours = names.filter(|(_, name)| name.starts_with("tm"));
@@ -33,11 +33,11 @@ fn lane(site: &Site) -> Result<Vec<String>> {
         .collect())
 }
 
-/// Waits until there is a lane, or none.
+/// Waits until there is a segmenter, or none.
 fn wait(site: &Site, is_there: bool) -> Result<Vec<String>> {
     let patience = deadline();
     loop {
-        let found = lane(site)?;
+        let found = segmenter(site)?;
         if found.len() == if is_there { 3 } else { 0 } {
             return Ok(found);
         }
@@ -45,12 +45,12 @@ fn wait(site: &Site, is_there: bool) -> Result<Vec<String>> {
     }
 }
 
-/// Waits until there is a lane and it is used: one that was missed once would stay.
+/// Waits until there is a segmenter and it is used: one that was missed once would stay.
 fn wait_used(site: &Site, daemon: &Daemon) -> Result<()> {
     wait(site, true)?;
     let patience = deadline();
     while !daemon.run(&["plan"])?.status.success() {
-        ensure!(Instant::now() < patience, "the lane is not used");
+        ensure!(Instant::now() < patience, "the segmenter is not used");
     }
     Ok(())
 }
@@ -88,7 +88,7 @@ impl Sender {
     /// Each datagram of one comes as a copy, and nothing else does.
     fn arrives(&mut self, site: &Site, bytes: usize) -> Result<()> {
         let datagrams = self.send(site, bytes)?;
-        // what was sent while the lane was being mended may be lost, so whoever tries again must not wait for long
+        // what was sent while the segmenter was being mended may be lost, so whoever tries again must not wait for long
         let copies = self.collector.copies(DATAGRAMS, Instant::now() + SOON).context("of a superpacket")?;
         let are_whole =
             copies.iter().zip(&datagrams).all(|(copy, datagram): (&Gue, _)| copy.inner[28..] == datagram[..]);
@@ -125,14 +125,14 @@ impl Sender {
 }
 
 fn dropped(daemon: &Daemon) -> Result<u64> {
-    Ok(Status::read(daemon)?.counters().get("endpoint ids drop no-lane").copied().unwrap_or(0))
+    Ok(Status::read(daemon)?.counters().get("endpoint ids drop no-segmenter").copied().unwrap_or(0))
 }
 
 /// 1,452 bytes make a packet of 1,480, which has 1,512 once wrapped.
 const BYTES: usize = 1452;
 
 #[test]
-fn only_a_host_that_needs_one_has_a_lane() -> Result<()> {
+fn only_a_host_that_needs_one_has_a_segmenter() -> Result<()> {
     for mechanism in mechanisms()? {
         let site = Site::new()?;
         // a pattern that would match its interfaces, too
@@ -140,7 +140,7 @@ fn only_a_host_that_needs_one_has_a_lane() -> Result<()> {
         let mut daemon = Daemon::spawn(&site.edge, &file, attach(mechanism))?;
         daemon.ready(deadline())?;
         let mut sender = Sender::new(&site)?;
-        ensure!(lane(&site)?.is_empty(), "{mechanism}: a lane where all fits");
+        ensure!(segmenter(&site)?.is_empty(), "{mechanism}: a segmenter where all fits");
         sender.resumes(&site, BYTES)?;
 
         site.edge.run("ip link set eth1 mtu 1500")?;
@@ -154,7 +154,7 @@ fn only_a_host_that_needs_one_has_a_lane() -> Result<()> {
         // production's multicast would go there
         for routes in ["ip -6 route show table all", "ip -4 route show table all"] {
             let routes = site.edge.run(routes)?;
-            ensure!(!routes.contains("dev tm"), "{mechanism}: a route of the lane's: {routes}");
+            ensure!(!routes.contains("dev tm"), "{mechanism}: a route of the segmenter's: {routes}");
         }
 
         site.edge.run("ip link set eth1 mtu 1600")?;
@@ -165,14 +165,14 @@ fn only_a_host_that_needs_one_has_a_lane() -> Result<()> {
         wait(&site, true)?;
         daemon.signal(Signal::SIGTERM)?;
         ensure!(daemon.wait_exit(deadline())? == 0, "{mechanism}: it did not stop well");
-        ensure!(lane(&site)?.is_empty(), "{mechanism}: a lane is left");
+        ensure!(segmenter(&site)?.is_empty(), "{mechanism}: a segmenter is left");
         site.bare(daemon.pin_path())?;
     }
     Ok(())
 }
 
 #[test]
-fn a_lane_outlives_the_daemon_and_is_taken_over() -> Result<()> {
+fn a_segmenter_outlives_the_daemon_and_is_taken_over() -> Result<()> {
     for mechanism in mechanisms()? {
         let site = Site::new()?;
         site.edge.run("ip link set eth1 mtu 1500")?;
@@ -186,14 +186,14 @@ fn a_lane_outlives_the_daemon_and_is_taken_over() -> Result<()> {
         daemon.restart()?;
         daemon.ready(deadline())?;
         sender.arrives(&site, BYTES)?;
-        ensure!(lane(&site)? == before, "{mechanism}: {:?} was {before:?}", lane(&site)?);
+        ensure!(segmenter(&site)? == before, "{mechanism}: {:?} was {before:?}", segmenter(&site)?);
         ensure!(dropped(&daemon)? == 0, "{mechanism}: copies were dropped");
     }
     Ok(())
 }
 
 #[test]
-fn a_damaged_lane_is_mended() -> Result<()> {
+fn a_damaged_segmenter_is_mended() -> Result<()> {
     for mechanism in mechanisms()? {
         let site = Site::new()?;
         site.edge.run("ip link set eth1 mtu 1500")?;
@@ -212,7 +212,7 @@ fn a_damaged_lane_is_mended() -> Result<()> {
             "ip link set IN arp on",
             "tc qdisc add dev IN root bfifo",
         ] {
-            let names = lane(&site)?;
+            let names = segmenter(&site)?;
             let name = |suffix: &str| {
                 let found = names.iter().filter_map(|one| one.split(' ').nth(1)).find(|name| name.ends_with(suffix));
                 found.map(str::to_owned).with_context(|| format!("no {suffix} in {names:?}"))
@@ -225,13 +225,13 @@ fn a_damaged_lane_is_mended() -> Result<()> {
                 daemon.signal(Signal::SIGHUP)?;
             }
             sender.resumes(&site, BYTES).with_context(|| format!("{mechanism}: {damage}: {:#?}", daemon.output()))?;
-            let repaired = "the lane was damaged by somebody else; made again";
+            let repaired = "the segmenter was damaged by somebody else; made again";
             daemon.wait_line(|line| line.ends_with(repaired), deadline()).with_context(|| damage.to_owned())?;
             wait(&site, true)?;
         }
         // of a link that is detached nobody tells the daemon
         if mechanism == "clsact" {
-            let names = lane(&site)?;
+            let names = segmenter(&site)?;
             let exit = names.iter().find(|name| name.ends_with("-out")).and_then(|name| name.split(' ').nth(1));
             site.edge.run(&format!("tc qdisc delete dev {} clsact", exit.context("no exit")?))?;
             sender.resumes(&site, BYTES).context("without the qdisc at its exit")?;
@@ -242,24 +242,26 @@ fn a_damaged_lane_is_mended() -> Result<()> {
 
 /// Whoever removes it again and again does not keep the daemon busy; later it is made all the same.
 #[test]
-fn a_lane_is_tried_again() -> Result<()> {
+fn a_segmenter_is_tried_again() -> Result<()> {
     let site = Site::new()?;
     site.edge.run("ip link set eth1 mtu 1500")?;
     let daemon = site.daemon(&[PORT])?;
     let mut sender = Sender::new(&site)?;
     wait_used(&site, &daemon)?;
     const MOST_REPAIRS: usize = 20;
-    let (again, in_vain) = ("the lane was damaged by somebody else; made again", "each time that they are made");
+    let (again, in_vain) = ("the segmenter was damaged by somebody else; made again", "each time that they are made");
     let told = |daemon: &Daemon| daemon.output().iter().filter(|line| line.ends_with(again)).count();
     while daemon.output().iter().all(|line| !line.contains(in_vain)) {
-        for name in lane(&site)?.iter().filter_map(|one| one.split(' ').nth(1)).filter(|name| name.ends_with("-out")) {
+        for name in
+            segmenter(&site)?.iter().filter_map(|one| one.split(' ').nth(1)).filter(|name| name.ends_with("-out"))
+        {
             // it may be gone already
             let _ = site.edge.run(&format!("ip link delete {name}"));
         }
         ensure!(told(&daemon) <= MOST_REPAIRS, "it is made again and again");
     }
     daemon.wait_line(|line| line.contains(in_vain), deadline())?;
-    ensure!(lane(&site)?.is_empty(), "there is {:?}", lane(&site)?);
+    ensure!(segmenter(&site)?.is_empty(), "there is {:?}", segmenter(&site)?);
     // the slow timer
     daemon.wait_line(|line| line.ends_with(again), Instant::now() + Duration::from_secs(120))?;
     wait(&site, true)?;
@@ -267,7 +269,7 @@ fn a_lane_is_tried_again() -> Result<()> {
 }
 
 #[test]
-fn detach_removes_a_lane_whose_pins_are_gone() -> Result<()> {
+fn detach_removes_a_segmenter_whose_pins_are_gone() -> Result<()> {
     let site = Site::new()?;
     site.edge.run("ip link set eth1 mtu 1500")?;
     let mut daemon = site.daemon(&[PORT])?;
@@ -277,18 +279,18 @@ fn detach_removes_a_lane_whose_pins_are_gone() -> Result<()> {
     std::fs::remove_dir_all(daemon.pin_path())?;
     let detached = daemon.run(&["detach"])?;
     ensure!(detached.status.success(), "{}", String::from_utf8_lossy(&detached.stderr));
-    ensure!(lane(&site)?.is_empty(), "there is {:?}", lane(&site)?);
+    ensure!(segmenter(&site)?.is_empty(), "there is {:?}", segmenter(&site)?);
     Ok(())
 }
 
-/// One datagram is longer than the interface's MTU says: nobody could know before that a lane would be needed.
+/// One datagram is longer than the interface's MTU says: nobody could know before that a segmenter would be needed.
 #[test]
-fn a_lane_is_made_when_it_was_missed() -> Result<()> {
+fn a_segmenter_is_made_when_it_was_missed() -> Result<()> {
     const LONG_BYTES: usize = 3000;
     let site = Site::new()?;
     let daemon = site.daemon(&[PORT])?;
     let mut sender = Sender::new(&site)?;
-    ensure!(lane(&site)?.is_empty(), "there is a lane");
+    ensure!(segmenter(&site)?.is_empty(), "there is a segmenter");
     sender.send(&site, LONG_BYTES)?;
     let patience = deadline();
     while dropped(&daemon)? != DATAGRAMS as u64 {
@@ -300,9 +302,9 @@ fn a_lane_is_made_when_it_was_missed() -> Result<()> {
     sender.resumes(&site, LONG_BYTES)
 }
 
-/// The file is live only when all of it is there, the lane, too.
+/// The file is live only when all of it is there, the segmenter, too.
 #[test]
-fn a_file_whose_lane_is_missing_is_not_live() -> Result<()> {
+fn a_file_whose_segmenter_is_missing_is_not_live() -> Result<()> {
     let site = Site::new()?;
     let mut daemon = site.daemon(&[PORT])?;
     let sender = Sender::new(&site)?;
@@ -314,18 +316,18 @@ fn a_file_whose_lane_is_missing_is_not_live() -> Result<()> {
     while dropped(&daemon)? == 0 {
         ensure!(Instant::now() < patience, "nothing is dropped");
     }
-    ensure!(!daemon.run(&["wait", "--timeout", "0"])?.status.success(), "it is live without a lane");
+    ensure!(!daemon.run(&["wait", "--timeout", "0"])?.status.success(), "it is live without a segmenter");
     let plan = String::from_utf8(daemon.run(&["plan"])?.stdout)?;
-    ensure!(plan.starts_with("+ lane\n"), "{plan}");
+    ensure!(plan.starts_with("+ segmenter\n"), "{plan}");
     daemon.restart()?;
     daemon.ready(deadline())?;
-    ensure!(lane(&site)?.len() == 3, "it is ready with {:?}", lane(&site)?);
+    ensure!(segmenter(&site)?.len() == 3, "it is ready with {:?}", segmenter(&site)?);
     ensure!(daemon.run(&["wait", "--timeout", "0"])?.status.success(), "it is ready, and not live");
     Ok(())
 }
 
 #[test]
-fn a_lane_that_cannot_be_made_is_said_and_counted() -> Result<()> {
+fn a_segmenter_that_cannot_be_made_is_said_and_counted() -> Result<()> {
     let site = Site::new()?;
     site.edge.run("ip link set eth1 mtu 1500")?;
     let mut daemon = site.daemon(&[PORT])?;
@@ -343,14 +345,14 @@ fn a_lane_that_cannot_be_made_is_said_and_counted() -> Result<()> {
     daemon.wait_line(|line| line.contains(&format!("cannot make interface {entrance}")), deadline())?;
     let state = |status: &Status| status.endpoint("ids", "state").to_owned();
     let status = Status::run(&daemon)?;
-    ensure!(state(&status) == "no-lane" && status.0["degraded"] == true, "before a loss it is {}", state(&status));
+    ensure!(state(&status) == "no-segmenter" && status.0["degraded"] == true, "before a loss it is {}", state(&status));
     ensure!(daemon.run(&["wait", "--timeout", "0"])?.status.success(), "it waits for what cannot be");
     sender.send(&site, BYTES)?;
     let patience = deadline();
     while dropped(&daemon)? == 0 {
         ensure!(Instant::now() < patience, "nothing is counted");
     }
-    ensure!(state(&Status::run(&daemon)?) == "no-lane", "the state is {}", state(&Status::run(&daemon)?));
+    ensure!(state(&Status::run(&daemon)?) == "no-segmenter", "the state is {}", state(&Status::run(&daemon)?));
     site.edge.run(&format!("ip link show {entrance} type bridge")).context("the stranger is gone")?;
     site.edge.run(&format!("ip link delete {entrance}"))?;
     daemon.signal(Signal::SIGHUP)?;
