@@ -12,7 +12,7 @@ TIME ?= 60
 help:
 	@echo "make demo   the main job on real packets, in network namespaces"
 	@echo "make test   every test"
-	@echo "make fuzz   random input, a minute each; TARGET=frames, shapes, toml, programs or hostile, TIME=seconds, SEED=number"
+	@echo "make fuzz   random input, a minute each; TARGET=frames, fit, toml, programs or hostile, TIME=seconds, SEED=number"
 	@echo "make vm     the package under systemd, the packet tests and the kernel's GUE receiver, in virtual machines"
 	@echo "make check  format, lints, documentation"
 	@echo "make bench  what packets, copies and files cost, in ratios; writes docs/bench.json, plots and tables (ten minutes)"

@@ -1,6 +1,7 @@
 //! Builds the eBPF programs and hands the object to `include_bytes!` as `$OUT_DIR/mirror.o`.
 //!
-//! The object is reproducible: paths are remapped, one codegen unit, debug information stripped (BTF stays).
+//! The object is reproducible: paths are remapped, one codegen unit, debug information stripped
+//! (BTF stays).
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,10 @@ fn main() {
     let manifest = PathBuf::from(variable("CARGO_MANIFEST_DIR"));
     let workspace = manifest.parent().unwrap_or(&manifest).to_owned();
     for input in ["ebpf", "Cargo.toml", "Cargo.lock", "rust-toolchain.toml"] {
-        println!("cargo::rerun-if-changed={}", workspace.join(input).display());
+        println!(
+            "cargo::rerun-if-changed={}",
+            workspace.join(input).display()
+        );
     }
     let built = build(&workspace, &out);
     strip(&built, &out.join("mirror.o"));
@@ -21,7 +25,10 @@ fn main() {
 
 fn build(workspace: &Path, out: &Path) -> PathBuf {
     let target_dir = out.join("bpf");
-    let home = env::var("CARGO_HOME").map_or_else(|_| PathBuf::from(variable("HOME")).join(".cargo"), PathBuf::from);
+    let home = env::var("CARGO_HOME").map_or_else(
+        |_| PathBuf::from(variable("HOME")).join(".cargo"),
+        PathBuf::from,
+    );
     let sysroot = sysroot();
     let mut flags = vec![
         "-Cdebuginfo=2".to_owned(),
@@ -31,18 +38,29 @@ fn build(workspace: &Path, out: &Path) -> PathBuf {
         "-Clink-arg=--disable-expand-memcpy-in-order".to_owned(),
         // 32-bit jumps and arithmetic; every kernel of the floor (5.17) has them
         "-Ctarget-cpu=v3".to_owned(),
-        format!("--remap-path-prefix={}=/traffic-mirror", workspace.display()),
+        format!(
+            "--remap-path-prefix={}=/traffic-mirror",
+            workspace.display()
+        ),
         format!("--remap-path-prefix={}=/cargo", home.display()),
         format!("--remap-path-prefix={}=/rust", sysroot.display()),
     ];
-    // the programs run on the CPU of the daemon, whose loads may be done in another order than they stand in (ebpf/src/bpf/epoch.rs)
+    // the programs run on the CPU of the daemon, whose loads may be done in another order than they
+    // stand in (ebpf/src/bpf/epoch.rs)
     if variable("CARGO_CFG_TARGET_ARCH") != "x86_64" {
         flags.push("--cfg=weakly_ordered".to_owned());
     }
     let mut cargo = Command::new(variable("CARGO"));
     cargo
         .current_dir(workspace)
-        .args(["build", "--locked", "--quiet", "--package=traffic-mirror-ebpf", "--bin=mirror", "--profile=bpf"])
+        .args([
+            "build",
+            "--locked",
+            "--quiet",
+            "--package=traffic-mirror-ebpf",
+            "--bin=mirror",
+            "--profile=bpf",
+        ])
         .args(["-Zbuild-std=core", "--target", TARGET, "--target-dir"])
         .arg(&target_dir)
         // the nested build alone may use unstable options
@@ -69,9 +87,15 @@ fn build(workspace: &Path, out: &Path) -> PathBuf {
 /// Strips with the objcopy that comes with the toolchain: none for BPF need be installed.
 fn strip(from: &Path, to: &Path) {
     let sysroot = sysroot();
-    let tool = sysroot.join("lib/rustlib").join(variable("HOST")).join("bin/rust-objcopy");
-    let status =
-        Command::new(&tool).arg("--strip-debug").args([from, to]).env("LD_LIBRARY_PATH", sysroot.join("lib")).status();
+    let tool = sysroot
+        .join("lib/rustlib")
+        .join(variable("HOST"))
+        .join("bin/rust-objcopy");
+    let status = Command::new(&tool)
+        .arg("--strip-debug")
+        .args([from, to])
+        .env("LD_LIBRARY_PATH", sysroot.join("lib"))
+        .status();
     match status {
         Ok(status) if status.success() => {}
         Ok(status) => stop(&format!("{} failed ({status})", tool.display())),
@@ -83,17 +107,21 @@ fn sysroot() -> PathBuf {
     let rustc = env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
     let output = Command::new(rustc).args(["--print", "sysroot"]).output();
     match output {
-        Ok(output) if output.status.success() => String::from_utf8_lossy(&output.stdout).trim().into(),
+        Ok(output) if output.status.success() => {
+            String::from_utf8_lossy(&output.stdout).trim().into()
+        }
         _ => stop("rustc does not tell its sysroot"),
     }
 }
 
 fn on_path(tool: &str) -> bool {
-    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(tool).is_file()))
+    env::var_os("PATH")
+        .is_some_and(|path| env::split_paths(&path).any(|dir| dir.join(tool).is_file()))
 }
 
 fn variable(name: &str) -> String {
-    env::var(name).unwrap_or_else(|_| stop(&format!("{name} is not set; this script is run by cargo")))
+    env::var(name)
+        .unwrap_or_else(|_| stop(&format!("{name} is not set; this script is run by cargo")))
 }
 
 fn stop(message: &str) -> ! {

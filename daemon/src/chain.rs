@@ -1,5 +1,5 @@
-//! Input: the programs on a hook, and the order that the file asks for. Output: whether ours stands where it should, and
-//! where it should go. Pure.
+//! Input: the programs on a hook, and the order that the file asks for. Output: whether ours stands
+//! where it should, and where it should go. Pure.
 
 use crate::desired::Order;
 
@@ -36,9 +36,10 @@ pub enum Position {
     After(usize),
 }
 
-/// Names of programs and filters of traffic-mirror, also of another daemon: they let every packet pass, so that it does
-/// not matter which of them comes first, and none of them has to get before another.
-const KIN: [&str; 10] = [
+/// Names of programs and filters of traffic-mirror, also of another daemon: they let every packet
+/// pass, so that it does not matter which of them comes first, and none of them has to get before
+/// another.
+const OUR_PROGRAMS: [&str; 10] = [
     "mirror",
     "mirror_ingress",
     "mirror_egress",
@@ -46,14 +47,18 @@ const KIN: [&str; 10] = [
     "segmenter",
     "icmp_errors",
     "icmp_errors_ip",
-    "turn_mark",
-    "turn_check",
-    "turn_clear",
+    "relocate_first",
+    "relocate_second",
+    "relocate_drain",
 ];
 
 impl Entry {
     fn is_stranger(&self) -> bool {
-        !self.is_ours && !self.names.iter().any(|name| KIN.contains(&name.as_str()))
+        !self.is_ours
+            && !self
+                .names
+                .iter()
+                .any(|name| OUR_PROGRAMS.contains(&name.as_str()))
     }
 
     fn is_called(&self, name: &str) -> bool {
@@ -62,7 +67,10 @@ impl Entry {
 
     /// For people.
     pub fn label(&self) -> String {
-        self.names.first().cloned().unwrap_or_else(|| format!("(program {})", self.id))
+        self.names
+            .first()
+            .cloned()
+            .unwrap_or_else(|| format!("(program {})", self.id))
     }
 }
 
@@ -74,27 +82,43 @@ impl Chain {
 
     /// The program that an order names, if it is not there. The order is "last" until it is.
     pub fn awaited<'o>(&self, order: &'o Order) -> Option<&'o str> {
-        order.name().filter(|name| !self.programs.iter().any(|one| one.is_called(name)))
+        order
+            .name()
+            .filter(|name| !self.programs.iter().any(|one| one.is_called(name)))
     }
 
     /// Whether ours stands where it should.
     pub fn holds(&self, order: &Order) -> bool {
-        let Some(ours) = self.ours() else { return false };
+        let Some(ours) = self.ours() else {
+            return false;
+        };
         let (before, behind) = (&self.programs[..ours], &self.programs[ours + 1..]);
         match order {
             Order::First => !before.iter().any(Entry::is_stranger),
-            Order::Before(name) if self.awaited(order).is_none() => !before.iter().any(|one| one.is_called(name)),
-            Order::After(name) if self.awaited(order).is_none() => !behind.iter().any(|one| one.is_called(name)),
-            Order::Last | Order::Before(_) | Order::After(_) => !behind.iter().any(Entry::is_stranger),
+            Order::Before(name) if self.awaited(order).is_none() => {
+                !before.iter().any(|one| one.is_called(name))
+            }
+            Order::After(name) if self.awaited(order).is_none() => {
+                !behind.iter().any(|one| one.is_called(name))
+            }
+            Order::Last | Order::Before(_) | Order::After(_) => {
+                !behind.iter().any(Entry::is_stranger)
+            }
         }
     }
 
-    /// What somebody behind ours loses where XDP stands before the hook: to copy a packet the kernel makes its head its own, and what XDP
-    /// has left there for programs behind it is gone (`pskb_expand_head`, up to Linux 6.18).
+    /// What somebody behind ours loses where XDP stands before the hook: to copy a packet the
+    /// kernel makes its head its own, and what XDP has left there for programs behind it is gone
+    /// (`pskb_expand_head`, up to Linux 6.18).
     pub fn loses_metadata(&self) -> Option<String> {
         let ours = self.ours()?;
-        let reader = self.programs[ours + 1..].iter().find(|one| one.is_stranger())?;
-        Some(format!("XDP's metadata of packets that are copied does not reach {}", reader.label()))
+        let reader = self.programs[ours + 1..]
+            .iter()
+            .find(|one| one.is_stranger())?;
+        Some(format!(
+            "XDP's metadata of packets that are copied does not reach {}",
+            reader.label()
+        ))
     }
 
     /// Where ours should go.
@@ -103,8 +127,12 @@ impl Chain {
         let found = match order {
             Order::First => return Position::First,
             Order::Last => None,
-            Order::Before(name) => programs.position(|one| one.is_called(name)).map(Position::Before),
-            Order::After(name) => programs.rposition(|one| one.is_called(name)).map(Position::After),
+            Order::Before(name) => programs
+                .position(|one| one.is_called(name))
+                .map(Position::Before),
+            Order::After(name) => programs
+                .rposition(|one| one.is_called(name))
+                .map(Position::After),
         };
         found.unwrap_or(Position::Last)
     }
@@ -118,46 +146,67 @@ impl Chain {
     pub fn priority(&self, position: Position) -> Option<u16> {
         let strangers = self.programs.iter().filter(|one| one.is_stranger());
         let strangers: Vec<u16> = strangers.filter_map(|one| one.priority).collect();
-        let is_free = |priority: &u16| !self.programs.iter().any(|one| one.priority == Some(*priority));
+        let is_free = |priority: &u16| {
+            !self
+                .programs
+                .iter()
+                .any(|one| one.priority == Some(*priority))
+        };
         let of = |index: usize| self.programs.get(index).and_then(|one| one.priority);
         match position {
             Position::First => {
                 let end = strangers.iter().min().map_or(u16::MAX, |least| *least);
                 // with room before it, for whoever must be there
                 let middle = EARLY.min(end / 2).max(1);
-                (1..=middle).rev().chain(middle..end).filter(|&priority| priority < end).find(is_free)
+                (1..=middle)
+                    .rev()
+                    .chain(middle..end)
+                    .filter(|&priority| priority < end)
+                    .find(is_free)
             }
             Position::Last => {
                 let most = strangers.iter().max().copied().unwrap_or_default();
-                (LATE.max(most)..=u16::MAX).filter(|&priority| priority > most).find(is_free)
+                (LATE.max(most)..=u16::MAX)
+                    .filter(|&priority| priority > most)
+                    .find(is_free)
             }
             Position::Before(index) => (1..of(index)?).rev().find(is_free),
             Position::After(index) => (of(index)?.checked_add(1)?..=u16::MAX).find(is_free),
         }
     }
 
-    /// Whether nothing can be done about where ours stands: it stands right, or no priority is left for it.
+    /// Whether nothing can be done about where ours stands: it stands right, or no priority is left
+    /// for it.
     pub fn is_settled(&self, order: &Order) -> bool {
         let is_clsact = self.programs.iter().any(|one| one.priority.is_some());
         self.holds(order) || (is_clsact && self.priority(self.position(order)).is_none())
     }
 
-    /// What stands in the way of an order, for people; `ours` as in "mirror on the ingress of eth0".
+    /// What stands in the way of an order, for people; `ours` as in "mirror on the ingress of
+    /// eth0".
     pub fn obstacle(&self, order: &Order, ours: &str) -> Option<String> {
         if let Some(name) = self.awaited(order) {
-            let nameless = self.programs.iter().any(|one| !one.is_ours && one.names.is_empty());
+            let nameless = self
+                .programs
+                .iter()
+                .any(|one| !one.is_ours && one.names.is_empty());
             let why = if nameless {
                 "but to read the names of the programs there takes CAP_SYS_ADMIN".to_owned()
             } else {
                 format!("and {name} is not there yet")
             };
-            return Some(format!("{ours} is to be {order}, {why}; it is last meanwhile"));
+            return Some(format!(
+                "{ours} is to be {order}, {why}; it is last meanwhile"
+            ));
         }
         let is_stuck = !self.holds(order) && self.is_settled(order);
-        is_stuck.then(|| format!("{ours} cannot be {order}: the filters there leave no priority for it"))
+        is_stuck.then(|| {
+            format!("{ours} cannot be {order}: the filters there leave no priority for it")
+        })
     }
 
-    /// An order that what is there follows, for people; the one that is asked for, if that is so or cannot be otherwise.
+    /// An order that what is there follows, for people; the one that is asked for, if that is so or
+    /// cannot be otherwise.
     pub fn order(&self, asked: &Order) -> String {
         match self.ours() {
             Some(_) if self.is_settled(asked) => asked.to_string(),
@@ -184,7 +233,9 @@ mod tests {
             priority: (priority > 0).then_some(priority),
             is_ours: name == "ours",
         };
-        Chain { programs: programs.iter().map(entry).collect() }
+        Chain {
+            programs: programs.iter().map(entry).collect(),
+        }
     }
 
     fn before(name: &str) -> Order {
@@ -209,7 +260,11 @@ mod tests {
             (after("c"), false, Position::After(3)),
             (before("nobody"), false, Position::Last),
         ] {
-            assert_eq!((there.holds(&order), there.position(&order)), (holds, position), "{order}");
+            assert_eq!(
+                (there.holds(&order), there.position(&order)),
+                (holds, position),
+                "{order}"
+            );
         }
         assert_eq!(there.awaited(&before("nobody")), Some("nobody"));
         assert_eq!(there.awaited(&before("c")), None);
@@ -218,7 +273,12 @@ mod tests {
 
     #[test]
     fn our_own_are_no_strangers() {
-        let there = chain(&[("encap", 0), ("icmp_errors", 0), ("ours", 0), ("icmp_errors_ip", 0)]);
+        let there = chain(&[
+            ("encap", 0),
+            ("icmp_errors", 0),
+            ("ours", 0),
+            ("icmp_errors_ip", 0),
+        ]);
         assert!(there.holds(&Order::First) && there.holds(&Order::Last));
         assert!(!there.holds(&before("encap")), "but one can be named");
     }
@@ -237,10 +297,19 @@ mod tests {
             assert_eq!(there.priority(there.position(&order)), priority, "{order}");
         }
         assert_eq!(Chain::default().priority(Position::First), Some(EARLY));
-        assert_eq!(chain(&[("encap", 1000)]).priority(Position::First), Some(999));
-        assert_eq!(chain(&[("a", 3), ("encap", 1)]).priority(Position::First), Some(2));
+        assert_eq!(
+            chain(&[("encap", 1000)]).priority(Position::First),
+            Some(999)
+        );
+        assert_eq!(
+            chain(&[("a", 3), ("encap", 1)]).priority(Position::First),
+            Some(2)
+        );
         assert_eq!(Chain::default().priority(Position::Last), Some(LATE));
-        assert_eq!(chain(&[("encap", 49_000)]).priority(Position::Last), Some(LATE + 1));
+        assert_eq!(
+            chain(&[("encap", 49_000)]).priority(Position::Last),
+            Some(LATE + 1)
+        );
     }
 
     #[test]
@@ -249,16 +318,29 @@ mod tests {
         for order in [Order::First, before("a"), Order::Last, after("c")] {
             assert_eq!(there.priority(there.position(&order)), None, "{order}");
             assert!(!there.holds(&order) && there.is_settled(&order));
-            assert!(there.obstacle(&order, "mirror").unwrap().contains("leave no priority"));
+            assert!(
+                there
+                    .obstacle(&order, "mirror")
+                    .unwrap()
+                    .contains("leave no priority")
+            );
         }
-        assert!(!chain(&[("ours", 0), ("a", 0)]).is_settled(&Order::Last), "TCX has places without end");
-        assert_eq!(there.order(&Order::First), "first", "it cannot be otherwise");
+        assert!(
+            !chain(&[("ours", 0), ("a", 0)]).is_settled(&Order::Last),
+            "TCX has places without end"
+        );
+        assert_eq!(
+            there.order(&Order::First),
+            "first",
+            "it cannot be otherwise"
+        );
     }
 
     #[test]
     fn what_is_there_has_a_name() {
         let there = chain(&[("a", 0), ("ours", 0), ("b", 0)]);
-        let orders = [Order::First, Order::Last, after("a"), before("b")].map(|asked| there.order(&asked));
+        let orders =
+            [Order::First, Order::Last, after("a"), before("b")].map(|asked| there.order(&asked));
         assert_eq!(orders, ["after a", "after a", "after a", "before b"]);
         assert_eq!(chain(&[("a", 0), ("ours", 0)]).order(&Order::First), "last");
         assert_eq!(chain(&[("ours", 0), ("a", 0)]).order(&Order::Last), "first");
@@ -268,7 +350,10 @@ mod tests {
     fn what_is_awaited_is_said() {
         let there = chain(&[("ours", 0)]);
         let said = there.obstacle(&before("policy"), "mirror").unwrap();
-        assert!(said.ends_with("and policy is not there yet; it is last meanwhile"), "{said}");
+        assert!(
+            said.ends_with("and policy is not there yet; it is last meanwhile"),
+            "{said}"
+        );
         assert!(there.holds(&before("policy")), "as last");
     }
 }

@@ -51,8 +51,9 @@ pub enum Outcome {
 /// Changes of the network come in bursts.
 const QUIET: Duration = Duration::from_millis(20);
 const QUIET_MOST: Duration = Duration::from_secs(1);
-/// After a look at the network nothing is looked at for so many times as long as it took: a host where routes come and go all the
-/// time gives us a twentieth of a CPU at most, unless a look takes very long.
+/// After a look at the network nothing is looked at for so many times as long as it took: a host
+/// where routes come and go all the time gives us a twentieth of a CPU at most, unless a look takes
+/// very long.
 const REST: u32 = 19;
 const REST_MOST: Duration = Duration::from_secs(1);
 /// What failed is tried again, and what no event tells is looked for.
@@ -64,7 +65,8 @@ const LARGE_BYTES: usize = 2 << 20;
 /// What the service manager is told of a mirror that was adopted.
 const ADOPTED: &str = "the file is wrong; what was mirrored before is mirrored until it is right";
 
-/// Runs until a signal. With a wrong file what a predecessor left is kept as it is, until the file is right.
+/// Runs until a signal. With a wrong file what a predecessor left is kept as it is, until the file
+/// is right.
 ///
 /// # Errors
 /// The kernel refuses at the start. Later it is logged, and the last state stays.
@@ -86,11 +88,13 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let mut metrics = Textfile::new(options.metrics.as_deref(), &options.pin_path);
     let (mut state, mut health) = (State::default(), Health::default());
     // what cannot be read is found out again
-    if let Ok((known, now)) = kernel.recall() {
+    if let Ok((known, now)) = kernel.known_health() {
         health.resume(known, now);
         kernel.follow_path_mtus(health.path_mtus());
     }
-    let taken = desired.as_ref().map(|desired| take(&mut kernel, &mut state, &mut metrics, desired, Reason::File));
+    let taken = desired
+        .as_ref()
+        .map(|desired| take(&mut kernel, &mut state, &mut metrics, desired, Reason::File));
     if let Some(Err(error)) = taken {
         // what a predecessor left keeps mirroring
         if !is_live && let Err(failure) = kernel.remove() {
@@ -107,7 +111,13 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
         error!("{ADOPTED}");
         notify(&[NotifyState::Ready, NotifyState::Status(ADOPTED)]);
     }
-    let mut site = Site { kernel, state, source, metrics, health };
+    let mut site = Site {
+        kernel,
+        state,
+        source,
+        metrics,
+        health,
+    };
     let end = serve(&mut site, desired, left, &triggers);
     notify(&[NotifyState::Stopping]);
     match end {
@@ -116,7 +126,9 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
             site.kernel.remove()?;
             info!("stopped; nothing is left in the kernel");
         }
-        End::Leave => info!("stopped; the kernel goes on mirroring until the next daemon takes over"),
+        End::Leave => {
+            info!("stopped; the kernel goes on mirroring until the next daemon takes over")
+        }
     }
     Ok(Outcome::Stopped)
 }
@@ -130,11 +142,23 @@ struct Site {
     health: Health,
 }
 
-/// `desired` is what the file last asked for when it was right; `None` until it is for the first time. `left` programs are
-/// still to be attached for it.
-fn serve(site: &mut Site, mut desired: Option<Desired>, mut left: usize, triggers: &Triggers) -> End {
-    let Site { kernel, state, source, metrics, health } = site;
-    let (mut timers, mut complaint, mut blindness) = (Timers::new(), Complaint::default(), Complaint::default());
+/// `desired` is what the file last asked for when it was right; `None` until it is for the first
+/// time. `left` programs are still to be attached for it.
+fn serve(
+    site: &mut Site,
+    mut desired: Option<Desired>,
+    mut left: usize,
+    triggers: &Triggers,
+) -> End {
+    let Site {
+        kernel,
+        state,
+        source,
+        metrics,
+        health,
+    } = site;
+    let (mut timers, mut complaint, mut blindness) =
+        (Timers::new(), Complaint::default(), Complaint::default());
     // whether the service manager is to be told once all is attached
     let mut is_awaited = desired.is_some();
     loop {
@@ -153,7 +177,8 @@ fn serve(site: &mut Site, mut desired: Option<Desired>, mut left: usize, trigger
             timers.drift = now + DRIFT;
             kernel.try_again();
         }
-        let is_concerned = |desired: &Desired| left > 0 || pending.concerns(&state.network, desired);
+        let is_concerned =
+            |desired: &Desired| left > 0 || pending.concerns(&state.network, desired);
         let mut concerned = desired.as_ref().is_some_and(is_concerned);
         let mut is_changed = left > 0;
         if timers.pulse.due() <= now {
@@ -179,7 +204,7 @@ fn serve(site: &mut Site, mut desired: Option<Desired>, mut left: usize, trigger
                 match &taken {
                     Ok(left) => tell_live(kernel, source, *left),
                     Err(_) => {
-                        let _ = kernel.note(Note::Refused);
+                        let _ = kernel.note(Note::Rejected);
                         kernel.tell_rejected(source.found());
                     }
                 }
@@ -198,7 +223,9 @@ fn serve(site: &mut Site, mut desired: Option<Desired>, mut left: usize, trigger
             let is_due = is_changed || pending.may_have_undone() || complaint.0.is_some();
             if is_due || !is_same(kernel, state, desired) {
                 let taken = take(kernel, state, metrics, desired, Reason::Network);
-                taken.iter().for_each(|left| tell_live(kernel, source, *left));
+                taken
+                    .iter()
+                    .for_each(|left| tell_live(kernel, source, *left));
                 let before = left;
                 left = complaint.about(taken);
                 if before > 0 && left == 0 {
@@ -214,8 +241,8 @@ fn serve(site: &mut Site, mut desired: Option<Desired>, mut left: usize, trigger
     }
 }
 
-/// Whether copies arrive, as far as this host can know. Says what has changed, and answers whether the network is to be looked at
-/// again.
+/// Whether copies arrive, as far as this host can know. Says what has changed, and answers whether
+/// the network is to be looked at again.
 fn look_after(
     kernel: &mut Kernel,
     state: &State,
@@ -229,7 +256,14 @@ fn look_after(
         metrics.hurry();
     }
     for (name, change) in changes {
-        let Some(endpoint) = state.desired.endpoints.iter().find(|endpoint| endpoint.name == name) else { continue };
+        let Some(endpoint) = state
+            .desired
+            .endpoints
+            .iter()
+            .find(|endpoint| endpoint.name == name)
+        else {
+            continue;
+        };
         if change.is_loss() {
             warn!("{}", change.line(endpoint));
         } else {
@@ -242,20 +276,27 @@ fn look_after(
 
 /// The file that was last right is the live one, once all is attached that it asks for.
 fn tell_live(kernel: &mut Kernel, source: &Source, left: usize) {
-    source.right().filter(|_| left == 0).into_iter().for_each(|hash| kernel.tell_live(hash));
+    source
+        .right()
+        .filter(|_| left == 0)
+        .into_iter()
+        .for_each(|hash| kernel.tell_live(hash));
 }
 
 /// The file was read, and is wrong or cannot be read.
 fn reject(kernel: &mut Kernel, source: &Source, metrics: &mut Textfile) {
     metrics.process.rejected();
-    let _ = kernel.note(Note::Refused);
+    let _ = kernel.note(Note::Rejected);
     kernel.tell_rejected(source.found());
 }
 
-/// Whether the network is as it was when all that is desired was last made to hold: then there is nothing to do. Most changes of
-/// routes concern nobody, and to read the tables and compile anew takes a hundred times as long as to ask for what concerns us.
+/// Whether the network is as it was when all that is desired was last made to hold: then there is
+/// nothing to do. Most changes of routes concern nobody, and to read the tables and compile anew
+/// takes a hundred times as long as to ask for what concerns us.
 fn is_same(kernel: &mut Kernel, state: &State, desired: &Desired) -> bool {
-    kernel.observe(desired).is_ok_and(|network| network == state.network)
+    kernel
+        .observe(desired)
+        .is_ok_and(|network| network == state.network)
 }
 
 /// When what is due that no event tells.
@@ -270,10 +311,15 @@ struct Timers {
 impl Timers {
     fn new() -> Self {
         let now = Instant::now();
-        Self { drift: now + DRIFT, pulse: Pulse::start(), rested: now }
+        Self {
+            drift: now + DRIFT,
+            pulse: Pulse::start(),
+            rested: now,
+        }
     }
 
-    /// A look at the network has taken so much of a CPU: the next one has to wait for so many times as long.
+    /// A look at the network has taken so much of a CPU: the next one has to wait for so many times
+    /// as long.
     fn rest(&mut self, work: Duration) {
         self.rested = Instant::now() + (work * REST).min(REST_MOST);
     }
@@ -284,7 +330,8 @@ fn worked() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
 }
 
-/// What the file means. What reading a large one has needed is given back before anything else is made of it.
+/// What the file means. What reading a large one has needed is given back before anything else is
+/// made of it.
 fn load(source: &mut Source) -> Option<Desired> {
     let desired = source.load();
     if source.bytes() > LARGE_BYTES {
@@ -293,8 +340,9 @@ fn load(source: &mut Source) -> Option<Desired> {
     desired
 }
 
-/// Gives back what a look has needed for a moment, but not at once, since the next may need it again: the kernel's type
-/// information alone are 6 MiB, and the allocator keeps what lies below something that stays.
+/// Gives back what a look has needed for a moment, but not at once, since the next may need it
+/// again: the kernel's type information alone are 6 MiB, and the allocator keeps what lies below
+/// something that stays.
 fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it may be called at any time.
@@ -333,8 +381,8 @@ struct Pending {
     timer: bool,
 }
 
-/// Waits until something is due, the next timer at the latest, or until it is time to end, and meanwhile writes the metrics. In a
-/// `hurry` it takes no more than what has come already.
+/// Waits until something is due, the next timer at the latest, or until it is time to end, and
+/// meanwhile writes the metrics. In a `hurry` it takes no more than what has come already.
 fn gather(
     triggers: &Triggers,
     source: &mut Source,
@@ -348,7 +396,10 @@ fn gather(
         let now = Instant::now();
         let network = debounce.due().map(|due| due.max(timers.rested));
         let timer = timers.drift.min(timers.pulse.due());
-        let due = [source.due(), network].into_iter().flatten().fold(timer, Instant::min);
+        let due = [source.due(), network]
+            .into_iter()
+            .flatten()
+            .fold(timer, Instant::min);
         if due <= now || pending.reload || has_all {
             return Ok(pending);
         }
@@ -357,7 +408,11 @@ fn gather(
             trim();
             continue;
         }
-        let patience = if hurry { Duration::ZERO } else { due.min(metrics.due()) - now };
+        let patience = if hurry {
+            Duration::ZERO
+        } else {
+            due.min(metrics.due()) - now
+        };
         match triggers.next(patience) {
             Some(Trigger::End(end)) => return Err(end),
             Some(Trigger::File(save)) => source.tell(save),
@@ -374,7 +429,12 @@ fn gather(
 impl Pending {
     /// Whether somebody may have undone what we did, which the network does not show.
     fn may_have_undone(&self) -> bool {
-        let is_innocent = |event: &Event| matches!(event, Event::Neighbour { .. } | Event::Address | Event::Route);
+        let is_innocent = |event: &Event| {
+            matches!(
+                event,
+                Event::Neighbour { .. } | Event::Address | Event::Route
+            )
+        };
         self.timer || !self.network.iter().all(is_innocent)
     }
 
@@ -382,14 +442,29 @@ impl Pending {
     fn concerns(&self, network: &Network, desired: &Desired) -> bool {
         let next_hop = |interface: u32, address: IpAddr| {
             desired.endpoints.iter().any(|endpoint| {
-                let route = network.paths.get(&endpoint.name).and_then(|path| path.route.as_ref());
-                route.is_some_and(|r| r.interface == interface && r.gateway.unwrap_or(endpoint.address) == address)
+                let route = network
+                    .paths
+                    .get(&endpoint.name)
+                    .and_then(|path| path.route.as_ref());
+                route.is_some_and(|r| {
+                    r.interface == interface && r.gateway.unwrap_or(endpoint.address) == address
+                })
             })
         };
-        // somebody may have taken our programs off; that we put them there ends in a look that finds nothing to do
+        // somebody may have taken our programs off; that we put them there ends in a look that
+        // finds nothing to do
         let attached = |interface: u32| {
-            let is_output = |path: &Path| path.route.as_ref().is_some_and(|route| route.interface == interface);
-            let is_listed = |link: &Link| desired.interfaces.iter().any(|listed| called(&listed.name, link).is_some());
+            let is_output = |path: &Path| {
+                path.route
+                    .as_ref()
+                    .is_some_and(|route| route.interface == interface)
+            };
+            let is_listed = |link: &Link| {
+                desired
+                    .interfaces
+                    .iter()
+                    .any(|listed| called(&listed.name, link).is_some())
+            };
             network.paths.values().any(is_output)
                 || network.segmenter_parts.contains(&interface)
                 || network.links.get(&interface).is_some_and(is_listed)
@@ -398,7 +473,11 @@ impl Pending {
             || self.network.iter().any(|event| match *event {
                 Event::Neighbour { interface, address } => next_hop(interface, address),
                 Event::Tc { interface } => attached(interface),
-                Event::Overrun | Event::Link { .. } | Event::Address | Event::Route | Event::Policy => true,
+                Event::Overrun
+                | Event::Link { .. }
+                | Event::Address
+                | Event::Route
+                | Event::Policy => true,
             })
     }
 }
@@ -421,22 +500,35 @@ fn take(
 ) -> Result<usize, KernelError> {
     let (before, advised) = (state.obstacles.clone(), state.advice.clone());
     let reconciled = proceed(kernel, state, desired);
-    metrics.process.applied(reason == Reason::File, reconciled.as_ref().ok());
+    metrics
+        .process
+        .applied(reason == Reason::File, reconciled.as_ref().ok());
     let report = reconciled?;
     report.lines().for_each(|line| info!("{line}"));
     report.repaired.iter().for_each(|line| warn!("{line}"));
     let lines = obstacle::lines(&before, &state.obstacles);
     for Line { is_warning, text } in &lines {
-        if *is_warning { warn!("{text}") } else { info!("{text}") }
+        if *is_warning {
+            warn!("{text}")
+        } else {
+            info!("{text}")
+        }
     }
     if !lines.is_empty() {
         metrics.hurry();
     }
-    state.advice.iter().filter(|line| !advised.contains(line)).for_each(|line| info!("{line}"));
+    state
+        .advice
+        .iter()
+        .filter(|line| !advised.contains(line))
+        .for_each(|line| info!("{line}"));
     if report.writes > 0 || reason == Reason::File {
         info!("{}", report.summary());
         if report.left > 0 {
-            info!("{} to be attached or detached, bit by bit", plural(report.left, "program"));
+            info!(
+                "{} to be attached or detached, bit by bit",
+                plural(report.left, "program")
+            );
         }
     }
     // the maps may be those of a version that had no place for it
@@ -444,7 +536,7 @@ fn take(
         let _ = kernel.note(Note::Repaired(report.repaired.len()));
     }
     if reason == Reason::File || !report.changes.is_empty() {
-        let _ = kernel.note(Note::Taken);
+        let _ = kernel.note(Note::Loaded);
     }
     Ok(report.left)
 }

@@ -37,7 +37,11 @@ mod tests {
         let at = |millis| begin + Duration::from_millis(millis);
         let mut debounce = Debounce::default();
         let mut extend = |millis| {
-            debounce.extend(at(millis), Duration::from_millis(150), Duration::from_secs(1));
+            debounce.extend(
+                at(millis),
+                Duration::from_millis(150),
+                Duration::from_secs(1),
+            );
             debounce.due()
         };
         assert_eq!(extend(0), Some(at(150)));

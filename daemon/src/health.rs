@@ -1,5 +1,5 @@
-//! Input: what has been counted about each endpoint, once a second. Output: what keeps its copies from arriving, and the MTU of
-//! the way there. Pure: must not know the kernel or the clock.
+//! Input: what has been counted about each endpoint, once a second. Output: what keeps its copies
+//! from arriving, and the MTU of the way there. Pure: must not know the kernel or the clock.
 //!
 //! Errors can be forged by who knows the addresses, so they are told, and stop nothing.
 
@@ -11,7 +11,8 @@ use traffic_mirror_ebpf::abi::{IcmpError, Trouble};
 
 use crate::desired;
 
-/// The way that copies go: address, port, index of the output interface. What is known of one says nothing of another.
+/// The way that copies go: address, port, index of the output interface. What is known of one says
+/// nothing of another.
 pub type Way = (IpAddr, u16, u32);
 
 /// What is known of an endpoint to which copies are sent.
@@ -29,17 +30,18 @@ pub struct Sample {
     pub errors: [u64; IcmpError::COUNT],
     /// What the last packet-too-big said, bytes, and when it came, by a clock that does not jump.
     pub path_mtu: Option<(u32, Duration)>,
-    /// Packets that the output interface and its queue have dropped, whoever sent them; a count that may begin anew. Absent if it
-    /// was not asked for.
+    /// Packets that the output interface and its queue have dropped, whoever sent them; a count
+    /// that may begin anew. Absent if it was not asked for.
     pub output_drops: Option<u64>,
 }
 
-/// What a predecessor has found out, by the endpoint's name: what is counted, trouble, path MTU in bytes.
+/// What a predecessor has found out, by the endpoint's name: what is counted, trouble, path MTU in
+/// bytes.
 pub type Known = BTreeMap<String, (Sample, Option<Trouble>, Option<u32>)>;
 
 /// A difference that is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
+pub enum HealthChange {
     /// Copies do not arrive, or may not.
     Lost(Trouble),
     /// What kept them from arriving is over.
@@ -52,14 +54,22 @@ pub enum Change {
     PathMtuForgotten,
 }
 
-impl Change {
+impl HealthChange {
     /// Whether copies are lost, or may be.
     pub fn is_loss(self) -> bool {
         matches!(self, Self::Lost(_))
     }
 
     /// What is logged of it.
-    pub fn line(self, &desired::Endpoint { ref name, address, port, .. }: &desired::Endpoint) -> String {
+    pub fn line(
+        self,
+        &desired::Endpoint {
+            ref name,
+            address,
+            port,
+            ..
+        }: &desired::Endpoint,
+    ) -> String {
         let text = match self {
             Self::Lost(Trouble::PortClosed) => format!("{address} answers that nobody listens on UDP port {port}"),
             Self::Lost(Trouble::Unreachable) => {
@@ -93,26 +103,28 @@ impl Change {
 /// What is known of all endpoints, by name.
 #[derive(Debug, Default)]
 pub struct Health {
-    endpoints: BTreeMap<String, Endpoint>,
+    endpoints: BTreeMap<String, Monitored>,
 }
 
 #[derive(Debug)]
-struct Endpoint {
+struct Monitored {
     last: Sample,
     trouble: Option<Trouble>,
     /// Looks since the trouble was last seen in which it could have been.
     quiet: u32,
     path_mtu: Option<(u32, Duration)>,
-    /// Looks in which errors may still be about copies that were sent before the programs knew the last path MTU.
+    /// Looks in which errors may still be about copies that were sent before the programs knew the
+    /// last path MTU.
     in_flight: u32,
     /// Looks in which the programs did not know it yet.
     unknown: u32,
 }
 
 /// So many looks without it end a trouble.
-const QUIET: u32 = 3;
+const LOOKS_UNTIL_OVER: u32 = 3;
 const IN_FLIGHT: u32 = 2;
-/// So many looks the programs may take to know a path MTU: what hides an error for longer would hide a loss.
+/// So many looks the programs may take to know a path MTU: what hides an error for longer would
+/// hide a loss.
 const UNKNOWN: u32 = 60;
 /// How long a path MTU is believed (RFC 8201 section 4).
 const PATH_MTU_LIFE: Duration = Duration::from_secs(600);
@@ -126,73 +138,117 @@ const MEANING: [(IcmpError, Trouble); IcmpError::COUNT] = [
 ];
 
 impl Health {
-    /// Begins with what a predecessor has found out about endpoints to which copies go the same way: trouble and path MTU, by name.
+    /// Begins with what a predecessor has found out about endpoints to which copies go the same
+    /// way: trouble and path MTU, by name.
     pub fn resume(&mut self, known: Known, now: Duration) {
         for (name, (last, trouble, path_mtu)) in known {
             let path_mtu = path_mtu.map(|mtu| (mtu, now));
-            self.endpoints.insert(name, Endpoint { trouble, path_mtu, ..Endpoint::new(last) });
+            self.endpoints.insert(
+                name,
+                Monitored {
+                    trouble,
+                    path_mtu,
+                    ..Monitored::new(last)
+                },
+            );
         }
     }
 
-    /// Takes a look. Endpoints that are not among the samples are forgotten. `now` is of the samples' clock.
-    pub fn look(&mut self, samples: BTreeMap<String, Sample>, now: Duration) -> Vec<(String, Change)> {
+    /// Takes a look. Endpoints that are not among the samples are forgotten. `now` is of the
+    /// samples' clock.
+    pub fn look(
+        &mut self,
+        samples: BTreeMap<String, Sample>,
+        now: Duration,
+    ) -> Vec<(String, HealthChange)> {
         let mut changes = Vec::new();
         self.endpoints.retain(|name, endpoint| {
-            let stays = samples.get(name).is_some_and(|sample| sample.way == endpoint.last.way);
+            let stays = samples
+                .get(name)
+                .is_some_and(|sample| sample.way == endpoint.last.way);
             let over = endpoint.trouble.filter(|_| !stays);
-            changes.extend(over.map(|trouble| (name.clone(), Change::Left(trouble))));
+            changes.extend(over.map(|trouble| (name.clone(), HealthChange::Left(trouble))));
             stays
         });
         for (name, sample) in samples {
             // what was counted before the first look is the past
-            let endpoint = self.endpoints.entry(name.clone()).or_insert_with(|| Endpoint::new(sample.clone()));
-            changes.extend(endpoint.look(sample, now).into_iter().map(|change| (name.clone(), change)));
+            let endpoint = self
+                .endpoints
+                .entry(name.clone())
+                .or_insert_with(|| Monitored::new(sample.clone()));
+            changes.extend(
+                endpoint
+                    .look(sample, now)
+                    .into_iter()
+                    .map(|change| (name.clone(), change)),
+            );
         }
         changes
     }
 
     /// What is wrong, by the endpoint's name.
     pub fn troubles(&self) -> BTreeMap<&str, Trouble> {
-        self.endpoints.iter().filter_map(|(name, endpoint)| Some((name.as_str(), endpoint.trouble?))).collect()
+        self.endpoints
+            .iter()
+            .filter_map(|(name, endpoint)| Some((name.as_str(), endpoint.trouble?)))
+            .collect()
     }
 
     /// MTUs of the ways, by the endpoint's name, bytes.
     pub fn path_mtus(&self) -> BTreeMap<String, u32> {
-        self.endpoints.iter().filter_map(|(name, endpoint)| Some((name.clone(), endpoint.path_mtu?.0))).collect()
+        self.endpoints
+            .iter()
+            .filter_map(|(name, endpoint)| Some((name.clone(), endpoint.path_mtu?.0)))
+            .collect()
     }
 }
 
-impl Endpoint {
+impl Monitored {
     /// One of which no more is known.
     fn new(last: Sample) -> Self {
-        Self { last, trouble: None, quiet: 0, path_mtu: None, in_flight: 0, unknown: 0 }
+        Self {
+            last,
+            trouble: None,
+            quiet: 0,
+            path_mtu: None,
+            in_flight: 0,
+            unknown: 0,
+        }
     }
 
-    fn look(&mut self, sample: Sample, now: Duration) -> Vec<Change> {
+    fn look(&mut self, sample: Sample, now: Duration) -> Vec<HealthChange> {
         let mut changes = self.follow(&sample, now);
         let has_sent = sample.sent > self.last.sent;
         match self.find(&sample, has_sent) {
             Some(found) => {
                 self.quiet = 0;
-                // of what comes in turns the first is told, or each would be told again and again; but drops of an output, which
-                // may be anybody's, hide nothing
-                if self.trouble.is_none_or(|known| known == Trouble::OutputDrops && found != known) {
+                // of what comes in turns the first is told, or each would be told again and again;
+                // but drops of an output, which may be anybody's, hide nothing
+                if self
+                    .trouble
+                    .is_none_or(|known| known == Trouble::OutputDrops && found != known)
+                {
                     self.trouble = Some(found);
-                    changes.push(Change::Lost(found));
+                    changes.push(HealthChange::Lost(found));
                 }
             }
             None => {
                 // without copies there is nothing that an error could be about
-                let is_quiet = has_sent || matches!(self.trouble, Some(Trouble::OutputDrops | Trouble::Backlog));
+                let is_quiet = has_sent
+                    || matches!(self.trouble, Some(Trouble::OutputDrops | Trouble::Backlog));
                 self.quiet += u32::from(is_quiet);
-                if let Some(over) = self.trouble.take_if(|_| self.quiet >= QUIET) {
-                    changes.push(Change::Recovered(over));
+                if let Some(over) = self.trouble.take_if(|_| self.quiet >= LOOKS_UNTIL_OVER) {
+                    changes.push(HealthChange::Recovered(over));
                 }
             }
         }
         // what takes time on a busy host is to make the programs know it
         let is_known = self.path_mtu.is_none_or(|(mtu, _)| sample.mtu <= mtu);
-        self.unknown = if is_known { 0 } else { self.unknown.saturating_add(1) };
+        self.unknown = if is_known {
+            0
+        } else {
+            self.unknown.saturating_add(1)
+        };
         if is_known || self.unknown > UNKNOWN {
             self.in_flight = self.in_flight.saturating_sub(1);
         }
@@ -202,23 +258,37 @@ impl Endpoint {
 
     /// What has gone wrong since the last look.
     fn find(&self, sample: &Sample, has_sent: bool) -> Option<Trouble> {
-        let has_grown = |kind: IcmpError| sample.errors[kind as usize] > self.last.errors[kind as usize];
+        let has_grown =
+            |kind: IcmpError| sample.errors[kind as usize] > self.last.errors[kind as usize];
         let is_followed = |kind: IcmpError| kind == IcmpError::TooBig && self.in_flight > 0;
-        let drops = self.last.output_drops.zip(sample.output_drops).is_some_and(|(before, now)| now > before);
-        let error = MEANING.into_iter().find(|(kind, _)| has_grown(*kind) && !is_followed(*kind));
+        let drops = self
+            .last
+            .output_drops
+            .zip(sample.output_drops)
+            .is_some_and(|(before, now)| now > before);
+        let error = MEANING
+            .into_iter()
+            .find(|(kind, _)| has_grown(*kind) && !is_followed(*kind));
         let is_held_up = sample.held_up > self.last.held_up;
-        let error = error.map(|(_, trouble)| trouble).or(is_held_up.then_some(Trouble::Backlog));
+        let error = error
+            .map(|(_, trouble)| trouble)
+            .or(is_held_up.then_some(Trouble::Backlog));
         error.or((has_sent && drops).then_some(Trouble::OutputDrops))
     }
 
     /// Follows what routers say of the way.
-    fn follow(&mut self, sample: &Sample, now: Duration) -> Vec<Change> {
+    fn follow(&mut self, sample: &Sample, now: Duration) -> Vec<HealthChange> {
         let before = self.path_mtu.map(|(mtu, _)| mtu);
-        if self.path_mtu.is_some_and(|(_, at)| now.saturating_sub(at) >= PATH_MTU_LIFE) {
+        if self
+            .path_mtu
+            .is_some_and(|(_, at)| now.saturating_sub(at) >= PATH_MTU_LIFE)
+        {
             self.path_mtu = None;
         }
         let is_fresh = |told: &(u32, Duration)| {
-            self.last.path_mtu != Some(*told) && now.saturating_sub(told.1) < PATH_MTU_LIFE && told.0 < sample.mtu
+            self.last.path_mtu != Some(*told)
+                && now.saturating_sub(told.1) < PATH_MTU_LIFE
+                && told.0 < sample.mtu
         };
         // a way never gets wider by an error
         if let Some((mtu, at)) = sample.path_mtu.filter(is_fresh) {
@@ -227,9 +297,9 @@ impl Endpoint {
         match (before, self.path_mtu.map(|(mtu, _)| mtu)) {
             (before, Some(mtu)) if before != Some(mtu) => {
                 self.in_flight = IN_FLIGHT;
-                vec![Change::PathMtu(mtu)]
+                vec![HealthChange::PathMtu(mtu)]
             }
-            (Some(_), None) => vec![Change::PathMtuForgotten],
+            (Some(_), None) => vec![HealthChange::PathMtuForgotten],
             _ => Vec::new(),
         }
     }
@@ -257,17 +327,27 @@ mod tests {
                 path_mtu: None,
                 output_drops: Some(0),
             };
-            let mut watched = Self { health: Health::default(), sample, now: Duration::from_secs(1000) };
+            let mut watched = Self {
+                health: Health::default(),
+                sample,
+                now: Duration::from_secs(1000),
+            };
             assert_eq!(watched.second(0, &[]), []);
             watched
         }
 
-        fn second(&mut self, sent: u64, errors: &[IcmpError]) -> Vec<Change> {
+        fn second(&mut self, sent: u64, errors: &[IcmpError]) -> Vec<HealthChange> {
             self.now += Duration::from_secs(1);
             self.sample.sent += sent;
-            errors.iter().for_each(|kind| self.sample.errors[*kind as usize] += 1);
+            errors
+                .iter()
+                .for_each(|kind| self.sample.errors[*kind as usize] += 1);
             let samples = BTreeMap::from([("ids".to_owned(), self.sample.clone())]);
-            self.health.look(samples, self.now).into_iter().map(|(_, change)| change).collect()
+            self.health
+                .look(samples, self.now)
+                .into_iter()
+                .map(|(_, change)| change)
+                .collect()
         }
     }
 
@@ -276,17 +356,27 @@ mod tests {
         use IcmpError::PortClosed;
         let mut watched = Watched::new();
         assert_eq!(watched.second(9, &[]), []);
-        assert_eq!(watched.second(9, &[PortClosed]), [Change::Lost(Trouble::PortClosed)]);
+        assert_eq!(
+            watched.second(9, &[PortClosed]),
+            [HealthChange::Lost(Trouble::PortClosed)]
+        );
         assert_eq!(watched.second(9, &[PortClosed]), []);
         assert_eq!(watched.second(9, &[]), []);
         assert_eq!(watched.second(9, &[PortClosed]), []);
         for _ in 0..100 {
-            assert_eq!(watched.second(0, &[]), [], "without copies nothing is learned");
+            assert_eq!(
+                watched.second(0, &[]),
+                [],
+                "without copies nothing is learned"
+            );
         }
         assert_eq!(watched.health.troubles()["ids"], Trouble::PortClosed);
         assert_eq!(watched.second(1, &[]), []);
         assert_eq!(watched.second(1, &[]), []);
-        assert_eq!(watched.second(1, &[]), [Change::Recovered(Trouble::PortClosed)]);
+        assert_eq!(
+            watched.second(1, &[]),
+            [HealthChange::Recovered(Trouble::PortClosed)]
+        );
         assert!(watched.health.troubles().is_empty());
     }
 
@@ -297,7 +387,8 @@ mod tests {
         watched.sample.output_drops = None;
         watched.health = Health::default();
         assert_eq!(watched.second(0, &[]), []);
-        // drops are asked for only once copies go: what the output has dropped since it is there is no news
+        // drops are asked for only once copies go: what the output has dropped since it is there is
+        // no news
         watched.sample.output_drops = Some(1000);
         assert_eq!(watched.second(5, &[]), []);
         assert_eq!(watched.second(5, &[]), []);
@@ -312,24 +403,36 @@ mod tests {
         watched.sample.output_drops = Some(10);
         assert_eq!(watched.second(0, &[]), [], "somebody else's");
         watched.sample.output_drops = Some(20);
-        assert_eq!(watched.second(3, &[]), [Change::Lost(Trouble::OutputDrops)]);
+        assert_eq!(
+            watched.second(3, &[]),
+            [HealthChange::Lost(Trouble::OutputDrops)]
+        );
         assert_eq!(watched.second(0, &[]), []);
         assert_eq!(watched.second(0, &[]), []);
-        assert_eq!(watched.second(0, &[]), [Change::Recovered(Trouble::OutputDrops)]);
+        assert_eq!(
+            watched.second(0, &[]),
+            [HealthChange::Recovered(Trouble::OutputDrops)]
+        );
     }
 
     #[test]
     fn a_queue_that_holds_too_much_is_told_until_it_has_sent_some() {
         let mut watched = Watched::new();
         watched.sample.held_up = 5;
-        assert_eq!(watched.second(0, &[]), [Change::Lost(Trouble::Backlog)]);
+        assert_eq!(
+            watched.second(0, &[]),
+            [HealthChange::Lost(Trouble::Backlog)]
+        );
         watched.sample.held_up = 6;
         watched.sample.output_drops = Some(1);
         assert_eq!(watched.second(1, &[]), [], "which is why the queue drops");
-        for _ in 1..QUIET {
+        for _ in 1..LOOKS_UNTIL_OVER {
             assert_eq!(watched.second(0, &[]), []);
         }
-        assert_eq!(watched.second(0, &[]), [Change::Recovered(Trouble::Backlog)]);
+        assert_eq!(
+            watched.second(0, &[]),
+            [HealthChange::Recovered(Trouble::Backlog)]
+        );
     }
 
     #[test]
@@ -337,11 +440,18 @@ mod tests {
         let mut watched = Watched::new();
         for drops in 1..5 {
             watched.sample.output_drops = Some(drops);
-            let told: &[Change] = if drops == 1 { &[Change::Lost(Trouble::OutputDrops)] } else { &[] };
+            let told: &[HealthChange] = if drops == 1 {
+                &[HealthChange::Lost(Trouble::OutputDrops)]
+            } else {
+                &[]
+            };
             assert_eq!(watched.second(1, &[]), told);
         }
         watched.sample.output_drops = Some(9);
-        assert_eq!(watched.second(1, &[IcmpError::PortClosed]), [Change::Lost(Trouble::PortClosed)]);
+        assert_eq!(
+            watched.second(1, &[IcmpError::PortClosed]),
+            [HealthChange::Lost(Trouble::PortClosed)]
+        );
         watched.sample.output_drops = Some(10);
         assert_eq!(watched.second(1, &[]), [], "and not the other way round");
     }
@@ -350,25 +460,49 @@ mod tests {
     fn what_is_known_of_one_way_says_nothing_of_another() {
         let mut watched = Watched::new();
         watched.sample.path_mtu = Some((1400, watched.now));
-        assert_eq!(watched.second(1, &[IcmpError::TooBig, IcmpError::PortClosed]).len(), 2);
+        assert_eq!(
+            watched
+                .second(1, &[IcmpError::TooBig, IcmpError::PortClosed])
+                .len(),
+            2
+        );
         watched.sample.way.0 = "192.0.2.11".parse().unwrap();
         watched.sample.path_mtu = None;
-        assert_eq!(watched.second(1, &[]), [Change::Left(Trouble::PortClosed)]);
+        assert_eq!(
+            watched.second(1, &[]),
+            [HealthChange::Left(Trouble::PortClosed)]
+        );
         assert!(watched.health.troubles().is_empty() && watched.health.path_mtus().is_empty());
-        assert_eq!(watched.second(1, &[IcmpError::PortClosed]), [Change::Lost(Trouble::PortClosed)]);
+        assert_eq!(
+            watched.second(1, &[IcmpError::PortClosed]),
+            [HealthChange::Lost(Trouble::PortClosed)]
+        );
         // no way at all any more
         let gone = watched.health.look(BTreeMap::new(), watched.now);
-        assert_eq!(gone, [("ids".to_owned(), Change::Left(Trouble::PortClosed))]);
+        assert_eq!(
+            gone,
+            [("ids".to_owned(), HealthChange::Left(Trouble::PortClosed))]
+        );
     }
 
     #[test]
     fn a_successor_knows_what_was_found_out() {
         let mut watched = Watched::new();
-        let known = (watched.sample.clone(), Some(Trouble::PortClosed), Some(1400));
+        let known = (
+            watched.sample.clone(),
+            Some(Trouble::PortClosed),
+            Some(1400),
+        );
         watched.health = Health::default();
-        watched.health.resume(BTreeMap::from([("ids".to_owned(), known)]), watched.now);
+        watched
+            .health
+            .resume(BTreeMap::from([("ids".to_owned(), known)]), watched.now);
         assert_eq!(watched.health.path_mtus()["ids"], 1400);
-        assert_eq!(watched.second(1, &[IcmpError::PortClosed]), [], "told already");
+        assert_eq!(
+            watched.second(1, &[IcmpError::PortClosed]),
+            [],
+            "told already"
+        );
         assert_eq!(watched.health.troubles()["ids"], Trouble::PortClosed);
     }
 
@@ -376,32 +510,55 @@ mod tests {
     fn a_smaller_way_is_followed_and_forgotten_after_ten_minutes() {
         let mut watched = Watched::new();
         watched.sample.path_mtu = Some((1400, watched.now));
-        assert_eq!(watched.second(1, &[IcmpError::TooBig]), [Change::PathMtu(1400)], "followed, so no trouble");
+        assert_eq!(
+            watched.second(1, &[IcmpError::TooBig]),
+            [HealthChange::PathMtu(1400)],
+            "followed, so no trouble"
+        );
         for _ in 1..UNKNOWN {
-            assert_eq!(watched.second(1, &[IcmpError::TooBig]), [], "the programs do not know it yet");
+            assert_eq!(
+                watched.second(1, &[IcmpError::TooBig]),
+                [],
+                "the programs do not know it yet"
+            );
         }
         watched.sample.mtu = 1400;
         for _ in 0..IN_FLIGHT {
-            assert_eq!(watched.second(1, &[IcmpError::TooBig]), [], "they were on their way");
+            assert_eq!(
+                watched.second(1, &[IcmpError::TooBig]),
+                [],
+                "they were on their way"
+            );
         }
         // what is no less than what is sent is not followed
         watched.sample.path_mtu = Some((1450, watched.now));
-        assert_eq!(watched.second(1, &[IcmpError::TooBig]), [Change::Lost(Trouble::TooBig)]);
+        assert_eq!(
+            watched.second(1, &[IcmpError::TooBig]),
+            [HealthChange::Lost(Trouble::TooBig)]
+        );
         assert_eq!(watched.health.path_mtus()["ids"], 1400);
         watched.sample.path_mtu = Some((1300, watched.now));
-        assert_eq!(watched.second(0, &[]), [Change::PathMtu(1300)]);
+        assert_eq!(watched.second(0, &[]), [HealthChange::PathMtu(1300)]);
         watched.now += PATH_MTU_LIFE;
-        assert_eq!(watched.second(0, &[]), [Change::PathMtuForgotten]);
+        assert_eq!(watched.second(0, &[]), [HealthChange::PathMtuForgotten]);
         assert!(watched.health.path_mtus().is_empty());
-        assert_eq!(watched.second(0, &[]), [], "what is old is not learned again");
+        assert_eq!(
+            watched.second(0, &[]),
+            [],
+            "what is old is not learned again"
+        );
     }
 
     #[test]
     fn a_path_mtu_that_the_programs_never_come_to_know_hides_no_loss() {
         let mut watched = Watched::new();
         watched.sample.path_mtu = Some((1400, watched.now));
-        assert_eq!(watched.second(1, &[IcmpError::TooBig]), [Change::PathMtu(1400)]);
-        let told = (0..UNKNOWN + IN_FLIGHT).position(|_| !watched.second(1, &[IcmpError::TooBig]).is_empty());
+        assert_eq!(
+            watched.second(1, &[IcmpError::TooBig]),
+            [HealthChange::PathMtu(1400)]
+        );
+        let told = (0..UNKNOWN + IN_FLIGHT)
+            .position(|_| !watched.second(1, &[IcmpError::TooBig]).is_empty());
         assert_eq!(told, Some((UNKNOWN + IN_FLIGHT) as usize - 1));
         assert_eq!(watched.health.troubles()["ids"], Trouble::TooBig);
     }

@@ -1,7 +1,9 @@
-//! Input: the IPsec policies of this host. Output: whether one is for what goes to an endpoint. Pure.
+//! Input: the IPsec policies of this host. Output: whether one is for what goes to an endpoint.
+//! Pure.
 //!
-//! Copies leave by `bpf_clone_redirect`, which asks no policy: one that encrypts or blocks what this host sends would be passed by in
-//! clear. So what the kernel would decide for an ordinary program is decided here (`xfrm_policy_match`, `xfrm_selector_match`).
+//! Copies leave by `bpf_clone_redirect`, which asks no policy: one that encrypts or blocks what
+//! this host sends would be passed by in clear. So what the kernel would decide for an ordinary
+//! program is decided here (`xfrm_policy_match`, `xfrm_selector_match`).
 
 use std::net::IpAddr;
 
@@ -33,7 +35,8 @@ pub struct Policy {
     pub interface: u32,
     /// Of several that match the lowest counts.
     pub priority: u32,
-    /// Main policies (0) are asked after sub policies (1), and both must agree (`XFRM_POLICY_TYPE_*`).
+    /// Main policies (0) are asked after sub policies (1), and both must agree
+    /// (`XFRM_POLICY_TYPE_*`).
     pub kind: u8,
     /// Value of the mark, and the bits of it that count.
     pub mark: (u32, u32),
@@ -68,8 +71,8 @@ pub struct Copies {
 }
 
 impl Policies {
-    /// Whether a program of this host that sent what copies are would not have it leave in clear; also if that is so for some of the
-    /// source ports that copies have.
+    /// Whether a program of this host that sent what copies are would not have it leave in clear;
+    /// also if that is so for some of the source ports that copies have.
     pub fn guard(&self, copies: &Copies) -> bool {
         [0, 1].into_iter().any(|kind| {
             let mut matching: Vec<(&Policy, Match)> = self
@@ -82,7 +85,10 @@ impl Policies {
             matching.sort_by_key(|(policy, _)| policy.priority);
             // of those with one priority the oldest counts, which nobody tells: fail closed
             for same in matching.chunk_by(|(one, _), (other, _)| one.priority == other.priority) {
-                if same.iter().any(|(policy, _)| policy.action != Action::Clear) {
+                if same
+                    .iter()
+                    .any(|(policy, _)| policy.action != Action::Clear)
+                {
                     return true;
                 }
                 if same.iter().any(|(_, matches)| *matches == Match::Always) {
@@ -133,7 +139,9 @@ fn contains((network, length): (IpAddr, u8), address: IpAddr) -> bool {
         IpAddr::V6(address) => (u128::from(address), 128),
     };
     let ((network, width), (address, other)) = (bits(network), bits(address));
-    let mask = u128::MAX.checked_shl(128 - u32::from(length.min(128))).unwrap_or(0);
+    let mask = u128::MAX
+        .checked_shl(128 - u32::from(length.min(128)))
+        .unwrap_or(0);
     width == other && (network ^ address) & mask == 0
 }
 
@@ -166,65 +174,222 @@ mod tests {
     }
 
     fn guard(policies: &[Policy]) -> bool {
-        Policies { policies: policies.to_vec(), blocks_the_rest: false }.guard(&COPIES)
+        Policies {
+            policies: policies.to_vec(),
+            blocks_the_rest: false,
+        }
+        .guard(&COPIES)
     }
 
     #[test]
     fn a_policy_guards_what_its_selector_holds() {
         assert!(!guard(&[]));
         assert!(guard(&[esp()]));
-        assert!(guard(&[Policy { action: Action::Block, ..esp() }]));
-        assert!(!guard(&[Policy { action: Action::Clear, ..esp() }]));
+        assert!(guard(&[Policy {
+            action: Action::Block,
+            ..esp()
+        }]));
+        assert!(!guard(&[Policy {
+            action: Action::Clear,
+            ..esp()
+        }]));
         let network = |text: &str, length| (text.parse::<IpAddr>().unwrap(), length);
         for (policy, expected) in [
-            (Policy { destination: network("10.9.0.8", 30), ..esp() }, true),
-            (Policy { destination: network("10.9.0.12", 30), ..esp() }, false),
-            (Policy { source: network("0.0.0.0", 0), destination: network("0.0.0.0", 0), ..esp() }, true),
-            (Policy { source: network("::", 0), destination: network("::", 0), ..esp() }, false),
-            (Policy { source: network("10.9.0.2", 32), ..esp() }, false),
-            (Policy { protocol: 17, ..esp() }, true),
-            (Policy { protocol: 6, ..esp() }, false),
-            (Policy { destination_port: (6080, 0xffff), ..esp() }, true),
-            (Policy { destination_port: (6081, 0xffff), ..esp() }, false),
-            (Policy { destination_port: (6081, 0xfff0), ..esp() }, true),
-            (Policy { interface: 7, ..esp() }, true),
-            (Policy { interface: 8, ..esp() }, false),
-            (Policy { mark: (0, 0xff), ..esp() }, true),
-            (Policy { mark: (1, 0xff), ..esp() }, false),
+            (
+                Policy {
+                    destination: network("10.9.0.8", 30),
+                    ..esp()
+                },
+                true,
+            ),
+            (
+                Policy {
+                    destination: network("10.9.0.12", 30),
+                    ..esp()
+                },
+                false,
+            ),
+            (
+                Policy {
+                    source: network("0.0.0.0", 0),
+                    destination: network("0.0.0.0", 0),
+                    ..esp()
+                },
+                true,
+            ),
+            (
+                Policy {
+                    source: network("::", 0),
+                    destination: network("::", 0),
+                    ..esp()
+                },
+                false,
+            ),
+            (
+                Policy {
+                    source: network("10.9.0.2", 32),
+                    ..esp()
+                },
+                false,
+            ),
+            (
+                Policy {
+                    protocol: 17,
+                    ..esp()
+                },
+                true,
+            ),
+            (
+                Policy {
+                    protocol: 6,
+                    ..esp()
+                },
+                false,
+            ),
+            (
+                Policy {
+                    destination_port: (6080, 0xffff),
+                    ..esp()
+                },
+                true,
+            ),
+            (
+                Policy {
+                    destination_port: (6081, 0xffff),
+                    ..esp()
+                },
+                false,
+            ),
+            (
+                Policy {
+                    destination_port: (6081, 0xfff0),
+                    ..esp()
+                },
+                true,
+            ),
+            (
+                Policy {
+                    interface: 7,
+                    ..esp()
+                },
+                true,
+            ),
+            (
+                Policy {
+                    interface: 8,
+                    ..esp()
+                },
+                false,
+            ),
+            (
+                Policy {
+                    mark: (0, 0xff),
+                    ..esp()
+                },
+                true,
+            ),
+            (
+                Policy {
+                    mark: (1, 0xff),
+                    ..esp()
+                },
+                false,
+            ),
             (Policy { if_id: 5, ..esp() }, false),
             (Policy { kind: 1, ..esp() }, true),
             // copies have source ports from 0xc000 on
-            (Policy { source_port: (0xd000, 0xffff), ..esp() }, true),
-            (Policy { source_port: (500, 0xffff), ..esp() }, false),
-            (Policy { source_port: (0x8000, 0x8000), ..esp() }, true),
+            (
+                Policy {
+                    source_port: (0xd000, 0xffff),
+                    ..esp()
+                },
+                true,
+            ),
+            (
+                Policy {
+                    source_port: (500, 0xffff),
+                    ..esp()
+                },
+                false,
+            ),
+            (
+                Policy {
+                    source_port: (0x8000, 0x8000),
+                    ..esp()
+                },
+                true,
+            ),
         ] {
             assert_eq!(guard(std::slice::from_ref(&policy)), expected, "{policy:?}");
         }
-        let v6 = Copies { source: "fd09::1".parse().unwrap(), destination: "fd09::13".parse().unwrap(), ..COPIES };
-        let six = Policy { source: network("fd09::", 64), destination: network("fd09::10", 124), ..esp() };
-        let is_guarded = |policy| Policies { policies: vec![policy], ..Policies::default() }.guard(&v6);
+        let v6 = Copies {
+            source: "fd09::1".parse().unwrap(),
+            destination: "fd09::13".parse().unwrap(),
+            ..COPIES
+        };
+        let six = Policy {
+            source: network("fd09::", 64),
+            destination: network("fd09::10", 124),
+            ..esp()
+        };
+        let is_guarded = |policy| {
+            Policies {
+                policies: vec![policy],
+                ..Policies::default()
+            }
+            .guard(&v6)
+        };
         assert!(is_guarded(six.clone()));
-        assert!(!is_guarded(Policy { destination: network("fd09::20", 124), ..six }));
+        assert!(!is_guarded(Policy {
+            destination: network("fd09::20", 124),
+            ..six
+        }));
         assert!(!is_guarded(esp()));
     }
 
     #[test]
     fn the_first_by_priority_decides() {
-        let clear = |priority| Policy { action: Action::Clear, priority, ..esp() };
+        let clear = |priority| Policy {
+            action: Action::Clear,
+            priority,
+            ..esp()
+        };
         assert!(!guard(&[esp(), clear(99)]));
         assert!(guard(&[clear(101), esp()]));
         assert!(guard(&[clear(100), esp()]), "which is older nobody tells");
-        let some = Policy { source_port: (0xd000, 0xffff), ..clear(99) };
-        assert!(guard(&[some, esp()]), "the rest of the source ports is for the second");
-        let sub = Policy { kind: 1, ..clear(1) };
+        let some = Policy {
+            source_port: (0xd000, 0xffff),
+            ..clear(99)
+        };
+        assert!(
+            guard(&[some, esp()]),
+            "the rest of the source ports is for the second"
+        );
+        let sub = Policy {
+            kind: 1,
+            ..clear(1)
+        };
         assert!(guard(&[sub, esp()]), "both kinds are asked");
     }
 
     #[test]
     fn what_no_policy_is_for_may_be_blocked() {
-        let with = |policies: &[Policy]| Policies { policies: policies.to_vec(), blocks_the_rest: true }.guard(&COPIES);
+        let with = |policies: &[Policy]| {
+            Policies {
+                policies: policies.to_vec(),
+                blocks_the_rest: true,
+            }
+            .guard(&COPIES)
+        };
         assert!(with(&[]));
-        assert!(!with(&[Policy { action: Action::Clear, ..esp() }]));
-        assert!(with(&[Policy { action: Action::Clear, protocol: 6, ..esp() }]));
+        assert!(!with(&[Policy {
+            action: Action::Clear,
+            ..esp()
+        }]));
+        assert!(with(&[Policy {
+            action: Action::Clear,
+            protocol: 6,
+            ..esp()
+        }]));
     }
 }

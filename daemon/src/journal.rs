@@ -1,4 +1,5 @@
-//! Standard error, with priorities if it is the journal's (sd-daemon(3)): `journalctl -p warning` shows what is one.
+//! Standard error, with priorities if it is the journal's (sd-daemon(3)): `journalctl -p warning`
+//! shows what is one.
 
 use std::io::{self, Write};
 use std::os::fd::AsFd;
@@ -14,13 +15,18 @@ pub fn is_ours() -> bool {
     *IS_OURS.get_or_init(|| is_journal(io::stderr()))
 }
 
-/// Whether a stream is the journal's, as systemd.exec(5) tells: children that write elsewhere inherit the variable too.
+/// Whether a stream is the journal's, as systemd.exec(5) tells: children that write elsewhere
+/// inherit the variable too.
 fn is_journal(stream: impl AsFd) -> bool {
-    let Ok(stat) = fstat(stream) else { return false };
-    std::env::var("JOURNAL_STREAM").is_ok_and(|journal| journal == format!("{}:{}", stat.st_dev, stat.st_ino))
+    let Ok(stat) = fstat(stream) else {
+        return false;
+    };
+    std::env::var("JOURNAL_STREAM")
+        .is_ok_and(|journal| journal == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// Writes to standard error what has several lines, such as diagnostics. What cannot be said is no reason not to go on.
+/// Writes to standard error what has several lines, such as diagnostics. What cannot be said is no
+/// reason not to go on.
 pub fn say(level: Level, text: &str) {
     let _ = Line(priority(level)).write_all(text.as_bytes());
 }
@@ -69,7 +75,9 @@ fn priority(level: Level) -> &'static str {
 }
 
 fn prefixed(priority: &str, text: &[u8]) -> Vec<u8> {
-    text.split_inclusive(|&byte| byte == b'\n').flat_map(|line| [priority.as_bytes(), line].concat()).collect()
+    text.split_inclusive(|&byte| byte == b'\n')
+        .flat_map(|line| [priority.as_bytes(), line].concat())
+        .collect()
 }
 
 #[cfg(test)]

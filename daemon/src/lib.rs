@@ -1,4 +1,5 @@
-//! The daemon behind `traffic-mirror`: text -> Config -> Desired -> Tables -> Plan -> apply -> Report.
+//! The daemon behind `traffic-mirror`: text -> Config -> Desired -> Tables -> Plan -> apply ->
+//! Report.
 
 pub mod chain;
 pub mod compile;

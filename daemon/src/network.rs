@@ -6,8 +6,8 @@ use std::net::IpAddr;
 
 use crate::ipsec::Policies;
 
-/// One network interface of this namespace. Its index is its identity: a name can move to another interface, and
-/// the index of a deleted interface can be given to a stranger.
+/// One network interface of this namespace. Its index is its identity: a name can move to another
+/// interface, and the index of a deleted interface can be given to a stranger.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Link {
     /// Interface index, never zero.
@@ -26,12 +26,14 @@ pub struct Link {
     pub kind: LinkKind,
     /// Index of the bond, bridge or VRF that it is a port of.
     pub master: Option<u32>,
-    /// Index of the interface that it is built on, such as the parent of a VLAN. `None` if that is in another network
-    /// namespace, where the index means nothing here. The other end of a veth is no parent.
+    /// Index of the interface that it is built on, such as the parent of a VLAN. `None` if that is
+    /// in another network namespace, where the index means nothing here. The other end of a veth is
+    /// no parent.
     pub parent: Option<u32>,
     /// Its driver's `rtnl_link_ops` kind ("vlan", "bond", "veth"); hardware has none.
     pub info_kind: Option<String>,
-    /// Its alternative names (`ip link property add`), such as those that systemd gives. None is the name of another one.
+    /// Its alternative names (`ip link property add`), such as those that systemd gives. None is
+    /// the name of another one.
     pub altnames: Vec<String>,
     /// It is an ipvlan in mode l3s, which receives packets on netfilter's hooks.
     pub is_l3s: bool,
@@ -39,14 +41,16 @@ pub struct Link {
     pub no_arp: bool,
     /// Kind of its root queueing discipline ("noqueue"); empty if the kernel does not say.
     pub qdisc: String,
-    /// Most segments and bytes of a superpacket that it is handed (`gso_max_segs`, `gso_max_size`); 0 if the kernel does not say.
+    /// Most segments and bytes of a superpacket that it is handed (`gso_max_segs`, `gso_max_size`);
+    /// 0 if the kernel does not say.
     pub gso_max: [u32; 2],
     /// An XDP program stands on it.
     pub has_xdp: bool,
 }
 
 impl Link {
-    /// An Ethernet interface that is up, has a carrier, takes packets of 1,500 bytes and has nothing else that could be said of it.
+    /// An Ethernet interface that is up, has a carrier, takes packets of 1,500 bytes and has
+    /// nothing else that could be said of it.
     pub fn ethernet(index: u32, name: &str) -> Self {
         Self {
             index,
@@ -94,8 +98,8 @@ pub enum LinkKind {
     Other(u16),
 }
 
-/// `ARPHRD_*` of interfaces whose packets begin with the IP header: PPP, RAWIP, TUNNEL, TUNNEL6, SIT, IPGRE, IP6GRE, NONE (tun,
-/// WireGuard, XFRM).
+/// `ARPHRD_*` of interfaces whose packets begin with the IP header: PPP, RAWIP, TUNNEL, TUNNEL6,
+/// SIT, IPGRE, IP6GRE, NONE (tun, WireGuard, XFRM).
 const HEADERLESS: [u16; 8] = [512, 519, 768, 769, 776, 778, 823, 0xfffe];
 
 impl LinkKind {
@@ -118,14 +122,14 @@ pub struct Route {
     pub mtu: Option<u32>,
     /// What kind of destination it is.
     pub kind: RouteKind,
-    /// No route matched. IPv4 then takes any destination to be on the link of an interface that is asked for by
-    /// index, even one that a `blackhole` route covers or that is this host's own on another interface
-    /// (`ip_route_output_key_hash_rcu`).
+    /// No route matched. IPv4 then takes any destination to be on the link of an interface that is
+    /// asked for by index, even one that a `blackhole` route covers or that is this host's own on
+    /// another interface (`ip_route_output_key_hash_rcu`).
     pub assumed: bool,
 }
 
-/// What kind of destination a route leads to. Routes that refuse (`blackhole`, `unreachable`, `prohibit`) are no
-/// route.
+/// What kind of destination a route leads to. Routes that refuse (`blackhole`, `unreachable`,
+/// `prohibit`) are no route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouteKind {
     /// One host, elsewhere.
@@ -186,7 +190,8 @@ pub enum NeighbourState {
 }
 
 impl NeighbourState {
-    /// Whether the kernel sends to the entry's hardware address (`NUD_VALID` of include/net/neighbour.h).
+    /// Whether the kernel sends to the entry's hardware address (`NUD_VALID` of
+    /// include/net/neighbour.h).
     pub fn usable(self) -> bool {
         use NeighbourState::{Delay, NoArp, Permanent, Probe, Reachable, Stale};
         matches!(self, Reachable | Stale | Delay | Probe | Permanent | NoArp)
@@ -195,14 +200,14 @@ impl NeighbourState {
 
 /// One of the two tc hooks of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Hook {
+pub enum Direction {
     /// Packets that the host receives.
     Ingress,
     /// Packets that the host sends.
     Egress,
 }
 
-impl Hook {
+impl Direction {
     /// The word for it in files, logs and pins.
     pub const fn word(self) -> &'static str {
         match self {
@@ -227,7 +232,8 @@ pub struct TcFilter {
     pub program_id: Option<u32>,
 }
 
-/// The root queueing discipline of an interface, and what it counts: of all packets, whoever sends them.
+/// The root queueing discipline of an interface, and what it counts: of all packets, whoever sends
+/// them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Queue {
     /// Its kind ("fq_codel", "mq").
@@ -251,7 +257,8 @@ pub struct Network {
     pub refused: BTreeSet<u32>,
     /// Interfaces that clones are sent to and on which `encap` was missing for a while.
     pub rewired: BTreeSet<u32>,
-    /// The segmenter, if there is one. Its interfaces are not among the `links`, and neither are those of another daemon.
+    /// The segmenter, if there is one. Its interfaces are not among the `links`, and neither are
+    /// those of another daemon.
     pub segmenter: Option<Segmenter>,
     /// Indices of what there is of it, be it not whole.
     pub segmenter_parts: BTreeSet<u32>,
@@ -259,8 +266,8 @@ pub struct Network {
     pub segmenter_missed: bool,
     /// The kernel has refused to make one.
     pub segmenter_refused: bool,
-    /// Interfaces that leave no checksums of what they send to hardware, of those that are looked at: UDP superpackets there can be
-    /// cut only before they are wrapped.
+    /// Interfaces that leave no checksums of what they send to hardware, of those that are looked
+    /// at: UDP superpackets there can be cut only before they are wrapped.
     pub unsummed: BTreeSet<u32>,
     /// IPsec policies.
     pub ipsec: Policies,
@@ -286,6 +293,8 @@ pub struct Path {
 impl Network {
     /// The interface of that name or alternative name.
     pub fn link(&self, name: &str) -> Option<&Link> {
-        self.links.values().find(|link| link.names().any(|one| one == name))
+        self.links
+            .values()
+            .find(|link| link.names().any(|one| one == name))
     }
 }

@@ -1,5 +1,5 @@
-//! Input: what stood in the way before and what does by now. Output: the lines that the log gets of it: each thing once when
-//! it begins and once when it is over. Pure.
+//! Input: what stood in the way before and what does by now. Output: the lines that the log gets of
+//! it: each thing once when it begins and once when it is over. Pure.
 
 use std::fmt;
 
@@ -10,7 +10,8 @@ pub struct Obstacle {
     pub what: String,
     /// Why, or what follows from it; empty if `what` says all. Another reason is told as well.
     pub why: String,
-    /// What it is about in detail, which may change all the time: told with the rest, but no reason to tell.
+    /// What it is about in detail, which may change all the time: told with the rest, but no reason
+    /// to tell.
     pub detail: String,
     /// Whether somebody should do something about it.
     pub is_fault: bool,
@@ -19,12 +20,20 @@ pub struct Obstacle {
 impl Obstacle {
     /// Something that somebody should do something about.
     pub fn fault(what: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { what: what.into(), why: why.into(), detail: String::new(), is_fault: true }
+        Self {
+            what: what.into(),
+            why: why.into(),
+            detail: String::new(),
+            is_fault: true,
+        }
     }
 
     /// Something that is as it may be.
     pub fn notice(what: impl Into<String>, why: impl Into<String>) -> Self {
-        Self { is_fault: false, ..Self::fault(what, why) }
+        Self {
+            is_fault: false,
+            ..Self::fault(what, why)
+        }
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -41,8 +50,11 @@ impl From<String> for Obstacle {
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.what)?;
-        let rest = [&self.why, &self.detail].into_iter().filter(|text| !text.is_empty());
-        rest.enumerate().try_for_each(|(nth, text)| write!(f, "{}{text}", if nth == 0 { ": " } else { "; " }))
+        let rest = [&self.why, &self.detail]
+            .into_iter()
+            .filter(|text| !text.is_empty());
+        rest.enumerate()
+            .try_for_each(|(nth, text)| write!(f, "{}{text}", if nth == 0 { ": " } else { "; " }))
     }
 }
 
@@ -55,12 +67,23 @@ pub struct Line {
     pub text: String,
 }
 
-/// What has begun since, and what is over: one whose reason is another one has begun, and is not over.
+/// What has begun since, and what is over: one whose reason is another one has begun, and is not
+/// over.
 pub fn lines(before: &[Obstacle], now: &[Obstacle]) -> Vec<Line> {
-    let begun = now.iter().filter(|one| !before.iter().any(|other| other.is_same(one)));
-    let over = before.iter().filter(|one| !now.iter().any(|other| other.what == one.what));
-    let begun = begun.map(|one| Line { is_warning: one.is_fault, text: one.to_string() });
-    let over = over.map(|one| Line { is_warning: false, text: format!("over: {}", one.what) });
+    let begun = now
+        .iter()
+        .filter(|one| !before.iter().any(|other| other.is_same(one)));
+    let over = before
+        .iter()
+        .filter(|one| !now.iter().any(|other| other.what == one.what));
+    let begun = begun.map(|one| Line {
+        is_warning: one.is_fault,
+        text: one.to_string(),
+    });
+    let over = over.map(|one| Line {
+        is_warning: false,
+        text: format!("over: {}", one.what),
+    });
     begun.chain(over).collect()
 }
 
@@ -70,18 +93,31 @@ mod tests {
 
     fn said(before: &[Obstacle], now: &[Obstacle]) -> Vec<String> {
         let level = |line: &Line| if line.is_warning { "WARN" } else { "INFO" };
-        lines(before, now).iter().map(|line| format!("{} {}", level(line), line.text)).collect()
+        lines(before, now)
+            .iter()
+            .map(|line| format!("{} {}", level(line), line.text))
+            .collect()
     }
 
     #[test]
     fn each_thing_is_told_when_it_begins_and_when_it_is_over() {
         let down = [Obstacle::fault("ids gets no copies", "interface-down")];
         let unreached = [Obstacle::fault("ids gets no copies", "no-route")];
-        assert_eq!(said(&[], &down), ["WARN ids gets no copies: interface-down"]);
+        assert_eq!(
+            said(&[], &down),
+            ["WARN ids gets no copies: interface-down"]
+        );
         assert_eq!(said(&down, &down), [""; 0]);
-        assert_eq!(said(&down, &unreached), ["WARN ids gets no copies: no-route"], "another reason is no end");
+        assert_eq!(
+            said(&down, &unreached),
+            ["WARN ids gets no copies: no-route"],
+            "another reason is no end"
+        );
         assert_eq!(said(&unreached, &[]), ["INFO over: ids gets no copies"]);
-        assert_eq!(said(&[], &["it is late".to_owned().into()]), ["WARN it is late"]);
+        assert_eq!(
+            said(&[], &["it is late".to_owned().into()]),
+            ["WARN it is late"]
+        );
     }
 
     #[test]
@@ -93,9 +129,16 @@ mod tests {
 
     #[test]
     fn a_detail_that_changes_is_told_with_the_rest_only() {
-        let full =
-            |detail: &str| [Obstacle { detail: detail.to_owned(), ..Obstacle::fault("it is full", "list fewer") }];
-        assert_eq!(said(&[], &full("a, b")), ["WARN it is full: list fewer; a, b"]);
+        let full = |detail: &str| {
+            [Obstacle {
+                detail: detail.to_owned(),
+                ..Obstacle::fault("it is full", "list fewer")
+            }]
+        };
+        assert_eq!(
+            said(&[], &full("a, b")),
+            ["WARN it is full: list fewer; a, b"]
+        );
         assert_eq!(said(&full("a, b"), &full("a")), [""; 0]);
     }
 }

@@ -1,5 +1,5 @@
-//! Input: the live tables and what was compiled. Output: every store, in an order in which no packet ever meets
-//! anything but the old rules before the commit and the new ones after it. Pure.
+//! Input: the live tables and what was compiled. Output: every store, in an order in which no
+//! packet ever meets anything but the old rules before the commit and the new ones after it. Pure.
 
 use std::collections::BTreeSet;
 use std::mem::offset_of;
@@ -7,47 +7,64 @@ use std::mem::offset_of;
 use traffic_mirror_ebpf::abi::Control;
 
 use crate::compile;
-use crate::compile::{Compiled, Made, Memory, Reachable, Then, compile};
+use crate::compile::{Cache, Compiled, Made, Reachable, Then, compile};
 use crate::desired::Desired;
 use crate::network::Network;
 use crate::tables::{Live, Table, Tables};
 
 /// How to get from what is live to what is wanted.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Change {
+pub enum Transition {
     /// By writes into the live maps.
     InPlace(Plan),
-    /// By new maps, which take over: there are none, they have no room, or they contradict themselves.
+    /// By new maps, which take over: there are none, they have no room, or they contradict
+    /// themselves.
     NewMaps,
 }
 
-/// Compiles for the live maps if they have room, else for new ones. `None` if even those have none. If there are to be new ones, the
-/// live tables are forgotten first, so that not both take memory.
+/// Compiles for the live maps if they have room, else for new ones. `None` if even those have none.
+/// If there are to be new ones, the live tables are forgotten first, so that not both take memory.
 pub fn decide(
     desired: &Desired,
     network: &Network,
     live: &mut Option<Live>,
-    memory: &mut Memory,
-) -> Option<(Compiled, Change)> {
-    if let Some((want, plan)) = live.as_ref().and_then(|live| in_place(desired, network, live, memory)) {
-        return Some((want, Change::InPlace(plan)));
+    cache: &mut Cache,
+) -> Option<(Compiled, Transition)> {
+    if let Some((want, plan)) = live
+        .as_ref()
+        .and_then(|live| in_place(desired, network, live, cache))
+    {
+        return Some((want, Transition::InPlace(plan)));
     }
-    let served = live.take().map_or_else(Vec::new, |live| live.tables.hooks.to_vec());
-    memory.forget();
-    Some((compile::new_maps(desired, network, &served, memory)?, Change::NewMaps))
+    let served = live
+        .take()
+        .map_or_else(Vec::new, |live| live.tables.hooks.to_vec());
+    cache.forget();
+    Some((
+        compile::new_maps(desired, network, &served, cache)?,
+        Transition::NewMaps,
+    ))
 }
 
-fn in_place(desired: &Desired, network: &Network, live: &Live, memory: &mut Memory) -> Option<(Compiled, Plan)> {
+fn in_place(
+    desired: &Desired,
+    network: &Network,
+    live: &Live,
+    cache: &mut Cache,
+) -> Option<(Compiled, Plan)> {
     // what a copy is known by cannot be written while programs use it
     let control = &live.tables.control;
     let want = (control.secret != 0 && control.generation == live.generation)
-        .then(|| compile(desired, network, &live.tables, memory))??;
-    let fits = Table::ALL.iter().all(|&table| want.tables.len(table) <= live.tables.len(table));
-    fits.then(|| Plan::new(&live.tables, &want)).map(|plan| (want, plan))
+        .then(|| compile(desired, network, &live.tables, cache))??;
+    let fits = Table::ALL
+        .iter()
+        .all(|&table| want.tables.len(table) <= live.tables.len(table));
+    fits.then(|| Plan::new(&live.tables, &want))
+        .map(|plan| (want, plan))
 }
 
-/// Writes that change nothing for any packet, and a store of the epoch that does. Before them, no program may run any
-/// more that began before the last plan was done.
+/// Writes that change nothing for any packet, and a store of the epoch that does. Before them, no
+/// program may run any more that began before the last plan was done.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Plan {
     /// In their order.
@@ -56,7 +73,8 @@ pub struct Plan {
     pub commit: Option<u32>,
 }
 
-/// Words of one element that differ, in one piece. Each 8 bytes (4 where an element has no more) are one store.
+/// Words of one element that differ, in one piece. Each 8 bytes (4 where an element has no more)
+/// are one store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Write {
     /// The table.
@@ -78,12 +96,25 @@ impl Plan {
         Self { writes, commit }
     }
 
-    /// What brings back tables that somebody else has changed since they were `made`; `None` if nobody has.
+    /// What brings back tables that somebody else has changed since they were `made`; `None` if
+    /// nobody has.
     pub fn restore(live: &Tables, made: &Made<'_>) -> Option<Self> {
-        let control = Control { epoch: made.epoch, ..made.tables.control };
-        let made = Tables { control, ..made.tables.clone() };
-        let writes: Vec<Write> = Table::ALL.iter().flat_map(|&table| diff_table(live, &made, table, 0)).collect();
-        (!writes.is_empty()).then_some(Self { writes, commit: None })
+        let control = Control {
+            epoch: made.epoch,
+            ..made.tables.control
+        };
+        let made = Tables {
+            control,
+            ..made.tables.clone()
+        };
+        let writes: Vec<Write> = Table::ALL
+            .iter()
+            .flat_map(|&table| diff_table(live, &made, table, 0))
+            .collect();
+        (!writes.is_empty()).then_some(Self {
+            writes,
+            commit: None,
+        })
     }
 
     /// Nothing to do: what is wanted is live, and nothing else is there.
@@ -91,12 +122,19 @@ impl Plan {
         self.writes.is_empty() && self.commit.is_none()
     }
 
-    /// The elements that are written, that of the epoch included; each range of a table that is one large element
-    /// counts for itself.
+    /// The elements that are written, that of the epoch included; each range of a table that is one
+    /// large element counts for itself.
     pub fn elements(&self) -> usize {
         let place = |write: &Write| {
             let values = write.table == Table::Values;
-            (write.table, if values { write.offset } else { write.element() as usize })
+            (
+                write.table,
+                if values {
+                    write.offset
+                } else {
+                    write.element() as usize
+                },
+            )
         };
         let elements: BTreeSet<_> = self.writes.iter().map(place).collect();
         elements.len() + usize::from(self.commit.is_some())
@@ -111,7 +149,11 @@ impl Write {
 
     /// Bytes of a store.
     pub fn store_bytes(&self) -> usize {
-        if self.table.element_bytes().is_multiple_of(8) { 8 } else { 4 }
+        if self.table.element_bytes().is_multiple_of(8) {
+            8
+        } else {
+            4
+        }
     }
 }
 
@@ -123,8 +165,17 @@ fn ordered(mut writes: Vec<Write>, in_use: &Reachable) -> Vec<Write> {
 
 fn diff(live: &Tables, want: &Tables) -> Vec<Write> {
     // generation, epoch and secret are not for the plan
-    let first = |table| if table == Table::Control { offset_of!(Control, view) } else { 0 };
-    Table::ALL.iter().flat_map(|&table| diff_table(live, want, table, first(table))).collect()
+    let first = |table| {
+        if table == Table::Control {
+            offset_of!(Control, banks)
+        } else {
+            0
+        }
+    };
+    Table::ALL
+        .iter()
+        .flat_map(|&table| diff_table(live, want, table, first(table)))
+        .collect()
 }
 
 /// `first` is where to begin in each element, bytes.
@@ -133,12 +184,14 @@ fn diff_table(live: &Tables, want: &Tables, table: Table, first: usize) -> Vec<W
     let zeros = vec![0; size];
     let word = if size.is_multiple_of(8) { 8 } else { 4 };
     let mut writes: Vec<Write> = Vec::new();
-    let elements = want.differing(live, table).flat_map(|(offset, want, live)| {
-        let starts = (0..).step_by(size);
-        want.chunks_exact(size)
-            .zip(starts)
-            .map(move |(want, start)| (offset + start, want, live.get(start..start + size)))
-    });
+    let elements = want
+        .differing(live, table)
+        .flat_map(|(offset, want, live)| {
+            let starts = (0..).step_by(size);
+            want.chunks_exact(size)
+                .zip(starts)
+                .map(move |(want, start)| (offset + start, want, live.get(start..start + size)))
+        });
     for (start, want, live) in elements {
         let live = live.unwrap_or(&zeros);
         if live == want {
@@ -147,7 +200,11 @@ fn diff_table(live: &Tables, want: &Tables, table: Table, first: usize) -> Vec<W
         let mut run: Option<Write> = None;
         for at in (first..size).step_by(word) {
             if live[at..at + word] != want[at..at + word] {
-                let write = run.get_or_insert(Write { table, offset: start + at, bytes: Vec::new() });
+                let write = run.get_or_insert(Write {
+                    table,
+                    offset: start + at,
+                    bytes: Vec::new(),
+                });
                 write.bytes.extend_from_slice(&want[at..at + word]);
             } else {
                 writes.extend(run.take());

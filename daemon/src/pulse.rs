@@ -1,5 +1,6 @@
-//! Once a second the loop that does the work shows that it does: in the kernel, for `status` and `wait`, and to the service
-//! manager's watchdog. Nobody else does, so that a loop that hangs is seen.
+//! Once a second the loop that does the work shows that it does: in the kernel, for `status` and
+//! `wait`, and to the service manager's watchdog. Nobody else does, so that a loop that hangs is
+//! seen.
 
 use std::time::{Duration, Instant};
 
@@ -22,7 +23,10 @@ pub struct Pulse {
 impl Pulse {
     /// Due at once.
     pub fn start() -> Self {
-        Self { due: Instant::now(), is_watched: sd_notify::watchdog_enabled().is_some() }
+        Self {
+            due: Instant::now(),
+            is_watched: sd_notify::watchdog_enabled().is_some(),
+        }
     }
 
     /// When it is due.

@@ -55,8 +55,13 @@ mod tests {
     use super::*;
 
     fn spend(step_budget: &mut StepBudget, interface: u32) -> Result<(), String> {
-        let network = Network { refused: [interface].into(), ..Network::default() };
-        step_budget.spend(&network).map_err(|error| error.to_string())
+        let network = Network {
+            refused: [interface].into(),
+            ..Network::default()
+        };
+        step_budget
+            .spend(&network)
+            .map_err(|error| error.to_string())
     }
 
     #[test]
@@ -67,13 +72,21 @@ mod tests {
         assert!(!step_budget.is_fresh());
         // another network, another beginning
         (0..STEPS).for_each(|_| spend(&mut step_budget, 2).unwrap());
-        assert!(spend(&mut step_budget, 2).unwrap_err().contains("after 16 steps"));
+        assert!(
+            spend(&mut step_budget, 2)
+                .unwrap_err()
+                .contains("after 16 steps")
+        );
     }
 
     #[test]
     fn a_network_that_never_rests_is_given_up() {
         let mut step_budget = StepBudget::default();
         (0..=CHANGES as u32).for_each(|interface| spend(&mut step_budget, interface).unwrap());
-        assert!(spend(&mut step_budget, u32::MAX).unwrap_err().contains("changed 17 times"));
+        assert!(
+            spend(&mut step_budget, u32::MAX)
+                .unwrap_err()
+                .contains("changed 17 times")
+        );
     }
 }

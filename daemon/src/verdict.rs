@@ -1,5 +1,5 @@
-//! Input: what the kernel found out about a packet, and what the live tables stand for. Output: what happens to the
-//! packet, and why. Pure.
+//! Input: what the kernel found out about a packet, and what the live tables stand for. Output:
+//! what happens to the packet, and why. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -9,9 +9,12 @@ use serde::Serialize;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Explained, Field, Row};
 use traffic_mirror_ebpf::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Packet};
 
-use crate::compile::{Described, DescribedFilter, Place, Way, called, key, not_mirrored, outer, state, vlan_name};
+use crate::compile::{
+    Described, DescribedFilter, DescribedSlot, HookKey, called, key, not_mirrored, outer, state,
+    vlan_name,
+};
 use crate::desired::{Action, Unparsed, protocol_name};
-use crate::network::{Hook, Network};
+use crate::network::{Direction, Network};
 use crate::preview::{hook_name, interface_name};
 use crate::report::list;
 
@@ -40,7 +43,7 @@ pub struct Verdict {
     /// As the kernel parsed it; absent if it could not.
     pub packet: Option<Flow>,
     /// Why no filter could be asked.
-    pub unseen: Option<&'static str>,
+    pub skipped: Option<&'static str>,
     /// `unparsed` of the file, if something of the packet is unknown.
     pub unparsed: Option<&'static str>,
     /// The filters that match.
@@ -98,41 +101,62 @@ pub fn verdict(explained: &Explained, hook: u32, live: &Described, network: &Net
     let unparsed = if is_skipped { SKIP } else { "mirror" };
     let mut verdict = Verdict {
         packet: Flow::of(&explained.packet),
-        unseen: explained.reason().map(|reason| reason.label()),
+        skipped: explained.reason().map(|reason| reason.label()),
         unparsed: (explained.packet.unknown != 0).then_some(unparsed),
         matches: Vec::new(),
         goes_to: Vec::new(),
         excluded: Vec::new(),
         near_misses: Vec::new(),
     };
-    if verdict.unseen.is_some() {
+    if verdict.skipped.is_some() {
         return verdict;
     }
     // what is unknown and skipped counts as not there
-    let unknown = if is_skipped { 0 } else { explained.packet.unknown };
-    let packet = Packet { unknown, ..explained.packet };
+    let unknown = if is_skipped {
+        0
+    } else {
+        explained.packet.unknown
+    };
+    let packet = Packet {
+        unknown,
+        ..explained.packet
+    };
     let (mut include, mut exclude) = (BTreeSet::new(), BTreeSet::new());
     for (name, filter) in &live.filters {
         let (set, action, rows) = match filter.action {
             Action::Mirror => (&mut include, "mirror", &explained.matches),
             Action::Exclude => (&mut exclude, "exclude", &explained.certain),
         };
-        if filter.ways.iter().any(|way| has(rows, way.slot)) {
+        if filter.slots.iter().any(|slot| has(rows, slot.slot)) {
             set.extend(&filter.to);
             let to = filter.to.iter().cloned().collect();
-            verdict.matches.push(Match { filter: name.clone(), action, to });
+            verdict.matches.push(Match {
+                filter: name.clone(),
+                action,
+                to,
+            });
         } else {
-            verdict.near_misses.extend(near_miss(name, filter, &packet, hook, live, network));
+            verdict
+                .near_misses
+                .extend(near_miss(name, filter, &packet, hook, live, network));
         }
     }
-    verdict.excluded = include.intersection(&exclude).map(|name| (*name).clone()).collect();
-    verdict.goes_to = include.difference(&exclude).map(|name| target(name, live, network)).collect();
+    verdict.excluded = include
+        .intersection(&exclude)
+        .map(|name| (*name).clone())
+        .collect();
+    verdict.goes_to = include
+        .difference(&exclude)
+        .map(|name| target(name, live, network))
+        .collect();
     verdict
 }
 
 fn has(row: &Row, slot: u32) -> bool {
     let (block, bit) = (slot as usize / BLOCK_SLOTS, slot as usize % BLOCK_SLOTS);
-    row.blocks.get(block).is_some_and(|block| block[bit / 64] >> (bit % 64) & 1 != 0)
+    row.blocks
+        .get(block)
+        .is_some_and(|block| block[bit / 64] >> (bit % 64) & 1 != 0)
 }
 
 /// The one field that fails, if it is one: of the way round that comes closest.
@@ -145,22 +169,48 @@ fn near_miss(
     network: &Network,
 ) -> Option<Miss> {
     let is_any = |field| filter.action == Action::Mirror && is_unknown(packet, field);
-    let admits = |way: &Way, field| {
-        let is_given = !way.values(field).is_empty();
-        is_any(field) || way.admits(field, packet) && !(is_given && is_unknown(packet, field))
+    let admits = |slot: &DescribedSlot, field| {
+        let is_given = !slot.values(field).is_empty();
+        is_any(field) || slot.admits(field, packet) && !(is_given && is_unknown(packet, field))
     };
-    let fails = |way: &Way| -> Vec<Field> { Field::ALL.into_iter().filter(|&f| !admits(way, f)).collect() };
-    let (way, failing) = filter.ways.iter().map(|way| (way, fails(way))).min_by_key(|(_, failing)| failing.len())?;
-    let (field, has, wants) = match (failing[..].first(), failing.len(), filter.hooks.contains(&hook)) {
+    let fails = |slot: &DescribedSlot| -> Vec<Field> {
+        Field::ALL
+            .into_iter()
+            .filter(|&f| !admits(slot, f))
+            .collect()
+    };
+    let (slot, failing) = filter
+        .slots
+        .iter()
+        .map(|slot| (slot, fails(slot)))
+        .min_by_key(|(_, failing)| failing.len())?;
+    let (field, has, wants) = match (
+        failing[..].first(),
+        failing.len(),
+        filter.hooks.contains(&hook),
+    ) {
         (None, _, _) => {
             let on = filter.hooks.iter().filter_map(|hook| live.hooks.get(hook));
             let here = live.hooks.get(&hook)?;
-            ("on", hook_name(network, *here), on.map(|hook| hook_name(network, *hook)).collect())
+            (
+                "on",
+                hook_name(network, *here),
+                on.map(|hook| hook_name(network, *hook)).collect(),
+            )
         }
-        (Some(&field), 1, true) => (key(field), Flow::of(packet)?.value(field), way.values(field)),
+        (Some(&field), 1, true) => (
+            key(field),
+            Flow::of(packet)?.value(field),
+            slot.values(field),
+        ),
         _ => return None,
     };
-    Some(Miss { filter: name.to_owned(), field, has, wants })
+    Some(Miss {
+        filter: name.to_owned(),
+        field,
+        has,
+        wants,
+    })
 }
 
 fn is_unknown(packet: &Packet, field: Field) -> bool {
@@ -189,7 +239,9 @@ impl Flow {
     pub fn of(packet: &Packet) -> Option<Self> {
         let address = |halves: [u64; 2]| match packet.version {
             4 => Some(IpAddr::from(Ipv4Addr::from((halves[0] >> 32) as u32))),
-            6 => Some(IpAddr::from(Ipv6Addr::from(u128::from(halves[0]) << 64 | u128::from(halves[1])))),
+            6 => Some(IpAddr::from(Ipv6Addr::from(
+                u128::from(halves[0]) << 64 | u128::from(halves[1]),
+            ))),
             _ => None,
         };
         let port = |port: u16| (packet.ported != 0).then_some(port);
@@ -210,8 +262,13 @@ impl Flow {
     }
 
     fn value(&self, field: Field) -> String {
-        let none = if self.unknown.is_some() { UNKNOWN } else { "none" };
-        let port = |port: Option<u16>| port.map_or_else(|| none.to_owned(), |port| port.to_string());
+        let none = if self.unknown.is_some() {
+            UNKNOWN
+        } else {
+            "none"
+        };
+        let port =
+            |port: Option<u16>| port.map_or_else(|| none.to_owned(), |port| port.to_string());
         match field {
             Field::Protocol => self.protocol.clone(),
             Field::SourcePort => port(self.source_port),
@@ -230,10 +287,15 @@ impl fmt::Display for Flow {
             (address, Some(port)) => format!("{address}:{port}"),
             (address, None) => address.to_string(),
         };
-        let (source, destination) = (end(self.source, self.source_port), end(self.destination, self.destination_port));
+        let (source, destination) = (
+            end(self.source, self.source_port),
+            end(self.destination, self.destination_port),
+        );
         write!(f, "{} {source} -> {destination}", self.protocol)?;
-        self.vlan.map_or(Ok(()), |vlan| write!(f, " in VLAN {vlan}"))?;
-        self.unknown.map_or(Ok(()), |unknown| write!(f, " ({unknown} unknown)"))
+        self.vlan
+            .map_or(Ok(()), |vlan| write!(f, " in VLAN {vlan}"))?;
+        self.unknown
+            .map_or(Ok(()), |unknown| write!(f, " ({unknown} unknown)"))
     }
 }
 
@@ -247,28 +309,58 @@ const SHOWN: usize = 10;
 
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(reason) = self.unseen {
+        if let Some(reason) = self.skipped {
             return writeln!(f, "not looked at: {reason}");
         }
-        if let (Some(unknown), Some(unparsed)) = (self.packet.as_ref().and_then(|flow| flow.unknown), self.unparsed) {
-            let how = if unparsed == SKIP { "none" } else { "any to filters that mirror, none to those that exclude" };
+        if let (Some(unknown), Some(unparsed)) = (
+            self.packet.as_ref().and_then(|flow| flow.unknown),
+            self.unparsed,
+        ) {
+            let how = if unparsed == SKIP {
+                "none"
+            } else {
+                "any to filters that mirror, none to those that exclude"
+            };
             writeln!(f, "unknown  {unknown}: {how} (unparsed = {unparsed:?})")?;
         }
         for Match { filter, action, to } in &self.matches {
             let preposition = if *action == "mirror" { "to" } else { "from" };
             writeln!(f, "matches  {filter}: {action} {preposition} {}", list(to))?;
         }
-        for Miss { filter, field, has, wants } in self.near_misses.iter().take(SHOWN) {
+        for Miss {
+            filter,
+            field,
+            has,
+            wants,
+        } in self.near_misses.iter().take(SHOWN)
+        {
             match wants[..] {
                 [] => writeln!(f, "misses   {filter}: it is in force nowhere")?,
-                _ => writeln!(f, "misses   {filter}: {field} is {has}, the filter wants {}", list(wants))?,
+                _ => writeln!(
+                    f,
+                    "misses   {filter}: {field} is {has}, the filter wants {}",
+                    list(wants)
+                )?,
             }
         }
         if self.near_misses.len() > SHOWN {
-            writeln!(f, "misses   {} more by one field", self.near_misses.len() - SHOWN)?;
+            writeln!(
+                f,
+                "misses   {} more by one field",
+                self.near_misses.len() - SHOWN
+            )?;
         }
-        self.excluded.iter().try_for_each(|endpoint| writeln!(f, "excluded {endpoint}"))?;
-        for Target { endpoint, state, address, port, interface } in &self.goes_to {
+        self.excluded
+            .iter()
+            .try_for_each(|endpoint| writeln!(f, "excluded {endpoint}"))?;
+        for Target {
+            endpoint,
+            state,
+            address,
+            port,
+            interface,
+        } in &self.goes_to
+        {
             match (address, port, interface) {
                 (Some(address), Some(port), Some(by)) => {
                     writeln!(f, "goes to  {endpoint}: {address} port {port} by {by}")?
@@ -292,10 +384,12 @@ impl fmt::Display for Capture<'_> {
         for (number, verdict) in (1..).zip(self.0) {
             let names = |names: Vec<&str>| names.join(", ");
             write!(f, "{number:>6}  ")?;
-            match (&verdict.packet, verdict.unseen) {
+            match (&verdict.packet, verdict.skipped) {
                 (_, Some(reason)) => writeln!(f, "not looked at: {reason}")?,
                 (None, None) => writeln!(f, "not looked at")?,
-                (Some(packet), None) if verdict.matches.is_empty() => writeln!(f, "{packet}: no filter")?,
+                (Some(packet), None) if verdict.matches.is_empty() => {
+                    writeln!(f, "{packet}: no filter")?
+                }
                 (Some(packet), None) => {
                     let filters = names(verdict.matches.iter().map(|one| &*one.filter).collect());
                     let to = names(verdict.goes_to.iter().map(|one| &*one.endpoint).collect());
@@ -307,24 +401,53 @@ impl fmt::Display for Capture<'_> {
                 *counts.entry(&target.endpoint).or_default() += 1;
             }
         }
-        let to = counts.iter().map(|(endpoint, count)| format!(", {count} to {endpoint}")).collect::<String>();
+        let to = counts
+            .iter()
+            .map(|(endpoint, count)| format!(", {count} to {endpoint}"))
+            .collect::<String>();
         writeln!(f, "{}{to}", crate::report::plural(self.0.len(), "packet"))
     }
 }
 
-/// An Ethernet frame with that packet, tagged if there is a VLAN: eight bytes of payload, which are the ports if the protocol has any. `None` if
-/// the addresses are not of one family.
-pub fn frame(protocol: u8, source: (IpAddr, u16), destination: (IpAddr, u16), vlan: Option<u16>) -> Option<Vec<u8>> {
+/// An Ethernet frame with that packet, tagged if there is a VLAN: eight bytes of payload, which are
+/// the ports if the protocol has any. `None` if the addresses are not of one family.
+pub fn frame(
+    protocol: u8,
+    source: (IpAddr, u16),
+    destination: (IpAddr, u16),
+    vlan: Option<u16>,
+) -> Option<Vec<u8>> {
     const PAYLOAD: usize = 8;
     const TTL: u8 = 64;
     let (mut header, addresses, ethertype) = match (source.0, destination.0) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let header = vec![0x45, 0, 0, 20 + PAYLOAD as u8, 0, 0, 0, 0, TTL, protocol, 0, 0];
-            (header, [source.octets(), destination.octets()].concat(), ETHERTYPE_IPV4)
+            let header = vec![
+                0x45,
+                0,
+                0,
+                20 + PAYLOAD as u8,
+                0,
+                0,
+                0,
+                0,
+                TTL,
+                protocol,
+                0,
+                0,
+            ];
+            (
+                header,
+                [source.octets(), destination.octets()].concat(),
+                ETHERTYPE_IPV4,
+            )
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             let header = vec![0x60, 0, 0, 0, 0, PAYLOAD as u8, protocol, TTL];
-            (header, [source.octets(), destination.octets()].concat(), ETHERTYPE_IPV6)
+            (
+                header,
+                [source.octets(), destination.octets()].concat(),
+                ETHERTYPE_IPV6,
+            )
         }
         _ => return None,
     };
@@ -345,36 +468,68 @@ pub fn frame(protocol: u8, source: (IpAddr, u16), destination: (IpAddr, u16), vl
 /// An Ethernet frame with a packet that has no link header.
 pub fn framed(packet: &[u8]) -> Vec<u8> {
     let is_ipv6 = packet.first().is_some_and(|byte| byte >> 4 == 6);
-    let ethertype = if is_ipv6 { ETHERTYPE_IPV6 } else { ETHERTYPE_IPV4 };
+    let ethertype = if is_ipv6 {
+        ETHERTYPE_IPV6
+    } else {
+        ETHERTYPE_IPV4
+    };
     [&[0; 12][..], &ethertype.to_be_bytes(), packet].concat()
 }
 
 /// The index of a hook; `None` if packets are not looked at there.
-pub fn hook_of(live: &Described, place: Place) -> Option<u32> {
-    live.hooks.iter().find(|(_, there)| **there == place).map(|(&index, _)| index)
+pub fn hook_of(live: &Described, place: HookKey) -> Option<u32> {
+    live.hooks
+        .iter()
+        .find(|(_, there)| **there == place)
+        .map(|(&index, _)| index)
 }
 
 /// Why packets are not looked at there.
-pub fn why_no_hook(name: &str, direction: Hook, live: &Described, network: &Network) -> String {
-    let mirrored: BTreeSet<u32> = live.hooks.values().map(|(interface, _)| *interface).collect();
+pub fn why_no_hook(
+    name: &str,
+    direction: Direction,
+    live: &Described,
+    network: &Network,
+) -> String {
+    let mirrored: BTreeSet<u32> = live
+        .hooks
+        .values()
+        .map(|(interface, _)| *interface)
+        .collect();
     let not_mirrored = not_mirrored(&live.listed, &network.links, &mirrored, &network.refused);
     let link = network.link(name);
     let real = link.map_or(name, |link| &link.name);
     let asked = format!("{name} {}", direction.word());
-    if let Some(one) =
-        not_mirrored.iter().find(|one| one.name == real && (link.is_none() || one.directions.contains(&direction)))
+    if let Some(one) = not_mirrored
+        .iter()
+        .find(|one| one.name == real && (link.is_none() || one.directions.contains(&direction)))
     {
-        return format!("no packet is looked at: {name} is listed, but {}: {}", one.why.state(), one.why.text());
+        return format!(
+            "no packet is looked at: {name} is listed, but {}: {}",
+            one.why.state(),
+            one.why.text()
+        );
     }
-    let hooks: Vec<String> = live.hooks.values().map(|hook| hook_name(network, *hook)).collect();
+    let hooks: Vec<String> = live
+        .hooks
+        .values()
+        .map(|hook| hook_name(network, *hook))
+        .collect();
     let only = match hooks[..] {
         [] => "and neither is any other".to_owned(),
         _ => format!("only {}", list(&hooks)),
     };
     match link {
         None => format!("there is no interface {name}, and the file lists none of this name"),
-        Some(link) if live.listed.iter().any(|entry| called(&entry.name, link).is_some()) => {
-            format!("{asked} is not looked at, {only}: the file lists it for the other direction alone")
+        Some(link)
+            if live
+                .listed
+                .iter()
+                .any(|entry| called(&entry.name, link).is_some()) =>
+        {
+            format!(
+                "{asked} is not looked at, {only}: the file lists it for the other direction alone"
+            )
         }
         Some(_) => format!("{asked} is not looked at, {only}: the file does not list it"),
     }

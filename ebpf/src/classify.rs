@@ -1,14 +1,15 @@
-//! Input: a packet and the tables. Output: the slots of the filters that match it (Aggregated Bit Vectors: Baboescu
-//! and Varghese, SIGCOMM 2001). Must not know: maps; it reads them through [`Tables`], so that the same code runs in
-//! the kernel and in tests.
+//! Input: a packet and the tables. Output: the slots of the filters that match it (Aggregated Bit
+//! Vectors: Baboescu and Varghese, SIGCOMM 2001). Must not know: maps; it reads them through
+//! [`Tables`], so that the same code runs in the kernel and in tests.
 
 use crate::abi::{
-    ANY_CLASS, BLOCK_SLOTS, BLOCK_WORDS, BLOCKS, Block, Class, EMPTY_CLASS, Entry, FIELDS, Field, Interfaces,
-    MAX_HOOKS, Node, Root, Row, Skip, VLANS, Values, View,
+    ANY_CLASS, BLOCK_SLOTS, BLOCK_WORDS, BLOCKS, Bank, Block, Class, EMPTY_CLASS, Entry, FIELDS,
+    Field, Interfaces, MAX_HOOKS, Node, Root, Row, Skip, VLANS, Values,
 };
 use crate::packet::{Address, Packet};
 
-/// Read access to the tables. `None` means an index beyond the table: the tables contradict each other.
+/// Read access to the tables. `None` means an index beyond the table: the tables contradict each
+/// other.
 pub trait Tables {
     /// The one element of `VALUES`.
     fn values(&self) -> Option<&Values>;
@@ -29,8 +30,8 @@ pub trait Tables {
 /// The hook of one direction of an interface; `None` if it is not looked at.
 #[inline(always)]
 #[must_use]
-pub fn hook_of(view: &View, interface: u32, egress: bool) -> Option<usize> {
-    Some(hook_at(view.interfaces.find(interface)?, egress))
+pub fn hook_of(active: &Bank, interface: u32, egress: bool) -> Option<usize> {
+    Some(hook_at(active.interfaces.find(interface)?, egress))
 }
 
 /// The hook of one direction of the interface at a place; flags of the place do not matter.
@@ -54,20 +55,30 @@ pub struct Candidates {
 
 impl Candidates {
     /// Asks the summaries: protocol and ports first, addresses only if something is left.
-    /// `Ok(None)` if nothing can match, which is what happens to nearly every packet that no filter wants.
+    /// `Ok(None)` if nothing can match, which is what happens to nearly every packet that no filter
+    /// wants.
     ///
     /// # Errors
     /// An index beyond a table.
     #[inline(always)]
-    pub fn of<T: Tables>(tables: &T, view: &View, hook: usize, packet: &Packet) -> Result<Option<Self>, OutOfTable> {
-        let mut blocks = view.hooks[hook % MAX_HOOKS] & view.protocols[packet.protocol as usize];
+    pub fn of<T: Tables>(
+        tables: &T,
+        active: &Bank,
+        hook: usize,
+        packet: &Packet,
+    ) -> Result<Option<Self>, OutOfTable> {
+        let mut blocks =
+            active.hooks[hook % MAX_HOOKS] & active.protocols[packet.protocol as usize];
         if blocks == 0 {
             return Ok(None);
         }
-        let omitted = &view.omitted;
+        let omitted = &active.omitted;
         let values = tables.values().ok_or(OutOfTable)?;
         let (source_port, destination_port) = if packet.ported != 0 {
-            (values.source_port[packet.source_port as usize], values.destination_port[packet.destination_port as usize])
+            (
+                values.source_port[packet.source_port as usize],
+                values.destination_port[packet.destination_port as usize],
+            )
         } else {
             (values.no_port[0], values.no_port[1])
         };
@@ -76,18 +87,26 @@ impl Candidates {
         if blocks == 0 {
             return Ok(None);
         }
-        Self::of_rest::<T, false>(tables, view, hook, packet, blocks, [EMPTY_CLASS, source_port, destination_port])
+        Self::of_rest::<T, false>(
+            tables,
+            active,
+            hook,
+            packet,
+            blocks,
+            [EMPTY_CLASS, source_port, destination_port],
+        )
     }
 
-    /// As [`Candidates::of`], for a packet of which something is [`Packet::unknown`]: its ports, and its protocol if that is unknown,
-    /// count with `any` as whatever a filter asks for, else as nothing that it does. To be searched with `ODD`.
+    /// As [`Candidates::of`], for a packet of which something is [`Packet::unknown`]: its ports,
+    /// and its protocol if that is unknown, count with `any` as whatever a filter asks for, else as
+    /// nothing that it does. To be searched with `ODD`.
     ///
     /// # Errors
     /// An index beyond a table.
     #[inline(always)]
     pub fn of_odd<T: Tables>(
         tables: &T,
-        view: &View,
+        active: &Bank,
         hook: usize,
         packet: &Packet,
         any: bool,
@@ -99,8 +118,8 @@ impl Candidates {
             (_, false) => values.no_protocol,
         };
         let ports = if any { [ANY_CLASS; 2] } else { values.no_port };
-        let omitted = &view.omitted;
-        let mut blocks = view.hooks[hook % MAX_HOOKS];
+        let omitted = &active.omitted;
+        let mut blocks = active.hooks[hook % MAX_HOOKS];
         if !any {
             blocks &= summary(tables, ports[0])? | omitted[Field::SourcePort as usize];
             blocks &= summary(tables, ports[1])? | omitted[Field::DestinationPort as usize];
@@ -108,28 +127,45 @@ impl Candidates {
         if blocks == 0 {
             return Ok(None);
         }
-        Self::of_rest::<T, true>(tables, view, hook, packet, blocks, [protocol, ports[0], ports[1]])
+        Self::of_rest::<T, true>(
+            tables,
+            active,
+            hook,
+            packet,
+            blocks,
+            [protocol, ports[0], ports[1]],
+        )
     }
 
-    /// What addresses, VLAN and protocol leave of `blocks`. `ODD` is for [`Candidates::of_odd`], which knows the class of the protocol.
+    /// What addresses, VLAN and protocol leave of `blocks`. `ODD` is for [`Candidates::of_odd`],
+    /// which knows the class of the protocol.
     #[inline(always)]
     fn of_rest<T: Tables, const ODD: bool>(
         tables: &T,
-        view: &View,
+        active: &Bank,
         hook: usize,
         packet: &Packet,
         mut blocks: u64,
         [protocol, source_port, destination_port]: [u32; 3],
     ) -> Result<Option<Self>, OutOfTable> {
-        let omitted = &view.omitted;
-        let (source, destination) =
-            if packet.version == 6 { (Root::Source6, Root::Destination6) } else { (Root::Source4, Root::Destination4) };
-        let source = class_of(tables, &view.roots[source as usize], packet.source).ok_or(OutOfTable)?;
+        let omitted = &active.omitted;
+        let (source, destination) = if packet.version == 6 {
+            (Root::Source6, Root::Destination6)
+        } else {
+            (Root::Source4, Root::Destination4)
+        };
+        let source =
+            class_of(tables, &active.roots[source as usize], packet.source).ok_or(OutOfTable)?;
         blocks &= summary(tables, source)? | omitted[Field::Source as usize];
         if blocks == 0 {
             return Ok(None);
         }
-        let destination = class_of(tables, &view.roots[destination as usize], packet.destination).ok_or(OutOfTable)?;
+        let destination = class_of(
+            tables,
+            &active.roots[destination as usize],
+            packet.destination,
+        )
+        .ok_or(OutOfTable)?;
         blocks &= summary(tables, destination)? | omitted[Field::Destination as usize];
         if blocks == 0 {
             return Ok(None);
@@ -146,16 +182,31 @@ impl Candidates {
             }
             vlan
         };
-        let protocol = if ODD { protocol } else { values.protocol[packet.protocol as usize] };
+        let protocol = if ODD {
+            protocol
+        } else {
+            values.protocol[packet.protocol as usize]
+        };
         if !ODD || protocol != ANY_CLASS {
-            // the view may say more of a protocol than its class still does
+            // the bank may say more of a protocol than its class still does
             blocks &= summary(tables, protocol)? | omitted[Field::Protocol as usize];
             if blocks == 0 {
                 return Ok(None);
             }
         }
-        let classes = [protocol, source_port, destination_port, source, destination, vlan];
-        Ok(Some(Self { blocks, classes, hook: hook as u32 }))
+        let classes = [
+            protocol,
+            source_port,
+            destination_port,
+            source,
+            destination,
+            vlan,
+        ];
+        Ok(Some(Self {
+            blocks,
+            classes,
+            hook: hook as u32,
+        }))
     }
 }
 
@@ -180,15 +231,16 @@ impl Candidates {
         &self.classes
     }
 
-    /// Takes a quick look at the first blocks, and leaves out those that are ruled out; answers whether one is left.
+    /// Takes a quick look at the first blocks, and leaves out those that are ruled out; answers
+    /// whether one is left.
     ///
     /// # Errors
     /// An index beyond a table.
     #[inline(always)]
-    pub fn rule_out<T: Tables>(&mut self, tables: &T, view: &View) -> Result<bool, OutOfTable> {
+    pub fn rule_out<T: Tables>(&mut self, tables: &T, active: &Bank) -> Result<bool, OutOfTable> {
         let mut looks = 0;
         while looks < QUICK_LOOKS {
-            if !self.is_ruled_out(tables, view, lowest_bit(self.blocks))? {
+            if !self.is_ruled_out(tables, active, lowest_bit(self.blocks))? {
                 return Ok(true);
             }
             self.blocks &= self.blocks - 1;
@@ -219,14 +271,16 @@ impl Candidates {
     pub fn search<T: Tables, const ODD: bool>(
         &self,
         tables: &T,
-        view: &View,
+        active: &Bank,
         block: u32,
     ) -> Result<Search, OutOfTable> {
-        let mut matches =
-            tables.row(view.rows[self.hook as usize % MAX_HOOKS]).ok_or(OutOfTable)?.blocks[block as usize];
+        let mut matches = tables
+            .row(active.rows[self.hook as usize % MAX_HOOKS])
+            .ok_or(OutOfTable)?
+            .blocks[block as usize];
         let mut narrow = |field: Field| {
             let class = self.classes[field as usize];
-            if view.omitted[field as usize] >> block & 1 != 0 || ODD && class == ANY_CLASS {
+            if active.omitted[field as usize] >> block & 1 != 0 || ODD && class == ANY_CLASS {
                 return Ok(true);
             }
             let set = set_of(tables, class, block)?;
@@ -246,15 +300,24 @@ impl Candidates {
             && narrow(Field::Vlan)?
             && narrow(Field::Protocol)?;
         let words = if matched { words_of(&matches) } else { 0 };
-        Ok(Search { first: block * BLOCK_SLOTS as u32, words, matches })
+        Ok(Search {
+            first: block * BLOCK_SLOTS as u32,
+            words,
+            matches,
+        })
     }
 
-    /// A quick look: summaries leave many a block in which each field has a slot, but not the same, and mostly the two
-    /// fields that tell packets apart best say so.
+    /// A quick look: summaries leave many a block in which each field has a slot, but not the same,
+    /// and mostly the two fields that tell packets apart best say so.
     #[inline(always)]
-    fn is_ruled_out<T: Tables>(&self, tables: &T, view: &View, block: u32) -> Result<bool, OutOfTable> {
+    fn is_ruled_out<T: Tables>(
+        &self,
+        tables: &T,
+        active: &Bank,
+        block: u32,
+    ) -> Result<bool, OutOfTable> {
         use Field::{Destination, DestinationPort, Source};
-        let given = |field: Field| view.omitted[field as usize] >> block & 1 == 0;
+        let given = |field: Field| active.omitted[field as usize] >> block & 1 == 0;
         let (one, other) = match (given(Destination), given(Source), given(DestinationPort)) {
             (true, true, _) => (Destination, Source),
             (true, false, true) => (Destination, DestinationPort),
@@ -279,7 +342,8 @@ fn words_of(block: &Block) -> u32 {
     let mut words = 0;
     let mut w = 0;
     while w < BLOCK_WORDS {
-        // any bit of the word into its highest one; a comparison would be a branch, and each doubles the verifier's work
+        // any bit of the word into its highest one; a comparison would be a branch, and each
+        // doubles the verifier's work
         let word = block[w];
         let high = (word & (u64::MAX >> 1)).wrapping_add(u64::MAX >> 1) | word;
         words |= (high >> 63 << w) as u32;
@@ -334,16 +398,19 @@ impl Search {
 #[inline(always)]
 fn set_of<T: Tables>(tables: &T, class: u32, block: u32) -> Result<&Block, OutOfTable> {
     let class = tables.class(class).ok_or(OutOfTable)?;
-    tables.block(class.blocks[block as usize % BLOCKS]).ok_or(OutOfTable)
+    tables
+        .block(class.blocks[block as usize % BLOCKS])
+        .ok_or(OutOfTable)
 }
 
-/// Number of the lowest bit that is set, below 64; `bits` must not be 0. BPF has no instruction for it: a de Bruijn
-/// sequence and a table (Leiserson, Prokop and Randall, 1998).
+/// Number of the lowest bit that is set, below 64; `bits` must not be 0. BPF has no instruction for
+/// it: a de Bruijn sequence and a table (Leiserson, Prokop and Randall, 1998).
 #[inline(always)]
 #[must_use]
 pub fn lowest_bit(bits: u64) -> u32 {
     const SEQUENCE: u64 = 0x03f7_9d71_b4cb_0a89;
-    // With the plain positions the compiler sees what the table computes and drops the bound that the verifier needs.
+    // With the plain positions the compiler sees what the table computes and drops the bound that
+    // the verifier needs.
     const OFFSET: u8 = 64;
     static POSITION: [u8; 64] = {
         let mut table = [0; 64];
@@ -362,7 +429,8 @@ pub fn lowest_bit(bits: u64) -> u32 {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OutOfTable;
 
-/// Steps of an address look-up at most, behind the root: a node for each byte of an IPv6 address, and a skip at the end.
+/// Steps of an address look-up at most, behind the root: a node for each byte of an IPv6 address,
+/// and a skip at the end.
 const MAX_STEPS: usize = 17;
 
 /// The class of an address: walks from `root` to a class.
@@ -380,7 +448,11 @@ pub fn class_of<T: Tables>(tables: &T, root: &Skip, address: Address) -> Option<
             entry = pass(tables.skip(id)?, address);
         } else {
             let byte = entry >> Entry::BYTE_SHIFT & 15;
-            let half = if byte & 8 == 0 { address[0] } else { address[1] };
+            let half = if byte & 8 == 0 {
+                address[0]
+            } else {
+                address[1]
+            };
             let child = half >> (56 - 8 * (byte & 7)) & 0xff;
             entry = tables.node(id)?.child[child as usize];
         }
@@ -390,7 +462,8 @@ pub fn class_of<T: Tables>(tables: &T, root: &Skip, address: Address) -> Option<
 
 #[inline(always)]
 fn pass(skip: &Skip, address: Address) -> u32 {
-    let differs = (address[0] ^ skip.expect[0]) & skip.mask[0] | (address[1] ^ skip.expect[1]) & skip.mask[1];
+    let differs =
+        (address[0] ^ skip.expect[0]) & skip.mask[0] | (address[1] ^ skip.expect[1]) & skip.mask[1];
     if differs == 0 { skip.hit } else { skip.miss }
 }
 

@@ -1,4 +1,5 @@
-//! Input: an ICMP error, as a router or the endpoint sends it about a copy. Output: what it says, and whose copy it quotes.
+//! Input: an ICMP error, as a router or the endpoint sends it about a copy. Output: what it says,
+//! and whose copy it quotes.
 
 use crate::abi::{Endpoint, IcmpError};
 use crate::gue::{OUTER6_BYTES, SOURCE_PORT_BASE};
@@ -13,7 +14,8 @@ const OFFSET6: u16 = 0xfff8;
 /// The header of an error.
 pub type Header = [u8; ICMP_BYTES as usize];
 
-/// What it says: an [`IcmpError`] as a number, or [`IcmpError::COUNT`] if it is none that bears on copies.
+/// What it says: an [`IcmpError`] as a number, or [`IcmpError::COUNT`] if it is none that bears on
+/// copies.
 #[must_use]
 #[inline(always)]
 pub const fn kind(header: &Header, ipv6: bool) -> u32 {
@@ -43,12 +45,17 @@ pub type Fragment6 = [u8; 8];
 /// Source and destination port, the beginning of a UDP header.
 pub type Ports = [u8; 4];
 
-/// Where the UDP header begins in a quoted IPv4 packet, bytes; 0 if it has none, as a later fragment.
+/// Where the UDP header begins in a quoted IPv4 packet, bytes; 0 if it has none, as a later
+/// fragment.
 #[must_use]
 #[inline(always)]
 pub const fn udp4(quoted: &Quoted4) -> u32 {
     let offset = u16::from_be_bytes([quoted[6], quoted[7]]) & OFFSET4;
-    if quoted[9] == protocol::UDP && offset == 0 { (quoted[0] & 0x0f) as u32 * 4 } else { 0 }
+    if quoted[9] == protocol::UDP && offset == 0 {
+        (quoted[0] & 0x0f) as u32 * 4
+    } else {
+        0
+    }
 }
 
 /// Whether a quoted fragment over IPv6 has a UDP header.
@@ -58,8 +65,8 @@ pub const fn is_first6(fragment: &Fragment6) -> bool {
     fragment[0] == protocol::UDP && u16::from_be_bytes([fragment[2], fragment[3]]) & OFFSET6 == 0
 }
 
-/// Whether addresses and ports are those of copies to an endpoint. `addresses` is source and destination as the quoted header
-/// has them, of which IPv4 fills the first two words.
+/// Whether addresses and ports are those of copies to an endpoint. `addresses` is source and
+/// destination as the quoted header has them, of which IPv4 fills the first two words.
 #[must_use]
 #[inline(always)]
 pub fn is_ours(addresses: &[u32; 8], ports: Ports, endpoint: &Endpoint, ipv6: bool) -> bool {
@@ -69,11 +76,16 @@ pub fn is_ours(addresses: &[u32; 8], ports: Ports, endpoint: &Endpoint, ipv6: bo
     if !endpoint.has_way() || over_ipv6 != ipv6 {
         return false;
     }
-    let (first, words) = if ipv6 { (ADDRESSES6, 8) } else { (ADDRESSES4, 2) };
+    let (first, words) = if ipv6 {
+        (ADDRESSES6, 8)
+    } else {
+        (ADDRESSES4, 2)
+    };
     let outer = endpoint.outer.as_ptr().cast::<u32>();
     let mut i = 0;
     while i < words {
-        // SAFETY: the header has these words, at an address that is a multiple of 4 (asserted below).
+        // SAFETY: the header has these words, at an address that is a multiple of 4 (asserted
+        // below).
         if unsafe { outer.add(first + i).read() } != addresses[i] {
             return false;
         }
@@ -95,16 +107,25 @@ mod tests {
     use std::vec::Vec;
 
     fn endpoint(source: &str, destination: &str, port: u16) -> Endpoint {
-        let (outer, bytes) = template(source.parse().unwrap(), destination.parse().unwrap(), port).unwrap();
+        let (outer, bytes) =
+            template(source.parse().unwrap(), destination.parse().unwrap(), port).unwrap();
         let zeros = [0u8; size_of::<Endpoint>()];
         // SAFETY: any bytes are a valid value.
         let zeroed: Endpoint = unsafe { core::ptr::read_unaligned(zeros.as_ptr().cast()) };
-        Endpoint { interface: 1, outer, outer_bytes: bytes as u32, ..zeroed }
+        Endpoint {
+            interface: 1,
+            outer,
+            outer_bytes: bytes as u32,
+            ..zeroed
+        }
     }
 
     fn addresses(outer: [u8; OUTER_MAX_BYTES], ipv6: bool) -> [u32; 8] {
         let bytes = if ipv6 { &outer[8..40] } else { &outer[12..20] };
-        let words: Vec<u32> = bytes.chunks(4).map(|word| u32::from_ne_bytes(word.try_into().unwrap())).collect();
+        let words: Vec<u32> = bytes
+            .chunks(4)
+            .map(|word| u32::from_ne_bytes(word.try_into().unwrap()))
+            .collect();
         core::array::from_fn(|i| words.get(i).copied().unwrap_or_default())
     }
 
@@ -112,7 +133,11 @@ mod tests {
     fn only_quotes_of_our_own_headers_count() {
         for (ipv6, endpoint, other) in [
             (false, endpoint("192.0.2.1", "192.0.2.2", 6080), "192.0.2.3"),
-            (true, endpoint("2001:db8::1", "2001:db8::2", 6080), "2001:db8::3"),
+            (
+                true,
+                endpoint("2001:db8::1", "2001:db8::2", 6080),
+                "2001:db8::3",
+            ),
         ] {
             let quoted = addresses(endpoint.outer, ipv6);
             let ports = |from: u16, to: u16| {
@@ -120,17 +145,35 @@ mod tests {
                 [a, b, c, d]
             };
             assert!(is_ours(&quoted, ports(0xc123, 6080), &endpoint, ipv6));
-            assert!(!is_ours(&quoted, ports(0xc123, 6081), &endpoint, ipv6), "another port");
-            assert!(!is_ours(&quoted, ports(1234, 6080), &endpoint, ipv6), "a port that no copy has");
-            assert!(!is_ours(&quoted, ports(0xc123, 6080), &endpoint, !ipv6), "another family");
+            assert!(
+                !is_ours(&quoted, ports(0xc123, 6081), &endpoint, ipv6),
+                "another port"
+            );
+            assert!(
+                !is_ours(&quoted, ports(1234, 6080), &endpoint, ipv6),
+                "a port that no copy has"
+            );
+            assert!(
+                !is_ours(&quoted, ports(0xc123, 6080), &endpoint, !ipv6),
+                "another family"
+            );
             for word in 0..if ipv6 { 8 } else { 2 } {
                 let mut forged = quoted;
                 forged[word] ^= 1;
-                assert!(!is_ours(&forged, ports(0xc123, 6080), &endpoint, ipv6), "another address, {other}");
+                assert!(
+                    !is_ours(&forged, ports(0xc123, 6080), &endpoint, ipv6),
+                    "another address, {other}"
+                );
             }
-            let silent = Endpoint { state: Drop::NoNeighbour as u32, ..endpoint };
+            let silent = Endpoint {
+                state: Drop::NoNeighbour as u32,
+                ..endpoint
+            };
             assert!(is_ours(&quoted, ports(0xc123, 6080), &silent, ipv6));
-            let gone = Endpoint { state: Drop::NoRoute as u32, ..endpoint };
+            let gone = Endpoint {
+                state: Drop::NoRoute as u32,
+                ..endpoint
+            };
             assert!(!is_ours(&quoted, ports(0xc123, 6080), &gone, ipv6));
         }
     }

@@ -1,8 +1,17 @@
-//! The programs, and one that answers questions. Their verdict on a packet that is not ours is always "next program".
-#![cfg_attr(target_arch = "bpf", no_std, no_main, feature(asm_experimental_arch, core_intrinsics))]
+//! The programs, and one that answers questions. Their verdict on a packet that is not ours is
+//! always "next program".
 #![cfg_attr(
     target_arch = "bpf",
-    expect(internal_features, reason = "this target has no compare_exchange in core::sync::atomic")
+    no_std,
+    no_main,
+    feature(asm_experimental_arch, core_intrinsics)
+)]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(
+        internal_features,
+        reason = "this target has no compare_exchange in core::sync::atomic"
+    )
 )]
 
 #[cfg(target_arch = "bpf")]

@@ -1,6 +1,7 @@
-//! Where the running kernel keeps what no helper tells, and how it is read. The daemon takes it from the kernel's type information
-//! (BTF) and gives it to the programs when it loads them. Where there is none, or nobody may read, everything is unknown, and the
-//! verifier drops the code that would read.
+//! Where the running kernel keeps what no helper tells, and how it is read. The daemon takes it
+//! from the kernel's type information (BTF) and gives it to the programs when it loads them. Where
+//! there is none, or nobody may read, everything is unknown, and the verifier drops the code that
+//! would read.
 
 /// What a field of [`Offsets`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,15 +18,18 @@ pub enum Source {
 
 macro_rules! offsets {
     ($($(#[$doc:meta])* $field:ident: $kind:ident($($name:literal),+),)*) => {
-        /// As [`Source`] says of each field ([`Offsets::SOURCES`]); [`Offsets::UNKNOWN`] where the kernel has no such thing.
+        /// As [`Source`] says of each field ([`Offsets::SOURCES`]); [`Offsets::UNKNOWN`] where the
+        /// kernel has no such thing.
         #[repr(C)]
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
         #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
         pub struct Offsets {
-            /// How the kernel's memory is read: [`Offsets::BY_TYPE`], [`Offsets::BY_HELPER`], or not at all.
+            /// How the kernel's memory is read: [`Offsets::BY_TYPE`], [`Offsets::BY_HELPER`], or
+            /// not at all.
             pub reading: u32,
-            /// 1 if the kernel can cut any packet that was received in pieces once its segments are made smaller; see
-            /// `skb_segment` and "bpf: Fix a segment issue when downgrading gso_size" (CVE-2024-42281).
+            /// 1 if the kernel can cut any packet that was received in pieces once its segments are
+            /// made smaller; see `skb_segment` and "bpf: Fix a segment issue when downgrading
+            /// gso_size" (CVE-2024-42281).
             pub can_shrink: u32,
             $($(#[$doc])* pub $field: u32,)*
         }
@@ -44,14 +48,15 @@ impl Offsets {
     /// It is not known, and must not be used.
     pub const UNKNOWN: u32 = u32::MAX;
 
-    /// Programs may load from an address that they call a struct (`bpf_rdonly_cast`, from Linux 6.2 on): what is not mapped reads as 0.
+    /// Programs may load from an address that they call a struct (`bpf_rdonly_cast`, from Linux 6.2
+    /// on): what is not mapped reads as 0.
     pub const BY_TYPE: u32 = 1;
 
     /// Programs may call `bpf_probe_read_kernel`, which takes ten times as long.
     pub const BY_HELPER: u32 = 2;
 
-    /// Number of the helper that stands in the object for `bpf_rdonly_cast`, which each kernel has under another number. There is
-    /// no such helper.
+    /// Number of the helper that stands in the object for `bpf_rdonly_cast`, which each kernel has
+    /// under another number. There is no such helper.
     pub const CAST: u32 = 0x7fff_6b66;
 }
 

@@ -1,7 +1,7 @@
-//! Input: a frame and what the kernel says of it. Output: the [`Packet`] that filters are asked about, or why not.
-//! Must not know: maps, filters.
+//! Input: a frame and what the kernel says of it. Output: the [`Packet`] that filters are asked
+//! about, or why not. Must not know: maps, filters.
 
-use crate::abi::{FlowKeys, Unseen};
+use crate::abi::{FlowKeys, Skipped};
 
 /// EtherType of IPv4, IANA.
 pub const ETHERTYPE_IPV4: u16 = 0x0800;
@@ -48,17 +48,21 @@ pub mod protocol {
 #[must_use]
 #[inline(always)]
 pub const fn has_ports(number: u8) -> bool {
-    matches!(number, protocol::TCP | protocol::UDP | protocol::DCCP | protocol::SCTP | protocol::UDP_LITE)
+    matches!(
+        number,
+        protocol::TCP | protocol::UDP | protocol::DCCP | protocol::SCTP | protocol::UDP_LITE
+    )
 }
 
-/// An address as two `u64` in host byte order, most significant first; IPv4 in the upper half of the first.
+/// An address as two `u64` in host byte order, most significant first; IPv4 in the upper half of
+/// the first.
 pub type Address = [u64; 2];
 
 /// What filters are asked about.
 ///
-/// Small integers, no `bool`: the verifier forgets the range of what is stored in less than four bytes, so that the
-/// many ways through the parser lead to one state. No padding: a pointer to it goes to functions that the verifier
-/// checks by themselves.
+/// Small integers, no `bool`: the verifier forgets the range of what is stored in less than four
+/// bytes, so that the many ways through the parser lead to one state. No padding: a pointer to it
+/// goes to functions that the verifier checks by themselves.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Packet {
@@ -70,8 +74,8 @@ pub struct Packet {
     pub offset: u16,
     /// Offset of the transport header in the frame, bytes.
     pub transport: u16,
-    /// Length that the IP header gives, less the fixed header for IPv6, bytes; 0 if it gives none (superpackets over
-    /// 64 KiB).
+    /// Length that the IP header gives, less the fixed header for IPv6, bytes; 0 if it gives none
+    /// (superpackets over 64 KiB).
     pub length: u16,
     /// Host byte order; 0 if not `ported`.
     pub source_port: u16,
@@ -99,12 +103,12 @@ const _: () = assert!(size_of::<Packet>() == 56);
 
 /// A frame that can be read.
 pub trait Frame {
-    /// Whether IPv6 extension headers are looked through. Where they are not, a packet that has them is left with
-    /// the first one as its protocol ([`Packet::is_extended`]).
+    /// Whether IPv6 extension headers are looked through. Where they are not, a packet that has
+    /// them is left with the first one as its protocol ([`Packet::is_extended`]).
     const WALKS: bool;
 
-    /// A pointer to `N` readable bytes at `offset`, valid until the next call; `None` if the frame ends before.
-    /// `N` is at most [`WINDOW_BYTES`].
+    /// A pointer to `N` readable bytes at `offset`, valid until the next call; `None` if the frame
+    /// ends before. `N` is at most [`WINDOW_BYTES`].
     fn window<const N: usize>(&mut self, offset: u32) -> Option<Window<N>>;
 }
 
@@ -123,11 +127,16 @@ impl<const N: usize> Window<N> {
     #[inline(always)]
     fn load<T: Copy>(self, at: usize) -> T {
         assert_in_window::<T, N>(at);
-        // SAFETY: in the window. For BPF the load must be one instruction, so it is a plain one: the verifier knows
-        // whether the architecture allows it unaligned (`CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS`).
+        // SAFETY: in the window. For BPF the load must be one instruction, so it is a plain one:
+        // the verifier knows whether the architecture allows it unaligned
+        // (`CONFIG_HAVE_EFFICIENT_UNALIGNED_ACCESS`).
         unsafe {
             let pointer = self.0.add(at).cast::<T>();
-            if cfg!(target_arch = "bpf") { *pointer } else { pointer.read_unaligned() }
+            if cfg!(target_arch = "bpf") {
+                *pointer
+            } else {
+                pointer.read_unaligned()
+            }
         }
     }
 
@@ -159,25 +168,26 @@ fn assert_in_window<T, const N: usize>(at: usize) {
     debug_assert!(at + size_of::<T>() <= N);
 }
 
-/// Parses a frame with an Ethernet header. `ethertype` is the kernel's `skb->protocol`, host byte order: behind a
-/// VLAN tag that is kept beside the frame, before one that is in it.
+/// Parses a frame with an Ethernet header. `ethertype` is the kernel's `skb->protocol`, host byte
+/// order: behind a VLAN tag that is kept beside the frame, before one that is in it.
 ///
-/// Ports that are cut off, and headers that cannot be followed to the transport header, are [`Packet::unknown`]. A later
-/// fragment has no ports until somebody who has seen its first one says more ([`datagram`](crate::fragment_key)). The packet is
-/// written where the caller keeps it, since the verifier does not let pass what the compiler makes of a returned `Result` with
-/// a packet in it.
+/// Ports that are cut off, and headers that cannot be followed to the transport header, are
+/// [`Packet::unknown`]. A later fragment has no ports until somebody who has seen its first one
+/// says more ([`datagram`](crate::fragment_key)). The packet is written where the caller keeps it,
+/// since the verifier does not let pass what the compiler makes of a returned `Result` with a
+/// packet in it.
 ///
 /// # Errors
-/// [`Unseen::NotIp`], [`Unseen::Malformed`] (RFC 791, RFC 8200).
+/// [`Skipped::NotIp`], [`Skipped::Malformed`] (RFC 791, RFC 8200).
 #[inline(always)]
-pub fn parse<F: Frame>(frame: &mut F, ethertype: u16, packet: &mut Packet) -> Result<(), Unseen> {
+pub fn parse<F: Frame>(frame: &mut F, ethertype: u16, packet: &mut Packet) -> Result<(), Skipped> {
     let mut ethertype = ethertype;
-    let offset = skip_tags(frame, &mut ethertype, packet).ok_or(Unseen::Malformed)?;
+    let offset = skip_tags(frame, &mut ethertype, packet).ok_or(Skipped::Malformed)?;
     parse_ip(frame, offset, ethertype, packet)
 }
 
-/// Looks through the VLAN tags of a frame with an Ethernet header: answers the offset of what is behind them, and has `ethertype`
-/// say what that is. `None` if the frame ends before.
+/// Looks through the VLAN tags of a frame with an Ethernet header: answers the offset of what is
+/// behind them, and has `ethertype` say what that is. `None` if the frame ends before.
 #[inline(always)]
 pub fn skip_tags<F: Frame>(frame: &mut F, ethertype: &mut u16, packet: &mut Packet) -> Option<u32> {
     let mut offset = ETHER_BYTES;
@@ -199,24 +209,31 @@ pub fn skip_tags<F: Frame>(frame: &mut F, ethertype: &mut u16, packet: &mut Pack
 /// # Errors
 /// As [`parse`].
 #[inline(always)]
-pub fn parse_ip<F: Frame>(frame: &mut F, offset: u32, ethertype: u16, packet: &mut Packet) -> Result<(), Unseen> {
+pub fn parse_ip<F: Frame>(
+    frame: &mut F,
+    offset: u32,
+    ethertype: u16,
+    packet: &mut Packet,
+) -> Result<(), Skipped> {
     packet.offset = offset as u16;
     match ethertype {
         ETHERTYPE_IPV4 => parse_ipv4(frame, offset, packet),
         ETHERTYPE_IPV6 => parse_ipv6(frame, offset, packet),
-        _ => Err(Unseen::NotIp),
+        _ => Err(Skipped::NotIp),
     }
 }
 
 #[inline(always)]
-fn parse_ipv4<F: Frame>(frame: &mut F, offset: u32, packet: &mut Packet) -> Result<(), Unseen> {
+fn parse_ipv4<F: Frame>(frame: &mut F, offset: u32, packet: &mut Packet) -> Result<(), Skipped> {
     const FRAGMENT_OFFSET: u16 = 0x1fff;
     const MORE_FRAGMENTS: u16 = 0x2000;
-    let ip = frame.window::<{ IPV4_BYTES as usize }>(offset).ok_or(Unseen::Malformed)?;
+    let ip = frame
+        .window::<{ IPV4_BYTES as usize }>(offset)
+        .ok_or(Skipped::Malformed)?;
     let header = u32::from(ip.u8(0) & 0x0f) * 4;
     let length = ip.u16(2);
     if ip.u8(0) >> 4 != 4 || header < IPV4_BYTES || (length != 0 && u32::from(length) < header) {
-        return Err(Unseen::Malformed);
+        return Err(Skipped::Malformed);
     }
     let fragment = ip.u16(6);
     packet.length = length;
@@ -234,10 +251,12 @@ fn parse_ipv4<F: Frame>(frame: &mut F, offset: u32, packet: &mut Packet) -> Resu
 }
 
 #[inline(always)]
-fn parse_ipv6<F: Frame>(frame: &mut F, offset: u32, packet: &mut Packet) -> Result<(), Unseen> {
-    let ip = frame.window::<{ IPV6_BYTES as usize }>(offset).ok_or(Unseen::Malformed)?;
+fn parse_ipv6<F: Frame>(frame: &mut F, offset: u32, packet: &mut Packet) -> Result<(), Skipped> {
+    let ip = frame
+        .window::<{ IPV6_BYTES as usize }>(offset)
+        .ok_or(Skipped::Malformed)?;
     if ip.u8(0) >> 4 != 6 {
-        return Err(Unseen::Malformed);
+        return Err(Skipped::Malformed);
     }
     packet.length = ip.u16(4);
     packet.version = 6;
@@ -253,7 +272,8 @@ fn parse_ipv6<F: Frame>(frame: &mut F, offset: u32, packet: &mut Packet) -> Resu
     Ok(())
 }
 
-/// Looks through the extension headers of a packet that [`Packet::is_extended`], as far as they are in the frame.
+/// Looks through the extension headers of a packet that [`Packet::is_extended`], as far as they are
+/// in the frame.
 #[inline(always)]
 pub fn parse_extensions<F: Frame>(frame: &mut F, packet: &mut Packet) {
     if walk_extensions(frame, packet) {
@@ -264,12 +284,17 @@ pub fn parse_extensions<F: Frame>(frame: &mut F, packet: &mut Packet) {
 #[inline(always)]
 const fn is_extension(number: u8) -> bool {
     use protocol::*;
-    // to Linux mobility, HIP and shim6 headers are protocols, which it hands to whoever asks for them
-    matches!(number, HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS)
+    // to Linux mobility, HIP and shim6 headers are protocols, which it hands to whoever asks for
+    // them
+    matches!(
+        number,
+        HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS
+    )
 }
 
-/// Moves `packet.transport` behind the extension headers; false if there is no transport header to read. Unless that is because
-/// of a later fragment, protocol and ports are unknown then: the kernel follows a chain of any length.
+/// Moves `packet.transport` behind the extension headers; false if there is no transport header to
+/// read. Unless that is because of a later fragment, protocol and ports are unknown then: the
+/// kernel follows a chain of any length.
 #[inline(always)]
 fn walk_extensions<F: Frame>(frame: &mut F, packet: &mut Packet) -> bool {
     let is_found = follow_chain(frame, packet);
@@ -286,20 +311,26 @@ fn follow_chain<F: Frame>(frame: &mut F, packet: &mut Packet) -> bool {
     let mut walked = 0;
     while walked < MAX_EXTENSIONS {
         let at = forget(packet.transport) & OFFSET_MASK;
-        let Some(header) = frame.window::<4>(u32::from(at)) else { return false };
+        let Some(header) = frame.window::<4>(u32::from(at)) else {
+            return false;
+        };
         // before the next window takes its place
         let (next, units) = (header.u8(0), u16::from(header.u8(1)));
         let mut later = false;
         let bytes = match packet.protocol {
             protocol::FRAGMENT => {
-                // half a header says nothing; so the packet still counts as cut off. A fragment of a fragment is put together
-                // twice, and its later parts have only the outer header in common with it.
-                let Some(header) = frame.window::<8>(u32::from(at)) else { return false };
+                // half a header says nothing; so the packet still counts as cut off. A fragment of
+                // a fragment is put together twice, and its later parts have only the outer header
+                // in common with it.
+                let Some(header) = frame.window::<8>(u32::from(at)) else {
+                    return false;
+                };
                 if packet.fragment != 0 {
                     return false;
                 }
                 let fragment = header.u16(2);
-                packet.fragment = which_fragment(fragment & FRAGMENT_OFFSET, fragment & MORE_FRAGMENTS);
+                packet.fragment =
+                    which_fragment(fragment & FRAGMENT_OFFSET, fragment & MORE_FRAGMENTS);
                 packet.identification = header.u32(4);
                 later = fragment & FRAGMENT_OFFSET != 0;
                 8
@@ -373,15 +404,16 @@ impl Packet {
     /// Nobody can tell its transport protocol, and whether that has ports.
     pub const PROTOCOL: u8 = 2;
 
-    /// Whether it is a fragment or something of it is unknown, which hardly any packet is: one comparison for both.
+    /// Whether it is a fragment or something of it is unknown, which hardly any packet is: one
+    /// comparison for both.
     #[must_use]
     #[inline(always)]
     pub const fn is_odd(&self) -> bool {
         u16::from_ne_bytes([self.fragment, self.unknown]) != 0
     }
 
-    /// Forgets the ports, and with IPv6 the protocol, which later fragments do not tell either (RFC 8200 section 4.5). What has no
-    /// ports by nature has none still.
+    /// Forgets the ports, and with IPv6 the protocol, which later fragments do not tell either (RFC
+    /// 8200 section 4.5). What has no ports by nature has none still.
     #[inline(always)]
     pub fn forget_ports(&mut self) {
         (self.ported, self.source_port, self.destination_port) = (0, 0, 0);
@@ -404,8 +436,12 @@ impl Packet {
     #[inline(always)]
     pub const fn ip_bytes(&self) -> u32 {
         match self.length {
-            // Behind a hop-by-hop header 0 stands for the length of a jumbogram (RFC 2675), elsewhere for nothing.
-            0 if self.version == 6 && !self.is_extended() && self.transport - self.offset == IPV6_BYTES as u16 => {
+            // Behind a hop-by-hop header 0 stands for the length of a jumbogram (RFC 2675),
+            // elsewhere for nothing.
+            0 if self.version == 6
+                && !self.is_extended()
+                && self.transport - self.offset == IPV6_BYTES as u16 =>
+            {
                 IPV6_BYTES
             }
             0 => 0,
@@ -414,8 +450,8 @@ impl Packet {
         }
     }
 
-    /// Whether an IPv6 superpacket of so many bytes is so long that its length stands in a header of its own (RFC 2675), which no
-    /// packet that is cut from it has (`ipv6_hopopt_jumbo_remove`).
+    /// Whether an IPv6 superpacket of so many bytes is so long that its length stands in a header
+    /// of its own (RFC 2675), which no packet that is cut from it has (`ipv6_hopopt_jumbo_remove`).
     #[must_use]
     #[inline(always)]
     pub const fn is_jumbo(&self, bytes: u32) -> bool {
@@ -424,22 +460,28 @@ impl Packet {
         is_long && !self.is_extended() && headers >= IPV6_BYTES + JUMBO_BYTES
     }
 
-    /// Sum over the pseudo header of a transport packet of so many bytes (RFC 9293, RFC 768, RFC 8200 section 8.1), host byte
-    /// order, not complemented.
+    /// Sum over the pseudo header of a transport packet of so many bytes (RFC 9293, RFC 768, RFC
+    /// 8200 section 8.1), host byte order, not complemented.
     #[must_use]
     #[inline(always)]
     pub fn pseudo_header(&self, length: u32) -> u16 {
-        let words = |half: u64| (half >> 48) + (half >> 32 & 0xffff) + (half >> 16 & 0xffff) + (half & 0xffff);
+        let words = |half: u64| {
+            (half >> 48) + (half >> 32 & 0xffff) + (half >> 16 & 0xffff) + (half & 0xffff)
+        };
         let addresses = words(self.source[0]) + words(self.source[1]);
         let addresses = addresses + words(self.destination[0]) + words(self.destination[1]);
-        let sum = addresses + u64::from(self.protocol) + u64::from(length >> 16) + u64::from(length & 0xffff);
+        let sum = addresses
+            + u64::from(self.protocol)
+            + u64::from(length >> 16)
+            + u64::from(length & 0xffff);
         let sum = (sum & 0xffff) + (sum >> 16);
         ((sum & 0xffff) + (sum >> 16)) as u16
     }
 
-    /// A hash that is the same for both directions of a flow, and that nobody can tell who does not know the keys: of any two
-    /// flows the hashes are independent of each other and uniform (multilinear hashing, which is strongly universal: Carter and
-    /// Wegman 1981; Lemire and Kaser 2014), so that flows which a sender has chosen are sampled like any others.
+    /// A hash that is the same for both directions of a flow, and that nobody can tell who does not
+    /// know the keys: of any two flows the hashes are independent of each other and uniform
+    /// (multilinear hashing, which is strongly universal: Carter and Wegman 1981; Lemire and Kaser
+    /// 2014), so that flows which a sender has chosen are sampled like any others.
     #[must_use]
     #[inline(always)]
     pub fn flow_hash(&self, keys: &FlowKeys) -> u32 {
@@ -452,18 +494,31 @@ impl Packet {
             self.source_port > self.destination_port
         };
         let ((low, low_port), (high, high_port)) = if is_turned {
-            ((destination, self.destination_port), (source, self.source_port))
+            (
+                (destination, self.destination_port),
+                (source, self.source_port),
+            )
         } else {
-            ((source, self.source_port), (destination, self.destination_port))
+            (
+                (source, self.source_port),
+                (destination, self.destination_port),
+            )
         };
         let pair = |key: usize, word: u64| {
-            keys[key].wrapping_mul(word >> 32).wrapping_add(keys[key + 1].wrapping_mul(word & 0xffff_ffff))
+            keys[key]
+                .wrapping_mul(word >> 32)
+                .wrapping_add(keys[key + 1].wrapping_mul(word & 0xffff_ffff))
         };
         let addresses = pair(1, low[0]).wrapping_add(pair(3, low[1]));
-        let addresses = addresses.wrapping_add(pair(5, high[0])).wrapping_add(pair(7, high[1]));
+        let addresses = addresses
+            .wrapping_add(pair(5, high[0]))
+            .wrapping_add(pair(7, high[1]));
         let ports = keys[9].wrapping_mul(u64::from(low_port) << 16 | u64::from(high_port));
         let protocol = keys[10].wrapping_mul(self.protocol.into());
-        let sum = keys[0].wrapping_add(addresses).wrapping_add(ports).wrapping_add(protocol);
+        let sum = keys[0]
+            .wrapping_add(addresses)
+            .wrapping_add(ports)
+            .wrapping_add(protocol);
         // one to one (MurmurHash3), so that who sees some hashes does not compute others
         let mut hash = (sum >> 32) as u32;
         hash = (hash ^ hash >> 16).wrapping_mul(0x85eb_ca6b);

@@ -1,8 +1,8 @@
 #!/bin/sh
-# Runs the fuzzers: run.sh [TARGET [SECONDS]]. TARGET is frames, shapes, toml, programs, hostile, or all of them in turns; 0 seconds are
+# Runs the fuzzers: run.sh [TARGET [SECONDS]]. TARGET is frames, fit, toml, programs, hostile, or all of them in turns; 0 seconds are
 # until Ctrl-C. SEED begins where another run began.
 #
-# `run.sh minimise` writes what frames and shapes have found on this machine into corpus/, as little of it as covers the same.
+# `run.sh minimise` writes what frames and fit have found on this machine into corpus/, as little of it as covers the same.
 set -eu
 cd "$(dirname "$0")"
 export PATH="$PATH:$HOME/.cargo/bin"
@@ -29,7 +29,7 @@ pack() {
 # the least is what the longest header chains, and a file of a dozen filters, take
 max_bytes() {
     case $1 in
-    shapes) echo 128 ;;
+    fit) echo 128 ;;
     frames) echo 1024 ;;
     *) echo 4096 ;;
     esac
@@ -85,7 +85,7 @@ hostile() {
 }
 
 minimise() {
-    for name in frames shapes; do
+    for name in frames fit; do
         program=$(binary "$name")
         rm -rf "$work/minimised"
         mkdir -p "$work/minimised"
@@ -96,10 +96,10 @@ minimise() {
 }
 
 case $target in
-all) for each in frames shapes toml; do guided "$each"; done && programs && hostile ;;
-frames | shapes | toml) guided "$target" ;;
+all) for each in frames fit toml; do guided "$each"; done && programs && hostile ;;
+frames | fit | toml) guided "$target" ;;
 programs) programs ;;
 hostile) hostile ;;
 minimise) minimise ;;
-*) echo "fuzz: there is no target $target: frames, shapes, toml, programs, hostile or all" >&2 && exit 1 ;;
+*) echo "fuzz: there is no target $target: frames, fit, toml, programs, hostile or all" >&2 && exit 1 ;;
 esac

@@ -1,11 +1,11 @@
-//! What is the same on each machine of what a file costs: bytes of its tables, elements that an edit writes, and the length of the
-//! programs. Times are for `make bench`.
+//! What is the same on each machine of what a file costs: bytes of its tables, elements that an
+//! edit writes, and the length of the programs. Times are for `make bench`.
 
 use std::os::fd::AsFd as _;
 
 use anyhow::{Context as _, Result};
 use traffic_mirror::kernel::Generation;
-use traffic_mirror::network::Hook;
+use traffic_mirror::network::Direction;
 use traffic_mirror::plan::Plan;
 use traffic_mirror::tables::{Table, Tables};
 use traffic_mirror_tests::lab::testrun::translated;
@@ -20,10 +20,15 @@ type File = fn(&mut Random, usize) -> String;
 fn bytes(file: File, filters: usize) -> usize {
     let desired = load(&file(&mut Random::new(1), filters));
     let tables = compiled(&desired, &configuration::network()).tables;
-    Table::ALL.iter().flat_map(|&table| tables.pieces(table)).map(|(_, piece)| piece.len()).sum()
+    Table::ALL
+        .iter()
+        .flat_map(|&table| tables.pieces(table))
+        .map(|(_, piece)| piece.len())
+        .sum()
 }
 
-/// The kinds of files that operators have. What files take that somebody thinks out to be the worst has a test of its own.
+/// The kinds of files that operators have. What files take that somebody thinks out to be the worst
+/// has a test of its own.
 #[test]
 fn the_tables_of_usual_files_take_no_more() {
     const KIB: usize = 1 << 10;
@@ -42,13 +47,16 @@ fn the_tables_of_usual_files_take_no_more() {
         let kib = bytes(file, filters).div_ceil(KIB);
         println!("{name}, {filters} filters: {kib} KiB of {most}");
         if kib > most {
-            over.push(format!("{name}, {filters} filters: {kib} KiB, more than {most}"));
+            over.push(format!(
+                "{name}, {filters} filters: {kib} KiB, more than {most}"
+            ));
         }
     }
     assert!(over.is_empty(), "{over:#?}");
 }
 
-/// Elements that one filter writes that is added, changed, disabled, enabled and removed, whatever the others are.
+/// Elements that one filter writes that is added, changed, disabled, enabled and removed, whatever
+/// the others are.
 #[test]
 fn an_edit_of_one_filter_writes_few_elements() {
     const OTHERS: usize = 500;
@@ -83,22 +91,35 @@ fn an_edit_of_one_filter_writes_few_elements() {
             let elements: usize = plans.iter().map(Plan::elements).sum();
             println!("{name}, {edit}: {elements} elements of {most}");
             if !(1..=*most).contains(&elements) {
-                over.push(format!("{name}, {edit}: {elements} elements, not 1 to {most}"));
+                over.push(format!(
+                    "{name}, {edit}: {elements} elements, not 1 to {most}"
+                ));
             }
         }
     }
     assert!(over.is_empty(), "{over:#?}");
 }
 
-/// Instructions that the kernel has made of each program: the more there are, the more lines of the cache a packet drives out.
+/// Instructions that the kernel has made of each program: the more there are, the more lines of the
+/// cache a packet drives out.
 #[test]
 fn the_programs_are_no_longer() -> Result<()> {
     let pins = PinPath::new()?;
     let generation = Generation::create(pins.path(), 1, &Tables::empty())?;
     generation.load_programs()?;
     let programs = [
-        ("mirror_ingress", generation.mirror(Hook::Ingress)?, 10_700, 50_000),
-        ("mirror_egress", generation.mirror(Hook::Egress)?, 10_700, 50_000),
+        (
+            "mirror_ingress",
+            generation.mirror(Direction::Ingress)?,
+            10_700,
+            50_000,
+        ),
+        (
+            "mirror_egress",
+            generation.mirror(Direction::Egress)?,
+            10_700,
+            50_000,
+        ),
         ("encap", generation.encap()?, 2_300, 12_500),
         ("segmenter", generation.segmenter()?, 3_100, 16_000),
     ];
@@ -106,9 +127,13 @@ fn the_programs_are_no_longer() -> Result<()> {
     for (name, program, most, most_bytes) in &programs {
         let instructions = translated(program.fd()?.as_fd())?.len();
         let jited = program.info().context("ask for the program")?.size_jitted();
-        println!("{name}: {instructions} instructions of {most}, {jited} bytes of machine code of {most_bytes}");
+        println!(
+            "{name}: {instructions} instructions of {most}, {jited} bytes of machine code of {most_bytes}"
+        );
         if instructions > *most || cfg!(target_arch = "x86_64") && jited > *most_bytes {
-            over.push(format!("{name}: {instructions} instructions of {most}, {jited} bytes of {most_bytes}"));
+            over.push(format!(
+                "{name}: {instructions} instructions of {most}, {jited} bytes of {most_bytes}"
+            ));
         }
     }
     assert!(over.is_empty(), "{over:#?}");

@@ -1,5 +1,5 @@
-//! The configuration file, as its users meet it: each file of `golden/config` and what the daemon makes of it.
-//! `BLESS=1` writes the expectations anew; their diff is reviewed like code.
+//! The configuration file, as its users meet it: each file of `golden/config` and what the daemon
+//! makes of it. `BLESS=1` writes the expectations anew; their diff is reviewed like code.
 
 use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
@@ -9,18 +9,23 @@ use std::path::{Path, PathBuf};
 use traffic_mirror::chain::{Chain, Entry};
 use traffic_mirror::desired::{self, Action, Desired, Filter, Order};
 use traffic_mirror::diagnostic::{Code, Diagnostic, Severity, locate, render};
-use traffic_mirror::network::Hook;
+use traffic_mirror::network::Direction;
 use traffic_mirror::preview::{Attached, preview};
 use traffic_mirror_tests::oracle::configuration;
 use traffic_mirror_tests::oracle::maps::Maps;
 
 /// The parsed files of `golden/config/<kind>`, by name.
 fn files(kind: &str) -> Vec<PathBuf> {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("golden/config").join(kind);
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("golden/config")
+        .join(kind);
     let mut files: Vec<PathBuf> = fs::read_dir(&directory)
         .unwrap_or_else(|error| panic!("{}: {error}", directory.display()))
         .map(|entry| entry.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|extension| extension == "toml"))
+        .filter(|path| {
+            path.extension()
+                .is_some_and(|extension| extension == "toml")
+        })
         .collect();
     files.sort();
     assert!(!files.is_empty(), "{} is empty", directory.display());
@@ -47,10 +52,14 @@ fn rendered(file: &Path, bytes: &[u8], diagnostics: &[Diagnostic]) -> String {
     render(diagnostics, &name, &String::from_utf8_lossy(bytes), false)
 }
 
-/// What is wrong with a file, or odd about it, on a host with the interfaces of [`HOST`] if it is about the host.
+/// What is wrong with a file, or odd about it, on a host with the interfaces of [`HOST`] if it is
+/// about the host.
 fn found(file: &Path, bytes: &[u8]) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     let (_, mut warnings) = desired::load_bytes(bytes)?;
-    if file.file_stem().is_some_and(|name| name == Code::AbsentInterface.as_str()) {
+    if file
+        .file_stem()
+        .is_some_and(|name| name == Code::AbsentInterface.as_str())
+    {
         warnings.extend(desired::absent(&String::from_utf8_lossy(bytes), &HOST));
     }
     Ok(warnings)
@@ -125,7 +134,11 @@ fn the_shipped_example_is_right() {
     let bytes = fs::read(&file).unwrap();
     match desired::load_bytes(&bytes) {
         Ok((desired, warnings)) => {
-            assert!(warnings.is_empty(), "{}", rendered(&file, &bytes, &warnings));
+            assert!(
+                warnings.is_empty(),
+                "{}",
+                rendered(&file, &bytes, &warnings)
+            );
             assert!(!desired.filters.is_empty());
         }
         Err(errors) => panic!("{}", rendered(&file, &bytes, &errors)),
@@ -141,19 +154,58 @@ fn plans_say_what_changes() {
     for entry in fs::read_dir(&directory).unwrap() {
         let want = entry.unwrap().path();
         let name = want.file_name().unwrap().to_string_lossy().into_owned();
-        let Some(name) = name.strip_suffix(".want.toml") else { continue };
-        let load = |path: &Path| desired::load_bytes(&fs::read(path).unwrap()).expect("a right file").0;
+        let Some(name) = name.strip_suffix(".want.toml") else {
+            continue;
+        };
+        let load = |path: &Path| {
+            desired::load_bytes(&fs::read(path).unwrap())
+                .expect("a right file")
+                .0
+        };
         let mut maps = Maps::new(100);
-        maps.reload(&load(&directory.join(format!("{name}.live.toml"))), &network);
-        let listed = maps.live.tables.hooks.iter().filter(|hook| hook.interface != 0);
-        let hook = |egress| if egress == 0 { Hook::Ingress } else { Hook::Egress };
-        let ours = Entry { id: 1, names: vec!["mirror".to_owned()], priority: None, is_ours: true };
+        maps.reload(
+            &load(&directory.join(format!("{name}.live.toml"))),
+            &network,
+        );
+        let listed = maps
+            .live
+            .tables
+            .hooks
+            .iter()
+            .filter(|hook| hook.interface != 0);
+        let hook = |egress| {
+            if egress == 0 {
+                Direction::Ingress
+            } else {
+                Direction::Egress
+            }
+        };
+        let ours = Entry {
+            id: 1,
+            names: vec!["mirror".to_owned()],
+            priority: None,
+            is_ours: true,
+        };
         // somebody else's is behind ours
-        let other = Entry { id: 2, names: vec!["policy".to_owned()], is_ours: false, ..ours.clone() };
-        let chain = Chain { programs: vec![ours, other] };
-        let mirrors = listed.map(|listed| ((listed.interface, hook(listed.egress)), chain.clone())).collect();
-        let attached = Attached { are_ours: true, mirrors, encaps: BTreeSet::new() };
-        let preview = preview(&load(&want), &network, Some(&maps.live), &attached).expect("enough slots");
+        let other = Entry {
+            id: 2,
+            names: vec!["policy".to_owned()],
+            is_ours: false,
+            ..ours.clone()
+        };
+        let chain = Chain {
+            programs: vec![ours, other],
+        };
+        let mirrors = listed
+            .map(|listed| ((listed.interface, hook(listed.egress)), chain.clone()))
+            .collect();
+        let attached = Attached {
+            are_ours: true,
+            mirrors,
+            encaps: BTreeSet::new(),
+        };
+        let preview =
+            preview(&load(&want), &network, Some(&maps.live), &attached).expect("enough slots");
         assert_golden(&directory.join(name), &preview.to_string());
         pairs += 1;
     }
@@ -192,7 +244,11 @@ fn damaged_files_never_panic() {
                     0 => Vec::new(),
                     1 => vec![random.below(256) as u8],
                     2 => token,
-                    _ => bytes[random.below(bytes.len() + 1)..].iter().take(20).copied().collect(),
+                    _ => bytes[random.below(bytes.len() + 1)..]
+                        .iter()
+                        .take(20)
+                        .copied()
+                        .collect(),
                 };
                 bytes.splice(at..to, insert);
             }
@@ -231,12 +287,24 @@ impl fmt::Display for Dump<'_> {
             writeln!(f, "seed {seed:?}")?;
         }
         for interface in &desired.interfaces {
-            let order = if interface.order == Order::Last { String::new() } else { format!(" {}", interface.order) };
-            writeln!(f, "interface {} {:?}{order}", interface.name, interface.direction)?;
+            let order = if interface.order == Order::Last {
+                String::new()
+            } else {
+                format!(" {}", interface.order)
+            };
+            writeln!(
+                f,
+                "interface {} {:?}{order}",
+                interface.name, interface.direction
+            )?;
         }
         for endpoint in &desired.endpoints {
             let by = endpoint.interface.as_deref().unwrap_or("route");
-            writeln!(f, "endpoint {} {} port {} by {by}", endpoint.name, endpoint.address, endpoint.port)?;
+            writeln!(
+                f,
+                "endpoint {} {} port {} by {by}",
+                endpoint.name, endpoint.address, endpoint.port
+            )?;
         }
         for filter in &desired.filters {
             dump_filter(f, filter, desired)?;
@@ -251,9 +319,14 @@ fn dump_filter(f: &mut fmt::Formatter<'_>, filter: &Filter, desired: &Desired) -
         Action::Exclude => "exclude from",
     };
     let off = if filter.enabled { "" } else { " (disabled)" };
-    let to = filter.to.iter().map(|index| &desired.endpoints[*index].name);
+    let to = filter
+        .to
+        .iter()
+        .map(|index| &desired.endpoints[*index].name);
     writeln!(f, "filter {}{off} {verb} {}", filter.name, list(to))?;
-    let ports = |ranges: &[std::ops::RangeInclusive<u16>]| list(ranges.iter().map(|range| format!("{range:?}")));
+    let ports = |ranges: &[std::ops::RangeInclusive<u16>]| {
+        list(ranges.iter().map(|range| format!("{range:?}")))
+    };
     for (key, values) in [
         ("protocol", list(&filter.protocol)),
         ("source", list(&filter.source)),
@@ -266,7 +339,11 @@ fn dump_filter(f: &mut fmt::Formatter<'_>, filter: &Filter, desired: &Desired) -
             writeln!(f, "  {key} {values}")?;
         }
     }
-    let both_ways = if filter.bidirectional { "bidirectional " } else { "" };
+    let both_ways = if filter.bidirectional {
+        "bidirectional "
+    } else {
+        ""
+    };
     writeln!(f, "  {both_ways}{:?}", filter.direction)
 }
 

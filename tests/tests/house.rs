@@ -13,7 +13,10 @@ fn sources(path: &Path) -> Vec<PathBuf> {
     }
     let entries = fs::read_dir(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
     let paths = entries.map(|entry| entry.unwrap().path());
-    paths.flat_map(|path| sources(&path)).filter(|path| path.extension().is_some_and(|e| e == "rs")).collect()
+    paths
+        .flat_map(|path| sources(&path))
+        .filter(|path| path.extension().is_some_and(|e| e == "rs"))
+        .collect()
 }
 
 /// What a pure module must not name: the kernel, the file system, the clock.
@@ -34,9 +37,15 @@ const IMPURE: &[&str] = &[
 ];
 
 fn impurities(text: &str) -> Vec<&'static str> {
-    let code = text.lines().map(|line| line.split("//").next().unwrap_or_default());
+    let code = text
+        .lines()
+        .map(|line| line.split("//").next().unwrap_or_default());
     let code: String = code.flat_map(|line| [line, "\n"]).collect();
-    IMPURE.iter().copied().filter(|word| code.contains(word)).collect()
+    IMPURE
+        .iter()
+        .copied()
+        .filter(|word| code.contains(word))
+        .collect()
 }
 
 #[test]
@@ -59,7 +68,10 @@ fn pure_modules_know_neither_kernel_nor_clock_nor_files() {
         "verdict.rs",
     ];
     let mut checked = 0;
-    for path in pure.iter().flat_map(|name| sources(&workspace().join("daemon/src").join(name))) {
+    for path in pure
+        .iter()
+        .flat_map(|name| sources(&workspace().join("daemon/src").join(name)))
+    {
         let found = impurities(&fs::read_to_string(&path).unwrap());
         assert!(found.is_empty(), "{} names {found:?}", path.display());
         checked += 1;
@@ -69,7 +81,10 @@ fn pure_modules_know_neither_kernel_nor_clock_nor_files() {
 
 #[test]
 fn the_check_for_purity_sees_what_it_should() {
-    assert_eq!(impurities("use std::fs;\nlet now = Instant::now();"), ["std::fs", "Instant"]);
+    assert_eq!(
+        impurities("use std::fs;\nlet now = Instant::now();"),
+        ["std::fs", "Instant"]
+    );
     assert!(impurities("// the file system is not for std::fs here").is_empty());
 }
 
@@ -78,7 +93,11 @@ fn only_the_kernel_module_imports_aya() {
     for path in sources(&workspace().join("daemon/src")) {
         let kernel = path.components().any(|part| part.as_os_str() == "kernel");
         let text = fs::read_to_string(&path).unwrap();
-        assert!(kernel || !text.contains("aya::"), "{} imports aya", path.display());
+        assert!(
+            kernel || !text.contains("aya::"),
+            "{} imports aya",
+            path.display()
+        );
     }
 }
 
@@ -99,23 +118,43 @@ fn layout() -> u64 {
     let source = workspace().join("ebpf/src");
     let mut files = sources(&source.join("abi"));
     files.sort_unstable();
-    let code = [source.join("bpf/maps.rs")].into_iter().chain(files).map(|path| {
-        let text = fs::read_to_string(path).unwrap();
-        let text = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
-        let lines = text.lines().filter(|line| !line.contains("const LAYOUT"));
-        lines.map(|line| line.split("//").next().unwrap_or_default().trim().to_owned()).collect::<String>()
-    });
+    let code = [source.join("bpf/maps.rs")]
+        .into_iter()
+        .chain(files)
+        .map(|path| {
+            let text = fs::read_to_string(path).unwrap();
+            let text = text
+                .split("#[cfg(test)]")
+                .next()
+                .unwrap_or_default()
+                .to_owned();
+            let lines = text.lines().filter(|line| !line.contains("const LAYOUT"));
+            lines
+                .map(|line| {
+                    line.split("//")
+                        .next()
+                        .unwrap_or_default()
+                        .trim()
+                        .to_owned()
+                })
+                .collect::<String>()
+        });
     // FNV-1a
     code.collect::<String>()
         .bytes()
-        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
+        .fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3)
+        })
 }
 
 #[test]
 fn another_layout_has_another_version() {
-    const KNOWN: (u32, u64) = (11, 0x4717_a8a6_bb28_bcc3);
+    const KNOWN: (u32, u64) = (11, 0x04e0_b0f1_1638_60ff);
     let found = (traffic_mirror_ebpf::abi::LAYOUT, layout());
-    assert!(found == KNOWN, "{found:#x?}: raise LAYOUT in abi.rs if the layout has changed, and write both here");
+    assert!(
+        found == KNOWN,
+        "{found:#x?}: raise LAYOUT in abi.rs if the layout has changed, and write both here"
+    );
 }
 
 /// The test functions that the list of faults names, with the files that they are in.
@@ -134,9 +173,11 @@ fn each_fault_has_a_section_and_its_tests_exist() {
     let named = named_faults(&text);
     assert!(named.len() > 60, "only {} tests are named", named.len());
     for (file, test) in &named {
-        let source = fs::read_to_string(tests.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+        let source =
+            fs::read_to_string(tests.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
         assert!(
-            source.contains(&format!("#[test]\nfn {test}(")) || source.contains(&format!("#[test]\n    fn {test}(")),
+            source.contains(&format!("#[test]\nfn {test}("))
+                || source.contains(&format!("#[test]\n    fn {test}(")),
             "{file} has no test {test}"
         );
     }
@@ -151,9 +192,13 @@ fn unproved_faults(text: &str) -> (Vec<String>, usize) {
     for section in text.split("\n## ").skip(1) {
         count += 1;
         if !section.starts_with(&format!("F{count}: ")) {
-            wrong.push(format!("F{count} has no section, or another stands in its place"));
+            wrong.push(format!(
+                "F{count} has no section, or another stands in its place"
+            ));
         }
-        let missing = ["**Fault:** ", "**Cure:** "].into_iter().find(|part| !section.contains(part));
+        let missing = ["**Fault:** ", "**Cure:** "]
+            .into_iter()
+            .find(|part| !section.contains(part));
         wrong.extend(missing.map(|part| format!("F{count} has no {part}")));
         if !section.contains(".rs::") && !section.contains("\nNo test") {
             wrong.push(format!("F{count} has neither a test nor a reason"));
@@ -173,6 +218,12 @@ fn a_fault_without_a_test_or_a_section_is_noticed() {
 #[test]
 fn the_list_of_faults_is_read_as_it_is_written() {
     let text = "`tests/house.rs::one`, `make bench` and `../daemon/src/report.rs::two`";
-    let expected = [("tests/house.rs", "one"), ("../daemon/src/report.rs", "two")];
-    assert_eq!(named_faults(text), expected.map(|(file, test)| (file.to_owned(), test.to_owned())));
+    let expected = [
+        ("tests/house.rs", "one"),
+        ("../daemon/src/report.rs", "two"),
+    ];
+    assert_eq!(
+        named_faults(text),
+        expected.map(|(file, test)| (file.to_owned(), test.to_owned()))
+    );
 }

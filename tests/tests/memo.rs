@@ -1,7 +1,7 @@
 //! What programs remember of packets: it is what the tables say, and counts as they do.
 
 use anyhow::Result;
-use traffic_mirror::network::{Hook, Link, Network};
+use traffic_mirror::network::{Direction, Link, Network};
 use traffic_mirror::tables::Tables;
 use traffic_mirror_tests::lab::cpu::Cpu;
 use traffic_mirror_tests::lab::packet::eth;
@@ -15,17 +15,28 @@ const LOOPBACK: u32 = 1;
 
 /// A file with two endpoints, both out of reach, so that each copy that is wanted shows as a drop.
 fn tables(filters: &str) -> std::sync::Arc<Tables> {
-    let link = Link { mac: Some([2, 0, 0, 0, 0, 1]), ..Link::ethernet(LOOPBACK, "eth0") };
-    let network = Network { links: [(LOOPBACK, link)].into(), ..Network::default() };
+    let link = Link {
+        mac: Some([2, 0, 0, 0, 0, 1]),
+        ..Link::ethernet(LOOPBACK, "eth0")
+    };
+    let network = Network {
+        links: [(LOOPBACK, link)].into(),
+        ..Network::default()
+    };
     let head = "[[interface]]\nname = \"eth0\"\n[endpoint.a]\naddress = \"192.0.2.1\"\n[endpoint.b]\naddress = \"192.0.2.2\"\n";
-    compiled(&load(&format!("{head}{filters}")), &network).tables.clone()
+    compiled(&load(&format!("{head}{filters}")), &network)
+        .tables
+        .clone()
 }
 
 /// The same packet, so many times on one CPU, which remembers it.
 fn run(loaded: &Loaded, times: u32) -> Result<()> {
     let frame = eth().ip("10.0.0.1", "10.0.0.2").tcp(40_000, 443).build();
-    let mirror = loaded.mirror(Hook::Ingress);
-    let run = TestRun { repeat: times, ..TestRun::new(&frame) };
+    let mirror = loaded.mirror(Direction::Ingress);
+    let run = TestRun {
+        repeat: times,
+        ..TestRun::new(&frame)
+    };
     Cpu::all()?[0].run(|| run.run(mirror).map(drop))
 }
 
@@ -48,10 +59,15 @@ fn what_is_remembered_ends_with_the_next_write() -> Result<()> {
 
 #[test]
 fn a_packet_that_is_remembered_counts_as_any_other() -> Result<()> {
-    for (to, no_route) in [("to = [\"a\"]\n", [7, 0]), ("to = [\"a\", \"b\"]\n", [7, 7])] {
+    for (to, no_route) in [
+        ("to = [\"a\"]\n", [7, 0]),
+        ("to = [\"a\", \"b\"]\n", [7, 7]),
+    ] {
         counts_as_any_other(to, no_route)?;
         // it counts for the filter that excludes, too, and goes nowhere
-        let excluded = format!("[[filter]]\nname = \"none\"\nprotocol = [\"tcp\"]\naction = \"exclude\"\n{to}");
+        let excluded = format!(
+            "[[filter]]\nname = \"none\"\nprotocol = [\"tcp\"]\naction = \"exclude\"\n{to}"
+        );
         counts_as_any_other(&format!("{to}{excluded}"), [0, 0])?;
     }
     Ok(())
@@ -59,19 +75,31 @@ fn a_packet_that_is_remembered_counts_as_any_other() -> Result<()> {
 
 fn counts_as_any_other(to: &str, no_route: [u64; 2]) -> Result<()> {
     let filter = |name: &str, more: &str| {
-        format!("[[filter]]\nname = {name:?}\nprotocol = [\"tcp\"]\nsource = [\"10.0.0.0/24\"]\n{more}")
+        format!(
+            "[[filter]]\nname = {name:?}\nprotocol = [\"tcp\"]\nsource = [\"10.0.0.0/24\"]\n{more}"
+        )
     };
     // one that matches either way round counts once
-    let mut text = filter("both", "destination = [\"10.0.0.0/24\"]\nbidirectional = true\n") + to;
+    let mut text = filter(
+        "both",
+        "destination = [\"10.0.0.0/24\"]\nbidirectional = true\n",
+    ) + to;
     // with so many others it is remembered, and with one more it is not
     for others in [1, 3, 4, 70] {
         text = (0..others).fold(text, |text, nth| {
-            text + &filter(&format!("{others}-{nth}"), to.lines().next().unwrap_or_default()) + "\n"
+            text + &filter(
+                &format!("{others}-{nth}"),
+                to.lines().next().unwrap_or_default(),
+            ) + "\n"
         });
         let tables = tables(&text);
         let loaded = Loaded::new(&tables, SECRET)?;
         run(&loaded, 7)?;
-        let matched: Vec<u64> = loaded.matched()?.iter().map(|count| count.packets).collect();
+        let matched: Vec<u64> = loaded
+            .matched()?
+            .iter()
+            .map(|count| count.packets)
+            .collect();
         assert!(matched.iter().all(|packets| *packets == 7), "{matched:?}");
         assert_eq!(loaded.no_route()?, no_route);
     }

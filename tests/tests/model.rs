@@ -1,5 +1,5 @@
-//! The parser and the tables on the host against the naive matcher: no kernel, many more packets. `ORACLE_SEED` begins
-//! elsewhere, `MODEL_PACKETS` sets how many there are at least.
+//! The parser and the tables on the host against the naive matcher: no kernel, many more packets.
+//! `ORACLE_SEED` begins elsewhere, `MODEL_PACKETS` sets how many there are at least.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Instant;
@@ -8,7 +8,7 @@ use traffic_mirror::compile::Compiled;
 use traffic_mirror::desired::Desired;
 use traffic_mirror::network::Network;
 use traffic_mirror::tables::Tables;
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, MAX_FILTERS, MAX_SLOTS, Slot, Unseen};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, MAX_FILTERS, MAX_SLOTS, Skipped, Slot};
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable};
 use traffic_mirror_ebpf::packet::{Bytes, Packet, parse};
 use traffic_mirror_tests::oracle::flow::flow;
@@ -31,19 +31,30 @@ impl Subject {
         let (desired, network) = (load(&text), configuration::network());
         let compiled = compiled(&desired, &network);
         let places = places(&desired, &network);
-        Self { text, desired, compiled, network, places }
+        Self {
+            text,
+            desired,
+            compiled,
+            network,
+            places,
+        }
     }
 
     /// Compares what the tables say of a packet at a place; whether any filter matched.
     fn compare(&self, place: usize, flow: &Flow, packet: &Packet) -> bool {
         let (tables, place) = (&self.compiled.tables, &self.places[place]);
         let want = ask(&self.desired, place, flow);
-        let hook = hook(tables.view(), &self.network, place).expect("it is listed");
+        let hook = hook(tables.active_bank(), &self.network, place).expect("it is listed");
         let got = classify(tables, hook, packet);
         let differ = || {
-            let one_sided = |index: &usize| want.filters.contains(index) != got.filters.contains(index);
-            let filters = (0..self.desired.filters.len()).filter(one_sided).map(|index| &self.desired.filters[index]);
-            filters.map(|filter| format!("{filter:?}\n")).collect::<String>()
+            let one_sided =
+                |index: &usize| want.filters.contains(index) != got.filters.contains(index);
+            let filters = (0..self.desired.filters.len())
+                .filter(one_sided)
+                .map(|index| &self.desired.filters[index]);
+            filters
+                .map(|filter| format!("{filter:?}\n"))
+                .collect::<String>()
         };
         assert!(
             want == got,
@@ -67,14 +78,18 @@ impl Subject {
 
     fn shown(&self) -> &str {
         const SHOWN_BYTES: usize = 20_000;
-        if self.text.len() <= SHOWN_BYTES { &self.text } else { "(the file is too long to show)" }
+        if self.text.len() <= SHOWN_BYTES {
+            &self.text
+        } else {
+            "(the file is too long to show)"
+        }
     }
 }
 
 /// What the tables say of a packet, as `mirror` reads them.
 fn classify(tables: &Tables, hook: usize, packet: &Packet) -> Answer {
     let mut answer = Answer::default();
-    let (view, mut excluded) = (tables.view(), 0);
+    let (active, mut excluded) = (tables.active_bank(), 0);
     let mut take = |slot: &Slot| {
         answer.endpoints |= slot.action[0].include;
         excluded |= slot.action[0].exclude;
@@ -85,11 +100,15 @@ fn classify(tables: &Tables, hook: usize, packet: &Packet) -> Answer {
     if packet.fragment == Packet::LATER {
         packet.forget_ports();
     }
-    if packet.unknown == 0 || view.skips_unparsed != 0 {
-        search::<false>(tables, Candidates::of(tables, view, hook, &packet), |slot| take(slot));
+    if packet.unknown == 0 || active.skips_unparsed != 0 {
+        search::<false>(
+            tables,
+            Candidates::of(tables, active, hook, &packet),
+            |slot| take(slot),
+        );
     } else {
         for any in [true, false] {
-            let found = Candidates::of_odd(tables, view, hook, &packet, any);
+            let found = Candidates::of_odd(tables, active, hook, &packet, any);
             search::<true>(tables, found, |slot| {
                 if any == (slot.action[0].exclude == 0) {
                     take(slot)
@@ -108,9 +127,11 @@ fn search<const ODD: bool>(
     found: Result<Option<Candidates>, OutOfTable>,
     mut take: impl FnMut(&Slot),
 ) {
-    let Some(mut candidates) = found.expect("no index beyond a table") else { return };
+    let Some(mut candidates) = found.expect("no index beyond a table") else {
+        return;
+    };
     while let Some(block) = candidates.next_block() {
-        let search = candidates.search::<_, ODD>(tables, tables.view(), block);
+        let search = candidates.search::<_, ODD>(tables, tables.active_bank(), block);
         let mut search = search.expect("no index beyond a table");
         while let Some(slot) = search.next_slot() {
             take(&tables.slots[slot as usize]);
@@ -134,7 +155,11 @@ fn the_tables_say_what_random_files_mean() {
         let filters = *random.pick(&SIZES);
         let subject = Subject::new(configuration::random(&mut random, filters));
         files += 1;
-        for _ in 0..if subject.places.is_empty() { 0 } else { PACKETS } {
+        for _ in 0..if subject.places.is_empty() {
+            0
+        } else {
+            PACKETS
+        } {
             let flow = flow(&mut random, &subject.desired);
             let frame = frame(&mut random, flow);
             let place = random.below(subject.places.len() as u64) as usize;
@@ -143,10 +168,12 @@ fn the_tables_say_what_random_files_mean() {
         }
     }
     let seconds = begin.elapsed().as_secs_f64();
-    println!("model: seed {seed}, {files} files, {packets} packets ({matched} with a match), 0 wrong, {seconds:.1} s");
+    println!(
+        "model: seed {seed}, {files} files, {packets} packets ({matched} with a match), 0 wrong, {seconds:.1} s"
+    );
 }
 
-/// Blocks are shared by shapes only where they do not suffice otherwise.
+/// Blocks are shared by field sets only where they do not suffice otherwise.
 #[test]
 fn every_number_of_slots_finds_its_blocks() {
     let mut random = Random::new(setting("ORACLE_SEED", 1));
@@ -158,20 +185,32 @@ fn every_number_of_slots_finds_its_blocks() {
             subject.compare(0, &flow, &packet);
         }
         let slots = subject.compiled.tables.slots.len();
-        let used = subject.compiled.tables.slots.iter().filter(|slot| **slot != Default::default()).count();
+        let used = subject
+            .compiled
+            .tables
+            .slots
+            .iter()
+            .filter(|slot| **slot != Default::default())
+            .count();
         (slots, used)
     });
     let [(small, small_used), .., (largest, largest_used)] = sizes;
-    assert!(small - small_used > BLOCK_SLOTS, "shapes have blocks of their own");
-    // 31 shapes end in a block each that is half full on average
-    assert!(largest <= MAX_SLOTS && largest_used > MAX_SLOTS - 31 * BLOCK_SLOTS / 2, "shapes share blocks");
+    assert!(
+        small - small_used > BLOCK_SLOTS,
+        "field sets have blocks of their own"
+    );
+    // 31 field sets end in a block each that is half full on average
+    assert!(
+        largest <= MAX_SLOTS && largest_used > MAX_SLOTS - 31 * BLOCK_SLOTS / 2,
+        "field sets share blocks"
+    );
 }
 
 /// A file with these networks as sources, a filter each.
 fn file_of(networks: impl Iterator<Item = String>) -> String {
-    let filters = networks
-        .enumerate()
-        .map(|(index, network)| format!("[[filter]]\nname = \"f{index}\"\nto = [\"e\"]\nsource = [\"{network}\"]\n"));
+    let filters = networks.enumerate().map(|(index, network)| {
+        format!("[[filter]]\nname = \"f{index}\"\nto = [\"e\"]\nsource = [\"{network}\"]\n")
+    });
     let head = "[[interface]]\nname = \"eth0\"\n[endpoint.e]\naddress = \"192.0.2.1\"\n";
     head.to_owned() + &filters.collect::<String>()
 }
@@ -182,21 +221,42 @@ fn ask_around(subject: &Subject, around: u128, bits: u32) {
         let single = if bit == bits { 0 } else { 1 << (127 - bit) };
         let all = if bit == bits { 0 } else { !0 >> bit };
         let shorter = !0 << (128 - bits);
-        for source in [around ^ single, around ^ all & shorter, around & !all, around | all & shorter] {
+        for source in [
+            around ^ single,
+            around ^ all & shorter,
+            around & !all,
+            around | all & shorter,
+        ] {
             let (source, destination): (IpAddr, IpAddr) = if bits == 32 {
-                (Ipv4Addr::from_bits((source >> 96) as u32).into(), Ipv4Addr::UNSPECIFIED.into())
+                (
+                    Ipv4Addr::from_bits((source >> 96) as u32).into(),
+                    Ipv4Addr::UNSPECIFIED.into(),
+                )
             } else {
-                (Ipv6Addr::from_bits(source).into(), Ipv6Addr::UNSPECIFIED.into())
+                (
+                    Ipv6Addr::from_bits(source).into(),
+                    Ipv6Addr::UNSPECIFIED.into(),
+                )
             };
-            let flow =
-                Flow { source, destination, protocol: 6, ports: Some((1, 2)), vlan: 0, unknown: Unknown::Nothing };
+            let flow = Flow {
+                source,
+                destination,
+                protocol: 6,
+                ports: Some((1, 2)),
+                vlan: 0,
+                unknown: Unknown::Nothing,
+            };
             subject.compare(0, &flow, &packet(&flow));
         }
     }
 }
 
 fn network(bits: u128, length: u32, family: u32) -> String {
-    let bits = if length == 0 { 0 } else { bits & !0 << (128 - length) };
+    let bits = if length == 0 {
+        0
+    } else {
+        bits & !0 << (128 - length)
+    };
     let address: IpAddr = match family {
         32 => Ipv4Addr::from_bits((bits >> 96) as u32).into(),
         _ => Ipv6Addr::from_bits(bits).into(),
@@ -211,9 +271,15 @@ fn prefixes_of_every_length() {
         let around = random.wide() | 1 << 127;
         // each alone, then all nested: a node for every byte
         for length in 0..=family {
-            ask_around(&Subject::new(file_of([network(around, length, family)].into_iter())), around, family);
+            ask_around(
+                &Subject::new(file_of([network(around, length, family)].into_iter())),
+                around,
+                family,
+            );
         }
-        let nested = Subject::new(file_of((0..=family).map(|length| network(around, length, family))));
+        let nested = Subject::new(file_of(
+            (0..=family).map(|length| network(around, length, family)),
+        ));
         assert!(nested.compiled.tables.nodes.len() >= family as usize / 8);
         ask_around(&nested, around, family);
         // sets of lengths: chains of skips and nodes in any order
@@ -221,8 +287,15 @@ fn prefixes_of_every_length() {
             let share = random.within(1, 60);
             let lengths: Vec<u32> = (0..=family).filter(|_| random.percent(share)).collect();
             let beside = random.wide() >> random.below(u64::from(family));
-            let apart = lengths.iter().filter(|length| **length % 3 == 0).map(|&l| network(around ^ beside, l, family));
-            let mut networks: Vec<String> = lengths.iter().map(|&l| network(around, l, family)).chain(apart).collect();
+            let apart = lengths
+                .iter()
+                .filter(|length| **length % 3 == 0)
+                .map(|&l| network(around ^ beside, l, family));
+            let mut networks: Vec<String> = lengths
+                .iter()
+                .map(|&l| network(around, l, family))
+                .chain(apart)
+                .collect();
             networks.retain(|network| !network.starts_with("::ffff:"));
             if networks.is_empty() {
                 continue;
@@ -234,7 +307,8 @@ fn prefixes_of_every_length() {
     }
 }
 
-/// A walk takes a node for each byte of an address and, where it ends at a single longer prefix, a skip.
+/// A walk takes a node for each byte of an address and, where it ends at a single longer prefix, a
+/// skip.
 #[test]
 fn the_longest_walk() {
     let around = 0x2001_0db8_1122_3344_5566_7788_99aa_bbcc_u128;
@@ -246,12 +320,12 @@ fn the_longest_walk() {
     ask_around(&subject, around, 128);
 }
 
-/// What [`Unseen`] says of a frame does not depend on filters.
+/// What [`Skipped`] says of a frame does not depend on filters.
 #[test]
 fn without_filters_frames_are_parsed_all_the_same() {
     let subject = Subject::new("[[interface]]\nname = \"eth0\"\n".to_owned());
     let mut random = Random::new(2);
-    let mut seen = [0; Unseen::COUNT];
+    let mut seen = [0; Skipped::COUNT];
     for _ in 0..20_000 {
         let flow = flow(&mut random, &subject.desired);
         let frame = frame(&mut random, flow);
@@ -260,5 +334,5 @@ fn without_filters_frames_are_parsed_all_the_same() {
             seen[reason as usize] += 1;
         }
     }
-    assert!(seen[Unseen::NotIp as usize] > 0 && seen[Unseen::Malformed as usize] > 0);
+    assert!(seen[Skipped::NotIp as usize] > 0 && seen[Skipped::Malformed as usize] > 0);
 }

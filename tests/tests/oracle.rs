@@ -1,5 +1,5 @@
-//! The programs in the kernel against the naive matcher: random files, random frames. `ORACLE_SEED` begins elsewhere,
-//! `ORACLE_VERDICTS` sets how many frames there are at least.
+//! The programs in the kernel against the naive matcher: random files, random frames. `ORACLE_SEED`
+//! begins elsewhere, `ORACLE_VERDICTS` sets how many frames there are at least.
 
 use std::collections::BTreeSet;
 use std::time::Instant;
@@ -7,7 +7,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, ensure};
 use traffic_mirror::desired::{Action, Desired};
 use traffic_mirror::network::Network;
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Count, Explained, MAX_FILTERS, Slot, Unseen, cb};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Count, Explained, MAX_FILTERS, Skipped, Slot, cb};
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::testrun::{SkBuff, TestRun};
 use traffic_mirror_tests::oracle::flow::flow;
@@ -27,14 +27,26 @@ struct Tally {
     verdicts: u64,
     matched: u64,
     copies: u64,
-    unseen: u64,
+    skipped: u64,
 }
 
 impl std::fmt::Display for Tally {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { configurations, verdicts, matched, copies, unseen } = self;
-        write!(f, "{configurations} configurations, {verdicts} verdicts ({matched} with a match, ")?;
-        write!(f, "{copies} copies wanted, {unseen} not to be looked at), 0 wrong")
+        let Self {
+            configurations,
+            verdicts,
+            matched,
+            copies,
+            skipped,
+        } = self;
+        write!(
+            f,
+            "{configurations} configurations, {verdicts} verdicts ({matched} with a match, "
+        )?;
+        write!(
+            f,
+            "{copies} copies wanted, {skipped} not to be looked at), 0 wrong"
+        )
     }
 }
 
@@ -50,7 +62,7 @@ struct Subject {
     slots: Vec<Slot>,
     /// What the naive matcher has counted.
     matched: Vec<Count>,
-    unseen: Vec<[u64; Unseen::COUNT]>,
+    skipped: Vec<[u64; Skipped::COUNT]>,
     no_route: Vec<u64>,
 }
 
@@ -60,9 +72,17 @@ impl Subject {
         let (desired, network) = (load(text), configuration::network());
         let compiled = compiled(&desired, &network);
         let places = places(&desired, &network);
-        let hooks: BTreeSet<_> = compiled.hooks.values().map(|hook| (hook.name.as_str(), hook.direction)).collect();
+        let hooks: BTreeSet<_> = compiled
+            .hooks
+            .values()
+            .map(|hook| (hook.name.as_str(), hook.direction))
+            .collect();
         ensure!(
-            hooks == places.iter().map(|place| (place.interface.as_str(), place.direction)).collect(),
+            hooks
+                == places
+                    .iter()
+                    .map(|place| (place.interface.as_str(), place.direction))
+                    .collect(),
             "hooks: {places:?} wanted, {:?} compiled",
             compiled.hooks
         );
@@ -74,11 +94,27 @@ impl Subject {
                 loaded
             }
         };
-        let (matched, unseen, no_route) = (loaded.matched()?, loaded.unseen()?, loaded.no_route()?);
+        let (matched, skipped, no_route) =
+            (loaded.matched()?, loaded.skipped()?, loaded.no_route()?);
         let slots = compiled.tables.slots.to_vec();
-        let hooks = places.iter().map(|place| hook(compiled.tables.view(), &network, place));
-        let hooks = hooks.collect::<Option<_>>().context("a hook is not found")?;
-        Ok(Self { desired, network, places, hooks, loaded, secret, slots, matched, unseen, no_route })
+        let hooks = places
+            .iter()
+            .map(|place| hook(compiled.tables.active_bank(), &network, place));
+        let hooks = hooks
+            .collect::<Option<_>>()
+            .context("a hook is not found")?;
+        Ok(Self {
+            desired,
+            network,
+            places,
+            hooks,
+            loaded,
+            secret,
+            slots,
+            matched,
+            skipped,
+            no_route,
+        })
     }
 
     /// Sends frames through the programs and compares each answer.
@@ -91,22 +127,25 @@ impl Subject {
             let flow = flow(random, &self.desired);
             let mut frame = frame(random, flow);
             if random.percent(1) {
-                (frame.context.cb[0], frame.context.cb[1]) = (self.secret as u32, (self.secret >> 32) as u32);
-                // one that comes by a second time is not counted again, and one that must not leave is dropped
+                (frame.context.cb[0], frame.context.cb[1]) =
+                    (self.secret as u32, (self.secret >> 32) as u32);
+                // one that comes by a second time is not counted again, and one that must not leave
+                // is dropped
                 frame.context.cb[cb::ENDPOINT] &= !(cb::PROBE | cb::HEADERLESS);
-                frame.flow = Err(Unseen::Copy);
+                frame.flow = Err(Skipped::Copy);
             }
             let place = random.below(self.places.len() as u64) as usize;
             let want = match &frame.flow {
                 Ok(flow) => ask(&self.desired, &self.places[place], flow),
                 Err(_) => Answer::default(),
             };
-            self.compare(place, &frame, &want)
-                .with_context(|| format!("{:?}\nwanted {want:?}\n{frame:02x?}", self.places[place]))?;
+            self.compare(place, &frame, &want).with_context(|| {
+                format!("{:?}\nwanted {want:?}\n{frame:02x?}", self.places[place])
+            })?;
             tally.verdicts += 1;
             tally.matched += u64::from(!want.filters.is_empty());
             tally.copies += u64::from(want.endpoints.count_ones());
-            tally.unseen += u64::from(frame.flow.is_err());
+            tally.skipped += u64::from(frame.flow.is_err());
         }
         self.compare_counters()
     }
@@ -114,17 +153,47 @@ impl Subject {
     /// One frame: verdict, bytes, context, endpoints.
     fn compare(&mut self, place: usize, frame: &Frame, want: &Answer) -> Result<()> {
         let (hook, place) = (self.hooks[place], &self.places[place]);
-        let ifindex = self.network.link(&place.interface).context("no interface")?.index;
-        let run = TestRun { context: SkBuff { ifindex, ..frame.context }, ..TestRun::new(&frame.bytes) };
+        let ifindex = self
+            .network
+            .link(&place.interface)
+            .context("no interface")?
+            .index;
+        let run = TestRun {
+            context: SkBuff {
+                ifindex,
+                ..frame.context
+            },
+            ..TestRun::new(&frame.bytes)
+        };
         let outcome = run.run(self.loaded.mirror(place.direction))?;
         ensure!(outcome.verdict == NEXT, "verdict {}", outcome.verdict);
-        ensure!(outcome.data == frame.bytes, "the frame was changed to {:02x?}", outcome.data);
-        let kept = |context: SkBuff| (context.mark, context.priority, context.cb, context.gso_size, context.gso_segs);
-        ensure!(kept(outcome.context) == kept(frame.context), "the context was changed to {:?}", outcome.context);
-        if frame.flow != Err(Unseen::Copy) {
+        ensure!(
+            outcome.data == frame.bytes,
+            "the frame was changed to {:02x?}",
+            outcome.data
+        );
+        let kept = |context: SkBuff| {
+            (
+                context.mark,
+                context.priority,
+                context.cb,
+                context.gso_size,
+                context.gso_segs,
+            )
+        };
+        ensure!(
+            kept(outcome.context) == kept(frame.context),
+            "the context was changed to {:?}",
+            outcome.context
+        );
+        if frame.flow != Err(Skipped::Copy) {
             let explained = self.loaded.explain(hook, &frame.bytes)?;
             let filters = self.filters(&explained);
-            ensure!(explained.reason() == frame.flow.as_ref().err().copied(), "explained as {:?}", explained.reason());
+            ensure!(
+                explained.reason() == frame.flow.as_ref().err().copied(),
+                "explained as {:?}",
+                explained.reason()
+            );
             ensure!(filters == want.filters, "explained by {filters:?}");
         }
         for filter in &want.filters {
@@ -132,14 +201,22 @@ impl Subject {
             self.matched[*filter].bytes += frame.length;
         }
         if let Err(reason) = frame.flow {
-            self.unseen[hook][reason as usize] += 1;
+            self.skipped[hook][reason as usize] += 1;
         } else if let Some(doubt) = frame.doubt {
-            self.unseen[hook][doubt as usize] += 1;
+            self.skipped[hook][doubt as usize] += 1;
         }
         let before = std::mem::replace(&mut self.no_route, self.loaded.no_route()?);
         for (endpoint, (before, after)) in before.iter().zip(&self.no_route).enumerate() {
-            let copies = if want.endpoints >> endpoint & 1 != 0 { frame.packets } else { 0 };
-            ensure!(after - before == copies, "endpoint {endpoint}: {copies} copies wanted, {} made", after - before);
+            let copies = if want.endpoints >> endpoint & 1 != 0 {
+                frame.packets
+            } else {
+                0
+            };
+            ensure!(
+                after - before == copies,
+                "endpoint {endpoint}: {copies} copies wanted, {} made",
+                after - before
+            );
         }
         Ok(())
     }
@@ -148,36 +225,60 @@ impl Subject {
     fn filters(&self, explained: &Explained) -> Vec<usize> {
         let has = |slot: usize| {
             let filter = &self.desired.filters[self.slots[slot].filter as usize];
-            let row = if filter.action == Action::Mirror { &explained.matches } else { &explained.certain };
+            let row = if filter.action == Action::Mirror {
+                &explained.matches
+            } else {
+                &explained.certain
+            };
             row.blocks[slot / BLOCK_SLOTS][slot % BLOCK_SLOTS / 64] >> (slot % 64) & 1
         };
-        let slots = self.slots.iter().enumerate().filter(|(slot, _)| has(*slot) != 0);
+        let slots = self
+            .slots
+            .iter()
+            .enumerate()
+            .filter(|(slot, _)| has(*slot) != 0);
         let filters: BTreeSet<usize> = slots.map(|(_, slot)| slot.filter as usize).collect();
         filters.into_iter().collect()
     }
 
     fn compare_counters(&self) -> Result<()> {
-        for (hook, (want, got)) in self.unseen.iter().zip(self.loaded.unseen()?).enumerate() {
-            ensure!(*want == got, "hook {hook}, packets not looked at: {want:?} wanted, {got:?} counted");
+        for (hook, (want, got)) in self.skipped.iter().zip(self.loaded.skipped()?).enumerate() {
+            ensure!(
+                *want == got,
+                "hook {hook}, packets not looked at: {want:?} wanted, {got:?} counted"
+            );
         }
-        for ((filter, want), got) in self.desired.filters.iter().zip(&self.matched).zip(self.loaded.matched()?) {
-            ensure!(*want == got, "{}: {want:?} wanted, {got:?} counted for {filter:?}", filter.name);
+        for ((filter, want), got) in self
+            .desired
+            .filters
+            .iter()
+            .zip(&self.matched)
+            .zip(self.loaded.matched()?)
+        {
+            ensure!(
+                *want == got,
+                "{}: {want:?} wanted, {got:?} counted for {filter:?}",
+                filter.name
+            );
         }
         Ok(())
     }
 }
 
-/// A namespace with interfaces of the indices that files are compiled for: a test run has its frame come by one.
+/// A namespace with interfaces of the indices that files are compiled for: a test run has its frame
+/// come by one.
 fn namespace() -> Result<Netns> {
     let netns = Netns::new("oracle")?;
     for index in configuration::network().links.keys() {
-        netns.run(&format!("ip link add n{index} index {index} type veth peer name p{index}"))?;
+        netns.run(&format!(
+            "ip link add n{index} index {index} type veth peer name p{index}"
+        ))?;
     }
     Ok(netns)
 }
 
-/// Examines a file, in the maps that are left from another one if it fits there, and leaves them to the next.
-/// A failure tells how to see it again.
+/// Examines a file, in the maps that are left from another one if it fits there, and leaves them to
+/// the next. A failure tells how to see it again.
 fn examine(
     seed: u64,
     frames: u64,
@@ -187,7 +288,11 @@ fn examine(
 ) {
     let mut random = Random::new(seed);
     let text = text(&mut random);
-    let reused = if maps.is_some() { "; it was written over other files" } else { "" };
+    let reused = if maps.is_some() {
+        "; it was written over other files"
+    } else {
+        ""
+    };
     let mut examined = || -> Result<Loaded> {
         let mut file = Subject::new(&text, &mut random, maps.take())?;
         file.examine(frames, &mut random, tally)?;
@@ -197,7 +302,11 @@ fn examine(
         Ok(loaded) => *maps = Some(loaded),
         Err(error) => {
             const SHOWN_BYTES: usize = 20_000;
-            let shown = if text.len() <= SHOWN_BYTES { text.as_str() } else { "(too long to show)" };
+            let shown = if text.len() <= SHOWN_BYTES {
+                text.as_str()
+            } else {
+                "(too long to show)"
+            };
             panic!("{error:?}\n\nthe file:\n{shown}\nORACLE_SEED={seed} begins with it{reused}");
         }
     }
@@ -222,13 +331,21 @@ fn the_kernel_does_what_random_files_mean() -> Result<()> {
             if random.percent(3) {
                 maps = None;
             }
-            examine(seed, FRAMES, &mut tally, &mut maps, |random| configuration::random(random, filters));
+            examine(seed, FRAMES, &mut tally, &mut maps, |random| {
+                configuration::random(random, filters)
+            });
         }
         Ok(())
     })?;
-    println!("oracle: seed {seed}, {tally}, {:.1} s", begin.elapsed().as_secs_f64());
+    println!(
+        "oracle: seed {seed}, {tally}, {:.1} s",
+        begin.elapsed().as_secs_f64()
+    );
     let matched = tally.matched * 100 / tally.verdicts.max(1);
-    assert!((25..75).contains(&matched), "{matched} % of the packets match something: not much of a test");
+    assert!(
+        (25..75).contains(&matched),
+        "{matched} % of the packets match something: not much of a test"
+    );
     Ok(())
 }
 
@@ -248,8 +365,13 @@ fn the_tables_hold_up_to_their_limit() -> Result<()> {
             for filters in [1, 100, MAX_FILTERS] {
                 let begin = Instant::now();
                 let mut tally = Tally::default();
-                examine(seed, 3000, &mut tally, &mut None, |random| family(random, filters));
-                println!("{filters} {name}: {tally}, {:.1} s", begin.elapsed().as_secs_f64());
+                examine(seed, 3000, &mut tally, &mut None, |random| {
+                    family(random, filters)
+                });
+                println!(
+                    "{filters} {name}: {tally}, {:.1} s",
+                    begin.elapsed().as_secs_f64()
+                );
             }
         }
         Ok(())

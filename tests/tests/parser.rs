@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use traffic_mirror_ebpf::abi::{FlowKeys, Unseen};
+use traffic_mirror_ebpf::abi::{FlowKeys, Skipped};
 use traffic_mirror_ebpf::packet::{Bytes, Packet, mix, parse};
 use traffic_mirror_tests::lab::packet::{self, Extension, FiveTuple, Ipv4, Ipv6, eth, ip_part};
 
@@ -10,8 +10,10 @@ use traffic_mirror_tests::lab::packet::{self, Extension, FiveTuple, Ipv4, Ipv6, 
 const TRANSPORT: u8 = Packet::PORTS | Packet::PROTOCOL;
 
 /// As the kernel would with the frame's own EtherType.
-fn see(frame: &[u8]) -> Result<Packet, Unseen> {
-    let ethertype = frame.get(12..14).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
+fn see(frame: &[u8]) -> Result<Packet, Skipped> {
+    let ethertype = frame
+        .get(12..14)
+        .map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
     let mut packet = Packet::default();
     parse(&mut Bytes(frame), ethertype, &mut packet).map(|()| packet)
 }
@@ -32,14 +34,21 @@ fn the_laboratory_sees_the_same_five_tuple() {
         v4().sctp(5, 6),
         v4().icmp(8, 0),
         v4().raw(253, [1; 20]),
-        eth().layer(Ipv4 { options: vec![1; 40], ..Ipv4::new("10.0.0.1", "10.0.0.2") }).tcp(1, 2),
+        eth()
+            .layer(Ipv4 {
+                options: vec![1; 40],
+                ..Ipv4::new("10.0.0.1", "10.0.0.2")
+            })
+            .tcp(1, 2),
         eth().vlan(7).ip("10.0.0.1", "10.0.0.2").udp(53, 54),
         eth().qinq(7, 8).ip("2001:db8::1", "2001:db8::2").tcp(1, 2),
         v6().tcp(40_000, 443),
         v6().icmpv6(128, 0),
         v6().hop_by_hop().destination_options().udp(1, 2),
         v6().authentication().tcp(3, 4),
-        v6().layer(Extension::routing(0, 1, &[0; 20])).fragment(0, true, 9).udp(7, 8),
+        v6().layer(Extension::routing(0, 1, &[0; 20]))
+            .fragment(0, true, 9)
+            .udp(7, 8),
     ];
     for frame in frames {
         let frame = frame.payload(*b"payload").build();
@@ -50,9 +59,15 @@ fn the_laboratory_sees_the_same_five_tuple() {
         assert_eq!(ports, want.ports, "{want}");
         let address = |halves: [u64; 2]| match seen.version {
             4 => std::net::IpAddr::from(((halves[0] >> 32) as u32).to_be_bytes()),
-            _ => std::net::IpAddr::from((u128::from(halves[0]) << 64 | u128::from(halves[1])).to_be_bytes()),
+            _ => std::net::IpAddr::from(
+                (u128::from(halves[0]) << 64 | u128::from(halves[1])).to_be_bytes(),
+            ),
         };
-        assert_eq!((address(seen.source), address(seen.destination)), (want.source, want.destination), "{want}");
+        assert_eq!(
+            (address(seen.source), address(seen.destination)),
+            (want.source, want.destination),
+            "{want}"
+        );
     }
 }
 
@@ -67,26 +82,55 @@ fn the_ip_header_is_found_behind_tags() {
         let frame = frame.udp(1, 2).build();
         match see(&frame) {
             Ok(packet) => assert_eq!((packet.offset, packet.transport), (offset, offset + 20)),
-            Err(reason) => assert_eq!((reason, offset), (Unseen::NotIp, 0)),
+            Err(reason) => assert_eq!((reason, offset), (Skipped::NotIp, 0)),
         }
     }
 }
 
 #[test]
 fn later_fragments_have_no_ports() {
-    let first = see(&eth().layer(Ipv4 { flags: Ipv4::MF, ..Ipv4::new("10.0.0.1", "10.0.0.2") }).udp(1, 2).build());
-    let later = see(&eth().layer(Ipv4 { fragment_offset: 1, ..Ipv4::new("10.0.0.1", "10.0.0.2") }).udp(1, 2).build());
+    let first = see(&eth()
+        .layer(Ipv4 {
+            flags: Ipv4::MF,
+            ..Ipv4::new("10.0.0.1", "10.0.0.2")
+        })
+        .udp(1, 2)
+        .build());
+    let later = see(&eth()
+        .layer(Ipv4 {
+            fragment_offset: 1,
+            ..Ipv4::new("10.0.0.1", "10.0.0.2")
+        })
+        .udp(1, 2)
+        .build());
     let later6 = see(&v6().fragment(1, false, 3).udp(1, 2).build());
-    let ports = |packet: Result<Packet, Unseen>| packet.map(|p| (p.protocol, p.fragment, p.ported, p.unknown));
+    let ports = |packet: Result<Packet, Skipped>| {
+        packet.map(|p| (p.protocol, p.fragment, p.ported, p.unknown))
+    };
     assert_eq!(ports(first), Ok((17, 1, 1, 0)));
     assert_eq!(ports(later), Ok((17, 2, 0, 0)));
     assert_eq!(ports(later6), Ok((17, 2, 0, 0)));
     // a part of a part has the identification of the outer one
-    let nested = v6().fragment(0, true, 3).fragment(0, true, 4).udp(1, 2).build();
+    let nested = v6()
+        .fragment(0, true, 3)
+        .fragment(0, true, 4)
+        .udp(1, 2)
+        .build();
     let nested = see(&nested).unwrap();
-    assert_eq!((nested.fragment, nested.identification, nested.unknown), (Packet::FIRST, 3, TRANSPORT));
-    let whole = see(&v6().fragment(0, false, 3).fragment(0, true, 4).udp(1, 2).build()).unwrap();
-    assert_eq!((whole.fragment, whole.identification, whole.ported), (Packet::FIRST, 4, 1));
+    assert_eq!(
+        (nested.fragment, nested.identification, nested.unknown),
+        (Packet::FIRST, 3, TRANSPORT)
+    );
+    let whole = see(&v6()
+        .fragment(0, false, 3)
+        .fragment(0, true, 4)
+        .udp(1, 2)
+        .build())
+    .unwrap();
+    assert_eq!(
+        (whole.fragment, whole.identification, whole.ported),
+        (Packet::FIRST, 4, 1)
+    );
 }
 
 #[test]
@@ -98,9 +142,16 @@ fn more_extension_headers_than_eight_hide_the_ports() {
         }
         see(&frame.tcp(1, 2).build()).unwrap()
     };
-    assert_eq!((chain(8).protocol, chain(8).ported, chain(8).unknown), (6, 1, 0));
+    assert_eq!(
+        (chain(8).protocol, chain(8).ported, chain(8).unknown),
+        (6, 1, 0)
+    );
     for count in [9, 10, 100, 200] {
-        assert_eq!((chain(count).ported, chain(count).unknown), (0, TRANSPORT), "{count}");
+        assert_eq!(
+            (chain(count).ported, chain(count).unknown),
+            (0, TRANSPORT),
+            "{count}"
+        );
     }
 }
 
@@ -110,10 +161,16 @@ fn a_cut_frame_is_malformed_or_has_ports_that_are_unknown() {
     for length in 0..frame.len() {
         let seen = see(&frame[..length]);
         match length {
-            0..14 => assert_eq!(seen, Err(Unseen::NotIp)),
-            14..34 => assert_eq!(seen, Err(Unseen::Malformed)),
-            34..38 => assert_eq!(seen.map(|p| (p.protocol, p.ported, p.unknown)), Ok((6, 0, Packet::PORTS))),
-            _ => assert_eq!(seen.map(|p| (p.protocol, p.ported, p.unknown)), Ok((6, 1, 0))),
+            0..14 => assert_eq!(seen, Err(Skipped::NotIp)),
+            14..34 => assert_eq!(seen, Err(Skipped::Malformed)),
+            34..38 => assert_eq!(
+                seen.map(|p| (p.protocol, p.ported, p.unknown)),
+                Ok((6, 0, Packet::PORTS))
+            ),
+            _ => assert_eq!(
+                seen.map(|p| (p.protocol, p.ported, p.unknown)),
+                Ok((6, 1, 0))
+            ),
         }
     }
     let icmp = see(&v4().icmp(8, 0).build()[..34]).unwrap();
@@ -122,13 +179,26 @@ fn a_cut_frame_is_malformed_or_has_ports_that_are_unknown() {
 
 #[test]
 fn a_chain_that_is_cut_off_hides_the_protocol() {
-    let frame = v6().hop_by_hop().authentication().fragment(0, false, 1).tcp(1, 2).build();
+    let frame = v6()
+        .hop_by_hop()
+        .authentication()
+        .fragment(0, false, 1)
+        .tcp(1, 2)
+        .build();
     let whole = see(&frame).unwrap();
     assert_eq!((whole.protocol, whole.ported, whole.unknown), (6, 1, 0));
     let transport = usize::from(whole.transport);
     for length in 54..transport + 4 {
         let unknown = see(&frame[..length]).unwrap().unknown;
-        assert_eq!(unknown, if length < transport { TRANSPORT } else { Packet::PORTS }, "{length} bytes");
+        assert_eq!(
+            unknown,
+            if length < transport {
+                TRANSPORT
+            } else {
+                Packet::PORTS
+            },
+            "{length} bytes"
+        );
     }
 }
 
@@ -138,16 +208,34 @@ fn headers_that_contradict_themselves_are_malformed() {
     for header in [
         Ipv4 { version: 5, ..ip() },
         Ipv4 { version: 6, ..ip() },
-        Ipv4 { ihl: Some(4), ..ip() },
-        Ipv4 { ihl: Some(0), ..ip() },
-        Ipv4 { total_length: Some(19), ..ip() },
-        Ipv4 { total_length: Some(1), ..ip() },
+        Ipv4 {
+            ihl: Some(4),
+            ..ip()
+        },
+        Ipv4 {
+            ihl: Some(0),
+            ..ip()
+        },
+        Ipv4 {
+            total_length: Some(19),
+            ..ip()
+        },
+        Ipv4 {
+            total_length: Some(1),
+            ..ip()
+        },
     ] {
         let frame = eth().layer(header.clone()).udp(1, 2).build();
-        assert_eq!(see(&frame), Err(Unseen::Malformed), "{header:?}");
+        assert_eq!(see(&frame), Err(Skipped::Malformed), "{header:?}");
     }
-    let frame = eth().layer(Ipv6 { version: 4, ..Ipv6::new("2001:db8::1", "2001:db8::2") }).udp(1, 2).build();
-    assert_eq!(see(&frame), Err(Unseen::Malformed));
+    let frame = eth()
+        .layer(Ipv6 {
+            version: 4,
+            ..Ipv6::new("2001:db8::1", "2001:db8::2")
+        })
+        .udp(1, 2)
+        .build();
+    assert_eq!(see(&frame), Err(Skipped::Malformed));
 }
 
 const KEYS: FlowKeys = [
@@ -168,11 +256,21 @@ const KEYS: FlowKeys = [
 fn the_flow_hash_is_the_same_both_ways_and_for_fragments() {
     let hash = |frame: packet::Packet| see(&frame.build()).unwrap().flow_hash(&KEYS);
     let there = hash(v4().tcp(40_000, 443));
-    assert_eq!(there, hash(eth().ip("10.0.0.2", "10.0.0.1").tcp(443, 40_000)));
+    assert_eq!(
+        there,
+        hash(eth().ip("10.0.0.2", "10.0.0.1").tcp(443, 40_000))
+    );
     assert_ne!(there, hash(v4().tcp(40_001, 443)));
     assert_ne!(there, hash(v4().udp(40_000, 443)));
     // a later fragment is told its ports before it is hashed
-    let first = hash(eth().layer(Ipv4 { flags: Ipv4::MF, ..Ipv4::new("10.0.0.1", "10.0.0.2") }).udp(1, 2));
+    let first = hash(
+        eth()
+            .layer(Ipv4 {
+                flags: Ipv4::MF,
+                ..Ipv4::new("10.0.0.1", "10.0.0.2")
+            })
+            .udp(1, 2),
+    );
     assert_eq!(first, hash(v4().udp(1, 2)));
 }
 
@@ -185,10 +283,15 @@ fn the_flow_hash_spreads() {
         seen.insert(see(&frame).unwrap().flow_hash(&KEYS) >> 18);
     }
     // 4,096 balls in 16,384 bins leave some 3,620 bins hit
-    assert!(seen.len() > 3_400, "{} source ports for 4,096 flows", seen.len());
+    assert!(
+        seen.len() > 3_400,
+        "{} source ports for 4,096 flows",
+        seen.len()
+    );
 }
 
-/// What a sender can choose, addresses and ports, does not decide with one set of keys what it decides with another.
+/// What a sender can choose, addresses and ports, does not decide with one set of keys what it
+/// decides with another.
 #[test]
 fn what_is_never_sampled_with_one_set_of_keys_is_with_others() {
     const SAMPLE: u64 = 10;
@@ -196,13 +299,24 @@ fn what_is_never_sampled_with_one_set_of_keys_is_with_others() {
     let packets: Vec<_> = (0..20_000u32)
         .map(|flow| {
             let source = format!("2001:db8:{:x}:{:x}::1", flow >> 8, flow & 0xff);
-            see(&eth().ip(&source, "2001:db8::2").udp(1000 + flow as u16 % 1000, 53).build()).unwrap()
+            see(&eth()
+                .ip(&source, "2001:db8::2")
+                .udp(1000 + flow as u16 % 1000, 53)
+                .build())
+            .unwrap()
         })
         .filter(|packet| !is_sampled(packet.flow_hash(&KEYS)))
         .collect();
     let mut other = KEYS;
     other.iter_mut().for_each(|key| *key = mix(*key));
-    let sampled = packets.iter().filter(|packet| is_sampled(packet.flow_hash(&other))).count();
+    let sampled = packets
+        .iter()
+        .filter(|packet| is_sampled(packet.flow_hash(&other)))
+        .count();
     let wanted = packets.len() / SAMPLE as usize;
-    assert!(sampled.abs_diff(wanted) < wanted / 5, "{sampled} of {} flows, {wanted} wanted", packets.len());
+    assert!(
+        sampled.abs_diff(wanted) < wanted / 5,
+        "{sampled} of {} flows, {wanted} wanted",
+        packets.len()
+    );
 }

@@ -1,5 +1,6 @@
-//! How the files of a crate depend on each other: no file imports in a circle. A directory's `mod.rs` is its door, and names the
-//! rooms behind it: what a door imports from behind it makes no circle.
+//! How the files of a crate depend on each other: no file imports in a circle. A directory's
+//! `mod.rs` is its door, and names the rooms behind it: what a door imports from behind it makes no
+//! circle.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -9,10 +10,18 @@ use std::path::{Path, PathBuf};
 type Module = Vec<String>;
 
 fn files(directory: &Path) -> Vec<PathBuf> {
-    let entries = fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
+    let entries =
+        fs::read_dir(directory).unwrap_or_else(|error| panic!("{}: {error}", directory.display()));
     let paths = entries.map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> =
-        paths.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect();
+    let mut files: Vec<PathBuf> = paths
+        .flat_map(|path| {
+            if path.is_dir() {
+                files(&path)
+            } else {
+                vec![path]
+            }
+        })
+        .collect();
     files.retain(|path| path.extension().is_some_and(|extension| extension == "rs"));
     files.sort_unstable();
     files
@@ -21,7 +30,10 @@ fn files(directory: &Path) -> Vec<PathBuf> {
 /// `kernel/attach/mod.rs` is `kernel::attach`.
 fn module(file: &Path) -> Module {
     let path = file.with_extension("");
-    let mut parts: Module = path.iter().map(|part| part.to_string_lossy().into_owned()).collect();
+    let mut parts: Module = path
+        .iter()
+        .map(|part| part.to_string_lossy().into_owned())
+        .collect();
     parts.pop_if(|last| ["mod", "lib", "main"].contains(&last.as_str()));
     parts
 }
@@ -31,11 +43,20 @@ fn paths(tree: &str) -> Vec<Module> {
     let tree = tree.trim();
     let Some((before, group)) = tree.split_once('{') else {
         let path = tree.split(" as ").next().unwrap_or_default();
-        return vec![path.split("::").map(|part| part.trim().to_owned()).collect()];
+        return vec![
+            path.split("::")
+                .map(|part| part.trim().to_owned())
+                .collect(),
+        ];
     };
-    let group = group.strip_suffix('}').unwrap_or_else(|| panic!("no end: {tree}"));
-    let before: Module =
-        before.split("::").map(|part| part.trim().to_owned()).filter(|part| !part.is_empty()).collect();
+    let group = group
+        .strip_suffix('}')
+        .unwrap_or_else(|| panic!("no end: {tree}"));
+    let before: Module = before
+        .split("::")
+        .map(|part| part.trim().to_owned())
+        .filter(|part| !part.is_empty())
+        .collect();
     let (mut depth, mut parts) = (0, vec![String::new()]);
     for sign in group.chars() {
         match sign {
@@ -50,18 +71,28 @@ fn paths(tree: &str) -> Vec<Module> {
         parts.last_mut().unwrap().push(sign);
     }
     let parts = parts.iter().filter(|part| !part.trim().is_empty());
-    parts.flat_map(|part| paths(part)).map(|path| [&before[..], &path[..]].concat()).collect()
+    parts
+        .flat_map(|part| paths(part))
+        .map(|path| [&before[..], &path[..]].concat())
+        .collect()
 }
 
 /// What a file imports, as paths from the root on, without what its tests do.
 fn imports(text: &str, module: &Module, children: &BTreeSet<String>) -> Vec<Module> {
-    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-    let code: String =
-        text.lines().filter(|line| !line.trim_start().starts_with("//")).flat_map(|line| [line, "\n"]).collect();
+    let text = text
+        .split("#[cfg(test)]\nmod tests")
+        .next()
+        .unwrap_or_default();
+    let code: String = text
+        .lines()
+        .filter(|line| !line.trim_start().starts_with("//"))
+        .flat_map(|line| [line, "\n"])
+        .collect();
     let uses = code.split('\n').enumerate().filter_map(|(number, line)| {
         let declaration = line.split("use ").nth(1)?;
         let visibility = line.split("use ").next()?;
-        let is_use = visibility.is_empty() || visibility.starts_with("pub") && !visibility.contains('=');
+        let is_use =
+            visibility.is_empty() || visibility.starts_with("pub") && !visibility.contains('=');
         is_use.then_some((number, declaration))
     });
     let lines: Vec<&str> = code.split('\n').collect();
@@ -82,28 +113,42 @@ fn imports(text: &str, module: &Module, children: &BTreeSet<String>) -> Vec<Modu
                 let ups = path.iter().take_while(|part| *part == "super").count();
                 Some([&module[..module.len().checked_sub(ups)?], &path[ups..]].concat())
             }
-            first => children.contains(first).then(|| [&module[..], &path[..]].concat()),
+            first => children
+                .contains(first)
+                .then(|| [&module[..], &path[..]].concat()),
         }
     };
-    uses.map(whole).flat_map(|tree| paths(&tree)).filter_map(absolute).collect()
+    uses.map(whole)
+        .flat_map(|tree| paths(&tree))
+        .filter_map(absolute)
+        .collect()
 }
 
-/// Which module imports from which. What is re-exported by a door belongs to the file that it comes from.
+/// Which module imports from which. What is re-exported by a door belongs to the file that it comes
+/// from.
 fn graph(texts: &BTreeMap<Module, String>) -> BTreeMap<Module, BTreeSet<Module>> {
     let children = |module: &Module| -> BTreeSet<String> {
-        let below = texts.keys().filter(|other| other.len() == module.len() + 1 && other.starts_with(module));
+        let below = texts
+            .keys()
+            .filter(|other| other.len() == module.len() + 1 && other.starts_with(module));
         below.map(|other| other[module.len()].clone()).collect()
     };
-    let all: BTreeMap<&Module, Vec<Module>> =
-        texts.iter().map(|(module, text)| (module, imports(text, module, &children(module)))).collect();
+    let all: BTreeMap<&Module, Vec<Module>> = texts
+        .iter()
+        .map(|(module, text)| (module, imports(text, module, &children(module))))
+        .collect();
     let owner = |path: &Module| -> Option<Module> {
         let mut path = path.clone();
         // as often as a re-export may be re-exported
         for _ in 0..4 {
-            let door =
-                (0..=path.len()).rev().map(|length| path[..length].to_vec()).find(|part| texts.contains_key(part))?;
+            let door = (0..=path.len())
+                .rev()
+                .map(|length| path[..length].to_vec())
+                .find(|part| texts.contains_key(part))?;
             let item = path.get(door.len())?.clone();
-            let from = all[&door].iter().find(|import| import.last() == Some(&item) && import.starts_with(&door));
+            let from = all[&door]
+                .iter()
+                .find(|import| import.last() == Some(&item) && import.starts_with(&door));
             match from {
                 Some(from) if *from != path => path = from.clone(),
                 _ => return Some(door),
@@ -112,8 +157,13 @@ fn graph(texts: &BTreeMap<Module, String>) -> BTreeMap<Module, BTreeSet<Module>>
         None
     };
     let of = |(module, imports): (&&Module, &Vec<Module>)| {
-        let whole =
-            imports.iter().filter_map(|path| if texts.contains_key(path) { Some(path.clone()) } else { owner(path) });
+        let whole = imports.iter().filter_map(|path| {
+            if texts.contains_key(path) {
+                Some(path.clone())
+            } else {
+                owner(path)
+            }
+        });
         // a door and what is behind it
         let others = whole.filter(|other| other != *module && !other.starts_with(module));
         ((*module).clone(), others.collect())
@@ -136,12 +186,18 @@ fn circle(graph: &BTreeMap<Module, BTreeSet<Module>>) -> Option<Vec<Module>> {
             return None;
         }
         way.push(at.clone());
-        let found = graph.get(at).into_iter().flatten().find_map(|next| visit(graph, next, done, way));
+        let found = graph
+            .get(at)
+            .into_iter()
+            .flatten()
+            .find_map(|next| visit(graph, next, done, way));
         way.pop();
         found
     }
     let mut done = BTreeSet::new();
-    graph.keys().find_map(|module| visit(graph, module, &mut done, &mut Vec::new()))
+    graph
+        .keys()
+        .find_map(|module| visit(graph, module, &mut done, &mut Vec::new()))
 }
 
 fn named(circle: &[Module]) -> Vec<String> {
@@ -159,13 +215,19 @@ fn no_file_imports_in_a_circle() {
             // programs have a root of their own
             let inside = file.strip_prefix(&root).unwrap();
             if !inside.starts_with("bin") {
-                texts.entry(module(inside)).and_modify(|both: &mut String| both.push_str(&text)).or_insert(text);
+                texts
+                    .entry(module(inside))
+                    .and_modify(|both: &mut String| both.push_str(&text))
+                    .or_insert(text);
             }
         }
         assert!(texts.len() >= least, "{directory}: {} files", texts.len());
         let graph = graph(&texts);
         let arrows: usize = graph.values().map(BTreeSet::len).sum();
-        assert!(arrows >= 2 * least, "{directory}: only {arrows} imports were found");
+        assert!(
+            arrows >= 2 * least,
+            "{directory}: only {arrows} imports were found"
+        );
         let found = circle(&graph).map(|circle| named(&circle));
         assert!(found.is_none(), "{directory}: {found:?}");
     }
@@ -174,7 +236,10 @@ fn no_file_imports_in_a_circle() {
 #[test]
 fn circles_are_seen() {
     let texts = |files: &[(&str, &str)]| -> BTreeMap<Module, String> {
-        files.iter().map(|(file, text)| (module(Path::new(file)), (*text).to_owned())).collect()
+        files
+            .iter()
+            .map(|(file, text)| (module(Path::new(file)), (*text).to_owned()))
+            .collect()
     };
     let found = |files: &[(&str, &str)]| circle(&graph(&texts(files))).map(|circle| named(&circle));
     let ring = [
@@ -182,7 +247,10 @@ fn circles_are_seen() {
         ("b.rs", "use super::c;\n"),
         ("c.rs", "use crate::{\n    a::X,\n};\n"),
     ];
-    assert_eq!(found(&ring), Some(vec!["a".to_owned(), "b".to_owned(), "c".to_owned()]));
+    assert_eq!(
+        found(&ring),
+        Some(vec!["a".to_owned(), "b".to_owned(), "c".to_owned()])
+    );
     // what a door shows comes from the room behind it
     let door = [
         ("lib.rs", "mod room;\n"),
@@ -190,7 +258,16 @@ fn circles_are_seen() {
         ("room/table.rs", "use crate::hall::Hall;\n"),
         ("hall.rs", "use crate::room::Table;\n"),
     ];
-    assert_eq!(found(&door), Some(vec!["hall".to_owned(), "room::table".to_owned()]));
+    assert_eq!(
+        found(&door),
+        Some(vec!["hall".to_owned(), "room::table".to_owned()])
+    );
     assert_eq!(found(&door[..3]), None);
-    assert_eq!(found(&[("room/mod.rs", "use table::Table;\n"), ("room/table.rs", "use super::Room;\n")]), None);
+    assert_eq!(
+        found(&[
+            ("room/mod.rs", "use table::Table;\n"),
+            ("room/table.rs", "use super::Room;\n")
+        ]),
+        None
+    );
 }

@@ -30,18 +30,28 @@ pub(crate) struct Question {
     interface: String,
     /// Way in which it passes there
     #[arg(long, value_enum)]
-    direction: Direction,
+    direction: DirectionArg,
     /// Name or number
     #[arg(long, value_parser = parse_protocol, required_unless_present = "pcap", conflicts_with = "pcap")]
     protocol: Option<u8>,
     /// IPv4 or IPv6 address
-    #[arg(long, value_name = "ADDRESS", required_unless_present = "pcap", conflicts_with = "pcap")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        required_unless_present = "pcap",
+        conflicts_with = "pcap"
+    )]
     source: Option<IpAddr>,
     /// For protocols with ports
     #[arg(long, value_name = "PORT", conflicts_with = "pcap")]
     source_port: Option<u16>,
     /// IPv4 or IPv6 address
-    #[arg(long, value_name = "ADDRESS", required_unless_present = "pcap", conflicts_with = "pcap")]
+    #[arg(
+        long,
+        value_name = "ADDRESS",
+        required_unless_present = "pcap",
+        conflicts_with = "pcap"
+    )]
     destination: Option<IpAddr>,
     /// For protocols with ports
     #[arg(long, value_name = "PORT", conflicts_with = "pcap")]
@@ -58,7 +68,7 @@ pub(crate) struct Question {
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
-enum Direction {
+enum DirectionArg {
     Ingress,
     Egress,
 }
@@ -87,28 +97,48 @@ pub(crate) fn explain(question: &Question, pin_path: &Path) -> anyhow::Result<Ex
 }
 
 fn made_up(question: &Question) -> Result<Vec<u8>, &'static str> {
-    let (Some(protocol), Some(source), Some(destination)) = (question.protocol, question.source, question.destination)
+    let (Some(protocol), Some(source), Some(destination)) =
+        (question.protocol, question.source, question.destination)
     else {
         return Err("protocol, source and destination are needed");
     };
     let (source_port, destination_port) = match (question.source_port, question.destination_port) {
         (Some(source), Some(destination)) if has_ports(protocol) => (source, destination),
         (None, None) if !has_ports(protocol) => (0, 0),
-        _ if has_ports(protocol) => return Err("the protocol has ports: give --source-port and --destination-port"),
-        _ => return Err("the protocol has no ports: leave out --source-port and --destination-port"),
+        _ if has_ports(protocol) => {
+            return Err("the protocol has ports: give --source-port and --destination-port");
+        }
+        _ => {
+            return Err(
+                "the protocol has no ports: leave out --source-port and --destination-port",
+            );
+        }
     };
-    frame(protocol, (source, source_port), (destination, destination_port), question.vlan)
-        .ok_or("source and destination must both be IPv4 or both be IPv6")
+    frame(
+        protocol,
+        (source, source_port),
+        (destination, destination_port),
+        question.vlan,
+    )
+    .ok_or("source and destination must both be IPv4 or both be IPv6")
 }
 
-/// Asks until all answers are of the tables that were read: a reload may come between. `None` if nothing is live.
-fn ask(question: &Question, pin_path: &Path, frames: &[Vec<u8>]) -> anyhow::Result<Option<Vec<Verdict>>> {
+/// Asks until all answers are of the tables that were read: a reload may come between. `None` if
+/// nothing is live.
+fn ask(
+    question: &Question,
+    pin_path: &Path,
+    frames: &[Vec<u8>],
+) -> anyhow::Result<Option<Vec<Verdict>>> {
     const ATTEMPTS: usize = 50;
     let mut observer = Observer::open(pin_path)?;
     for _ in 0..ATTEMPTS {
-        let Some(live) = observer.live()? else { return Ok(None) };
+        let Some(live) = observer.live()? else {
+            return Ok(None);
+        };
         let network = observer.observe(&Desired::default(), None)?;
-        let described = describe(&live.tables, &Desired::default()).context("the live tables contradict themselves")?;
+        let described = describe(&live.tables, &Desired::default())
+            .context("the live tables contradict themselves")?;
         let hook = hook(question, &described, &network)?;
         if !observer.is_attached(described.hooks[&hook])? {
             bail!(
@@ -117,12 +147,19 @@ fn ask(question: &Question, pin_path: &Path, frames: &[Vec<u8>]) -> anyhow::Resu
             );
         }
         let mut explainer = observer.explainer(live.generation)?;
-        let answers: Vec<_> = frames.iter().map(|frame| explainer.ask(hook, frame)).collect::<Result<_, _>>()?;
+        let answers: Vec<_> = frames
+            .iter()
+            .map(|frame| explainer.ask(hook, frame))
+            .collect::<Result<_, _>>()?;
         if observer.live()?.as_ref() == Some(&live) {
-            let mut verdicts: Vec<_> =
-                answers.iter().map(|answer| verdict(answer, hook, &described, &network)).collect();
+            let mut verdicts: Vec<_> = answers
+                .iter()
+                .map(|answer| verdict(answer, hook, &described, &network))
+                .collect();
             if question.pcap.is_some() {
-                verdicts.iter_mut().for_each(|verdict| verdict.near_misses.clear());
+                verdicts
+                    .iter_mut()
+                    .for_each(|verdict| verdict.near_misses.clear());
             }
             return Ok(Some(verdicts));
         }
@@ -132,12 +169,16 @@ fn ask(question: &Question, pin_path: &Path, frames: &[Vec<u8>]) -> anyhow::Resu
 
 fn hook(question: &Question, live: &Described, network: &Network) -> anyhow::Result<u32> {
     let direction = match question.direction {
-        Direction::Ingress => network::Hook::Ingress,
-        Direction::Egress => network::Hook::Egress,
+        DirectionArg::Ingress => network::Direction::Ingress,
+        DirectionArg::Egress => network::Direction::Egress,
     };
     let link = network.link(&question.interface);
-    if let (Some(link), Some(vlan)) = (link.filter(|link| link.kind.is_headerless()), question.vlan) {
-        bail!("packets of {} have no link header, so none is in VLAN {vlan}; leave out --vlan", link.name);
+    if let (Some(link), Some(vlan)) = (link.filter(|link| link.kind.is_headerless()), question.vlan)
+    {
+        bail!(
+            "packets of {} have no link header, so none is in VLAN {vlan}; leave out --vlan",
+            link.name
+        );
     }
     let hook = link.and_then(|link| hook_of(live, (link.index, direction)));
     hook.ok_or_else(|| anyhow!(why_no_hook(&question.interface, direction, live, network)))
@@ -172,7 +213,9 @@ fn frames_ng(bytes: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
             Block::SimplePacket(packet) => (0, packet.data),
             _ => continue,
         };
-        let framing = framings.get(interface).with_context(|| format!("it describes no interface {interface}"))?;
+        let framing = framings
+            .get(interface)
+            .with_context(|| format!("it describes no interface {interface}"))?;
         frames.push(framing(&data));
     }
     Ok(frames)

@@ -39,24 +39,43 @@ impl File {
     fn read(path: &Path) -> anyhow::Result<Self> {
         if path == Path::new("-") {
             let bytes = read_all(std::io::stdin()).context("cannot read standard input")?;
-            return Ok(Self { name: "<stdin>".to_owned(), bytes });
+            return Ok(Self {
+                name: "<stdin>".to_owned(),
+                bytes,
+            });
         }
-        let bytes =
-            fs::File::open(path).and_then(read_all).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Self { name: path.display().to_string(), bytes })
+        let bytes = fs::File::open(path)
+            .and_then(read_all)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        Ok(Self {
+            name: path.display().to_string(),
+            bytes,
+        })
     }
 }
 
 /// Why a daemon would not take its file, whatever is in it. Any other one may be looked at.
 fn distrust_of(path: &Path, is_followed: bool) -> Option<String> {
-    if is_followed && path != Path::new("-") { distrust(path) } else { None }
+    if is_followed && path != Path::new("-") {
+        distrust(path)
+    } else {
+        None
+    }
 }
 
 /// What the file means; what is wrong with it goes to standard error.
 fn load(file: &File) -> Option<Desired> {
     let text = String::from_utf8_lossy(&file.bytes);
     let print = |diagnostics: &[diagnostic::Diagnostic]| {
-        eprint!("{}", diagnostic::render(diagnostics, &file.name, &text, has_color(&std::io::stderr())));
+        eprint!(
+            "{}",
+            diagnostic::render(
+                diagnostics,
+                &file.name,
+                &text,
+                has_color(&std::io::stderr())
+            )
+        );
     };
     match Reader::default().load(&file.bytes) {
         Ok((desired, warnings)) => {

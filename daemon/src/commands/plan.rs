@@ -14,19 +14,30 @@ use super::{File, distrust_of, load, print, print_json};
 use crate::{CHANGES, FAILURE};
 
 /// With `is_followed` it is the file of the daemon, which would not take it if others may write it.
-pub(crate) fn plan(path: &Path, is_followed: bool, pin_path: &Path, json: bool) -> anyhow::Result<ExitCode> {
+pub(crate) fn plan(
+    path: &Path,
+    is_followed: bool,
+    pin_path: &Path,
+    json: bool,
+) -> anyhow::Result<ExitCode> {
     let file = File::read(path)?;
     if let Some(why) = distrust_of(path, is_followed) {
         bail!(why);
     }
-    let Some(desired) = load(&file) else { return Ok(FAILURE.into()) };
+    let Some(desired) = load(&file) else {
+        return Ok(FAILURE.into());
+    };
     let preview = Seen::look(&mut Observer::open(pin_path)?, &desired)?.preview(&desired)?;
     if json {
         print_json(&preview)?;
     } else {
         print(&preview.to_string());
     }
-    Ok(if preview.is_empty() { ExitCode::SUCCESS } else { CHANGES.into() })
+    Ok(if preview.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        CHANGES.into()
+    })
 }
 
 /// All that a preview depends on, beside the file.
@@ -41,8 +52,15 @@ impl Seen {
     pub(super) fn look(observer: &mut Observer, desired: &Desired) -> anyhow::Result<Self> {
         let live = observer.live()?;
         let network = observer.observe(desired, live.as_ref())?;
-        let attached = live.as_ref().map(|live| observer.attached(live.generation)).transpose()?;
-        Ok(Self { live, network, attached: attached.unwrap_or_default() })
+        let attached = live
+            .as_ref()
+            .map(|live| observer.attached(live.generation))
+            .transpose()?;
+        Ok(Self {
+            live,
+            network,
+            attached: attached.unwrap_or_default(),
+        })
     }
 
     pub(super) fn preview(&self, desired: &Desired) -> anyhow::Result<Preview> {

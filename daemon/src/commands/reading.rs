@@ -15,19 +15,31 @@ use crate::{FAILURE, NOT_RUNNING};
 const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The status an interval after `last`, which it becomes. `None` if nothing is mirrored.
-pub(super) fn with_rates(pin_path: &Path, last: &mut Option<(Status, Instant)>) -> Result<Option<Status>, KernelError> {
-    let read = || Ok::<_, KernelError>(status::read(pin_path)?.map(|status| (status, Instant::now())));
+pub(super) fn with_rates(
+    pin_path: &Path,
+    last: &mut Option<(Status, Instant)>,
+) -> Result<Option<Status>, KernelError> {
+    let read =
+        || Ok::<_, KernelError>(status::read(pin_path)?.map(|status| (status, Instant::now())));
     if last.is_none() {
         *last = read()?;
     }
-    let Some((before, then)) = last.take() else { return Ok(None) };
+    let Some((before, then)) = last.take() else {
+        return Ok(None);
+    };
     thread::sleep(INTERVAL.saturating_sub(then.elapsed()));
     *last = read()?;
-    Ok(last.as_ref().map(|(status, now)| status.clone().with_rates(&before, now.duration_since(then))))
+    Ok(last
+        .as_ref()
+        .map(|(status, now)| status.clone().with_rates(&before, now.duration_since(then))))
 }
 
 pub(super) fn exit_code(status: &Status) -> ExitCode {
-    if status.degraded { FAILURE.into() } else { ExitCode::SUCCESS }
+    if status.degraded {
+        FAILURE.into()
+    } else {
+        ExitCode::SUCCESS
+    }
 }
 
 /// Says that nothing is there to be looked at, or that it cannot be looked at.

@@ -20,7 +20,9 @@ pub(crate) fn top(pin_path: &Path, once: bool) -> anyhow::Result<ExitCode> {
     let (is_live, color) = (out.is_terminal() && !once, has_color(&out));
     let mut last: Option<(Status, Instant)> = None;
     loop {
-        let Some(status) = with_rates(pin_path, &mut last)? else { return not_running(pin_path) };
+        let Some(status) = with_rates(pin_path, &mut last)? else {
+            return not_running(pin_path);
+        };
         let rows = is_live.then(rows).flatten();
         let picture = status::frame(&status, Style { rows, color });
         if !is_live {
@@ -28,7 +30,11 @@ pub(crate) fn top(pin_path: &Path, once: bool) -> anyhow::Result<ExitCode> {
             return Ok(exit_code(&status));
         }
         let picture = format!("{HOME}{}{CLEAR_BELOW}", picture.replace('\n', CLEAR_LINE));
-        if out.write_all(picture.as_bytes()).and_then(|()| out.flush()).is_err() {
+        if out
+            .write_all(picture.as_bytes())
+            .and_then(|()| out.flush())
+            .is_err()
+        {
             // the terminal has gone
             return Ok(exit_code(&status));
         }
@@ -40,7 +46,10 @@ fn rows() -> Option<usize> {
     // SAFETY: the kernel writes the structure, for which any bytes are valid.
     let (done, size) = unsafe {
         let mut size: libc::winsize = std::mem::zeroed();
-        (libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size), size)
+        (
+            libc::ioctl(libc::STDOUT_FILENO, libc::TIOCGWINSZ, &raw mut size),
+            size,
+        )
     };
     (done == 0 && size.ws_row > 1).then(|| usize::from(size.ws_row) - 1)
 }

@@ -15,12 +15,17 @@ use super::plan::Seen;
 use super::{File, load};
 use crate::FAILURE;
 
-/// The kernel tells nobody about stores into maps, so they are read that often; the file is watched.
+/// The kernel tells nobody about stores into maps, so they are read that often; the file is
+/// watched.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// A daemon that is being started, or started again, is waited for that long.
 const GRACE: Duration = Duration::from_secs(2);
 
-pub(crate) fn wait(path: &Path, pin_path: &Path, timeout: Option<Duration>) -> anyhow::Result<ExitCode> {
+pub(crate) fn wait(
+    path: &Path,
+    pin_path: &Path,
+    timeout: Option<Duration>,
+) -> anyhow::Result<ExitCode> {
     let deadline = timeout.map(|timeout| Instant::now() + timeout);
     let (sender, triggers) = queue();
     let mut watch = FileWatch::new(path, sender);
@@ -42,9 +47,14 @@ pub(crate) fn wait(path: &Path, pin_path: &Path, timeout: Option<Duration>) -> a
             }
             // one that is missing or being written may be there soon
             if let Some(Ok(bytes)) = content {
-                let read = File { name: path.display().to_string(), bytes };
+                let read = File {
+                    name: path.display().to_string(),
+                    bytes,
+                };
                 if file.as_ref().is_none_or(|(there, _)| *there != read) {
-                    let Some(desired) = load(&read) else { return Ok(FAILURE.into()) };
+                    let Some(desired) = load(&read) else {
+                        return Ok(FAILURE.into());
+                    };
                     (file, seen) = (Some((read, desired)), None);
                 }
             }
@@ -58,14 +68,22 @@ pub(crate) fn wait(path: &Path, pin_path: &Path, timeout: Option<Duration>) -> a
                 seen = Some(look);
             }
         }
-        let bytes = file.as_ref().filter(|_| is_read).map(|(file, _)| &*file.bytes);
-        let left = deadline.map_or(INTERVAL, |deadline| deadline.saturating_duration_since(Instant::now()));
+        let bytes = file
+            .as_ref()
+            .filter(|_| is_read)
+            .map(|(file, _)| &*file.bytes);
+        let left = deadline.map_or(INTERVAL, |deadline| {
+            deadline.saturating_duration_since(Instant::now())
+        });
         if let Some(why) = taker.refuses(pin_path, bytes) {
             eprintln!("{} is not live, and will not be: {why}", path.display());
             return Ok(FAILURE.into());
         }
         if left.is_zero() {
-            eprintln!("{} is not live yet; `traffic-mirror plan` says what is missing", path.display());
+            eprintln!(
+                "{} is not live yet; `traffic-mirror plan` says what is missing",
+                path.display()
+            );
             return Ok(FAILURE.into());
         }
         std::thread::sleep(INTERVAL.min(left));
@@ -91,9 +109,14 @@ impl Taker {
         }
         self.missing = None;
         if let Some(reason) = daemon.reason() {
-            return Some(format!("{}; start it anew: systemctl restart traffic-mirror", reason.text));
+            return Some(format!(
+                "{}; start it anew: systemctl restart traffic-mirror",
+                reason.text
+            ));
         }
-        let rejected = record.and_then(|record| record.rejection).and_then(|rejection| rejection.hash);
+        let rejected = record
+            .and_then(|record| record.rejection)
+            .and_then(|rejection| rejection.hash);
         let is_it = file.is_some_and(|file| rejected == Some(hash(file)));
         is_it.then(|| "the daemon has rejected it; its log says why".to_owned())
     }

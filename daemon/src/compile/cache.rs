@@ -1,5 +1,5 @@
-//! Spares the work of finding out again what the live tables say, as long as they are what they were last made. The
-//! tables decide; what is remembered of others is forgotten.
+//! Spares the work of finding out again what the live tables say, as long as they are what they
+//! were last made. The tables decide; what is remembered of others is forgotten.
 
 use std::sync::Arc;
 
@@ -13,7 +13,7 @@ use crate::tables::{Live, Tables};
 
 /// What was last found out.
 #[derive(Default)]
-pub struct Memory {
+pub struct Cache {
     pub(in crate::compile) definitions: Definitions,
     last: Option<Remembered>,
 }
@@ -45,7 +45,7 @@ pub(in crate::compile) struct Known {
     pub are_built: bool,
 }
 
-impl Memory {
+impl Cache {
     /// Whether anything is known of live tables.
     pub fn is_empty(&self) -> bool {
         self.last.is_none()
@@ -58,10 +58,16 @@ impl Memory {
 
     /// What the live tables must be, if nobody else has written there.
     pub fn expected(&self) -> Option<Live> {
-        let Remembered { tables, epoch, .. } = self.last.as_ref().filter(|last| last.tables.control.secret != 0)?;
+        let Remembered { tables, epoch, .. } = self
+            .last
+            .as_ref()
+            .filter(|last| last.tables.control.secret != 0)?;
         let mut tables = Tables::clone(tables);
         tables.control.epoch = *epoch;
-        Some(Live { generation: tables.control.generation, tables })
+        Some(Live {
+            generation: tables.control.generation,
+            tables,
+        })
     }
 
     /// What the live tables were last made, but for the epoch.
@@ -72,14 +78,22 @@ impl Memory {
     /// What `live` was last made, if it was.
     pub fn made(&self, live: &Tables) -> Option<Made<'_>> {
         let Remembered { tables, epoch, .. } = self.last.as_ref()?;
-        // new maps have room for more than was compiled for them, and a mark that the compiler does not know
+        // new maps have room for more than was compiled for them, and a mark that the compiler does
+        // not know
         let is_of_these = tables.is_as_long(live) && tables.control.secret != 0;
-        is_of_these.then_some(Made { tables, epoch: *epoch })
+        is_of_these.then_some(Made {
+            tables,
+            epoch: *epoch,
+        })
     }
 
     /// `None` if the tables contradict themselves.
-    pub(in crate::compile) fn recall(&mut self, live: &Tables) -> Option<Known> {
-        if let Some(last) = self.last.as_mut().filter(|last| last.tables.are(live, last.epoch)) {
+    pub(in crate::compile) fn known(&mut self, live: &Tables) -> Option<Known> {
+        if let Some(last) = self
+            .last
+            .as_mut()
+            .filter(|last| last.tables.are(live, last.epoch))
+        {
             if !last.tables.is_as_long(live) {
                 // new maps, which have room for more
                 (last.tables, last.in_use) = (Arc::new(live.clone()), None);
@@ -88,17 +102,33 @@ impl Memory {
                 Some(in_use) => in_use.clone(),
                 None => last.in_use.insert(Arc::new(Reachable::of(live)?)).clone(),
             };
-            return Some(Known { in_use, source: last.built_from.clone(), are_built: true });
+            return Some(Known {
+                in_use,
+                source: last.built_from.clone(),
+                are_built: true,
+            });
         }
         self.last = None;
         let in_use = Arc::new(Reachable::of(live)?);
         let slots = decompile(live, known(live)?.into_iter())?;
-        let source = Source { slots, omitted: live.view().omitted };
-        Some(Known { in_use, source: Arc::new(source), are_built: false })
+        let source = Source {
+            slots,
+            omitted: live.active_bank().omitted,
+        };
+        Some(Known {
+            in_use,
+            source: Arc::new(source),
+            are_built: false,
+        })
     }
 
     /// Expects what the live tables will be: the next ones, after their commit.
-    pub(in crate::compile) fn expect(&mut self, live: &Tables, compiled: &Compiled, built_from: Source) {
+    pub(in crate::compile) fn expect(
+        &mut self,
+        live: &Tables,
+        compiled: &Compiled,
+        built_from: Source,
+    ) {
         // a commit, be it the only thing that is left to do, changes what packets can meet
         let stays = compiled.then == Then::Nothing && *compiled.tables == *live;
         if stays && self.last.is_some() {

@@ -1,5 +1,5 @@
-//! Input: the interfaces that the file lists and those that exist. Output: the hooks to look at, and which filters
-//! apply there.
+//! Input: the interfaces that the file lists and those that exist. Output: the hooks to look at,
+//! and which filters apply there.
 
 use std::collections::BTreeMap;
 
@@ -15,10 +15,10 @@ use crate::network::Network;
 /// One direction of one interface.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Hook {
-    /// Index of the interface.
+    /// Names of the interface.
     pub interface: u32,
     /// Ingress or egress.
-    pub direction: network::Hook,
+    pub direction: network::Direction,
     /// Name of the interface.
     pub name: String,
     /// Its alternative names.
@@ -32,46 +32,82 @@ pub struct Hook {
 impl Hook {
     /// Its element of `HOOKS`.
     pub(crate) fn element(&self) -> abi::Hook {
-        abi::Hook { interface: self.interface, egress: (self.direction == network::Hook::Egress).into() }
+        abi::Hook {
+            interface: self.interface,
+            egress: (self.direction == network::Direction::Egress).into(),
+        }
     }
 
     /// Whether a pattern matches a name of its interface.
     pub(super) fn is_called(&self, pattern: &glob::Pattern) -> bool {
-        std::iter::once(&self.name).chain(&self.altnames).any(|name| pattern.matches(name))
+        std::iter::once(&self.name)
+            .chain(&self.altnames)
+            .any(|name| pattern.matches(name))
     }
 
     /// Whether a filter applies here.
     pub(super) fn has(&self, filter: &Filter) -> bool {
-        let here = filter.interface.is_empty() || filter.interface.iter().any(|pattern| self.is_called(pattern));
+        let here = filter.interface.is_empty()
+            || filter
+                .interface
+                .iter()
+                .any(|pattern| self.is_called(pattern));
         here && covers(filter.direction, self.direction)
     }
 }
 
-/// Indices of the interfaces that are listed and have no hooks since nobody could wrap their copies.
+/// Indices of the interfaces that are listed and have no hooks since nobody could wrap their
+/// copies.
 pub(super) fn refused(desired: &Desired, network: &Network) -> impl Iterator<Item = u32> {
-    let links = network.links.values().filter(|link| is_refused(link, &network.refused));
-    links.filter(|link| is_listed(desired, link)).map(|link| link.index)
+    let links = network
+        .links
+        .values()
+        .filter(|link| is_refused(link, &network.refused));
+    links
+        .filter(|link| is_listed(desired, link))
+        .map(|link| link.index)
 }
 
-/// The hooks of the interfaces that the file lists and that exist, [`MAX_INTERFACES`] at most; an interface that several
-/// entries match is looked at in all the directions that they give. Who has a place keeps it; others, by name, get those that
-/// are free, and wait if there are none.
-pub(super) fn hooks(desired: &Desired, network: &Network, live: &[abi::Hook]) -> BTreeMap<u32, Hook> {
+/// The hooks of the interfaces that the file lists and that exist, [`MAX_INTERFACES`] at most; an
+/// interface that several entries match is looked at in all the directions that they give. Who has
+/// a place keeps it; others, by name, get those that are free, and wait if there are none.
+pub(super) fn hooks(
+    desired: &Desired,
+    network: &Network,
+    live: &[abi::Hook],
+) -> BTreeMap<u32, Hook> {
     let mut places = Places::of(live);
-    let can_be = |link: &&network::Link| is_listed(desired, link) && !is_refused(link, &network.refused);
+    let can_be =
+        |link: &&network::Link| is_listed(desired, link) && !is_refused(link, &network.refused);
     let mut listed: Vec<_> = network.links.values().filter(can_be).collect();
     listed.sort_unstable_by_key(|link| (!places.has(link.index), &link.name));
     let mut hooks = BTreeMap::new();
     for link in listed {
-        let Some(place) = places.take(link.index) else { break };
-        for direction in [network::Hook::Ingress, network::Hook::Egress] {
+        let Some(place) = places.take(link.index) else {
+            break;
+        };
+        for direction in [network::Direction::Ingress, network::Direction::Egress] {
             // of several entries the one that says most about the name gives the order
             let can = refusal(link, direction).is_none();
-            let wanted = desired.interfaces.iter().filter(|entry| can && covers(entry.direction, direction));
+            let wanted = desired
+                .interfaces
+                .iter()
+                .filter(|entry| can && covers(entry.direction, direction));
             if let Some(entry) = best(wanted, link) {
-                let (name, altnames, order) = (link.name.clone(), link.altnames.clone(), entry.order.clone());
+                let (name, altnames, order) = (
+                    link.name.clone(),
+                    link.altnames.clone(),
+                    entry.order.clone(),
+                );
                 let is_headerless = link.kind.is_headerless();
-                let hook = Hook { interface: link.index, direction, name, altnames, order, is_headerless };
+                let hook = Hook {
+                    interface: link.index,
+                    direction,
+                    name,
+                    altnames,
+                    order,
+                    is_headerless,
+                };
                 hooks.insert(2 * place + hook.element().egress, hook);
             }
         }
@@ -89,11 +125,27 @@ struct Places {
 impl Places {
     fn of(live: &[abi::Hook]) -> Self {
         // what is no hook of ours is nobody's place
-        let interface = |pair: &[abi::Hook]| pair.iter().map(|hook| hook.interface).max().unwrap_or_default();
-        let taken: BTreeMap<u32, u32> =
-            (0..).zip(live.chunks(2).map(interface)).filter(|&(_, interface)| interface != 0).collect();
-        let free = (0..MAX_INTERFACES as u32).rev().filter(|place| !taken.contains_key(place)).collect();
-        Self { by_interface: taken.into_iter().map(|(place, interface)| (interface, place)).collect(), free }
+        let interface = |pair: &[abi::Hook]| {
+            pair.iter()
+                .map(|hook| hook.interface)
+                .max()
+                .unwrap_or_default()
+        };
+        let taken: BTreeMap<u32, u32> = (0..)
+            .zip(live.chunks(2).map(interface))
+            .filter(|&(_, interface)| interface != 0)
+            .collect();
+        let free = (0..MAX_INTERFACES as u32)
+            .rev()
+            .filter(|place| !taken.contains_key(place))
+            .collect();
+        Self {
+            by_interface: taken
+                .into_iter()
+                .map(|(place, interface)| (interface, place))
+                .collect(),
+            free,
+        }
     }
 
     fn has(&self, interface: u32) -> bool {
@@ -102,13 +154,22 @@ impl Places {
 
     /// The place that an interface has, or the first one that is free.
     fn take(&mut self, interface: u32) -> Option<u32> {
-        self.by_interface.get(&interface).copied().or_else(|| self.free.pop())
+        self.by_interface
+            .get(&interface)
+            .copied()
+            .or_else(|| self.free.pop())
     }
 }
 
 /// What the programs look for a packet's interface in. `None` if there is no such table.
 pub(super) fn interfaces(hooks: &BTreeMap<u32, Hook>) -> Option<abi::Interfaces> {
-    let flag = |hook: &Hook| if hook.is_headerless { abi::Interfaces::NO_ETHERNET } else { 0 };
+    let flag = |hook: &Hook| {
+        if hook.is_headerless {
+            abi::Interfaces::NO_ETHERNET
+        } else {
+            0
+        }
+    };
     let place = |(index, hook): (&u32, &Hook)| (hook.interface, (index / 2) | flag(hook));
     let places: BTreeMap<u32, u32> = hooks.iter().map(place).collect();
     cells(&places.into_iter().collect::<Vec<_>>())
@@ -121,7 +182,8 @@ pub fn have_table(desired: &Desired, network: &Network) -> bool {
 
 /// The elements of `HOOKS`.
 pub(super) fn table(hooks: &BTreeMap<u32, Hook>) -> Vec<abi::Hook> {
-    let mut table = vec![abi::Hook::default(); hooks.keys().last().map_or(0, |&last| last as usize + 1)];
+    let mut table =
+        vec![abi::Hook::default(); hooks.keys().last().map_or(0, |&last| last as usize + 1)];
     for (&index, hook) in hooks {
         table[index as usize] = hook.element();
     }
@@ -129,9 +191,12 @@ pub(super) fn table(hooks: &BTreeMap<u32, Hook>) -> Vec<abi::Hook> {
 }
 
 fn is_listed(desired: &Desired, link: &network::Link) -> bool {
-    let ways = [network::Hook::Ingress, network::Hook::Egress];
+    let ways = [network::Direction::Ingress, network::Direction::Egress];
     ways.iter().any(|way| refusal(link, *way).is_none())
-        && desired.interfaces.iter().any(|entry| called(&entry.name, link).is_some())
+        && desired
+            .interfaces
+            .iter()
+            .any(|entry| called(&entry.name, link).is_some())
 }
 
 #[cfg(test)]
@@ -141,11 +206,17 @@ mod tests {
 
     fn network(names: impl Iterator<Item = String>) -> Network {
         let link = |(index, name): (u32, String)| (index, network::Link::ethernet(index, &name));
-        Network { links: (2..).zip(names).map(link).collect(), ..Network::default() }
+        Network {
+            links: (2..).zip(names).map(link).collect(),
+            ..Network::default()
+        }
     }
 
     fn served(hooks: &BTreeMap<u32, Hook>) -> BTreeMap<&str, u32> {
-        hooks.iter().map(|(index, hook)| (hook.name.as_str(), index / 2)).collect()
+        hooks
+            .iter()
+            .map(|(index, hook)| (hook.name.as_str(), index / 2))
+            .collect()
     }
 
     #[test]
@@ -154,18 +225,34 @@ mod tests {
         let mut network = network((0..=MAX_INTERFACES).map(|number| format!("pod{number:03}")));
         let first = hooks(&desired, &network, &[]);
         let before = served(&first);
-        assert_eq!((before.len(), first.len()), (MAX_INTERFACES, 2 * MAX_INTERFACES));
-        assert!(before.contains_key("pod511") && !before.contains_key("pod512"), "the first by name");
+        assert_eq!(
+            (before.len(), first.len()),
+            (MAX_INTERFACES, 2 * MAX_INTERFACES)
+        );
+        assert!(
+            before.contains_key("pod511") && !before.contains_key("pod512"),
+            "the first by name"
+        );
 
         // an early name takes nobody's place
-        let newcomer = network.links.values().next_back().map(|link| link.index + 1).unwrap();
-        let link = network::Link { index: newcomer, name: "pod".to_owned(), ..network.links[&2].clone() };
+        let newcomer = network
+            .links
+            .values()
+            .next_back()
+            .map(|link| link.index + 1)
+            .unwrap();
+        let link = network::Link {
+            index: newcomer,
+            name: "pod".to_owned(),
+            ..network.links[&2].clone()
+        };
         network.links.insert(newcomer, link);
         let live = table(&first);
         let second = hooks(&desired, &network, &live);
         assert_eq!(served(&second), before);
 
-        // what has gone has its place until the tables say no more of it; then the first by name has it
+        // what has gone has its place until the tables say no more of it; then the first by name
+        // has it
         let gone = network.links.remove(&9).unwrap();
         let third = hooks(&desired, &network, &live);
         assert_eq!(third.len(), 2 * MAX_INTERFACES - 2);

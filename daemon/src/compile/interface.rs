@@ -1,14 +1,16 @@
-//! An interface and the entries of the file that list it: which is the one that counts, and whether it can be mirrored.
+//! An interface and the entries of the file that list it: which is the one that counts, and whether
+//! it can be mirrored.
 
 use std::collections::BTreeSet;
 
 use glob::Pattern;
 
-use crate::desired::{Direction, Interface};
+use crate::desired::{Directions, Interface};
 use crate::network;
 use crate::network::{Link, LinkKind};
 
-/// Whether packets of the interface can be looked at: they must begin with an Ethernet header or an IP header.
+/// Whether packets of the interface can be looked at: they must begin with an Ethernet header or an
+/// IP header.
 pub(crate) fn is_supported(link: &network::Link) -> bool {
     matches!(link.kind, LinkKind::Ethernet | LinkKind::Loopback) || link.kind.is_headerless()
 }
@@ -19,11 +21,11 @@ pub(super) fn is_refused(link: &network::Link, refused: &BTreeSet<u32>) -> bool 
 }
 
 /// Whether a filter or an entry for these directions is for a hook.
-pub(super) const fn covers(wanted: Direction, hook: network::Hook) -> bool {
+pub(super) const fn covers(wanted: Directions, hook: network::Direction) -> bool {
     match wanted {
-        Direction::Both => true,
-        Direction::Ingress => matches!(hook, network::Hook::Ingress),
-        Direction::Egress => matches!(hook, network::Hook::Egress),
+        Directions::Both => true,
+        Directions::Ingress => matches!(hook, network::Direction::Ingress),
+        Directions::Egress => matches!(hook, network::Direction::Egress),
     }
 }
 
@@ -32,12 +34,21 @@ pub fn called<'l>(pattern: &Pattern, link: &'l Link) -> Option<&'l str> {
     link.names().find(|name| pattern.matches(name))
 }
 
-/// Of some entries the one that says most about an interface: its own name before an alternative one, a name before a
-/// glob, a long glob before a short one. `None` if none of them matches it.
-pub(super) fn best<'i>(entries: impl Iterator<Item = &'i Interface>, link: &Link) -> Option<&'i Interface> {
+/// Of some entries the one that says most about an interface: its own name before an alternative
+/// one, a name before a glob, a long glob before a short one. `None` if none of them matches it.
+pub(super) fn best<'i>(
+    entries: impl Iterator<Item = &'i Interface>,
+    link: &Link,
+) -> Option<&'i Interface> {
     let rank = |entry: &Interface| {
         let text = entry.name.as_str();
-        (text == link.name, link.names().any(|name| name == text), text.len())
+        (
+            text == link.name,
+            link.names().any(|name| name == text),
+            text.len(),
+        )
     };
-    entries.filter(|entry| called(&entry.name, link).is_some()).max_by_key(|entry| rank(entry))
+    entries
+        .filter(|entry| called(&entry.name, link).is_some())
+        .max_by_key(|entry| rank(entry))
 }

@@ -1,11 +1,11 @@
-//! How large tables may become. What a filter adds to them grows with its networks and ranges, not with other filters', but there may
-//! be millions of these.
+//! How large tables may become. What a filter adds to them grows with its networks and ranges, not
+//! with other filters', but there may be millions of these.
 
 use std::sync::Arc;
 
 use traffic_mirror_ebpf::abi::{Block, Class, Node, Skip};
 
-use crate::compile::{Memory, new_maps};
+use crate::compile::{Cache, new_maps};
 use crate::desired::{Desired, Filter};
 use crate::network::Network;
 
@@ -37,7 +37,8 @@ pub struct TooLarge {
 
 impl TooLarge {
     /// What to do about it.
-    pub const REMEDY: &str = "write fewer networks and ranges, or wider ones that take the place of several";
+    pub const REMEDY: &str =
+        "write fewer networks and ranges, or wider ones that take the place of several";
 }
 
 impl Rooms {
@@ -46,20 +47,27 @@ impl Rooms {
     /// # Errors
     /// It needs more than [`MOST_BYTES`].
     pub fn check(&mut self, desired: &Desired) -> Result<(), TooLarge> {
-        let most = |filters: &mut dyn Iterator<Item = &Arc<Filter>>| filters.map(|filter| most_bytes(filter)).sum();
+        let most = |filters: &mut dyn Iterator<Item = &Arc<Filter>>| {
+            filters.map(|filter| most_bytes(filter)).sum()
+        };
         let mut bytes: usize = most(&mut desired.filters.iter());
         if bytes > MOST_BYTES {
             // what is there already is known better
             let known = |filter: &&Arc<Filter>| {
-                let place = self.filters.binary_search_by(|known| known.name.cmp(&filter.name));
+                let place = self
+                    .filters
+                    .binary_search_by(|known| known.name.cmp(&filter.name));
                 place.is_ok_and(|place| Arc::ptr_eq(&self.filters[place], filter))
             };
             let new: usize = most(&mut desired.filters.iter().filter(|filter| !known(filter)));
             bytes = bytes.min(self.bytes + new);
         }
         if bytes > MOST_BYTES {
-            let compiled = new_maps(desired, &Network::default(), &[], &mut Memory::default());
-            bytes = compiled.ok_or_else(|| too_large(desired))?.tables.filter_bytes();
+            let compiled = new_maps(desired, &Network::default(), &[], &mut Cache::default());
+            bytes = compiled
+                .ok_or_else(|| too_large(desired))?
+                .tables
+                .filter_bytes();
         }
         (self.filters, self.bytes) = (desired.filters.clone(), bytes);
         Ok(())
@@ -69,17 +77,26 @@ impl Rooms {
 fn too_large(desired: &Desired) -> TooLarge {
     let all = desired.filters.iter().map(|filter| terms(filter)).sum();
     let heaviest = desired.filters.iter().max_by_key(|filter| terms(filter));
-    let (filter, terms) = heaviest.map_or_else(Default::default, |filter| (filter.name.clone(), terms(filter)));
+    let (filter, terms) = heaviest.map_or_else(Default::default, |filter| {
+        (filter.name.clone(), terms(filter))
+    });
     TooLarge { filter, terms, all }
 }
 
 fn terms(filter: &Filter) -> usize {
-    let Filter { source, destination, source_port, destination_port, .. } = filter;
+    let Filter {
+        source,
+        destination,
+        source_port,
+        destination_port,
+        ..
+    } = filter;
     source.len() + destination.len() + source_port.len() + destination_port.len()
 }
 
-/// What a filter adds to tables, bytes, if it shares nothing with others and its blocks with filters that give the same fields: each network or range has two ends, where another set begins; each network may be
-/// where a trie branches.
+/// What a filter adds to tables, bytes, if it shares nothing with others and its blocks with
+/// filters that give the same fields: each network or range has two ends, where another set begins;
+/// each network may be where a trie branches.
 fn most_bytes(filter: &Filter) -> usize {
     const END: usize = size_of::<Class>() + size_of::<u64>() + size_of::<Block>();
     const BRANCH: usize = size_of::<Node>() + 2 * size_of::<Skip>();

@@ -1,5 +1,6 @@
-//! Input: [`Desired`], [`Network`] and the live [`Tables`]. Output: what the maps must hold next, and the programs that
-//! must be attached. Pure: must not know the kernel, the clock, the file system.
+//! Input: [`Desired`], [`Network`] and the live [`Tables`]. Output: what the maps must hold next,
+//! and the programs that must be attached. Pure: must not know the kernel, the clock, the file
+//! system.
 
 mod budget;
 mod cache;
@@ -23,23 +24,24 @@ use bytemuck::Zeroable;
 use traffic_mirror_ebpf::abi::{self, Listed, MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES, Name};
 
 use crate::compile::cache::Known;
-use crate::compile::classifier::assign::Placed;
+use crate::compile::classifier::assign::Assignment;
 use crate::compile::classifier::room::Room;
 use crate::compile::classifier::slots::omitted;
 use crate::compile::classifier::source::Source;
-use crate::compile::names::Index;
+use crate::compile::names::Names;
 use crate::desired::Desired;
 use crate::network::{Network, Segmenter};
 use crate::tables::Tables;
 use elements::Elements;
 
 pub use crate::compile::budget::{Costly, costly};
-pub use crate::compile::cache::{Made, Memory};
+pub use crate::compile::cache::{Cache, Made};
 pub use crate::compile::classifier::reachable::Reachable;
 pub use crate::compile::limit::{MOST_BYTES, Rooms, TooLarge};
 pub use crate::compile::segmenter::{longest, too_long};
 pub use describe::{
-    Described, Filter as DescribedFilter, Place, READY, Way, describe, key, mac, outer, state, vlan_name,
+    Described, DescribedFilter, DescribedSlot, HookKey, READY, describe, key, mac, outer, state,
+    vlan_name,
 };
 pub use hooks::{Hook, have_table};
 pub use interface::called;
@@ -58,8 +60,8 @@ pub struct Compiled {
     pub hooks: BTreeMap<u32, Hook>,
     /// Indices of the interfaces that copies leave by, ascending.
     pub outputs: Vec<u32>,
-    /// Indices of the interfaces on whose egress `encap` must be attached: the outputs, and, if there are any, sources without a
-    /// link header.
+    /// Indices of the interfaces on whose egress `encap` must be attached: the outputs, and, if
+    /// there are any, sources without a link header.
     pub encaps: BTreeSet<u32>,
     /// The segmenter, if it is used.
     pub segmenter: Option<Segmenter>,
@@ -76,54 +78,112 @@ pub enum Then {
     Nothing,
 }
 
-/// Compiles the next step from what is live to what is wanted. What is in use keeps its place. `None` if `live`
-/// contradicts itself or has no room for old and new side by side: then compile for [`new_maps`].
+/// Compiles the next step from what is live to what is wanted. What is in use keeps its place.
+/// `None` if `live` contradicts itself or has no room for old and new side by side: then compile
+/// for [`new_maps`].
 ///
-/// Each step looks at nothing but the live tables, so that it does not matter who made them and how far he got:
+/// Each step looks at nothing but the live tables, so that it does not matter who made them and how
+/// far he got:
 ///
 /// 1. The tables come to say what the active slots and the wanted ones stand for. No packet notices, since the live rows
 ///    do not name the new ones. The commit switches to the wanted rows.
 /// 2. Only the wanted slots are active by now: what only others needed goes, and again no packet notices.
 /// 3. What nothing points to any more is cleared.
-pub fn compile(desired: &Desired, network: &Network, live: &Tables, memory: &mut Memory) -> Option<Compiled> {
-    step(desired, network, live, memory, false)
+pub fn compile(
+    desired: &Desired,
+    network: &Network,
+    live: &Tables,
+    cache: &mut Cache,
+) -> Option<Compiled> {
+    step(desired, network, live, cache, false)
 }
 
-/// With `is_new` nobody has met the tables so far: what they must hold in the end is the first step.
-fn step(desired: &Desired, network: &Network, live: &Tables, memory: &mut Memory, is_new: bool) -> Option<Compiled> {
-    let Known { in_use, source, are_built } = memory.recall(live)?;
+/// With `is_new` nobody has met the tables so far: what they must hold in the end is the first
+/// step.
+fn step(
+    desired: &Desired,
+    network: &Network,
+    live: &Tables,
+    cache: &mut Cache,
+    is_new: bool,
+) -> Option<Compiled> {
+    let Known {
+        in_use,
+        source,
+        are_built,
+    } = cache.known(live)?;
     let filters = desired.filters.iter().map(|filter| &*filter.name);
-    let filters = Index::new(&live.filters, Name::text, MAX_FILTERS, filters)?;
+    let filters = Names::new(&live.filters, Name::text, MAX_FILTERS, filters)?;
     let endpoints = desired.endpoints.iter().map(|endpoint| &*endpoint.name);
-    let endpoints = Index::new(&live.endpoint_names, Name::text, MAX_ENDPOINTS, endpoints)?;
+    let endpoints = Names::new(&live.endpoint_names, Name::text, MAX_ENDPOINTS, endpoints)?;
     let listed = desired.interfaces.iter().map(|entry| entry.name.as_str());
-    let listed = Index::new(&live.listed, Listed::pattern, MAX_INTERFACES, listed)?;
+    let listed = Names::new(&live.listed, Listed::pattern, MAX_INTERFACES, listed)?;
     let hooks = hooks::hooks(desired, network, &live.hooks.to_vec());
-    let placed = Placed::new(desired, &filters, &mut memory.definitions, live, &source.slots)?;
-    let mut listed = listed.table(desired.interfaces.iter().map(listed::element), Listed::zeroed());
+    let assigned = Assignment::new(
+        desired,
+        &filters,
+        &mut cache.definitions,
+        live,
+        &source.slots,
+    )?;
+    let mut listed = listed.table(
+        desired.interfaces.iter().map(listed::element),
+        Listed::zeroed(),
+    );
     listed.extend(hooks::refused(desired, network).map(Listed::of_refused));
     listed.truncate(MAX_INTERFACES);
-    let mut elements = Elements::new(desired, network, &filters, &endpoints, &placed, &hooks, live);
+    let mut elements = Elements::new(
+        desired, network, &filters, &endpoints, &assigned, &hooks, live,
+    );
     elements.listed = listed;
-    let omitted = omitted(&placed.union, &live.view().omitted, placed.active_blocks);
+    let omitted = omitted(
+        &assigned.union,
+        &live.active_bank().omitted,
+        assigned.active_blocks,
+    );
 
-    let idle = live.idle();
+    let inactive = live.inactive();
     // live maps have no room for more than they are long
-    let room = Room::new(if is_new { MOST_BYTES } else { live.filter_bytes() });
+    let room = Room::new(if is_new {
+        MOST_BYTES
+    } else {
+        live.filter_bytes()
+    });
     let mut tables = live.with_idle_copies();
-    let Placed { slots, union, active_blocks } = placed;
-    let want = Source { slots: union, omitted };
-    let mut view =
-        classifier::build::build(&mut tables, live, &in_use, are_built.then_some(&source), &want, active_blocks, room)?;
-    classifier::rows::rows(&mut tables.rows, &in_use, &slots, desired, &hooks, &mut view)?;
-    view.peers = peers::peers(&desired.peers);
-    view.flow_keys = peers::flow_keys(desired.seed.as_ref(), network.secret);
-    tables.control.view[idle] = view;
+    let Assignment {
+        slots,
+        union,
+        active_blocks,
+    } = assigned;
+    let want = Source {
+        slots: union,
+        omitted,
+    };
+    let mut bank = classifier::build::build(
+        &mut tables,
+        live,
+        &in_use,
+        are_built.then_some(&source),
+        &want,
+        active_blocks,
+        room,
+    )?;
+    classifier::rows::rows(
+        &mut tables.rows,
+        &in_use,
+        &slots,
+        desired,
+        &hooks,
+        &mut bank,
+    )?;
+    bank.peers = peers::peers(&desired.peers);
+    bank.flow_keys = peers::flow_keys(desired.seed.as_ref(), network.secret);
+    tables.control.banks[inactive] = bank;
     if !is_new {
         elements.prepare(&mut tables);
     }
     let then = if is_new || tables.is_settled(live) {
-        tables.control.view = [view; 2];
+        tables.control.banks = [bank; 2];
         elements.finish(&mut tables);
         if !is_new {
             in_use.clear_the_rest(&mut tables);
@@ -133,19 +193,41 @@ fn step(desired: &Desired, network: &Network, live: &Tables, memory: &mut Memory
         Then::Commit(live.control.epoch.wrapping_add(1))
     };
     let (outputs, segmenter_wanted) = (elements.outputs(), elements.segmenter_wanted);
-    let relays = hooks.values().filter(|hook| hook.is_headerless && !outputs.is_empty()).map(|hook| hook.interface);
+    let relays = hooks
+        .values()
+        .filter(|hook| hook.is_headerless && !outputs.is_empty())
+        .map(|hook| hook.interface);
     let encaps = outputs.iter().copied().chain(relays).collect();
     let segmenter = network.segmenter.filter(|_| segmenter_wanted);
-    let compiled =
-        Compiled { tables: Arc::new(tables), then, in_use, hooks, outputs, encaps, segmenter, segmenter_wanted };
-    memory.expect(live, &compiled, want);
+    let compiled = Compiled {
+        tables: Arc::new(tables),
+        then,
+        in_use,
+        hooks,
+        outputs,
+        encaps,
+        segmenter,
+        segmenter_wanted,
+    };
+    cache.expect(live, &compiled, want);
     Some(compiled)
 }
 
-/// Compiles for new maps: what they must hold is complete. The interfaces that have one of the hooks `served` keep their
-/// places. `None` if there are too many filters.
-pub fn new_maps(desired: &Desired, network: &Network, served: &[abi::Hook], memory: &mut Memory) -> Option<Compiled> {
-    let used = served.iter().rposition(|hook| hook.interface != 0).map_or(0, |last| last + 1);
-    let live = Tables { hooks: served[..used].iter().copied().collect(), ..Tables::empty() };
-    step(desired, network, &live, memory, true)
+/// Compiles for new maps: what they must hold is complete. The interfaces that have one of the
+/// hooks `served` keep their places. `None` if there are too many filters.
+pub fn new_maps(
+    desired: &Desired,
+    network: &Network,
+    served: &[abi::Hook],
+    cache: &mut Cache,
+) -> Option<Compiled> {
+    let used = served
+        .iter()
+        .rposition(|hook| hook.interface != 0)
+        .map_or(0, |last| last + 1);
+    let live = Tables {
+        hooks: served[..used].iter().copied().collect(),
+        ..Tables::empty()
+    };
+    step(desired, network, &live, cache, true)
 }

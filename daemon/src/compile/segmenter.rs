@@ -7,23 +7,31 @@ use traffic_mirror_ebpf::packet::protocol::{SCTP, TCP, UDP};
 
 use crate::compile::hooks::Hook;
 use crate::desired::{Action, Desired, Filter};
-use crate::network::{Hook as Direction, Link, Network};
+use crate::network::{Direction, Link, Network};
 
 /// The interface with the longest packets, of those that are looked at.
 pub fn longest<'n>(hooks: &BTreeMap<u32, Hook>, network: &'n Network) -> Option<&'n Link> {
-    hooks.values().filter_map(|hook| network.links.get(&hook.interface)).max_by_key(|link| link.mtu)
+    hooks
+        .values()
+        .filter_map(|hook| network.links.get(&hook.interface))
+        .max_by_key(|link| link.mtu)
 }
 
-/// Bytes that the longest packet of an interface has once wrapped, if copies are sent and that is too long.
+/// Bytes that the longest packet of an interface has once wrapped, if copies are sent and that is
+/// too long.
 pub fn too_long(endpoint: &abi::Endpoint, longest: &Link) -> Option<u32> {
-    let bytes = if endpoint.snap == 0 { longest.mtu } else { longest.mtu.min(endpoint.snap) };
+    let bytes = if endpoint.snap == 0 {
+        longest.mtu
+    } else {
+        longest.mtu.min(endpoint.snap)
+    };
     let wrapped = bytes + endpoint.outer_bytes;
     (endpoint.has_way() && wrapped > endpoint.mtu).then_some(wrapped)
 }
 
-/// A superpacket of the longest packets would not fit, one may come that cannot be cut once it is wrapped or that has checksums to be
-/// computed, or one of any kind has come that could not be sent without. `endpoints` are
-/// in the order of the file.
+/// A superpacket of the longest packets would not fit, one may come that cannot be cut once it is
+/// wrapped or that has checksums to be computed, or one of any kind has come that could not be sent
+/// without. `endpoints` are in the order of the file.
 pub(in crate::compile) fn is_wanted(
     desired: &Desired,
     endpoints: &[EndpointPair],
@@ -31,21 +39,35 @@ pub(in crate::compile) fn is_wanted(
     network: &Network,
 ) -> bool {
     let longest = longest(hooks, network);
-    let is_sent_bare =
-        hooks.values().any(|hook| hook.direction == Direction::Egress && network.unsummed.contains(&hook.interface));
+    let is_sent_bare = hooks.values().any(|hook| {
+        hook.direction == Direction::Egress && network.unsummed.contains(&hook.interface)
+    });
     let needs = |(position, [endpoint, _]): (usize, &EndpointPair)| {
         let cut = cut(endpoint, longest, is_sent_bare);
         endpoint.has_way()
-            && desired.filters.iter().filter(|filter| filter.enabled && filter.to.contains(&position)).any(|filter| {
-                filter.action == Action::Mirror && cut.iter().flatten().any(|protocol| takes(filter, *protocol))
-            })
+            && desired
+                .filters
+                .iter()
+                .filter(|filter| filter.enabled && filter.to.contains(&position))
+                .any(|filter| {
+                    filter.action == Action::Mirror
+                        && cut
+                            .iter()
+                            .flatten()
+                            .any(|protocol| takes(filter, *protocol))
+                })
     };
     desired.enabled && (network.segmenter_missed || endpoints.iter().enumerate().any(needs))
 }
 
-/// Protocols whose superpackets are cut into packets before they are sent to an endpoint, given the interface with the longest
-/// packets and whether an interface that is looked at leaves no checksums to hardware.
-pub(in crate::compile) fn cut(endpoint: &abi::Endpoint, longest: Option<&Link>, is_sent_bare: bool) -> [Option<u8>; 3] {
+/// Protocols whose superpackets are cut into packets before they are sent to an endpoint, given the
+/// interface with the longest packets and whether an interface that is looked at leaves no
+/// checksums to hardware.
+pub(in crate::compile) fn cut(
+    endpoint: &abi::Endpoint,
+    longest: Option<&Link>,
+    is_sent_bare: bool,
+) -> [Option<u8>; 3] {
     let too_long = longest.filter(|longest| too_long(endpoint, longest).is_some());
     let too_long = too_long.filter(|_| endpoint.oversize != Oversize::Drop as u32);
     let is_summed = endpoint.summed != 0;
@@ -53,7 +75,11 @@ pub(in crate::compile) fn cut(endpoint: &abi::Endpoint, longest: Option<&Link>, 
     let is_tcp = is_summed || too_long.is_some_and(|longest| longest.mtu > endpoint.mtu);
     let is_sctp = is_summed || too_long.is_some();
     let is_udp = is_sctp || is_sent_bare;
-    [is_udp.then_some(UDP), is_sctp.then_some(SCTP), is_tcp.then_some(TCP)]
+    [
+        is_udp.then_some(UDP),
+        is_sctp.then_some(SCTP),
+        is_tcp.then_some(TCP),
+    ]
 }
 
 /// Whether a filter may match packets of a protocol.

@@ -7,10 +7,12 @@ use toml::de::{DeTable, DeValue};
 
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Quoted};
 
-/// Each duplicate costs a search for its first place: a file with more of them shows the rest in a second round.
+/// Each duplicate costs a search for its first place: a file with more of them shows the rest in a
+/// second round.
 const MAX_DUPLICATES: usize = 100;
 
-/// Reports keys and tables that are defined twice; `places` are those of the second definitions, in order.
+/// Reports keys and tables that are defined twice; `places` are those of the second definitions, in
+/// order.
 pub(super) fn report(
     places: impl Iterator<Item = Range<usize>>,
     text: &str,
@@ -44,12 +46,18 @@ pub(super) fn report(
 
 fn table(place: Range<usize>, path: &[String], first: Option<Range<usize>>) -> Diagnostic {
     let message = format!("table {} is defined twice", Quoted(&path.join(".")));
-    with_first(Diagnostic::new(Code::DuplicateKey, place, message).help("rename or remove one of the two"), first)
+    with_first(
+        Diagnostic::new(Code::DuplicateKey, place, message).help("rename or remove one of the two"),
+        first,
+    )
 }
 
 fn key(place: Range<usize>, name: &str, first: Option<Range<usize>>) -> Diagnostic {
     let message = format!("key {} is set twice in the same table", Quoted(name));
-    with_first(Diagnostic::new(Code::DuplicateKey, place, message).help("keep one of the two"), first)
+    with_first(
+        Diagnostic::new(Code::DuplicateKey, place, message).help("keep one of the two"),
+        first,
+    )
 }
 
 fn with_first(diagnostic: Diagnostic, first: Option<Range<usize>>) -> Diagnostic {
@@ -63,7 +71,9 @@ fn with_first(diagnostic: Diagnostic, first: Option<Range<usize>>) -> Diagnostic
 fn line_at(text: &str, offset: usize) -> Range<usize> {
     let (before, after) = text.split_at_checked(offset).unwrap_or((text, ""));
     let start = before.rfind('\n').map_or(0, |newline| newline + 1);
-    let end = after.find('\n').map_or(text.len(), |newline| before.len() + newline);
+    let end = after
+        .find('\n')
+        .map_or(text.len(), |newline| before.len() + newline);
     start..end
 }
 
@@ -90,7 +100,9 @@ fn earlier_table(text: &str, path: &[String], before: usize) -> Option<Range<usi
     for key in parents {
         table = last_table(table.get(key.as_str())?)?;
     }
-    table.get_key_value(last.as_str()).map(|(key, _)| key.span())
+    table
+        .get_key_value(last.as_str())
+        .map(|(key, _)| key.span())
 }
 
 /// The nearest key of that text further up: between two keys of one table there is no other table.
@@ -110,5 +122,7 @@ fn last_table<'t, 'i>(value: &'t Spanned<DeValue<'i>>) -> Option<&'t DeTable<'i>
 fn tables<'t, 'i>(value: &'t Spanned<DeValue<'i>>) -> impl Iterator<Item = &'t DeTable<'i>> {
     let (table, array) = (value.get_ref().as_table(), value.get_ref().as_array());
     let elements = array.into_iter().flat_map(|array| array.iter());
-    table.into_iter().chain(elements.filter_map(|element| element.get_ref().as_table()))
+    table
+        .into_iter()
+        .chain(elements.filter_map(|element| element.get_ref().as_table()))
 }

@@ -4,10 +4,12 @@ use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
 use super::{Field, Item, List, Secret};
-use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, closest};
+use crate::diagnostic::{
+    Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, closest,
+};
 
 /// What the format knows about a kind of table.
-pub(super) struct Kind {
+pub(super) struct TableSpec {
     /// As in "keys of a filter".
     pub(super) noun: &'static str,
     /// The keys that it takes.
@@ -16,10 +18,10 @@ pub(super) struct Kind {
     pub(super) tables: &'static [(&'static str, &'static str)],
 }
 
-/// One table on its way into the raw shape.
+/// One table on its way into the raw table.
 pub(super) struct Fields<'a, 't> {
     label: &'a str,
-    kind: &'static Kind,
+    kind: &'static TableSpec,
     table: &'t DeTable<'t>,
     text: &'a str,
     diagnostics: &'a mut Diagnostics,
@@ -28,7 +30,9 @@ pub(super) struct Fields<'a, 't> {
 }
 
 /// The entries of a table in the order of the file.
-pub(super) fn entries<'t, 'i>(table: &'t DeTable<'i>) -> Vec<(&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>)> {
+pub(super) fn entries<'t, 'i>(
+    table: &'t DeTable<'i>,
+) -> Vec<(&'t Spanned<DeString<'i>>, &'t Spanned<DeValue<'i>>)> {
     let mut entries: Vec<_> = table.iter().collect();
     entries.sort_by_key(|(key, _)| key.span().start);
     entries
@@ -51,13 +55,20 @@ impl<'a, 't> Fields<'a, 't> {
     /// The fields of a table that messages call `label`; keys that it does not take are reported.
     pub(super) fn new(
         label: &'a str,
-        kind: &'static Kind,
+        kind: &'static TableSpec,
         table: &'t DeTable<'t>,
         text: &'a str,
         diagnostics: &'a mut Diagnostics,
     ) -> Self {
         let misspelt = Vec::new();
-        let mut fields = Self { label, kind, table, text, diagnostics, misspelt };
+        let mut fields = Self {
+            label,
+            kind,
+            table,
+            text,
+            diagnostics,
+            misspelt,
+        };
         fields.reject_unknown();
         fields
     }
@@ -72,27 +83,31 @@ impl<'a, 't> Fields<'a, 't> {
     }
 
     pub(super) fn boolean(&mut self, key: &str) -> Field<bool> {
-        self.scalar(key, Shape::Boolean, |value| value.as_bool())
+        self.scalar(key, ValueType::Boolean, |value| value.as_bool())
     }
 
     pub(super) fn text(&mut self, key: &str) -> Field<String> {
-        self.scalar(key, Shape::Text, string)
+        self.scalar(key, ValueType::Text, string)
     }
 
     pub(super) fn secret(&mut self, key: &str) -> Field<Secret> {
-        self.scalar(key, Shape::Secret, |value| string(value).map(Secret::new))
+        self.scalar(key, ValueType::Secret, |value| {
+            string(value).map(Secret::new)
+        })
     }
 
     pub(super) fn number(&mut self, key: &str) -> Field<i128> {
-        self.scalar(key, Shape::Number, |value| value.as_integer().map(integer))
+        self.scalar(key, ValueType::Number, |value| {
+            value.as_integer().map(integer)
+        })
     }
 
     pub(super) fn texts(&mut self, key: &str) -> List<String> {
-        self.list(key, Shape::Texts, string)
+        self.list(key, ValueType::Texts, string)
     }
 
     pub(super) fn items(&mut self, key: &str) -> List<Item> {
-        self.list(key, Shape::Items, |value| match value {
+        self.list(key, ValueType::Items, |value| match value {
             DeValue::Integer(number) => Some(Item::Number(integer(number))),
             _ => string(value).map(Item::Text),
         })
@@ -102,7 +117,8 @@ impl<'a, 't> Fields<'a, 't> {
     fn reject_unknown(&mut self) {
         let (kind, table) = (self.kind, self.table);
         let unknown = entries(table).into_iter();
-        for (key, value) in unknown.filter(|(key, _)| !kind.keys.contains(&key.get_ref().as_ref())) {
+        for (key, value) in unknown.filter(|(key, _)| !kind.keys.contains(&key.get_ref().as_ref()))
+        {
             let name: &str = key.get_ref();
             let guess = closest(name, kind.keys.iter().copied());
             let reported = self.diagnostics.report(match self.is_unknown_table(value) {
@@ -114,7 +130,11 @@ impl<'a, 't> Fields<'a, 't> {
     }
 
     fn unknown_key(&self, key: &Spanned<DeString<'_>>, guess: Option<&str>) -> Diagnostic {
-        let message = format!("{} has an unknown key {}", self.label, Quoted(key.get_ref()));
+        let message = format!(
+            "{} has an unknown key {}",
+            self.label,
+            Quoted(key.get_ref())
+        );
         let help = match guess {
             Some(guess) => format!("did you mean {guess:?}?"),
             None => "remove this line".to_owned(),
@@ -128,7 +148,11 @@ impl<'a, 't> Fields<'a, 't> {
     fn unknown_table(&self, key: &Spanned<DeString<'_>>, guess: Option<&str>) -> Diagnostic {
         let tables = self.kind.tables;
         let header = tables.iter().find(|(name, _)| Some(*name) == guess);
-        let message = format!("{} has an unknown table {}", self.label, Quoted(key.get_ref()));
+        let message = format!(
+            "{} has an unknown table {}",
+            self.label,
+            Quoted(key.get_ref())
+        );
         let help = match header {
             Some((_, header)) => format!("did you mean {header}?"),
             None => "remove this table".to_owned(),
@@ -141,60 +165,84 @@ impl<'a, 't> Fields<'a, 't> {
 
     fn is_unknown_table(&self, value: &Spanned<DeValue<'_>>) -> bool {
         let is_table = match value.get_ref() {
-            DeValue::Array(array) => !array.is_empty() && array.iter().all(|element| element.get_ref().is_table()),
+            DeValue::Array(array) => {
+                !array.is_empty() && array.iter().all(|element| element.get_ref().is_table())
+            }
             value => value.is_table(),
         };
         is_table && !self.kind.tables.is_empty()
     }
 
-    fn scalar<T>(&mut self, key: &str, shape: Shape, read: impl Fn(&DeValue<'_>) -> Option<T>) -> Field<T> {
+    fn scalar<T>(
+        &mut self,
+        key: &str,
+        kind: ValueType,
+        read: impl Fn(&DeValue<'_>) -> Option<T>,
+    ) -> Field<T> {
         let value = match self.get(key)? {
             Ok(value) => value,
             Err(reported) => return Some(Err(reported)),
         };
         Some(match read(value.get_ref()) {
             Some(read) => Ok(Spanned::new(value.span(), read)),
-            None => Err(self.wrong_type(key, value, shape)),
+            None => Err(self.wrong_type(key, value, kind)),
         })
     }
 
-    fn list<T>(&mut self, key: &str, shape: Shape, read: impl Fn(&DeValue<'_>) -> Option<T>) -> List<T> {
+    fn list<T>(
+        &mut self,
+        key: &str,
+        kind: ValueType,
+        read: impl Fn(&DeValue<'_>) -> Option<T>,
+    ) -> List<T> {
         let value = match self.get(key)? {
             Ok(value) => value,
             Err(reported) => return Some(Err(reported)),
         };
         let DeValue::Array(array) = value.get_ref() else {
-            return Some(Err(self.wrong_type(key, value, shape)));
+            return Some(Err(self.wrong_type(key, value, kind)));
         };
         let elements = array.iter().map(|element| match read(element.get_ref()) {
             Some(read) => Ok(Spanned::new(element.span(), read)),
-            None => Err(self.wrong_element(key, element, shape)),
+            None => Err(self.wrong_element(key, element, kind)),
         });
-        Some(Ok(Spanned::new(value.span(), elements.collect::<Vec<Checked<_>>>())))
+        Some(Ok(Spanned::new(
+            value.span(),
+            elements.collect::<Vec<Checked<_>>>(),
+        )))
     }
 
-    fn wrong_type(&mut self, key: &str, value: &Spanned<DeValue<'_>>, shape: Shape) -> Reported {
-        let (label, found, wanted) = (self.label, found(value), shape.describe());
+    fn wrong_type(&mut self, key: &str, value: &Spanned<DeValue<'_>>, kind: ValueType) -> Reported {
+        let (label, found, wanted) = (self.label, found(value), kind.describe());
         let message = format!("{label} has {found} as {key}, which must be {wanted}");
-        let help = shape.repair(value, self.text);
-        self.diagnostics.report(Diagnostic::new(Code::WrongType, value.span(), message).help(help))
+        let help = kind.repair(value, self.text);
+        self.diagnostics
+            .report(Diagnostic::new(Code::WrongType, value.span(), message).help(help))
     }
 
-    fn wrong_element(&mut self, key: &str, element: &Spanned<DeValue<'_>>, shape: Shape) -> Reported {
-        let (label, found, wanted) = (self.label, found(element), shape.describe());
+    fn wrong_element(
+        &mut self,
+        key: &str,
+        element: &Spanned<DeValue<'_>>,
+        kind: ValueType,
+    ) -> Reported {
+        let (label, found, wanted) = (self.label, found(element), kind.describe());
         let message = format!("{label} has {found} in the list {key}, which must be {wanted}");
-        let help = match (shape, source(element, self.text)) {
-            (Shape::Items, _) => "write integers and strings, side by side in one list".to_owned(),
+        let help = match (kind, source(element, self.text)) {
+            (ValueType::Items, _) => {
+                "write integers and strings, side by side in one list".to_owned()
+            }
             (_, Some(source)) if is_bare_scalar(element) => format!("write {source:?}"),
             _ => "write strings, side by side in one list".to_owned(),
         };
-        self.diagnostics.report(Diagnostic::new(Code::WrongType, element.span(), message).help(help))
+        self.diagnostics
+            .report(Diagnostic::new(Code::WrongType, element.span(), message).help(help))
     }
 }
 
 /// What a key takes.
 #[derive(Clone, Copy)]
-enum Shape {
+enum ValueType {
     Boolean,
     Text,
     /// A string that no message shows.
@@ -204,7 +252,7 @@ enum Shape {
     Items,
 }
 
-impl Shape {
+impl ValueType {
     fn describe(self) -> &'static str {
         match self {
             Self::Boolean => "true or false",
@@ -244,7 +292,9 @@ impl Shape {
             }
             (Self::Items, DeValue::Integer(_)) => format!("write [{source}]"),
             (Self::Texts, _) if is_bare_scalar(only) => format!("write [{source:?}]"),
-            (Self::Texts | Self::Items, _) => "write a list: its elements in [ and ], with commas between".to_owned(),
+            (Self::Texts | Self::Items, _) => {
+                "write a list: its elements in [ and ], with commas between".to_owned()
+            }
         }
     }
 }
@@ -252,7 +302,10 @@ impl Shape {
 /// The elements that a single string holds where somebody wrote `"tcp, udp"`.
 fn split(words: &str) -> String {
     let words = words.split([',', ' ']).filter(|word| !word.is_empty());
-    words.map(|word| Quoted(word).to_string()).collect::<Vec<_>>().join(", ")
+    words
+        .map(|word| Quoted(word).to_string())
+        .collect::<Vec<_>>()
+        .join(", ")
 }
 
 /// The value as it stands in the file, if it is short.
@@ -264,7 +317,10 @@ fn source<'t>(value: &Spanned<DeValue<'_>>, text: &'t str) -> Option<&'t str> {
 
 /// A scalar that is written without quotes.
 fn is_bare_scalar(value: &Spanned<DeValue<'_>>) -> bool {
-    !matches!(value.get_ref(), DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_))
+    !matches!(
+        value.get_ref(),
+        DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_)
+    )
 }
 
 fn string(value: &DeValue<'_>) -> Option<String> {
@@ -272,6 +328,10 @@ fn string(value: &DeValue<'_>) -> Option<String> {
 }
 
 fn integer(number: &DeInteger<'_>) -> i128 {
-    let end = if number.as_str().starts_with('-') { i128::MIN } else { i128::MAX };
+    let end = if number.as_str().starts_with('-') {
+        i128::MIN
+    } else {
+        i128::MAX
+    };
     i128::from_str_radix(number.as_str(), number.radix()).unwrap_or(end)
 }

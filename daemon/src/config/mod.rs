@@ -1,5 +1,5 @@
-//! Input: the text of the file. Output: [`Config`], its shape with the place of every value, and every error of shape.
-//! Must not know: what the values mean.
+//! Input: the text of the file. Output: [`Config`], its shape with the place of every value, and
+//! every error of shape. Must not know: what the values mean.
 
 mod duplicate;
 mod fields;
@@ -12,7 +12,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted, Reported};
-use fields::{Fields, Kind, entries, found};
+use fields::{Fields, TableSpec, entries, found};
 pub use secret::Secret;
 
 /// A value that may be left out, and that may have been reported as wrong.
@@ -136,15 +136,32 @@ pub enum Item {
     Text(String),
 }
 
-const TOP: Kind = Kind {
+const TOP: TableSpec = TableSpec {
     noun: "the file",
-    keys: &["enabled", "unparsed", "budget", "peers", "seed", "interface", "endpoint", "filter"],
-    tables: &[("interface", "[[interface]]"), ("endpoint", "[endpoint.NAME]"), ("filter", "[[filter]]")],
+    keys: &[
+        "enabled",
+        "unparsed",
+        "budget",
+        "peers",
+        "seed",
+        "interface",
+        "endpoint",
+        "filter",
+    ],
+    tables: &[
+        ("interface", "[[interface]]"),
+        ("endpoint", "[endpoint.NAME]"),
+        ("filter", "[[filter]]"),
+    ],
 };
 
-const INTERFACE: Kind = Kind { noun: "an interface", keys: &["name", "direction", "order"], tables: &[] };
+const INTERFACE: TableSpec = TableSpec {
+    noun: "an interface",
+    keys: &["name", "direction", "order"],
+    tables: &[],
+};
 
-const ENDPOINT: Kind = Kind {
+const ENDPOINT: TableSpec = TableSpec {
     noun: "an endpoint",
     keys: &[
         "address",
@@ -162,7 +179,7 @@ const ENDPOINT: Kind = Kind {
     tables: &[],
 };
 
-const FILTER: Kind = Kind {
+const FILTER: TableSpec = TableSpec {
     noun: "a filter",
     keys: &[
         "name",
@@ -184,12 +201,17 @@ const FILTER: Kind = Kind {
 
 impl Config {
     /// Reads the shape of the file. Never fails: what is wrong is kept for
-    /// [`Desired::resolve`](crate::desired::Desired::resolve) to report together with its own findings.
+    /// [`Desired::resolve`](crate::desired::Desired::resolve) to report together with its own
+    /// findings.
     pub fn parse(text: &str) -> Self {
         let mut diagnostics = Diagnostics::default();
         let root = syntax::parse(text, &mut diagnostics);
         let mut config = match &root {
-            Ok(root) => Reader { text, diagnostics: &mut diagnostics }.config(root),
+            Ok(root) => Reader {
+                text,
+                diagnostics: &mut diagnostics,
+            }
+            .config(root),
             Err(reported) => Config::incomplete(*reported),
         };
         config.diagnostics = diagnostics;
@@ -236,20 +258,31 @@ impl Reader<'_> {
             seed,
             interfaces: interfaces.and_then(|value| self.interfaces(value)),
             endpoints: endpoints.and_then(|value| self.endpoints(value)),
-            filters: filters.and_then(|value| self.filters(value)).unwrap_or_default(),
+            filters: filters
+                .and_then(|value| self.filters(value))
+                .unwrap_or_default(),
             diagnostics: Diagnostics::default(),
         }
     }
 
     fn interfaces(&mut self, value: Value<'_, '_>) -> Checked<Vec<Interface>> {
         let tables = self.array_of_tables("interface", value)?;
-        let read = tables.into_iter().enumerate().map(|(index, (span, table))| {
-            let label = label("interface", table, index);
-            let mut fields = self.fields(&label, &INTERFACE, table);
-            let name = fields.text("name");
-            let (direction, order) = (fields.text("direction"), fields.text("order"));
-            Interface { label, span, name, direction, order }
-        });
+        let read = tables
+            .into_iter()
+            .enumerate()
+            .map(|(index, (span, table))| {
+                let label = label("interface", table, index);
+                let mut fields = self.fields(&label, &INTERFACE, table);
+                let name = fields.text("name");
+                let (direction, order) = (fields.text("direction"), fields.text("order"));
+                Interface {
+                    label,
+                    span,
+                    name,
+                    direction,
+                    order,
+                }
+            });
         Ok(read.collect())
     }
 
@@ -262,17 +295,26 @@ impl Reader<'_> {
                 Diagnostic::new(
                     Code::WrongType,
                     value.span(),
-                    format!("\"endpoint\" is {}, but must be one table for each endpoint", found(value)),
+                    format!(
+                        "\"endpoint\" is {}, but must be one table for each endpoint",
+                        found(value)
+                    ),
                 )
                 .help("write [endpoint.NAME], with the name of the endpoint"),
             ));
         };
-        let read: Vec<Checked<Endpoint>> =
-            entries(tables).into_iter().map(|(name, value)| self.endpoint(name, value)).collect();
+        let read: Vec<Checked<Endpoint>> = entries(tables)
+            .into_iter()
+            .map(|(name, value)| self.endpoint(name, value))
+            .collect();
         read.into_iter().collect()
     }
 
-    fn endpoint(&mut self, name: &Spanned<DeString<'_>>, value: &Spanned<DeValue<'_>>) -> Checked<Endpoint> {
+    fn endpoint(
+        &mut self,
+        name: &Spanned<DeString<'_>>,
+        value: &Spanned<DeValue<'_>>,
+    ) -> Checked<Endpoint> {
         let label = format!("endpoint {}", Quoted(name.get_ref()));
         let DeValue::Table(table) = value.get_ref() else {
             let message = format!("{label} is {}, but must be a table", found(value));
@@ -289,7 +331,11 @@ impl Reader<'_> {
         let interface = fields.text("interface");
         let (oversize, snap) = (fields.text("oversize"), fields.number("snap"));
         let (limit, sample) = (fields.text("limit"), fields.text("sample"));
-        let (mtu, checksum, ipsec) = (fields.number("mtu"), fields.boolean("checksum"), fields.text("ipsec"));
+        let (mtu, checksum, ipsec) = (
+            fields.number("mtu"),
+            fields.boolean("checksum"),
+            fields.text("ipsec"),
+        );
         let backlog = fields.text("backlog");
         Ok(Endpoint {
             label,
@@ -311,28 +357,31 @@ impl Reader<'_> {
 
     fn filters(&mut self, value: Value<'_, '_>) -> Checked<Vec<Filter>> {
         let tables = self.array_of_tables("filter", value)?;
-        let read = tables.into_iter().enumerate().map(|(index, (span, table))| {
-            let label = label("filter", table, index);
-            let mut fields = self.fields(&label, &FILTER, table);
-            let filter = Filter {
-                span,
-                name: fields.text("name"),
-                enabled: fields.boolean("enabled"),
-                action: fields.text("action"),
-                protocol: fields.items("protocol"),
-                source: fields.texts("source"),
-                source_port: fields.items("source_port"),
-                destination: fields.texts("destination"),
-                destination_port: fields.items("destination_port"),
-                vlan: fields.items("vlan"),
-                bidirectional: fields.boolean("bidirectional"),
-                interface: fields.texts("interface"),
-                direction: fields.text("direction"),
-                to: fields.texts("to"),
-                label: String::new(),
-            };
-            Filter { label, ..filter }
-        });
+        let read = tables
+            .into_iter()
+            .enumerate()
+            .map(|(index, (span, table))| {
+                let label = label("filter", table, index);
+                let mut fields = self.fields(&label, &FILTER, table);
+                let filter = Filter {
+                    span,
+                    name: fields.text("name"),
+                    enabled: fields.boolean("enabled"),
+                    action: fields.text("action"),
+                    protocol: fields.items("protocol"),
+                    source: fields.texts("source"),
+                    source_port: fields.items("source_port"),
+                    destination: fields.texts("destination"),
+                    destination_port: fields.items("destination_port"),
+                    vlan: fields.items("vlan"),
+                    bidirectional: fields.boolean("bidirectional"),
+                    interface: fields.texts("interface"),
+                    direction: fields.text("direction"),
+                    to: fields.texts("to"),
+                    label: String::new(),
+                };
+                Filter { label, ..filter }
+            });
         Ok(read.collect())
     }
 
@@ -366,12 +415,21 @@ impl Reader<'_> {
                 .map(|(name, _)| format!(" and below it name = {}", Quoted(name.get_ref()))),
             _ => None,
         };
-        let message = format!("\"{key}\" is {}, but must be one [[{key}]] for each {key}", found(value));
+        let message = format!(
+            "\"{key}\" is {}, but must be one [[{key}]] for each {key}",
+            found(value)
+        );
         let help = format!("write [[{key}]]{}", named.unwrap_or_default());
-        self.diagnostics.report(Diagnostic::new(Code::WrongType, value.span(), message).help(help))
+        self.diagnostics
+            .report(Diagnostic::new(Code::WrongType, value.span(), message).help(help))
     }
 
-    fn fields<'f, 't>(&'f mut self, label: &'f str, kind: &'static Kind, table: &'t DeTable<'t>) -> Fields<'f, 't> {
+    fn fields<'f, 't>(
+        &'f mut self,
+        label: &'f str,
+        kind: &'static TableSpec,
+        table: &'t DeTable<'t>,
+    ) -> Fields<'f, 't> {
         Fields::new(label, kind, table, self.text, self.diagnostics)
     }
 }

@@ -10,15 +10,19 @@ use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted};
 /// What `toml` says about a key or table that is there already.
 const DUPLICATE: &str = "duplicate key";
 
-/// Parses the text. Duplicates leave a tree to look for further errors in, other errors do not. Each value that misses
-/// its quotes is reported; of the structural errors only the first one, because what follows it is guesswork.
+/// Parses the text. Duplicates leave a tree to look for further errors in, other errors do not.
+/// Each value that misses its quotes is reported; of the structural errors only the first one,
+/// because what follows it is guesswork.
 pub(super) fn parse<'i>(text: &'i str, diagnostics: &mut Diagnostics) -> Checked<DeTable<'i>> {
     let (root, errors) = DeTable::parse_recoverable(text);
     let start = |error: &Error| error.span().map_or(text.len(), |span| span.start);
     let is_duplicate = |error: &&Error| error.message() == DUPLICATE;
     let is_structural = |error: &&Error| !is_duplicate(error) && !is_value(error);
 
-    let structural = errors.iter().filter(is_structural).min_by_key(|error| start(error));
+    let structural = errors
+        .iter()
+        .filter(is_structural)
+        .min_by_key(|error| start(error));
     let end = structural.map_or(usize::MAX, start);
     let before = || errors.iter().filter(|error| start(error) < end);
 
@@ -39,10 +43,15 @@ fn span(error: &Error, text: &str) -> Range<usize> {
 }
 
 fn syntax(span: Range<usize>, message: &str) -> Diagnostic {
-    Diagnostic::new(Code::Syntax, span, format!("the file is not valid TOML: {message}"))
+    Diagnostic::new(
+        Code::Syntax,
+        span,
+        format!("the file is not valid TOML: {message}"),
+    )
 }
 
-/// Whether the error is about one scalar that is written without quotes, by the message of `toml_parser`.
+/// Whether the error is about one scalar that is written without quotes, by the message of
+/// `toml_parser`.
 fn is_value(error: &Error) -> bool {
     const BEGINNINGS: [&str; 8] = [
         "string values must be quoted",
@@ -54,7 +63,9 @@ fn is_value(error: &Error) -> bool {
         "invalid number",
         "invalid time",
     ];
-    BEGINNINGS.iter().any(|beginning| error.message().starts_with(beginning))
+    BEGINNINGS
+        .iter()
+        .any(|beginning| error.message().starts_with(beginning))
 }
 
 fn value(error: &Error, text: &str) -> Diagnostic {
@@ -80,11 +91,15 @@ fn value(error: &Error, text: &str) -> Diagnostic {
 
 /// The whole word of which the error may be about a part.
 fn word(span: Range<usize>, text: &str) -> Range<usize> {
-    let ends = |c: char| c.is_whitespace() || matches!(c, '=' | ',' | '[' | ']' | '{' | '}' | '#' | '"' | '\'');
+    let ends = |c: char| {
+        c.is_whitespace() || matches!(c, '=' | ',' | '[' | ']' | '{' | '}' | '#' | '"' | '\'')
+    };
     let (Some(before), Some(after)) = (text.get(..span.start), text.get(span.end..)) else {
         return span;
     };
-    let start = before.rfind(ends).map_or(0, |at| at + before[at..].chars().next().map_or(0, char::len_utf8));
+    let start = before.rfind(ends).map_or(0, |at| {
+        at + before[at..].chars().next().map_or(0, char::len_utf8)
+    });
     let end = after.find(ends).map_or(text.len(), |at| span.end + at);
     start..end
 }
@@ -93,25 +108,48 @@ fn structure(error: &Error, text: &str) -> Diagnostic {
     const DEFAULT: &str = "look for a missing quote, bracket or =, here or in the line above";
     const BACKSLASH: &str = "write \\\\ for a backslash, or put the string in single quotes";
     const HELPS: [(&str, &str); 16] = [
-        ("unclosed array table", "write two closing brackets, as in [[filter]]"),
+        (
+            "unclosed array table",
+            "write two closing brackets, as in [[filter]]",
+        ),
         ("unclosed table", "close the name of the table with ]"),
         ("unclosed array", "close the list with ]"),
         ("unclosed inline table", "close the table with }"),
-        ("missing comma between array", "write a comma here, or close the list with ]"),
-        ("missing comma between key", "write a comma here, or close the table with }"),
+        (
+            "missing comma between array",
+            "write a comma here, or close the list with ]",
+        ),
+        (
+            "missing comma between key",
+            "write a comma here, or close the table with }",
+        ),
         ("key with no value", "write = and a value after the key"),
         ("missing value", "write a value after the ="),
         ("extra `=`", "write a single ="),
-        ("unexpected key or value", "one value ends here; put several in [ and ]"),
-        ("invalid basic string", "close the string with \" on the same line"),
-        ("invalid literal string", "close the string with ' on the same line"),
-        ("invalid unquoted key", "write the key with letters, digits and _, then ="),
+        (
+            "unexpected key or value",
+            "one value ends here; put several in [ and ]",
+        ),
+        (
+            "invalid basic string",
+            "close the string with \" on the same line",
+        ),
+        (
+            "invalid literal string",
+            "close the string with ' on the same line",
+        ),
+        (
+            "invalid unquoted key",
+            "write the key with letters, digits and _, then =",
+        ),
         ("missing escaped value", BACKSLASH),
         ("too few unicode value digits", BACKSLASH),
         ("cannot extend", "rename one of the two"),
     ];
     let message = error.message();
-    let help = HELPS.iter().find(|(beginning, _)| message.starts_with(beginning));
+    let help = HELPS
+        .iter()
+        .find(|(beginning, _)| message.starts_with(beginning));
     let span = match message.starts_with("missing comma") {
         true => end_of_previous_line(span(error, text), text),
         false => span(error, text),
@@ -119,12 +157,15 @@ fn structure(error: &Error, text: &str) -> Diagnostic {
     let Some((_, help)) = help else {
         return syntax(span, message).help(DEFAULT);
     };
-    let colon = text.get(span.clone()).is_some_and(|found| found.starts_with(':'));
+    let colon = text
+        .get(span.clone())
+        .is_some_and(|found| found.starts_with(':'));
     let (problem, _) = message.split_once(", expected").unwrap_or((message, ""));
     syntax(span, problem).help(if colon { "write = in place of :" } else { help })
 }
 
-/// Where something is missing before the first word of a line, it is missing at the end of the line above.
+/// Where something is missing before the first word of a line, it is missing at the end of the line
+/// above.
 fn end_of_previous_line(span: Range<usize>, text: &str) -> Range<usize> {
     let before = text.get(..span.start).unwrap_or_default();
     let above = before.trim_end();
@@ -142,16 +183,35 @@ mod tests {
         let mut diagnostics = Diagnostics::default();
         let parsed = parse(text, &mut diagnostics);
         assert!(parsed.is_err(), "{text}");
-        diagnostics.into_sorted().into_iter().filter_map(|diagnostic| diagnostic.help).collect()
+        diagnostics
+            .into_sorted()
+            .into_iter()
+            .filter_map(|diagnostic| diagnostic.help)
+            .collect()
     }
 
     #[test]
     fn a_value_without_quotes_is_shown_with_quotes() {
-        for bare in
-            ["192.0.2.10", "10.0.0.0/8", "2001:db8::1", "fe80::1", "::1", "eth0", "eth*", "tcp", "500Mbit", "8000-8100"]
-        {
-            assert_eq!(helps(&format!("k = {bare}\n")), [format!("write \"{bare}\"")]);
-            assert_eq!(helps(&format!("k = [{bare}, 1]")), [format!("write \"{bare}\"")]);
+        for bare in [
+            "192.0.2.10",
+            "10.0.0.0/8",
+            "2001:db8::1",
+            "fe80::1",
+            "::1",
+            "eth0",
+            "eth*",
+            "tcp",
+            "500Mbit",
+            "8000-8100",
+        ] {
+            assert_eq!(
+                helps(&format!("k = {bare}\n")),
+                [format!("write \"{bare}\"")]
+            );
+            assert_eq!(
+                helps(&format!("k = [{bare}, 1]")),
+                [format!("write \"{bare}\"")]
+            );
         }
         assert_eq!(helps("k = [tcp, udp]"), ["write \"tcp\"", "write \"udp\""]);
         assert_eq!(helps("k = \u{201c}tcp\u{201d}"), ["write \"tcp\""]);

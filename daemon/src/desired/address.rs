@@ -30,8 +30,14 @@ pub(super) fn network(text: &str) -> Result<IpNet, Problem> {
     if network != network.trunc() {
         return Err(Problem::new(
             Code::HostBitsSet,
-            format!("which has bits set beyond its prefix of /{}", network.prefix_len()),
-            format!("write \"{}\", or \"{address}\" for the one host", network.trunc()),
+            format!(
+                "which has bits set beyond its prefix of /{}",
+                network.prefix_len()
+            ),
+            format!(
+                "write \"{}\", or \"{address}\" for the one host",
+                network.trunc()
+            ),
         ));
     }
     match mapped(network) {
@@ -82,9 +88,14 @@ fn mapped(network: IpNet) -> Option<Ipv4Net> {
 fn repaired_network(text: &str) -> Option<String> {
     let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
     let without_zone = address.split('%').next().unwrap_or(address);
-    let bare = without_zone.trim().trim_start_matches('[').trim_end_matches(']');
+    let bare = without_zone
+        .trim()
+        .trim_start_matches('[')
+        .trim_end_matches(']');
     let padded = (0..3).map(|zeros| format!("{bare}{}", ".0".repeat(zeros)));
-    let address = padded.filter(|_| !bare.is_empty()).find_map(|text| text.parse::<IpAddr>().ok())?;
+    let address = padded
+        .filter(|_| !bare.is_empty())
+        .find_map(|text| text.parse::<IpAddr>().ok())?;
     let repaired = match prefix.trim() {
         "" => address.to_string(),
         prefix => with_prefix(address, prefix).ok()?.trunc().to_string(),
@@ -113,18 +124,28 @@ pub(super) fn endpoint(text: &str) -> Result<IpAddr, Problem> {
         return bad("which is not the address of one host", collector);
     }
     match mapped(IpNet::from(address)) {
-        Some(mapped) => bad("which is IPv4 in IPv6 notation", format!("write \"{}\"", mapped.addr())),
+        Some(mapped) => bad(
+            "which is IPv4 in IPv6 notation",
+            format!("write \"{}\"", mapped.addr()),
+        ),
         None => Ok(address),
     }
 }
 
 fn repaired_address(text: &str) -> String {
     if let Ok(socket) = text.parse::<SocketAddr>() {
-        return format!("write address = \"{}\" and port = {}", socket.ip(), socket.port());
+        return format!(
+            "write address = \"{}\" and port = {}",
+            socket.ip(),
+            socket.port()
+        );
     }
     let bare = repaired_network(text.split('/').next().unwrap_or(text));
     let bare = bare.or_else(|| network(text).ok().map(|network| network.addr().to_string()));
-    bare.map_or("write an address such as \"192.0.2.10\"".to_owned(), |text| format!("write {text:?}"))
+    bare.map_or(
+        "write an address such as \"192.0.2.10\"".to_owned(),
+        |text| format!("write {text:?}"),
+    )
 }
 
 /// Whether an address means something only together with an interface (RFC 4291, section 2.5.6).
@@ -160,11 +181,20 @@ mod tests {
 
     #[test]
     fn networks() {
-        for good in ["10.0.0.0/8", "0.0.0.0/0", "::/0", "2001:db8::/32", "::ffff:0:0/95"] {
+        for good in [
+            "10.0.0.0/8",
+            "0.0.0.0/0",
+            "::/0",
+            "2001:db8::/32",
+            "::ffff:0:0/95",
+        ] {
             let expected = good != "::ffff:0:0/95";
             assert_eq!(network(good).is_ok(), expected, "{good}");
         }
-        assert_eq!(network("198.51.100.7").unwrap().to_string(), "198.51.100.7/32");
+        assert_eq!(
+            network("198.51.100.7").unwrap().to_string(),
+            "198.51.100.7/32"
+        );
         assert_eq!(network("2001:db8::7").unwrap().prefix_len(), 128);
     }
 
@@ -173,19 +203,31 @@ mod tests {
         let write = |text: &str| format!("write \"{text}\"");
         assert_eq!(help("10.0.0/8"), (Code::BadNetwork, write("10.0.0.0/8")));
         assert_eq!(help(" 10.0.0.0/8"), (Code::BadNetwork, write("10.0.0.0/8")));
-        assert_eq!(help("[2001:db8::1]"), (Code::BadNetwork, write("2001:db8::1")));
+        assert_eq!(
+            help("[2001:db8::1]"),
+            (Code::BadNetwork, write("2001:db8::1"))
+        );
         assert_eq!(help("fe80::1%eth0"), (Code::BadNetwork, write("fe80::1")));
-        assert_eq!(help("::ffff:10.0.0.0/104"), (Code::BadNetwork, write("10.0.0.0/8")));
+        assert_eq!(
+            help("::ffff:10.0.0.0/104"),
+            (Code::BadNetwork, write("10.0.0.0/8"))
+        );
         assert_eq!(help("example.com"), (Code::BadNetwork, EXAMPLES.to_owned()));
         assert_eq!(help(""), (Code::BadNetwork, EXAMPLES.to_owned()));
-        assert_eq!(help("10.0.0.0/255.0.0.0"), (Code::BadPrefix, write("10.0.0.0/8")));
+        assert_eq!(
+            help("10.0.0.0/255.0.0.0"),
+            (Code::BadPrefix, write("10.0.0.0/8"))
+        );
         assert_eq!(help("10.0.0.0/08"), (Code::BadPrefix, write("10.0.0.0/8")));
         assert_eq!(help("10.0.0.0/").0, Code::BadPrefix);
         assert_eq!(help("10.0.0.0/33").0, Code::BadPrefix);
         assert_eq!(help("::/129").0, Code::BadPrefix);
         assert_eq!(
             help("10.1.2.3/8"),
-            (Code::HostBitsSet, "write \"10.0.0.0/8\", or \"10.1.2.3\" for the one host".to_owned())
+            (
+                Code::HostBitsSet,
+                "write \"10.0.0.0/8\", or \"10.1.2.3\" for the one host".to_owned()
+            )
         );
     }
 
@@ -208,16 +250,37 @@ mod tests {
             assert_eq!(endpoint(bad).unwrap_err().code, Code::BadAddress, "{bad}");
         }
         let help = |text| endpoint(text).unwrap_err().help;
-        assert_eq!(help("192.0.2.10:6080"), "write address = \"192.0.2.10\" and port = 6080");
+        assert_eq!(
+            help("192.0.2.10:6080"),
+            "write address = \"192.0.2.10\" and port = 6080"
+        );
         assert_eq!(help("192.0.2.10/32"), "write \"192.0.2.10\"");
         assert_eq!(help("192.0.2.10 "), "write \"192.0.2.10\"");
     }
 
     #[test]
     fn normalized_networks() {
-        let networks = |texts: &[&str]| texts.iter().map(|text| network(text).unwrap()).collect::<Vec<_>>();
-        let given = networks(&["2001:db8::/32", "10.1.0.0/16", "10.0.0.0/8", "10.0.0.0/8", "9.0.0.0/8", "2001:db8::1"]);
-        assert_eq!(normalized(given), networks(&["9.0.0.0/8", "10.0.0.0/8", "2001:db8::/32"]));
-        assert_eq!(normalized(networks(&["10.0.0.1", "::/0", "0.0.0.0/0"])), networks(&["0.0.0.0/0", "::/0"]));
+        let networks = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| network(text).unwrap())
+                .collect::<Vec<_>>()
+        };
+        let given = networks(&[
+            "2001:db8::/32",
+            "10.1.0.0/16",
+            "10.0.0.0/8",
+            "10.0.0.0/8",
+            "9.0.0.0/8",
+            "2001:db8::1",
+        ]);
+        assert_eq!(
+            normalized(given),
+            networks(&["9.0.0.0/8", "10.0.0.0/8", "2001:db8::/32"])
+        );
+        assert_eq!(
+            normalized(networks(&["10.0.0.1", "::/0", "0.0.0.0/0"])),
+            networks(&["0.0.0.0/0", "::/0"])
+        );
     }
 }

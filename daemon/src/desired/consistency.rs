@@ -1,4 +1,5 @@
-//! Whether the conditions of a filter can hold together, and whether any interface shows it packets.
+//! Whether the conditions of a filter can hold together, and whether any interface shows it
+//! packets.
 
 use std::ops::{Range, RangeInclusive};
 
@@ -6,10 +7,12 @@ use ipnet::IpNet;
 use toml::Spanned;
 
 use super::protocol::{self, Families};
-use super::{Action, Direction, Interface, address, name};
+use super::{Action, Directions, Interface, address, name};
 use crate::config;
 use crate::config::{Config, List};
-use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, did_you_mean};
+use crate::diagnostic::{
+    Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, did_you_mean,
+};
 use glob::Pattern;
 
 /// A filter of which single values may have been reported as wrong.
@@ -26,10 +29,11 @@ pub(super) struct Parts {
     pub(super) vlan: Checked<Vec<RangeInclusive<u16>>>,
     pub(super) bidirectional: Checked<bool>,
     pub(super) interface: Checked<Vec<Pattern>>,
-    pub(super) direction: Checked<Direction>,
+    pub(super) direction: Checked<Directions>,
 }
 
-/// Reports conditions that no packet fulfils. A value that is wrong by itself takes part in nothing.
+/// Reports conditions that no packet fulfils. A value that is wrong by itself takes part in
+/// nothing.
 pub(super) fn check(
     raw: &config::Filter,
     filter: &Parts,
@@ -54,17 +58,27 @@ fn ports(raw: &config::Filter, filter: &Parts, diagnostics: &mut Diagnostics) {
     let (Ok(protocols), Some(protocol)) = (&filter.protocol, given(&raw.protocol)) else {
         return;
     };
-    if protocols.iter().any(|protocol| protocol::has_ports(*protocol)) {
+    if protocols
+        .iter()
+        .any(|protocol| protocol::has_ports(*protocol))
+    {
         return;
     }
     for (key, list, ports) in [
         ("source_port", &raw.source_port, &filter.source_port),
-        ("destination_port", &raw.destination_port, &filter.destination_port),
+        (
+            "destination_port",
+            &raw.destination_port,
+            &filter.destination_port,
+        ),
     ] {
         let (Some(list), Ok(_)) = (given(list), ports) else {
             continue;
         };
-        let message = format!("{} has {key}, but none of its protocols has ports", raw.label);
+        let message = format!(
+            "{} has {key}, but none of its protocols has ports",
+            raw.label
+        );
         diagnostics.report(
             Diagnostic::new(Code::PortWithoutPorts, list.span(), message)
                 .help(format!("remove {key}, or add a protocol such as \"tcp\""))
@@ -85,8 +99,10 @@ fn families(raw: &config::Filter, filter: &Parts, diagnostics: &mut Diagnostics)
     .into_iter()
     .flatten()
     .collect();
-    let pairs =
-        given.iter().enumerate().flat_map(|(index, later)| given[..index].iter().map(move |earlier| (earlier, later)));
+    let pairs = given
+        .iter()
+        .enumerate()
+        .flat_map(|(index, later)| given[..index].iter().map(move |earlier| (earlier, later)));
     for (earlier, later) in pairs {
         if !earlier.families.meets(later.families) {
             diagnostics.report(contradiction(&raw.label, earlier, later));
@@ -103,10 +119,18 @@ struct Condition {
 }
 
 impl Condition {
-    fn of<T>(key: &'static str, list: &List<T>, families: Result<Families, &Reported>) -> Option<Self> {
+    fn of<T>(
+        key: &'static str,
+        list: &List<T>,
+        families: Result<Families, &Reported>,
+    ) -> Option<Self> {
         let place = given(list)?.span();
         let families = families.ok()?;
-        Some(Self { key, place, families })
+        Some(Self {
+            key,
+            place,
+            families,
+        })
     }
 }
 
@@ -124,23 +148,36 @@ fn contradiction(label: &str, earlier: &Condition, later: &Condition) -> Diagnos
 }
 
 /// Each interface that the filter names must be one that the file lists.
-fn coverage(raw: &config::Filter, filter: &Parts, interfaces: &[Interface], diagnostics: &mut Diagnostics) {
+fn coverage(
+    raw: &config::Filter,
+    filter: &Parts,
+    interfaces: &[Interface],
+    diagnostics: &mut Diagnostics,
+) {
     let (Ok(wanted), Some(list)) = (&filter.interface, given(&raw.interface)) else {
         return;
     };
     for (pattern, place) in wanted.iter().zip(list.get_ref().iter().flatten()) {
-        if interfaces.iter().any(|listed| name::overlap(pattern, &listed.name)) {
+        if interfaces
+            .iter()
+            .any(|listed| name::overlap(pattern, &listed.name))
+        {
             continue;
         }
         let text = place.get_ref().as_str();
         let listed = interfaces.iter().map(|listed| listed.name.as_str());
-        let message = format!("{} is limited to interface {}, which is not listed", raw.label, Quoted(text));
+        let message = format!(
+            "{} is limited to interface {}, which is not listed",
+            raw.label,
+            Quoted(text)
+        );
         let add = format!("add [[interface]] with name = {}", Quoted(text));
         let help = match did_you_mean(text, listed.clone()) {
             Some(guess) => format!("{guess} otherwise {add}"),
             None => add,
         };
-        let mut diagnostic = Diagnostic::new(Code::UnknownInterface, place.span(), message).help(help);
+        let mut diagnostic =
+            Diagnostic::new(Code::UnknownInterface, place.span(), message).help(help);
         if !interfaces.is_empty() {
             diagnostic = diagnostic.note(format!("interfaces: {}", alternatives(listed)));
         }
@@ -156,16 +193,23 @@ fn direction(
     interfaces: &[Interface],
     diagnostics: &mut Diagnostics,
 ) {
-    let (Ok(direction), Some(Ok(place)), Ok(wanted)) = (filter.direction, &raw.direction, &filter.interface) else {
+    let (Ok(direction), Some(Ok(place)), Ok(wanted)) =
+        (filter.direction, &raw.direction, &filter.interface)
+    else {
         return;
     };
-    let covering = raw_interfaces
-        .iter()
-        .zip(interfaces)
-        .filter(|(_, listed)| wanted.is_empty() || wanted.iter().any(|pattern| name::overlap(pattern, &listed.name)));
+    let covering = raw_interfaces.iter().zip(interfaces).filter(|(_, listed)| {
+        wanted.is_empty()
+            || wanted
+                .iter()
+                .any(|pattern| name::overlap(pattern, &listed.name))
+    });
     let mut blind = Vec::new();
     for (raw, listed) in covering {
-        if direction == Direction::Both || listed.direction == Direction::Both || listed.direction == direction {
+        if direction == Directions::Both
+            || listed.direction == Directions::Both
+            || listed.direction == direction
+        {
             return;
         }
         blind.extend(raw.direction.iter().flatten());
@@ -174,10 +218,15 @@ fn direction(
         return;
     };
     let (way, other) = (place.get_ref(), first.get_ref());
-    let message = format!("{} never matches: it is for {way}, but its interfaces look at {other} only", raw.label);
+    let message = format!(
+        "{} never matches: it is for {way}, but its interfaces look at {other} only",
+        raw.label
+    );
     diagnostics.report(
         Diagnostic::new(Code::NeverMatches, place.span(), message)
-            .help(format!("write {other:?} here, or \"both\" at the interface"))
+            .help(format!(
+                "write {other:?} here, or \"both\" at the interface"
+            ))
             .related(first.span(), format!("{other} only")),
     );
 }

@@ -20,14 +20,18 @@ pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> Checked
 }
 
 fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<Endpoint> {
-    let name = value(diagnostics, "an endpoint", "name", &raw.name, |text| name::object(text));
+    let name = value(diagnostics, "an endpoint", "name", &raw.name, |text| {
+        name::object(text)
+    });
     let given = required(&raw.address, diagnostics, || {
         let message = format!("{} has no address", raw.label);
         Diagnostic::new(Code::MissingField, raw.span.clone(), message)
             .help("add the address of the collector, such as address = \"192.0.2.10\"")
     });
     let address = given.and_then(|given| {
-        let address = value(diagnostics, &raw.label, "address", given, |text| address::endpoint(text))?;
+        let address = value(diagnostics, &raw.label, "address", given, |text| {
+            address::endpoint(text)
+        })?;
         check_zone(raw, address, given.span(), diagnostics)
     });
     let port = optional(&raw.port).and_then(|given| match given {
@@ -38,19 +42,58 @@ fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<En
         let Some(given) = given else {
             return Ok(None);
         };
-        value(diagnostics, &raw.label, "interface", given, |text| name::interface(text))?;
+        value(diagnostics, &raw.label, "interface", given, |text| {
+            name::interface(text)
+        })?;
         Ok(Some(given.get_ref().clone()))
     });
-    let oversize = choice(raw, "oversize", &raw.oversize, |text: &String| policy::oversize(text), diagnostics);
+    let oversize = choice(
+        raw,
+        "oversize",
+        &raw.oversize,
+        |text: &String| policy::oversize(text),
+        diagnostics,
+    );
     let snap = choice(raw, "snap", &raw.snap, policy::snap, diagnostics);
-    let limit = choice(raw, "limit", &raw.limit, |text: &String| policy::limit(text), diagnostics);
-    let sample = choice(raw, "sample", &raw.sample, |text: &String| policy::sample(text), diagnostics);
+    let limit = choice(
+        raw,
+        "limit",
+        &raw.limit,
+        |text: &String| policy::limit(text),
+        diagnostics,
+    );
+    let sample = choice(
+        raw,
+        "sample",
+        &raw.sample,
+        |text: &String| policy::sample(text),
+        diagnostics,
+    );
     // how small it may be depends on the family
-    let mtu = address
-        .and_then(|address| choice(raw, "mtu", &raw.mtu, |number: &i128| policy::mtu(number, address), diagnostics));
+    let mtu = address.and_then(|address| {
+        choice(
+            raw,
+            "mtu",
+            &raw.mtu,
+            |number: &i128| policy::mtu(number, address),
+            diagnostics,
+        )
+    });
     let checksum = flag(&raw.checksum, false);
-    let ipsec = choice(raw, "ipsec", &raw.ipsec, |text: &String| policy::ipsec(text), diagnostics);
-    let backlog = choice(raw, "backlog", &raw.backlog, |text: &String| policy::backlog(text), diagnostics);
+    let ipsec = choice(
+        raw,
+        "ipsec",
+        &raw.ipsec,
+        |text: &String| policy::ipsec(text),
+        diagnostics,
+    );
+    let backlog = choice(
+        raw,
+        "backlog",
+        &raw.backlog,
+        |text: &String| policy::backlog(text),
+        diagnostics,
+    );
     name?;
     Ok(Endpoint {
         name: raw.name.get_ref().clone(),
@@ -76,7 +119,9 @@ fn choice<R: Shown, T>(
     parse: impl Fn(&R) -> Result<T, Problem>,
     diagnostics: &mut Diagnostics,
 ) -> Checked<Option<T>> {
-    optional(field)?.map(|given| value(diagnostics, &raw.label, key, given, parse)).transpose()
+    optional(field)?
+        .map(|given| value(diagnostics, &raw.label, key, given, parse))
+        .transpose()
 }
 
 fn check_zone(
@@ -88,8 +133,10 @@ fn check_zone(
     if raw.interface.is_some() || !address::is_link_local(address) {
         return Ok(address);
     }
-    let message =
-        format!("{} has address \"{address}\", which is link-local and means nothing without an interface", raw.label);
+    let message = format!(
+        "{} has address \"{address}\", which is link-local and means nothing without an interface",
+        raw.label
+    );
     Err(diagnostics.report(
         Diagnostic::new(Code::BadAddress, span, message)
             .help("add the interface that leads there, such as interface = \"eth1\""),

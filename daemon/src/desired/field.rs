@@ -1,4 +1,5 @@
-//! What fields of all objects have in common: they may be left out or not, name one of few choices, or repeat a name.
+//! What fields of all objects have in common: they may be left out or not, name one of few choices,
+//! or repeat a name.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -7,7 +8,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::problem::Problem;
-use super::{Action, Direction};
+use super::{Action, Directions};
 use crate::config::Field;
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Reported, did_you_mean};
 
@@ -53,15 +54,24 @@ pub(super) fn required<'a, T>(
 
 /// The value of a field that may be left out.
 pub(super) fn optional<T>(field: &Field<T>) -> Checked<Option<&Spanned<T>>> {
-    field.as_ref().map(Checked::as_ref).transpose().map_err(|reported: &Reported| *reported)
+    field
+        .as_ref()
+        .map(Checked::as_ref)
+        .transpose()
+        .map_err(|reported: &Reported| *reported)
 }
 
-pub(super) fn direction(text: &str) -> Result<Direction, Problem> {
+pub(super) fn direction(text: &str) -> Result<Directions, Problem> {
     match text {
-        "ingress" => Ok(Direction::Ingress),
-        "egress" => Ok(Direction::Egress),
-        "both" => Ok(Direction::Both),
-        _ => Err(bad_choice(Code::BadDirection, "which is not a direction", text, &["ingress", "egress", "both"])),
+        "ingress" => Ok(Directions::Ingress),
+        "egress" => Ok(Directions::Egress),
+        "both" => Ok(Directions::Both),
+        _ => Err(bad_choice(
+            Code::BadDirection,
+            "which is not a direction",
+            text,
+            &["ingress", "egress", "both"],
+        )),
     }
 }
 
@@ -69,13 +79,21 @@ pub(super) fn action(text: &str) -> Result<Action, Problem> {
     match text {
         "mirror" => Ok(Action::Mirror),
         "exclude" => Ok(Action::Exclude),
-        _ => Err(bad_choice(Code::BadAction, "which is not an action", text, &["mirror", "exclude"])),
+        _ => Err(bad_choice(
+            Code::BadAction,
+            "which is not an action",
+            text,
+            &["mirror", "exclude"],
+        )),
     }
 }
 
 pub(super) fn bad_choice(code: Code, cause: &str, text: &str, choices: &[&str]) -> Problem {
     let quoted: Vec<String> = choices.iter().map(|choice| format!("{choice:?}")).collect();
-    let help = match (did_you_mean(text, choices.iter().copied()), quoted.split_last()) {
+    let help = match (
+        did_you_mean(text, choices.iter().copied()),
+        quoted.split_last(),
+    ) {
         (Some(guess), _) => guess,
         (None, Some((last, others))) => format!("write {} or {last}", others.join(", ")),
         (None, None) => String::new(),

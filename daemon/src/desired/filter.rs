@@ -8,10 +8,12 @@ use toml::Spanned;
 use super::consistency::{self, Parts};
 use super::field::{action, direction, flag, optional, repeated, required};
 use super::problem::{Problem, Shown, value};
-use super::{Action, Direction, Filter, Interface, address, name, port, protocol, vlan};
+use super::{Action, Directions, Filter, Interface, address, name, port, protocol, vlan};
 use crate::config;
 use crate::config::{Config, List};
-use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, did_you_mean};
+use crate::diagnostic::{
+    Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, did_you_mean,
+};
 
 /// The filters in the order of the file; their `to` counts the endpoints by name.
 pub(super) fn resolve(
@@ -21,11 +23,17 @@ pub(super) fn resolve(
 ) -> Checked<Vec<Arc<Filter>>> {
     duplicate_names(config, diagnostics);
     let endpoints = config.endpoints.as_ref().map(|endpoints| {
-        let mut names: Vec<&str> = endpoints.iter().map(|endpoint| endpoint.name.get_ref().as_str()).collect();
+        let mut names: Vec<&str> = endpoints
+            .iter()
+            .map(|endpoint| endpoint.name.get_ref().as_str())
+            .collect();
         names.sort_unstable();
         names
     });
-    let mut reader = Reader { endpoints: endpoints.map_err(|reported| *reported), diagnostics };
+    let mut reader = Reader {
+        endpoints: endpoints.map_err(|reported| *reported),
+        diagnostics,
+    };
     let mut read = Vec::with_capacity(config.filters.len());
     for raw in &config.filters {
         let filter = reader.filter(raw);
@@ -36,7 +44,10 @@ pub(super) fn resolve(
 }
 
 fn duplicate_names(config: &Config, diagnostics: &mut Diagnostics) {
-    let names = config.filters.iter().filter_map(|raw| raw.name.as_ref()?.as_ref().ok());
+    let names = config
+        .filters
+        .iter()
+        .filter_map(|raw| raw.name.as_ref()?.as_ref().ok());
     for (name, first) in repeated(names) {
         let message = format!("{} is the name of two filters", Quoted(name.get_ref()));
         diagnostics.report(
@@ -79,21 +90,34 @@ impl Reader<'_> {
         let label = raw.label.as_str();
         let name = self.name(raw);
         let action = optional(&raw.action).and_then(|given| match given {
-            Some(given) => value(self.diagnostics, label, "action", given, |text| action(text)),
+            Some(given) => value(self.diagnostics, label, "action", given, |text| {
+                action(text)
+            }),
             None => Ok(Action::Mirror),
         });
         let direction = optional(&raw.direction).and_then(|given| match given {
-            Some(given) => value(self.diagnostics, label, "direction", given, |text| direction(text)),
-            None => Ok(Direction::Both),
+            Some(given) => value(self.diagnostics, label, "direction", given, |text| {
+                direction(text)
+            }),
+            None => Ok(Directions::Both),
         });
         let to = self.to(raw, action);
         let protocol = self.list(label, "protocol", &raw.protocol, protocol::protocol);
         let source = self.list(label, "source", &raw.source, |text| address::network(text));
         let source_port = self.list(label, "source_port", &raw.source_port, port::ports);
-        let destination = self.list(label, "destination", &raw.destination, |text| address::network(text));
-        let destination_port = self.list(label, "destination_port", &raw.destination_port, port::ports);
+        let destination = self.list(label, "destination", &raw.destination, |text| {
+            address::network(text)
+        });
+        let destination_port = self.list(
+            label,
+            "destination_port",
+            &raw.destination_port,
+            port::ports,
+        );
         let vlan = self.list(label, "vlan", &raw.vlan, vlan::vlans);
-        let interface = self.list(label, "interface", &raw.interface, |text| name::interface_pattern(text));
+        let interface = self.list(label, "interface", &raw.interface, |text| {
+            name::interface_pattern(text)
+        });
         Parts {
             name,
             enabled: flag(&raw.enabled, true),
@@ -117,11 +141,14 @@ impl Reader<'_> {
             Diagnostic::new(Code::MissingField, raw.span.clone(), message)
                 .help("add a name of its own, such as name = \"web\"")
         })?;
-        value(self.diagnostics, "a filter", "name", given, |text| name::object(text))?;
+        value(self.diagnostics, "a filter", "name", given, |text| {
+            name::object(text)
+        })?;
         Ok(given.get_ref().clone())
     }
 
-    /// A list of values. One that is left out is empty and means any, so an empty one must not be written.
+    /// A list of values. One that is left out is empty and means any, so an empty one must not be
+    /// written.
     fn list<R: Shown, T>(
         &mut self,
         label: &str,
@@ -135,7 +162,8 @@ impl Reader<'_> {
         if list.get_ref().is_empty() {
             let message = format!("{label} has an empty list as {key}, which matches nothing");
             return Err(self.diagnostics.report(
-                Diagnostic::new(Code::EmptyList, list.span(), message).help("leave the line out to match any"),
+                Diagnostic::new(Code::EmptyList, list.span(), message)
+                    .help("leave the line out to match any"),
             ));
         }
         let read: Vec<Checked<T>> = list
@@ -152,34 +180,45 @@ impl Reader<'_> {
     fn to(&mut self, raw: &config::Filter, action: Checked<Action>) -> Checked<Vec<usize>> {
         let Some(list) = optional(&raw.to)? else {
             return match action? {
-                Action::Exclude => {
-                    self.endpoints.as_ref().map(|all| (0..all.len()).collect()).map_err(|reported| *reported)
-                }
+                Action::Exclude => self
+                    .endpoints
+                    .as_ref()
+                    .map(|all| (0..all.len()).collect())
+                    .map_err(|reported| *reported),
                 Action::Mirror => Err(self.sends_nowhere(raw)),
             };
         };
         if list.get_ref().is_empty() {
-            let message = format!("{} has an empty list as to, which is no endpoint", raw.label);
+            let message = format!(
+                "{} has an empty list as to, which is no endpoint",
+                raw.label
+            );
             let help = match action {
                 Ok(Action::Exclude) => "leave the line out to exclude from all endpoints",
                 _ => "name an endpoint to send to",
             };
-            return Err(self.diagnostics.report(Diagnostic::new(Code::EmptyList, list.span(), message).help(help)));
+            return Err(self
+                .diagnostics
+                .report(Diagnostic::new(Code::EmptyList, list.span(), message).help(help)));
         }
         let mut seen: BTreeMap<&str, &Spanned<String>> = BTreeMap::new();
         let mut indices = Vec::new();
         for element in list.get_ref() {
-            let index = element.as_ref().map_err(|reported| *reported).and_then(|name| {
-                if let Some(first) = seen.insert(name.get_ref(), name) {
-                    let message = format!("{} sends to {} twice", raw.label, Quoted(name.get_ref()));
-                    return Err(self.diagnostics.report(
-                        Diagnostic::new(Code::DuplicateEndpoint, name.span(), message)
-                            .help("remove one of the two")
-                            .related(first.span(), "first here"),
-                    ));
-                }
-                self.endpoint(raw, name)
-            });
+            let index = element
+                .as_ref()
+                .map_err(|reported| *reported)
+                .and_then(|name| {
+                    if let Some(first) = seen.insert(name.get_ref(), name) {
+                        let message =
+                            format!("{} sends to {} twice", raw.label, Quoted(name.get_ref()));
+                        return Err(self.diagnostics.report(
+                            Diagnostic::new(Code::DuplicateEndpoint, name.span(), message)
+                                .help("remove one of the two")
+                                .related(first.span(), "first here"),
+                        ));
+                    }
+                    self.endpoint(raw, name)
+                });
             indices.push(index);
         }
         let mut indices = indices.into_iter().collect::<Checked<Vec<usize>>>()?;
@@ -188,20 +227,28 @@ impl Reader<'_> {
     }
 
     fn sends_nowhere(&mut self, raw: &config::Filter) -> Reported {
-        let message = format!("{} has no \"to\", so that its packets go nowhere", raw.label);
+        let message = format!(
+            "{} has no \"to\", so that its packets go nowhere",
+            raw.label
+        );
         let example = match &self.endpoints {
             Ok(names) => names.first().copied().unwrap_or("ids"),
             Err(_) => "ids",
         };
         let help = format!("add the endpoints to send to, such as to = [{example:?}]");
-        self.diagnostics.report(Diagnostic::new(Code::MissingField, raw.span.clone(), message).help(help))
+        self.diagnostics
+            .report(Diagnostic::new(Code::MissingField, raw.span.clone(), message).help(help))
     }
 
     fn endpoint(&mut self, raw: &config::Filter, name: &Spanned<String>) -> Checked<usize> {
         let names = self.endpoints.as_ref().map_err(|reported| *reported)?;
         let text = name.get_ref().as_str();
         names.binary_search(&text).map_err(|_| {
-            let message = format!("{} sends to {}, which is not defined", raw.label, Quoted(text));
+            let message = format!(
+                "{} sends to {}, which is not defined",
+                raw.label,
+                Quoted(text)
+            );
             let guess = did_you_mean(text, names.iter().copied());
             let mut diagnostic = Diagnostic::new(Code::UnknownEndpoint, name.span(), message);
             if guess.is_none() && !names.is_empty() {

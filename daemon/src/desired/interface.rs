@@ -2,7 +2,7 @@
 
 use super::field::{direction, optional, repeated, required};
 use super::problem::value;
-use super::{Direction, Interface, Order, name, order};
+use super::{Directions, Interface, Order, name, order};
 use crate::config;
 use crate::config::Config;
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted};
@@ -12,7 +12,9 @@ pub(super) fn resolve(config: &Config, diagnostics: &mut Diagnostics) -> Checked
     let raw = config.interfaces.as_ref().map_err(|reported| *reported)?;
     let read: Vec<Checked<Interface>> = raw.iter().map(|raw| interface(raw, diagnostics)).collect();
 
-    let names = raw.iter().filter_map(|raw| raw.name.as_ref()?.as_ref().ok());
+    let names = raw
+        .iter()
+        .filter_map(|raw| raw.name.as_ref()?.as_ref().ok());
     for (name, first) in repeated(names) {
         let message = format!("interface {} is listed twice", Quoted(name.get_ref()));
         diagnostics.report(
@@ -30,15 +32,26 @@ fn interface(raw: &config::Interface, diagnostics: &mut Diagnostics) -> Checked<
         Diagnostic::new(Code::MissingField, raw.span.clone(), message)
             .help("add a name, such as name = \"eth0\" or name = \"eth*\"")
     });
-    let name =
-        given.and_then(|given| value(diagnostics, "an interface", "name", given, |text| name::interface_pattern(text)));
+    let name = given.and_then(|given| {
+        value(diagnostics, "an interface", "name", given, |text| {
+            name::interface_pattern(text)
+        })
+    });
     let direction = optional(&raw.direction).and_then(|given| match given {
-        Some(given) => value(diagnostics, &raw.label, "direction", given, |text| direction(text)),
-        None => Ok(Direction::default()),
+        Some(given) => value(diagnostics, &raw.label, "direction", given, |text| {
+            direction(text)
+        }),
+        None => Ok(Directions::default()),
     });
     let order = optional(&raw.order).and_then(|given| match given {
-        Some(given) => value(diagnostics, &raw.label, "order", given, |text| order::parse(text)),
+        Some(given) => value(diagnostics, &raw.label, "order", given, |text| {
+            order::parse(text)
+        }),
         None => Ok(Order::default()),
     });
-    Ok(Interface { name: name?, direction: direction?, order: order? })
+    Ok(Interface {
+        name: name?,
+        direction: direction?,
+        order: order?,
+    })
 }

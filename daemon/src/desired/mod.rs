@@ -1,5 +1,5 @@
-//! Input: a [`Config`](crate::config). Output: [`Desired`], what the file means, or every error in it.
-//! Must not know: the kernel, the clock, the file system.
+//! Input: a [`Config`](crate::config). Output: [`Desired`], what the file means, or every error in
+//! it. Must not know: the kernel, the clock, the file system.
 
 mod address;
 mod consistency;
@@ -36,7 +36,8 @@ pub(crate) use protocol::name as protocol_name;
 pub use protocol::parse as parse_protocol;
 pub use reread::Rereader;
 
-/// What the file means and the warnings about it, or everything that is wrong with it, in the order of the file.
+/// What the file means and the warnings about it, or everything that is wrong with it, in the order
+/// of the file.
 pub type Loaded = Result<(Desired, Vec<Diagnostic>), Vec<Diagnostic>>;
 
 /// Reads the text of a file.
@@ -50,11 +51,17 @@ pub fn load(text: &str) -> Loaded {
 /// Where a text gives a filter its name; the beginning of the text if it does not.
 pub fn place_of(text: &str, filter: &str) -> Range<usize> {
     let config = Config::parse(text);
-    let mut names = config.filters.iter().filter_map(|raw| raw.name.as_ref()?.as_ref().ok());
-    names.find(|name| name.get_ref() == filter).map_or(0..0, |name| name.span())
+    let mut names = config
+        .filters
+        .iter()
+        .filter_map(|raw| raw.name.as_ref()?.as_ref().ok());
+    names
+        .find(|name| name.get_ref() == filter)
+        .map_or(0..0, |name| name.span())
 }
 
-/// Reads the bytes of a file. Render the diagnostics with [`String::from_utf8_lossy`] of the same bytes.
+/// Reads the bytes of a file. Render the diagnostics with [`String::from_utf8_lossy`] of the same
+/// bytes.
 ///
 /// # Errors
 /// As [`load`]; bytes that are not UTF-8 are one error at the first of them.
@@ -77,8 +84,8 @@ fn not_utf8(bytes: &[u8], offset: usize) -> Diagnostic {
     Diagnostic::new(Code::InvalidUtf8, span, message).help("save the file as UTF-8")
 }
 
-/// What the file asks for. Interfaces, endpoints and filters are sorted by name, so that order in the file
-/// never shows.
+/// What the file asks for. Interfaces, endpoints and filters are sorted by name, so that order in
+/// the file never shows.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
     /// The master switch.
@@ -87,10 +94,11 @@ pub struct Desired {
     pub unparsed: Unparsed,
     /// How long the copies of one packet may take.
     pub budget: Budget,
-    /// Addresses and networks of other mirrors, whose copies are not copied: sorted, no duplicates; at most
-    /// [`MAX_PEERS`](traffic_mirror_ebpf::abi::MAX_PEERS).
+    /// Addresses and networks of other mirrors, whose copies are not copied: sorted, no duplicates;
+    /// at most [`MAX_PEERS`](traffic_mirror_ebpf::abi::MAX_PEERS).
     pub peers: Vec<IpNet>,
-    /// What the hash of a flow is made with, so that hosts with the same one sample the same flows; if absent, a secret of this host.
+    /// What the hash of a flow is made with, so that hosts with the same one sample the same flows;
+    /// if absent, a secret of this host.
     pub seed: Option<Secret>,
     /// The interfaces whose packets are looked at.
     pub interfaces: Vec<Interface>,
@@ -116,7 +124,7 @@ pub struct Interface {
     /// Name or glob.
     pub name: glob::Pattern,
     /// Which way packets are looked at.
-    pub direction: Direction,
+    pub direction: Directions,
     /// Where on its hooks they are looked at.
     pub order: Order,
 }
@@ -150,7 +158,7 @@ pub enum Unparsed {
 
 /// `direction` in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Direction {
+pub enum Directions {
     /// Packets that the host receives.
     Ingress,
     /// Packets that the host sends.
@@ -248,7 +256,7 @@ pub struct Filter {
     /// Only packets of these interfaces (names or globs), sorted, no duplicates.
     pub interface: Vec<glob::Pattern>,
     /// Only packets that go this way.
-    pub direction: Direction,
+    pub direction: Directions,
 }
 
 /// What a matching filter does.

@@ -19,7 +19,10 @@ pub(super) fn object(name: &str) -> Result<(), Problem> {
         return Err(empty());
     }
     if let Some(bad) = name.chars().find(|c| !allowed(*c)) {
-        let proposal: String = name.chars().map(|c| if allowed(c) { c } else { '-' }).collect();
+        let proposal: String = name
+            .chars()
+            .map(|c| if allowed(c) { c } else { '-' })
+            .collect();
         let mut problem = Problem::new(
             Code::BadName,
             format!("but {bad:?} is not allowed in a name"),
@@ -27,7 +30,8 @@ pub(super) fn object(name: &str) -> Result<(), Problem> {
         );
         if name.len() <= MAX_NAME_BYTES {
             problem.help = format!("write {proposal:?}");
-            problem.note = Some("a name is made of letters, digits, \"-\", \"_\" and \".\"".to_owned());
+            problem.note =
+                Some("a name is made of letters, digits, \"-\", \"_\" and \".\"".to_owned());
         }
         return Err(problem);
     }
@@ -60,12 +64,18 @@ pub(super) fn interface_pattern(name: &str) -> Result<Pattern, Problem> {
         return Err(empty());
     }
     // dev_valid_name() in net/core/dev.c
-    if let Some(c) = name.chars().find(|c| matches!(c, '/' | ':' | '\0') || c.is_whitespace()) {
+    if let Some(c) = name
+        .chars()
+        .find(|c| matches!(c, '/' | ':' | '\0') || c.is_whitespace())
+    {
         let cause = format!("but no interface has {c:?} in its name");
         return bad(cause, "write a name that \"ip link\" shows");
     }
     if matches!(name, "." | "..") {
-        return bad("which no interface is called".to_owned(), "write a name that \"ip link\" shows");
+        return bad(
+            "which no interface is called".to_owned(),
+            "write a name that \"ip link\" shows",
+        );
     }
     if name.contains("**") {
         return Err(Problem::new(
@@ -90,9 +100,15 @@ pub(super) fn interface_pattern(name: &str) -> Result<Pattern, Problem> {
             "write the characters that may stand there, as in \"eth[0-3]\"",
         )
     })?;
-    let shortest = Atom::of(name).iter().filter(|atom| **atom != Atom::Any).map(Atom::bytes).sum::<usize>();
+    let shortest = Atom::of(name)
+        .iter()
+        .filter(|atom| **atom != Atom::Any)
+        .map(Atom::bytes)
+        .sum::<usize>();
     if shortest > MAX_INTERFACE_BYTES {
-        let cause = format!("but an interface name has at most {MAX_INTERFACE_BYTES} bytes, and this has {shortest}");
+        let cause = format!(
+            "but an interface name has at most {MAX_INTERFACE_BYTES} bytes, and this has {shortest}"
+        );
         return bad(cause, "write a name that \"ip link\" shows");
     }
     Ok(pattern)
@@ -153,7 +169,9 @@ impl Atom {
                     let class = rest.as_str();
                     let start = class.strip_prefix('!').unwrap_or(class);
                     let first = start.chars().next().map_or(0, char::len_utf8);
-                    let end = start[first..].find(']').map_or(start.len(), |end| first + end + 1);
+                    let end = start[first..]
+                        .find(']')
+                        .map_or(start.len(), |end| first + end + 1);
                     rest = start[end..].chars();
                     Atom::One
                 }
@@ -229,10 +247,27 @@ mod tests {
         ] {
             assert_eq!(code(interface_pattern(good)), None, "{good}");
         }
-        for bad in ["eth 0", "a/b", "eth0:1", ".", "..", "br-0123456789abc", "a\tb"] {
-            assert_eq!(code(interface_pattern(bad)), Some(Code::BadInterfaceName), "{bad}");
+        for bad in [
+            "eth 0",
+            "a/b",
+            "eth0:1",
+            ".",
+            "..",
+            "br-0123456789abc",
+            "a\tb",
+        ] {
+            assert_eq!(
+                code(interface_pattern(bad)),
+                Some(Code::BadInterfaceName),
+                "{bad}"
+            );
         }
-        for bad in ["eth[0", "eth**", "**", &format!("eth[{}]", "0123456789".repeat(13))] {
+        for bad in [
+            "eth[0",
+            "eth**",
+            "**",
+            &format!("eth[{}]", "0123456789".repeat(13)),
+        ] {
             assert_eq!(code(interface_pattern(bad)), Some(Code::BadGlob), "{bad}");
         }
         assert_eq!(code(interface("eth*")), Some(Code::BadInterfaceName));
@@ -258,9 +293,14 @@ mod tests {
         ] {
             assert!(overlap(a, b), "{a} {b}");
         }
-        for (a, b) in
-            [("eth0", "eth1"), ("eth0", "wlan*"), ("veth*", "eth*"), ("*0", "eth?1"), ("eth?", "eth10"), ("?", "??")]
-        {
+        for (a, b) in [
+            ("eth0", "eth1"),
+            ("eth0", "wlan*"),
+            ("veth*", "eth*"),
+            ("*0", "eth?1"),
+            ("eth?", "eth10"),
+            ("?", "??"),
+        ] {
             assert!(!overlap(a, b), "{a} {b}");
         }
     }

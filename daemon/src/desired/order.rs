@@ -62,7 +62,12 @@ pub(super) fn parse(text: &str) -> Result<Order, Problem> {
         (BEFORE | AFTER, _) => Err(nameless(text)),
         _ => {
             let choices = ["first", "last", "before NAME", "after NAME"];
-            Err(bad_choice(Code::BadOrder, "which is no place among programs", text, &choices))
+            Err(bad_choice(
+                Code::BadOrder,
+                "which is no place among programs",
+                text,
+                &choices,
+            ))
         }
     }
 }
@@ -83,11 +88,23 @@ fn named(word: &str, name: &str) -> Result<String, Problem> {
         return refuse(format!("but {bad:?} is in no program's name"), help);
     }
     // `bpf_obj_name_cpy`
-    let may_be_program = name.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));
-    let most = if may_be_program { MAX_PROGRAM_BYTES } else { MAX_FILTER_BYTES };
+    let may_be_program = name
+        .chars()
+        .all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '.'));
+    let most = if may_be_program {
+        MAX_PROGRAM_BYTES
+    } else {
+        MAX_FILTER_BYTES
+    };
     if name.len() > most {
         let help = format!("write \"{word} {}\"", &name[..most]);
-        return refuse(format!("but such a name has at most {most} characters, and this has {}", name.len()), help);
+        return refuse(
+            format!(
+                "but such a name has at most {most} characters, and this has {}",
+                name.len()
+            ),
+            help,
+        );
     }
     Ok(name.to_owned())
 }
@@ -103,7 +120,13 @@ mod tests {
 
     #[test]
     fn places() {
-        for text in ["first", "last", "before policy", "after prog.o:[classifier]", "after fifteen_letters"] {
+        for text in [
+            "first",
+            "last",
+            "before policy",
+            "after prog.o:[classifier]",
+            "after fifteen_letters",
+        ] {
             assert_eq!(parse(text).unwrap().to_string(), text);
         }
         assert_eq!(Order::default(), Order::Last);
@@ -112,11 +135,26 @@ mod tests {
 
     #[test]
     fn what_is_no_place() {
-        for wrong in ["", "First", "middle", "before", "after ", "before a b", "before sixteen_letters_", "behind x"] {
+        for wrong in [
+            "",
+            "First",
+            "middle",
+            "before",
+            "after ",
+            "before a b",
+            "before sixteen_letters_",
+            "behind x",
+        ] {
             assert_eq!(parse(wrong).unwrap_err().code, Code::BadOrder, "{wrong}");
         }
-        assert_eq!(parse("before sixteen_letters_").unwrap_err().help, "write \"before sixteen_letters\"");
-        assert_eq!(parse("before").unwrap_err().cause, "which does not say which program");
+        assert_eq!(
+            parse("before sixteen_letters_").unwrap_err().help,
+            "write \"before sixteen_letters\""
+        );
+        assert_eq!(
+            parse("before").unwrap_err().cause,
+            "which does not say which program"
+        );
         assert_eq!(parse("frist").unwrap_err().help, "did you mean \"first\"?");
     }
 }

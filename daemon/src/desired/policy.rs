@@ -1,5 +1,5 @@
-//! What an endpoint takes of what matches, what copies may cost, and how copies get there: `oversize`, `snap`, `limit`, `sample`, `mtu`, `ipsec`,
-//! `backlog`, `budget`.
+//! What an endpoint takes of what matches, what copies may cost, and how copies get there:
+//! `oversize`, `snap`, `limit`, `sample`, `mtu`, `ipsec`, `backlog`, `budget`.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -18,13 +18,18 @@ pub(super) fn oversize(text: &str) -> Result<Oversize, Problem> {
         "drop" => Ok(Oversize::Drop),
         _ => {
             let choices = ["fragment", "truncate", "drop"];
-            Err(bad_choice(Code::BadOversize, "which is no way to treat what is too long", text, &choices))
+            Err(bad_choice(
+                Code::BadOversize,
+                "which is no way to treat what is too long",
+                text,
+                &choices,
+            ))
         }
     }
 }
 
-/// Least `snap`, bytes: the headers of nearly every packet. The kernel cuts no packet before the end of a checksum that
-/// the output interface is still to fill in (`__bpf_skb_min_len`).
+/// Least `snap`, bytes: the headers of nearly every packet. The kernel cuts no packet before the
+/// end of a checksum that the output interface is still to fill in (`__bpf_skb_min_len`).
 const SNAP_MIN: u16 = 96;
 
 /// `snap`.
@@ -40,8 +45,12 @@ pub(super) fn snap(number: &i128) -> Result<u16, Problem> {
 }
 
 /// The units of `limit`: bits per second, or none for packets.
-const UNITS: [(&str, Option<u64>); 4] =
-    [("Kbit", Some(1_000)), ("Mbit", Some(1_000_000)), ("Gbit", Some(1_000_000_000)), ("pps", None)];
+const UNITS: [(&str, Option<u64>); 4] = [
+    ("Kbit", Some(1_000)),
+    ("Mbit", Some(1_000_000)),
+    ("Gbit", Some(1_000_000_000)),
+    ("pps", None),
+];
 /// Most bits per second.
 const MAX_BITS: u64 = 1_000_000_000_000;
 /// Most packets per second.
@@ -49,18 +58,29 @@ const MAX_PACKETS: u64 = 1_000_000_000;
 
 /// `limit`.
 pub(super) fn limit(text: &str) -> Result<Limit, Problem> {
-    let Quantity { number, unit, value: bits } = quantity(text, &UNITS).map_err(|meant| match meant {
-        Some(help) => Problem { help, ..malformed() },
+    let Quantity {
+        number,
+        unit,
+        value: bits,
+    } = quantity(text, &UNITS).map_err(|meant| match meant {
+        Some(help) => Problem {
+            help,
+            ..malformed()
+        },
         None => malformed(),
     })?;
     let (limit, most) = match bits {
         Some(unit) => (number.checked_mul(unit).map(Limit::Bits), MAX_BITS / unit),
         None => (Some(Limit::Packets(number)), MAX_PACKETS),
     };
-    limit.filter(|_| (1..=most).contains(&number)).ok_or_else(|| {
-        let help = format!("write a number from 1 to {most} before {unit}, or leave it out for no limit");
-        Problem::new(Code::BadLimit, "which is out of range", help)
-    })
+    limit
+        .filter(|_| (1..=most).contains(&number))
+        .ok_or_else(|| {
+            let help = format!(
+                "write a number from 1 to {most} before {unit}, or leave it out for no limit"
+            );
+            Problem::new(Code::BadLimit, "which is out of range", help)
+        })
 }
 
 fn malformed() -> Problem {
@@ -76,8 +96,12 @@ const MAX_FLOWS: u32 = 1_000_000;
 
 /// `sample`: one flow of so many.
 pub(super) fn sample(text: &str) -> Result<u32, Problem> {
-    let flows = text.strip_prefix("1/").filter(|flows| flows.bytes().all(|byte| byte.is_ascii_digit()));
-    let flows = flows.and_then(|flows| flows.parse().ok()).filter(|flows| (1..=MAX_FLOWS).contains(flows));
+    let flows = text
+        .strip_prefix("1/")
+        .filter(|flows| flows.bytes().all(|byte| byte.is_ascii_digit()));
+    let flows = flows
+        .and_then(|flows| flows.parse().ok())
+        .filter(|flows| (1..=MAX_FLOWS).contains(flows));
     flows.ok_or_else(|| {
         Problem::new(
             Code::BadSample,
@@ -87,10 +111,17 @@ pub(super) fn sample(text: &str) -> Result<u32, Problem> {
     })
 }
 
-/// `mtu`: not less than what each link on the way takes anyway (RFC 8200 section 5), or for IPv4 each host (RFC 791).
+/// `mtu`: not less than what each link on the way takes anyway (RFC 8200 section 5), or for IPv4
+/// each host (RFC 791).
 pub(super) fn mtu(number: &i128, address: IpAddr) -> Result<u32, Problem> {
-    let (least, family) = if address.is_ipv4() { (576, "IPv4") } else { (1280, "IPv6") };
-    let mtu = u32::try_from(*number).ok().filter(|mtu| (least..=65_535).contains(mtu));
+    let (least, family) = if address.is_ipv4() {
+        (576, "IPv4")
+    } else {
+        (1280, "IPv6")
+    };
+    let mtu = u32::try_from(*number)
+        .ok()
+        .filter(|mtu| (least..=65_535).contains(mtu));
     mtu.ok_or_else(|| {
         Problem::new(
             Code::BadMtu,
@@ -118,16 +149,28 @@ pub(super) fn backlog(text: &str) -> Result<u64, Problem> {
     let wrong = |cause: &str, help: String| Problem::new(Code::BadBacklog, cause, help);
     let found = quantity(text, &MEMORY).map_err(|meant| {
         let usual = "write a whole number and KiB, MiB or GiB, such as \"64MiB\"";
-        wrong("which is not an amount of memory", meant.unwrap_or_else(|| usual.to_owned()))
+        wrong(
+            "which is not an amount of memory",
+            meant.unwrap_or_else(|| usual.to_owned()),
+        )
     })?;
-    let bytes = found.number.checked_mul(found.value).filter(|bytes| (MIN_BACKLOG..=MAX_BACKLOG).contains(bytes));
+    let bytes = found
+        .number
+        .checked_mul(found.value)
+        .filter(|bytes| (MIN_BACKLOG..=MAX_BACKLOG).contains(bytes));
     bytes.ok_or_else(|| {
-        wrong("which is out of range", "write from \"1MiB\" to \"64GiB\", or leave it out for 64 MiB".to_owned())
+        wrong(
+            "which is out of range",
+            "write from \"1MiB\" to \"64GiB\", or leave it out for 64 MiB".to_owned(),
+        )
     })
 }
 
 /// The units of `budget`.
-const TIMES: [(&str, Duration); 2] = [("us", Duration::from_micros(1)), ("ms", Duration::from_millis(1))];
+const TIMES: [(&str, Duration); 2] = [
+    ("us", Duration::from_micros(1)),
+    ("ms", Duration::from_millis(1)),
+];
 /// Least `budget`: the first copies are made before the clock is looked at, and take about as long.
 const MIN_BUDGET: Duration = Duration::from_micros(100);
 /// Most: the kernel tells of a softirq that takes longer.
@@ -138,12 +181,20 @@ pub(super) fn budget(text: &str) -> Result<Budget, Problem> {
     let wrong = |cause: &str, help: String| Problem::new(Code::BadBudget, cause, help);
     let found = quantity(text, &TIMES).map_err(|meant| {
         let usual = "write a whole number and us or ms, such as \"1ms\"";
-        wrong("which is not a time", meant.unwrap_or_else(|| usual.to_owned()))
+        wrong(
+            "which is not a time",
+            meant.unwrap_or_else(|| usual.to_owned()),
+        )
     })?;
-    let time = u32::try_from(found.number).ok().and_then(|number| found.value.checked_mul(number));
+    let time = u32::try_from(found.number)
+        .ok()
+        .and_then(|number| found.value.checked_mul(number));
     let time = time.filter(|time| (MIN_BUDGET..=MAX_BUDGET).contains(time));
     time.map(Budget).ok_or_else(|| {
-        wrong("which is out of range", "write from \"100us\" to \"1000ms\", or leave it out for 1 ms".to_owned())
+        wrong(
+            "which is out of range",
+            "write from \"100us\" to \"1000ms\", or leave it out for 1 ms".to_owned(),
+        )
     })
 }
 
@@ -152,7 +203,12 @@ pub(super) fn ipsec(text: &str) -> Result<Ipsec, Problem> {
     match text {
         "obey" => Ok(Ipsec::Obey),
         "bypass" => Ok(Ipsec::Bypass),
-        _ => Err(bad_choice(Code::BadIpsec, "which is no way to treat IPsec policies", text, &["obey", "bypass"])),
+        _ => Err(bad_choice(
+            Code::BadIpsec,
+            "which is no way to treat IPsec policies",
+            text,
+            &["obey", "bypass"],
+        )),
     }
 }
 
@@ -166,46 +222,120 @@ mod tests {
         assert_eq!(limit("1Kbit"), Ok(Limit::Bits(1_000)));
         assert_eq!(limit("1000Gbit"), Ok(Limit::Bits(MAX_BITS)));
         assert_eq!(limit("250000pps"), Ok(Limit::Packets(250_000)));
-        for wrong in ["", "500", "Mbit", "0.5Gbit", "-1Mbit", "5 Mbit", "5MB", "5Mbit/s", "99999999999999999999Kbit"] {
+        for wrong in [
+            "",
+            "500",
+            "Mbit",
+            "0.5Gbit",
+            "-1Mbit",
+            "5 Mbit",
+            "5MB",
+            "5Mbit/s",
+            "99999999999999999999Kbit",
+        ] {
             assert_eq!(limit(wrong).unwrap_err().code, Code::BadLimit, "{wrong}");
         }
         assert_eq!(limit("500mbit").unwrap_err().help, "write \"500Mbit\"");
         assert_eq!(limit("500 Mbit").unwrap_err().help, "write \"500Mbit\"");
-        for beyond in ["0Mbit", "1001Gbit", "0pps", "1000000001pps", "18446744073709551615Gbit"] {
-            assert_eq!(limit(beyond).unwrap_err().cause, "which is out of range", "{beyond}");
+        for beyond in [
+            "0Mbit",
+            "1001Gbit",
+            "0pps",
+            "1000000001pps",
+            "18446744073709551615Gbit",
+        ] {
+            assert_eq!(
+                limit(beyond).unwrap_err().cause,
+                "which is out of range",
+                "{beyond}"
+            );
         }
     }
 
     #[test]
     fn amounts_of_memory() {
         assert_eq!((backlog("1MiB"), backlog("1024KiB")), (Ok(MIB), Ok(MIB)));
-        assert_eq!((backlog("64MiB"), backlog("64GiB")), (Ok(DEFAULT_BACKLOG), Ok(MAX_BACKLOG)));
-        for wrong in ["", "64", "MiB", "64MB", "64 MiB", "-1MiB", "1.5GiB", "99999999999999999999KiB"] {
-            assert_eq!(backlog(wrong).unwrap_err().cause, "which is not an amount of memory", "{wrong}");
+        assert_eq!(
+            (backlog("64MiB"), backlog("64GiB")),
+            (Ok(DEFAULT_BACKLOG), Ok(MAX_BACKLOG))
+        );
+        for wrong in [
+            "",
+            "64",
+            "MiB",
+            "64MB",
+            "64 MiB",
+            "-1MiB",
+            "1.5GiB",
+            "99999999999999999999KiB",
+        ] {
+            assert_eq!(
+                backlog(wrong).unwrap_err().cause,
+                "which is not an amount of memory",
+                "{wrong}"
+            );
         }
         assert_eq!(backlog("64mib").unwrap_err().help, "write \"64MiB\"");
         for beyond in ["0MiB", "1023KiB", "65GiB", "18446744073709551615GiB"] {
-            assert_eq!(backlog(beyond).unwrap_err().cause, "which is out of range", "{beyond}");
+            assert_eq!(
+                backlog(beyond).unwrap_err().cause,
+                "which is out of range",
+                "{beyond}"
+            );
         }
     }
 
     #[test]
     fn times() {
-        assert_eq!((budget("1ms"), budget("1000us")), (Ok(Budget::default()), Ok(Budget::default())));
-        assert_eq!((budget("100us"), budget("1000ms")), (Ok(Budget(MIN_BUDGET)), Ok(Budget(MAX_BUDGET))));
-        for wrong in ["", "1", "ms", "1s", "1 ms", "-1ms", "0.5ms", "99999999999999999999ms"] {
-            assert_eq!(budget(wrong).unwrap_err().cause, "which is not a time", "{wrong}");
+        assert_eq!(
+            (budget("1ms"), budget("1000us")),
+            (Ok(Budget::default()), Ok(Budget::default()))
+        );
+        assert_eq!(
+            (budget("100us"), budget("1000ms")),
+            (Ok(Budget(MIN_BUDGET)), Ok(Budget(MAX_BUDGET)))
+        );
+        for wrong in [
+            "",
+            "1",
+            "ms",
+            "1s",
+            "1 ms",
+            "-1ms",
+            "0.5ms",
+            "99999999999999999999ms",
+        ] {
+            assert_eq!(
+                budget(wrong).unwrap_err().cause,
+                "which is not a time",
+                "{wrong}"
+            );
         }
         assert_eq!(budget("1 ms").unwrap_err().help, "write \"1ms\"");
         for beyond in ["0ms", "99us", "1001ms", "18446744073709551615us"] {
-            assert_eq!(budget(beyond).unwrap_err().cause, "which is out of range", "{beyond}");
+            assert_eq!(
+                budget(beyond).unwrap_err().cause,
+                "which is out of range",
+                "{beyond}"
+            );
         }
     }
 
     #[test]
     fn shares() {
         assert_eq!((sample("1/1"), sample("1/1000000")), (Ok(1), Ok(1_000_000)));
-        for wrong in ["", "1", "10", "2/10", "1/0", "1/1000001", "1/+5", "1/ 5", "0.1", "1/"] {
+        for wrong in [
+            "",
+            "1",
+            "10",
+            "2/10",
+            "1/0",
+            "1/1000001",
+            "1/+5",
+            "1/ 5",
+            "0.1",
+            "1/",
+        ] {
             assert_eq!(sample(wrong).unwrap_err().code, Code::BadSample, "{wrong}");
         }
     }
@@ -220,16 +350,29 @@ mod tests {
 
     #[test]
     fn the_least_mtu_is_that_of_the_family() {
-        let (v4, v6) = ("192.0.2.10".parse().unwrap(), "2001:db8::1".parse().unwrap());
-        assert_eq!((mtu(&576, v4), mtu(&1280, v6), mtu(&65535, v4)), (Ok(576), Ok(1280), Ok(65535)));
+        let (v4, v6) = (
+            "192.0.2.10".parse().unwrap(),
+            "2001:db8::1".parse().unwrap(),
+        );
+        assert_eq!(
+            (mtu(&576, v4), mtu(&1280, v6), mtu(&65535, v4)),
+            (Ok(576), Ok(1280), Ok(65535))
+        );
         for (wrong, address) in [(575, v4), (1279, v6), (65536, v4), (-1, v6), (0, v4)] {
-            assert_eq!(mtu(&wrong, address).unwrap_err().code, Code::BadMtu, "{wrong}");
+            assert_eq!(
+                mtu(&wrong, address).unwrap_err().code,
+                Code::BadMtu,
+                "{wrong}"
+            );
         }
     }
 
     #[test]
     fn ways_to_treat_policies() {
-        assert_eq!((ipsec("obey"), ipsec("bypass")), (Ok(Ipsec::Obey), Ok(Ipsec::Bypass)));
+        assert_eq!(
+            (ipsec("obey"), ipsec("bypass")),
+            (Ok(Ipsec::Obey), Ok(Ipsec::Bypass))
+        );
         assert_eq!(ipsec("ignore").unwrap_err().code, Code::BadIpsec);
     }
 

@@ -62,14 +62,19 @@ pub(super) fn normalized(mut ranges: Vec<RangeInclusive<u16>>) -> Vec<RangeInclu
 
 fn port(number: i128) -> Result<u16, Problem> {
     u16::try_from(number).map_err(|_| {
-        Problem::new(Code::PortOutOfRange, "but ports go from 0 to 65535", "write a number from 0 to 65535")
+        Problem::new(
+            Code::PortOutOfRange,
+            "but ports go from 0 to 65535",
+            "write a number from 0 to 65535",
+        )
     })
 }
 
 /// A decimal number without sign or leading zero.
 fn number(text: &str) -> Option<i128> {
     let number = text.parse().ok()?;
-    let canonical = text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
+    let canonical =
+        text.bytes().all(|byte| byte.is_ascii_digit()) && (text == "0" || !text.starts_with('0'));
     canonical.then_some(number)
 }
 
@@ -86,7 +91,11 @@ fn malformed(text: &str) -> Problem {
         [first, last] if punctuation && first <= last => format!("write \"{first}-{last}\""),
         _ => "write a port such as 443 or a range such as \"8000-8100\"".to_owned(),
     };
-    Problem::new(Code::BadPort, "which is not a port or a range of ports", help)
+    Problem::new(
+        Code::BadPort,
+        "which is not a port or a range of ports",
+        help,
+    )
 }
 
 #[cfg(test)]
@@ -109,15 +118,28 @@ mod tests {
 
     #[test]
     fn an_endpoint_has_no_port_of_zero_or_of_ptp() {
-        assert_eq!([1, 318, 321, 65535].map(|port| endpoint(&port).is_ok()), [true; 4]);
-        assert_eq!([0, 319, 320, 65536].map(|port| endpoint(&port).is_ok()), [false; 4]);
+        assert_eq!(
+            [1, 318, 321, 65535].map(|port| endpoint(&port).is_ok()),
+            [true; 4]
+        );
+        assert_eq!(
+            [0, 319, 320, 65536].map(|port| endpoint(&port).is_ok()),
+            [false; 4]
+        );
     }
 
     #[test]
     fn a_wrong_port_is_told_what_to_write() {
-        let refused = |given: &str| text(given).map_err(|problem| (problem.code, problem.help)).unwrap_err();
+        let refused = |given: &str| {
+            text(given)
+                .map_err(|problem| (problem.code, problem.help))
+                .unwrap_err()
+        };
         let fix = |code, fix: &str| (code, format!("write {fix}"));
-        assert_eq!(refused("8100-8000"), fix(Code::ReversedRange, "\"8000-8100\""));
+        assert_eq!(
+            refused("8100-8000"),
+            fix(Code::ReversedRange, "\"8000-8100\"")
+        );
         assert_eq!(refused("8000:8100"), fix(Code::BadPort, "\"8000-8100\""));
         assert_eq!(refused("8000 - 8100"), fix(Code::BadPort, "\"8000-8100\""));
         assert_eq!(refused("80,443"), fix(Code::BadPort, "80, 443"));
@@ -128,16 +150,31 @@ mod tests {
         }
         assert_eq!(refused("70000").0, Code::PortOutOfRange);
         assert_eq!(refused("1-99999999999999999999").0, Code::PortOutOfRange);
-        assert_eq!(ports(&Item::Number(-1)).unwrap_err().code, Code::PortOutOfRange);
-        assert_eq!(ports(&Item::Number(i128::MAX)).unwrap_err().code, Code::PortOutOfRange);
+        assert_eq!(
+            ports(&Item::Number(-1)).unwrap_err().code,
+            Code::PortOutOfRange
+        );
+        assert_eq!(
+            ports(&Item::Number(i128::MAX)).unwrap_err().code,
+            Code::PortOutOfRange
+        );
         assert_eq!(endpoint(&0).unwrap_err().code, Code::PortOutOfRange);
         assert_eq!(endpoint(&6080), Ok(6080));
     }
 
     #[test]
     fn normalized_ranges() {
-        assert_eq!(normalized(vec![443..=443, 80..=81, 82..=82, 80..=80]), [80..=82, 443..=443]);
-        assert_eq!(normalized(vec![10..=20, 12..=13, 15..=30]), std::slice::from_ref(&(10..=30)));
-        assert_eq!(normalized(vec![0..=65535, 65535..=65535, 7..=7]), std::slice::from_ref(&(0..=65535)));
+        assert_eq!(
+            normalized(vec![443..=443, 80..=81, 82..=82, 80..=80]),
+            [80..=82, 443..=443]
+        );
+        assert_eq!(
+            normalized(vec![10..=20, 12..=13, 15..=30]),
+            std::slice::from_ref(&(10..=30))
+        );
+        assert_eq!(
+            normalized(vec![0..=65535, 65535..=65535, 7..=7]),
+            std::slice::from_ref(&(0..=65535))
+        );
     }
 }

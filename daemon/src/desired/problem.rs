@@ -22,7 +22,12 @@ pub(super) struct Problem {
 
 impl Problem {
     pub(super) fn new(code: Code, cause: impl Into<String>, help: impl Into<String>) -> Self {
-        Self { code, cause: cause.into(), help: help.into(), note: None }
+        Self {
+            code,
+            cause: cause.into(),
+            help: help.into(),
+            note: None,
+        }
     }
 
     fn about(self, label: &str, key: &str, value: impl Display, span: Range<usize>) -> Diagnostic {
@@ -59,7 +64,8 @@ impl Shown for Item {
     }
 }
 
-/// Parses the value of `key`; a problem is reported as one of the object that messages call `label`.
+/// Parses the value of `key`; a problem is reported as one of the object that messages call
+/// `label`.
 pub(super) fn value<R: Shown, T>(
     diagnostics: &mut Diagnostics,
     label: &str,
@@ -67,6 +73,7 @@ pub(super) fn value<R: Shown, T>(
     raw: &Spanned<R>,
     parse: impl Fn(&R) -> Result<T, Problem>,
 ) -> Checked<T> {
-    parse(raw.get_ref())
-        .map_err(|problem| diagnostics.report(problem.about(label, key, raw.get_ref().shown(), raw.span())))
+    parse(raw.get_ref()).map_err(|problem| {
+        diagnostics.report(problem.about(label, key, raw.get_ref().shown(), raw.span()))
+    })
 }

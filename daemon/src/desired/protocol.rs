@@ -78,7 +78,11 @@ pub fn parse(text: &str) -> Result<u8, String> {
 
 fn in_range(number: i128) -> Result<u8, Problem> {
     u8::try_from(number).map_err(|_| {
-        Problem::new(Code::ProtocolOutOfRange, "but protocols go from 0 to 255", "write a number from 0 to 255")
+        Problem::new(
+            Code::ProtocolOutOfRange,
+            "but protocols go from 0 to 255",
+            "write a number from 0 to 255",
+        )
     })
 }
 
@@ -112,12 +116,24 @@ pub(super) struct Families {
 }
 
 impl Families {
-    pub(super) const NONE: Self = Self { v4: false, v6: false };
-    pub(super) const V4: Self = Self { v4: true, v6: false };
-    pub(super) const V6: Self = Self { v4: false, v6: true };
+    pub(super) const NONE: Self = Self {
+        v4: false,
+        v6: false,
+    };
+    pub(super) const V4: Self = Self {
+        v4: true,
+        v6: false,
+    };
+    pub(super) const V6: Self = Self {
+        v4: false,
+        v6: true,
+    };
 
     pub(super) fn or(self, other: Self) -> Self {
-        Self { v4: self.v4 || other.v4, v6: self.v6 || other.v6 }
+        Self {
+            v4: self.v4 || other.v4,
+            v6: self.v6 || other.v6,
+        }
     }
 
     pub(super) fn meets(self, other: Self) -> bool {
@@ -141,7 +157,8 @@ mod tests {
 
     #[test]
     fn names_and_numbers() {
-        let text = |text: &str| protocol(&Item::Text(text.to_owned())).map_err(|problem| problem.code);
+        let text =
+            |text: &str| protocol(&Item::Text(text.to_owned())).map_err(|problem| problem.code);
         assert_eq!(text("tcp"), Ok(6));
         assert_eq!(text("icmpv6"), Ok(58));
         assert_eq!(text("255"), Ok(255));
@@ -159,7 +176,12 @@ mod tests {
     fn names_and_numbers_are_unique() {
         for (index, (name, number)) in NAMES.iter().enumerate() {
             let others = &NAMES[index + 1..];
-            assert!(others.iter().all(|other| other.0 != *name && other.1 != *number), "{name}");
+            assert!(
+                others
+                    .iter()
+                    .all(|other| other.0 != *name && other.1 != *number),
+                "{name}"
+            );
             assert_eq!(super::name(*number), *name);
         }
     }

@@ -1,5 +1,6 @@
-//! Input: a file again and again. Output: what it means, each time; `[[filter]]` sections that were right the last time are
-//! not read again, so that one edit among 10,000 filters is read in the time of one.
+//! Input: a file again and again. Output: what it means, each time; `[[filter]]` sections that were
+//! right the last time are not read again, so that one edit among 10,000 filters is read in the
+//! time of one.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, RandomState};
@@ -49,10 +50,12 @@ impl Rereader {
         loaded
     }
 
-    /// `None` if all has to be read: nothing is known, more than filters has changed, or anything is odd.
+    /// `None` if all has to be read: nothing is known, more than filters has changed, or anything
+    /// is odd.
     ///
-    /// A section that was right by itself stays so: no value that is allowed holds a line that looks like a header, so
-    /// nothing that is open at the end of one section can reach into the next and be right.
+    /// A section that was right by itself stays so: no value that is allowed holds a line that
+    /// looks like a header, so nothing that is open at the end of one section can reach into the
+    /// next and be right.
     fn again(&mut self, text: &str) -> Option<Desired> {
         let last = self.last.as_ref()?;
         let (head, sections) = split(text);
@@ -63,8 +66,11 @@ impl Rereader {
         let mut unknown = head.clone();
         let mut places = Vec::new();
         for (place, section) in sections.iter().enumerate() {
-            let known = last.filters.get(&self.hasher.hash_one(&text[section.clone()]));
-            let known = known.filter(|(there, _)| last.text[there.clone()] == text[section.clone()]);
+            let known = last
+                .filters
+                .get(&self.hasher.hash_one(&text[section.clone()]));
+            let known =
+                known.filter(|(there, _)| last.text[there.clone()] == text[section.clone()]);
             if known.is_none() {
                 unknown += &text[section.clone()];
                 places.push(place);
@@ -82,23 +88,37 @@ impl Rereader {
         let mut filters = in_file.clone();
         filters.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         let desired = Desired { filters, ..desired };
-        (is_unsuspicious(&desired)).then(|| self.keep(text, head, sections.into_iter().zip(in_file)))?;
+        (is_unsuspicious(&desired))
+            .then(|| self.keep(text, head, sections.into_iter().zip(in_file)))?;
         Some(desired)
     }
 
     fn remember(&mut self, text: &str, names: &[String], desired: &Desired) {
         self.last = None;
         let (head, sections) = split(text);
-        let filters: Option<Vec<_>> = names.iter().map(|name| named(&desired.filters, name).cloned()).collect();
+        let filters: Option<Vec<_>> = names
+            .iter()
+            .map(|name| named(&desired.filters, name).cloned())
+            .collect();
         if let Some(filters) = filters.filter(|filters| filters.len() == sections.len()) {
             self.keep(text, head, sections.into_iter().zip(filters));
         }
     }
 
-    fn keep(&mut self, text: &str, head: String, filters: impl Iterator<Item = (Range<usize>, Arc<Filter>)>) {
-        let filters = filters.map(|(place, filter)| (self.hasher.hash_one(&text[place.clone()]), (place, filter)));
+    fn keep(
+        &mut self,
+        text: &str,
+        head: String,
+        filters: impl Iterator<Item = (Range<usize>, Arc<Filter>)>,
+    ) {
+        let filters = filters
+            .map(|(place, filter)| (self.hasher.hash_one(&text[place.clone()]), (place, filter)));
         let filters = filters.collect();
-        self.last = Some(Last { text: text.to_owned(), head, filters });
+        self.last = Some(Last {
+            text: text.to_owned(),
+            head,
+            filters,
+        });
     }
 }
 
@@ -107,7 +127,11 @@ fn split(text: &str) -> (String, Vec<Range<usize>>) {
     let (mut head, mut sections) = (String::new(), Vec::new());
     let (mut begin, mut in_filter) = (0, false);
     let mut end_section = |section: Range<usize>, in_filter: bool| {
-        if in_filter { sections.push(section) } else { head += &text[section] }
+        if in_filter {
+            sections.push(section)
+        } else {
+            head += &text[section]
+        }
     };
     let mut at = 0;
     for line in text.split_inclusive('\n') {
@@ -133,20 +157,34 @@ fn in_order(text: &str) -> Option<(Desired, Vec<String>)> {
 }
 
 fn names(config: &Config) -> Vec<String> {
-    let name = |filter: &crate::config::Filter| Some(filter.name.as_ref()?.as_ref().ok()?.get_ref().clone());
+    let name = |filter: &crate::config::Filter| {
+        Some(filter.name.as_ref()?.as_ref().ok()?.get_ref().clone())
+    };
     config.filters.iter().filter_map(name).collect()
 }
 
 fn named<'f>(filters: &'f [Arc<Filter>], name: &str) -> Option<&'f Arc<Filter>> {
-    filters.binary_search_by(|filter| filter.name.as_str().cmp(name)).ok().map(|at| &filters[at])
+    filters
+        .binary_search_by(|filter| filter.name.as_str().cmp(name))
+        .ok()
+        .map(|at| &filters[at])
 }
 
-/// Whether a file of these filters has no error and no warning that shows only in all of them together.
+/// Whether a file of these filters has no error and no warning that shows only in all of them
+/// together.
 fn is_unsuspicious(desired: &Desired) -> bool {
     let mut used = vec![false; desired.endpoints.len()];
-    let mirrors = desired.filters.iter().filter(|filter| filter.action == Action::Mirror);
-    mirrors.flat_map(|filter| &filter.to).for_each(|&endpoint| used[endpoint] = true);
-    let unique = desired.filters.windows(2).all(|pair| pair[0].name != pair[1].name);
+    let mirrors = desired
+        .filters
+        .iter()
+        .filter(|filter| filter.action == Action::Mirror);
+    mirrors
+        .flat_map(|filter| &filter.to)
+        .for_each(|&endpoint| used[endpoint] = true);
+    let unique = desired
+        .filters
+        .windows(2)
+        .all(|pair| pair[0].name != pair[1].name);
     unique && !desired.interfaces.is_empty() && used.into_iter().all(|used| used)
 }
 
@@ -155,13 +193,15 @@ mod tests {
     use super::*;
     use crate::desired::load;
 
-    const HEAD: &str = "# head\n[[interface]]\nname = \"eth0\"\n[endpoint.ids]\naddress = \"192.0.2.1\"\n";
+    const HEAD: &str =
+        "# head\n[[interface]]\nname = \"eth0\"\n[endpoint.ids]\naddress = \"192.0.2.1\"\n";
 
     fn filter(name: &str, rest: &str) -> String {
         format!("[[filter]]\nname = \"{name}\"\nto = [\"ids\"]\n{rest}\n")
     }
 
-    /// Reads both files; whether the second was read in part only. It must come to the same either way.
+    /// Reads both files; whether the second was read in part only. It must come to the same either
+    /// way.
     fn reads_in_part(first: &str, second: &str) -> bool {
         let mut rereader = Rereader::default();
         assert_eq!(rereader.load(first.as_bytes()), load(first));
@@ -176,7 +216,11 @@ mod tests {
 
     #[test]
     fn what_changes_in_filters_is_read_in_part() {
-        let (a, b, c) = (filter("a", "protocol = [6]"), filter("b", "source_port = [1]"), filter("c", ""));
+        let (a, b, c) = (
+            filter("a", "protocol = [6]"),
+            filter("b", "source_port = [1]"),
+            filter("c", ""),
+        );
         let first = format!("{HEAD}{a}{b}{c}");
         let changed = filter("b", "source_port = [2]");
         for second in [
@@ -202,8 +246,15 @@ mod tests {
             format!("{HEAD}{a}[filter.b]\nname = \"b\"\n"),
             format!("enabled = false\n{HEAD}{a}{b}"),
             format!("{HEAD}{a}[endpoint.log]\naddress = \"192.0.2.2\"\n{b}"),
-            format!("{HEAD}{}", filter("x", "source = [\"\"\"10.0.0.0/8") + &b + "\"\"\"]\n"),
-            format!("{HEAD}{}{b}{}", filter("x", "interface = [\"\"\"\\"), filter("y", "\"\"\"]")),
+            format!(
+                "{HEAD}{}",
+                filter("x", "source = [\"\"\"10.0.0.0/8") + &b + "\"\"\"]\n"
+            ),
+            format!(
+                "{HEAD}{}{b}{}",
+                filter("x", "interface = [\"\"\"\\"),
+                filter("y", "\"\"\"]")
+            ),
         ] {
             assert!(!reads_in_part(&first, &second), "{second}");
         }

@@ -7,7 +7,9 @@ use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES};
 
 use super::field::{bad_choice, flag, optional};
 use super::problem::value;
-use super::{Action, Budget, Desired, Loaded, Unparsed, endpoint, filter, interface, mirrors, policy};
+use super::{
+    Action, Budget, Desired, Loaded, Unparsed, endpoint, filter, interface, mirrors, policy,
+};
 use crate::config::Config;
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics};
 
@@ -16,17 +18,38 @@ pub(super) fn resolve(config: &Config) -> Loaded {
     let enabled = flag(&config.enabled, true);
     let unparsed = unparsed(config, &mut diagnostics);
     let budget = budget(config, &mut diagnostics);
-    let (peers, seed) = (mirrors::peers(config, &mut diagnostics), mirrors::seed(config, &mut diagnostics));
+    let (peers, seed) = (
+        mirrors::peers(config, &mut diagnostics),
+        mirrors::seed(config, &mut diagnostics),
+    );
     let interfaces = interface::resolve(config, &mut diagnostics);
     let endpoints = endpoint::resolve(config, &mut diagnostics);
     let filters = filter::resolve(config, interfaces.as_deref(), &mut diagnostics);
     limits(config, &mut diagnostics);
 
-    match (enabled, unparsed, budget, peers, seed, interfaces, endpoints, filters) {
-        (Ok(enabled), Ok(unparsed), Ok(budget), Ok(peers), Ok(seed), Ok(interfaces), Ok(endpoints), Ok(filters))
-            if diagnostics.is_empty() =>
-        {
-            let desired = sorted(Desired { enabled, unparsed, budget, peers, seed, interfaces, endpoints, filters });
+    match (
+        enabled, unparsed, budget, peers, seed, interfaces, endpoints, filters,
+    ) {
+        (
+            Ok(enabled),
+            Ok(unparsed),
+            Ok(budget),
+            Ok(peers),
+            Ok(seed),
+            Ok(interfaces),
+            Ok(endpoints),
+            Ok(filters),
+        ) if diagnostics.is_empty() => {
+            let desired = sorted(Desired {
+                enabled,
+                unparsed,
+                budget,
+                peers,
+                seed,
+                interfaces,
+                endpoints,
+                filters,
+            });
             let warnings = warnings(config, &desired);
             Ok((desired, warnings))
         }
@@ -35,32 +58,59 @@ pub(super) fn resolve(config: &Config) -> Loaded {
 }
 
 fn unparsed(config: &Config, diagnostics: &mut Diagnostics) -> Checked<Unparsed> {
-    let Some(given) = optional(&config.unparsed)? else { return Ok(Unparsed::Mirror) };
-    value(diagnostics, "the file", "unparsed", given, |text| match text.as_str() {
-        "mirror" => Ok(Unparsed::Mirror),
-        "skip" => Ok(Unparsed::Skip),
-        _ => {
-            let cause = "which is no way to treat packets that cannot be read to their ports";
-            Err(bad_choice(Code::BadUnparsed, cause, text, &["mirror", "skip"]))
-        }
-    })
+    let Some(given) = optional(&config.unparsed)? else {
+        return Ok(Unparsed::Mirror);
+    };
+    value(
+        diagnostics,
+        "the file",
+        "unparsed",
+        given,
+        |text| match text.as_str() {
+            "mirror" => Ok(Unparsed::Mirror),
+            "skip" => Ok(Unparsed::Skip),
+            _ => {
+                let cause = "which is no way to treat packets that cannot be read to their ports";
+                Err(bad_choice(
+                    Code::BadUnparsed,
+                    cause,
+                    text,
+                    &["mirror", "skip"],
+                ))
+            }
+        },
+    )
 }
 
 fn budget(config: &Config, diagnostics: &mut Diagnostics) -> Checked<Budget> {
-    let Some(given) = optional(&config.budget)? else { return Ok(Budget::default()) };
-    value(diagnostics, "the file", "budget", given, |text| policy::budget(text))
+    let Some(given) = optional(&config.budget)? else {
+        return Ok(Budget::default());
+    };
+    value(diagnostics, "the file", "budget", given, |text| {
+        policy::budget(text)
+    })
 }
 
 fn sorted(mut desired: Desired) -> Desired {
-    desired.interfaces.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
+    desired
+        .interfaces
+        .sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
     desired.endpoints.sort_by(|a, b| a.name.cmp(&b.name));
     desired.filters.sort_by(|a, b| a.name.cmp(&b.name));
     desired
 }
 
 fn limits(config: &Config, diagnostics: &mut Diagnostics) {
-    let interfaces = config.interfaces.iter().flatten().map(|interface| &interface.span);
-    let endpoints = config.endpoints.iter().flatten().map(|endpoint| &endpoint.span);
+    let interfaces = config
+        .interfaces
+        .iter()
+        .flatten()
+        .map(|interface| &interface.span);
+    let endpoints = config
+        .endpoints
+        .iter()
+        .flatten()
+        .map(|endpoint| &endpoint.span);
     let filters = config.filters.iter().map(|filter| &filter.span);
     limit("interfaces", MAX_INTERFACES, interfaces, diagnostics);
     limit("endpoints", MAX_ENDPOINTS, endpoints, diagnostics);
@@ -77,7 +127,8 @@ fn limit<'a>(
     if let Some(first_beyond) = objects.clone().nth(max) {
         let message = format!("the file has {count} {noun}, but the limit is {max}");
         let help = format!("remove {} of them", count - max);
-        diagnostics.report(Diagnostic::new(Code::LimitExceeded, first_beyond.clone(), message).help(help));
+        diagnostics
+            .report(Diagnostic::new(Code::LimitExceeded, first_beyond.clone(), message).help(help));
     }
 }
 
@@ -91,14 +142,21 @@ fn warnings(config: &Config, desired: &Desired) -> Vec<Diagnostic> {
                 .help("add [[interface]] with the name of the interface whose packets to mirror"),
         );
     }
-    let mirrors = desired.filters.iter().filter(|filter| filter.action == Action::Mirror);
-    let used: BTreeSet<&str> =
-        mirrors.flat_map(|filter| &filter.to).map(|index| desired.endpoints[*index].name.as_str()).collect();
+    let mirrors = desired
+        .filters
+        .iter()
+        .filter(|filter| filter.action == Action::Mirror);
+    let used: BTreeSet<&str> = mirrors
+        .flat_map(|filter| &filter.to)
+        .map(|index| desired.endpoints[*index].name.as_str())
+        .collect();
     for endpoint in config.endpoints.iter().flatten() {
         if !used.contains(endpoint.name.get_ref().as_str()) {
             let message = format!("no filter sends to {}", endpoint.label);
             let help = "name it in the \"to\" of a filter, or remove it";
-            warnings.report(Diagnostic::new(Code::UnusedEndpoint, endpoint.name.span(), message).help(help));
+            warnings.report(
+                Diagnostic::new(Code::UnusedEndpoint, endpoint.name.span(), message).help(help),
+            );
         }
     }
     warnings.into_sorted()
@@ -117,10 +175,20 @@ mod tests {
             writeln!(text, "[[interface]]\nname = \"eth{n}\"").unwrap();
         }
         for n in 0..endpoints {
-            writeln!(text, "[endpoint.e{n}]\naddress = \"192.0.2.10\"\nport = {}", n + 1).unwrap();
+            writeln!(
+                text,
+                "[endpoint.e{n}]\naddress = \"192.0.2.10\"\nport = {}",
+                n + 1
+            )
+            .unwrap();
         }
         for n in 0..filters {
-            writeln!(text, "[[filter]]\nname = \"f{n}\"\nto = [\"e{}\"]", n % endpoints).unwrap();
+            writeln!(
+                text,
+                "[[filter]]\nname = \"f{n}\"\nto = [\"e{}\"]",
+                n % endpoints
+            )
+            .unwrap();
         }
         text
     }

@@ -40,9 +40,11 @@ fn number_of(number: i128) -> Result<u16, Problem> {
             "but VLANs go from 1 to 4094",
             "write \"none\" for packets without a VLAN".to_owned(),
         )),
-        _ => {
-            Err(Problem::new(Code::BadVlan, "but VLANs go from 1 to 4094", "write a number from 1 to 4094".to_owned()))
-        }
+        _ => Err(Problem::new(
+            Code::BadVlan,
+            "but VLANs go from 1 to 4094",
+            "write a number from 1 to 4094".to_owned(),
+        )),
     }
 }
 
@@ -70,7 +72,11 @@ mod tests {
         }
         assert_eq!(text("9-2").unwrap_err().help, "write \"2-9\"");
         for wrong in [-1, 0, 4095, i128::MAX] {
-            assert_eq!(vlans(&Item::Number(wrong)).unwrap_err().code, Code::BadVlan, "{wrong}");
+            assert_eq!(
+                vlans(&Item::Number(wrong)).unwrap_err().code,
+                Code::BadVlan,
+                "{wrong}"
+            );
         }
     }
 }

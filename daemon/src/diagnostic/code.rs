@@ -1,4 +1,5 @@
-//! The stable names of everything that can be wrong with a file. Scripts match on them: never rename one.
+//! The stable names of everything that can be wrong with a file. Scripts match on them: never
+//! rename one.
 
 use std::fmt;
 
@@ -162,9 +163,12 @@ mod tests {
         let names: BTreeSet<&str> = Code::ALL.iter().map(|code| code.as_str()).collect();
         assert_eq!(names.len(), Code::ALL.len());
         for name in names {
-            let kebab = name
-                .split('-')
-                .all(|word| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit()));
+            let kebab = name.split('-').all(|word| {
+                !word.is_empty()
+                    && word
+                        .bytes()
+                        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+            });
             assert!(kebab, "{name}");
         }
     }

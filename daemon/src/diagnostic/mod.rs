@@ -1,5 +1,5 @@
-//! Input: what is wrong with the user's file, found anywhere. Output: text for people, data for `--json`.
-//! Must not know: what the file means.
+//! Input: what is wrong with the user's file, found anywhere. Output: text for people, data for
+//! `--json`. Must not know: what the file means.
 
 mod code;
 mod render;
@@ -42,7 +42,14 @@ pub struct Related {
 impl Diagnostic {
     /// A problem at `span` without help, note or second place.
     pub(crate) fn new(code: Code, span: Range<usize>, message: impl Into<String>) -> Self {
-        Self { code, message: message.into(), span, help: None, note: None, related: Vec::new() }
+        Self {
+            code,
+            message: message.into(),
+            span,
+            help: None,
+            note: None,
+            related: Vec::new(),
+        }
     }
 
     /// Adds what to write instead.
@@ -88,7 +95,8 @@ impl Diagnostics {
 
     /// Everything that was reported, in the order of the file.
     pub(crate) fn into_sorted(mut self) -> Vec<Diagnostic> {
-        self.0.sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.span.end));
+        self.0
+            .sort_by_key(|diagnostic| (diagnostic.span.start, diagnostic.span.end));
         self.0
     }
 }
@@ -121,6 +129,9 @@ mod tests {
     fn quoted_is_escaped_and_cut() {
         assert_eq!(Quoted("a\n\"b").to_string(), r#""a\n\"b""#);
         let long = "ä".repeat(65);
-        assert_eq!(Quoted(&long).to_string(), format!("\"{}\"...", "ä".repeat(64)));
+        assert_eq!(
+            Quoted(&long).to_string(),
+            format!("\"{}\"...", "ä".repeat(64))
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! Input: diagnostics and the text they are about. Output: lines for a terminal or journal, data for `--json`.
+//! Input: diagnostics and the text they are about. Output: lines for a terminal or journal, data
+//! for `--json`.
 
 use std::borrow::Cow;
 use std::ops::Range;
@@ -11,10 +12,14 @@ use super::{Diagnostic, Severity};
 
 /// Prints the diagnostics for people, a blank line between two, in the order given.
 ///
-/// `text` is what the diagnostics were made from; for bytes that are not UTF-8, [`String::from_utf8_lossy`] of them.
-/// `path` is shown as it is. `color` adds ANSI escapes.
+/// `text` is what the diagnostics were made from; for bytes that are not UTF-8,
+/// [`String::from_utf8_lossy`] of them. `path` is shown as it is. `color` adds ANSI escapes.
 pub fn render(diagnostics: &[Diagnostic], path: &str, text: &str, color: bool) -> String {
-    let renderer = if color { Renderer::styled() } else { Renderer::plain() };
+    let renderer = if color {
+        Renderer::styled()
+    } else {
+        Renderer::plain()
+    };
     let text = hidden(&without_c1(text));
     let lines = Lines::new(&text);
     let mut out = String::new();
@@ -31,11 +36,15 @@ pub fn render(diagnostics: &[Diagnostic], path: &str, text: &str, color: bool) -
     out
 }
 
-/// The text with a dot for each C1 control character, which some terminals obey and the renderer leaves as it is. The dot has
-/// as many bytes.
+/// The text with a dot for each C1 control character, which some terminals obey and the renderer
+/// leaves as it is. The dot has as many bytes.
 fn without_c1(text: &str) -> Cow<'_, str> {
     let is_c1 = |c: char| matches!(c, '\u{80}'..='\u{9f}');
-    if text.contains(is_c1) { text.replace(is_c1, "\u{b7}").into() } else { text.into() }
+    if text.contains(is_c1) {
+        text.replace(is_c1, "\u{b7}").into()
+    } else {
+        text.into()
+    }
 }
 
 fn group<'a>(diagnostic: &'a Diagnostic, path: &'a str, lines: &Lines<'a>) -> Group<'a> {
@@ -51,11 +60,20 @@ fn group<'a>(diagnostic: &'a Diagnostic, path: &'a str, lines: &Lines<'a>) -> Gr
     let snippet = Snippet::source(excerpt.text)
         .line_start(excerpt.line)
         .path(path)
-        .annotation(AnnotationKind::Primary.span(excerpt.relative(&diagnostic.span)).label(beside))
+        .annotation(
+            AnnotationKind::Primary
+                .span(excerpt.relative(&diagnostic.span))
+                .label(beside),
+        )
         .annotations(diagnostic.related.iter().map(|related| {
-            AnnotationKind::Context.span(excerpt.relative(&related.span)).label(related.message.as_str())
+            AnnotationKind::Context
+                .span(excerpt.relative(&related.span))
+                .label(related.message.as_str())
         }));
-    let mut group = level.primary_title(diagnostic.message.as_str()).id(diagnostic.code.as_str()).element(snippet);
+    let mut group = level
+        .primary_title(diagnostic.message.as_str())
+        .id(diagnostic.code.as_str())
+        .element(snippet);
     if let Some(help) = below {
         group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
     }
@@ -112,7 +130,11 @@ pub fn locate<'a>(diagnostics: &'a [Diagnostic], text: &str) -> Vec<Located<'a>>
             let (line, column) = lines.position(diagnostic.span.start);
             let related = diagnostic.related.iter().map(|related| {
                 let (line, column) = lines.position(related.span.start);
-                Note { line, column, message: &related.message }
+                Note {
+                    line,
+                    column,
+                    message: &related.message,
+                }
             });
             Located {
                 severity: diagnostic.code.severity().as_str(),
@@ -144,15 +166,24 @@ struct Excerpt<'a> {
 impl<'a> Lines<'a> {
     fn new(text: &'a str) -> Self {
         // a byte order mark is no character of the first line
-        let first = if text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 };
+        let first = if text.starts_with('\u{feff}') {
+            '\u{feff}'.len_utf8()
+        } else {
+            0
+        };
         let others = text.bytes().enumerate().filter(|(_, byte)| *byte == b'\n');
         let starts = std::iter::once(first).chain(others.map(|(index, _)| index + 1));
-        Self { text, starts: starts.collect() }
+        Self {
+            text,
+            starts: starts.collect(),
+        }
     }
 
     /// Index of the line that holds the byte.
     fn line_of(&self, offset: usize) -> usize {
-        self.starts.partition_point(|start| *start <= offset).saturating_sub(1)
+        self.starts
+            .partition_point(|start| *start <= offset)
+            .saturating_sub(1)
     }
 
     /// Line and column in characters, both from 1.
@@ -167,7 +198,10 @@ impl<'a> Lines<'a> {
     /// The lines from the first to the last of the spans.
     fn excerpt<'s>(&self, spans: impl Iterator<Item = &'s Range<usize>>) -> Excerpt<'a> {
         let (start, end) = spans.fold((usize::MAX, 0), |(start, end), span| {
-            (start.min(span.start), end.max(span.end.saturating_sub(1)).max(span.start))
+            (
+                start.min(span.start),
+                end.max(span.end.saturating_sub(1)).max(span.start),
+            )
         });
         let (first, last) = (self.line_of(start.min(self.text.len())), self.line_of(end));
         let start = self.starts[first];
@@ -176,7 +210,11 @@ impl<'a> Lines<'a> {
             None => self.text.len(),
         };
         let text = self.text.get(start..end).unwrap_or_default();
-        Excerpt { text: text.strip_suffix('\r').unwrap_or(text), start, line: first + 1 }
+        Excerpt {
+            text: text.strip_suffix('\r').unwrap_or(text),
+            start,
+            line: first + 1,
+        }
     }
 }
 
@@ -219,7 +257,10 @@ mod tests {
             let located = locate(std::slice::from_ref(&diagnostic), text);
             let place = format!("--> f:{}:{}\n", located[0].line, located[0].column);
             let rendered = render(&[diagnostic], "f", text, false);
-            assert!(rendered.contains(&place), "{offset}: no {place:?} in {rendered}");
+            assert!(
+                rendered.contains(&place),
+                "{offset}: no {place:?} in {rendered}"
+            );
         }
     }
 
@@ -247,7 +288,10 @@ mod tests {
         for code in (0..0x20).chain(0x7f..0xa0).filter(|code| *code != 0x0a) {
             let text = format!("a = \"{}\"", char::from_u32(code).unwrap());
             let rendered = render(&[at(5..6)], "f", &text, false);
-            assert!(rendered.chars().all(|c| c == '\n' || !c.is_control()), "{rendered:?}");
+            assert!(
+                rendered.chars().all(|c| c == '\n' || !c.is_control()),
+                "{rendered:?}"
+            );
         }
     }
 

@@ -1,4 +1,5 @@
-//! Input: the text of a file. Output: the same, as long, without the secrets in it, so that an error near one does not show it.
+//! Input: the text of a file. Output: the same, as long, without the secrets in it, so that an
+//! error near one does not show it.
 
 use super::closest;
 
@@ -7,7 +8,8 @@ const SECRETS: [&str; 1] = ["seed"];
 /// What begins and ends a string of several lines.
 const LONG: [&str; 2] = ["\"\"\"", "'''"];
 
-/// The text with a star for each byte of a secret; of a key that looks like one of them, too, since it may be misspelt.
+/// The text with a star for each byte of a secret; of a key that looks like one of them, too, since
+/// it may be misspelt.
 pub(super) fn hidden(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut open: Option<&str> = None;
@@ -23,7 +25,9 @@ pub(super) fn hidden(text: &str) -> String {
         });
         open = match open {
             Some(end) => (!secret.contains(end)).then_some(end),
-            None => LONG.into_iter().find(|long| secret.matches(long).count() == 1),
+            None => LONG
+                .into_iter()
+                .find(|long| secret.matches(long).count() == 1),
         };
     }
     out
@@ -32,7 +36,10 @@ pub(super) fn hidden(text: &str) -> String {
 /// Where the value begins in a line that gives a secret.
 fn value(line: &str) -> Option<usize> {
     let (key, _) = line.split_once('=')?;
-    let name = key.trim_start_matches('\u{feff}').trim().trim_matches(['"', '\'']);
+    let name = key
+        .trim_start_matches('\u{feff}')
+        .trim()
+        .trim_matches(['"', '\'']);
     let is_secret = SECRETS.contains(&name) || closest(name, SECRETS).is_some();
     is_secret.then_some(key.len() + 1)
 }
@@ -44,10 +51,16 @@ mod tests {
     #[test]
     fn secrets_are_stars_of_the_same_length() {
         for (text, shown) in [
-            ("seed = \"abc\"\nname = \"x\"\n", "seed = *****\nname = \"x\"\n"),
+            (
+                "seed = \"abc\"\nname = \"x\"\n",
+                "seed = *****\nname = \"x\"\n",
+            ),
             ("a = 1\n\"seed\"='é' # x\n", "a = 1\n\"seed\"=**** * *\n"),
             ("sed = \"abc\"", "sed = *****"),
-            ("seed = \"\"\"\nabc\ndef\"\"\"\nx = 1", "seed = ***\n***\n******\nx = 1"),
+            (
+                "seed = \"\"\"\nabc\ndef\"\"\"\nx = 1",
+                "seed = ***\n***\n******\nx = 1",
+            ),
             ("seed", "seed"),
             ("to = [\"seed\"]", "to = [\"seed\"]"),
         ] {

@@ -1,7 +1,10 @@
 //! "did you mean": the closest of the names that would have been right.
 
 /// The candidate that `given` was probably meant to be.
-pub(crate) fn closest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn closest<'a>(
+    given: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
     let given = given.to_lowercase();
     candidates
         .into_iter()
@@ -11,7 +14,10 @@ pub(crate) fn closest<'a>(given: &str, candidates: impl IntoIterator<Item = &'a 
 }
 
 /// `did you mean "web"?`
-pub(crate) fn did_you_mean<'a>(given: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<String> {
+pub(crate) fn did_you_mean<'a>(
+    given: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<String> {
     closest(given, candidates).map(|candidate| format!("did you mean {candidate:?}?"))
 }
 
@@ -36,7 +42,8 @@ fn distance(given: &str, candidate: &str) -> Option<usize> {
     }
     let wanted = candidate.to_lowercase();
     let errors = strsim::damerau_levenshtein(given, &wanted);
-    let abbreviates = |short: &str, long: &str| short.len() >= MIN_ABBREVIATION_CHARS && long.starts_with(short);
+    let abbreviates =
+        |short: &str, long: &str| short.len() >= MIN_ABBREVIATION_CHARS && long.starts_with(short);
     let related = abbreviates(given, &wanted) || abbreviates(&wanted, given);
     let tolerated = (chars / 3).max(1);
     // one error in one or two letters leaves nothing in common
@@ -50,7 +57,14 @@ mod tests {
 
     #[test]
     fn guesses() {
-        let keys = ["source", "source_port", "destination", "interface", "to", "name"];
+        let keys = [
+            "source",
+            "source_port",
+            "destination",
+            "interface",
+            "to",
+            "name",
+        ];
         assert_eq!(closest("soruce", keys), Some("source"));
         assert_eq!(closest("interfaces", keys), Some("interface"));
         assert_eq!(closest("dest", keys), Some("destination"));

@@ -1,4 +1,5 @@
-//! Makes what is wanted hold: writes a plan into the live maps, or makes new ones, and attaches and detaches programs.
+//! Makes what is wanted hold: writes a plan into the live maps, or makes new ones, and attaches and
+//! detaches programs.
 
 use std::collections::BTreeSet;
 
@@ -12,7 +13,7 @@ use super::features::memory;
 use super::generation::Generation;
 use super::pins::remove_pins;
 use crate::compile::{Compiled, Then};
-use crate::plan::{Change, Plan};
+use crate::plan::{Plan, Transition};
 
 /// What came of applying a plan.
 #[derive(Debug, Default)]
@@ -30,31 +31,51 @@ pub struct Applied {
 }
 
 impl Kernel {
-    /// Applies a change, and attaches again what somebody else has detached. Attachments that fail do not undo the rest.
-    /// Of many that are to come or go some are left for the next time, so that nobody waits for all of them.
+    /// Applies a change, and attaches again what somebody else has detached. Attachments that fail
+    /// do not undo the rest. Of many that are to come or go some are left for the next time, so
+    /// that nobody waits for all of them.
     ///
     /// # Errors
     /// The maps or programs cannot be made; the live ones stay as they were.
-    pub fn apply(&mut self, change: &Change, want: &Compiled) -> Result<Applied, KernelError> {
+    pub fn apply(&mut self, change: &Transition, want: &Compiled) -> Result<Applied, KernelError> {
         let live = Generation::list(&self.pin_path)?.pop();
-        let is_written = !matches!(change, Change::InPlace(plan) if !plan.is_empty());
+        let is_written = !matches!(change, Transition::InPlace(plan) if !plan.is_empty());
         // with many hooks it takes a while: at the beginning of a look, and at its end
         let is_asked = is_written || !std::mem::take(&mut self.has_looked);
-        let lost = if is_asked { self.lost(live, want)? } else { Vec::new() };
-        let rewired: BTreeSet<u32> = lost.iter().filter(|lost| lost.role.catches()).map(|lost| lost.index).collect();
+        let lost = if is_asked {
+            self.lost(live, want)?
+        } else {
+            Vec::new()
+        };
+        let rewired: BTreeSet<u32> = lost
+            .iter()
+            .filter(|lost| lost.role.catches())
+            .map(|lost| lost.index)
+            .collect();
         let mut slice = Slice::begin(is_written);
         let (number, mut failed, writes) = match (change, live) {
-            (Change::InPlace(plan), Some(live)) => (live, self.write(plan, live, want, &mut slice)?, plan.elements()),
-            (Change::NewMaps, live) | (Change::InPlace(_), live @ None) => {
+            (Transition::InPlace(plan), Some(live)) => (
+                live,
+                self.write(plan, live, want, &mut slice)?,
+                plan.elements(),
+            ),
+            (Transition::NewMaps, live) | (Transition::InPlace(_), live @ None) => {
                 let (number, failed) = self.replace(live, want)?;
-                (number, failed.iter().map(ToString::to_string).collect(), want.tables.elements())
+                (
+                    number,
+                    failed.iter().map(ToString::to_string).collect(),
+                    want.tables.elements(),
+                )
             }
         };
         if want.then == Then::Nothing {
-            let uncleaned = self.clean(number, want, &mut slice).unwrap_or_else(|error| vec![error]);
+            let uncleaned = self
+                .clean(number, want, &mut slice)
+                .unwrap_or_else(|error| vec![error]);
             failed.extend(uncleaned.iter().map(ToString::to_string));
         }
-        let is_settled = matches!(change, Change::InPlace(plan) if plan.is_empty()) && rewired.is_empty();
+        let is_settled =
+            matches!(change, Transition::InPlace(plan) if plan.is_empty()) && rewired.is_empty();
         let mut is_done = is_settled && slice.left == 0;
         self.rewired = rewired;
         let mut repaired = std::mem::take(&mut self.cleared);
@@ -67,7 +88,11 @@ impl Kernel {
             repaired.extend(ordered.repaired);
             obstacles = ordered.obstacles;
         }
-        if is_done && want.segmenter_wanted && want.segmenter.is_none() && self.segmenter.refused().is_none() {
+        if is_done
+            && want.segmenter_wanted
+            && want.segmenter.is_none()
+            && self.segmenter.refused().is_none()
+        {
             // the last: all else need not wait for it
             is_done = false;
             self.make_segmenter()?;
@@ -75,12 +100,23 @@ impl Kernel {
         if is_done && self.segmenter.settle(want.segmenter) {
             repaired.push("the segmenter was damaged by somebody else; made again".to_owned());
         }
-        obstacles.extend(self.refused.values().chain(self.segmenter.refused()).cloned());
+        obstacles.extend(
+            self.refused
+                .values()
+                .chain(self.segmenter.refused())
+                .cloned(),
+        );
         obstacles.extend(failed);
         obstacles.extend(memory::obstacles());
         let left = if is_settled { slice.left } else { 0 };
         self.has_looked = !is_done && left == 0;
-        Ok(Applied { obstacles, repaired, writes, is_done, left })
+        Ok(Applied {
+            obstacles,
+            repaired,
+            writes,
+            is_done,
+            left,
+        })
     }
 
     /// Writes what differs into the live maps.
@@ -95,7 +131,8 @@ impl Kernel {
         self.attach_catchers(&live, want)?;
         if !plan.is_empty() {
             if self.is_switching {
-                // what is not in use any more may still be for programs that began before the last commit
+                // what is not in use any more may still be for programs that began before the last
+                // commit
                 rcu::synchronize()?;
             }
             // nor after a plan that fails in the middle
@@ -113,17 +150,34 @@ impl Kernel {
     }
 
     /// Removes what does not belong to this generation or is not wanted.
-    fn clean(&mut self, number: u32, want: &Compiled, slice: &mut Slice) -> Result<Vec<KernelError>, KernelError> {
+    fn clean(
+        &mut self,
+        number: u32,
+        want: &Compiled,
+        slice: &mut Slice,
+    ) -> Result<Vec<KernelError>, KernelError> {
         let others = catchers(number, want).chain(watchers(number, want));
-        let wanted: BTreeSet<Attachment> = want.hooks.values().map(mirror_of).chain(others).collect();
-        let Self { attachments, netlink, mechanism, before, .. } = self;
+        let wanted: BTreeSet<Attachment> =
+            want.hooks.values().map(mirror_of).chain(others).collect();
+        let Self {
+            attachments,
+            netlink,
+            mechanism,
+            before,
+            ..
+        } = self;
         let mut surplus = attachments.list()?;
         surplus.retain(|(attachment, how)| !wanted.contains(attachment) || how != mechanism);
-        let (mirrors, catchers): (Vec<_>, Vec<_>) =
-            surplus.into_iter().partition(|(attachment, _)| attachment.role == Role::Mirror);
+        let (mirrors, catchers): (Vec<_>, Vec<_>) = surplus
+            .into_iter()
+            .partition(|(attachment, _)| attachment.role == Role::Mirror);
         let mut failed = Vec::new();
         let mut detach = |(attachment, how)| {
-            failed.extend(before(Step::Detach).and_then(|()| attachments.detach(netlink, attachment, how)).err());
+            failed.extend(
+                before(Step::Detach)
+                    .and_then(|()| attachments.detach(netlink, attachment, how))
+                    .err(),
+            );
         };
         slice.each(mirrors, &mut detach);
         if slice.left > 0 {
@@ -138,7 +192,10 @@ impl Kernel {
         if want.segmenter.is_none() && self.has_segmenter_parts {
             self.remove_segmenter()?;
         }
-        for old in Generation::list(&self.pin_path)?.into_iter().filter(|&old| old != number) {
+        for old in Generation::list(&self.pin_path)?
+            .into_iter()
+            .filter(|&old| old != number)
+        {
             (self.before)(Step::Remove)?;
             Generation::open(&self.pin_path, old).remove()?;
         }

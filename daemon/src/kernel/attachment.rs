@@ -3,7 +3,7 @@
 use super::error::KernelError;
 use super::netlink::FilterPlace;
 use crate::compile::{Compiled, Hook};
-use crate::network::Hook as Direction;
+use crate::network::Direction;
 
 /// How programs are attached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +35,8 @@ pub struct Attachment {
 pub enum Role {
     /// `mirror`: a new version replaces it in place.
     Mirror,
-    /// `encap` for the clones of one generation of maps: while one generation takes over from another, both are there.
+    /// `encap` for the clones of one generation of maps: while one generation takes over from
+    /// another, both are there.
     Encap {
         /// Number of the generation.
         generation: u32,
@@ -75,7 +76,8 @@ impl Role {
         matches!(self, Self::Encap { .. } | Self::Segmenter { .. })
     }
 
-    /// Whether it looks at packets of others, and so must have each exactly once while it goes to another place.
+    /// Whether it looks at packets of others, and so must have each exactly once while it goes to
+    /// another place.
     pub(super) const fn counts(self) -> bool {
         !self.catches()
     }
@@ -83,9 +85,9 @@ impl Role {
     pub(super) const fn handle(self) -> u32 {
         match self {
             Self::Mirror => 1,
-            Self::Encap { generation } | Self::Segmenter { generation } | Self::Errors { generation } => {
-                generation % 0xffff + 1
-            }
+            Self::Encap { generation }
+            | Self::Segmenter { generation }
+            | Self::Errors { generation } => generation % 0xffff + 1,
         }
     }
 
@@ -93,39 +95,71 @@ impl Role {
     pub(super) const fn generation(self) -> Option<u32> {
         match self {
             Self::Mirror => None,
-            Self::Encap { generation } | Self::Segmenter { generation } | Self::Errors { generation } => {
-                Some(generation)
-            }
+            Self::Encap { generation }
+            | Self::Segmenter { generation }
+            | Self::Errors { generation } => Some(generation),
         }
     }
 }
 
 impl Attachment {
     pub(super) fn pin_name(&self) -> String {
-        let generation = self.role.generation().map(|number| number.to_string()).unwrap_or_default();
-        format!("{}{generation}-{}-{}", self.role.word(), self.interface, word(self.direction))
+        let generation = self
+            .role
+            .generation()
+            .map(|number| number.to_string())
+            .unwrap_or_default();
+        format!(
+            "{}{generation}-{}-{}",
+            self.role.word(),
+            self.interface,
+            word(self.direction)
+        )
     }
 
     pub(super) fn from_pin_name(name: &str) -> Option<Self> {
         let mut parts = name.split('-');
         let (role, interface, direction) = (parts.next()?, parts.next()?, parts.next()?);
-        let of = |word| role.strip_prefix(word).and_then(|generation: &str| generation.parse().ok());
-        let role = match (of(ENCAP), of(SEGMENTER).or_else(|| of(EARLIER_SEGMENTER)), of(ERRORS)) {
+        let of = |word| {
+            role.strip_prefix(word)
+                .and_then(|generation: &str| generation.parse().ok())
+        };
+        let role = match (
+            of(ENCAP),
+            of(SEGMENTER).or_else(|| of(EARLIER_SEGMENTER)),
+            of(ERRORS),
+        ) {
             (Some(generation), ..) => Role::Encap { generation },
             (_, Some(generation), _) => Role::Segmenter { generation },
             (.., Some(generation)) => Role::Errors { generation },
             _ => (role == MIRROR).then_some(Role::Mirror)?,
         };
-        let direction = [Direction::Ingress, Direction::Egress].into_iter().find(|&d| word(d) == direction)?;
-        Some(Self { role, interface: interface.parse().ok()?, direction })
+        let direction = [Direction::Ingress, Direction::Egress]
+            .into_iter()
+            .find(|&d| word(d) == direction)?;
+        Some(Self {
+            role,
+            interface: interface.parse().ok()?,
+            direction,
+        })
     }
 
     /// Where its filter is, by the priority that it has.
     pub(super) fn place(&self, priority: u16) -> FilterPlace {
-        FilterPlace { interface: self.interface, hook: self.direction, priority, handle: self.role.handle() }
+        FilterPlace {
+            interface: self.interface,
+            hook: self.direction,
+            priority,
+            handle: self.role.handle(),
+        }
     }
 
-    pub(super) fn error(&self, action: &'static str, interface: &str, reason: String) -> KernelError {
+    pub(super) fn error(
+        &self,
+        action: &'static str,
+        interface: &str,
+        reason: String,
+    ) -> KernelError {
         KernelError::Attach {
             action,
             program: self.role.word(),
@@ -142,19 +176,39 @@ pub const fn word(direction: Direction) -> &'static str {
 }
 
 pub(super) fn mirror_of(hook: &Hook) -> Attachment {
-    Attachment { role: Role::Mirror, interface: hook.interface, direction: hook.direction }
+    Attachment {
+        role: Role::Mirror,
+        interface: hook.interface,
+        direction: hook.direction,
+    }
 }
 
-/// What takes the clones of a generation: `encap` on each output and each source without link headers, `segmenter` at the segmenter's exit.
+/// What takes the clones of a generation: `encap` on each output and each source without link
+/// headers, `segmenter` at the segmenter's exit.
 pub(super) fn catchers(generation: u32, want: &Compiled) -> impl Iterator<Item = Attachment> {
-    let encaps = want.encaps.iter().map(move |&interface| (Role::Encap { generation }, interface));
-    let segmenter = want.segmenter.map(|segmenter| (Role::Segmenter { generation }, segmenter.exit));
+    let encaps = want
+        .encaps
+        .iter()
+        .map(move |&interface| (Role::Encap { generation }, interface));
+    let segmenter = want
+        .segmenter
+        .map(|segmenter| (Role::Segmenter { generation }, segmenter.exit));
     let direction = Direction::Egress;
-    encaps.chain(segmenter).map(move |(role, interface)| Attachment { role, interface, direction })
+    encaps
+        .chain(segmenter)
+        .map(move |(role, interface)| Attachment {
+            role,
+            interface,
+            direction,
+        })
 }
 
 /// What counts errors about the copies of a generation: `icmp_errors` on each output.
 pub(super) fn watchers(generation: u32, want: &Compiled) -> impl Iterator<Item = Attachment> {
     let (role, direction) = (Role::Errors { generation }, Direction::Ingress);
-    want.outputs.iter().map(move |&interface| Attachment { role, interface, direction })
+    want.outputs.iter().map(move |&interface| Attachment {
+        role,
+        interface,
+        direction,
+    })
 }

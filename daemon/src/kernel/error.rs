@@ -78,11 +78,19 @@ pub enum KernelError {
 /// What to do about an error, where that is known.
 fn remedy(source: &io::Error) -> &'static str {
     let is_refused = source.kind() == io::ErrorKind::PermissionDenied;
-    if is_refused && !missing().is_empty() { "; run it as root" } else { "" }
+    if is_refused && !missing().is_empty() {
+        "; run it as root"
+    } else {
+        ""
+    }
 }
 
 pub(super) fn pin_error(action: &'static str, path: &Path, source: io::Error) -> KernelError {
-    KernelError::Pin { action, path: path.to_owned(), source }
+    KernelError::Pin {
+        action,
+        path: path.to_owned(),
+        source,
+    }
 }
 
 /// An error with its causes; of the verifier's log the last line that says something.

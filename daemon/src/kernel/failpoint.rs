@@ -23,6 +23,14 @@ pub enum Step {
 
 impl Step {
     /// All of them.
-    pub const ALL: [Self; 8] =
-        [Self::Create, Self::Load, Self::Attach, Self::Write, Self::Commit, Self::Publish, Self::Detach, Self::Remove];
+    pub const ALL: [Self; 8] = [
+        Self::Create,
+        Self::Load,
+        Self::Attach,
+        Self::Write,
+        Self::Commit,
+        Self::Publish,
+        Self::Detach,
+        Self::Remove,
+    ];
 }

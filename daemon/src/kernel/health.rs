@@ -1,5 +1,5 @@
-//! Reads what [`health`](crate::health) needs to know, and leaves what it finds out for `status`. Has the kernel look after the
-//! next hops.
+//! Reads what [`health`](crate::health) needs to know, and leaves what it finds out for `status`.
+//! Has the kernel look after the next hops.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -39,7 +39,11 @@ impl Asking {
     const LOOKS: u32 = 5;
 
     fn is_due(&mut self, sent: u64) -> bool {
-        self.left = if sent == self.sent { self.left.saturating_sub(1) } else { Self::LOOKS };
+        self.left = if sent == self.sent {
+            self.left.saturating_sub(1)
+        } else {
+            Self::LOOKS
+        };
         self.sent = sent;
         self.left > 0
     }
@@ -51,13 +55,24 @@ impl Kernel {
     /// # Errors
     /// A map cannot be read; a netlink request fails.
     pub fn sample(&mut self) -> Result<(BTreeMap<String, Sample>, Duration), KernelError> {
-        let Some(generation) = self.live_generation()? else { return Ok((BTreeMap::new(), now())) };
+        let Some(generation) = self.live_generation()? else {
+            return Ok((BTreeMap::new(), now()));
+        };
         let (named, records) = generation.endpoints()?;
-        let used = named.iter().rposition(|name| name.text().is_some()).map_or(0, |at| at + 1);
+        let used = named
+            .iter()
+            .rposition(|name| name.text().is_some())
+            .map_or(0, |at| at + 1);
         let stats = generation.endpoint_stats(used)?;
         // to ask for all queues of a host takes time, and where no copy was sent none was lost
-        let asks = self.drops.is_due(stats.iter().flatten().map(|cpu| cpu.sent.packets).sum());
-        let queues = if asks { self.netlink.queues()? } else { BTreeMap::new() };
+        let asks = self
+            .drops
+            .is_due(stats.iter().flatten().map(|cpu| cpu.sent.packets).sum());
+        let queues = if asks {
+            self.netlink.queues()?
+        } else {
+            BTreeMap::new()
+        };
         let mut drops: BTreeMap<u32, Option<u64>> = BTreeMap::new();
         let mut samples = BTreeMap::new();
         for (index, name) in names(&named) {
@@ -66,7 +81,9 @@ impl Kernel {
                 continue;
             }
             if asks && !drops.contains_key(&record.interface) {
-                let queue = queues.get(&record.interface).map_or(0, |queue| u64::from(queue.drops));
+                let queue = queues
+                    .get(&record.interface)
+                    .map_or(0, |queue| u64::from(queue.drops));
                 let device = self.netlink.device_drops(record.interface)?;
                 drops.insert(record.interface, device.map(|device| device + queue));
             }
@@ -80,18 +97,31 @@ impl Kernel {
     ///
     /// # Errors
     /// A map cannot be read; a netlink request fails.
-    pub fn recall(&mut self) -> Result<(Known, Duration), KernelError> {
-        let Some(generation) = self.live_generation()? else { return Ok((Known::new(), now())) };
+    pub fn known_health(&mut self) -> Result<(Known, Duration), KernelError> {
+        let Some(generation) = self.live_generation()? else {
+            return Ok((Known::new(), now()));
+        };
         let (noted, (samples, now)) = (generation.noted()?, self.sample()?);
         let known = |(name, sample)| {
             let noted = noted.get(&name)?;
-            let trouble = Trouble::ALL.get(noted.trouble as usize).copied().filter(|trouble| *trouble != Trouble::None);
-            Some((name, (sample, trouble, (noted.path_mtu > 0).then_some(noted.path_mtu))))
+            let trouble = Trouble::ALL
+                .get(noted.trouble as usize)
+                .copied()
+                .filter(|trouble| *trouble != Trouble::None);
+            Some((
+                name,
+                (
+                    sample,
+                    trouble,
+                    (noted.path_mtu > 0).then_some(noted.path_mtu),
+                ),
+            ))
         };
         Ok((samples.into_iter().filter_map(known).collect(), now))
     }
 
-    /// From now on packets are made to fit these, by the endpoint's name, bytes. Whether that is something new.
+    /// From now on packets are made to fit these, by the endpoint's name, bytes. Whether that is
+    /// something new.
     pub fn follow_path_mtus(&mut self, path_mtus: BTreeMap<String, u32>) -> bool {
         let is_new = self.path_mtus != path_mtus;
         self.path_mtus = path_mtus;
@@ -103,20 +133,32 @@ impl Kernel {
     /// # Errors
     /// The map is missing or cannot be written.
     pub fn note_health(&mut self, health: &Health) -> Result<(), KernelError> {
-        let Some(generation) = self.live_generation()? else { return Ok(()) };
+        let Some(generation) = self.live_generation()? else {
+            return Ok(());
+        };
         let (named, records) = generation.endpoints()?;
         let (troubles, path_mtus) = (health.troubles(), health.path_mtus());
         let there = generation.health()?;
         let mut map = generation.health_map()?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
         for (index, before) in there.iter().enumerate() {
             let name = named.get(index).and_then(Name::text);
-            let trouble = name.and_then(|name| troubles.get(name)).copied().unwrap_or(Trouble::None) as u32;
-            let state = name.and_then(|_| records.get(index)).map_or(Drop::None as u32, |record| match record.state {
-                0 if record.is_unresolved() => Drop::Resolving as u32,
-                state => state,
-            });
-            let path_mtu = name.and_then(|name| path_mtus.get(name)).copied().unwrap_or(0);
+            let trouble = name
+                .and_then(|name| troubles.get(name))
+                .copied()
+                .unwrap_or(Trouble::None) as u32;
+            let state = name
+                .and_then(|_| records.get(index))
+                .map_or(Drop::None as u32, |record| match record.state {
+                    0 if record.is_unresolved() => Drop::Resolving as u32,
+                    state => state,
+                });
+            let path_mtu = name
+                .and_then(|name| path_mtus.get(name))
+                .copied()
+                .unwrap_or(0);
             let is_well = trouble == Trouble::None as u32 && state == Drop::None as u32;
             let is_new = (before.trouble, before.state) != (trouble, state);
             let since = if is_well {
@@ -126,18 +168,28 @@ impl Kernel {
             } else {
                 before.since
             };
-            let found = abi::Health { trouble, state, since, path_mtu, reserved: 0 };
+            let found = abi::Health {
+                trouble,
+                state,
+                since,
+                path_mtu,
+                reserved: 0,
+            };
             if *before != found {
-                map.set(index as u32, &found, 0).map_err(|source| map_error("write", source))?;
+                map.set(index as u32, &found, 0)
+                    .map_err(|source| map_error("write", source))?;
             }
         }
         Ok(())
     }
 
-    /// Has the kernel ask whether the next hops are still there. Copies do not: they carry a header that is finished.
+    /// Has the kernel ask whether the next hops are still there. Copies do not: they carry a header
+    /// that is finished.
     pub fn look_after_next_hops(&mut self, network: &Network, desired: &Desired) {
         for endpoint in &desired.endpoints {
-            let Some(path) = network.paths.get(&endpoint.name) else { continue };
+            let Some(path) = network.paths.get(&endpoint.name) else {
+                continue;
+            };
             if let Some((interface, address)) = next_hop(endpoint, path, &network.links) {
                 // what fails is tried again in a second
                 let _ = self.netlink.look_after(interface, address);
@@ -157,13 +209,19 @@ fn sample(record: &abi::Endpoint, cpus: &[EndpointStats], output_drops: Option<u
     for (sum, kind) in errors.iter_mut().zip(0..) {
         *sum = cpus.iter().map(|cpu| cpu.errors[kind]).sum();
     }
-    let told = cpus.iter().filter(|cpu| cpu.path_mtu != 0).max_by_key(|cpu| cpu.path_mtu_ns);
+    let told = cpus
+        .iter()
+        .filter(|cpu| cpu.path_mtu != 0)
+        .max_by_key(|cpu| cpu.path_mtu_ns);
     let (_, address, port) = outer(record);
     Sample {
         way: (address, port, record.interface),
         mtu: record.mtu,
         sent: cpus.iter().map(|cpu| cpu.sent.packets).sum(),
-        held_up: cpus.iter().map(|cpu| cpu.drops[Drop::Backlog as usize]).sum(),
+        held_up: cpus
+            .iter()
+            .map(|cpu| cpu.drops[Drop::Backlog as usize])
+            .sum(),
         errors,
         path_mtu: told.map(|cpu| (cpu.path_mtu, Duration::from_nanos(cpu.path_mtu_ns))),
         output_drops,
@@ -173,12 +231,16 @@ fn sample(record: &abi::Endpoint, cpus: &[EndpointStats], output_drops: Option<u
 impl Generation {
     /// Names and live records of the endpoints, by index.
     fn endpoints(&self) -> Result<(Vec<Name>, Vec<abi::Endpoint>), KernelError> {
-        let control: Control = bytemuck::pod_read_unaligned(&self.read(Table::Control)?[..size_of::<Control>()]);
+        let control: Control =
+            bytemuck::pod_read_unaligned(&self.read(Table::Control)?[..size_of::<Control>()]);
         let bytes = self.read(Table::Endpoints)?;
         let pairs = elements::<EndpointPair>(&bytes);
         let named = self.read(Table::EndpointNames)?;
         let named = elements(&named);
-        Ok((named.collect(), pairs.map(|pair| pair[control.epoch as usize & 1]).collect()))
+        Ok((
+            named.collect(),
+            pairs.map(|pair| pair[control.epoch as usize & 1]).collect(),
+        ))
     }
 
     /// The same by name.
@@ -187,7 +249,9 @@ impl Generation {
     /// A map is missing or cannot be read.
     pub(super) fn noted(&self) -> Result<BTreeMap<String, abi::Health>, KernelError> {
         let (health, (named, _)) = (self.health()?, self.endpoints()?);
-        Ok(names(&named).map(|(index, name)| (name.to_owned(), health[index as usize])).collect())
+        Ok(names(&named)
+            .map(|(index, name)| (name.to_owned(), health[index as usize]))
+            .collect())
     }
 
     /// What the daemon has found out about the endpoints, by index.
@@ -196,15 +260,23 @@ impl Generation {
     /// The map is missing or cannot be read.
     pub fn health(&self) -> Result<Vec<abi::Health>, KernelError> {
         let map = self.health_map()?;
-        let one = |index| map.get(&index, 0).map_err(|source| map_error("read", source));
+        let one = |index| {
+            map.get(&index, 0)
+                .map_err(|source| map_error("read", source))
+        };
         (0..MAX_ENDPOINTS as u32).map(one).collect()
     }
 
     fn health_map(&self) -> Result<Array<MapData, abi::Health>, KernelError> {
-        Array::try_from(Map::Array(self.open_map(HEALTH)?)).map_err(|source| map_error("open", source))
+        Array::try_from(Map::Array(self.open_map(HEALTH)?))
+            .map_err(|source| map_error("open", source))
     }
 }
 
 fn map_error(action: &'static str, source: MapError) -> KernelError {
-    KernelError::Map { action, map: HEALTH.to_owned(), source: io::Error::other(source) }
+    KernelError::Map {
+        action,
+        map: HEALTH.to_owned(),
+        source: io::Error::other(source),
+    }
 }

@@ -59,10 +59,11 @@ pub struct Kernel {
     mechanism: Mechanism,
     attachments: Attachments,
     netlink: Netlink,
-    /// Interfaces on whose egress `encap` could not be attached, and why: no clone may be sent there.
+    /// Interfaces on whose egress `encap` could not be attached, and why: no clone may be sent
+    /// there.
     refused: BTreeMap<u32, String>,
-    /// Interfaces on whose egress `encap` was attached again: copies that left meanwhile have blown the fuses of its
-    /// endpoints.
+    /// Interfaces on whose egress `encap` was attached again: copies that left meanwhile have
+    /// tripped the fuses of its endpoints.
     rewired: BTreeSet<u32>,
     segmenter: Attempts,
     /// There are interfaces of one.
@@ -79,7 +80,8 @@ pub struct Kernel {
     /// What has gone to another place of its hook lately, and what came in the way, if it has not.
     relocated: BTreeMap<Attachment, Option<String>>,
     attaching: Attaching,
-    /// What somebody else had put in the place of directories of ours, a line each, until it is said.
+    /// What somebody else had put in the place of directories of ours, a line each, until it is
+    /// said.
     cleared: Vec<String>,
     /// What has begun is not done, and what was lost before it is known.
     has_looked: bool,
@@ -155,14 +157,16 @@ impl Kernel {
         Ok(!Generation::list(pin_path)?.is_empty())
     }
 
-    /// The content of the live tables; `None` if there are none, if another version of us made them or their programs, if
-    /// some programs use others, or if somebody has removed the pin of one or pinned something else there. What is as in `known` is
-    /// shared with it.
+    /// The content of the live tables; `None` if there are none, if another version of us made them
+    /// or their programs, if some programs use others, or if somebody has removed the pin of one or
+    /// pinned something else there. What is as in `known` is shared with it.
     ///
     /// # Errors
     /// A map cannot be read.
     pub fn live(&self, known: Option<&Tables>) -> Result<Option<Live>, KernelError> {
-        self.readable()?.map(|generation| generation.live(known)).transpose()
+        self.readable()?
+            .map(|generation| generation.live(known))
+            .transpose()
     }
 
     /// The number of the live tables, if there are any that can be read.
@@ -177,9 +181,12 @@ impl Kernel {
     fn readable(&self) -> Result<Option<Generation>, KernelError> {
         self.require_sight()?;
         let number = Generation::list(&self.pin_path)?.pop();
-        let Some(number) = number.filter(|_| !self.taking_over().exists()) else { return Ok(None) };
+        let Some(number) = number.filter(|_| !self.taking_over().exists()) else {
+            return Ok(None);
+        };
         let generation = Generation::open(&self.pin_path, number);
-        let is_sound = generation.is_ours() && generation.is_complete() && generation.flaw().is_none();
+        let is_sound =
+            generation.is_ours() && generation.is_complete() && generation.flaw().is_none();
         Ok(is_sound.then_some(generation))
     }
 
@@ -190,7 +197,9 @@ impl Kernel {
     pub fn flaw(&self) -> Result<Option<String>, KernelError> {
         let number = Generation::list(&self.pin_path)?.pop();
         let generation = number.map(|number| Generation::open(&self.pin_path, number));
-        Ok(generation.filter(|live| live.is_ours() && live.is_complete()).and_then(|live| live.flaw()))
+        Ok(generation
+            .filter(|live| live.is_ours() && live.is_complete())
+            .and_then(|live| live.flaw()))
     }
 
     /// Forgets what may be otherwise after these events.
@@ -198,8 +207,8 @@ impl Kernel {
         self.offloads.hear(events);
     }
 
-    /// Forgets which output interfaces have refused `encap`, what has been put in order, and what interfaces have answered, so
-    /// that the next look tries and asks again.
+    /// Forgets which output interfaces have refused `encap`, what has been put in order, and what
+    /// interfaces have answered, so that the next look tries and asks again.
     pub fn try_again(&mut self) {
         self.offloads.forget();
         self.refused.clear();
@@ -208,7 +217,8 @@ impl Kernel {
         self.segmenter.look();
     }
 
-    /// How many interfaces have refused a program that clones are sent to: with each, what is wanted must be compiled anew.
+    /// How many interfaces have refused a program that clones are sent to: with each, what is
+    /// wanted must be compiled anew.
     pub fn refusals(&self) -> usize {
         self.refused.len() + usize::from(self.segmenter.refused().is_some())
     }

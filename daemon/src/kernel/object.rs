@@ -1,13 +1,16 @@
 //! The object with the eBPF programs: names of its programs and maps, and the room that maps have.
 
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS, MAX_INTERFACES, MAX_SLOTS};
+use traffic_mirror_ebpf::abi::{
+    BLOCK_SLOTS, MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS, MAX_INTERFACES, MAX_SLOTS,
+};
 
 use super::attachment::{ENCAP, ERRORS, SEGMENTER};
-use crate::network::Hook as Direction;
+use crate::network::Direction;
 use crate::tables::Table;
 
 /// The BPF object that the build script made.
-pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mirror.o"));
+pub(super) static OBJECT: &[u8] =
+    aya::include_bytes_aligned!(concat!(env!("OUT_DIR"), "/mirror.o"));
 
 pub(super) const BUCKETS: &str = "BUCKETS";
 pub(super) const CPU: &str = "CPU";
@@ -23,23 +26,38 @@ pub(super) const OFFSETS: &str = "OFFSETS";
 
 /// Counters of one kind of object.
 #[derive(Clone, Copy)]
-pub(super) struct Kind {
+pub(super) struct CounterMaps {
     /// The map that the programs count in, each CPU for itself.
     pub(super) stats: &'static str,
-    /// The map of what predecessors have counted in theirs. Programs do not know it: what they write, nobody else may.
+    /// The map of what predecessors have counted in theirs. Programs do not know it: what they
+    /// write, nobody else may.
     pub(super) past: &'static str,
 }
 
-pub(super) const FILTERS: Kind = Kind { stats: "FILTER_STATS", past: "FILTER_PAST" };
-pub(super) const ENDPOINTS: Kind = Kind { stats: "ENDPOINT_STATS", past: "ENDPOINT_PAST" };
-pub(super) const HOOKS: Kind = Kind { stats: "HOOK_STATS", past: "HOOK_PAST" };
+pub(super) const FILTERS: CounterMaps = CounterMaps {
+    stats: "FILTER_STATS",
+    past: "FILTER_PAST",
+};
+pub(super) const ENDPOINTS: CounterMaps = CounterMaps {
+    stats: "ENDPOINT_STATS",
+    past: "ENDPOINT_PAST",
+};
+pub(super) const HOOKS: CounterMaps = CounterMaps {
+    stats: "HOOK_STATS",
+    past: "HOOK_PAST",
+};
 
 /// For interfaces whose packets begin with the IP header, or a tunnel's.
 pub(super) const ERRORS_IP: &str = "icmp_errors_ip";
-/// Those that are attached. They are loaded once and pinned beside the maps, since checking `mirror` takes the kernel longer than
-/// all else.
-pub(super) const PROGRAMS: [&str; 5] =
-    [mirror(Direction::Ingress), mirror(Direction::Egress), ENCAP, ERRORS, ERRORS_IP];
+/// Those that are attached. They are loaded once and pinned beside the maps, since checking
+/// `mirror` takes the kernel longer than all else.
+pub(super) const PROGRAMS: [&str; 5] = [
+    mirror(Direction::Ingress),
+    mirror(Direction::Egress),
+    ENCAP,
+    ERRORS,
+    ERRORS_IP,
+];
 /// All that may be pinned beside the maps: `segmenter` is loaded when there is a segmenter.
 pub(super) const PINNED: [&str; 6] = {
     let [first, second, third, fourth, fifth] = PROGRAMS;
@@ -56,12 +74,21 @@ pub(super) const fn mirror(direction: Direction) -> &'static str {
 /// Every map of a generation.
 pub(super) fn map_names() -> impl Iterator<Item = &'static str> {
     let counters = [FILTERS, ENDPOINTS, HOOKS];
-    let counters = counters.into_iter().flat_map(|kind| [kind.stats, kind.past]);
-    let others = [BUCKETS, FIRSTS, SCRATCH, STEPS, CPU, HISTORY, HEALTH, DAEMON];
-    Table::ALL.into_iter().map(Table::map_name).chain(counters).chain(others)
+    let counters = counters
+        .into_iter()
+        .flat_map(|kind| [kind.stats, kind.past]);
+    let others = [
+        BUCKETS, FIRSTS, SCRATCH, STEPS, CPU, HISTORY, HEALTH, DAEMON,
+    ];
+    Table::ALL
+        .into_iter()
+        .map(Table::map_name)
+        .chain(counters)
+        .chain(others)
 }
 
-/// Elements to make room for: half as many again, so that most edits of a file fit into the maps that are there.
+/// Elements to make room for: half as many again, so that most edits of a file fit into the maps
+/// that are there.
 pub(super) fn capacity(table: Table, used: usize) -> u32 {
     let (least, most) = match table {
         Table::Control | Table::Values => (1, 1),

@@ -1,5 +1,5 @@
-//! Which interfaces leave checksums to hardware. The kernel takes `rtnl_lock` for each answer (`dev_ioctl`), so none is asked for
-//! twice as long as nothing says that it may be another one.
+//! Which interfaces leave checksums to hardware. The kernel takes `rtnl_lock` for each answer
+//! (`dev_ioctl`), so none is asked for twice as long as nothing says that it may be another one.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,8 +21,13 @@ struct Answer {
 }
 
 impl Offloads {
-    /// Those of the interfaces that leave no checksums to hardware. What was answered about others is forgotten.
-    pub(super) fn unsummed<'l>(&mut self, netlink: &Netlink, links: impl Iterator<Item = &'l Link>) -> BTreeSet<u32> {
+    /// Those of the interfaces that leave no checksums to hardware. What was answered about others
+    /// is forgotten.
+    pub(super) fn unsummed<'l>(
+        &mut self,
+        netlink: &Netlink,
+        links: impl Iterator<Item = &'l Link>,
+    ) -> BTreeSet<u32> {
         self.look(links, |name| netlink.has_tx_checksums(name))
     }
 
@@ -33,16 +38,25 @@ impl Offloads {
     ) -> BTreeSet<u32> {
         let mut before = std::mem::take(&mut self.answers);
         let answer = |link: &'l Link| {
-            let known = before.remove(&link.index).filter(|answer| answer.link == *link);
-            let answer = known.unwrap_or_else(|| Answer { link: link.clone(), has_checksums: ask(&link.name) });
+            let known = before
+                .remove(&link.index)
+                .filter(|answer| answer.link == *link);
+            let answer = known.unwrap_or_else(|| Answer {
+                link: link.clone(),
+                has_checksums: ask(&link.name),
+            });
             (link.index, answer)
         };
         self.answers = links.map(answer).collect();
-        let unsummed = self.answers.iter().filter(|(_, answer)| answer.has_checksums == Some(false));
+        let unsummed = self
+            .answers
+            .iter()
+            .filter(|(_, answer)| answer.has_checksums == Some(false));
         unsummed.map(|(&index, _)| index).collect()
     }
 
-    /// Forgets what may be otherwise after these events: that of `ethtool -K` is one of the interface.
+    /// Forgets what may be otherwise after these events: that of `ethtool -K` is one of the
+    /// interface.
     pub(super) fn hear(&mut self, events: &BTreeSet<Event>) {
         for event in events {
             match event {
@@ -70,7 +84,14 @@ mod tests {
             asked.push(name.to_owned());
             Some(name != "eth1")
         });
-        assert_eq!(unsummed, links.iter().filter(|link| link.name == "eth1").map(|link| link.index).collect());
+        assert_eq!(
+            unsummed,
+            links
+                .iter()
+                .filter(|link| link.name == "eth1")
+                .map(|link| link.index)
+                .collect()
+        );
         asked
     }
 
@@ -85,7 +106,11 @@ mod tests {
         offloads.hear(&[Event::Overrun].into());
         assert_eq!(asked(&mut offloads, &links), ["eth0", "eth1"]);
         links[0].gso_max = [1, 65_536];
-        assert_eq!(asked(&mut offloads, &links), ["eth0"], "it is another one now");
+        assert_eq!(
+            asked(&mut offloads, &links),
+            ["eth0"],
+            "it is another one now"
+        );
         assert_eq!(asked(&mut offloads, &links[1..]), [""; 0]);
         assert_eq!(asked(&mut offloads, &links), ["eth0"], "it has been away");
         offloads.forget();

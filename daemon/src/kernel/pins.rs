@@ -11,9 +11,10 @@ pub(super) fn names(dir: &Path) -> Result<Vec<String>, KernelError> {
     match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
         Err(source) => Err(pin_error("read", dir, source)),
-        Ok(entries) => {
-            Ok(entries.filter_map(Result::ok).filter_map(|entry| entry.file_name().into_string().ok()).collect())
-        }
+        Ok(entries) => Ok(entries
+            .filter_map(Result::ok)
+            .filter_map(|entry| entry.file_name().into_string().ok())
+            .collect()),
     }
 }
 
@@ -42,5 +43,9 @@ pub(super) fn remove_pins(dir: &Path) -> Result<(), KernelError> {
 }
 
 fn remove_all(path: &Path) -> io::Result<()> {
-    if fs::symlink_metadata(path)?.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }
+    if fs::symlink_metadata(path)?.is_dir() {
+        fs::remove_dir_all(path)
+    } else {
+        fs::remove_file(path)
+    }
 }

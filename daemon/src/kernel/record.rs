@@ -1,5 +1,5 @@
-//! What the daemon tells of itself in the kernel, where everybody else finds it: that it is alive, which file it follows, and
-//! which version of that file is live.
+//! What the daemon tells of itself in the kernel, where everybody else finds it: that it is alive,
+//! which file it follows, and which version of that file is live.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -64,7 +64,8 @@ pub fn record(pin_path: &Path) -> Option<Record> {
     Generation::open(pin_path, Generation::list(pin_path).ok()?.pop()?).record()
 }
 
-/// The clock of [`Record::heartbeat`]. It stands still while the machine is suspended, as the daemon does.
+/// The clock of [`Record::heartbeat`]. It stands still while the machine is suspended, as the
+/// daemon does.
 pub fn uptime() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }
@@ -82,13 +83,16 @@ pub(super) struct Pen {
 
 impl Default for Pen {
     fn default() -> Self {
-        Self { record: Box::new(abi::Daemon::NONE), map: None }
+        Self {
+            record: Box::new(abi::Daemon::NONE),
+            map: None,
+        }
     }
 }
 
 impl Kernel {
-    /// Says that this process is the daemon that follows `file`. Until then nothing is told. Which version of the file is live
-    /// is kept as the predecessor has told it.
+    /// Says that this process is the daemon that follows `file`. Until then nothing is told. Which
+    /// version of the file is live is kept as the predecessor has told it.
     pub fn introduce(&mut self, file: &Path) {
         let before = record(&self.pin_path);
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -129,19 +133,28 @@ impl Kernel {
         }
         self.pen.record.heartbeat = uptime().as_nanos() as u64;
         if self.pen.map.is_none() {
-            let number = Generation::list(&self.pin_path).ok().and_then(|mut numbers| numbers.pop());
+            let number = Generation::list(&self.pin_path)
+                .ok()
+                .and_then(|mut numbers| numbers.pop());
             let live = number.map(|number| Generation::open(&self.pin_path, number));
-            self.pen.map = live.filter(Generation::has_our_layout).and_then(|live| live.daemon_map().ok());
+            self.pen.map = live
+                .filter(Generation::has_our_layout)
+                .and_then(|live| live.daemon_map().ok());
         }
         let Pen { record, map } = &mut self.pen;
-        if map.as_mut().is_some_and(|map| map.set(0, record, 0).is_err()) {
+        if map
+            .as_mut()
+            .is_some_and(|map| map.set(0, record, 0).is_err())
+        {
             *map = None;
         }
     }
 
     /// Writes the record into maps that are to be the live ones.
     pub(super) fn hand_on(&self, next: &Generation) -> Result<(), KernelError> {
-        next.daemon_map()?.set(0, &self.pen.record, 0).map_err(|source| daemon_error("write", source))
+        next.daemon_map()?
+            .set(0, &self.pen.record, 0)
+            .map_err(|source| daemon_error("write", source))
     }
 
     /// Other maps are the live ones.
@@ -152,7 +165,8 @@ impl Kernel {
 }
 
 impl Generation {
-    /// What the last daemon has told of itself; `None` if it has told nothing, or another version has.
+    /// What the last daemon has told of itself; `None` if it has told nothing, or another version
+    /// has.
     pub fn record(&self) -> Option<Record> {
         if !self.has_our_layout() {
             return None;
@@ -168,21 +182,31 @@ impl Generation {
             path: OsStr::from_bytes(text(&told.path)).into(),
             pin_path: OsStr::from_bytes(text(&told.pin_path)).into(),
             live: known(told.live),
-            rejection: (told.rejected_at > 0).then(|| Rejection { at: told.rejected_at, hash: known(told.rejected) }),
+            rejection: (told.rejected_at > 0).then(|| Rejection {
+                at: told.rejected_at,
+                hash: known(told.rejected),
+            }),
         })
     }
 
     fn daemon_map(&self) -> Result<Array<MapData, abi::Daemon>, KernelError> {
-        Array::try_from(Map::Array(self.open_map(DAEMON)?)).map_err(|source| daemon_error("open", source))
+        Array::try_from(Map::Array(self.open_map(DAEMON)?))
+            .map_err(|source| daemon_error("open", source))
     }
 }
 
 fn daemon_error(action: &'static str, source: MapError) -> KernelError {
-    KernelError::Map { action, map: DAEMON.to_owned(), source: io::Error::other(source) }
+    KernelError::Map {
+        action,
+        map: DAEMON.to_owned(),
+        source: io::Error::other(source),
+    }
 }
 
 fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }
 
 /// What does not fit is cut off, the last byte being zero.

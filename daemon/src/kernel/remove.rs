@@ -20,11 +20,17 @@ impl Kernel {
                 result = done;
             }
         };
-        let (mirrors, catchers): (Vec<_>, Vec<_>) =
-            self.attachments.list()?.into_iter().partition(|(attachment, _)| attachment.role == Role::Mirror);
+        let (mirrors, catchers): (Vec<_>, Vec<_>) = self
+            .attachments
+            .list()?
+            .into_iter()
+            .partition(|(attachment, _)| attachment.role == Role::Mirror);
         for attachments in [mirrors, catchers] {
             for (attachment, mechanism) in attachments {
-                attempt(self.attachments.detach(&mut self.netlink, attachment, mechanism));
+                attempt(
+                    self.attachments
+                        .detach(&mut self.netlink, attachment, mechanism),
+                );
             }
             // a `mirror` that still runs needs `encap`
             attempt(rcu::synchronize());
@@ -38,7 +44,8 @@ impl Kernel {
         attempt(remove_dir(&self.taking_over()));
         attempt(self.attachments.remove_dirs());
         if result.is_ok() {
-            result = namespace::forget(&self.pin_path).and_then(|()| lock::remove_pin_path(&self.pin_path));
+            result = namespace::forget(&self.pin_path)
+                .and_then(|()| lock::remove_pin_path(&self.pin_path));
         }
         result
     }

@@ -11,7 +11,7 @@ use crate::kernel::attachment::{Attachment, Role, catchers, mirror_of, watchers,
 use crate::kernel::error::KernelError;
 use crate::kernel::generation::Generation;
 use crate::kernel::pins::{make_dir, names, remove_dir};
-use crate::network::Hook as Direction;
+use crate::network::Direction;
 
 /// What came of looking at the places.
 #[derive(Debug, Default)]
@@ -20,21 +20,35 @@ pub(in crate::kernel) struct Ordered {
     pub(in crate::kernel) repaired: Vec<String>,
     /// What cannot be as it is wanted, a line each.
     pub(in crate::kernel) obstacles: Vec<String>,
-    /// Output interfaces where copies may have met somebody before `encap`, who has not let them go on to it.
+    /// Output interfaces where copies may have met somebody before `encap`, who has not let them go
+    /// on to it.
     pub(in crate::kernel) rewired: BTreeSet<u32>,
 }
 
 impl Kernel {
-    /// Moves what does not stand where it should. What has been moved is not moved again until [`Kernel::try_again`]: who
-    /// wants the same place as we do would else keep us busy.
-    pub(in crate::kernel) fn put_in_order(&mut self, number: u32, want: &Compiled) -> Result<Ordered, KernelError> {
+    /// Moves what does not stand where it should. What has been moved is not moved again until
+    /// [`Kernel::try_again`]: who wants the same place as we do would else keep us busy.
+    pub(in crate::kernel) fn put_in_order(
+        &mut self,
+        number: u32,
+        want: &Compiled,
+    ) -> Result<Ordered, KernelError> {
         let generation = Generation::open(&self.pin_path, number);
-        let mirrors = want.hooks.values().map(|hook| (mirror_of(hook), &hook.order, &*hook.name));
+        let mirrors = want
+            .hooks
+            .values()
+            .map(|hook| (mirror_of(hook), &hook.order, &*hook.name));
         let mut outputs = Vec::new();
         for attachment in catchers(number, want).chain(watchers(number, want)) {
-            outputs.extend(self.netlink.link(attachment.interface)?.map(|link| (attachment, link.name)));
+            outputs.extend(
+                self.netlink
+                    .link(attachment.interface)?
+                    .map(|link| (attachment, link.name)),
+            );
         }
-        let outputs = outputs.iter().map(|(attachment, name)| (*attachment, &Order::First, &**name));
+        let outputs = outputs
+            .iter()
+            .map(|(attachment, name)| (*attachment, &Order::First, &**name));
         let held = self.attachments.orders()?;
         let present = self.attachments.list()?;
         let mut ordered = Ordered::default();
@@ -43,16 +57,25 @@ impl Kernel {
             if present.binary_search(&(attachment, mechanism)).is_err() {
                 continue;
             }
-            let chain = self.attachments.chain(&mut self.netlink, &present, attachment, mechanism)?;
-            let ours = format!("{} on the {} of {interface}", attachment.role.word(), word(attachment.direction));
+            let chain =
+                self.attachments
+                    .chain(&mut self.netlink, &present, attachment, mechanism)?;
+            let ours = format!(
+                "{} on the {} of {interface}",
+                attachment.role.word(),
+                word(attachment.direction)
+            );
             ordered.obstacles.extend(chain.obstacle(order, &ours));
             if (attachment.role, attachment.direction) == (Role::Mirror, Direction::Ingress)
                 && let Some(loss) = chain.loses_metadata()
-                && self.netlink.link(attachment.interface)?.is_some_and(|link| link.has_xdp)
+                && self
+                    .netlink
+                    .link(attachment.interface)?
+                    .is_some_and(|link| link.has_xdp)
             {
-                ordered
-                    .obstacles
-                    .push(format!("{loss}, behind {ours}; let mirror stand last, or leave out {interface}"));
+                ordered.obstacles.push(format!(
+                    "{loss}, behind {ours}; let mirror stand last, or leave out {interface}"
+                ));
             }
             if chain.ours().is_none() || chain.is_settled(order) {
                 continue;
@@ -61,51 +84,81 @@ impl Kernel {
                 ordered.obstacles.extend(failure.clone());
                 continue;
             }
-            let relocation = Relocation { attachment, mechanism, interface, order };
-            let Self { attachments, netlink, before, .. } = self;
+            let relocation = Relocation {
+                attachment,
+                mechanism,
+                interface,
+                order,
+            };
+            let Self {
+                attachments,
+                netlink,
+                before,
+                ..
+            } = self;
             let relocated = attachments.relocation(netlink, &generation, &relocation, before);
-            let was_held = attachment.role != Role::Mirror || held.get(&attachment).unwrap_or(&Order::Last) == order;
+            let was_held = attachment.role != Role::Mirror
+                || held.get(&attachment).unwrap_or(&Order::Last) == order;
             match &relocated {
-                Ok(()) if was_held => ordered.repaired.push(format!("{ours} was not {order} any more; moved")),
+                Ok(()) if was_held => ordered
+                    .repaired
+                    .push(format!("{ours} was not {order} any more; moved")),
                 Ok(()) => {}
                 Err(error) => ordered.obstacles.push(error.to_string()),
             }
             if attachment.role.catches() && relocated.is_ok() {
                 ordered.rewired.insert(attachment.interface);
             }
-            self.relocated.insert(attachment, relocated.err().map(|error| error.to_string()));
+            self.relocated
+                .insert(attachment, relocated.err().map(|error| error.to_string()));
         }
-        let wanted = want.hooks.values().map(|hook| (mirror_of(hook), hook.order.clone()));
-        self.attachments.note_orders(&wanted.filter(|(_, order)| *order != Order::Last).collect())?;
+        let wanted = want
+            .hooks
+            .values()
+            .map(|hook| (mirror_of(hook), hook.order.clone()));
+        self.attachments
+            .note_orders(&wanted.filter(|(_, order)| *order != Order::Last).collect())?;
         Ok(ordered)
     }
 }
 
-/// What stands between an attachment and its order in the name of a directory. Of what else an order may hold bpffs takes no
-/// dots (`bpf_lookup`) and no slashes.
+/// What stands between an attachment and its order in the name of a directory. Of what else an
+/// order may hold bpffs takes no dots (`bpf_lookup`) and no slashes.
 const BETWEEN: char = '=';
 
 impl Attachments {
-    /// The orders that are to be held, of those that are not to be last: for `status` and the next daemon.
+    /// The orders that are to be held, of those that are not to be last: for `status` and the next
+    /// daemon.
     ///
     /// # Errors
     /// The pins cannot be read.
     pub fn orders(&self) -> Result<BTreeMap<Attachment, Order>, KernelError> {
         let read = |name: String| {
             let (attachment, order) = name.split_once(BETWEEN)?;
-            Some((Attachment::from_pin_name(attachment)?, Order::read(&decoded(order)?)?))
+            Some((
+                Attachment::from_pin_name(attachment)?,
+                Order::read(&decoded(order)?)?,
+            ))
         };
         Ok(names(&self.orders)?.into_iter().filter_map(read).collect())
     }
 
     fn note_orders(&self, wanted: &BTreeMap<Attachment, Order>) -> Result<(), KernelError> {
         let name = |(attachment, order): (&Attachment, &Order)| {
-            format!("{}{BETWEEN}{}", attachment.pin_name(), encoded(&order.to_string()))
+            format!(
+                "{}{BETWEEN}{}",
+                attachment.pin_name(),
+                encoded(&order.to_string())
+            )
         };
         let wanted: BTreeSet<String> = wanted.iter().map(name).collect();
         let there: BTreeSet<String> = names(&self.orders)?.into_iter().collect();
-        there.difference(&wanted).try_for_each(|name| remove_dir(&self.orders.join(name)))?;
-        wanted.difference(&there).try_for_each(|name| make_dir(&self.orders.join(name)))
+        there
+            .difference(&wanted)
+            .try_for_each(|name| remove_dir(&self.orders.join(name)))?;
+        wanted
+            .difference(&there)
+            .try_for_each(|name| make_dir(&self.orders.join(name)))
     }
 }
 
@@ -113,7 +166,13 @@ fn encoded(order: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     order
         .bytes()
-        .map(|byte| if is_plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02x}") })
+        .map(|byte| {
+            if is_plain(byte) {
+                char::from(byte).to_string()
+            } else {
+                format!("%{byte:02x}")
+            }
+        })
         .collect()
 }
 

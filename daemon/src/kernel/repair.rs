@@ -20,53 +20,78 @@ impl Kernel {
     /// # Errors
     /// A map is missing or cannot be mapped.
     pub fn restore(&mut self, plan: &Plan) -> Result<(), KernelError> {
-        let Some(number) = Generation::list(&self.pin_path)?.pop() else { return Ok(()) };
+        let Some(number) = Generation::list(&self.pin_path)?.pop() else {
+            return Ok(());
+        };
         let live = Generation::open(&self.pin_path, number);
         // programs may run that have seen what was there
         self.is_switching = true;
         live.apply(&plan.writes, &mut || (self.before)(Step::Write))?;
         // unlike those of a reload, these writes were seen by packets
         live.forget_packets()?;
-        if plan.writes.iter().any(|write| matches!(write.table, Table::Endpoints | Table::Control)) {
+        if plan
+            .writes
+            .iter()
+            .any(|write| matches!(write.table, Table::Endpoints | Table::Control))
+        {
             // copies may have left where no `encap` is
             self.rewired = live.outputs()?;
         }
         Ok(())
     }
 
-    /// What is wanted, has a pin, and is not attached all the same; and each program that clones are sent to and that
-    /// has not even a pin. Takes off what is attached elsewhere than its pin says.
+    /// What is wanted, has a pin, and is not attached all the same; and each program that clones
+    /// are sent to and that has not even a pin. Takes off what is attached elsewhere than its pin
+    /// says.
     pub(in crate::kernel) fn lost(
         &mut self,
         generation: Option<u32>,
         want: &Compiled,
     ) -> Result<Vec<Lost>, KernelError> {
         let mirrors = want.hooks.values().map(mirror_of);
-        let caught = generation.into_iter().flat_map(|number| catchers(number, want));
-        let watched = generation.into_iter().flat_map(|number| watchers(number, want));
+        let caught = generation
+            .into_iter()
+            .flat_map(|number| catchers(number, want));
+        let watched = generation
+            .into_iter()
+            .flat_map(|number| watchers(number, want));
         let wanted: BTreeSet<Attachment> = mirrors.chain(caught).chain(watched).collect();
         let mut lost = Vec::new();
         for (attachment, mechanism) in self.attachments.list()? {
-            if self.attachments.is_attached(&mut self.netlink, attachment, mechanism)? {
+            if self
+                .attachments
+                .is_attached(&mut self.netlink, attachment, mechanism)?
+            {
                 continue;
             }
             // an interface that has gone is an event of its own
             if wanted.contains(&attachment) {
                 lost.extend(self.lost_at(attachment)?);
             }
-            // a link may have gone elsewhere with its interface, be it back here under another index
+            // a link may have gone elsewhere with its interface, be it back here under another
+            // index
             self.attachments.forget(attachment, mechanism)?;
         }
-        let Some(generation) = generation else { return self.still_there(lost) };
+        let Some(generation) = generation else {
+            return self.still_there(lost);
+        };
         let present = self.attachments.list()?;
         let live = Generation::open(&self.pin_path, generation);
-        let outputs = if live.is_sound() { live.outputs()? } else { BTreeSet::new() };
-        let segmenter =
-            want.segmenter.filter(|segmenter| outputs.contains(&segmenter.entrance)).map(|segmenter| segmenter.exit);
+        let outputs = if live.is_sound() {
+            live.outputs()?
+        } else {
+            BTreeSet::new()
+        };
+        let segmenter = want
+            .segmenter
+            .filter(|segmenter| outputs.contains(&segmenter.entrance))
+            .map(|segmenter| segmenter.exit);
         for attachment in catchers(generation, want) {
             let interface = attachment.interface;
             let is_used = outputs.contains(&interface) || segmenter == Some(interface);
-            let is_known = lost.iter().any(|lost| lost.role == attachment.role && lost.index == interface);
+            let is_known = lost
+                .iter()
+                .any(|lost| lost.role == attachment.role && lost.index == interface);
             let is_present = present.iter().any(|(there, _)| *there == attachment);
             let is_lost = is_used && !is_present && !is_known;
             if is_lost {
@@ -76,8 +101,9 @@ impl Kernel {
         self.still_there(lost)
     }
 
-    /// An interface that was being deleted while it was looked at has lost its programs by that, and nobody has taken them off.
-    /// By then it is in no list any more (`unregister_netdevice_many_notify`).
+    /// An interface that was being deleted while it was looked at has lost its programs by that,
+    /// and nobody has taken them off. By then it is in no list any more
+    /// (`unregister_netdevice_many_notify`).
     fn still_there(&mut self, mut lost: Vec<Lost>) -> Result<Vec<Lost>, KernelError> {
         if !lost.is_empty() {
             let links = self.netlink.links()?;
@@ -88,28 +114,43 @@ impl Kernel {
 
     /// `None` if there is no such interface.
     fn lost_at(&mut self, attachment: Attachment) -> Result<Option<Lost>, KernelError> {
-        let Attachment { role, interface, direction } = attachment;
+        let Attachment {
+            role,
+            interface,
+            direction,
+        } = attachment;
         let link = self.netlink.link(interface)?;
-        Ok(link.map(|link| Lost { role, index: interface, interface: link.name, direction: word(direction) }))
+        Ok(link.map(|link| Lost {
+            role,
+            index: interface,
+            interface: link.name,
+            direction: word(direction),
+        }))
     }
 }
 
 impl Generation {
-    /// Indices of the interfaces that clones are sent to: outputs, the segmenter's entrance, and sources without link headers.
+    /// Indices of the interfaces that clones are sent to: outputs, the segmenter's entrance, and
+    /// sources without link headers.
     ///
     /// # Errors
     /// A map is missing or cannot be mapped.
     pub fn outputs(&self) -> Result<BTreeSet<u32>, KernelError> {
-        let control: Control = bytemuck::pod_read_unaligned(&self.read(Table::Control)?[..size_of::<Control>()]);
+        let control: Control =
+            bytemuck::pod_read_unaligned(&self.read(Table::Control)?[..size_of::<Control>()]);
         let endpoints = self.read(Table::Endpoints)?;
         let pairs = elements::<EndpointPair>(&endpoints);
         let live = pairs.map(|pair| pair[control.epoch as usize & 1]);
         let sent = live.filter(EndpointRecord::has_way);
-        let ways = sent.flat_map(|endpoint| [endpoint.interface, endpoint.segmenter]).filter(|&index| index != 0);
+        let ways = sent
+            .flat_map(|endpoint| [endpoint.interface, endpoint.segmenter])
+            .filter(|&index| index != 0);
         let mut outputs: BTreeSet<u32> = ways.collect();
         if !outputs.is_empty() {
-            let cells = &control.view[control.epoch as usize & 1].interfaces.cells;
-            let sources = cells.iter().filter(|cell| cell.place & Interfaces::NO_ETHERNET != 0);
+            let cells = &control.banks[control.epoch as usize & 1].interfaces.cells;
+            let sources = cells
+                .iter()
+                .filter(|cell| cell.place & Interfaces::NO_ETHERNET != 0);
             outputs.extend(sources.map(|cell| cell.interface));
         }
         Ok(outputs)
@@ -126,7 +167,16 @@ pub(in crate::kernel) struct Lost {
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { role, interface, direction, .. } = self;
-        write!(f, "{} was detached from the {direction} of {interface}; attached again", role.word())
+        let Self {
+            role,
+            interface,
+            direction,
+            ..
+        } = self;
+        write!(
+            f,
+            "{} was detached from the {direction} of {interface}; attached again",
+            role.word()
+        )
     }
 }

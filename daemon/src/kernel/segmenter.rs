@@ -1,7 +1,9 @@
-//! The segmenter: interfaces of ours that have the kernel cut a superpacket into its packets. A clone is sent to the entrance, a
-//! macvlan that takes no superpacket, so the kernel cuts it there; the packets go on to the exit, a veth on which the macvlan
-//! is built, and end in the program there. All that happens while the clone is being sent: no queue, and nothing gets lost
-//! that nobody counts. The other end of the veth is never reached, and only there because there is none without.
+//! The segmenter: interfaces of ours that have the kernel cut a superpacket into its packets. A
+//! clone is sent to the entrance, a macvlan that takes no superpacket, so the kernel cuts it there;
+//! the packets go on to the exit, a veth on which the macvlan is built, and end in the program
+//! there. All that happens while the clone is being sent: no queue, and nothing gets lost that
+//! nobody counts. The other end of the veth is never reached, and only there because there is none
+//! without.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -19,8 +21,9 @@ use crate::kernel::generation::Generation;
 use crate::kernel::netlink::{BARE_MTU, Error, Netlink};
 use crate::network::{Link, Segmenter};
 
-/// Names of the interfaces of a segmenter. They tell which daemon it belongs to, by a hash of the pin path and of the file system
-/// that it is in: with a bpf file system of its own each, containers have different pins at the same path.
+/// Names of the interfaces of a segmenter. They tell which daemon it belongs to, by a hash of the
+/// pin path and of the file system that it is in: with a bpf file system of its own each,
+/// containers have different pins at the same path.
 struct Names {
     entrance: String,
     exit: String,
@@ -36,8 +39,13 @@ impl Names {
     fn of(pin_path: &Path) -> Self {
         let mut path = std::path::absolute(pin_path).unwrap_or_else(|_| pin_path.to_owned());
         // the pin path itself comes and goes
-        let parent = path.parent().and_then(|parent| fs::canonicalize(parent).ok());
-        let device = parent.as_deref().and_then(|parent| fs::metadata(parent).ok()).map_or(0, |parent| parent.dev());
+        let parent = path
+            .parent()
+            .and_then(|parent| fs::canonicalize(parent).ok());
+        let device = parent
+            .as_deref()
+            .and_then(|parent| fs::metadata(parent).ok())
+            .map_or(0, |parent| parent.dev());
         if let (Some(parent), Some(name)) = (parent, path.file_name()) {
             path = parent.join(name);
         }
@@ -46,14 +54,22 @@ impl Names {
 
     /// However the path is written.
     fn new(path: &Path, device: u64) -> Self {
-        let parts = path.components().flat_map(|part| part.as_os_str().as_encoded_bytes().iter().chain(b"/"));
+        let parts = path
+            .components()
+            .flat_map(|part| part.as_os_str().as_encoded_bytes().iter().chain(b"/"));
         // FNV-1a: the same in each version of us
         let hash = parts
             .copied()
             .chain(device.to_ne_bytes())
-            .fold(0x811c_9dc5_u32, |hash, byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193));
+            .fold(0x811c_9dc5_u32, |hash, byte| {
+                (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193)
+            });
         let [entrance, exit, end] = SUFFIXES.map(|suffix| format!("{PREFIX}{hash:08x}{suffix}"));
-        Self { entrance, exit, end }
+        Self {
+            entrance,
+            exit,
+            end,
+        }
     }
 
     fn has(&self, link: &Link) -> bool {
@@ -63,9 +79,14 @@ impl Names {
 
 /// Whether an interface belongs to the segmenter of any daemon.
 fn is_of_a_segmenter(link: &Link) -> bool {
-    let hash = |rest: &str| SUFFIXES.iter().find_map(|suffix| Some(rest.strip_suffix(suffix)?.to_owned()));
+    let hash = |rest: &str| {
+        SUFFIXES
+            .iter()
+            .find_map(|suffix| Some(rest.strip_suffix(suffix)?.to_owned()))
+    };
     let hash = link.name.strip_prefix(PREFIX).and_then(hash);
-    let is_named = hash.is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()));
+    let is_named = hash
+        .is_some_and(|hash| hash.len() == 8 && hash.bytes().all(|byte| byte.is_ascii_hexdigit()));
     is_named && matches!(link.info_kind.as_deref(), Some("veth" | "macvlan"))
 }
 
@@ -90,36 +111,69 @@ pub(in crate::kernel) fn apart(links: &mut BTreeMap<u32, Link>, pin_path: &Path)
 }
 
 fn take_out(links: &mut BTreeMap<u32, Link>, names: &Names) -> Found {
-    let ours = links.values().filter(|link| names.has(link) && is_of_a_segmenter(link));
-    let found = Found { segmenter: find(links, names), parts: ours.map(|link| link.index).collect() };
+    let ours = links
+        .values()
+        .filter(|link| names.has(link) && is_of_a_segmenter(link));
+    let found = Found {
+        segmenter: find(links, names),
+        parts: ours.map(|link| link.index).collect(),
+    };
     links.retain(|_, link| !is_of_a_segmenter(link));
     found
 }
 
 /// The segmenter of those names, if it is whole and works.
 fn find(links: &BTreeMap<u32, Link>, names: &Names) -> Option<Segmenter> {
-    // without the end the others have no carrier; whether they have is said only some time later (`linkwatch_event`)
-    let named = |name: &str| links.values().find(|link| link.name == name && is_bare(link));
-    let (entrance, exit, _) = (named(&names.entrance)?, named(&names.exit)?, named(&names.end)?);
+    // without the end the others have no carrier; whether they have is said only some time later
+    // (`linkwatch_event`)
+    let named = |name: &str| {
+        links
+            .values()
+            .find(|link| link.name == name && is_bare(link))
+    };
+    let (entrance, exit, _) = (
+        named(&names.entrance)?,
+        named(&names.exit)?,
+        named(&names.end)?,
+    );
     let is_whole = entrance.info_kind.as_deref() == Some("macvlan")
         && entrance.parent == Some(exit.index)
         && entrance.gso_max == GSO_MAX;
-    is_whole.then_some(Segmenter { entrance: entrance.index, exit: exit.index })
+    is_whole.then_some(Segmenter {
+        entrance: entrance.index,
+        exit: exit.index,
+    })
 }
 
-/// Whether an interface is as we have set it up: with a queue packets come out late or on other CPUs, with a larger MTU or with
-/// ARP it would be production's, too, and a port of a bridge sends what it is sent.
+/// Whether an interface is as we have set it up: with a queue packets come out late or on other
+/// CPUs, with a larger MTU or with ARP it would be production's, too, and a port of a bridge sends
+/// what it is sent.
 fn is_bare(link: &Link) -> bool {
-    link.up && link.mtu == BARE_MTU && link.no_arp && link.master.is_none() && link.qdisc == "noqueue"
+    link.up
+        && link.mtu == BARE_MTU
+        && link.no_arp
+        && link.master.is_none()
+        && link.qdisc == "noqueue"
 }
 
 /// Whether copies were dropped because there is no segmenter. What cannot be read has none.
 pub(in crate::kernel) fn is_missed(pin_path: &Path) -> bool {
-    let Some(live) = Generation::list(pin_path).ok().and_then(|mut numbers| numbers.pop()) else { return false };
+    let Some(live) = Generation::list(pin_path)
+        .ok()
+        .and_then(|mut numbers| numbers.pop())
+    else {
+        return false;
+    };
     let live = Generation::open(pin_path, live);
     let is_readable = live.has_our_layout() && live.is_complete();
-    let stats = is_readable.then(|| live.endpoint_stats(MAX_ENDPOINTS).ok()).flatten();
-    stats.iter().flatten().flatten().any(|cpu| cpu.drops[Drop::NoSegmenter as usize] > 0)
+    let stats = is_readable
+        .then(|| live.endpoint_stats(MAX_ENDPOINTS).ok())
+        .flatten();
+    stats
+        .iter()
+        .flatten()
+        .flatten()
+        .any(|cpu| cpu.drops[Drop::NoSegmenter as usize] > 0)
 }
 
 /// Attempts to make the segmenter.
@@ -141,7 +195,8 @@ pub(in crate::kernel) struct Attempts {
 }
 
 impl Attempts {
-    /// In that many slow looks it is tried again at the latest: an hour. Interfaces that are made in vain wake others each time.
+    /// In that many slow looks it is tried again at the latest: an hour. Interfaces that are made
+    /// in vain wake others each time.
     const LONGEST_PAUSE: u32 = 120;
     /// Who undoes it more often between two slow looks does it each time.
     const MOST_MADE: u32 = 20;
@@ -181,7 +236,11 @@ impl Attempts {
 
     /// Forgets that there can be none.
     fn forget(&mut self) {
-        *self = Self { is_there: self.is_there, is_new: self.is_new, ..Self::default() };
+        *self = Self {
+            is_there: self.is_there,
+            is_new: self.is_new,
+            ..Self::default()
+        };
     }
 
     /// A slow look has begun.
@@ -194,12 +253,13 @@ impl Attempts {
     }
 }
 
-/// Segments and bytes of superpackets that are not cut: none has fewer. Of those from guests the kernel does not know the number
-/// of segments; it looks at the bytes since 6.8, 6.6.9 and 6.1.70.
+/// Segments and bytes of superpackets that are not cut: none has fewer. Of those from guests the
+/// kernel does not know the number of segments; it looks at the bytes since 6.8, 6.6.9 and 6.1.70.
 const GSO_MAX: [u32; 2] = [1, 1000];
 
 impl Kernel {
-    /// Makes the segmenter, in place of what may be there of it. If the kernel refuses, that is remembered, and no error.
+    /// Makes the segmenter, in place of what may be there of it. If the kernel refuses, that is
+    /// remembered, and no error.
     pub(in crate::kernel) fn make_segmenter(&mut self) -> Result<(), KernelError> {
         (self.before)(Step::Attach)?;
         let names = Names::of(&self.pin_path);
@@ -243,11 +303,17 @@ impl Kernel {
 
 fn remove(netlink: &mut Netlink, names: &Names) -> Result<(), Error> {
     let links = netlink.links()?;
-    let mut ours: Vec<&Link> = links.values().filter(|link| names.has(link) && is_of_a_segmenter(link)).collect();
+    let mut ours: Vec<&Link> = links
+        .values()
+        .filter(|link| names.has(link) && is_of_a_segmenter(link))
+        .collect();
     // a macvlan goes with what it is built on, and one end of a veth with the other
-    ours.retain(|link| link.name != names.end || !links.values().any(|other| other.name == names.exit));
+    ours.retain(|link| {
+        link.name != names.end || !links.values().any(|other| other.name == names.exit)
+    });
     ours.retain(|link| link.parent.is_none());
-    ours.into_iter().try_for_each(|link| netlink.delete_link(link.index))
+    ours.into_iter()
+        .try_for_each(|link| netlink.delete_link(link.index))
 }
 
 /// Makes the interfaces and sets them up.
@@ -274,13 +340,20 @@ mod tests {
             info_kind: Some(kind.to_owned()),
             no_arp: true,
             qdisc: "noqueue".to_owned(),
-            gso_max: if kind == "macvlan" { GSO_MAX } else { [65_535, 65_536] },
+            gso_max: if kind == "macvlan" {
+                GSO_MAX
+            } else {
+                [65_535, 65_536]
+            },
             ..Link::ethernet(index, name)
         }
     }
 
     fn host(change: impl Fn(&mut Link)) -> (Vec<u32>, Option<Segmenter>) {
-        let (ours, other) = (Names::new(Path::new("/pins"), 1), Names::new(Path::new("/pins"), 2));
+        let (ours, other) = (
+            Names::new(Path::new("/pins"), 1),
+            Names::new(Path::new("/pins"), 2),
+        );
         let mut links = [
             link(1, "tm0", "veth", None),
             link(2, "tm12345678-in", "bridge", None),
@@ -297,7 +370,16 @@ mod tests {
 
     #[test]
     fn a_segmenter_is_no_interface_of_the_host() {
-        assert_eq!(host(|_| {}), (vec![1, 2], Some(Segmenter { entrance: 5, exit: 3 })));
+        assert_eq!(
+            host(|_| {}),
+            (
+                vec![1, 2],
+                Some(Segmenter {
+                    entrance: 5,
+                    exit: 3
+                })
+            )
+        );
         let end = |path: &str| Names::new(Path::new(path), 1).end;
         assert!(end("/sys/fs/bpf/traffic-mirror").len() < libc::IFNAMSIZ);
         assert_eq!(end("/sys/fs/bpf//mirror/"), end("/sys/fs/bpf/mirror"));
@@ -327,7 +409,10 @@ mod tests {
             pauses.push(looks.count() + 1);
         }
         assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 120, 120]);
-        let segmenter = Some(Segmenter { entrance: 1, exit: 2 });
+        let segmenter = Some(Segmenter {
+            entrance: 1,
+            exit: 2,
+        });
         assert!(!attempts.settle(segmenter));
         attempts.forget();
         attempts.refuse(&"no");
@@ -337,7 +422,13 @@ mod tests {
 
     #[test]
     fn what_is_there_again_is_told_once() {
-        let (mut attempts, segmenter) = (Attempts::default(), Some(Segmenter { entrance: 1, exit: 2 }));
+        let (mut attempts, segmenter) = (
+            Attempts::default(),
+            Some(Segmenter {
+                entrance: 1,
+                exit: 2,
+            }),
+        );
         let made = |attempts: &mut Attempts| {
             attempts.is_new = true;
             attempts.settle(segmenter)

@@ -1,5 +1,5 @@
-//! Input: the status as the kernel tells it, and what the daemon has done. Output: metrics in Prometheus' text format
-//! (version 0.0.4). Pure; metrics/textfile.rs writes them.
+//! Input: the status as the kernel tells it, and what the daemon has done. Output: metrics in
+//! Prometheus' text format (version 0.0.4). Pure; metrics/textfile.rs writes them.
 
 mod textfile;
 
@@ -8,11 +8,13 @@ use std::time::Duration;
 
 use metrics::{Label, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use traffic_mirror_ebpf::abi::{Drop, IcmpError, Unseen};
+use traffic_mirror_ebpf::abi::{Drop, IcmpError, Skipped};
 
 use crate::compile::Why;
 use crate::report::Report;
-use crate::status::{Endpoint, Filter, Interface, NotMirrored, Output, Standing, Status};
+use crate::status::{
+    EndpointStatus, FilterStatus, InterfaceStatus, NotMirrored, Output, Standing, Status,
+};
 
 pub use textfile::Textfile;
 
@@ -41,8 +43,8 @@ impl Process {
         self.failures += 1;
     }
 
-    /// What the last right file asks for was applied, because it was read (`is_reload`) or for another reason. Without a
-    /// report the kernel has refused.
+    /// What the last right file asks for was applied, because it was read (`is_reload`) or for
+    /// another reason. Without a report the kernel has refused.
     pub fn applied(&mut self, is_reload: bool, report: Option<&Report>) {
         if is_reload {
             self.is_right = true;
@@ -66,8 +68,8 @@ impl Process {
     }
 }
 
-/// Renders all metrics, sorted, without series of what is not there any more: a recorder forgets nothing, so each text has
-/// its own. Without a status nothing is mirrored.
+/// Renders all metrics, sorted, without series of what is not there any more: a recorder forgets
+/// nothing, so each text has its own. Without a status nothing is mirrored.
 pub fn render(status: Option<&Status>, process: &Process) -> String {
     let recorder = PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || {
@@ -85,7 +87,11 @@ pub fn render(status: Option<&Status>, process: &Process) -> String {
 
 fn record_process(process: &Process) {
     let version = [(vec![label("version", env!("CARGO_PKG_VERSION"))], 1.0)];
-    gauges("traffic_mirror_build_info", "Always 1; the version is a label.", version);
+    gauges(
+        "traffic_mirror_build_info",
+        "Always 1; the version is a label.",
+        version,
+    );
     gauges(
         "traffic_mirror_config_last_reload_successful",
         "Whether the file that was last read is the live one.",
@@ -106,7 +112,11 @@ fn record_process(process: &Process) {
         "How often the file that was read was wrong, or the kernel refused it.",
         one(process.failures),
     );
-    counters("traffic_mirror_map_writes_total", "Elements that were written into eBPF maps.", one(process.map_writes));
+    counters(
+        "traffic_mirror_map_writes_total",
+        "Elements that were written into eBPF maps.",
+        one(process.map_writes),
+    );
 }
 
 fn record_status(status: &Status) {
@@ -119,7 +129,8 @@ fn record_status(status: &Status) {
     gauges(
         "traffic_mirror_config_info",
         "Always 1; the SHA-256 of the version of the file that is live is a label.",
-        file.and_then(|file| file.live_sha256.as_ref()).map(|hash| (vec![label("sha256", hash)], 1.0)),
+        file.and_then(|file| file.live_sha256.as_ref())
+            .map(|hash| (vec![label("sha256", hash)], 1.0)),
     );
     gauges(
         "traffic_mirror_config_file_is_live",
@@ -138,81 +149,113 @@ fn record_status(status: &Status) {
     );
 }
 
-/// Interfaces that are not mirrored and have a series of their own: of containers that come and go there may be thousands.
+/// Interfaces that are not mirrored and have a series of their own: of containers that come and go
+/// there may be thousands.
 const MOST_NOT_MIRRORED: usize = 128;
 
-fn record_interfaces(interfaces: &[Interface], not_mirrored: &[NotMirrored]) {
+fn record_interfaces(interfaces: &[InterfaceStatus], not_mirrored: &[NotMirrored]) {
     let missing = || not_mirrored.iter().filter(|one| one.is_interface);
     // one that is gone has no name, and is soon no part of the status either
     let hooks = || {
         interfaces.iter().filter_map(|interface| {
             let name = interface.name.as_deref()?;
-            Some((interface, vec![label("interface", name), label("direction", interface.direction)]))
+            Some((
+                interface,
+                vec![
+                    label("interface", name),
+                    label("direction", interface.direction),
+                ],
+            ))
         })
     };
     let without = missing().take(MOST_NOT_MIRRORED).flat_map(|one| {
         let labels = |direction| vec![label("interface", &one.name), label("direction", direction)];
-        one.directions.iter().map(move |direction| (labels(direction), 0.0))
+        one.directions
+            .iter()
+            .map(move |direction| (labels(direction), 0.0))
     });
     gauges(
         "traffic_mirror_interface_attached",
         "Whether the program is attached there: 0 also for what the file lists and the host does not have, or that is left \
          out.",
-        hooks().map(|(interface, labels)| (labels, f64::from(interface.attached.is_some()))).chain(without),
+        hooks()
+            .map(|(interface, labels)| (labels, f64::from(interface.attached.is_some())))
+            .chain(without),
     );
     let state = |mut labels: Vec<Label>, state: &'static str| {
         labels.push(label("state", state));
         (labels, 1.0)
     };
     let there = hooks().map(|(interface, labels)| {
-        state(labels, if interface.attached.is_some() { "attached" } else { "not-attached" })
+        state(
+            labels,
+            if interface.attached.is_some() {
+                "attached"
+            } else {
+                "not-attached"
+            },
+        )
     });
     let not_there = missing().take(MOST_NOT_MIRRORED).flat_map(|one| {
         let labels = |direction| vec![label("interface", &one.name), label("direction", direction)];
-        one.directions.iter().map(move |direction| state(labels(direction), one.reason))
+        one.directions
+            .iter()
+            .map(move |direction| state(labels(direction), one.reason))
     });
     gauges(
         "traffic_mirror_interface_state",
         "What became of the interface: attached, not-attached, or the reason why it is not mirrored: 1.",
         there.chain(not_there),
     );
-    let names = interfaces.iter().filter_map(|interface| interface.name.as_deref());
+    let names = interfaces
+        .iter()
+        .filter_map(|interface| interface.name.as_deref());
     let wanted: BTreeSet<&str> = names.chain(missing().map(|one| &*one.name)).collect();
     gauges(
         "traffic_mirror_interfaces_wanted",
         "Interfaces that the file lists: those that its names and globs match, and names that no interface has.",
         one(wanted.len() as f64),
     );
-    let reasons = Why::LABELS.into_iter().filter(|reason| *reason != Why::Pending.label());
+    let reasons = Why::LABELS
+        .into_iter()
+        .filter(|reason| *reason != Why::Pending.label());
     let left_out = |reason: &str| missing().filter(|one| one.reason == reason).count() as f64;
     gauges(
         "traffic_mirror_interfaces_left_out",
         "Those of them that are not mirrored, or not both ways as the file wants it, by reason.",
         reasons.map(|reason| (vec![label("reason", reason)], left_out(reason))),
     );
-    let unseen = |(interface, labels): (&Interface, Vec<Label>)| {
-        let counts = interface.unseen.clone();
-        by_reason(labels, Unseen::ALL.iter().map(|reason| reason.label()), move |reason| counts.get(reason).copied())
+    let skipped = |(interface, labels): (&InterfaceStatus, Vec<Label>)| {
+        let counts = interface.skipped.clone();
+        by_reason(
+            labels,
+            Skipped::ALL.iter().map(|reason| reason.label()),
+            move |reason| counts.get(reason).copied(),
+        )
     };
     counters(
-        "traffic_mirror_unseen_packets_total",
+        "traffic_mirror_skipped_packets_total",
         "Packets that filters could not be asked about, or (orphan-fragment, ambiguous-fragment, unparsed) only with ports or \
          protocol unknown, which match as any.",
-        hooks().flat_map(unseen),
+        hooks().flat_map(skipped),
     );
 }
 
-fn record_filters(filters: &[Filter]) {
-    let labels = |filter: &Filter| vec![label("filter", &filter.name)];
+fn record_filters(filters: &[FilterStatus]) {
+    let labels = |filter: &FilterStatus| vec![label("filter", &filter.name)];
     gauges(
         "traffic_mirror_filter_active",
         "Whether the filter is in force on any interface.",
-        filters.iter().map(|filter| (labels(filter), f64::from(filter.active))),
+        filters
+            .iter()
+            .map(|filter| (labels(filter), f64::from(filter.active))),
     );
     counters(
         "traffic_mirror_matched_packets_total",
         "Packets that the filter matched, as they are on the wire.",
-        filters.iter().map(|filter| (labels(filter), filter.packets)),
+        filters
+            .iter()
+            .map(|filter| (labels(filter), filter.packets)),
     );
     counters(
         "traffic_mirror_matched_bytes_total",
@@ -221,58 +264,84 @@ fn record_filters(filters: &[Filter]) {
     );
 }
 
-fn record_endpoints(endpoints: &[Endpoint]) {
-    let labels = |endpoint: &Endpoint| vec![label("endpoint", &endpoint.name)];
+fn record_endpoints(endpoints: &[EndpointStatus]) {
+    let labels = |endpoint: &EndpointStatus| vec![label("endpoint", &endpoint.name)];
     gauges(
         "traffic_mirror_endpoint_ready",
         "Whether copies are sent to the endpoint and nothing says that they do not arrive.",
-        endpoints.iter().map(|endpoint| (labels(endpoint), f64::from(endpoint.is_ready()))),
+        endpoints
+            .iter()
+            .map(|endpoint| (labels(endpoint), f64::from(endpoint.is_ready()))),
     );
     counters(
         "traffic_mirror_sent_packets_total",
         "Packets of which the output interface, or its queue, took a copy for the endpoint.",
-        endpoints.iter().map(|endpoint| (labels(endpoint), endpoint.packets)),
+        endpoints
+            .iter()
+            .map(|endpoint| (labels(endpoint), endpoint.packets)),
     );
     counters(
         "traffic_mirror_sent_bytes_total",
         "Bytes of the packets of which a copy was sent to the endpoint, from the inner IP header on.",
-        endpoints.iter().map(|endpoint| (labels(endpoint), endpoint.bytes)),
+        endpoints
+            .iter()
+            .map(|endpoint| (labels(endpoint), endpoint.bytes)),
     );
     counters(
         "traffic_mirror_truncated_packets_total",
         "Packets among those sent of which the end was cut off.",
-        endpoints.iter().map(|endpoint| (labels(endpoint), endpoint.truncated)),
+        endpoints
+            .iter()
+            .map(|endpoint| (labels(endpoint), endpoint.truncated)),
     );
     counters(
         "traffic_mirror_fragmented_packets_total",
         "Packets among those sent that went in several outer IP fragments.",
-        endpoints.iter().map(|endpoint| (labels(endpoint), endpoint.fragmented)),
+        endpoints
+            .iter()
+            .map(|endpoint| (labels(endpoint), endpoint.fragmented)),
     );
     gauges(
         "traffic_mirror_endpoint_state",
         "The state of the endpoint, as in status: 1.",
-        endpoints.iter().map(|endpoint| ([&*labels(endpoint), &[label("state", endpoint.state)]].concat(), 1.0)),
+        endpoints.iter().map(|endpoint| {
+            (
+                [&*labels(endpoint), &[label("state", endpoint.state)]].concat(),
+                1.0,
+            )
+        }),
     );
     gauges(
         "traffic_mirror_endpoint_mtu_bytes",
         "Bytes of an outer packet to the endpoint at most.",
-        endpoints.iter().filter_map(|endpoint| Some((labels(endpoint), f64::from(endpoint.mtu?)))),
+        endpoints
+            .iter()
+            .filter_map(|endpoint| Some((labels(endpoint), f64::from(endpoint.mtu?)))),
     );
     let kinds = || IcmpError::ALL.iter().map(|kind| kind.label());
     counters(
         "traffic_mirror_icmp_errors_total",
         "ICMP errors that came back about copies to the endpoint.",
-        endpoints
-            .iter()
-            .flat_map(|endpoint| by_reason(labels(endpoint), kinds(), |kind| endpoint.errors.get(kind).copied())),
+        endpoints.iter().flat_map(|endpoint| {
+            by_reason(labels(endpoint), kinds(), |kind| {
+                endpoint.errors.get(kind).copied()
+            })
+        }),
     );
-    let reasons = || Drop::ALL.iter().filter(|reason| **reason != Drop::None).map(|reason| reason.label());
+    let reasons = || {
+        Drop::ALL
+            .iter()
+            .filter(|reason| **reason != Drop::None)
+            .map(|reason| reason.label())
+    };
     counters(
         "traffic_mirror_dropped_packets_total",
         "Packets that matched for the endpoint and were not copied.",
-        endpoints
-            .iter()
-            .flat_map(|endpoint| by_reason(labels(endpoint), reasons(), |reason| endpoint.drops.get(reason).copied())),
+        endpoints.iter().flat_map(|endpoint| {
+            by_reason(labels(endpoint), reasons(), |reason| {
+                endpoint.drops.get(reason).copied()
+            })
+        }),
     );
 }
 
@@ -281,11 +350,16 @@ fn record_outputs(outputs: &[Output]) {
     gauges(
         "traffic_mirror_output_carrier",
         "Whether an interface that copies leave by has a carrier.",
-        outputs.iter().map(|output| (labels(output), f64::from(output.carrier))),
+        outputs
+            .iter()
+            .map(|output| (labels(output), f64::from(output.carrier))),
     );
     let drops = |output: &Output| {
-        [("queue", output.queue_drops.into()), ("device", output.device_drops)]
-            .map(|(place, count)| ([&*labels(output), &[label("by", place)]].concat(), count))
+        [
+            ("queue", output.queue_drops.into()),
+            ("device", output.device_drops),
+        ]
+        .map(|(place, count)| ([&*labels(output), &[label("by", place)]].concat(), count))
     };
     counters(
         "traffic_mirror_output_dropped_packets_total",
@@ -300,7 +374,12 @@ fn by_reason(
     reasons: impl Iterator<Item = &'static str>,
     count: impl Fn(&str) -> Option<u64>,
 ) -> impl Iterator<Item = (Vec<Label>, u64)> {
-    reasons.map(move |reason| ([&*labels, &[label("reason", reason)]].concat(), count(reason).unwrap_or(0)))
+    reasons.map(move |reason| {
+        (
+            [&*labels, &[label("reason", reason)]].concat(),
+            count(reason).unwrap_or(0),
+        )
+    })
 }
 
 /// The one series of a family without labels.
@@ -308,27 +387,48 @@ fn one<T>(value: T) -> [(Vec<Label>, T); 1] {
     [(Vec::new(), value)]
 }
 
-fn counters(name: &'static str, help: &'static str, series: impl IntoIterator<Item = (Vec<Label>, u64)>) {
+fn counters(
+    name: &'static str,
+    help: &'static str,
+    series: impl IntoIterator<Item = (Vec<Label>, u64)>,
+) {
     describe_counter!(name, help);
-    series.into_iter().for_each(|(labels, value)| counter!(name, labels).increment(value));
+    series
+        .into_iter()
+        .for_each(|(labels, value)| counter!(name, labels).increment(value));
 }
 
-fn gauges(name: &'static str, help: &'static str, series: impl IntoIterator<Item = (Vec<Label>, f64)>) {
+fn gauges(
+    name: &'static str,
+    help: &'static str,
+    series: impl IntoIterator<Item = (Vec<Label>, f64)>,
+) {
     describe_gauge!(name, help);
-    series.into_iter().for_each(|(labels, value)| gauge!(name, labels).set(value));
+    series
+        .into_iter()
+        .for_each(|(labels, value)| gauge!(name, labels).set(value));
 }
 
-/// The exporter takes a backslash before another one or before a quote for an escape; names of interfaces may have both.
+/// The exporter takes a backslash before another one or before a quote for an escape; names of
+/// interfaces may have both.
 fn label(name: &'static str, value: &str) -> Label {
     Label::new(name, value.replace('\\', r"\\"))
 }
 
-/// Families and their series by name, since the exporter has them in no order; "# HELP" and "# TYPE" sort before series.
+/// Families and their series by name, since the exporter has them in no order; "# HELP" and "#
+/// TYPE" sort before series.
 fn sorted(text: &str) -> String {
-    let mut families: Vec<Vec<&str>> = text.split("\n\n").map(|family| family.lines().collect()).collect();
+    let mut families: Vec<Vec<&str>> = text
+        .split("\n\n")
+        .map(|family| family.lines().collect())
+        .collect();
     families.iter_mut().for_each(|lines| lines.sort_unstable());
     families.sort_unstable();
-    families.iter().flatten().flat_map(|line| [line, "\n"]).collect()
+    families
+        .iter()
+        .flatten()
+        .flat_map(|line| [line, "\n"])
+        .collect()
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 use super::*;
 use crate::compile;
-use crate::network::Hook;
+use crate::network::Direction;
 use crate::status::{File, Rate};
 
-fn filter(name: &str, packets: u64) -> Filter {
-    Filter {
+fn filter(name: &str, packets: u64) -> FilterStatus {
+    FilterStatus {
         name: name.to_owned(),
         active: true,
         state: "active",
@@ -14,8 +14,8 @@ fn filter(name: &str, packets: u64) -> Filter {
     }
 }
 
-fn endpoint(name: &str, state: &'static str) -> Endpoint {
-    Endpoint {
+fn endpoint(name: &str, state: &'static str) -> EndpointStatus {
+    EndpointStatus {
         name: name.to_owned(),
         state,
         since: None,
@@ -35,8 +35,8 @@ fn endpoint(name: &str, state: &'static str) -> Endpoint {
     }
 }
 
-fn interface(name: Option<&str>, direction: &'static str, attached: bool) -> Interface {
-    Interface {
+fn interface(name: Option<&str>, direction: &'static str, attached: bool) -> InterfaceStatus {
+    InterfaceStatus {
         name: name.map(str::to_owned),
         altname: None,
         index: 2,
@@ -47,7 +47,7 @@ fn interface(name: Option<&str>, direction: &'static str, attached: bool) -> Int
         in_order: None,
         note: None,
         pending: None,
-        unseen: [("not-ip", 7)].into(),
+        skipped: [("not-ip", 7)].into(),
     }
 }
 
@@ -73,10 +73,13 @@ fn status() -> Status {
         daemon: Default::default(),
         file: Some(file()),
         last_reload: Some(1_735_689_599),
-        last_refusal: None,
+        last_rejected: None,
         reloads: Some(4),
         repairs: Some(1),
-        interfaces: vec![interface(Some("eth0"), "ingress", true), interface(Some("eth0"), "egress", false)],
+        interfaces: vec![
+            interface(Some("eth0"), "ingress", true),
+            interface(Some("eth0"), "egress", false),
+        ],
         not_mirrored: Vec::new(),
         filters: vec![filter("dns", 0), filter("web-1.a_b", 5)],
         endpoints: vec![endpoint("capture", "no-route"), endpoint("ids", "ready")],
@@ -92,7 +95,11 @@ fn status() -> Status {
 }
 
 fn report(writes: usize, millis: u64) -> Report {
-    Report { writes, duration: Duration::from_millis(millis), ..Report::default() }
+    Report {
+        writes,
+        duration: Duration::from_millis(millis),
+        ..Report::default()
+    }
 }
 
 /// The values of a family, by what stands in braces.
@@ -116,7 +123,9 @@ fn the_whole_text() {
         let count = |reason: &str| u64::from(reason == "oversize") * 2;
         let line = |reason| {
             let count = count(reason);
-            format!("traffic_mirror_dropped_packets_total{{endpoint=\"{endpoint}\",reason=\"{reason}\"}} {count}\n")
+            format!(
+                "traffic_mirror_dropped_packets_total{{endpoint=\"{endpoint}\",reason=\"{reason}\"}} {count}\n"
+            )
         };
         reasons.into_iter().map(line).collect()
     };
@@ -195,10 +204,10 @@ traffic_mirror_interface_state{interface="eth0",direction="ingress",state="attac
 # HELP traffic_mirror_interfaces_left_out Those of them that are not mirrored, or not both ways as the file wants it, by reason.
 # TYPE traffic_mirror_interfaces_left_out gauge
 traffic_mirror_interfaces_left_out{reason="absent"} 0
+traffic_mirror_interfaces_left_out{reason="attach-failed"} 0
 traffic_mirror_interfaces_left_out{reason="kind"} 0
 traffic_mirror_interfaces_left_out{reason="l3s"} 0
 traffic_mirror_interfaces_left_out{reason="limit"} 0
-traffic_mirror_interfaces_left_out{reason="refused"} 0
 traffic_mirror_interfaces_left_out{reason="vrf"} 0
 traffic_mirror_interfaces_left_out{reason="waiting"} 0
 # HELP traffic_mirror_interfaces_wanted Interfaces that the file lists: those that its names and globs match, and names that no interface has.
@@ -233,32 +242,32 @@ traffic_mirror_sent_bytes_total{endpoint="ids"} 300
 # TYPE traffic_mirror_sent_packets_total counter
 traffic_mirror_sent_packets_total{endpoint="capture"} 3
 traffic_mirror_sent_packets_total{endpoint="ids"} 3
+# HELP traffic_mirror_skipped_packets_total Packets that filters could not be asked about, or (orphan-fragment, ambiguous-fragment, unparsed) only with ports or protocol unknown, which match as any.
+# TYPE traffic_mirror_skipped_packets_total counter
+traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="ambiguous-fragment"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="copy"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="loop"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="malformed"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="nested"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="not-ip"} 7
+traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="orphan-fragment"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="recursion"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="table"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="unparsed"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="ambiguous-fragment"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="copy"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="loop"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="malformed"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="nested"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="not-ip"} 7
+traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="orphan-fragment"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="recursion"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="table"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="unparsed"} 0
 # HELP traffic_mirror_truncated_packets_total Packets among those sent of which the end was cut off.
 # TYPE traffic_mirror_truncated_packets_total counter
 traffic_mirror_truncated_packets_total{endpoint="capture"} 0
 traffic_mirror_truncated_packets_total{endpoint="ids"} 0
-# HELP traffic_mirror_unseen_packets_total Packets that filters could not be asked about, or (orphan-fragment, ambiguous-fragment, unparsed) only with ports or protocol unknown, which match as any.
-# TYPE traffic_mirror_unseen_packets_total counter
-traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="ambiguous-fragment"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="copy"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="loop"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="malformed"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="nested"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="not-ip"} 7
-traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="orphan-fragment"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="recursion"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="table"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="egress",reason="unparsed"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="ambiguous-fragment"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="copy"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="loop"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="malformed"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="nested"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="not-ip"} 7
-traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="orphan-fragment"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="recursion"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="table"} 0
-traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason="unparsed"} 0
 "#
         .to_owned(),
     ]
@@ -270,23 +279,41 @@ traffic_mirror_unseen_packets_total{interface="eth0",direction="ingress",reason=
 #[test]
 fn what_is_gone_has_no_series() {
     let before = render(Some(&status()), &Process::default());
-    assert_eq!(series(&before, "traffic_mirror_matched_packets_total").len(), 2);
+    assert_eq!(
+        series(&before, "traffic_mirror_matched_packets_total").len(),
+        2
+    );
     let mut status = status();
     status.filters.remove(0);
     status.endpoints.clear();
     status.interfaces.push(interface(None, "ingress", false));
     let after = render(Some(&status), &Process::default());
-    assert_eq!(series(&after, "traffic_mirror_matched_packets_total"), [("filter=\"web-1.a_b\"", "5")]);
+    assert_eq!(
+        series(&after, "traffic_mirror_matched_packets_total"),
+        [("filter=\"web-1.a_b\"", "5")]
+    );
     assert!(!after.contains("endpoint="), "{after}");
-    assert_eq!(series(&after, "traffic_mirror_interface_attached").len(), 2, "one without a name has none");
+    assert_eq!(
+        series(&after, "traffic_mirror_interface_attached").len(),
+        2,
+        "one without a name has none"
+    );
     // nothing is mirrored
     let bare = render(None, &Process::default());
-    assert!(bare.ends_with('\n') && !bare.contains("filter=") && bare.contains("build_info"), "{bare}");
+    assert!(
+        bare.ends_with('\n') && !bare.contains("filter=") && bare.contains("build_info"),
+        "{bare}"
+    );
 }
 
 /// `count` interfaces that are not mirrored for a reason.
-fn missing(count: usize, name: &str, is_exact: bool, why: Why) -> impl Iterator<Item = NotMirrored> {
-    let directions = vec![Hook::Ingress, Hook::Egress];
+fn missing(
+    count: usize,
+    name: &str,
+    is_exact: bool,
+    why: Why,
+) -> impl Iterator<Item = NotMirrored> {
+    let directions = vec![Direction::Ingress, Direction::Egress];
     let one = compile::NotMirrored {
         name: name.to_owned(),
         entry: name.to_owned(),
@@ -295,33 +322,60 @@ fn missing(count: usize, name: &str, is_exact: bool, why: Why) -> impl Iterator<
         order: Default::default(),
         why,
     };
-    (0..count).map(move |nth| NotMirrored::of(&compile::NotMirrored { name: format!("{name}{nth:04}"), ..one.clone() }))
+    (0..count).map(move |nth| {
+        NotMirrored::of(&compile::NotMirrored {
+            name: format!("{name}{nth:04}"),
+            ..one.clone()
+        })
+    })
 }
 
 #[test]
 fn what_is_not_mirrored_is_0_and_counted_by_reason() {
     let mut status = status();
     let absent = missing(1, "eht", true, Why::Absent).chain(missing(1, "wl*", false, Why::Pending));
-    status.not_mirrored = absent.chain(missing(2000, "veth", false, Why::Limit)).collect();
+    status.not_mirrored = absent
+        .chain(missing(2000, "veth", false, Why::Limit))
+        .collect();
     let text = render(Some(&status), &Process::default());
     let attached = series(&text, "traffic_mirror_interface_attached");
-    let of = |name: &str| attached.iter().filter(|(labels, value)| labels.contains(name) && *value == "0").count();
+    let of = |name: &str| {
+        attached
+            .iter()
+            .filter(|(labels, value)| labels.contains(name) && *value == "0")
+            .count()
+    };
     assert_eq!((of("\"eht0000\""), of("wl*")), (2, 0), "{attached:?}");
-    assert_eq!(attached.len(), 2 + 2 * MOST_NOT_MIRRORED, "thousands of containers are no thousands of series");
+    assert_eq!(
+        attached.len(),
+        2 + 2 * MOST_NOT_MIRRORED,
+        "thousands of containers are no thousands of series"
+    );
     let left_out = series(&text, "traffic_mirror_interfaces_left_out");
-    assert!(left_out.contains(&("reason=\"limit\"", "2000")) && left_out.contains(&("reason=\"absent\"", "1")));
-    assert_eq!(series(&text, "traffic_mirror_interfaces_wanted")[0].1, "2002");
+    assert!(
+        left_out.contains(&("reason=\"limit\"", "2000"))
+            && left_out.contains(&("reason=\"absent\"", "1"))
+    );
+    assert_eq!(
+        series(&text, "traffic_mirror_interfaces_wanted")[0].1,
+        "2002"
+    );
 }
 
 #[test]
 fn names_of_interfaces_are_escaped() {
     let (mut status, mut told) = (status(), Vec::new());
-    for name in [r#"a"b"#, r"a\b", r"a\\b", r#"a\"b"#, r"a\n", r"a\", "a{b}", "a,b=ü"] {
+    for name in [
+        r#"a"b"#, r"a\b", r"a\\b", r#"a\"b"#, r"a\n", r"a\", "a{b}", "a,b=ü",
+    ] {
         status.interfaces = vec![interface(Some(name), "ingress", true)];
         let text = render(Some(&status), &Process::default());
         let escaped = name.replace('\\', r"\\").replace('"', r#"\""#);
         let labels = format!("{{interface=\"{escaped}\",direction=\"ingress\"}} 1");
-        assert!(text.lines().any(|line| line.ends_with(&labels)), "{name}: {labels}\n{text}");
+        assert!(
+            text.lines().any(|line| line.ends_with(&labels)),
+            "{name}: {labels}\n{text}"
+        );
         told.push(labels);
     }
     told.sort_unstable();
@@ -334,10 +388,19 @@ fn reloads_and_failures_are_counted() {
     let mut process = Process::default();
     let told = |process: &Process| -> Vec<String> {
         let text = render(None, process);
-        let value = |name: &str| series(&text, &format!("traffic_mirror_{name}"))[0].1.to_owned();
-        ["config_last_reload_successful", "config_reloads_total", "config_reload_failures_total", "map_writes_total"]
-            .map(value)
-            .into()
+        let value = |name: &str| {
+            series(&text, &format!("traffic_mirror_{name}"))[0]
+                .1
+                .to_owned()
+        };
+        [
+            "config_last_reload_successful",
+            "config_reloads_total",
+            "config_reload_failures_total",
+            "map_writes_total",
+        ]
+        .map(value)
+        .into()
     };
     process.applied(true, Some(&report(10, 4)));
     assert_eq!(told(&process), ["1", "1", "0", "10"]);
@@ -353,16 +416,28 @@ fn reloads_and_failures_are_counted() {
     // the kernel has come to accept it
     process.applied(false, Some(&report(2, 9)));
     assert_eq!(told(&process), ["1", "3", "2", "15"]);
-    assert!(render(None, &process).contains("duration_seconds 0.004\n"), "of the last reload");
+    assert!(
+        render(None, &process).contains("duration_seconds 0.004\n"),
+        "of the last reload"
+    );
 }
 
 #[test]
 fn many_filters_are_told_in_order() {
     let mut status = status();
-    status.filters = (0..1000).map(|n| filter(&format!("filter-{n:04}"), n)).collect();
+    status.filters = (0..1000)
+        .map(|n| filter(&format!("filter-{n:04}"), n))
+        .collect();
     let text = render(Some(&status), &Process::default());
     let told = series(&text, "traffic_mirror_matched_packets_total");
-    let expected: Vec<_> = (0..1000).map(|n| (format!("filter=\"filter-{n:04}\""), n.to_string())).collect();
-    assert!(told.iter().map(|(a, b)| (a.to_string(), b.to_string())).eq(expected), "{told:?}");
+    let expected: Vec<_> = (0..1000)
+        .map(|n| (format!("filter=\"filter-{n:04}\""), n.to_string()))
+        .collect();
+    assert!(
+        told.iter()
+            .map(|(a, b)| (a.to_string(), b.to_string()))
+            .eq(expected),
+        "{told:?}"
+    );
     assert_eq!(text, render(Some(&status), &Process::default()));
 }

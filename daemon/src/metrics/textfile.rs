@@ -1,4 +1,5 @@
-//! Writes the metrics where node_exporter's textfile collector finds them. What fails is no reason not to mirror.
+//! Writes the metrics where node_exporter's textfile collector finds them. What fails is no reason
+//! not to mirror.
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write as _};
@@ -35,11 +36,17 @@ pub struct Textfile {
 }
 
 impl Textfile {
-    /// One that tells what is below a pin path; without a path where node_exporter looks, and if that directory is missing,
-    /// below /run. Nothing is written so far.
+    /// One that tells what is below a pin path; without a path where node_exporter looks, and if
+    /// that directory is missing, below /run. Nothing is written so far.
     pub fn new(path: Option<&Path>, pin_path: &Path) -> Self {
         let path = path.map_or_else(usual_path, Path::to_owned);
-        Self { process: Process::default(), path, pin_path: pin_path.to_owned(), due: Instant::now(), complaint: None }
+        Self {
+            process: Process::default(),
+            path,
+            pin_path: pin_path.to_owned(),
+            due: Instant::now(),
+            complaint: None,
+        }
     }
 
     /// When to write it.
@@ -47,8 +54,8 @@ impl Textfile {
         self.due
     }
 
-    /// Something has happened that is worth to be told soon: not at once, since with thousands of filters it takes a
-    /// tenth of a second, and another reload may follow.
+    /// Something has happened that is worth to be told soon: not at once, since with thousands of
+    /// filters it takes a tenth of a second, and another reload may follow.
     pub fn hurry(&mut self) {
         self.due = self.due.min(Instant::now() + SOON);
     }
@@ -57,8 +64,14 @@ impl Textfile {
     pub fn write(&mut self) {
         self.due = Instant::now() + PERIOD;
         let complaint = self.try_write().err().map(|error| format!("{error:#}"));
-        if let Some(complaint) = complaint.as_ref().filter(|text| self.complaint.as_ref() != Some(*text)) {
-            warn!("cannot write metrics to {}: {complaint}; mirroring goes on", self.path.display());
+        if let Some(complaint) = complaint
+            .as_ref()
+            .filter(|text| self.complaint.as_ref() != Some(*text))
+        {
+            warn!(
+                "cannot write metrics to {}: {complaint}; mirroring goes on",
+                self.path.display()
+            );
         }
         self.complaint = complaint;
     }
@@ -89,17 +102,23 @@ impl Textfile {
     }
 
     fn own_directory(&self) -> Option<&Path> {
-        self.path.parent().filter(|_| self.path == Path::new(ELSEWHERE))
+        self.path
+            .parent()
+            .filter(|_| self.path == Path::new(ELSEWHERE))
     }
 }
 
 fn usual_path() -> PathBuf {
     let collector = Path::new(COLLECTOR);
-    if collector.is_dir() { collector.join(NAME) } else { ELSEWHERE.into() }
+    if collector.is_dir() {
+        collector.join(NAME)
+    } else {
+        ELSEWHERE.into()
+    }
 }
 
-/// Replaces a file by one that is complete. What lies beside it begins with a dot and ends otherwise, so that nobody takes
-/// it for metrics.
+/// Replaces a file by one that is complete. What lies beside it begins with a dot and ends
+/// otherwise, so that nobody takes it for metrics.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
     let beside = path.with_file_name(format!(".{}.new", name.display()));

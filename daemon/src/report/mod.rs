@@ -1,4 +1,5 @@
-//! Input: what was wanted before and what is wanted by now. Output: the lines that an operator reads. Pure.
+//! Input: what was wanted before and what is wanted by now. Output: the lines that an operator
+//! reads. Pure.
 
 mod changes;
 mod obstacles;
@@ -71,11 +72,16 @@ impl fmt::Display for Change {
 const MOST_LINES: usize = 100;
 
 impl Report {
-    /// The changes, a line each; of very many only the first, since the journal drops what comes by the thousand.
+    /// The changes, a line each; of very many only the first, since the journal drops what comes by
+    /// the thousand.
     pub fn lines(&self) -> impl Iterator<Item = String> {
         let more = self.changes.len().saturating_sub(MOST_LINES);
         let more = (more > 0).then(|| format!("and {}", plural(more, "more change")));
-        self.changes.iter().take(MOST_LINES).map(ToString::to_string).chain(more)
+        self.changes
+            .iter()
+            .take(MOST_LINES)
+            .map(ToString::to_string)
+            .chain(more)
     }
 
     /// Adds what came of going on.
@@ -90,7 +96,11 @@ impl Report {
     /// The last line.
     pub fn summary(&self) -> String {
         let ms = self.duration.as_millis();
-        format!("{}, {}, {ms} ms", plural(self.changes.len(), "change"), plural(self.writes, "map write"))
+        format!(
+            "{}, {}, {ms} ms",
+            plural(self.changes.len(), "change"),
+            plural(self.writes, "map write")
+        )
     }
 }
 

@@ -1,4 +1,5 @@
-//! Input: what is wanted, the network and what was compiled. Output: what stands in the way, and what is to be thought of.
+//! Input: what is wanted, the network and what was compiled. Output: what stands in the way, and
+//! what is to be thought of.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,7 +9,7 @@ use super::list;
 use crate::compile;
 use crate::compile::{Compiled, Costly, NotMirrored, Why};
 use crate::desired::{Desired, Endpoint, Oversize};
-use crate::network::{Hook as Direction, Link, LinkKind, Network};
+use crate::network::{Direction, Link, LinkKind, Network};
 use crate::obstacle::Obstacle;
 use crate::tables::names;
 
@@ -16,38 +17,69 @@ use crate::tables::names;
 pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> Vec<Obstacle> {
     let mirrored = compiled.hooks.values().map(|hook| hook.interface).collect();
     let Network { links, refused, .. } = network;
-    let mut lines = interfaces(&compile::not_mirrored(&desired.interfaces, links, &mirrored, refused));
+    let mut lines = interfaces(&compile::not_mirrored(
+        &desired.interfaces,
+        links,
+        &mirrored,
+        refused,
+    ));
     let tables = &compiled.tables;
-    let states: BTreeMap<&str, u32> =
-        names(&tables.endpoint_names).map(|(index, name)| (name, tables.endpoints[index as usize][0].state)).collect();
+    let states: BTreeMap<&str, u32> = names(&tables.endpoint_names)
+        .map(|(index, name)| (name, tables.endpoints[index as usize][0].state))
+        .collect();
     for endpoint in &desired.endpoints {
-        let state = states.get(endpoint.name.as_str()).copied().unwrap_or_default();
+        let state = states
+            .get(endpoint.name.as_str())
+            .copied()
+            .unwrap_or_default();
         let reason = Drop::ALL.get(state as usize).copied().unwrap_or(Drop::None);
         if reason != Drop::None {
-            let what = format!("endpoint {} ({}) gets no copies", endpoint.name, endpoint.address);
+            let what = format!(
+                "endpoint {} ({}) gets no copies",
+                endpoint.name, endpoint.address
+            );
             lines.push(Obstacle::fault(what, reason.label()));
         }
     }
-    lines.extend(duplicates(network, compiled).into_iter().map(Obstacle::from));
-    lines.extend(compile::costly(desired, network, compiled).map(|costly| over_budget(desired, &costly)));
+    lines.extend(
+        duplicates(network, compiled)
+            .into_iter()
+            .map(Obstacle::from),
+    );
+    lines.extend(
+        compile::costly(desired, network, compiled).map(|costly| over_budget(desired, &costly)),
+    );
     lines
 }
 
 /// A packet of which not all copies are made. The numbers depend on which endpoints can be reached.
 fn over_budget(desired: &Desired, costly: &Costly) -> Obstacle {
-    let Costly { interface, filter, packets, endpoints, copies, time } = costly;
-    let what =
-        format!("a packet of {interface} may take longer to be copied than the budget of {:?}", desired.budget.0);
+    let Costly {
+        interface,
+        filter,
+        packets,
+        endpoints,
+        copies,
+        time,
+    } = costly;
+    let what = format!(
+        "a packet of {interface} may take longer to be copied than the budget of {:?}",
+        desired.budget.0
+    );
     let why = "what is not copied in time is counted as budget; give the output interface an MTU with room for the outer \
                header, send to fewer endpoints, or raise budget";
     let detail = format!(
         "a superpacket of {packets} packets that filter {filter} matches has {copies} copies for {endpoints} endpoints: \
          some {time:?}, as an estimate that is rather low"
     );
-    Obstacle { detail, ..Obstacle::fault(what, why) }
+    Obstacle {
+        detail,
+        ..Obstacle::fault(what, why)
+    }
 }
 
-/// What the file lists and is not mirrored. Those beyond the limit are one thing, since they may be hundreds that come and go.
+/// What the file lists and is not mirrored. Those beyond the limit are one thing, since they may be
+/// hundreds that come and go.
 pub(super) fn interfaces(all: &[NotMirrored]) -> Vec<Obstacle> {
     let line = |one: &NotMirrored| {
         let NotMirrored { name, why, .. } = one;
@@ -55,15 +87,27 @@ pub(super) fn interfaces(all: &[NotMirrored]) -> Vec<Obstacle> {
             Why::Limit => return None,
             Why::Pending => format!("interface {name} is listed, but pending"),
             Why::Absent => format!("interface {name} is listed, but absent"),
-            Why::Kind(_) | Why::Vrf | Why::L3s | Why::Refused => format!("interface {name} is listed, but left out"),
+            Why::Kind(_) | Why::Vrf | Why::L3s | Why::AttachFailed => {
+                format!("interface {name} is listed, but left out")
+            }
             Why::Waiting => format!("interface {name} is listed, but waiting"),
         };
-        Some(Obstacle { is_fault: one.is_fault(), ..Obstacle::fault(what, why.text()) })
+        Some(Obstacle {
+            is_fault: one.is_fault(),
+            ..Obstacle::fault(what, why.text())
+        })
     };
-    let beyond: Vec<String> = all.iter().filter(|one| one.why == Why::Limit).map(|one| one.name.clone()).collect();
+    let beyond: Vec<String> = all
+        .iter()
+        .filter(|one| one.why == Why::Limit)
+        .map(|one| one.name.clone())
+        .collect();
     let limit = (!beyond.is_empty()).then(|| Obstacle {
         detail: format!("left out: {}", list(&beyond)),
-        ..Obstacle::fault("more interfaces are listed than can be mirrored", Why::Limit.text())
+        ..Obstacle::fault(
+            "more interfaces are listed than can be mirrored",
+            Why::Limit.text(),
+        )
     });
     all.iter().filter_map(line).chain(limit).collect()
 }
@@ -71,18 +115,36 @@ pub(super) fn interfaces(all: &[NotMirrored]) -> Vec<Obstacle> {
 /// Interfaces of which some packets are copied twice, a line for each pair.
 fn duplicates(network: &Network, compiled: &Compiled) -> Vec<String> {
     let mut lines = Vec::new();
-    for hook in compiled.hooks.values().filter(|hook| hook.direction == Direction::Ingress) {
-        let Some(link) = network.links.get(&hook.interface) else { continue };
-        if link.kind == LinkKind::Loopback && is_looked_at(compiled, link.index, Direction::Egress) {
-            lines.push(format!("{} is looked at both ways: each packet there is copied twice", link.name));
+    for hook in compiled
+        .hooks
+        .values()
+        .filter(|hook| hook.direction == Direction::Ingress)
+    {
+        let Some(link) = network.links.get(&hook.interface) else {
+            continue;
+        };
+        if link.kind == LinkKind::Loopback && is_looked_at(compiled, link.index, Direction::Egress)
+        {
+            lines.push(format!(
+                "{} is looked at both ways: each packet there is copied twice",
+                link.name
+            ));
         }
     }
     let looked_at: BTreeSet<u32> = compiled.hooks.values().map(|hook| hook.interface).collect();
-    for link in looked_at.iter().filter_map(|index| network.links.get(index)) {
+    for link in looked_at
+        .iter()
+        .filter_map(|index| network.links.get(index))
+    {
         for (other, relation) in [(link.master, "a port of"), (link.parent, "built on")] {
-            let other = other.filter(|other| looked_at.contains(other)).and_then(|other| network.links.get(&other));
+            let other = other
+                .filter(|other| looked_at.contains(other))
+                .and_then(|other| network.links.get(&other));
             if let Some(Link { name, .. }) = other {
-                lines.push(format!("{} is {relation} {name}: packets that pass both are copied for each", link.name));
+                lines.push(format!(
+                    "{} is {relation} {name}: packets that pass both are copied for each",
+                    link.name
+                ));
             }
         }
     }
@@ -90,15 +152,22 @@ fn duplicates(network: &Network, compiled: &Compiled) -> Vec<String> {
 }
 
 fn is_looked_at(compiled: &Compiled, interface: u32, direction: Direction) -> bool {
-    compiled.hooks.values().any(|hook| (hook.interface, hook.direction) == (interface, direction))
+    compiled
+        .hooks
+        .values()
+        .any(|hook| (hook.interface, hook.direction) == (interface, direction))
 }
 
-/// What is worth knowing and stands on healthy hosts, too, a line each: endpoints for which the longest packets no longer fit once
-/// wrapped.
+/// What is worth knowing and stands on healthy hosts, too, a line each: endpoints for which the
+/// longest packets no longer fit once wrapped.
 pub fn advice(desired: &Desired, network: &Network, compiled: &Compiled) -> Vec<String> {
-    let Some(longest) = compile::longest(&compiled.hooks, network) else { return Vec::new() };
+    let Some(longest) = compile::longest(&compiled.hooks, network) else {
+        return Vec::new();
+    };
     let tables = &compiled.tables;
-    let indices: BTreeMap<&str, u32> = names(&tables.endpoint_names).map(|(index, name)| (name, index)).collect();
+    let indices: BTreeMap<&str, u32> = names(&tables.endpoint_names)
+        .map(|(index, name)| (name, index))
+        .collect();
     let line = |endpoint: &Endpoint| {
         let live = &tables.endpoints[*indices.get(endpoint.name.as_str())? as usize][0];
         compile::too_long(live, longest).map(|wrapped| {

@@ -6,7 +6,10 @@ use crate::network::{Link, LinkKind, Network, Path, Route, RouteKind};
 
 fn lines(live: &str, want: &str) -> Vec<String> {
     let load = |text| desired::load(text).unwrap().0;
-    changes(&load(live), &load(want)).iter().map(ToString::to_string).collect()
+    changes(&load(live), &load(want))
+        .iter()
+        .map(ToString::to_string)
+        .collect()
 }
 
 const LIVE: &str = r#"
@@ -26,11 +29,21 @@ const LIVE: &str = r#"
 
 #[test]
 fn of_thousands_of_changes_the_first_are_told() {
-    let change = |number: usize| Change { sign: Sign::Added, object: "filter", name: format!("f{number}") };
-    let report = |count| Report { changes: (0..count).map(change).collect(), ..Report::default() };
+    let change = |number: usize| Change {
+        sign: Sign::Added,
+        object: "filter",
+        name: format!("f{number}"),
+    };
+    let report = |count| Report {
+        changes: (0..count).map(change).collect(),
+        ..Report::default()
+    };
     let lines: Vec<String> = report(MOST_LINES + 1).lines().collect();
     assert_eq!((lines.len(), &*lines[0]), (MOST_LINES + 1, "+ filter f0"));
-    assert_eq!(lines[MOST_LINES - 1..], ["+ filter f99", "and 1 more change"]);
+    assert_eq!(
+        lines[MOST_LINES - 1..],
+        ["+ filter f99", "and 1 more change"]
+    );
     assert_eq!(report(MOST_LINES).lines().last().unwrap(), "+ filter f99");
 }
 
@@ -67,7 +80,13 @@ fn what_came_went_and_changed() {
 
 /// eth0 is a port of br0, and vlan5 is built on it; endpoints are behind out0.
 fn network(endpoints: &[&str]) -> Network {
-    let kind = |name: &str| if name == "lo" { LinkKind::Loopback } else { LinkKind::Ethernet };
+    let kind = |name: &str| {
+        if name == "lo" {
+            LinkKind::Loopback
+        } else {
+            LinkKind::Ethernet
+        }
+    };
     let link = |(index, (name, mtu)): (u32, (&str, u32))| {
         let link = Link {
             mtu,
@@ -79,7 +98,13 @@ fn network(endpoints: &[&str]) -> Network {
         };
         (index, link)
     };
-    let links = [("eth0", 1500), ("br0", 1500), ("vlan5", 1496), ("lo", 65_536), ("out0", 1500)];
+    let links = [
+        ("eth0", 1500),
+        ("br0", 1500),
+        ("vlan5", 1496),
+        ("lo", 65_536),
+        ("out0", 1500),
+    ];
     let route = Route {
         interface: 5,
         gateway: None,
@@ -88,10 +113,17 @@ fn network(endpoints: &[&str]) -> Network {
         kind: RouteKind::Unicast,
         assumed: false,
     };
-    let path = Path { route: Some(route), mac: Some([2, 0, 0, 0, 0, 2]), ..Path::default() };
+    let path = Path {
+        route: Some(route),
+        mac: Some([2, 0, 0, 0, 0, 2]),
+        ..Path::default()
+    };
     Network {
         links: (1..).zip(links).map(link).collect(),
-        paths: endpoints.iter().map(|name| ((*name).to_owned(), path.clone())).collect(),
+        paths: endpoints
+            .iter()
+            .map(|name| ((*name).to_owned(), path.clone()))
+            .collect(),
         ..Network::default()
     }
 }
@@ -123,17 +155,36 @@ fn those_beyond_the_limit_are_told_together() {
     };
     let (few, many) = (interfaces(&beyond(2)), interfaces(&beyond(10)));
     let text = many[0].to_string();
-    assert!(text.ends_with("; left out: veth00, veth01, veth02, veth03, veth04, veth05, veth06, veth07 and 2 more"));
+    assert!(text.ends_with(
+        "; left out: veth00, veth01, veth02, veth03, veth04, veth05, veth06, veth07 and 2 more"
+    ));
     assert_eq!((few.len(), many.len()), (1, 1));
-    assert_eq!(crate::obstacle::lines(&few, &many), [], "which they are changes with each container");
+    assert_eq!(
+        crate::obstacle::lines(&few, &many),
+        [],
+        "which they are changes with each container"
+    );
 }
 
 fn surprises(text: &str) -> Vec<String> {
     let desired = desired::load(text).unwrap().0;
-    let names: Vec<&str> = desired.endpoints.iter().map(|endpoint| &*endpoint.name).collect();
+    let names: Vec<&str> = desired
+        .endpoints
+        .iter()
+        .map(|endpoint| &*endpoint.name)
+        .collect();
     let network = network(&names);
-    let compiled = crate::compile::new_maps(&desired, &network, &[], &mut crate::compile::Memory::default()).unwrap();
-    let obstacles = obstacles(&desired, &network, &compiled).iter().map(ToString::to_string).collect();
+    let compiled = crate::compile::new_maps(
+        &desired,
+        &network,
+        &[],
+        &mut crate::compile::Cache::default(),
+    )
+    .unwrap();
+    let obstacles = obstacles(&desired, &network, &compiled)
+        .iter()
+        .map(ToString::to_string)
+        .collect();
     [obstacles, advice(&desired, &network, &compiled)].concat()
 }
 
@@ -144,11 +195,20 @@ fn what_takes_longer_than_the_budget_is_told() {
         let mut text = format!("{top}\n[[interface]]\nname = \"eth0\"\n");
         let mut to = Vec::new();
         for number in 0..endpoints {
-            text += &format!("[endpoint.e{number:02}]\naddress = \"192.0.2.{}\"\n{keys}\n", number + 1);
+            text += &format!(
+                "[endpoint.e{number:02}]\naddress = \"192.0.2.{}\"\n{keys}\n",
+                number + 1
+            );
             to.push(format!("\"e{number:02}\""));
         }
-        text += &format!("[[filter]]\nname = \"all\"\n{filter}\nto = [{}]\n", to.join(", "));
-        surprises(&text).into_iter().filter(|line| line.contains("budget")).collect()
+        text += &format!(
+            "[[filter]]\nname = \"all\"\n{filter}\nto = [{}]\n",
+            to.join(", ")
+        );
+        surprises(&text)
+            .into_iter()
+            .filter(|line| line.contains("budget"))
+            .collect()
     };
     assert_eq!(
         told(12, "", "", ""),
@@ -163,10 +223,21 @@ fn what_takes_longer_than_the_budget_is_told() {
     assert_eq!(told(12, "budget = \"2ms\"", "", ""), [""; 0]);
     assert_eq!(told(12, "", "oversize = \"drop\"", ""), [""; 0]);
     assert_eq!(told(12, "", "snap = 128", ""), [""; 0]);
-    assert_eq!(told(12, "", "", "protocol = [\"tcp\"]"), [""; 0], "TCP is cut smaller");
-    assert_eq!(told(12, "", "checksum = true", "protocol = [\"tcp\"]").len(), 1);
+    assert_eq!(
+        told(12, "", "", "protocol = [\"tcp\"]"),
+        [""; 0],
+        "TCP is cut smaller"
+    );
+    assert_eq!(
+        told(12, "", "checksum = true", "protocol = [\"tcp\"]").len(),
+        1
+    );
     assert_eq!(told(12, "enabled = false", "", ""), [""; 0]);
-    assert_eq!(told(64, "", "mtu = 1400", "protocol = [\"icmp\"]"), [""; 0], "no superpackets");
+    assert_eq!(
+        told(64, "", "mtu = 1400", "protocol = [\"icmp\"]"),
+        [""; 0],
+        "no superpackets"
+    );
 }
 
 #[test]
@@ -175,7 +246,10 @@ fn several_filters_count_where_a_packet_may_match_them_all() {
         let mut text = "[[interface]]\nname = \"eth0\"\n".to_owned();
         let mut to = [Vec::new(), Vec::new()];
         for number in 0..12 {
-            text += &format!("[endpoint.e{number:02}]\naddress = \"192.0.2.{}\"\n", number + 1);
+            text += &format!(
+                "[endpoint.e{number:02}]\naddress = \"192.0.2.{}\"\n",
+                number + 1
+            );
             to[number % 2].push(format!("\"e{number:02}\""));
         }
         let [first, rest] = to.map(|names| names.join(", "));
@@ -184,8 +258,13 @@ fn several_filters_count_where_a_packet_may_match_them_all() {
     };
     let is_told = |text: &str| surprises(text).iter().any(|line| line.contains("budget"));
     assert!(is_told(&file("")));
-    assert!(!is_told(&file("destination_port = [53]")), "none may match both");
-    assert!(!is_told(&(file("") + "[[filter]]\nname = \"x\"\naction = \"exclude\"\nto = [\"e03\"]\n")));
+    assert!(
+        !is_told(&file("destination_port = [53]")),
+        "none may match both"
+    );
+    assert!(!is_told(
+        &(file("") + "[[filter]]\nname = \"x\"\naction = \"exclude\"\nto = [\"e03\"]\n")
+    ));
 }
 
 #[test]
@@ -202,7 +281,13 @@ fn what_is_looked_at_twice_is_told() {
     for one in ["eth0", "br0", "vlan5"] {
         assert!(surprises(&all.replace('*', one)).is_empty(), "{one}");
     }
-    assert!(surprises(&format!("{}direction = \"ingress\"", all.replace('*', "lo"))).is_empty());
+    assert!(
+        surprises(&format!(
+            "{}direction = \"ingress\"",
+            all.replace('*', "lo")
+        ))
+        .is_empty()
+    );
 }
 
 #[test]
@@ -210,23 +295,35 @@ fn encap_is_wanted_where_clones_are_sent_to() {
     let file = |endpoint: &str| format!("[[interface]]\nname = \"*\"\n{endpoint}");
     let compiled = |text: &str, refused: &[u32]| {
         let desired = desired::load(text).unwrap().0;
-        let names: Vec<&str> = desired.endpoints.iter().map(|endpoint| &*endpoint.name).collect();
+        let names: Vec<&str> = desired
+            .endpoints
+            .iter()
+            .map(|endpoint| &*endpoint.name)
+            .collect();
         let mut network = network(&names);
         network.refused = refused.iter().copied().collect();
         network.links.get_mut(&1).unwrap().kind = LinkKind::Other(0xfffe);
         network.links.get_mut(&2).unwrap().kind = LinkKind::Other(803);
-        let memory = &mut crate::compile::Memory::default();
+        let memory = &mut crate::compile::Cache::default();
         let compiled = crate::compile::new_maps(&desired, &network, &[], memory).unwrap();
-        let lines: Vec<_> = obstacles(&desired, &network, &compiled).iter().map(ToString::to_string).collect();
+        let lines: Vec<_> = obstacles(&desired, &network, &compiled)
+            .iter()
+            .map(ToString::to_string)
+            .collect();
         (compiled.encaps.into_iter().collect::<Vec<_>>(), lines)
     };
     let ids = file("[endpoint.ids]\naddress = \"192.0.2.10\"\nsnap = 100\n");
     let left_out = |lines: &[String], name: &str| {
-        lines.iter().any(|line| line.contains(&format!("interface {name} is listed, but")))
+        lines
+            .iter()
+            .any(|line| line.contains(&format!("interface {name} is listed, but")))
     };
     let (encaps, lines) = compiled(&ids, &[]);
     assert_eq!(encaps, [1, 5]);
-    assert!(left_out(&lines, "br0") && !left_out(&lines, "eth0"), "{lines:?}");
+    assert!(
+        left_out(&lines, "br0") && !left_out(&lines, "eth0"),
+        "{lines:?}"
+    );
     assert_eq!(compiled(&file(""), &[]).0, [0; 0], "without an endpoint");
     let (encaps, lines) = compiled(&ids, &[1]);
     assert_eq!(encaps, [5]);
@@ -237,14 +334,24 @@ fn encap_is_wanted_where_clones_are_sent_to() {
 fn what_may_not_fit_is_told() {
     let file = |interface: &str, lines: &str| {
         let endpoint = format!("[endpoint.ids]\naddress = \"192.0.2.10\"\n{lines}");
-        surprises(&format!("[[interface]]\nname = \"{interface}\"\n{endpoint}"))
+        surprises(&format!(
+            "[[interface]]\nname = \"{interface}\"\n{endpoint}"
+        ))
     };
     let said = |from: &str, wrapped: u32, fate: &str| {
-        [format!("endpoint ids: a packet of {from} may have {wrapped} bytes once wrapped; over 1500 it is {fate}")]
+        [format!(
+            "endpoint ids: a packet of {from} may have {wrapped} bytes once wrapped; over 1500 it is {fate}"
+        )]
     };
     assert_eq!(file("eth0", ""), said("eth0", 1532, "sent in fragments"));
-    assert_eq!(file("vlan5", "oversize = \"truncate\""), said("vlan5", 1528, "truncated"));
-    assert_eq!(file("eth0", "oversize = \"drop\"\nsnap = 1469"), said("eth0", 1501, "dropped"));
+    assert_eq!(
+        file("vlan5", "oversize = \"truncate\""),
+        said("vlan5", 1528, "truncated")
+    );
+    assert_eq!(
+        file("eth0", "oversize = \"drop\"\nsnap = 1469"),
+        said("eth0", 1501, "dropped")
+    );
     assert!(file("eth0", "snap = 1468").is_empty());
 }
 
@@ -257,6 +364,10 @@ fn order_never_shows() {
 
 #[test]
 fn the_summary_counts() {
-    let report = Report { writes: 1, duration: Duration::from_millis(4), ..Report::default() };
+    let report = Report {
+        writes: 1,
+        duration: Duration::from_millis(4),
+        ..Report::default()
+    };
     assert_eq!(report.summary(), "0 changes, 1 map write, 4 ms");
 }

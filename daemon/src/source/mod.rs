@@ -24,12 +24,12 @@ use crate::triggers::{Save, TriggerSender};
 use crate::{diagnostic, journal};
 pub use watch::FileWatch;
 
-/// The file is read this long after the last change, since some writers open and close it several times; at the latest
-/// after [`QUIET_MOST`]. What was renamed into place is read at once.
+/// The file is read this long after the last change, since some writers open and close it several
+/// times; at the latest after [`QUIET_MOST`]. What was renamed into place is read at once.
 const QUIET: Duration = Duration::from_millis(150);
 const QUIET_MOST: Duration = Duration::from_secs(1);
-/// A file that is being written is looked at again when it is closed, and in case nobody tells, after this long, then
-/// twice as long, and so on.
+/// A file that is being written is looked at again when it is closed, and in case nobody tells,
+/// after this long, then twice as long, and so on.
 const PATIENCE: Duration = Duration::from_millis(10);
 const PATIENCE_MOST: Duration = Duration::from_secs(30);
 /// Where the kernel does not tell who writes, a file that has changed since is too new.
@@ -69,21 +69,22 @@ pub struct Source {
     /// What was last complained about the watch.
     complaint: Option<String>,
     /// What the file was like when it was last looked at for want of a watch.
-    stamp: Option<Stamp>,
+    file_id: Option<FileId>,
     /// The file has no name any more, and this was said.
     is_orphan: bool,
 }
 
 /// Device, inode, size, last change (`st_ctime`).
-type Stamp = (u64, u64, u64, i64, i64);
+type FileId = (u64, u64, u64, i64, i64);
 
-/// The name of a file that is mounted by itself leads to its inode for ever, whatever was put in the place that it came from.
+/// The name of a file that is mounted by itself leads to its inode for ever, whatever was put in
+/// the place that it came from.
 const ORPHAN: &str = "was replaced or deleted outside of this mount, where nobody can see that; start the container anew, or mount \
                       the directory of the file in place of the file";
 
 impl Source {
-    /// Watches the file and reads it. One that is being written is waited for, but not for ever; one that cannot be watched
-    /// is looked at by [`Self::poll`].
+    /// Watches the file and reads it. One that is being written is waited for, but not for ever;
+    /// one that cannot be watched is looked at by [`Self::poll`].
     ///
     /// # Errors
     /// Signals cannot be set.
@@ -98,18 +99,21 @@ impl Source {
             debounce: Debounce::default(),
             patience: PATIENCE,
             complaint: None,
-            stamp: None,
+            file_id: None,
             is_orphan: false,
         };
         source.rearm();
-        source.stamp = stamp(path);
+        source.file_id = file_id(path);
         let latest = Instant::now() + QUIET_MOST;
         source.seen = loop {
             if let Some(content) = read_complete(path, &source.watch) {
                 break content;
             }
             if Instant::now() >= latest {
-                warn!("{} is open for writing; it is taken as it is", path.display());
+                warn!(
+                    "{} is open for writing; it is taken as it is",
+                    path.display()
+                );
                 break read(path);
             }
             std::thread::sleep(PATIENCE);
@@ -123,10 +127,10 @@ impl Source {
             return;
         }
         self.rearm();
-        let stamp = stamp(&self.path);
+        let file_id = file_id(&self.path);
         // what was changed before it was watched was told to nobody
-        if stamp != self.stamp || !self.watch.is_blind() {
-            self.stamp = stamp;
+        if file_id != self.file_id || !self.watch.is_blind() {
+            self.file_id = file_id;
             self.tell(Save::Changed);
         }
     }
@@ -163,7 +167,8 @@ impl Source {
         self.debounce.due()
     }
 
-    /// Reads the file if that is due, or if nothing has happened to it and `anyway`. Whether it has changed.
+    /// Reads the file if that is due, or if nothing has happened to it and `anyway`. Whether it has
+    /// changed.
     pub fn look(&mut self, anyway: bool) -> bool {
         let now = Instant::now();
         if !self.debounce.due().map_or(anyway, |due| due <= now) {
@@ -223,7 +228,8 @@ impl Source {
         }
         if !diagnostics.is_empty() {
             let text = String::from_utf8_lossy(bytes);
-            let text = diagnostic::render(&diagnostics, &self.path.display().to_string(), &text, false);
+            let text =
+                diagnostic::render(&diagnostics, &self.path.display().to_string(), &text, false);
             journal::say(level, &text);
         }
         desired
@@ -242,13 +248,16 @@ fn trusted(path: &Path, bytes: Vec<u8>) -> Content {
     trust::distrust(path).map_or(Ok(bytes), |why| Err(Unfit::Untrusted(why)))
 }
 
-/// A writer that waits for the lease of [`read_complete`] is announced by SIGIO, which would end the process.
+/// A writer that waits for the lease of [`read_complete`] is announced by SIGIO, which would end
+/// the process.
 ///
 /// # Errors
 /// The kernel refuses.
 pub fn ignore_writers() -> anyhow::Result<()> {
     // SAFETY: no handler is installed.
-    unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }.context("cannot ignore SIGIO").map(drop)
+    unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }
+        .context("cannot ignore SIGIO")
+        .map(drop)
 }
 
 /// What is in the file, unless somebody is writing it.
@@ -276,19 +285,32 @@ pub fn read_complete(path: &Path, watch: &FileWatch) -> Option<Content> {
             content
         }
     };
-    Some(content.map_err(|error| Unfit::unreadable(path, &error)).and_then(|bytes| trusted(path, bytes)))
+    Some(
+        content
+            .map_err(|error| Unfit::unreadable(path, &error))
+            .and_then(|bytes| trusted(path, bytes)),
+    )
 }
 
 /// What no program can set: the change of the inode (`st_ctime`).
 fn last_change(file: &File) -> Option<SystemTime> {
     let data = file.metadata().ok()?;
-    let since = Duration::new(data.ctime().try_into().ok()?, data.ctime_nsec().try_into().ok()?);
+    let since = Duration::new(
+        data.ctime().try_into().ok()?,
+        data.ctime_nsec().try_into().ok()?,
+    );
     Some(SystemTime::UNIX_EPOCH + since)
 }
 
-fn stamp(path: &Path) -> Option<Stamp> {
+fn file_id(path: &Path) -> Option<FileId> {
     let file = std::fs::metadata(path).ok()?;
-    Some((file.dev(), file.ino(), file.size(), file.ctime(), file.ctime_nsec()))
+    Some((
+        file.dev(),
+        file.ino(),
+        file.size(),
+        file.ctime(),
+        file.ctime_nsec(),
+    ))
 }
 
 /// Whether a name leads to a file that has none any more.
@@ -306,13 +328,21 @@ pub fn fingerprint(path: &Path) -> io::Result<Hash> {
 
 /// Opens a regular file without waiting for anybody.
 fn open(path: &Path) -> io::Result<File> {
-    let file = File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path)?;
+    let file = File::options()
+        .read(true)
+        .custom_flags(libc::O_NONBLOCK)
+        .open(path)?;
     let kind = file.metadata()?.file_type();
-    if kind.is_file() || kind.is_dir() { Ok(file) } else { Err(io::Error::other("it is not a regular file")) }
+    if kind.is_file() || kind.is_dir() {
+        Ok(file)
+    } else {
+        Err(io::Error::other("it is not a regular file"))
+    }
 }
 
-/// A read lease: the kernel refuses it while the file is open for writing or mapped so (`generic_add_lease`), and keeps
-/// waiting whoever opens it for writing until it is given back, by closing the file.
+/// A read lease: the kernel refuses it while the file is open for writing or mapped so
+/// (`generic_add_lease`), and keeps waiting whoever opens it for writing until it is given back, by
+/// closing the file.
 ///
 /// # Errors
 /// `WouldBlock`: the file is open for writing. Others: it belongs to another user, or the file system has no leases.

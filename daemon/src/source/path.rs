@@ -8,7 +8,8 @@ use std::path::{Component, Path, PathBuf};
 /// As many symbolic links as the kernel follows (`MAXSYMLINKS`).
 const MAX_LINKS: u32 = 40;
 
-/// A name on the way: that of a directory, a symbolic link, at last of the file, or of what is missing.
+/// A name on the way: that of a directory, a symbolic link, at last of the file, or of what is
+/// missing.
 pub struct Stop {
     /// Where the name is.
     pub directory: PathBuf,
@@ -37,7 +38,11 @@ pub fn to(path: &Path) -> Vec<Stop> {
         let entry = directory.join(&name);
         let found = fs::symlink_metadata(&entry);
         let kind = found.as_ref().map(Metadata::file_type).ok();
-        stops.push(Stop { directory: directory.clone(), name, found });
+        stops.push(Stop {
+            directory: directory.clone(),
+            name,
+            found,
+        });
         match kind {
             Some(kind) if kind.is_dir() => directory = entry,
             Some(kind) if kind.is_symlink() && links < MAX_LINKS => {

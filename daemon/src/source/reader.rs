@@ -25,14 +25,19 @@ impl Reader {
         if bytes.len() > MOST_FILE_BYTES {
             let message = format!("the file is larger than {} MiB", MOST_FILE_BYTES >> 20);
             let help = "write networks and ranges in place of single addresses and ports";
-            return Err(vec![Diagnostic::new(Code::LimitExceeded, 0..0, message).help(help)]);
+            return Err(vec![
+                Diagnostic::new(Code::LimitExceeded, 0..0, message).help(help),
+            ]);
         }
         let (desired, warnings) = self.rereader.load(bytes)?;
         match self.rooms.check(&desired) {
             Ok(()) => Ok((desired, warnings)),
             Err(too_large) => {
                 let place = place_of(&String::from_utf8_lossy(bytes), &too_large.filter);
-                Err(vec![Diagnostic::new(Code::LimitExceeded, place, too_large.to_string()).help(TooLarge::REMEDY)])
+                Err(vec![
+                    Diagnostic::new(Code::LimitExceeded, place, too_large.to_string())
+                        .help(TooLarge::REMEDY),
+                ])
             }
         }
     }
@@ -44,5 +49,7 @@ impl Reader {
 /// It cannot be read.
 pub fn read_all(file: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    file.take(MOST_FILE_BYTES as u64 + 1).read_to_end(&mut bytes).map(|_| bytes)
+    file.take(MOST_FILE_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)
+        .map(|_| bytes)
 }

@@ -1,5 +1,6 @@
-//! Who may change the file: whoever can, has production's packets sent where he likes. So root alone may, and the user that the
-//! daemon runs as, to the file and to each directory on the way to it, as sudo and sshd have it for theirs.
+//! Who may change the file: whoever can, has production's packets sent where he likes. So root
+//! alone may, and the user that the daemon runs as, to the file and to each directory on the way to
+//! it, as sudo and sshd have it for theirs.
 
 use std::ffi::CString;
 use std::fs::{self, Metadata};
@@ -25,7 +26,8 @@ struct Seen {
     owner: u32,
     group: u32,
     mode: u32,
-    /// More users have rights than the mode tells; the bits of the group say which at most (acl(5)).
+    /// More users have rights than the mode tells; the bits of the group say which at most
+    /// (acl(5)).
     has_list: bool,
     /// Nobody can write there.
     is_read_only: bool,
@@ -40,10 +42,18 @@ enum Fault {
     Mode(u32),
 }
 
-/// Who else than root and `user` can change it, or what a name leads to in it; `is_shared` is the directory that it is in: everybody
-/// may make something there, and change what is his.
+/// Who else than root and `user` can change it, or what a name leads to in it; `is_shared` is the
+/// directory that it is in: everybody may make something there, and change what is his.
 fn fault(seen: &Seen, user: u32, is_shared: bool) -> Option<Fault> {
-    let Seen { is_link, is_directory, owner, group, mode, has_list, is_read_only } = *seen;
+    let Seen {
+        is_link,
+        is_directory,
+        owner,
+        group,
+        mode,
+        has_list,
+        is_read_only,
+    } = *seen;
     if is_link && !is_shared {
         return None;
     }
@@ -58,20 +68,29 @@ fn fault(seen: &Seen, user: u32, is_shared: bool) -> Option<Fault> {
     if is_link || is_directory && mode & STICKY != 0 {
         return None;
     }
-    let by_group = if group != 0 || has_list { mode & BY_GROUP } else { 0 };
+    let by_group = if group != 0 || has_list {
+        mode & BY_GROUP
+    } else {
+        0
+    };
     let bits = by_group | mode & BY_OTHERS;
     (bits != 0).then_some(Fault::Mode(bits))
 }
 
-/// Why the file is not to be trusted, and what to do: who else can change it. `None` if nobody can, or if it cannot be looked at.
+/// Why the file is not to be trusted, and what to do: who else can change it. `None` if nobody can,
+/// or if it cannot be looked at.
 pub fn distrust(path: &Path) -> Option<String> {
     let (user, is_confined) = (geteuid().as_raw(), is_confined());
     let look = |path: &Path, found: &Metadata| seen(path, found, is_confined);
     let root = Path::new("/");
     let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
     let mut is_shared = false;
-    let first = fs::symlink_metadata(root).ok().map(|found| (root.to_owned(), found));
-    let rest = path::to(&path).into_iter().filter_map(|stop| Some((stop.path(), stop.found.ok()?)));
+    let first = fs::symlink_metadata(root)
+        .ok()
+        .map(|found| (root.to_owned(), found));
+    let rest = path::to(&path)
+        .into_iter()
+        .filter_map(|stop| Some((stop.path(), stop.found.ok()?)));
     for (path, found) in first.into_iter().chain(rest) {
         let seen = look(&path, &found);
         if let Some(fault) = fault(&seen, user, is_shared) {
@@ -86,7 +105,8 @@ pub fn distrust(path: &Path) -> Option<String> {
 
 fn seen(path: &Path, found: &Metadata, is_confined: bool) -> Seen {
     let (is_link, mode) = (found.is_symlink(), found.mode() & 0o7777);
-    let is_read_only = || statvfs(path).is_ok_and(|there| there.flags().contains(FsFlags::ST_RDONLY));
+    let is_read_only =
+        || statvfs(path).is_ok_and(|there| there.flags().contains(FsFlags::ST_RDONLY));
     Seen {
         is_link,
         is_directory: found.is_dir(),
@@ -98,13 +118,16 @@ fn seen(path: &Path, found: &Metadata, is_confined: bool) -> Seen {
     }
 }
 
-/// A service of systemd may have read-only mounts of its own (`ProtectSystem=`) over what everybody else can write.
+/// A service of systemd may have read-only mounts of its own (`ProtectSystem=`) over what everybody
+/// else can write.
 fn is_confined() -> bool {
     std::env::var_os("INVOCATION_ID").is_some()
 }
 
 fn has_list(path: &Path) -> bool {
-    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
+        return false;
+    };
     let name = c"system.posix_acl_access";
     // SAFETY: both end with 0 and live through the call, which writes nothing.
     unsafe { libc::lgetxattr(path.as_ptr(), name.as_ptr(), std::ptr::null_mut(), 0) > 0 }
@@ -112,13 +135,25 @@ fn has_list(path: &Path) -> bool {
 
 fn sentence(path: &Path, seen: &Seen, fault: Fault, user: u32) -> String {
     let path = path.display();
-    let trusted = if user == 0 { "root".to_owned() } else { format!("root and user {user}") };
-    let Seen { owner, group, mode, .. } = seen;
-    let what = if seen.is_directory { "what is in it" } else { "it" };
+    let trusted = if user == 0 {
+        "root".to_owned()
+    } else {
+        format!("root and user {user}")
+    };
+    let Seen {
+        owner, group, mode, ..
+    } = seen;
+    let what = if seen.is_directory {
+        "what is in it"
+    } else {
+        "it"
+    };
     match fault {
         Fault::Owner => {
             let flag = if seen.is_link { "-h " } else { "" };
-            format!("{path} belongs to user {owner}, and only {trusted} may change {what}; chown {flag}root {path}")
+            format!(
+                "{path} belongs to user {owner}, and only {trusted} may change {what}; chown {flag}root {path}"
+            )
         }
         Fault::Mode(bits) => {
             let who = match bits {
@@ -126,7 +161,11 @@ fn sentence(path: &Path, seen: &Seen, fault: Fault, user: u32) -> String {
                 BY_OTHERS => "o",
                 _ => "go",
             };
-            let list = if seen.has_list { ", with an access control list" } else { "" };
+            let list = if seen.has_list {
+                ", with an access control list"
+            } else {
+                ""
+            };
             format!(
                 "others than {trusted} may write {path} (mode {mode:04o}, owner {owner}, group {group}{list}); chmod {who}-w {path}"
             )
@@ -147,44 +186,175 @@ mod tests {
         has_list: false,
         is_read_only: false,
     };
-    const DIRECTORY: Seen = Seen { is_directory: true, mode: 0o755, ..FILE };
-    const LINK: Seen = Seen { is_link: true, mode: 0o777, ..FILE };
+    const DIRECTORY: Seen = Seen {
+        is_directory: true,
+        mode: 0o755,
+        ..FILE
+    };
+    const LINK: Seen = Seen {
+        is_link: true,
+        mode: 0o777,
+        ..FILE
+    };
 
     #[test]
     fn root_and_the_own_user_may_write() {
         for user in [0, 1000] {
             for owner in [0, user] {
                 for mode in [0o600, 0o644, 0o755, 0o640] {
-                    assert_eq!(fault(&Seen { owner, mode, group: 5, ..FILE }, user, false), None);
-                    assert_eq!(fault(&Seen { owner, mode, group: 5, ..DIRECTORY }, user, true), None);
+                    assert_eq!(
+                        fault(
+                            &Seen {
+                                owner,
+                                mode,
+                                group: 5,
+                                ..FILE
+                            },
+                            user,
+                            false
+                        ),
+                        None
+                    );
+                    assert_eq!(
+                        fault(
+                            &Seen {
+                                owner,
+                                mode,
+                                group: 5,
+                                ..DIRECTORY
+                            },
+                            user,
+                            true
+                        ),
+                        None
+                    );
                 }
             }
-            assert_eq!(fault(&Seen { owner: 1001, ..FILE }, user, false), Some(Fault::Owner));
-            assert_eq!(fault(&Seen { owner: 1001, ..DIRECTORY }, user, false), Some(Fault::Owner));
+            assert_eq!(
+                fault(
+                    &Seen {
+                        owner: 1001,
+                        ..FILE
+                    },
+                    user,
+                    false
+                ),
+                Some(Fault::Owner)
+            );
+            assert_eq!(
+                fault(
+                    &Seen {
+                        owner: 1001,
+                        ..DIRECTORY
+                    },
+                    user,
+                    false
+                ),
+                Some(Fault::Owner)
+            );
         }
         // the group of root is root
-        assert_eq!(fault(&Seen { mode: 0o664, ..FILE }, 0, false), None);
+        assert_eq!(
+            fault(
+                &Seen {
+                    mode: 0o664,
+                    ..FILE
+                },
+                0,
+                false
+            ),
+            None
+        );
     }
 
     #[test]
     fn whoever_else_may_write_is_one_too_many() {
-        for (mode, group, bits) in [(0o666, 0, 0o002), (0o666, 5, 0o022), (0o664, 5, 0o020), (0o646, 5, 0o002)] {
-            assert_eq!(fault(&Seen { mode, group, ..FILE }, 0, false), Some(Fault::Mode(bits)), "{mode:o}");
-            let directory = Seen { mode: mode | 0o111, group, ..DIRECTORY };
-            assert_eq!(fault(&directory, 0, false), Some(Fault::Mode(bits)), "{mode:o}");
+        for (mode, group, bits) in [
+            (0o666, 0, 0o002),
+            (0o666, 5, 0o022),
+            (0o664, 5, 0o020),
+            (0o646, 5, 0o002),
+        ] {
+            assert_eq!(
+                fault(
+                    &Seen {
+                        mode,
+                        group,
+                        ..FILE
+                    },
+                    0,
+                    false
+                ),
+                Some(Fault::Mode(bits)),
+                "{mode:o}"
+            );
+            let directory = Seen {
+                mode: mode | 0o111,
+                group,
+                ..DIRECTORY
+            };
+            assert_eq!(
+                fault(&directory, 0, false),
+                Some(Fault::Mode(bits)),
+                "{mode:o}"
+            );
             // only what is theirs
-            assert_eq!(fault(&Seen { mode: directory.mode | STICKY, ..directory }, 0, false), None);
-            assert_eq!(fault(&Seen { mode, group, is_read_only: true, ..FILE }, 0, false), None);
+            assert_eq!(
+                fault(
+                    &Seen {
+                        mode: directory.mode | STICKY,
+                        ..directory
+                    },
+                    0,
+                    false
+                ),
+                None
+            );
+            assert_eq!(
+                fault(
+                    &Seen {
+                        mode,
+                        group,
+                        is_read_only: true,
+                        ..FILE
+                    },
+                    0,
+                    false
+                ),
+                None
+            );
         }
-        let with_list = Seen { mode: 0o664, has_list: true, ..FILE };
-        assert_eq!(fault(&with_list, 0, false), Some(Fault::Mode(0o020)), "the group's bits are those of the list");
-        assert_eq!(fault(&Seen { mode: 0o1777, owner: 7, ..DIRECTORY }, 0, false), Some(Fault::Owner));
+        let with_list = Seen {
+            mode: 0o664,
+            has_list: true,
+            ..FILE
+        };
+        assert_eq!(
+            fault(&with_list, 0, false),
+            Some(Fault::Mode(0o020)),
+            "the group's bits are those of the list"
+        );
+        assert_eq!(
+            fault(
+                &Seen {
+                    mode: 0o1777,
+                    owner: 7,
+                    ..DIRECTORY
+                },
+                0,
+                false
+            ),
+            Some(Fault::Owner)
+        );
     }
 
     #[test]
     fn a_link_is_its_owners_where_everybody_may_make_one() {
         assert_eq!(fault(&Seen { owner: 7, ..LINK }, 0, false), None);
-        assert_eq!(fault(&Seen { owner: 7, ..LINK }, 0, true), Some(Fault::Owner));
+        assert_eq!(
+            fault(&Seen { owner: 7, ..LINK }, 0, true),
+            Some(Fault::Owner)
+        );
         assert_eq!(fault(&Seen { owner: 7, ..LINK }, 7, true), None);
         assert_eq!(fault(&LINK, 0, true), None);
     }
@@ -196,11 +366,18 @@ mod tests {
             sentence(Path::new("/etc/mirror.toml"), &seen, fault, 0)
         };
         assert_eq!(
-            told(Seen { mode: 0o666, group: 5, ..FILE }),
+            told(Seen {
+                mode: 0o666,
+                group: 5,
+                ..FILE
+            }),
             "others than root may write /etc/mirror.toml (mode 0666, owner 0, group 5); chmod go-w /etc/mirror.toml"
         );
         assert_eq!(
-            told(Seen { owner: 1000, ..FILE }),
+            told(Seen {
+                owner: 1000,
+                ..FILE
+            }),
             "/etc/mirror.toml belongs to user 1000, and only root may change it; chown root /etc/mirror.toml"
         );
     }

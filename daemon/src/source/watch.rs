@@ -1,6 +1,7 @@
-//! What inotify tells about the file, and about the directories and symbolic links on the way to it. Output: [`Save`]s.
-//! The file is never read here. A file that is a mount point of its own, as containers have it, is watched by its inode: what
-//! is written there is told to the directory that it comes from, which cannot be seen.
+//! What inotify tells about the file, and about the directories and symbolic links on the way to
+//! it. Output: [`Save`]s. The file is never read here. A file that is a mount point of its own, as
+//! containers have it, is watched by its inode: what is written there is told to the directory that
+//! it comes from, which cannot be seen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsString};
@@ -44,7 +45,14 @@ impl FileWatch {
     /// A watch that sees nothing before [`Self::rearm`].
     pub fn new(path: &Path, triggers: TriggerSender) -> Self {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
-        Self { path, triggers, way: Way::default(), told: Arc::default(), watcher: None, is_blind: true }
+        Self {
+            path,
+            triggers,
+            way: Way::default(),
+            told: Arc::default(),
+            watcher: None,
+            is_blind: true,
+        }
     }
 
     /// Whether what happens to the file may not be told: it must be looked at.
@@ -52,8 +60,8 @@ impl FileWatch {
         self.is_blind
     }
 
-    /// Follows the way again, and watches it if it has become another. To be called before the file is read, so that no
-    /// change falls between.
+    /// Follows the way again, and watches it if it has become another. To be called before the file
+    /// is read, so that no change falls between.
     ///
     /// # Errors
     /// A directory cannot be watched, and why, in words. One that is missing is none.
@@ -72,7 +80,11 @@ impl FileWatch {
             let told: Arc<Told> = Arc::default();
             let mut watcher = listen(way.clone(), Arc::clone(&told), self.triggers.clone())?;
             let inode = way.mounted.as_ref().map(|(_, file)| file);
-            let watched = way.directories.values().chain(inode).map(|one| watch(&mut watcher, one));
+            let watched = way
+                .directories
+                .values()
+                .chain(inode)
+                .map(|one| watch(&mut watcher, one));
             let watched = watched.fold(Ok(()), Result::and);
             // what could not be watched is tried again
             told.is_stale.fetch_or(watched.is_err(), Ordering::Relaxed);
@@ -83,15 +95,19 @@ impl FileWatch {
         Ok(())
     }
 
-    /// Whether the file is being written, as far as events tell: not if that began before the way was watched, or under
-    /// another name.
+    /// Whether the file is being written, as far as events tell: not if that began before the way
+    /// was watched, or under another name.
     pub fn is_written(&self) -> bool {
         self.told.is_written.load(Ordering::Relaxed)
     }
 }
 
 /// A watcher that watches nothing so far.
-fn listen(way: Way, told: Arc<Told>, triggers: TriggerSender) -> notify::Result<RecommendedWatcher> {
+fn listen(
+    way: Way,
+    told: Arc<Told>,
+    triggers: TriggerSender,
+) -> notify::Result<RecommendedWatcher> {
     let hear = move |event: notify::Result<Event>| {
         if let Some(save) = told.hear(&way, event) {
             // the receiver is gone only when the daemon ends
@@ -136,12 +152,17 @@ impl Told {
         let (save, is_written) = match event.kind {
             EventKind::Modify(ModifyKind::Data(_)) => (Save::Writing, true),
             EventKind::Modify(ModifyKind::Name(RenameMode::To)) => (Save::Replaced, false),
-            EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => (Save::Changed, false),
+            EventKind::Modify(ModifyKind::Name(RenameMode::From)) | EventKind::Remove(_) => {
+                (Save::Changed, false)
+            }
             EventKind::Access(AccessKind::Close(AccessMode::Write)) => (Save::Changed, false),
             // a new file is about to be written, a link is complete
             EventKind::Create(_) => {
                 let is_empty = |made: fs::Metadata| made.is_file() && made.size() == 0;
-                (Save::Changed, fs::symlink_metadata(path).is_ok_and(is_empty))
+                (
+                    Save::Changed,
+                    fs::symlink_metadata(path).is_ok_and(is_empty),
+                )
             }
             // what could not be read may be readable
             EventKind::Modify(ModifyKind::Metadata(_)) => return Some(Save::Changed),
@@ -158,9 +179,11 @@ impl Told {
 /// Which names in which directories lead to the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Way {
-    /// To watch, by device and inode number: inotify knows a directory but once, whatever its paths.
+    /// To watch, by device and inode number: inotify knows a directory but once, whatever its
+    /// paths.
     directories: BTreeMap<(u64, u64), PathBuf>,
-    /// In these directories: directories and symbolic links, and at last the file, or what is missing.
+    /// In these directories: directories and symbolic links, and at last the file, or what is
+    /// missing.
     entries: BTreeSet<PathBuf>,
     /// The file, if it is a mount point, by device and inode number.
     mounted: Option<((u64, u64), PathBuf)>,
@@ -171,12 +194,19 @@ impl Way {
         let mut way = Self::default();
         for stop in path::to(path) {
             let is_directory = stop.found.as_ref().is_ok_and(fs::Metadata::is_dir);
-            // a watched directory tells itself that it was moved or deleted, and the root, where much happens, is not
+            // a watched directory tells itself that it was moved or deleted, and the root, where
+            // much happens, is not
             let is_known = is_directory && stop.directory == Path::new("/");
-            let known = if is_known { None } else { way.watch(&stop.directory, &stop.name) };
+            let known = if is_known {
+                None
+            } else {
+                way.watch(&stop.directory, &stop.name)
+            };
             let entry = stop.path();
             if stop.found.as_ref().is_ok_and(fs::Metadata::is_file) && is_mount_point(&entry) {
-                let inode = fs::metadata(&entry).ok().map(|file| (file.dev(), file.ino()));
+                let inode = fs::metadata(&entry)
+                    .ok()
+                    .map(|file| (file.dev(), file.ino()));
                 way.mounted = inode.zip(known);
             }
         }
@@ -186,7 +216,10 @@ impl Way {
     /// Answers the name by which events tell of it.
     fn watch(&mut self, directory: &Path, name: &OsString) -> Option<PathBuf> {
         let metadata = fs::metadata(directory).ok()?;
-        let known = self.directories.entry((metadata.dev(), metadata.ino())).or_insert_with(|| directory.to_owned());
+        let known = self
+            .directories
+            .entry((metadata.dev(), metadata.ino()))
+            .or_insert_with(|| directory.to_owned());
         let entry = known.join(name);
         self.entries.insert(entry.clone());
         Some(entry)
@@ -199,12 +232,24 @@ impl Way {
 
 /// Whether something is mounted right there (`STATX_ATTR_MOUNT_ROOT`).
 fn is_mount_point(path: &Path) -> bool {
-    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else { return false };
-    // SAFETY: the path lives through the call and ends with 0; the kernel writes the structure, for which any bytes are valid.
+    let Ok(path) = CString::new(path.as_os_str().as_bytes()) else {
+        return false;
+    };
+    // SAFETY: the path lives through the call and ends with 0; the kernel writes the structure, for
+    // which any bytes are valid.
     let (done, stat) = unsafe {
         let mut stat: libc::statx = std::mem::zeroed();
         let flags = libc::AT_SYMLINK_NOFOLLOW;
-        (libc::statx(libc::AT_FDCWD, path.as_ptr(), flags, libc::STATX_BASIC_STATS, &raw mut stat), stat)
+        (
+            libc::statx(
+                libc::AT_FDCWD,
+                path.as_ptr(),
+                flags,
+                libc::STATX_BASIC_STATS,
+                &raw mut stat,
+            ),
+            stat,
+        )
     };
     done == 0 && stat.stx_attributes & libc::STATX_ATTR_MOUNT_ROOT as u64 != 0
 }

@@ -1,5 +1,5 @@
-//! Input: who holds the lock of the pin path, and what the daemon has told of itself. Output: whether a daemon runs, and whether it
-//! is alive.
+//! Input: who holds the lock of the pin path, and what the daemon has told of itself. Output:
+//! whether a daemon runs, and whether it is alive.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::Reason;
 use crate::kernel::{Record, holder, uptime};
 
-/// A daemon gives a sign of life each second. What takes it longest, thousands of filters or hundreds of interfaces at once, takes
-/// some seconds.
+/// A daemon gives a sign of life each second. What takes it longest, thousands of filters or
+/// hundreds of interfaces at once, takes some seconds.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The daemon, as others see it.
@@ -49,13 +49,17 @@ impl Daemon {
     /// Looks for the daemon of a pin path.
     pub fn look(pin_path: &Path, record: Option<&Record>) -> Self {
         let holder = holder(pin_path);
-        let silent = record.map_or(Duration::ZERO, |record| uptime().saturating_sub(record.heartbeat));
+        let silent = record.map_or(Duration::ZERO, |record| {
+            uptime().saturating_sub(record.heartbeat)
+        });
         let state = match holder {
             None => Life::NotRunning,
             Some(_) if silent > PATIENCE => Life::Hangs,
             Some(_) => Life::Running,
         };
-        let own = record.map(|record| record.pid).filter(|&pid| pid == std::process::id());
+        let own = record
+            .map(|record| record.pid)
+            .filter(|&pid| pid == std::process::id());
         let here = holder.and_then(|holder| holder.pid).or(own);
         let told = record.map(|record| record.pid);
         let is_silent = state != Life::Running && record.is_some();
@@ -90,24 +94,42 @@ impl Daemon {
             Life::Running => return None,
             Life::Hangs => {
                 let silent = self.silent_seconds.unwrap_or_default();
-                format!("the daemon hangs: no sign of life for {silent} s ({})", self.named())
+                format!(
+                    "the daemon hangs: no sign of life for {silent} s ({})",
+                    self.named()
+                )
             }
             Life::NotRunning => "no daemon runs".to_owned(),
         };
-        Some(Reason { text, since: self.last_sign })
+        Some(Reason {
+            text,
+            since: self.last_sign,
+        })
     }
 
     /// A line for people.
     pub fn line(&self) -> String {
-        let version = self.version.as_ref().map(|version| format!(", version {version}")).unwrap_or_default();
-        let since = self.since.map(|at| format!(", since {}", super::text::utc(at))).unwrap_or_default();
+        let version = self
+            .version
+            .as_ref()
+            .map(|version| format!(", version {version}"))
+            .unwrap_or_default();
+        let since = self
+            .since
+            .map(|at| format!(", since {}", super::text::utc(at)))
+            .unwrap_or_default();
         match self.state {
             Life::Running => format!("{}{version}{since}", self.named()),
             Life::Hangs => {
                 let silent = self.silent_seconds.unwrap_or_default();
-                format!("HANGS: no sign of life for {silent} s ({}{version}{since})", self.named())
+                format!(
+                    "HANGS: no sign of life for {silent} s ({}{version}{since})",
+                    self.named()
+                )
             }
-            Life::NotRunning => "NOT RUNNING: nobody follows routes, interfaces or the file".to_owned(),
+            Life::NotRunning => {
+                "NOT RUNNING: nobody follows routes, interfaces or the file".to_owned()
+            }
         }
     }
 }

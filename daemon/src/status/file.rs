@@ -1,4 +1,5 @@
-//! Input: what the daemon has told of its file, and the file. Output: whether the file is the live one.
+//! Input: what the daemon has told of its file, and the file. Output: whether the file is the live
+//! one.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -50,7 +51,7 @@ pub enum Standing {
     /// It is a mount of its own, and what it was made from was replaced or deleted.
     Orphan,
     /// It is in a mount namespace that cannot be seen from here.
-    Unseen,
+    Skipped,
 }
 
 impl File {
@@ -58,16 +59,24 @@ impl File {
     pub fn look(record: &Record, daemon: &Daemon) -> Self {
         let mut file = Self {
             path: record.path.display().to_string(),
-            state: Standing::Unseen,
+            state: Standing::Skipped,
             sha256: None,
             live_sha256: record.live.as_ref().map(hexadecimal),
-            rejected_sha256: record.rejection.and_then(|rejection| rejection.hash).as_ref().map(hexadecimal),
+            rejected_sha256: record
+                .rejection
+                .and_then(|rejection| rejection.hash)
+                .as_ref()
+                .map(hexadecimal),
             rejected_at: record.rejection.map(|rejection| rejection.at),
             changed_at: None,
             error: None,
         };
-        let Some(path) = reach(record, daemon) else { return file };
-        file.changed_at = std::fs::metadata(&path).ok().and_then(|data| data.mtime().try_into().ok());
+        let Some(path) = reach(record, daemon) else {
+            return file;
+        };
+        file.changed_at = std::fs::metadata(&path)
+            .ok()
+            .and_then(|data| data.mtime().try_into().ok());
         let found = source::fingerprint(&path);
         file.sha256 = found.as_ref().ok().map(hexadecimal);
         file.error = found.as_ref().err().map(ToString::to_string);
@@ -91,16 +100,28 @@ impl File {
     pub fn reason(&self) -> Option<Reason> {
         let Self { path, .. } = self;
         let (text, since) = match self.state {
-            Standing::Live | Standing::Unseen => return None,
-            Standing::Changed => (format!("{path} has changed and is not loaded yet"), self.changed_at),
+            Standing::Live | Standing::Skipped => return None,
+            Standing::Changed => (
+                format!("{path} has changed and is not loaded yet"),
+                self.changed_at,
+            ),
             Standing::Rejected => {
                 let why = self.error.as_deref().unwrap_or("the log says why");
-                (format!("{path} was rejected, and what was taken before goes on; {why}"), self.rejected_at)
+                (
+                    format!("{path} was rejected, and what was taken before goes on; {why}"),
+                    self.rejected_at,
+                )
             }
-            Standing::Missing => (format!("{path} is missing; what was taken before goes on"), self.rejected_at),
+            Standing::Missing => (
+                format!("{path} is missing; what was taken before goes on"),
+                self.rejected_at,
+            ),
             Standing::Unreadable => {
                 let error = self.error.as_deref().unwrap_or_default();
-                (format!("{path} cannot be read ({error}); what was taken before goes on"), self.rejected_at)
+                (
+                    format!("{path} cannot be read ({error}); what was taken before goes on"),
+                    self.rejected_at,
+                )
             }
             Standing::Orphan => (
                 format!(
@@ -114,20 +135,31 @@ impl File {
 
     /// A line for people.
     pub fn line(&self) -> String {
-        let short = |hash: &Option<String>| hash.as_ref().map_or("none", |hash| &hash[..16]).to_owned();
+        let short =
+            |hash: &Option<String>| hash.as_ref().map_or("none", |hash| &hash[..16]).to_owned();
         let (path, live) = (&self.path, short(&self.live_sha256));
         let state = match self.state {
             Standing::Live => return format!("{path}, sha256 {}, live", short(&self.sha256)),
-            Standing::Unseen => return format!("{path} of another mount namespace; sha256 {live} is live"),
+            Standing::Skipped => {
+                return format!("{path} of another mount namespace; sha256 {live} is live");
+            }
             Standing::Changed => "changed on disk, NOT LOADED yet".to_owned(),
             Standing::Rejected => {
-                format!("REJECTED {}", self.rejected_at.map(super::text::utc).unwrap_or_default())
+                format!(
+                    "REJECTED {}",
+                    self.rejected_at.map(super::text::utc).unwrap_or_default()
+                )
             }
             Standing::Missing => "MISSING".to_owned(),
-            Standing::Unreadable => format!("UNREADABLE ({})", self.error.as_deref().unwrap_or_default()),
+            Standing::Unreadable => {
+                format!("UNREADABLE ({})", self.error.as_deref().unwrap_or_default())
+            }
             Standing::Orphan => "REPLACED outside of its mount".to_owned(),
         };
-        format!("{path}, sha256 {}, {state}; sha256 {live} is live", short(&self.sha256))
+        format!(
+            "{path}, sha256 {}, {state}; sha256 {live} is live",
+            short(&self.sha256)
+        )
     }
 }
 
@@ -145,7 +177,9 @@ fn standing(hash: Hash, record: &Record) -> Standing {
 /// Where the file of the daemon is for this process; `None` if it cannot be reached.
 fn reach(record: &Record, daemon: &Daemon) -> Option<PathBuf> {
     let is_here = record.mounts == mounts();
-    let root = daemon.process().map(|pid| Path::new("/proc").join(pid.to_string()).join("root"));
+    let root = daemon
+        .process()
+        .map(|pid| Path::new("/proc").join(pid.to_string()).join("root"));
     match root.filter(|root| !is_here && root.exists()) {
         Some(root) => Some(root.join(record.path.strip_prefix("/").unwrap_or(&record.path))),
         // one that has ended has no namespace any more
@@ -159,5 +193,7 @@ fn hexadecimal(hash: &Hash) -> String {
 
 /// Seconds since 1970.
 pub(super) fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
 }

@@ -4,42 +4,59 @@ use std::collections::BTreeSet;
 
 use traffic_mirror_ebpf::abi::{self, BLOCK_SLOTS, Row, Slot};
 
-use super::{Filter, elements, sorted, used};
+use super::{FilterStatus, elements, sorted, used};
 use crate::kernel::{Generation, KernelError};
 use crate::tables::{Table, names};
 
-pub(super) fn filters(generation: &Generation, view: &abi::View) -> Result<Vec<Filter>, KernelError> {
+pub(super) fn filters(
+    generation: &Generation,
+    bank: &abi::Bank,
+) -> Result<Vec<FilterStatus>, KernelError> {
     let named: Vec<abi::Name> = elements(&generation.read(Table::Filters)?).collect();
     let rows: Vec<Row> = elements(&generation.read(Table::Rows)?).collect();
     let slots: Vec<Slot> = elements(&generation.read(Table::Slots)?).collect();
-    let live: BTreeSet<u32> = view.rows.iter().copied().collect();
+    let live: BTreeSet<u32> = bank.rows.iter().copied().collect();
     let is_active = |slot: usize| {
         let (block, bit) = (slot / BLOCK_SLOTS, slot % BLOCK_SLOTS);
-        live.iter().any(|&row| rows[row as usize].blocks[block][bit / 64] >> (bit % 64) & 1 != 0)
+        live.iter()
+            .any(|&row| rows[row as usize].blocks[block][bit / 64] >> (bit % 64) & 1 != 0)
     };
-    let active: BTreeSet<u32> =
-        slots.iter().enumerate().filter(|(slot, _)| is_active(*slot)).map(|(_, slot)| slot.filter).collect();
-    let enabled: BTreeSet<u32> =
-        slots.iter().filter(|slot| slot.flags & Slot::USED != 0).map(|slot| slot.filter).collect();
+    let active: BTreeSet<u32> = slots
+        .iter()
+        .enumerate()
+        .filter(|(slot, _)| is_active(*slot))
+        .map(|(_, slot)| slot.filter)
+        .collect();
+    let enabled: BTreeSet<u32> = slots
+        .iter()
+        .filter(|slot| slot.flags & Slot::USED != 0)
+        .map(|slot| slot.filter)
+        .collect();
     let state = |index: &u32| match (active.contains(index), enabled.contains(index)) {
         (true, _) => "active",
         (false, false) => "disabled",
-        (false, true) if view.off != 0 => "mirroring-off",
+        (false, true) if bank.off != 0 => "mirroring-off",
         (false, true) => "no-interface",
     };
     let stats = generation.filter_stats(used(&named))?;
-    let filter = |(index, name): (u32, &str)| Filter {
+    let filter = |(index, name): (u32, &str)| FilterStatus {
         name: name.to_owned(),
         active: active.contains(&index),
         state: state(&index),
-        packets: stats[index as usize].iter().map(|cpu| cpu.matched.packets).sum(),
-        bytes: stats[index as usize].iter().map(|cpu| cpu.matched.bytes).sum(),
+        packets: stats[index as usize]
+            .iter()
+            .map(|cpu| cpu.matched.packets)
+            .sum(),
+        bytes: stats[index as usize]
+            .iter()
+            .map(|cpu| cpu.matched.bytes)
+            .sum(),
         rate: None,
     };
     Ok(sorted(names(&named).map(filter), |one| one.name.clone()))
 }
 
-impl Filter {
+impl FilterStatus {
     /// Its state for people.
     pub(super) fn words(&self) -> String {
         match self.state {

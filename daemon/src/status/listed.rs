@@ -1,5 +1,5 @@
-//! Input: what the file lists and is not mirrored. Output: the same for `status`, `top` and programs, and the sentences for which
-//! the status is degraded.
+//! Input: what the file lists and is not mirrored. Output: the same for `status`, `top` and
+//! programs, and the sentences for which the status is degraded.
 
 use std::fmt;
 
@@ -44,7 +44,11 @@ impl NotMirrored {
             name: one.name.clone(),
             entry: one.entry.clone(),
             altname: one.altname().map(str::to_owned),
-            directions: one.directions.iter().map(|direction| direction.word()).collect(),
+            directions: one
+                .directions
+                .iter()
+                .map(|direction| direction.word())
+                .collect(),
             state: one.why.state(),
             reason: one.why.label(),
             why: one.why.text(),
@@ -73,8 +77,14 @@ pub(super) struct Group {
 
 impl fmt::Display for Group {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { names, state, why, .. } = self;
-        let count = if names.len() > 1 { format!("{}: ", names.len()) } else { String::new() };
+        let Self {
+            names, state, why, ..
+        } = self;
+        let count = if names.len() > 1 {
+            format!("{}: ", names.len())
+        } else {
+            String::new()
+        };
         write!(f, "{count}{:<15} {state:<8} {why}", list(names))
     }
 }
@@ -83,13 +93,29 @@ impl fmt::Display for Group {
 pub(super) fn grouped(all: &[NotMirrored]) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for one in all {
-        let order = one.pending_order().map_or_else(String::new, |order| format!("; order {order} is pending, too"));
-        let altname = one.altname.as_ref().map_or_else(String::new, |altname| format!("; listed as {altname}"));
+        let order = one.pending_order().map_or_else(String::new, |order| {
+            format!("; order {order} is pending, too")
+        });
+        let altname = one
+            .altname
+            .as_ref()
+            .map_or_else(String::new, |altname| format!("; listed as {altname}"));
         let why = format!("{}{altname}{order}", one.why);
-        let same = |group: &&mut Group| group.state == one.state && group.why == why && group.is_fault == one.is_fault;
-        match groups.iter_mut().find(same).filter(|_| one.is_many || !one.is_fault && one.state == "left out") {
+        let same = |group: &&mut Group| {
+            group.state == one.state && group.why == why && group.is_fault == one.is_fault
+        };
+        match groups
+            .iter_mut()
+            .find(same)
+            .filter(|_| one.is_many || !one.is_fault && one.state == "left out")
+        {
             Some(group) => group.names.push(one.name.clone()),
-            None => groups.push(Group { names: vec![one.name.clone()], state: one.state, why, is_fault: one.is_fault }),
+            None => groups.push(Group {
+                names: vec![one.name.clone()],
+                state: one.state,
+                why,
+                is_fault: one.is_fault,
+            }),
         }
     }
     groups
@@ -99,24 +125,30 @@ pub(super) fn grouped(all: &[NotMirrored]) -> Vec<Group> {
 pub(super) fn reasons(all: &[NotMirrored]) -> Vec<String> {
     let faults = || all.iter().filter(|one| one.is_fault);
     let beyond = faults().filter(|one| one.is_many).count();
-    let why = all.iter().find(|one| one.is_many).map_or("", |one| &one.why);
+    let why = all
+        .iter()
+        .find(|one| one.is_many)
+        .map_or("", |one| &one.why);
     let limit = (beyond > 0).then(|| format!("{} left out: {why}", plural(beyond, "interface")));
     let others = faults().filter(|one| !one.is_many);
-    others.map(|one| format!("interface {} is {}: {}", one.name, one.state, one.why)).chain(limit).collect()
+    others
+        .map(|one| format!("interface {} is {}: {}", one.name, one.state, one.why))
+        .chain(limit)
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::compile::Why;
-    use crate::network::Hook;
+    use crate::network::Direction;
 
     fn one(name: &str, entry: &str, why: Why) -> NotMirrored {
         NotMirrored::of(&compile::NotMirrored {
             name: name.to_owned(),
             entry: entry.to_owned(),
             is_exact: !entry.contains('*'),
-            directions: vec![Hook::Egress],
+            directions: vec![Direction::Egress],
             order: Order::Last,
             why,
         })
@@ -124,22 +156,37 @@ mod tests {
 
     #[test]
     fn each_has_a_line_and_hundreds_have_one() {
-        let mut all =
-            vec![one("eht0", "eht0", Why::Absent), one("vrf0", "enp3s0", Why::Vrf), one("wl*", "wl*", Why::Pending)];
+        let mut all = vec![
+            one("eht0", "eht0", Why::Absent),
+            one("vrf0", "enp3s0", Why::Vrf),
+            one("wl*", "wl*", Why::Pending),
+        ];
         all[0].order = "before policy".to_owned();
         all.extend((0..46).map(|nth| one(&format!("veth{nth:02}"), "veth*", Why::Limit)));
         let lines: Vec<String> = grouped(&all).iter().map(ToString::to_string).collect();
         assert_eq!(lines.len(), 4, "{lines:#?}");
-        let absent = "eht0            absent   no interface has this name; mirrored once there is one";
-        assert_eq!(lines[0], format!("{absent}; order before policy is pending, too"));
-        let vrf =
-            "vrf0            left out tc does not see the packets of a VRF device; list its ports; listed as enp3s0";
+        let absent =
+            "eht0            absent   no interface has this name; mirrored once there is one";
+        assert_eq!(
+            lines[0],
+            format!("{absent}; order before policy is pending, too")
+        );
+        let vrf = "vrf0            left out tc does not see the packets of a VRF device; list its ports; listed as enp3s0";
         assert_eq!(lines[1], vrf);
-        assert!(lines[3].starts_with("46: veth00, veth01, ") && lines[3].contains(" and 38 more left out at most "));
+        assert!(
+            lines[3].starts_with("46: veth00, veth01, ")
+                && lines[3].contains(" and 38 more left out at most ")
+        );
         let said = reasons(&all);
         assert_eq!(said.len(), 3, "{said:#?}");
-        assert!(said[0].starts_with("interface eht0 is absent: no interface has this name"), "{said:#?}");
-        assert!(said[2].starts_with("46 interfaces left out: at most "), "{said:#?}");
+        assert!(
+            said[0].starts_with("interface eht0 is absent: no interface has this name"),
+            "{said:#?}"
+        );
+        assert!(
+            said[2].starts_with("46 interfaces left out: at most "),
+            "{said:#?}"
+        );
         assert_eq!(reasons(&all[2..3]), [""; 0], "a glob may match nothing");
     }
 }

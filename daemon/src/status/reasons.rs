@@ -1,7 +1,8 @@
-//! Input: the parts of a status. Output: why it is degraded, a sentence for each reason. A part has a function of its own.
+//! Input: the parts of a status. Output: why it is degraded, a sentence for each reason. A part has
+//! a function of its own.
 
 use super::listed;
-use super::{Endpoint, Interface, Output, Status};
+use super::{EndpointStatus, InterfaceStatus, Output, Status};
 
 /// Why something that is wanted does not work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,13 +24,27 @@ impl Status {
     /// Finds the reasons in all parts: what makes `degraded`.
     pub(super) fn judge(mut self) -> Self {
         let file = self.file.as_ref().and_then(super::File::reason);
-        let refusal = self.last_refusal.filter(|_| file.is_none()).map(|at| Reason {
-            text: "the file was refused, and what was taken before goes on; the log says why".to_owned(),
-            since: Some(at),
-        });
-        let mut reasons: Vec<Reason> = self.daemon.reason().into_iter().chain(file).chain(refusal).collect();
+        let refusal = self
+            .last_rejected
+            .filter(|_| file.is_none())
+            .map(|at| Reason {
+                text: "the file was refused, and what was taken before goes on; the log says why"
+                    .to_owned(),
+                since: Some(at),
+            });
+        let mut reasons: Vec<Reason> = self
+            .daemon
+            .reason()
+            .into_iter()
+            .chain(file)
+            .chain(refusal)
+            .collect();
         reasons.extend(self.interfaces.iter().filter_map(interface));
-        reasons.extend(listed::reasons(&self.not_mirrored).into_iter().map(Reason::new));
+        reasons.extend(
+            listed::reasons(&self.not_mirrored)
+                .into_iter()
+                .map(Reason::new),
+        );
         reasons.extend(self.endpoints.iter().filter_map(endpoint));
         reasons.extend(self.outputs.iter().filter_map(output));
         self.degraded = !reasons.is_empty();
@@ -52,27 +67,71 @@ impl Status {
     }
 }
 
-fn interface(interface: &Interface) -> Option<Reason> {
-    let Interface { name, index, direction, attached, .. } = interface;
-    let name = name.clone().unwrap_or_else(|| format!("interface {index}, which is gone"));
-    attached.is_none().then(|| Reason::new(format!("the program is not attached to the {direction} of {name}")))
+fn interface(interface: &InterfaceStatus) -> Option<Reason> {
+    let InterfaceStatus {
+        name,
+        index,
+        direction,
+        attached,
+        ..
+    } = interface;
+    let name = name
+        .clone()
+        .unwrap_or_else(|| format!("interface {index}, which is gone"));
+    attached.is_none().then(|| {
+        Reason::new(format!(
+            "the program is not attached to the {direction} of {name}"
+        ))
+    })
 }
 
 /// An order that waits for a program is none: nothing is wrong until that one is there.
-fn place(interface: &Interface) -> Option<Reason> {
-    let Interface { name, direction, place, order, in_order, pending, .. } = interface;
-    let (name, place) = (name.as_ref()?, place.as_ref().filter(|_| *in_order == Some(false) && pending.is_none())?);
-    Some(Reason::new(format!("the program on the {direction} of {name} is not {order}, as the file wants it{place}")))
+fn place(interface: &InterfaceStatus) -> Option<Reason> {
+    let InterfaceStatus {
+        name,
+        direction,
+        place,
+        order,
+        in_order,
+        pending,
+        ..
+    } = interface;
+    let (name, place) = (
+        name.as_ref()?,
+        place
+            .as_ref()
+            .filter(|_| *in_order == Some(false) && pending.is_none())?,
+    );
+    Some(Reason::new(format!(
+        "the program on the {direction} of {name} is not {order}, as the file wants it{place}"
+    )))
 }
 
-fn endpoint(endpoint: &Endpoint) -> Option<Reason> {
-    let Endpoint { name, state, since, is_sent, .. } = endpoint;
-    let what = if *is_sent { "may not get its copies" } else { "gets no copies" };
-    (!endpoint.is_ready()).then(|| Reason { text: format!("endpoint {name} {what}: {state}"), since: *since })
+fn endpoint(endpoint: &EndpointStatus) -> Option<Reason> {
+    let EndpointStatus {
+        name,
+        state,
+        since,
+        is_sent,
+        ..
+    } = endpoint;
+    let what = if *is_sent {
+        "may not get its copies"
+    } else {
+        "gets no copies"
+    };
+    (!endpoint.is_ready()).then(|| Reason {
+        text: format!("endpoint {name} {what}: {state}"),
+        since: *since,
+    })
 }
 
 fn output(output: &Output) -> Option<Reason> {
-    let Output { interface, hears_errors, .. } = output;
+    let Output {
+        interface,
+        hears_errors,
+        ..
+    } = output;
     let what = "ICMP errors about copies are not counted on";
     let why = "icmp_errors is not attached to its ingress";
     (!hears_errors).then(|| Reason::new(format!("{what} {interface}: {why}")))

@@ -3,71 +3,164 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use traffic_mirror_ebpf::abi::Unseen;
+use traffic_mirror_ebpf::abi::Skipped;
 
 use super::listed::grouped;
-use super::{Filter, Interface, Output, Place, Rate, Status};
+use super::{ChainPosition, FilterStatus, InterfaceStatus, Output, Rate, Status};
 use crate::report::plural;
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reasons = |reasons: &BTreeMap<&str, u64>| -> String {
-            reasons.iter().map(|(reason, count)| format!("  {reason} {count}")).collect()
+            reasons
+                .iter()
+                .map(|(reason, count)| format!("  {reason} {count}"))
+                .collect()
         };
         self.fmt_state(f)?;
         writeln!(f, "daemon     {}", self.daemon.line())?;
         if let Some(file) = &self.file {
             writeln!(f, "file       {}", file.line())?;
         }
-        if let (Some(at), Some(reloads), Some(repairs)) = (self.last_reload, self.reloads, self.repairs) {
+        if let (Some(at), Some(reloads), Some(repairs)) =
+            (self.last_reload, self.reloads, self.repairs)
+        {
             let times = plural(reloads as usize, "time");
             let repairs = plural(repairs as usize, "repair");
-            writeln!(f, "file       last taken {}, {times} in all; {repairs}", utc(at))?;
+            writeln!(
+                f,
+                "file       last taken {}, {times} in all; {repairs}",
+                utc(at)
+            )?;
         }
         for interface in &self.interfaces {
-            let Interface { name, altname, index, direction, attached, place, order, in_order, pending, note, unseen } =
-                interface;
+            let InterfaceStatus {
+                name,
+                altname,
+                index,
+                direction,
+                attached,
+                place,
+                order,
+                in_order,
+                pending,
+                note,
+                skipped,
+            } = interface;
             let name = name.clone().unwrap_or_else(|| format!("(index {index})"));
-            let listed = altname.as_ref().map_or_else(String::new, |altname| format!(", listed as {altname}"));
+            let listed = altname
+                .as_ref()
+                .map_or_else(String::new, |altname| format!(", listed as {altname}"));
             let how = attached.unwrap_or("not attached");
-            let place = place.as_ref().map(Place::to_string).unwrap_or_default();
+            let place = place
+                .as_ref()
+                .map(ChainPosition::to_string)
+                .unwrap_or_default();
             let order = match (pending, in_order) {
-                (Some(program), _) => format!(", last until there is {program}: {order} is pending"),
+                (Some(program), _) => {
+                    format!(", last until there is {program}: {order} is pending")
+                }
                 (None, Some(false)) => format!(", NOT {order}"),
                 _ => String::new(),
             };
-            writeln!(f, "interface  {name:<15} {direction:<7}  {how}{listed}{place}{order}{}", reasons(unseen))?;
-            note.iter().try_for_each(|note| writeln!(f, "{:27}{note}", ""))?;
-            if unseen.contains_key(Unseen::Nested.label()) {
-                writeln!(f, "{:27}nested is GUE in GUE: if other mirrors send it, name them in \"peers\"", "")?;
+            writeln!(
+                f,
+                "interface  {name:<15} {direction:<7}  {how}{listed}{place}{order}{}",
+                reasons(skipped)
+            )?;
+            note.iter()
+                .try_for_each(|note| writeln!(f, "{:27}{note}", ""))?;
+            if skipped.contains_key(Skipped::Nested.label()) {
+                writeln!(
+                    f,
+                    "{:27}nested is GUE in GUE: if other mirrors send it, name them in \"peers\"",
+                    ""
+                )?;
             }
         }
-        grouped(&self.not_mirrored).iter().try_for_each(|line| writeln!(f, "interface  {line}"))?;
+        grouped(&self.not_mirrored)
+            .iter()
+            .try_for_each(|line| writeln!(f, "interface  {line}"))?;
         for filter in &self.filters {
-            let Filter { name, packets, bytes, rate, .. } = filter;
+            let FilterStatus {
+                name,
+                packets,
+                bytes,
+                rate,
+                ..
+            } = filter;
             let state = filter.words();
-            writeln!(f, "filter     {name:<15} {state:<8} {packets} packets {bytes} bytes{}", shown(*rate))?;
+            writeln!(
+                f,
+                "filter     {name:<15} {state:<8} {packets} packets {bytes} bytes{}",
+                shown(*rate)
+            )?;
         }
         for endpoint in &self.endpoints {
-            let super::Endpoint { name, state, packets, bytes, truncated, fragmented, drops, rate, .. } = endpoint;
+            let super::EndpointStatus {
+                name,
+                state,
+                packets,
+                bytes,
+                truncated,
+                fragmented,
+                drops,
+                rate,
+                ..
+            } = endpoint;
             let (rate, drops) = (shown(*rate), reasons(drops));
-            let count = |count: u64, what: &str| if count == 0 { String::new() } else { format!(", {count} {what}") };
-            let (cut, split) = (count(*truncated, "truncated"), count(*fragmented, "fragmented"));
-            writeln!(f, "endpoint   {name:<15} {state:<8} {packets} packets {bytes} bytes{cut}{split}{rate}{drops}")?;
+            let count = |count: u64, what: &str| {
+                if count == 0 {
+                    String::new()
+                } else {
+                    format!(", {count} {what}")
+                }
+            };
+            let (cut, split) = (
+                count(*truncated, "truncated"),
+                count(*fragmented, "fragmented"),
+            );
+            writeln!(
+                f,
+                "endpoint   {name:<15} {state:<8} {packets} packets {bytes} bytes{cut}{split}{rate}{drops}"
+            )?;
             if let (Some(address), Some(port)) = (endpoint.address, endpoint.port) {
                 let interface = endpoint.interface.as_deref().unwrap_or("?");
                 let next_hop = endpoint.next_hop.as_deref().unwrap_or("not known");
-                writeln!(f, "{:27}to {address} port {port} by {interface}, next hop {next_hop}", "")?;
+                writeln!(
+                    f,
+                    "{:27}to {address} port {port} by {interface}, next hop {next_hop}",
+                    ""
+                )?;
             }
             if !endpoint.errors.is_empty() {
-                writeln!(f, "{:27}ICMP errors about copies:{}", "", reasons(&endpoint.errors))?;
+                writeln!(
+                    f,
+                    "{:27}ICMP errors about copies:{}",
+                    "",
+                    reasons(&endpoint.errors)
+                )?;
             }
         }
-        for Output { interface, carrier, queue, queue_drops, device_drops, hears_errors } in &self.outputs {
+        for Output {
+            interface,
+            carrier,
+            queue,
+            queue_drops,
+            device_drops,
+            hears_errors,
+        } in &self.outputs
+        {
             let carrier = if *carrier { "carrier" } else { "NO CARRIER" };
             let queue = queue.as_deref().unwrap_or("no queue");
-            let drops = format!("dropped {queue_drops} by {queue}, {device_drops} by the device (of all packets)");
-            let errors = if *hears_errors { "" } else { ", ICMP errors NOT COUNTED" };
+            let drops = format!(
+                "dropped {queue_drops} by {queue}, {device_drops} by the device (of all packets)"
+            );
+            let errors = if *hears_errors {
+                ""
+            } else {
+                ", ICMP errors NOT COUNTED"
+            };
             writeln!(f, "output     {interface:<15} {carrier}, {drops}{errors}")?;
         }
         Ok(())
@@ -77,16 +170,27 @@ impl fmt::Display for Status {
 impl Status {
     /// The first line, and one more for each further reason.
     fn fmt_state(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((first, more)) = self.reasons.split_first() else { return writeln!(f, "ok") };
-        let since = self.since.map(|at| format!("since {}: ", utc(at))).unwrap_or_default();
+        let Some((first, more)) = self.reasons.split_first() else {
+            return writeln!(f, "ok");
+        };
+        let since = self
+            .since
+            .map(|at| format!("since {}: ", utc(at)))
+            .unwrap_or_default();
         writeln!(f, "degraded   {since}{first}")?;
-        more.iter().try_for_each(|reason| writeln!(f, "{:11}{reason}", ""))
+        more.iter()
+            .try_for_each(|reason| writeln!(f, "{:11}{reason}", ""))
     }
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for ChainPosition {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { position, after, before, priority } = self;
+        let Self {
+            position,
+            after,
+            before,
+            priority,
+        } = self;
         write!(f, ", {position} of {}", after.len() + before.len() + 1)?;
         for (word, names) in [("after", after), ("before", before)] {
             if !names.is_empty() {
@@ -98,7 +202,9 @@ impl fmt::Display for Place {
 }
 
 fn shown(rate: Option<Rate>) -> String {
-    rate.map_or_else(String::new, |rate| format!("  {:.0} packets/s {}", rate.packets, bits(rate.bits)))
+    rate.map_or_else(String::new, |rate| {
+        format!("  {:.0} packets/s {}", rate.packets, bits(rate.bits))
+    })
 }
 
 /// Bits per second as people say it.
@@ -109,21 +215,36 @@ pub(super) fn bits(bits: f64) -> String {
         value /= 1000.0;
         unit += 1;
     }
-    if unit == 0 { format!("{value:.0} {}", units[0]) } else { format!("{value:.1} {}", units[unit]) }
+    if unit == 0 {
+        format!("{value:.0} {}", units[0])
+    } else {
+        format!("{value:.1} {}", units[unit])
+    }
 }
 
-/// A time in UTC, from seconds since 1970 (days to date: Howard Hinnant, "chrono-Compatible Low-Level Date Algorithms").
-/// 2026-11-30: no crate in the tree does it; tracing-subscriber has such code for the time of a log line only, not public.
+/// A time in UTC, from seconds since 1970 (days to date: Howard Hinnant, "chrono-Compatible
+/// Low-Level Date Algorithms"). 2026-11-30: no crate in the tree does it; tracing-subscriber has
+/// such code for the time of a log line only, not public.
 pub(super) fn utc(seconds: u64) -> String {
     let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
     let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era =
+        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let shifted = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 { shifted + 3 } else { shifted - 9 };
+    let month = if shifted < 10 {
+        shifted + 3
+    } else {
+        shifted - 9
+    };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!("{year}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", second / 3600, second / 60 % 60, second % 60)
+    format!(
+        "{year}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
+        second / 3600,
+        second / 60 % 60,
+        second % 60
+    )
 }
 
 #[cfg(test)]
@@ -143,16 +264,34 @@ mod tests {
         let shown = [0.0, 999.0, 1000.0, 12_345.0, 999_960.0, 2.5e9, 7e15].map(bits);
         assert_eq!(
             shown,
-            ["0 bit/s", "999 bit/s", "1.0 kbit/s", "12.3 kbit/s", "1.0 Mbit/s", "2.5 Gbit/s", "7000.0 Tbit/s"]
+            [
+                "0 bit/s",
+                "999 bit/s",
+                "1.0 kbit/s",
+                "12.3 kbit/s",
+                "1.0 Mbit/s",
+                "2.5 Gbit/s",
+                "7000.0 Tbit/s"
+            ]
         );
     }
 
     #[test]
     fn a_place_names_its_neighbours() {
         let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-        let place = Place { position: 2, after: names(&["policy"]), before: names(&["a", "b"]), priority: None };
+        let place = ChainPosition {
+            position: 2,
+            after: names(&["policy"]),
+            before: names(&["a", "b"]),
+            priority: None,
+        };
         assert_eq!(place.to_string(), ", 2 of 4 after policy before a, b");
-        let alone = Place { position: 1, after: Vec::new(), before: Vec::new(), priority: Some(49_000) };
+        let alone = ChainPosition {
+            position: 1,
+            after: Vec::new(),
+            before: Vec::new(),
+            priority: Some(49_000),
+        };
         assert_eq!(alone.to_string(), ", 1 of 1, priority 49000");
     }
 }

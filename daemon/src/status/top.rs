@@ -24,16 +24,35 @@ const PLAIN: &str = "\x1b[0m";
 pub fn frame(status: &Status, style: Style) -> String {
     let mut lines = Vec::new();
     let paint = |color: &str, text: &str| {
-        if style.color && !color.is_empty() { format!("{color}{text}{PLAIN}") } else { text.to_owned() }
+        if style.color && !color.is_empty() {
+            format!("{color}{text}{PLAIN}")
+        } else {
+            text.to_owned()
+        }
     };
-    let (state, color) = if status.degraded { ("degraded", RED) } else { ("ok", "") };
+    let (state, color) = if status.degraded {
+        ("degraded", RED)
+    } else {
+        ("ok", "")
+    };
     lines.push(format!("traffic-mirror: {}", paint(color, state)));
-    let head = |object: &str| format!("{object:<32} {:>12} {:>14} {:>12}  STATE", "PACKETS/S", "BITS", "DROPS/S");
+    let head = |object: &str| {
+        format!(
+            "{object:<32} {:>12} {:>14} {:>12}  STATE",
+            "PACKETS/S", "BITS", "DROPS/S"
+        )
+    };
     let line = |name: &str, rate: Option<Rate>, state: &str, is_bad: bool| {
         let rate = rate.unwrap_or_default();
         let mut line = String::new();
         // writing to a string never fails
-        let _ = write!(line, "{name:<32} {:>12.0} {:>14} {:>12.0}  {state}", rate.packets, bits(rate.bits), rate.drops);
+        let _ = write!(
+            line,
+            "{name:<32} {:>12.0} {:>14} {:>12.0}  {state}",
+            rate.packets,
+            bits(rate.bits),
+            rate.drops
+        );
         let quiet = rate.packets == 0.0 && rate.drops == 0.0;
         paint(
             if is_bad || rate.drops > 0.0 {
@@ -47,14 +66,25 @@ pub fn frame(status: &Status, style: Style) -> String {
         )
     };
     lines.push(paint(BOLD, &head("ENDPOINT")));
-    for endpoint in by_rate(&status.endpoints, |endpoint| (endpoint.rate, &endpoint.name)) {
-        lines.push(line(&endpoint.name, endpoint.rate, endpoint.state, !endpoint.is_ready()));
+    for endpoint in by_rate(&status.endpoints, |endpoint| {
+        (endpoint.rate, &endpoint.name)
+    }) {
+        lines.push(line(
+            &endpoint.name,
+            endpoint.rate,
+            endpoint.state,
+            !endpoint.is_ready(),
+        ));
     }
     let not_mirrored = grouped(&status.not_mirrored);
     if !not_mirrored.is_empty() {
         lines.push(paint(BOLD, "NOT MIRRORED"));
     }
-    lines.extend(not_mirrored.iter().map(|line| paint(if line.is_fault { RED } else { DIM }, &line.to_string())));
+    lines.extend(
+        not_mirrored
+            .iter()
+            .map(|line| paint(if line.is_fault { RED } else { DIM }, &line.to_string())),
+    );
     lines.push(paint(BOLD, &head("FILTER")));
     for filter in by_rate(&status.filters, |filter| (filter.rate, &filter.name)) {
         lines.push(line(&filter.name, filter.rate, &filter.words(), false));
@@ -69,7 +99,9 @@ fn by_rate<T>(objects: &[T], key: impl Fn(&T) -> (Option<Rate>, &String)) -> Vec
     sorted.sort_by(|a, b| {
         let ((a, a_name), (b, b_name)) = (key(a), key(b));
         let (a, b) = (a.unwrap_or_default(), b.unwrap_or_default());
-        (b.bits + b.drops).total_cmp(&(a.bits + a.drops)).then_with(|| a_name.cmp(b_name))
+        (b.bits + b.drops)
+            .total_cmp(&(a.bits + a.drops))
+            .then_with(|| a_name.cmp(b_name))
     });
     sorted
 }
@@ -77,18 +109,22 @@ fn by_rate<T>(objects: &[T], key: impl Fn(&T) -> (Option<Rate>, &String)) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{Endpoint, Filter};
+    use crate::status::{EndpointStatus, FilterStatus};
 
     fn status() -> Status {
-        let filter = |name: &str, bits: f64| Filter {
+        let filter = |name: &str, bits: f64| FilterStatus {
             name: name.to_owned(),
             active: name != "off",
             state: if name == "off" { "disabled" } else { "active" },
             packets: 0,
             bytes: 0,
-            rate: Some(Rate { packets: bits / 1000.0, bits, drops: 0.0 }),
+            rate: Some(Rate {
+                packets: bits / 1000.0,
+                bits,
+                drops: 0.0,
+            }),
         };
-        let endpoint = Endpoint {
+        let endpoint = EndpointStatus {
             name: "ids".to_owned(),
             state: "no-route",
             since: None,
@@ -104,7 +140,11 @@ mod tests {
             truncated: 0,
             fragmented: 0,
             drops: Default::default(),
-            rate: Some(Rate { packets: 0.0, bits: 0.0, drops: 12.0 }),
+            rate: Some(Rate {
+                packets: 0.0,
+                bits: 0.0,
+                drops: 12.0,
+            }),
         };
         Status {
             schema: 1,
@@ -114,12 +154,17 @@ mod tests {
             daemon: Default::default(),
             file: None,
             last_reload: None,
-            last_refusal: None,
+            last_rejected: None,
             reloads: None,
             repairs: None,
             interfaces: Vec::new(),
             not_mirrored: Vec::new(),
-            filters: vec![filter("a", 0.0), filter("busy", 5e6), filter("middle", 1e6), filter("off", 0.0)],
+            filters: vec![
+                filter("a", 0.0),
+                filter("busy", 5e6),
+                filter("middle", 1e6),
+                filter("off", 0.0),
+            ],
             endpoints: vec![endpoint],
             outputs: Vec::new(),
         }
@@ -127,7 +172,13 @@ mod tests {
 
     #[test]
     fn what_moves_most_is_on_top() {
-        let frame = frame(&status(), Style { rows: None, color: false });
+        let frame = frame(
+            &status(),
+            Style {
+                rows: None,
+                color: false,
+            },
+        );
         let expected = "\
             traffic-mirror: degraded\n\
             ENDPOINT                            PACKETS/S           BITS      DROPS/S  STATE\n\
@@ -142,9 +193,18 @@ mod tests {
 
     #[test]
     fn it_fits_the_terminal_and_drops_are_red() {
-        let frame = frame(&status(), Style { rows: Some(3), color: true });
+        let frame = frame(
+            &status(),
+            Style {
+                rows: Some(3),
+                color: true,
+            },
+        );
         let lines: Vec<&str> = frame.lines().collect();
         assert_eq!(lines.len(), 3);
-        assert!(lines[2].starts_with(RED) && lines[2].ends_with(PLAIN), "{frame:?}");
+        assert!(
+            lines[2].starts_with(RED) && lines[2].ends_with(PLAIN),
+            "{frame:?}"
+        );
     }
 }

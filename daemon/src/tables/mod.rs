@@ -1,4 +1,5 @@
-//! The tables as the maps hold them: the output of `compile`, one side of a diff. Pure data; must not know the kernel.
+//! The tables as the maps hold them: the output of `compile`, one side of a diff. Pure data; must
+//! not know the kernel.
 
 mod pages;
 
@@ -7,7 +8,7 @@ use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
 use traffic_mirror_ebpf::abi::{
-    Block, Class, Control, EndpointPair, Hook, Listed, Name, Node, Row, Skip, Slot, Values, View,
+    Bank, Block, Class, Control, EndpointPair, Hook, Listed, Name, Node, Row, Skip, Slot, Values,
 };
 use traffic_mirror_ebpf::classify;
 
@@ -15,7 +16,10 @@ pub use pages::Pages;
 
 /// A table that the daemon writes: the name of its map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(missing_docs, reason = "each is described at its element type in abi.rs")]
+#[expect(
+    missing_docs,
+    reason = "each is described at its element type in abi.rs"
+)]
 pub enum Table {
     Blocks,
     Classes,
@@ -129,7 +133,10 @@ impl Tables {
     /// Tables that match nothing.
     pub fn empty() -> Self {
         Self::zeroed(|table| {
-            usize::from(matches!(table, Table::Rows | Table::Classes | Table::Summaries | Table::Blocks))
+            usize::from(matches!(
+                table,
+                Table::Rows | Table::Classes | Table::Summaries | Table::Blocks
+            ))
         })
     }
 
@@ -153,7 +160,8 @@ impl Tables {
         }
     }
 
-    /// Tables as they are somewhere else, one after the other. What is as in `known` is shared with it.
+    /// Tables as they are somewhere else, one after the other. What is as in `known` is shared with
+    /// it.
     ///
     /// # Errors
     /// A table cannot be had.
@@ -161,14 +169,20 @@ impl Tables {
         known: Option<&Self>,
         mut content: impl FnMut(Table) -> Result<C, C::Error>,
     ) -> Result<Self, C::Error> {
-        fn copy<T: Pod, C: Content>(content: &C, known: Option<&Pages<T>>) -> Result<Pages<T>, C::Error> {
-            Pages::read(content.bytes() / size_of::<T>(), known, |offset, to| content.read(offset, to))
+        fn copy<T: Pod, C: Content>(
+            content: &C,
+            known: Option<&Pages<T>>,
+        ) -> Result<Pages<T>, C::Error> {
+            Pages::read(content.bytes() / size_of::<T>(), known, |offset, to| {
+                content.read(offset, to)
+            })
         }
         let mut control = Control::zeroed();
         content(Table::Control)?.read(0, bytemuck::bytes_of_mut(&mut control))?;
         let mut values: Box<Values> = bytemuck::zeroed_box();
         content(Table::Values)?.read(0, bytemuck::bytes_of_mut(&mut *values))?;
-        let known_values = known.filter(|known| bytemuck::bytes_of(&*known.values) == bytemuck::bytes_of(&*values));
+        let known_values = known
+            .filter(|known| bytemuck::bytes_of(&*known.values) == bytemuck::bytes_of(&*values));
         Ok(Self {
             control,
             values: known_values.map_or_else(|| values.into(), |known| known.values.clone()),
@@ -176,12 +190,21 @@ impl Tables {
             nodes: copy(&content(Table::Nodes)?, known.map(|known| &known.nodes))?,
             skips: copy(&content(Table::Skips)?, known.map(|known| &known.skips))?,
             classes: copy(&content(Table::Classes)?, known.map(|known| &known.classes))?,
-            summaries: copy(&content(Table::Summaries)?, known.map(|known| &known.summaries))?,
+            summaries: copy(
+                &content(Table::Summaries)?,
+                known.map(|known| &known.summaries),
+            )?,
             blocks: copy(&content(Table::Blocks)?, known.map(|known| &known.blocks))?,
             slots: copy(&content(Table::Slots)?, known.map(|known| &known.slots))?,
-            endpoints: copy(&content(Table::Endpoints)?, known.map(|known| &known.endpoints))?,
+            endpoints: copy(
+                &content(Table::Endpoints)?,
+                known.map(|known| &known.endpoints),
+            )?,
             filters: copy(&content(Table::Filters)?, known.map(|known| &known.filters))?,
-            endpoint_names: copy(&content(Table::EndpointNames)?, known.map(|known| &known.endpoint_names))?,
+            endpoint_names: copy(
+                &content(Table::EndpointNames)?,
+                known.map(|known| &known.endpoint_names),
+            )?,
             hooks: copy(&content(Table::Hooks)?, known.map(|known| &known.hooks))?,
             listed: copy(&content(Table::Listed)?, known.map(|known| &known.listed))?,
         })
@@ -232,11 +255,18 @@ impl Tables {
         pages.take_while(|(_, piece)| !piece.is_empty())
     }
 
-    /// The pieces of a table that differ from those of another: each with its offset, and what the other has there, which may
-    /// be shorter.
-    pub fn differing<'t>(&'t self, other: &'t Self, table: Table) -> impl Iterator<Item = (usize, &'t [u8], &'t [u8])> {
+    /// The pieces of a table that differ from those of another: each with its offset, and what the
+    /// other has there, which may be shorter.
+    pub fn differing<'t>(
+        &'t self,
+        other: &'t Self,
+        table: Table,
+    ) -> impl Iterator<Item = (usize, &'t [u8], &'t [u8])> {
         let other = other.table(table);
-        let pieces = self.pieces(table).enumerate().map(|(number, (offset, here))| (offset, here, other.page(number)));
+        let pieces = self
+            .pieces(table)
+            .enumerate()
+            .map(|(number, (offset, here))| (offset, here, other.page(number)));
         pieces.filter(|(_, here, there)| !are_same(here, there))
     }
 
@@ -265,24 +295,32 @@ impl Tables {
 
     /// Bytes of the tables that grow with what filters ask for.
     pub fn filter_bytes(&self) -> usize {
-        let grow = [Table::Blocks, Table::Classes, Table::Summaries, Table::Nodes, Table::Skips];
-        grow.into_iter().map(|table| self.len(table) * table.element_bytes()).sum()
+        let grow = [
+            Table::Blocks,
+            Table::Classes,
+            Table::Summaries,
+            Table::Nodes,
+            Table::Skips,
+        ];
+        grow.into_iter()
+            .map(|table| self.len(table) * table.element_bytes())
+            .sum()
     }
 
     /// Which copy does not count.
-    pub fn idle(&self) -> usize {
+    pub fn inactive(&self) -> usize {
         (self.control.epoch as usize + 1) & 1
     }
 
-    /// The same, with each idle copy the same as the one that counts.
+    /// The same, with each inactive copy the same as the one that counts.
     #[must_use]
     pub fn with_idle_copies(&self) -> Self {
         let mut tables = self.clone();
-        let (idle, live) = (self.idle(), 1 - self.idle());
-        tables.control.view[idle] = self.control.view[live];
+        let (inactive, live) = (self.inactive(), 1 - self.inactive());
+        tables.control.banks[inactive] = self.control.banks[live];
         for (number, slot) in self.slots.iter().enumerate() {
-            if slot.action[idle] != slot.action[live] {
-                tables.slots[number].action[idle] = slot.action[live];
+            if slot.action[inactive] != slot.action[live] {
+                tables.slots[number].action[inactive] = slot.action[live];
             }
         }
         for (number, pair) in self.endpoints.iter().enumerate() {
@@ -291,11 +329,13 @@ impl Tables {
         tables
     }
 
-    /// Whether these are the tables `live` with that epoch, as far as a packet can see: the ends of larger maps are zeros,
-    /// and the control block also says whose they are.
+    /// Whether these are the tables `live` with that epoch, as far as a packet can see: the ends of
+    /// larger maps are zeros, and the control block also says whose they are.
     pub fn are(&self, live: &Self, epoch: u32) -> bool {
-        let mut others = Table::ALL.into_iter().filter(|table| *table != Table::Control);
-        (epoch, &self.control.view) == (live.control.epoch, &live.control.view)
+        let mut others = Table::ALL
+            .into_iter()
+            .filter(|table| *table != Table::Control);
+        (epoch, &self.control.banks) == (live.control.epoch, &live.control.banks)
             && others.all(|table| self.extends(live, table) && live.extends(self, table))
     }
 
@@ -309,29 +349,48 @@ impl Tables {
 
     /// Whether each table is as long as the other's.
     pub fn is_as_long(&self, other: &Self) -> bool {
-        Table::ALL.into_iter().all(|table| self.len(table) == other.len(table))
+        Table::ALL
+            .into_iter()
+            .all(|table| self.len(table) == other.len(table))
     }
 
-    /// Whether nothing but idle copies differs from the live tables, and those not from the ones that count there.
+    /// Whether nothing but inactive copies differs from the live tables, and those not from the
+    /// ones that count there.
     pub fn is_settled(&self, live: &Self) -> bool {
         let twice = [Table::Control, Table::Slots, Table::Endpoints];
-        let once = Table::ALL.into_iter().filter(|table| !twice.contains(table));
-        let parity = 1 - live.idle();
+        let once = Table::ALL
+            .into_iter()
+            .filter(|table| !twice.contains(table));
+        let bank = 1 - live.inactive();
         once.into_iter().all(|table| self.has_same(live, table))
-            && self.control.view.iter().all(|view| *view == live.control.view[parity])
+            && self
+                .control
+                .banks
+                .iter()
+                .all(|active| *active == live.control.banks[bank])
             && self.slots.len() == live.slots.len()
             && self.endpoints.len() == live.endpoints.len()
             && self
                 .slots
                 .iter()
                 .zip(live.slots.iter())
-                .all(|(slot, live)| *slot == Slot { action: [live.action[parity]; 2], ..*live })
-            && self.endpoints.iter().zip(live.endpoints.iter()).all(|(pair, live)| *pair == [live[parity]; 2])
+                .all(|(slot, live)| {
+                    *slot
+                        == Slot {
+                            action: [live.action[bank]; 2],
+                            ..*live
+                        }
+                })
+            && self
+                .endpoints
+                .iter()
+                .zip(live.endpoints.iter())
+                .all(|(pair, live)| *pair == [live[bank]; 2])
     }
 
     /// The copy that counts.
-    pub fn view(&self) -> &View {
-        &self.control.view[self.control.epoch as usize & 1]
+    pub fn active_bank(&self) -> &Bank {
+        &self.control.banks[self.control.epoch as usize & 1]
     }
 }
 
@@ -398,11 +457,16 @@ impl Paged for Arc<Values> {
     }
 
     fn page(&self, number: usize) -> &[u8] {
-        if number == 0 { bytemuck::bytes_of(&**self) } else { &[] }
+        if number == 0 {
+            bytemuck::bytes_of(&**self)
+        } else {
+            &[]
+        }
     }
 
     fn store(&mut self, offset: usize, bytes: &[u8]) {
-        bytemuck::bytes_of_mut(Arc::make_mut(self))[offset..offset + bytes.len()].copy_from_slice(bytes);
+        bytemuck::bytes_of_mut(Arc::make_mut(self))[offset..offset + bytes.len()]
+            .copy_from_slice(bytes);
     }
 }
 
@@ -416,7 +480,11 @@ impl Paged for Control {
     }
 
     fn page(&self, number: usize) -> &[u8] {
-        if number == 0 { bytemuck::bytes_of(self) } else { &[] }
+        if number == 0 {
+            bytemuck::bytes_of(self)
+        } else {
+            &[]
+        }
     }
 
     fn store(&mut self, offset: usize, bytes: &[u8]) {
@@ -468,18 +536,29 @@ pub struct Live {
 }
 
 /// The elements of a table, of which these are the bytes.
-#[expect(clippy::chunks_exact_to_as_chunks, reason = "the size of a type parameter is no constant")]
+#[expect(
+    clippy::chunks_exact_to_as_chunks,
+    reason = "the size of a type parameter is no constant"
+)]
 pub fn elements<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> impl Iterator<Item = T> {
-    bytes.chunks_exact(size_of::<T>()).map(bytemuck::pod_read_unaligned)
+    bytes
+        .chunks_exact(size_of::<T>())
+        .map(bytemuck::pod_read_unaligned)
 }
 
 /// The names in a table, by index.
-pub fn names<'n>(table: impl IntoIterator<Item = &'n Name>) -> impl Iterator<Item = (u32, &'n str)> {
-    (0..).zip(table).filter_map(|(index, name)| Some((index, name.text()?)))
+pub fn names<'n>(
+    table: impl IntoIterator<Item = &'n Name>,
+) -> impl Iterator<Item = (u32, &'n str)> {
+    (0..)
+        .zip(table)
+        .filter_map(|(index, name)| Some((index, name.text()?)))
 }
 
 /// Names that stand in both tables: (index there, index here).
 pub fn same_names(there: &Pages<Name>, here: &Pages<Name>) -> Vec<(u32, u32)> {
     let there: BTreeMap<&str, u32> = names(there).map(|(index, name)| (name, index)).collect();
-    names(here).filter_map(|(here, name)| Some((*there.get(name)?, here))).collect()
+    names(here)
+        .filter_map(|(here, name)| Some((*there.get(name)?, here)))
+        .collect()
 }

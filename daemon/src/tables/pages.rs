@@ -1,5 +1,5 @@
-//! A table in pages, which copies of it share until one of them changes. So the table of a file with one filter changed is made, and
-//! compared with the table before, in the time of one page.
+//! A table in pages, which copies of it share until one of them changes. So the table of a file
+//! with one filter changed is made, and compared with the table before, in the time of one page.
 
 use std::ops::{Index, IndexMut};
 use std::sync::Arc;
@@ -19,13 +19,20 @@ pub struct Pages<T> {
 
 impl<T: Pod> Pages<T> {
     /// Elements of a page.
-    const ELEMENTS: usize = if size_of::<T>() < MOST_BYTES { MOST_BYTES / size_of::<T>() } else { 1 };
+    const ELEMENTS: usize = if size_of::<T>() < MOST_BYTES {
+        MOST_BYTES / size_of::<T>()
+    } else {
+        1
+    };
     /// Bytes of a page.
     pub(super) const PAGE_BYTES: usize = Self::ELEMENTS * size_of::<T>();
 
     /// So many zeros.
     pub fn zeroed(length: usize) -> Self {
-        let mut zeroed = Self { pages: Vec::new(), length: 0 };
+        let mut zeroed = Self {
+            pages: Vec::new(),
+            length: 0,
+        };
         zeroed.grow(length);
         zeroed
     }
@@ -48,8 +55,14 @@ impl<T: Pod> Pages<T> {
     /// All of them, in order.
     pub fn iter(&self) -> impl DoubleEndedIterator<Item = &T> + Clone {
         let whole = self.length / Self::ELEMENTS;
-        let rest = self.pages.get(whole).map_or(&[][..], |page| &page[..self.length % Self::ELEMENTS]);
-        self.pages[..whole].iter().flat_map(|page| page.iter()).chain(rest)
+        let rest = self
+            .pages
+            .get(whole)
+            .map_or(&[][..], |page| &page[..self.length % Self::ELEMENTS]);
+        self.pages[..whole]
+            .iter()
+            .flat_map(|page| page.iter())
+            .chain(rest)
     }
 
     /// A copy of them.
@@ -60,7 +73,10 @@ impl<T: Pod> Pages<T> {
     /// Makes the table at least that long, by zeros.
     pub fn grow(&mut self, length: usize) {
         self.length = self.length.max(length);
-        let missing = self.length.div_ceil(Self::ELEMENTS).saturating_sub(self.pages.len());
+        let missing = self
+            .length
+            .div_ceil(Self::ELEMENTS)
+            .saturating_sub(self.pages.len());
         if missing > 0 {
             let zeros: Arc<[T]> = vec![T::zeroed(); Self::ELEMENTS].into();
             self.pages.extend(std::iter::repeat_n(zeros, missing));
@@ -80,13 +96,18 @@ impl<T: Pod> Pages<T> {
     /// What is in a page, without what is behind the last element; nothing beyond the last page.
     pub(super) fn page(&self, number: usize) -> &[u8] {
         let first = number * Self::ELEMENTS;
-        let Some(page) = self.pages.get(number) else { return &[] };
+        let Some(page) = self.pages.get(number) else {
+            return &[];
+        };
         bytemuck::cast_slice(&page[..(self.length - first).min(Self::ELEMENTS)])
     }
 
     /// Stores bytes at an offset.
     pub(super) fn store(&mut self, mut offset: usize, mut bytes: &[u8]) {
-        assert!(offset + bytes.len() <= self.length * size_of::<T>(), "a store beyond the last element");
+        assert!(
+            offset + bytes.len() <= self.length * size_of::<T>(),
+            "a store beyond the last element"
+        );
         while !bytes.is_empty() {
             let (number, at) = (offset / Self::PAGE_BYTES, offset % Self::PAGE_BYTES);
             let (here, rest) = bytes.split_at(bytes.len().min(Self::PAGE_BYTES - at));
@@ -104,7 +125,8 @@ impl<T: Pod> Pages<T> {
         }
     }
 
-    /// A table of `length` elements whose bytes `read` copies from an offset; pages that are as in `known` are shared with it.
+    /// A table of `length` elements whose bytes `read` copies from an offset; pages that are as in
+    /// `known` are shared with it.
     ///
     /// # Errors
     /// That of `read`.
@@ -119,10 +141,15 @@ impl<T: Pod> Pages<T> {
             let first = number * Self::ELEMENTS;
             let elements = (length - first).min(Self::ELEMENTS);
             buffer[elements..].fill(T::zeroed());
-            read(first * size_of::<T>(), bytemuck::cast_slice_mut(&mut buffer[..elements]))?;
+            read(
+                first * size_of::<T>(),
+                bytemuck::cast_slice_mut(&mut buffer[..elements]),
+            )?;
             let bytes: &[u8] = bytemuck::cast_slice(&buffer);
             let is_same = |page: &Arc<[T]>| bytemuck::cast_slice::<T, u8>(page) == bytes;
-            let there = known.and_then(|known| known.pages.get(number)).filter(|page| is_same(page));
+            let there = known
+                .and_then(|known| known.pages.get(number))
+                .filter(|page| is_same(page));
             if let Some(page) = there {
                 table.pages[number] = page.clone();
             } else if !is_same(&table.pages[number]) {
@@ -188,9 +215,15 @@ mod tests {
     fn elements_are_found_wherever_they_stand() {
         for count in [0, 1, 511, 512, 513, 5000] {
             let table = numbers(count);
-            assert_eq!(table.iter().copied().collect::<Vec<_>>(), (0..count).collect::<Vec<_>>());
+            assert_eq!(
+                table.iter().copied().collect::<Vec<_>>(),
+                (0..count).collect::<Vec<_>>()
+            );
             assert!(table.iter().rev().copied().eq((0..count).rev()));
-            assert_eq!((table.len() as u64, table.get(count as usize)), (count, None));
+            assert_eq!(
+                (table.len() as u64, table.get(count as usize)),
+                (count, None)
+            );
             assert!((0..count).all(|number| table[number as usize] == number));
         }
     }
@@ -202,7 +235,12 @@ mod tests {
         other.set(600, 600);
         assert!((0..4).all(|page| table.shares(&other, page)));
         other.set(600, 7);
-        assert_eq!((0..4).filter(|&page| !table.shares(&other, page)).collect::<Vec<_>>(), [1]);
+        assert_eq!(
+            (0..4)
+                .filter(|&page| !table.shares(&other, page))
+                .collect::<Vec<_>>(),
+            [1]
+        );
         assert!(table != other && table[600] == 600);
         other.set(600, 600);
         assert!(table == other);
@@ -213,7 +251,10 @@ mod tests {
         let mut table = numbers(3);
         table.grow(2);
         table.grow(1000);
-        assert_eq!((table.len(), table[2], table[3], table[999]), (1000, 2, 0, 0));
+        assert_eq!(
+            (table.len(), table[2], table[3], table[999]),
+            (1000, 2, 0, 0)
+        );
         assert!(table != numbers(3));
     }
 
@@ -221,7 +262,10 @@ mod tests {
     fn bytes_are_stored_over_the_ends_of_pages() {
         let mut table = numbers(2000);
         table.store(8 * 510, bytemuck::cast_slice(&[1_u64, 2, 3, 4]));
-        assert_eq!([509, 510, 511, 512, 513, 514].map(|number| table[number]), [509, 1, 2, 3, 4, 514]);
+        assert_eq!(
+            [509, 510, 511, 512, 513, 514].map(|number| table[number]),
+            [509, 1, 2, 3, 4, 514]
+        );
     }
 
     #[test]
@@ -237,7 +281,12 @@ mod tests {
         };
         let table = Pages::<u64>::read(3000, Some(&known), read).unwrap();
         assert!(table.iter().eq(&bytes));
-        assert_eq!((0..3).map(|page| table.shares(&known, page)).collect::<Vec<_>>(), [true, false, false]);
+        assert_eq!(
+            (0..3)
+                .map(|page| table.shares(&known, page))
+                .collect::<Vec<_>>(),
+            [true, false, false]
+        );
         assert!(
             table.shares(&table, 5) && Arc::ptr_eq(&table.pages[4], &table.pages[5]),
             "one page of zeros is enough"

@@ -1,4 +1,5 @@
-//! Waits for what makes the daemon act: the file, signals, the network. Output: [`Trigger`]s in one queue.
+//! Waits for what makes the daemon act: the file, signals, the network. Output: [`Trigger`]s in one
+//! queue.
 
 mod queue;
 
@@ -72,7 +73,8 @@ pub fn watch_signals(triggers: TriggerSender) -> std::io::Result<()> {
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MOST: Duration = Duration::from_secs(30);
 
-/// Turns changes of the network into triggers. A monitor that fails is opened anew, in the namespace of the caller.
+/// Turns changes of the network into triggers. A monitor that fails is opened anew, in the
+/// namespace of the caller.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -93,7 +95,9 @@ pub fn watch_network(mut monitor: Monitor, triggers: TriggerSender) -> std::io::
                 Err(error) => {
                     if pause.is_none() {
                         let error = reason(&error);
-                        warn!("changes of the network are not heard of: {error}; it is looked at every 30 s meanwhile");
+                        warn!(
+                            "changes of the network are not heard of: {error}; it is looked at every 30 s meanwhile"
+                        );
                     }
                     let next = pause.map_or(PAUSE, |pause| PAUSE_MOST.min(pause * 2));
                     thread::sleep(next);
@@ -113,5 +117,9 @@ pub fn watch_network(mut monitor: Monitor, triggers: TriggerSender) -> std::io::
 }
 
 fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> std::io::Result<()> {
-    thread::Builder::new().name(name.to_owned()).stack_size(128 * 1024).spawn(body).map(drop)
+    thread::Builder::new()
+        .name(name.to_owned())
+        .stack_size(128 * 1024)
+        .spawn(body)
+        .map(drop)
 }

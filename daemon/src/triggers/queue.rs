@@ -1,5 +1,5 @@
-//! Triggers on their way to the loop that does the work. However long that is busy, and whatever happens meanwhile, they do not
-//! become more: what says the same again is there once.
+//! Triggers on their way to the loop that does the work. However long that is busy, and whatever
+//! happens meanwhile, they do not become more: what says the same again is there once.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -41,7 +41,9 @@ pub fn queue() -> (TriggerSender, Triggers) {
 impl TriggerSender {
     /// Whether there is still somebody to take it.
     pub fn send(&self, trigger: Trigger) -> bool {
-        let Some(shared) = self.0.upgrade() else { return false };
+        let Some(shared) = self.0.upgrade() else {
+            return false;
+        };
         put(&mut shared.waiting(), trigger);
         shared.bell.notify_one();
         true
@@ -52,7 +54,10 @@ impl Triggers {
     /// Waits for the next one, for that long at most.
     pub fn next(&self, patience: Duration) -> Option<Trigger> {
         let waiting = self.0.waiting();
-        let waited = self.0.bell.wait_timeout_while(waiting, patience, |waiting| waiting.is_empty());
+        let waited = self
+            .0
+            .bell
+            .wait_timeout_while(waiting, patience, |waiting| waiting.is_empty());
         let (mut waiting, _) = waited.unwrap_or_else(PoisonError::into_inner);
         waiting.pop_front()
     }
@@ -66,7 +71,9 @@ impl Triggers {
 /// There is one of each kind at most, the latest last, as its end is what counts.
 fn put(waiting: &mut VecDeque<Trigger>, trigger: Trigger) {
     if let Trigger::Network(events) = &trigger
-        && let Some(Trigger::Network(before)) = waiting.iter_mut().find(|one| matches!(one, Trigger::Network(_)))
+        && let Some(Trigger::Network(before)) = waiting
+            .iter_mut()
+            .find(|one| matches!(one, Trigger::Network(_)))
     {
         before.extend(events.iter().copied());
         if before.len() > MOST_EVENTS {
@@ -92,7 +99,9 @@ mod tests {
     fn what_says_the_same_again_waits_once() {
         let (sender, triggers) = queue();
         for index in 0..100_000 {
-            sender.send(Trigger::Network(BTreeSet::from([Event::Link { index: index % 3 }])));
+            sender.send(Trigger::Network(BTreeSet::from([Event::Link {
+                index: index % 3,
+            }])));
             sender.send(Trigger::File(Save::Writing));
             sender.send(Trigger::File(Save::Changed));
             sender.send(Trigger::Reload);
@@ -101,17 +110,28 @@ mod tests {
         sender.send(Trigger::End(End::Leave));
         let links = (0..3).map(|index| Event::Link { index }).collect();
         let (changed, writing) = (Trigger::File(Save::Changed), Trigger::File(Save::Writing));
-        let expected = [Trigger::Network(links), changed, Trigger::Reload, writing, Trigger::End(End::Leave)];
+        let expected = [
+            Trigger::Network(links),
+            changed,
+            Trigger::Reload,
+            writing,
+            Trigger::End(End::Leave),
+        ];
         assert_eq!(all(&triggers), expected);
     }
 
     #[test]
     fn of_very_many_events_is_known_that_anything_may_have_happened() {
         let (sender, triggers) = queue();
-        let of = |indices: std::ops::Range<u32>| Trigger::Network(indices.map(|index| Event::Link { index }).collect());
+        let of = |indices: std::ops::Range<u32>| {
+            Trigger::Network(indices.map(|index| Event::Link { index }).collect())
+        };
         sender.send(of(0..4000));
         sender.send(of(3000..5000));
-        assert_eq!(all(&triggers), [Trigger::Network(BTreeSet::from([Event::Overrun]))]);
+        assert_eq!(
+            all(&triggers),
+            [Trigger::Network(BTreeSet::from([Event::Overrun]))]
+        );
         assert!(!triggers.take_all());
         sender.send(Trigger::Reload);
         assert!(triggers.take_all() && !triggers.take_all());

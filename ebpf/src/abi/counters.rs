@@ -1,4 +1,5 @@
-//! What the programs write: counters, and what passes between the two programs. All per CPU; the sum is what counts.
+//! What the programs write: counters, and what passes between the two programs. All per CPU; the
+//! sum is what counts.
 
 /// Packets on the wire and their bytes: a superpacket counts as the segments it becomes.
 #[repr(C)]
@@ -27,7 +28,8 @@ impl Count {
 pub struct FilterStats {
     /// What matched.
     pub matched: Count,
-    /// [`Cpu::serial`](super::Cpu::serial) of the last packet that was counted for a filter with two slots.
+    /// [`Cpu::serial`](super::Cpu::serial) of the last packet that was counted for a filter with
+    /// two slots.
     pub serial: u64,
 }
 
@@ -48,9 +50,11 @@ pub struct EndpointStats {
     pub credit_ns: u64,
     /// When a copy last went to a next hop that does not answer, ns of `CLOCK_MONOTONIC_COARSE`.
     pub probed_ns: u64,
-    /// Bytes that clones of this CPU have taken since it last looked at the output interface's queue.
+    /// Bytes that clones of this CPU have taken since it last looked at the output interface's
+    /// queue.
     pub unlooked: u64,
-    /// When it found there more than the endpoint's bound, ns of `CLOCK_MONOTONIC_COARSE`; 0 if it did not.
+    /// When it found there more than the endpoint's bound, ns of `CLOCK_MONOTONIC_COARSE`; 0 if it
+    /// did not.
     pub full_ns: u64,
     /// ICMP errors about copies, by [`IcmpError`].
     pub errors: [u64; IcmpError::COUNT],
@@ -58,12 +62,13 @@ pub struct EndpointStats {
     pub path_mtu_ns: u64,
     /// What it said, bytes: [`IPV6_MTU_MIN`] at least; 0 if none came.
     pub path_mtu: u32,
-    /// [`Endpoint::generation`](super::Endpoint::generation) in which a copy met no `encap`; until it changes nothing more is sent.
-    pub fuse: u32,
+    /// [`Endpoint::breaker`](super::Endpoint::breaker) in which a copy met no `encap`; until it
+    /// changes nothing more is sent.
+    pub tripped: u32,
 }
 
-/// By index in `ENDPOINTS`: how much of its limit an endpoint has used, the one thing that CPUs share. It has a cache line of
-/// its own.
+/// By index in `ENDPOINTS`: how much of its limit an endpoint has used, the one thing that CPUs
+/// share. It has a cache line of its own.
 #[repr(C, align(64))]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Bucket {
@@ -71,8 +76,8 @@ pub struct Bucket {
     pub used_up_to_ns: u64,
 }
 
-/// By the low bits of a datagram's key: what is remembered of its first fragment. One who reads an element while another writes it
-/// sees that the two words do not belong together.
+/// By the low bits of a datagram's key: what is remembered of its first fragment. One who reads an
+/// element while another writes it sees that the two words do not belong together.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct First {
@@ -82,8 +87,9 @@ pub struct First {
     pub value: u64,
 }
 
-/// Per CPU and hook: packets that no filter could be asked about, or not with all fields, by [`Unseen`].
-pub type HookStats = [u64; Unseen::COUNT];
+/// Per CPU and hook: packets that no filter could be asked about, or not with all fields, by
+/// [`Skipped`].
+pub type HookStats = [u64; Skipped::COUNT];
 
 /// A superpacket on its way through the segmenter, which it leaves packet by packet.
 #[repr(C)]
@@ -113,7 +119,8 @@ pub struct Slice {
     pub more: u32,
     /// Bytes of UDP header and payload of the whole.
     pub udp_length: u32,
-    /// Bytes from the inner IP header to some way behind the transport checksum: [`Slice::HEAD_MAX`] at most.
+    /// Bytes from the inner IP header to some way behind the transport checksum:
+    /// [`Slice::HEAD_MAX`] at most.
     pub head: u32,
     /// Offset of the transport checksum from the inner IP header, bytes; 0 if it is right as it is.
     pub checksum_at: u32,
@@ -163,8 +170,8 @@ reasons! {
         NoCarrier = "no-carrier",
         /// The next hop has not answered for as long as the kernel asks for it.
         NoNeighbour = "no-neighbour",
-        /// Given to the kernel while it looks for the next hop's hardware address. It keeps the latest of them until there is an
-        /// answer, so that some may arrive.
+        /// Given to the kernel while it looks for the next hop's hardware address. It keeps the
+        /// latest of them until there is an answer, so that some may arrive.
         Resolving = "resolving",
         /// The output interface has no address to send from.
         NoSource = "no-source",
@@ -178,7 +185,8 @@ reasons! {
         Sample = "sample",
         /// Beyond the endpoint's limit.
         Limit = "limit",
-        /// The copies of the packet had taken their time ([`View::budget_ns`](super::View::budget_ns)).
+        /// The copies of the packet had taken their time
+        /// ([`Bank::budget_ns`](super::Bank::budget_ns)).
         Budget = "budget",
         /// The output interface's queue holds more bytes than the endpoint allows.
         Backlog = "backlog",
@@ -192,7 +200,8 @@ reasons! {
         HardwareTimestamp = "hardware-timestamp",
         /// The NIC is to encrypt the packet, and would encrypt the copy as if it were the packet.
         Offloaded = "offloaded",
-        /// The kernel refused to clone or to send (`bpf_clone_redirect` failed), or the segmenter lost it.
+        /// The kernel refused to clone or to send (`bpf_clone_redirect` failed), or the segmenter
+        /// lost it.
         Clone = "clone",
         /// The kernel refused to wrap (`bpf_skb_adjust_room` failed).
         Encap = "encap",
@@ -205,7 +214,7 @@ reasons! {
 
 reasons! {
     /// Why a packet was not looked at, or not wholly.
-    Unseen {
+    Skipped {
         /// Neither IPv4 nor IPv6.
         NotIp = "not-ip",
         /// The IP header is cut off or contradicts itself.
@@ -216,12 +225,14 @@ reasons! {
         Table = "table",
         /// A copy of this mirror's or of a peer's, or an error about one.
         Loop = "loop",
-        /// A later fragment whose first one was not seen. As with the two below, filters were asked, and its ports, over IPv6 also
-        /// its protocol, count as any (or, if the file says so, as none).
+        /// A later fragment whose first one was not seen. As with the two below, filters were
+        /// asked, and its ports, over IPv6 also its protocol, count as any (or, if the file says
+        /// so, as none).
         Orphan = "orphan-fragment",
         /// A fragment of a datagram of which several first ones were seen that differ.
         Ambiguous = "ambiguous-fragment",
-        /// Headers that cannot be read up to the ports: cut off, or a chain that is too long; also later fragments of such.
+        /// Headers that cannot be read up to the ports: cut off, or a chain that is too long; also
+        /// later fragments of such.
         Unparsed = "unparsed",
         /// GUE in GUE, beyond what is copied of that.
         Nested = "nested",
@@ -239,7 +250,8 @@ reasons! {
         Unreachable = "unreachable",
         /// Too long for a link on the way (ICMP type 3 code 4, `ICMPv6` type 2).
         TooBig = "packet-too-big",
-        /// The hop limit was used up, or fragments were missing at the endpoint (ICMP type 11, `ICMPv6` type 3).
+        /// The hop limit was used up, or fragments were missing at the endpoint (ICMP type 11,
+        /// `ICMPv6` type 3).
         TimeExceeded = "time-exceeded",
     }
 }
@@ -257,14 +269,16 @@ reasons! {
         TooBig = "packet-too-big",
         /// [`IcmpError::TimeExceeded`] comes back.
         TimeExceeded = "time-exceeded",
-        /// The output interface's queue holds more than the endpoint allows, so that copies are dropped ([`Drop::Backlog`]).
+        /// The output interface's queue holds more than the endpoint allows, so that copies are
+        /// dropped ([`Drop::Backlog`]).
         Backlog = "backlog",
         /// The output interface drops packets that it, or its queue, had accepted.
         OutputDrops = "output-drops",
     }
 }
 
-/// The least MTU of a link with IPv6, bytes: less is never learned from an error (RFC 8200 section 5).
+/// The least MTU of a link with IPv6, bytes: less is never learned from an error (RFC 8200 section
+/// 5).
 pub const IPV6_MTU_MIN: u32 = 1280;
 
 reasons! {

@@ -2,13 +2,14 @@
 
 use super::{Relay, Slice, Transit};
 
-/// Copies that may be on their way on a CPU at the same time, each made of a packet that came by while the one before it was
-/// being sent. The segmenter takes a level of its own.
+/// Copies that may be on their way on a CPU at the same time, each made of a packet that came by
+/// while the one before it was being sent. The segmenter takes a level of its own.
 pub const LEVELS: usize = 4;
 
-/// Per CPU. While a clone is being sent (`bpf_clone_redirect`) other packets may come by our hooks on the same CPU: what the
-/// kernel asks for a neighbour, the outer packet of a tunnel, packets that the queue of a stacked interface sends. So what a run
-/// needs until its clone is sent stands in a level of its own.
+/// Per CPU. While a clone is being sent (`bpf_clone_redirect`) other packets may come by our hooks
+/// on the same CPU: what the kernel asks for a neighbour, the outer packet of a tunnel, packets
+/// that the queue of a stacked interface sends. So what a run needs until its clone is sent stands
+/// in a level of its own.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -19,9 +20,11 @@ pub struct Cpu {
     pub depth: u32,
     /// [`Transit::sequence`] of the last superpacket that went through the segmenter.
     pub sequence: u32,
-    /// `CLOCK_MONOTONIC_COARSE` up to which packets with GUE in GUE have used up what is copied of them, ns.
+    /// `CLOCK_MONOTONIC_COARSE` up to which packets with GUE in GUE have used up what is copied of
+    /// them, ns.
     pub nested_up_to_ns: u64,
-    /// Until when the packet at hand may be copied, ns of `CLOCK_MONOTONIC`; 0 as long as it has had few copies.
+    /// Until when the packet at hand may be copied, ns of `CLOCK_MONOTONIC`; 0 as long as it has
+    /// had few copies.
     pub until_ns: u64,
     /// Clones that have been made of it, and of what came by meanwhile.
     pub clones: u32,
@@ -36,7 +39,8 @@ pub struct Cpu {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Level {
-    /// The low bits of the packet's number, by which the fragments of its copies are told from others.
+    /// The low bits of the packet's number, by which the fragments of its copies are told from
+    /// others.
     pub number: u32,
     /// What `encap` did with the copy: a [`Receipt`](super::Receipt).
     pub receipt: u32,
@@ -50,12 +54,14 @@ pub struct Level {
     pub wrapped: Wrapped,
 }
 
-/// How a copy is known wherever the kernel carries it on, be it in a tunnel: its outer packet is the end of what comes by.
+/// How a copy is known wherever the kernel carries it on, be it in a tunnel: its outer packet is
+/// the end of what comes by.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Wrapped {
-    /// The first bytes of the outer IP header, as they are: length, identification and flow label among them.
+    /// The first bytes of the outer IP header, as they are: length, identification and flow label
+    /// among them.
     pub begin: u64,
     /// Bytes of the outer packet, from the IP header on; 0 if nothing has been wrapped.
     pub bytes: u32,

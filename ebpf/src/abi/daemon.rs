@@ -1,4 +1,5 @@
-//! Who follows the file, and which. For people, for the next daemon and for other processes; no program reads it.
+//! Who follows the file, and which. For people, for the next daemon and for other processes; no
+//! program reads it.
 
 /// Bytes of a SHA-256 (FIPS 180-4).
 pub const HASH_BYTES: usize = 32;
@@ -17,8 +18,8 @@ pub struct Daemon {
     pub reserved: u32,
     /// When it was started, seconds since 1970 (`CLOCK_REALTIME`).
     pub started: u64,
-    /// Its last sign of life, nanoseconds of `CLOCK_MONOTONIC`: that clock stands still while the machine is suspended, as the
-    /// daemon does.
+    /// Its last sign of life, nanoseconds of `CLOCK_MONOTONIC`: that clock stands still while the
+    /// machine is suspended, as the daemon does.
     pub heartbeat: u64,
     /// Inode of its mount namespace: in another one the path of the file may lead elsewhere.
     pub mounts: u64,
@@ -57,4 +58,5 @@ impl Daemon {
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Daemon {}
 
-const _: () = assert!(size_of::<Daemon>() == 8 + 4 * 8 + 2 * HASH_BYTES + VERSION_BYTES + 2 * PATH_BYTES);
+const _: () =
+    assert!(size_of::<Daemon>() == 8 + 4 * 8 + 2 * HASH_BYTES + VERSION_BYTES + 2 * PATH_BYTES);

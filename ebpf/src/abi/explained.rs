@@ -1,19 +1,20 @@
 //! What `explain` answers to the daemon.
 
-use super::{Row, Unseen};
+use super::{Row, Skipped};
 use crate::packet::Packet;
 
 /// What the programs find out about one packet.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Explained {
-    /// [`Explained::SEEN`], or the [`Unseen`] for which no filter could be asked.
-    pub unseen: u32,
+    /// [`Explained::SEEN`], or the [`Skipped`] for which no filter could be asked.
+    pub skipped: u32,
     /// The epoch of the tables that were asked.
     pub epoch: u32,
     /// The packet as it was parsed.
     pub packet: Packet,
-    /// The slots that match, where what is unknown of the packet counts as what a filter asks for: for filters that mirror.
+    /// The slots that match, where what is unknown of the packet counts as what a filter asks for:
+    /// for filters that mirror.
     pub matches: Row,
     /// The slots that match, where it does not: for filters that exclude.
     pub certain: Row,
@@ -28,14 +29,22 @@ impl Explained {
     /// Before a packet was looked at.
     #[must_use]
     pub fn nothing() -> Self {
-        let none = Row { blocks: [[0; _]; _] };
-        Self { unseen: Self::SEEN, epoch: 0, packet: Packet::default(), matches: none, certain: none }
+        let none = Row {
+            blocks: [[0; _]; _],
+        };
+        Self {
+            skipped: Self::SEEN,
+            epoch: 0,
+            packet: Packet::default(),
+            matches: none,
+            certain: none,
+        }
     }
 
     /// Why no filter could be asked, if so.
     #[must_use]
-    pub fn reason(&self) -> Option<Unseen> {
-        Unseen::ALL.get(self.unseen as usize).copied()
+    pub fn reason(&self) -> Option<Skipped> {
+        Skipped::ALL.get(self.skipped as usize).copied()
     }
 }
 

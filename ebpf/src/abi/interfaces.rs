@@ -2,21 +2,24 @@
 
 /// Interfaces that are looked at, at most.
 pub const MAX_INTERFACES: usize = 512;
-/// A hook is one direction of one interface: `2 * place` is its ingress, `2 * place + 1` its egress.
+/// A hook is one direction of one interface: `2 * place` is its ingress, `2 * place + 1` its
+/// egress.
 pub const MAX_HOOKS: usize = 2 * MAX_INTERFACES;
 
 /// Bits of a bucket's number.
 const BUCKET_BITS: u32 = 9;
 /// Buckets: as many as there may be interfaces.
 const BUCKETS: usize = 1 << BUCKET_BITS;
-/// Cells in a bucket, which are compared one after the other. They are 32 bytes, and so in one cache line.
+/// Cells in a bucket, which are compared one after the other. They are 32 bytes, and so in one
+/// cache line.
 pub const BUCKET_CELLS: usize = 4;
 /// Cells in all buckets.
 pub const CELLS: usize = BUCKETS * BUCKET_CELLS;
 
-/// A hash table from the index of an interface to its place. An interface stands in the bucket that its index and the
-/// multiplier give, and nowhere else: the daemon looks for a multiplier with which no bucket has too many, so that a
-/// look-up compares at most [`BUCKET_CELLS`] numbers, whatever the indices are.
+/// A hash table from the index of an interface to its place. An interface stands in the bucket that
+/// its index and the multiplier give, and nowhere else: the daemon looks for a multiplier with
+/// which no bucket has too many, so that a look-up compares at most [`BUCKET_CELLS`] numbers,
+/// whatever the indices are.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -29,7 +32,8 @@ pub struct Interfaces {
     pub reserved: u32,
 }
 
-/// A cell of [`Interfaces`]. What is found stands beside what is looked for: one cache line for both.
+/// A cell of [`Interfaces`]. What is found stands beside what is looked for: one cache line for
+/// both.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -46,8 +50,8 @@ impl Interfaces {
     /// Flag of [`Cell::place`], for interfaces whose packets do not begin with an Ethernet header.
     pub const NO_ETHERNET: u32 = 1 << 15;
 
-    /// The first cell of an interface's bucket: the highest bits of the product (multiplicative hashing; Dietzfelbinger
-    /// et al., 1997).
+    /// The first cell of an interface's bucket: the highest bits of the product (multiplicative
+    /// hashing; Dietzfelbinger et al., 1997).
     #[inline(always)]
     #[must_use]
     pub const fn bucket(multiplier: u32, interface: u32) -> usize {

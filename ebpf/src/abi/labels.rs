@@ -3,7 +3,8 @@
 /// Longest name of a filter or endpoint, bytes.
 pub const NAME_BYTES: usize = 63;
 
-/// An element of `FILTERS` or `ENDPOINT_NAMES`: for people and the next daemon; no program reads it.
+/// An element of `FILTERS` or `ENDPOINT_NAMES`: for people and the next daemon; no program reads
+/// it.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -29,14 +30,18 @@ impl Name {
 /// A text and zeros, one at least. `None` if it is too long for that.
 pub(super) fn padded<const BYTES: usize>(text: &str) -> Option<[u8; BYTES]> {
     let mut bytes = [0; BYTES];
-    bytes.get_mut(..text.len())?.copy_from_slice(text.as_bytes());
+    bytes
+        .get_mut(..text.len())?
+        .copy_from_slice(text.as_bytes());
     (text.len() < BYTES).then_some(bytes)
 }
 
 /// The text before the first zero; `None` if it is empty or not UTF-8.
 pub(super) fn unpadded(bytes: &[u8]) -> Option<&str> {
     let length = bytes.iter().position(|&b| b == 0)?;
-    core::str::from_utf8(&bytes[..length]).ok().filter(|t| !t.is_empty())
+    core::str::from_utf8(&bytes[..length])
+        .ok()
+        .filter(|t| !t.is_empty())
 }
 
 /// An element of `HOOKS`: which hook has which index. No program reads it.
@@ -59,8 +64,9 @@ pub struct History {
     /// How often the file was taken.
     pub reloads: u64,
     /// When it was last refused, seconds since 1970; 0 if it was taken since.
-    pub last_refusal: u64,
-    /// What somebody else had undone: programs that were attached again, and the times that maps were written again.
+    pub last_rejected: u64,
+    /// What somebody else had undone: programs that were attached again, and the times that maps
+    /// were written again.
     pub repairs: u64,
 }
 

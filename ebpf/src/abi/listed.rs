@@ -18,8 +18,8 @@ pub struct Listed {
     pub order: [u8; ORDER_BYTES + 1],
     /// Its `direction`: [`Listed::INGRESS`], [`Listed::EGRESS`] or both.
     pub directions: u32,
-    /// Index of an interface without a link header that is listed, and whose copies nobody could wrap: all else is zero then.
-    /// 0 in an entry of the file.
+    /// Index of an interface without a link header that is listed, and whose copies nobody could
+    /// wrap: all else is zero then. 0 in an entry of the file.
     pub refused: u32,
 }
 
@@ -32,13 +32,23 @@ impl Listed {
     /// `None` if a text is longer than [`PATTERN_BYTES`] or [`ORDER_BYTES`].
     #[must_use]
     pub fn new(pattern: &str, order: &str, directions: u32) -> Option<Self> {
-        Some(Self { pattern: padded(pattern)?, order: padded(order)?, directions, refused: 0 })
+        Some(Self {
+            pattern: padded(pattern)?,
+            order: padded(order)?,
+            directions,
+            refused: 0,
+        })
     }
 
     /// An interface that was refused, by its index.
     #[must_use]
     pub const fn of_refused(index: u32) -> Self {
-        Self { pattern: [0; PATTERN_BYTES + 1], order: [0; ORDER_BYTES + 1], directions: 0, refused: index }
+        Self {
+            pattern: [0; PATTERN_BYTES + 1],
+            order: [0; ORDER_BYTES + 1],
+            directions: 0,
+            refused: index,
+        }
     }
 
     /// Its `name`; `None` if the element is free or the bytes are not UTF-8.
@@ -65,7 +75,10 @@ mod tests {
     fn texts_survive_and_long_ones_are_refused() {
         let longest = ("x".repeat(PATTERN_BYTES), "y".repeat(ORDER_BYTES));
         let listed = Listed::new(&longest.0, &longest.1, Listed::EGRESS).unwrap();
-        assert_eq!((listed.pattern(), listed.order()), (Some(&*longest.0), Some(&*longest.1)));
+        assert_eq!(
+            (listed.pattern(), listed.order()),
+            (Some(&*longest.0), Some(&*longest.1))
+        );
         assert!(Listed::new(&"x".repeat(PATTERN_BYTES + 1), "last", 0).is_none());
         assert!(Listed::new("eth0", &"y".repeat(ORDER_BYTES + 1), 0).is_none());
     }

@@ -1,8 +1,9 @@
-//! The layout of every table that the daemon writes and the programs read, and of every counter the other way round.
+//! The layout of every table that the daemon writes and the programs read, and of every counter the
+//! other way round.
 //!
-//! Law: host byte order unless a field says network; no implicit padding (asserted below); what the daemon
-//! writes and what the kernel writes never share a map; whatever a packet must see change at once exists
-//! twice, in copy `epoch % 2` and in the idle copy.
+//! Law: host byte order unless a field says network; no implicit padding (asserted below); what the
+//! daemon writes and what the kernel writes never share a map; whatever a packet must see change at
+//! once exists twice, in copy `epoch % 2` and in the inactive copy.
 
 mod counters;
 mod cpu;
@@ -16,8 +17,9 @@ mod listed;
 mod peer;
 mod relay;
 
-/// Version of all that is laid out here: to be raised by one whenever anything in it changes, so that a daemon leaves the
-/// maps of another version alone. The first 16 bytes of [`Control`] stay what they are for ever.
+/// Version of all that is laid out here: to be raised by one whenever anything in it changes, so
+/// that a daemon leaves the maps of another version alone. The first 16 bytes of [`Control`] stay
+/// what they are for ever.
 pub const LAYOUT: u32 = 11;
 
 pub use counters::*;
@@ -38,10 +40,12 @@ pub const MAX_FILTERS: usize = 16_384;
 pub const MAX_ENDPOINTS: usize = 64;
 /// Places for what is remembered of first fragments, two for each.
 pub const MAX_FIRSTS: usize = 65_536;
-/// Transmit queues and interfaces that are walked over for one look at what an output interface holds, at most.
+/// Transmit queues and interfaces that are walked over for one look at what an output interface
+/// holds, at most.
 pub const MAX_LOOKS: usize = 512;
 
-/// Slots in a block. A slot is the bit that stands for a filter (for each way round of a bidirectional one).
+/// Slots in a block. A slot is the bit that stands for a filter (for each way round of a
+/// bidirectional one).
 pub const BLOCK_SLOTS: usize = 512;
 /// `u64` words in a block.
 pub const BLOCK_WORDS: usize = BLOCK_SLOTS / 64;
@@ -72,8 +76,14 @@ pub const FIELDS: usize = 6;
 
 impl Field {
     /// All of them, in order.
-    pub const ALL: [Self; FIELDS] =
-        [Self::Protocol, Self::SourcePort, Self::DestinationPort, Self::Source, Self::Destination, Self::Vlan];
+    pub const ALL: [Self; FIELDS] = [
+        Self::Protocol,
+        Self::SourcePort,
+        Self::DestinationPort,
+        Self::Source,
+        Self::Destination,
+        Self::Vlan,
+    ];
 }
 
 /// The one element of `CONTROL`: which copy counts, and what hangs on it.
@@ -85,18 +95,20 @@ pub struct Control {
     pub epoch: u32,
     /// Number of the maps' generation: `encap` takes the clones of its own.
     pub generation: u32,
-    /// Marks a copy in `skb->cb`; random, never zero, the same for all generations below a pin path.
+    /// Marks a copy in `skb->cb`; random, never zero, the same for all generations below a pin
+    /// path.
     pub secret: u64,
     /// The two copies.
-    pub view: [View; 2],
+    pub banks: [Bank; 2],
 }
 
 /// One copy of what a commit switches as a whole.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
-pub struct View {
-    /// Per [`Field`]: bit b is set if no filter in block b gives the field, so that its class does not matter there.
+pub struct Bank {
+    /// Per [`Field`]: bit b is set if no filter in block b gives the field, so that its class does
+    /// not matter there.
     pub omitted: [u64; FIELDS],
     /// By IP protocol number: bit b is set if block b has a filter for it, or omits the field.
     pub protocols: [u64; 256],
@@ -108,9 +120,11 @@ pub struct View {
     pub hooks: [u64; MAX_HOOKS],
     /// Per hook: its row in `ROWS`.
     pub rows: [u32; MAX_HOOKS],
-    /// 1 if the file's master switch (`enabled`) is off, which every row says, too; for `status`, no program reads it.
+    /// 1 if the file's master switch (`enabled`) is off, which every row says, too; for `status`,
+    /// no program reads it.
     pub off: u64,
-    /// 1 if what is unknown of a packet matches no filter that asks for it (`unparsed = "skip"`); 0 if it matches each.
+    /// 1 if what is unknown of a packet matches no filter that asks for it (`unparsed = "skip"`); 0
+    /// if it matches each.
     pub skips_unparsed: u64,
     /// How long the copies of one packet may take, ns.
     pub budget_ns: u64,
@@ -120,8 +134,8 @@ pub struct View {
     pub flow_keys: FlowKeys,
 }
 
-/// Keys of [`Packet::flow_hash`](crate::packet::Packet::flow_hash): one, and one for each 32 bits of two addresses, for the ports and
-/// for the protocol.
+/// Keys of [`Packet::flow_hash`](crate::packet::Packet::flow_hash): one, and one for each 32 bits
+/// of two addresses, for the ports and for the protocol.
 pub const FLOW_KEYS: usize = 11;
 /// Random numbers that no sender knows.
 pub type FlowKeys = [u64; FLOW_KEYS];
@@ -155,7 +169,8 @@ pub struct Values {
     pub destination_port: [u32; 65_536],
     /// Source and destination port class of a packet that has no ports.
     pub no_port: [u32; 2],
-    /// By the number of the outermost VLAN; 0 is for packets without a tag, or with one for priority alone (802.1Q).
+    /// By the number of the outermost VLAN; 0 is for packets without a tag, or with one for
+    /// priority alone (802.1Q).
     pub vlan: [u32; VLANS],
 }
 
@@ -177,7 +192,12 @@ pub enum Root {
 
 impl Root {
     /// All of them, in order.
-    pub const ALL: [Self; 4] = [Self::Source4, Self::Source6, Self::Destination4, Self::Destination6];
+    pub const ALL: [Self; 4] = [
+        Self::Source4,
+        Self::Source6,
+        Self::Destination4,
+        Self::Destination6,
+    ];
 }
 
 /// A trie entry packed into a `u32`, so that one store switches it:
@@ -225,7 +245,10 @@ impl Entry {
         } else if raw & Self::SKIP != 0 {
             Self::Skip(raw & Self::ID_MASK)
         } else {
-            Self::Node { byte: (raw >> Self::BYTE_SHIFT & 15) as u8, id: raw & Self::ID_MASK }
+            Self::Node {
+                byte: (raw >> Self::BYTE_SHIFT & 15) as u8,
+                id: raw & Self::ID_MASK,
+            }
         }
     }
 }
@@ -239,9 +262,9 @@ pub struct Node {
     pub child: [u32; 256],
 }
 
-/// An element of `SKIPS`: one comparison in place of a chain of nodes.
-/// An address is two `u64` in host byte order, the first with the most significant bytes; IPv4 fills the upper
-/// half of the first.
+/// An element of `SKIPS`: one comparison in place of a chain of nodes. An address is two `u64` in
+/// host byte order, the first with the most significant bytes; IPv4 fills the upper half of the
+/// first.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -260,7 +283,12 @@ impl Skip {
     /// Compares nothing: the look-up goes on with `entry`.
     #[must_use]
     pub const fn to(entry: Entry) -> Self {
-        Self { expect: [0; 2], mask: [0; 2], hit: entry.pack(), miss: entry.pack() }
+        Self {
+            expect: [0; 2],
+            mask: [0; 2],
+            hit: entry.pack(),
+            miss: entry.pack(),
+        }
     }
 }
 
@@ -272,12 +300,14 @@ pub const ANY_CLASS: u32 = u32::MAX;
 /// Id of the block without slots.
 pub const EMPTY_BLOCK: u32 = 0;
 
-/// An element of `CLASSES`: a set of slots. `SUMMARIES` has a word for each: bit b is set if the set has slots in block b.
+/// An element of `CLASSES`: a set of slots. `SUMMARIES` has a word for each: bit b is set if the
+/// set has slots in block b.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Class {
-    /// What it holds of each block, by index into `BLOCKS`; classes that hold the same of a block share it.
+    /// What it holds of each block, by index into `BLOCKS`; classes that hold the same of a block
+    /// share it.
     pub blocks: [u32; BLOCKS],
 }
 
@@ -326,15 +356,16 @@ pub struct Endpoint {
     pub limit_packets: u64,
     /// Nothing is sent while the output interface's queue holds more than this, bytes.
     pub backlog: u64,
-    /// 0 if copies can be sent, else the [`Drop`] that each of them is counted as. With [`Drop::NoNeighbour`] the rest is filled
-    /// in all the same: one copy a second and CPU goes, so that the kernel looks for the next hop.
+    /// 0 if copies can be sent, else the [`Drop`] that each of them is counted as. With
+    /// [`Drop::NoNeighbour`] the rest is filled in all the same: one copy a second and CPU goes, so
+    /// that the kernel looks for the next hop.
     pub state: u32,
     /// Index of the output interface.
     pub interface: u32,
     /// Largest outer IP packet, bytes.
     pub mtu: u32,
-    /// Changes whenever `encap` was attached again; see [`EndpointStats::fuse`].
-    pub generation: u32,
+    /// Changes whenever `encap` was attached again; see [`EndpointStats::tripped`].
+    pub breaker: u32,
     /// Bytes of the outer header: 32 or 52.
     pub outer_bytes: u32,
     /// Bytes of the output interface's link header: 14, or 0 for one that has none.
@@ -349,17 +380,20 @@ pub struct Endpoint {
     pub sample: u32,
     /// The Ethernet header.
     pub link: [u8; 16],
-    /// Outer header, network byte order; lengths, identification, checksum, flow label and source port are zero.
+    /// Outer header, network byte order; lengths, identification, checksum, flow label and source
+    /// port are zero.
     pub outer: [u8; OUTER_MAX_BYTES],
-    /// Index of the interface that takes what must be cut into packets first, 0 if there is none; [`Endpoint::SEGMENTER_REFUSED`].
+    /// Index of the interface that takes what must be cut into packets first, 0 if there is none;
+    /// [`Endpoint::SEGMENTER_REFUSED`].
     pub segmenter: u32,
-    /// What is the same in the UDP checksum of all copies that have one: a sum of words in network byte order, of the pseudo header
-    /// without the length, and of the destination port.
+    /// What is the same in the UDP checksum of all copies that have one: a sum of words in network
+    /// byte order, of the pseudo header without the length, and of the destination port.
     pub checksum: u32,
-    /// 1 if copies need a route of their own, since the output would write into that of the packet they are made from.
+    /// 1 if copies need a route of their own, since the output would write into that of the packet
+    /// they are made from.
     pub own_route: u32,
-    /// 1 if each copy has a UDP checksum; with 0 only one that is sent in fragments, which could not be told from others' otherwise:
-    /// the identification of IPv4 has 16 bits.
+    /// 1 if each copy has a UDP checksum; with 0 only one that is sent in fragments, which could
+    /// not be told from others' otherwise: the identification of IPv4 has 16 bits.
     pub summed: u32,
     /// Zero.
     pub reserved: u32,
@@ -369,7 +403,8 @@ impl Endpoint {
     /// Whether it is known how to get there, be it that the next hop does not answer.
     #[must_use]
     pub const fn has_way(&self) -> bool {
-        self.interface != 0 && (self.state == Drop::None as u32 || self.state == Drop::NoNeighbour as u32)
+        self.interface != 0
+            && (self.state == Drop::None as u32 || self.state == Drop::NoNeighbour as u32)
     }
 
     /// Whether the next hop's hardware address is needed and not known.
@@ -385,7 +420,8 @@ impl Endpoint {
         self.is_unresolved() || self.own_route != 0
     }
 
-    /// [`Endpoint::segmenter`] where one is wanted and the kernel has refused to make it. No interface has that index.
+    /// [`Endpoint::segmenter`] where one is wanted and the kernel has refused to make it. No
+    /// interface has that index.
     pub const SEGMENTER_REFUSED: u32 = u32::MAX;
 
     /// Whether there is a segmenter to send to.
@@ -418,8 +454,8 @@ pub enum Oversize {
 /// The two copies of an endpoint.
 pub type EndpointPair = [Endpoint; 2];
 
-/// What `skb->tc_index` of a wrapped copy holds: it goes with it through the tunnels and stacked interfaces of this host, where
-/// `skb->cb` is lost. 16 bits, never 0.
+/// What `skb->tc_index` of a wrapped copy holds: it goes with it through the tunnels and stacked
+/// interfaces of this host, where `skb->cb` is lost. 16 bits, never 0.
 #[must_use]
 #[inline(always)]
 pub const fn tc_index_tag(secret: u64) -> u32 {
@@ -438,7 +474,7 @@ pub mod cb {
     pub const LENGTH: usize = 4;
 
     /// Bit of word 2: index of the endpoint's copy.
-    pub const PARITY_SHIFT: u32 = 8;
+    pub const BANK_SHIFT: u32 = 8;
     /// Flag of word 2: segments keep their size.
     pub const FIXED: u32 = 1 << 9;
     /// Flag of word 2: the kernel finds route and neighbour.
@@ -449,7 +485,8 @@ pub mod cb {
     pub const DONE: u32 = 1 << 12;
     /// Flag of word 2: a part of the packet, as [`Cpu`](super::Cpu) says.
     pub const SLICE: u32 = 1 << 13;
-    /// Flag of word 2: without a link header, on the egress of the interface that the packet passes.
+    /// Flag of word 2: without a link header, on the egress of the interface that the packet
+    /// passes.
     pub const HEADERLESS: u32 = 1 << 14;
     /// Flag of word 2: the output interface's queue is to be looked at.
     pub const LOOK: u32 = 1 << 15;
@@ -459,7 +496,7 @@ pub mod cb {
 
 const _: () = {
     assert!(
-        size_of::<View>()
+        size_of::<Bank>()
             == FIELDS * 8
                 + 256 * 8
                 + 4 * size_of::<Skip>()
@@ -469,7 +506,7 @@ const _: () = {
                 + MAX_PEERS * size_of::<Peer>()
                 + FLOW_KEYS * 8
     );
-    assert!(size_of::<Control>() == 16 + 2 * size_of::<View>());
+    assert!(size_of::<Control>() == 16 + 2 * size_of::<Bank>());
     assert!(size_of::<Row>() == BLOCKS * BLOCK_WORDS * 8);
     assert!(size_of::<Values>() == 4 * (256 + 2 + 2 * 65_536 + 2 + VLANS));
     assert!(size_of::<Skip>() == 40);
@@ -489,7 +526,10 @@ mod tests {
         for entry in [
             Entry::Class(0),
             Entry::Class(70_000),
-            Entry::Node { byte: 15, id: Entry::ID_MASK },
+            Entry::Node {
+                byte: 15,
+                id: Entry::ID_MASK,
+            },
             Entry::Node { byte: 0, id: 0 },
             Entry::Skip(0),
             Entry::Skip(Entry::ID_MASK),

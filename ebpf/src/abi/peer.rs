@@ -19,8 +19,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Whether a packet comes from there, or goes there. `addresses` is source and destination as the header has them, of which
-    /// IPv4 fills the first two words.
+    /// Whether a packet comes from there, or goes there. `addresses` is source and destination as
+    /// the header has them, of which IPv4 fills the first two words.
     #[must_use]
     #[inline(always)]
     pub const fn has(&self, addresses: &[u32; 8], ipv6: bool) -> bool {
@@ -45,16 +45,30 @@ mod tests {
 
     #[test]
     fn a_peer_is_where_a_packet_comes_from() {
-        let [net, host, other] = [[10, 1, 2, 0], [10, 1, 2, 3], [10, 1, 3, 3]].map(u32::from_ne_bytes);
+        let [net, host, other] =
+            [[10, 1, 2, 0], [10, 1, 2, 3], [10, 1, 3, 3]].map(u32::from_ne_bytes);
         let mask = u32::from_ne_bytes([255, 255, 255, 0]);
-        let peer = Peer { address: [net, 0, 0, 0], mask: [mask, 0, 0, 0], version: 4, reserved: 0 };
+        let peer = Peer {
+            address: [net, 0, 0, 0],
+            mask: [mask, 0, 0, 0],
+            version: 4,
+            reserved: 0,
+        };
         let of = |source, destination| [source, destination, 0, 0, 0, 0, 0, 0];
         assert!(peer.has(&of(host, other), false) && !peer.has(&of(other, host), false));
         assert!(!peer.has(&of(other, other), false) && !peer.has(&of(host, other), true));
         let [one, two] = [[1, 2, 3, 4], [1, 2, 3, 5]];
-        let peer = Peer { address: one, mask: [u32::MAX; 4], version: 6, reserved: 0 };
-        let of =
-            |source: [u32; 4], to: [u32; 4]| [source[0], source[1], source[2], source[3], to[0], to[1], to[2], to[3]];
+        let peer = Peer {
+            address: one,
+            mask: [u32::MAX; 4],
+            version: 6,
+            reserved: 0,
+        };
+        let of = |source: [u32; 4], to: [u32; 4]| {
+            [
+                source[0], source[1], source[2], source[3], to[0], to[1], to[2], to[3],
+            ]
+        };
         assert!(peer.has(&of(one, two), true) && !peer.has(&of(two, one), true));
         assert!(!peer.has(&of(two, two), true) && !peer.has(&of(one, two), false));
     }

@@ -1,8 +1,8 @@
 //! What passes from `mirror` to `encap` where a copy gets its Ethernet header.
 
-/// Per CPU: the copy of a packet without a link header. The kernel clones such a packet to no Ethernet interface
-/// (`__bpf_redirect_common`), so its clone goes to the egress of its own interface, where `encap` gives it an Ethernet header and
-/// sends it on.
+/// Per CPU: the copy of a packet without a link header. The kernel clones such a packet to no
+/// Ethernet interface (`__bpf_redirect_common`), so its clone goes to the egress of its own
+/// interface, where `encap` gives it an Ethernet header and sends it on.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]

@@ -1,5 +1,6 @@
-//! The elements of maps of one element, by their address, which the daemon has put into the code (`BPF_PSEUDO_MAP_VALUE`): a look-up of an
-//! array map is a dozen instructions, one of which waits for a key that has just been stored.
+//! The elements of maps of one element, by their address, which the daemon has put into the code
+//! (`BPF_PSEUDO_MAP_VALUE`): a look-up of an array map is a dozen instructions, one of which waits
+//! for a key that has just been stored.
 
 use core::arch::asm;
 
@@ -12,14 +13,17 @@ use crate::bpf::epoch::nothing;
 fn address<const NUMBER: u64>() -> usize {
     let address: usize;
     // SAFETY: one instruction, which loads a number.
-    unsafe { asm!("{0} = {1} ll", out(reg) address, const NUMBER, options(pure, nomem, nostack, preserves_flags)) };
+    unsafe {
+        asm!("{0} = {1} ll", out(reg) address, const NUMBER, options(pure, nomem, nostack, preserves_flags))
+    };
     address
 }
 
 /// The element of `CONTROL`.
 #[inline(always)]
 pub(super) fn control() -> &'static Control {
-    // SAFETY: the number has become the address of such an element, which is there for as long as the program.
+    // SAFETY: the number has become the address of such an element, which is there for as long as
+    // the program.
     unsafe { &*(address::<CONTROL_ADDRESS>() as *const Control) }
 }
 
@@ -34,5 +38,9 @@ pub(super) fn values() -> &'static Values {
 #[inline(always)]
 pub(super) fn steps(after: u32) -> u64 {
     // SAFETY: as above; the daemon writes it.
-    unsafe { (address::<STEPS_ADDRESS>() as *const u64).byte_add(nothing(after)).read_volatile() }
+    unsafe {
+        (address::<STEPS_ADDRESS>() as *const u64)
+            .byte_add(nothing(after))
+            .read_volatile()
+    }
 }

@@ -1,7 +1,8 @@
-//! What makes a CPU read the epoch before what it switches. The daemon stores the epoch last, behind a barrier (kernel/bpf/mapping.rs). Nearly
-//! all that a packet reads is found by an address that depends on the epoch: the view by its parity; rows, nodes, skips, classes,
-//! blocks, slots and endpoints by numbers from there, and such loads no CPU has done before. `VALUES` and `STEPS` alone have one
-//! element, which is always at the same place.
+//! What makes a CPU read the epoch before what it switches. The daemon stores the epoch last,
+//! behind a barrier (kernel/bpf/mapping.rs). Nearly all that a packet reads is found by an address
+//! that depends on the epoch: the bank by its bank; rows, nodes, skips, classes, blocks, slots and
+//! endpoints by numbers from there, and such loads no CPU has done before. `VALUES` and `STEPS`
+//! alone have one element, which is always at the same place.
 
 /// 0, to be had no earlier than what has been read before: x86 reads in order by itself.
 #[cfg(not(weakly_ordered))]
@@ -10,8 +11,8 @@ pub(super) const fn nothing(_after: u32) -> usize {
     0
 }
 
-/// 0, computed from what has been read before in a way that the compiler cannot see through: an address with it is read no earlier. BPF
-/// has had loads with a barrier only since Linux 6.15.
+/// 0, computed from what has been read before in a way that the compiler cannot see through: an
+/// address with it is read no earlier. BPF has had loads with a barrier only since Linux 6.15.
 #[cfg(weakly_ordered)]
 #[inline(always)]
 pub fn nothing(after: u32) -> usize {

@@ -1,9 +1,9 @@
-//! Input: a packet that the daemon makes up, and a hook. Output: the filters that match it, by the same parser, tables and
-//! search as in `mirror`; nothing is sent, and nothing is counted.
+//! Input: a packet that the daemon makes up, and a hook. Output: the filters that match it, by the
+//! same parser, tables and search as in `mirror`; nothing is sent, and nothing is counted.
 
 use core::ffi::c_long;
 
-use traffic_mirror_ebpf::abi::{BLOCKS, Explained, Unseen};
+use traffic_mirror_ebpf::abi::{BLOCKS, Explained, Skipped};
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable};
 use traffic_mirror_ebpf::packet::Packet;
 
@@ -17,24 +17,27 @@ use crate::bpf::verifier::{STOP, each, go_on_if};
 
 #[inline(always)]
 pub(super) fn explain(skb: Skb) -> i32 {
-    let Some(explained) = EXPLAINED.get_ptr_mut(0) else { return NEXT };
-    // SAFETY: the process that has loaded the program runs it once at a time, and has the map for itself.
+    let Some(explained) = EXPLAINED.get_ptr_mut(0) else {
+        return NEXT;
+    };
+    // SAFETY: the process that has loaded the program runs it once at a time, and has the map for
+    // itself.
     let explained = unsafe { &mut *explained };
-    let unseen = match try_explain(skb, explained) {
+    let skipped = match try_explain(skb, explained) {
         Ok(()) => Explained::SEEN,
         Err(reason) => reason as u32,
     };
-    explained.unseen = unseen;
+    explained.skipped = skipped;
     NEXT
 }
 
 #[inline(always)]
-fn try_explain(skb: Skb, explained: &mut Explained) -> Result<(), Unseen> {
+fn try_explain(skb: Skb, explained: &mut Explained) -> Result<(), Skipped> {
     let control = control();
     let mut packet = Packet::default();
     parse_packet(skb, &mut packet)?;
-    let parity = control.epoch & 1;
-    let view = &control.view[parity as usize];
+    let bank = control.epoch & 1;
+    let active = &control.banks[bank as usize];
     if packet.fragment & Packet::LATER != 0 {
         // of one packet alone nobody can tell what its first has told
         packet.forget_ports();
@@ -42,35 +45,40 @@ fn try_explain(skb: Skb, explained: &mut Explained) -> Result<(), Unseen> {
     explained.packet = packet;
     explained.epoch = control.epoch;
     let hook = skb.cb::<0>();
-    if packet.unknown == 0 || view.skips_unparsed != 0 {
-        return search(look_up_known(&raw const packet, hook, parity), parity);
+    if packet.unknown == 0 || active.skips_unparsed != 0 {
+        return search(look_up_known(&raw const packet, hook, bank), bank);
     }
-    let certain = parity | EXCLUDES;
+    let certain = bank | EXCLUDES;
     search(look_up(&raw const packet, hook, certain), certain)?;
-    let any = parity | INCLUDES;
+    let any = bank | INCLUDES;
     search(look_up(&raw const packet, hook, any), any)
 }
 
 #[inline(always)]
-fn search(found: u32, how: u32) -> Result<(), Unseen> {
+fn search(found: u32, how: u32) -> Result<(), Skipped> {
     match found {
         NONE => Ok(()),
         FOUND if keep_matches(how) == 0 => Ok(()),
-        _ => Err(Unseen::Table),
+        _ => Err(Skipped::Table),
     }
 }
 
 /// As [`look_up`], for a packet of which all is known.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn look_up_known(packet: *const Packet, hook: u32, parity: u32) -> u32 {
+extern "C" fn look_up_known(packet: *const Packet, hook: u32, bank: u32) -> u32 {
     let control = control();
     if packet.is_null() {
         return FAILED;
     }
     // SAFETY: the caller passes a pointer to a local variable.
     let packet = unsafe { &*packet };
-    kept(Candidates::of(&Kernel, &control.view[parity as usize & 1], hook as usize, packet))
+    kept(Candidates::of(
+        &Kernel,
+        &control.banks[bank as usize & 1],
+        hook as usize,
+        packet,
+    ))
 }
 
 /// The search in all blocks.
@@ -80,14 +88,21 @@ struct Asked {
     failed: u32,
 }
 
-/// Puts the slots that match into the map: into both rows, or with [`INCLUDES`] into that for filters that mirror, with [`EXCLUDES`]
-/// into the other one. Answers 1 if the tables contradict each other. A global function, as `gather`.
+/// Puts the slots that match into the map: into both rows, or with [`INCLUDES`] into that for
+/// filters that mirror, with [`EXCLUDES`] into the other one. Answers 1 if the tables contradict
+/// each other. A global function, as `gather`.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn keep_matches(how: u32) -> u32 {
-    let Some(candidates) = CANDIDATES.get_ptr_mut(0) else { return 1 };
+    let Some(candidates) = CANDIDATES.get_ptr_mut(0) else {
+        return 1;
+    };
     // SAFETY: a per-CPU element, which `look_up` has just written.
-    let mut asked = Asked { candidates: unsafe { (*candidates).candidates }, how, failed: 0 };
+    let mut asked = Asked {
+        candidates: unsafe { (*candidates).candidates },
+        how,
+        failed: 0,
+    };
     each(BLOCKS, next_block, &mut asked);
     asked.failed
 }
@@ -95,8 +110,15 @@ extern "C" fn keep_matches(how: u32) -> u32 {
 unsafe extern "C" fn next_block(_: u32, asked: *mut Asked) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let asked = unsafe { &mut *asked };
-    let (Some(block), Some(explained)) = (asked.candidates.next_block(), EXPLAINED.get_ptr_mut(0)) else { return STOP };
-    match asked.candidates.search::<_, true>(&Kernel, &control().view[asked.how as usize & 1], block) {
+    let (Some(block), Some(explained)) = (asked.candidates.next_block(), EXPLAINED.get_ptr_mut(0))
+    else {
+        return STOP;
+    };
+    match asked.candidates.search::<_, true>(
+        &Kernel,
+        &control().banks[asked.how as usize & 1],
+        block,
+    ) {
         Ok(search) => {
             // SAFETY: as in `explain`.
             let explained = unsafe { &mut *explained };

@@ -1,104 +1,126 @@
-//! Input: a fragment, or a packet of which something is unknown. Output: what is known of it, by what its datagram's first fragment
-//! has told. The table has a fixed size: a flood of fragments makes orphans of those who come later, and does not make it grow.
+//! Input: a fragment, or a packet of which something is unknown. Output: what is known of it, by
+//! what its datagram's first fragment has told. The table has a fixed size: a flood of fragments
+//! makes orphans of those who come later, and does not make it grow.
 
 use core::intrinsics::{AtomicOrdering, atomic_xchg};
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use traffic_mirror_ebpf::abi::{First, Unseen};
+use traffic_mirror_ebpf::abi::{First, Skipped};
 use traffic_mirror_ebpf::fragment_key::{
-    ANY_WAY, Kin, begin, contested, first, follow, is_dropped, key, place_of, reach, secret_of_tags, tell,
+    ANY_WAY, Lookup, begin, contested, first, follow, is_dropped, key, place_of, reach,
+    secret_of_tags, tell,
 };
 use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK};
 
 use crate::bpf::direct::control;
-use crate::bpf::loop_guard::echo;
+use crate::bpf::loop_guard::find_loop;
 use crate::bpf::maps::FIRSTS;
 use crate::bpf::skb::{Scattered, Skb};
 use crate::bpf::verifier::opaque;
 
-/// Nothing of the packet is unknown; else [`recall`] answers an [`Unseen`].
+/// Nothing of the packet is unknown; else [`find_fragment`] answers an [`Skipped`].
 pub(super) const KNOWN: u32 = u32::MAX;
 
-/// Remembers a first fragment; gives a later one the ports of its first. A first one that tells nothing keeps the ports that it has,
-/// but is counted. A global function: the verifier checks it once.
+/// Remembers a first fragment; gives a later one the ports of its first. A first one that tells
+/// nothing keeps the ports that it has, but is counted. A global function: the verifier checks it
+/// once.
 ///
-/// A datagram is remembered twice. The kernel puts together what has come by any way, so first fragments must not differ, wherever
-/// they come by; and what a first one tells is for those that come by as it did, since the kernel may drop what came by otherwise
-/// (for another host, in a VLAN that nobody has, by a broadcast of the link).
+/// A datagram is remembered twice. The kernel puts together what has come by any way, so first
+/// fragments must not differ, wherever they come by; and what a first one tells is for those that
+/// come by as it did, since the kernel may drop what came by otherwise (for another host, in a VLAN
+/// that nobody has, by a broadcast of the link).
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn recall(skb: *mut __sk_buff, packet: *mut Packet, hook: u32) -> u32 {
+pub(super) extern "C" fn find_fragment(skb: *mut __sk_buff, packet: *mut Packet, hook: u32) -> u32 {
     let control = control();
     if packet.is_null() {
-        return Unseen::Table as u32;
+        return Skipped::Table as u32;
     }
     // SAFETY: the caller passes a pointer to a local variable.
     let packet = unsafe { &mut *packet };
     let (mut frame, is_first) = (Scattered::new(Skb(skb)), packet.fragment == Packet::FIRST);
     let bytes = Skb(skb).len().wrapping_sub(packet.offset.into());
     let extent = match packet.fragment {
-        0 => return Unseen::Unparsed as u32,
+        0 => return Skipped::Unparsed as u32,
         Packet::FIRST if is_dropped(&mut frame, packet, bytes) => return known(packet),
         Packet::FIRST => reach(packet),
         _ => begin(&mut frame, packet),
     };
     let way = way(Skb(skb), packet, hook);
-    let echo = if is_first { echo(skb, &raw const *packet) } else { 0 };
-    let is_loop = echo == Unseen::Loop as u32;
+    let loop_found = if is_first {
+        find_loop(skb, &raw const *packet)
+    } else {
+        0
+    };
+    let is_loop = loop_found == Skipped::Loop as u32;
     // SAFETY: no arguments.
     let now = unsafe { bpf_ktime_get_coarse_ns() };
     let extent = extent | u32::from(is_loop) << LOOP_SHIFT;
     let secret = secret_of_tags(&mut frame, packet, control.secret);
     let one = opaque(compare(&raw mut *packet, way, secret, extent, now));
-    let all = opaque(compare(&raw mut *packet, ANY_WAY, control.secret, extent, now));
-    let kin = if one > all { one } else { all };
-    if echo != 0 {
-        return echo;
+    let all = opaque(compare(
+        &raw mut *packet,
+        ANY_WAY,
+        control.secret,
+        extent,
+        now,
+    ));
+    let lookup = if one > all { one } else { all };
+    if loop_found != 0 {
+        return loop_found;
     }
-    if kin == Kin::Known as u32 {
+    if lookup == Lookup::Known as u32 {
         return known(packet);
     }
-    if kin == Kin::Loop as u32 {
-        return Unseen::Loop as u32;
+    if lookup == Lookup::Loop as u32 {
+        return Skipped::Loop as u32;
     }
     // a first one has ports of its own; where what is unknown is left out, it keeps them
-    let view = &control.view[control.epoch as usize & 1];
-    if !is_first || kin == Kin::Ambiguous as u32 && view.skips_unparsed == 0 {
+    let active = &control.banks[control.epoch as usize & 1];
+    if !is_first || lookup == Lookup::Ambiguous as u32 && active.skips_unparsed == 0 {
         packet.forget_ports();
     }
-    match kin {
-        UNPARSED => Unseen::Unparsed as u32,
-        ORPHAN => Unseen::Orphan as u32,
-        _ => Unseen::Ambiguous as u32,
+    match lookup {
+        UNPARSED => Skipped::Unparsed as u32,
+        ORPHAN => Skipped::Orphan as u32,
+        _ => Skipped::Ambiguous as u32,
     }
 }
 
-const UNPARSED: u32 = Kin::Unparsed as u32;
-const ORPHAN: u32 = Kin::Orphan as u32;
+const UNPARSED: u32 = Lookup::Unparsed as u32;
+const ORPHAN: u32 = Lookup::Orphan as u32;
 /// Beside where a first fragment ends: whether a mirror has sent it.
 const LOOP_SHIFT: u32 = 31;
 
-/// Compares a fragment with what is remembered of its datagram on one way, and keeps what is to be remembered; tells a later one what
-/// its first has told. `extent` is from [`reach`] or [`begin`], with [`LOOP_SHIFT`] for a first one that a mirror has sent. Answers a
-/// [`Kin`]. A global function, as [`recall`].
+/// Compares a fragment with what is remembered of its datagram on one way, and keeps what is to be
+/// remembered; tells a later one what its first has told. `extent` is from [`reach`] or [`begin`],
+/// with [`LOOP_SHIFT`] for a first one that a mirror has sent. Answers a [`Lookup`]. A global
+/// function, as [`find_fragment`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn compare(packet: *mut Packet, way: u32, secret: u64, extent: u32, now: u64) -> u32 {
     if packet.is_null() {
-        return Kin::Orphan as u32;
+        return Lookup::Orphan as u32;
     }
     // SAFETY: the caller passes a pointer to a local variable.
     let packet = unsafe { &mut *packet };
     let key = key(packet, way, secret);
     let Some(place) = FIRSTS.get_ptr_mut(place_of(key, now, |at| FIRSTS.get(at).copied())) else {
-        return Kin::Orphan as u32;
+        return Lookup::Orphan as u32;
     };
     // SAFETY: an element of the map; who reads it half written sees that.
     let there = unsafe { *place };
     let is_first = packet.fragment == Packet::FIRST;
-    let (mut left, mut kin) = if is_first {
-        first(there, packet, key, extent & !(1 << LOOP_SHIFT), extent >> LOOP_SHIFT != 0, now)
+    let (mut left, mut lookup) = if is_first {
+        first(
+            there,
+            packet,
+            key,
+            extent & !(1 << LOOP_SHIFT),
+            extent >> LOOP_SHIFT != 0,
+            now,
+        )
     } else {
         follow(there, key, extent, now)
     };
@@ -106,18 +128,19 @@ extern "C" fn compare(packet: *mut Packet, way: u32, secret: u64, extent: u32, n
         // SAFETY: as above.
         let found = unsafe { put(place, left) };
         if found != there.value && found != left.value {
-            (left, kin) = (contested(packet, key, now), Kin::Ambiguous);
+            (left, lookup) = (contested(packet, key, now), Lookup::Ambiguous);
             // SAFETY: as above.
             unsafe { put(place, left) };
         }
     }
-    if !is_first && matches!(kin, Kin::Known) {
+    if !is_first && matches!(lookup, Lookup::Known) {
         tell(packet, left);
     }
-    kin as u32
+    lookup as u32
 }
 
-/// Puts `left` into a place, and answers the value that was there: of two CPUs that have read the same one finds what the other has put.
+/// Puts `left` into a place, and answers the value that was there: of two CPUs that have read the
+/// same one finds what the other has put.
 ///
 /// # Safety
 /// `place` is an element of the map.
@@ -125,7 +148,8 @@ extern "C" fn compare(packet: *mut Packet, way: u32, secret: u64, extent: u32, n
 unsafe fn put(place: *mut First, left: First) -> u64 {
     // SAFETY: as the caller says; who reads one word of it without the other sees that.
     unsafe {
-        let found = atomic_xchg::<u64, { AtomicOrdering::Relaxed }>(&raw mut (*place).value, left.value);
+        let found =
+            atomic_xchg::<u64, { AtomicOrdering::Relaxed }>(&raw mut (*place).value, left.value);
         (*place).check = left.check;
         found
     }
@@ -133,12 +157,21 @@ unsafe fn put(place: *mut First, left: First) -> u64 {
 
 #[inline(always)]
 fn known(packet: &Packet) -> u32 {
-    if packet.unknown != 0 { Unseen::Unparsed as u32 } else { KNOWN }
+    if packet.unknown != 0 {
+        Skipped::Unparsed as u32
+    } else {
+        KNOWN
+    }
 }
 
-/// Where a packet came by: hook, VLAN, and whether it is for this host, for another, or for several.
+/// Where a packet came by: hook, VLAN, and whether it is for this host, for another, or for
+/// several.
 #[inline(always)]
 fn way(skb: Skb, packet: &Packet, hook: u32) -> u32 {
-    let vlan = if skb.vlan_present() != 0 { skb.vlan_tci() as u16 & VLAN_MASK } else { packet.vlan };
+    let vlan = if skb.vlan_present() != 0 {
+        skb.vlan_tci() as u16 & VLAN_MASK
+    } else {
+        packet.vlan
+    };
     hook | u32::from(vlan) << 16 | skb.pkt_type() << 28
 }

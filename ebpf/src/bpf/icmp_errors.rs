@@ -1,14 +1,19 @@
-//! Input: every packet that an output interface receives. Output: a count for each ICMP error about a copy of ours, by
-//! endpoint. They are told and stop nothing: who knows the addresses can forge them.
+//! Input: every packet that an output interface receives. Output: a count for each ICMP error about
+//! a copy of ours, by endpoint. They are told and stop nothing: who knows the addresses can forge
+//! them.
 
 use core::ffi::c_long;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_ktime_get_ns, bpf_skb_load_bytes, bpf_skb_load_bytes_relative};
+use aya_ebpf::helpers::generated::{
+    bpf_ktime_get_ns, bpf_skb_load_bytes, bpf_skb_load_bytes_relative,
+};
 use traffic_mirror_ebpf::abi::{IPV6_MTU_MIN, IcmpError, MAX_ENDPOINTS};
 use traffic_mirror_ebpf::icmp::{self, Fragment6, Header, ICMP_BYTES, Ports, Quoted4, Quoted6};
-use traffic_mirror_ebpf::packet::{ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame as _, protocol};
+use traffic_mirror_ebpf::packet::{
+    ETHER_BYTES, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame as _, protocol,
+};
 
 use crate::bpf::direct::control;
 use crate::bpf::maps::{ENDPOINT_STATS, ENDPOINTS};
@@ -18,7 +23,8 @@ use crate::bpf::verifier::{STOP, each, go_on_if};
 /// `BPF_HDR_START_NET`: wherever the IP header begins, also behind a tunnel's.
 const FROM_NETWORK: u32 = 1;
 
-/// `is_ethernet` if frames begin with an Ethernet header: then nearly all of them are let go without a call.
+/// `is_ethernet` if frames begin with an Ethernet header: then nearly all of them are let go
+/// without a call.
 #[inline(always)]
 pub(super) fn errors(skb: Skb, is_ethernet: bool) -> i32 {
     let (at, wanted, ipv6) = match skb.ethertype() {
@@ -47,7 +53,7 @@ struct Errored {
     kind: u32,
     mtu: u32,
     ipv6: u32,
-    parity: u32,
+    bank: u32,
 }
 
 /// A global function: the verifier checks it once.
@@ -62,15 +68,25 @@ extern "C" fn note(skb: *mut __sk_buff, ipv6: u32, is_ethernet: u32) -> u32 {
 
 #[inline(always)]
 fn read(skb: Skb, ipv6: bool, is_ethernet: bool) -> Option<Errored> {
-    let at = if ipv6 { 40 } else { u32::from(load::<[u8; 1]>(skb, 0, is_ethernet)?[0] & 0x0f) * 4 };
+    let at = if ipv6 {
+        40
+    } else {
+        u32::from(load::<[u8; 1]>(skb, 0, is_ethernet)?[0] & 0x0f) * 4
+    };
     let header: Header = load(skb, at, is_ethernet)?;
     let kind = icmp::kind(&header, ipv6);
     if kind == IcmpError::COUNT as u32 {
         return None;
     }
     let quoted = at + ICMP_BYTES;
-    let mut errored =
-        Errored { addresses: [0; 8], ports: [0; 4], kind, mtu: 0, ipv6: ipv6.into(), parity: control().epoch & 1 };
+    let mut errored = Errored {
+        addresses: [0; 8],
+        ports: [0; 4],
+        kind,
+        mtu: 0,
+        ipv6: ipv6.into(),
+        bank: control().epoch & 1,
+    };
     let udp = if ipv6 {
         if kind == IcmpError::TooBig as u32 {
             errored.mtu = icmp::mtu(&header);
@@ -104,18 +120,28 @@ fn read(skb: Skb, ipv6: bool, is_ethernet: bool) -> Option<Errored> {
 unsafe extern "C" fn next_endpoint(index: u32, errored: *mut Errored) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let errored = unsafe { &mut *errored };
-    let (Some(pair), Some(stats)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index)) else {
+    let (Some(pair), Some(stats)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index))
+    else {
         return STOP;
     };
-    let endpoint = &pair[errored.parity as usize & 1];
-    if icmp::is_ours(&errored.addresses, errored.ports, endpoint, errored.ipv6 != 0) {
+    let endpoint = &pair[errored.bank as usize & 1];
+    if icmp::is_ours(
+        &errored.addresses,
+        errored.ports,
+        endpoint,
+        errored.ipv6 != 0,
+    ) {
         // SAFETY: a per-CPU element; `mirror` writes other fields of it.
         let stats = unsafe { &mut *stats };
         if let Some(count) = stats.errors.get_mut(errored.kind as usize) {
             *count += 1;
         }
         if errored.mtu != 0 {
-            stats.path_mtu = if errored.mtu < IPV6_MTU_MIN { IPV6_MTU_MIN } else { errored.mtu };
+            stats.path_mtu = if errored.mtu < IPV6_MTU_MIN {
+                IPV6_MTU_MIN
+            } else {
+                errored.mtu
+            };
             // SAFETY: no arguments.
             stats.path_mtu_ns = unsafe { bpf_ktime_get_ns() };
         }
@@ -123,17 +149,20 @@ unsafe extern "C" fn next_endpoint(index: u32, errored: *mut Errored) -> c_long 
     go_on_if(true)
 }
 
-/// Bytes from the network header on. The helper that knows where it is reads the linear part alone; what a driver has left
-/// behind that is read as behind an Ethernet header, if there is one.
+/// Bytes from the network header on. The helper that knows where it is reads the linear part alone;
+/// what a driver has left behind that is read as behind an Ethernet header, if there is one.
 #[inline(always)]
 fn load<T: Copy>(skb: Skb, at: u32, is_ethernet: bool) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
     let bytes = size_of::<T>() as u32;
-    // SAFETY: as many bytes are copied to a local variable as it has, and any bytes are a valid value of what is read.
+    // SAFETY: as many bytes are copied to a local variable as it has, and any bytes are a valid
+    // value of what is read.
     unsafe {
         let to = value.as_mut_ptr().cast();
         let is_read = bpf_skb_load_bytes_relative(skb.0.cast(), at, to, bytes, FROM_NETWORK) == 0
-            || is_ethernet && skb.is_scattered() && bpf_skb_load_bytes(skb.0.cast(), ETHER_BYTES + at, to, bytes) == 0;
+            || is_ethernet
+                && skb.is_scattered()
+                && bpf_skb_load_bytes(skb.0.cast(), ETHER_BYTES + at, to, bytes) == 0;
         is_read.then(|| value.assume_init())
     }
 }

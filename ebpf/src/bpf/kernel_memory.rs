@@ -1,5 +1,5 @@
-//! Reads the kernel's memory: its own `sk_buff`, which is what the context of a program points to, and what hangs on that. Only
-//! for packets that a filter wants.
+//! Reads the kernel's memory: its own `sk_buff`, which is what the context of a program points to,
+//! and what hangs on that. Only for packets that a filter wants.
 
 use core::ffi::c_void;
 use core::mem::{MaybeUninit, transmute};
@@ -20,8 +20,9 @@ macro_rules! offset {
 }
 pub(crate) use offset;
 
-/// Reads a member of a struct at an address: `read(address, offset!(net_device), offset!(device_mtu))`. `None` if the kernel has no
-/// such member, or does not let it be read; where nothing is mapped it reads 0.
+/// Reads a member of a struct at an address: `read(address, offset!(net_device),
+/// offset!(device_mtu))`. `None` if the kernel has no such member, or does not let it be read;
+/// where nothing is mapped it reads 0.
 #[inline(always)]
 pub(super) fn read<T: Copy>(at: usize, structure: u32, offset: u32) -> Option<T> {
     if structure == Offsets::UNKNOWN || offset == Offsets::UNKNOWN {
@@ -30,17 +31,25 @@ pub(super) fn read<T: Copy>(at: usize, structure: u32, offset: u32) -> Option<T>
     let offset = offset as usize / 8;
     match offset!(reading) {
         Offsets::BY_TYPE => {
-            // SAFETY: what the daemon puts in place of this number takes an address and a type, and answers the address; what is
-            // loaded from there may be anything, and the kernel catches faults.
+            // SAFETY: what the daemon puts in place of this number takes an address and a type, and
+            // answers the address; what is loaded from there may be anything, and the kernel
+            // catches faults.
             unsafe {
-                let cast: unsafe extern "C" fn(usize, u32) -> *const c_void = transmute(Offsets::CAST as usize);
-                Some(cast(at, structure).byte_add(offset).cast::<T>().read_volatile())
+                let cast: unsafe extern "C" fn(usize, u32) -> *const c_void =
+                    transmute(Offsets::CAST as usize);
+                Some(
+                    cast(at, structure)
+                        .byte_add(offset)
+                        .cast::<T>()
+                        .read_volatile(),
+                )
             }
         }
         Offsets::BY_HELPER => {
             let mut value = MaybeUninit::<T>::uninit();
             let from = at.wrapping_add(offset) as *const c_void;
-            // SAFETY: as many bytes are copied to a local variable as it has; without any, it is cleared.
+            // SAFETY: as many bytes are copied to a local variable as it has; without any, it is
+            // cleared.
             unsafe {
                 bpf_probe_read_kernel(value.as_mut_ptr().cast(), size_of::<T>() as u32, from);
                 Some(value.assume_init())
@@ -70,24 +79,31 @@ pub(super) struct Copied {
     words: MaybeUninit<[u64; WORDS]>,
 }
 
-/// From before `active_extensions` to behind `users`, which is some 90 bytes further on in all kernels that we know.
+/// From before `active_extensions` to behind `users`, which is some 90 bytes further on in all
+/// kernels that we know.
 const WORDS: usize = 13;
 const BYTES: u32 = WORDS as u32 * 8;
 
 impl Copied {
     #[inline(always)]
     pub(super) fn of(skb: usize) -> Self {
-        let mut this = Self { skb, words: MaybeUninit::uninit() };
+        let mut this = Self {
+            skb,
+            words: MaybeUninit::uninit(),
+        };
         let from = skb.wrapping_add(Self::start() as usize) as *const c_void;
         // SAFETY: as many bytes are copied as there are words.
         unsafe { bpf_probe_read_kernel(this.words.as_mut_ptr().cast(), BYTES, from) };
         this
     }
 
-    /// Bytes of the struct before `words`. Not kept: the verifier would no longer take it for constant.
+    /// Bytes of the struct before `words`. Not kept: the verifier would no longer take it for
+    /// constant.
     #[inline(always)]
     fn start() -> u32 {
-        (offset!(skb_users) / 8 + size_of::<u32>() as u32).next_multiple_of(8).wrapping_sub(BYTES)
+        (offset!(skb_users) / 8 + size_of::<u32>() as u32)
+            .next_multiple_of(8)
+            .wrapping_sub(BYTES)
     }
 }
 
@@ -101,7 +117,14 @@ impl SkBuff for Copied {
         if at > BYTES - size_of::<T>() as u32 {
             return self.skb.member(offset);
         }
-        // SAFETY: it lies in the words, which have been read; members are aligned in the struct, and so are the words.
-        Some(unsafe { self.words.as_ptr().byte_add(at as usize).cast::<T>().read_volatile() })
+        // SAFETY: it lies in the words, which have been read; members are aligned in the struct,
+        // and so are the words.
+        Some(unsafe {
+            self.words
+                .as_ptr()
+                .byte_add(at as usize)
+                .cast::<T>()
+                .read_volatile()
+        })
     }
 }

@@ -13,10 +13,12 @@ pub(super) fn own() -> Option<*mut Level> {
     CPU.get_ptr_mut(0).map(|cpu| level(cpu, depth(cpu)))
 }
 
-/// That of the run that sends the clone at hand. Outside any helper it is one that nobody waits for.
+/// That of the run that sends the clone at hand. Outside any helper it is one that nobody waits
+/// for.
 #[inline(always)]
 pub(super) fn sender() -> Option<*mut Level> {
-    CPU.get_ptr_mut(0).map(|cpu| level(cpu, depth(cpu).wrapping_sub(1)))
+    CPU.get_ptr_mut(0)
+        .map(|cpu| level(cpu, depth(cpu).wrapping_sub(1)))
 }
 
 /// Clones that are being sent on this CPU.
@@ -38,8 +40,9 @@ pub(super) fn is_too_deep(depth: u32) -> bool {
     depth >= LEVELS as u32
 }
 
-/// Answers 1 if a packet is the copy that is being sent, or has it at its end: a tunnel's outer packet. Where a filter of tc has
-/// overwritten `tc_index`, nothing else tells. A global function: the verifier checks it once.
+/// Answers 1 if a packet is the copy that is being sent, or has it at its end: a tunnel's outer
+/// packet. Where a filter of tc has overwritten `tc_index`, nothing else tells. A global function:
+/// the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn has_wrapped(skb: *mut __sk_buff) -> u32 {
@@ -49,7 +52,8 @@ pub(super) extern "C" fn has_wrapped(skb: *mut __sk_buff) -> u32 {
     unsafe {
         let wrapped = (*sender).wrapped;
         let at = Skb(skb).len().wrapping_sub(wrapped.bytes);
-        let is_there = wrapped.bytes != 0 && bpf_skb_load_bytes(skb.cast(), at, (&raw mut found).cast(), 8) == 0;
+        let is_there = wrapped.bytes != 0
+            && bpf_skb_load_bytes(skb.cast(), at, (&raw mut found).cast(), 8) == 0;
         (is_there && found == wrapped.begin).into()
     }
 }

@@ -1,14 +1,17 @@
-//! Input: a packet that a filter may want. Output: whether it is a copy of this mirror's or of a peer's, or an ICMP error about one.
-//! Copies of copies would multiply. What a sender can choose is no reason to leave a packet out: GUE that nobody is known for is
-//! copied, and only what is nested, as where two mirrors that do not know each other copy each other's copies, up to a rate.
+//! Input: a packet that a filter may want. Output: whether it is a copy of this mirror's or of a
+//! peer's, or an ICMP error about one. Copies of copies would multiply. What a sender can choose is
+//! no reason to leave a packet out: GUE that nobody is known for is copied, and only what is
+//! nested, as where two mirrors that do not know each other copy each other's copies, up to a rate.
 
 use core::ffi::c_long;
 use core::mem::MaybeUninit;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_skb_load_bytes};
-use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_PEERS, Unseen};
-use traffic_mirror_ebpf::gue::{ENCAPSULATION_BYTES, Head, Quoted, is_wrapped, is_wrapped_in_error, quoted_udp};
+use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_PEERS, Skipped};
+use traffic_mirror_ebpf::gue::{
+    ENCAPSULATION_BYTES, Head, Quoted, is_wrapped, is_wrapped_in_error, quoted_udp,
+};
 use traffic_mirror_ebpf::icmp::{Ports, is_ours};
 use traffic_mirror_ebpf::packet::{Packet, protocol};
 
@@ -16,8 +19,8 @@ use crate::bpf::direct::control;
 use crate::bpf::maps::{CPU, ENDPOINTS};
 use crate::bpf::verifier::{STOP, each, go_on_if};
 
-/// Types of ICMP errors: destination unreachable, source quench, redirect, time exceeded, parameter problem (IANA). All of
-/// ICMPv6 are below 128.
+/// Types of ICMP errors: destination unreachable, source quench, redirect, time exceeded, parameter
+/// problem (IANA). All of ICMPv6 are below 128.
 const ICMP_ERRORS: u32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 11 | 1 << 12;
 /// Bytes of an ICMP header before the packet that the error is about.
 const ICMP_BYTES: u32 = 8;
@@ -25,23 +28,24 @@ const GUE_BYTES: u32 = ENCAPSULATION_BYTES as u32;
 
 /// GUE headers that are looked for in each other.
 const NESTING_MAX: u32 = 3;
-/// What a packet with GUE in GUE takes of this CPU's budget, and one with more: of what is wrapped once more 100 packets a second, of
-/// what a loop makes of these one. The budget is filled in a second.
+/// What a packet with GUE in GUE takes of this CPU's budget, and one with more: of what is wrapped
+/// once more 100 packets a second, of what a loop makes of these one. The budget is filled in a
+/// second.
 const NESTED_NS: u64 = 10_000_000;
 const NESTED_DEEP_NS: u64 = 1_000_000_000;
 const NESTED_DEPTH_NS: u64 = 1_000_000_000;
 
-/// Whether [`echo`] is to be asked: a call costs more than this.
+/// Whether [`find_loop`] is to be asked: a call costs more than this.
 #[inline(always)]
-pub(super) const fn may_be_echo(number: u8) -> bool {
+pub(super) const fn may_be_loop(number: u8) -> bool {
     matches!(number, protocol::UDP | protocol::ICMP | protocol::ICMPV6)
 }
 
-/// Answers [`Unseen::Loop`] or [`Unseen::Nested`] as a number, or 0. It may take from the budget of nested packets. A global
-/// function: the verifier checks it once.
+/// Answers [`Skipped::Loop`] or [`Skipped::Nested`] as a number, or 0. It may take from the budget
+/// of nested packets. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn echo(skb: *mut __sk_buff, packet: *const Packet) -> u32 {
+pub(super) extern "C" fn find_loop(skb: *mut __sk_buff, packet: *const Packet) -> u32 {
     if packet.is_null() {
         return 0;
     }
@@ -54,14 +58,20 @@ pub(super) extern "C" fn echo(skb: *mut __sk_buff, packet: *const Packet) -> u32
             if !load::<Head>(skb, at).is_some_and(|head| is_wrapped(&head)) {
                 0
             } else if is_known(skb, ip, at, u32::from(ipv6) | PEERS) != 0 {
-                Unseen::Loop as u32
+                Skipped::Loop as u32
             } else {
                 let levels = nesting(skb, at);
-                if levels > 1 && !admits(levels) { Unseen::Nested as u32 } else { 0 }
+                if levels > 1 && !admits(levels) {
+                    Skipped::Nested as u32
+                } else {
+                    0
+                }
             }
         }
-        protocol::ICMP | protocol::ICMPV6 if is_error(skb, packet) && is_about_copy(skb, at + ICMP_BYTES, packet) => {
-            Unseen::Loop as u32
+        protocol::ICMP | protocol::ICMPV6
+            if is_error(skb, packet) && is_about_copy(skb, at + ICMP_BYTES, packet) =>
+        {
+            Skipped::Loop as u32
         }
         _ => 0,
     }
@@ -76,25 +86,30 @@ fn is_error(skb: *mut __sk_buff, packet: &Packet) -> bool {
     }
 }
 
-/// Whether an error is for the one who has sent what it quotes. Any other is a matter of its sender's.
+/// Whether an error is for the one who has sent what it quotes. Any other is a matter of its
+/// sender's.
 #[inline(always)]
 fn is_sent_to(skb: *mut __sk_buff, at: u32, packet: &Packet) -> bool {
     if packet.version == 6 {
-        load::<[u64; 2]>(skb, at + 8).is_some_and(|source| source.map(u64::from_be) == packet.destination)
+        load::<[u64; 2]>(skb, at + 8)
+            .is_some_and(|source| source.map(u64::from_be) == packet.destination)
     } else {
-        load::<u32>(skb, at + 12).is_some_and(|source| u64::from(u32::from_be(source)) == packet.destination[0] >> 32)
+        load::<u32>(skb, at + 12)
+            .is_some_and(|source| u64::from(u32::from_be(source)) == packet.destination[0] >> 32)
     }
 }
 
-/// An error need not quote more than the ports (RFC 792), by which a copy of this mirror's is known; what it quotes beyond must be
-/// that of a copy.
+/// An error need not quote more than the ports (RFC 792), by which a copy of this mirror's is
+/// known; what it quotes beyond must be that of a copy.
 #[inline(always)]
 fn is_about_copy(skb: *mut __sk_buff, at: u32, packet: &Packet) -> bool {
     let ipv6 = packet.version == 6;
     if !is_sent_to(skb, at, packet) {
         return false;
     }
-    let Some(header) = load::<Quoted>(skb, at) else { return false };
+    let Some(header) = load::<Quoted>(skb, at) else {
+        return false;
+    };
     let udp = quoted_udp(&header);
     if udp == 0 {
         return false;
@@ -112,7 +127,7 @@ struct Outer {
     addresses: [u32; 8],
     ports: Ports,
     ipv6: u32,
-    parity: u32,
+    bank: u32,
     is_known: u32,
 }
 
@@ -120,19 +135,32 @@ struct Outer {
 const IPV6: u32 = 1;
 const PEERS: u32 = 2;
 
-/// Answers 1 if an outer header is one of this mirror's, or of a peer's. A global function: the verifier checks it once.
+/// Answers 1 if an outer header is one of this mirror's, or of a peer's. A global function: the
+/// verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn is_known(skb: *mut __sk_buff, ip: u32, udp: u32, flags: u32) -> u32 {
     let control = control();
-    let Some(ports) = load::<Ports>(skb, udp) else { return 0 };
+    let Some(ports) = load::<Ports>(skb, udp) else {
+        return 0;
+    };
     let ipv6 = flags & IPV6;
-    let mut outer = Outer { addresses: [0; 8], ports, ipv6, parity: control.epoch & 1, is_known: 0 };
+    let mut outer = Outer {
+        addresses: [0; 8],
+        ports,
+        ipv6,
+        bank: control.epoch & 1,
+        is_known: 0,
+    };
     if ipv6 != 0 {
-        let Some(addresses) = load::<[u32; 8]>(skb, ip + 8) else { return 0 };
+        let Some(addresses) = load::<[u32; 8]>(skb, ip + 8) else {
+            return 0;
+        };
         outer.addresses = addresses;
     } else {
-        let Some([source, destination]) = load::<[u32; 2]>(skb, ip + 12) else { return 0 };
+        let Some([source, destination]) = load::<[u32; 2]>(skb, ip + 12) else {
+            return 0;
+        };
         (outer.addresses[0], outer.addresses[1]) = (source, destination);
     }
     each(MAX_ENDPOINTS, next_endpoint, &mut outer);
@@ -145,8 +173,15 @@ extern "C" fn is_known(skb: *mut __sk_buff, ip: u32, udp: u32, flags: u32) -> u3
 unsafe extern "C" fn next_endpoint(index: u32, outer: *mut Outer) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let outer = unsafe { &mut *outer };
-    let Some(pair) = ENDPOINTS.get(index) else { return STOP };
-    if is_ours(&outer.addresses, outer.ports, &pair[outer.parity as usize & 1], outer.ipv6 != 0) {
+    let Some(pair) = ENDPOINTS.get(index) else {
+        return STOP;
+    };
+    if is_ours(
+        &outer.addresses,
+        outer.ports,
+        &pair[outer.bank as usize & 1],
+        outer.ipv6 != 0,
+    ) {
         outer.is_known = 1;
     }
     go_on_if(outer.is_known == 0)
@@ -155,7 +190,7 @@ unsafe extern "C" fn next_endpoint(index: u32, outer: *mut Outer) -> c_long {
 unsafe extern "C" fn next_peer(index: u32, outer: *mut Outer) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let outer = unsafe { &mut *outer };
-    let peer = &control().view[outer.parity as usize & 1].peers[index as usize % MAX_PEERS];
+    let peer = &control().banks[outer.bank as usize & 1].peers[index as usize % MAX_PEERS];
     if peer.version == 0 {
         return STOP;
     }
@@ -163,13 +198,15 @@ unsafe extern "C" fn next_peer(index: u32, outer: *mut Outer) -> c_long {
     go_on_if(outer.is_known == 0)
 }
 
-/// GUE headers that are in each other from this UDP header on, at most [`NESTING_MAX`]. A global function: the verifier checks it
-/// once.
+/// GUE headers that are in each other from this UDP header on, at most [`NESTING_MAX`]. A global
+/// function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn nesting(skb: *mut __sk_buff, udp: u32) -> u32 {
     let (mut at, mut levels) = (udp, 0);
-    while levels < NESTING_MAX && load::<Head>(skb, at).is_some_and(|head| is_wrapped_in_error(&head)) {
+    while levels < NESTING_MAX
+        && load::<Head>(skb, at).is_some_and(|head| is_wrapped_in_error(&head))
+    {
         levels += 1;
         let udp = load::<Quoted>(skb, at + GUE_BYTES).map_or(0, |header| quoted_udp(&header));
         if udp == 0 {
@@ -180,16 +217,27 @@ extern "C" fn nesting(skb: *mut __sk_buff, udp: u32) -> u32 {
     levels
 }
 
-/// Takes what a nested packet costs off this CPU's budget, a time up to which it is used up, if there is as much.
+/// Takes what a nested packet costs off this CPU's budget, a time up to which it is used up, if
+/// there is as much.
 #[inline(always)]
 fn admits(levels: u32) -> bool {
-    let Some(cpu) = CPU.get_ptr_mut(0) else { return false };
-    let cost = if levels > 2 { NESTED_DEEP_NS } else { NESTED_NS };
+    let Some(cpu) = CPU.get_ptr_mut(0) else {
+        return false;
+    };
+    let cost = if levels > 2 {
+        NESTED_DEEP_NS
+    } else {
+        NESTED_NS
+    };
     // SAFETY: no arguments; a per-CPU element.
     unsafe {
         let now = bpf_ktime_get_coarse_ns();
         let used = (*cpu).nested_up_to_ns;
-        let from = if used + NESTED_DEPTH_NS < now { now - NESTED_DEPTH_NS } else { used };
+        let from = if used + NESTED_DEPTH_NS < now {
+            now - NESTED_DEPTH_NS
+        } else {
+            used
+        };
         let is_enough = from + cost <= now;
         if is_enough {
             (*cpu).nested_up_to_ns = from + cost;
@@ -202,7 +250,14 @@ fn admits(levels: u32) -> bool {
 fn load<T: Copy>(skb: *mut __sk_buff, at: u32) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY: as many bytes are copied to a local variable as it has.
-    let failed = unsafe { bpf_skb_load_bytes(skb.cast(), at, value.as_mut_ptr().cast(), size_of::<T>() as u32) };
+    let failed = unsafe {
+        bpf_skb_load_bytes(
+            skb.cast(),
+            at,
+            value.as_mut_ptr().cast(),
+            size_of::<T>() as u32,
+        )
+    };
     // SAFETY: all of it was written, and any bytes are a valid value of what is read.
     (failed == 0).then(|| unsafe { value.assume_init() })
 }

@@ -4,8 +4,9 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use traffic_mirror_ebpf::abi::{
-    Block, Bucket, Class, Control, Cpu, Daemon, EndpointPair, EndpointStats, Explained, FilterStats, First, Health,
-    History, Hook, HookStats, Listed, MAX_ENDPOINTS, MAX_FIRSTS, Name, Node, Row, Skip, Slot, Values,
+    Block, Bucket, Class, Control, Cpu, Daemon, EndpointPair, EndpointStats, Explained,
+    FilterStats, First, Health, History, Hook, HookStats, Listed, MAX_ENDPOINTS, MAX_FIRSTS, Name,
+    Node, Row, Skip, Slot, Values,
 };
 use traffic_mirror_ebpf::classify::Tables;
 
@@ -67,7 +68,8 @@ pub(super) static ENDPOINT_STATS: PerCpuArray<EndpointStats> = PerCpuArray::with
 pub(super) static HOOK_STATS: PerCpuArray<HookStats> = PerCpuArray::with_max_entries(1, 0);
 /// For bytes on their way from one place of a packet to another.
 #[map]
-pub(super) static SCRATCH: PerCpuArray<[u32; SCRATCH_BYTES / 4]> = PerCpuArray::with_max_entries(1, 0);
+pub(super) static SCRATCH: PerCpuArray<[u32; SCRATCH_BYTES / 4]> =
+    PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(super) static BUCKETS: Array<Bucket> = Array::with_max_entries(MAX_ENDPOINTS as u32, 0);
 #[map]

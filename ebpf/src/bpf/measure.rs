@@ -12,7 +12,11 @@ use crate::bpf::skb::Skb;
 pub(super) fn measure(skb: Skb, packet: &Packet) -> Size {
     let gso = skb.gso_size();
     let carried = skb.len().wrapping_sub(u32::from(packet.offset));
-    let jumbo = if gso != 0 && packet.is_jumbo(carried) { JUMBO_BYTES } else { 0 };
+    let jumbo = if gso != 0 && packet.is_jumbo(carried) {
+        JUMBO_BYTES
+    } else {
+        0
+    };
     let carried = carried.wrapping_sub(jumbo);
     let stated = packet.ip_bytes();
     let padded = gso == 0 && stated != 0 && stated < carried;
@@ -32,7 +36,11 @@ pub(super) fn measure(skb: Skb, packet: &Packet) -> Size {
         let mut segments = skb.gso_segs();
         if segments == 0 {
             // unknown for packets from a guest (`SKB_GSO_DODGY`), which may end in their headers
-            let payload = if length > headers { length - headers } else { 1 };
+            let payload = if length > headers {
+                length - headers
+            } else {
+                1
+            };
             segments = payload.wrapping_add(gso - 1).checked_div(gso).unwrap_or(1);
         }
         size.packets = segments;
@@ -42,9 +50,9 @@ pub(super) fn measure(skb: Skb, packet: &Packet) -> Size {
     size
 }
 
-/// [`Size::bare`]. No program is told the state of the checksum (`ip_summed`), but the level of a verified one can be raised where
-/// there is none, and not where the checksum is left to the output interface; it is put back at once. A global function: the
-/// verifier checks it once.
+/// [`Size::bare`]. No program is told the state of the checksum (`ip_summed`), but the level of a
+/// verified one can be raised where there is none, and not where the checksum is left to the output
+/// interface; it is put back at once. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn is_bare(skb: *mut __sk_buff) -> u32 {
@@ -82,5 +90,9 @@ fn transport_bytes(skb: Skb, packet: &Packet) -> u32 {
     let at = u32::from(packet.transport) + 12;
     // SAFETY: one byte is copied to a local variable.
     let failed = unsafe { bpf_skb_load_bytes(skb.0.cast(), at, (&raw mut words).cast(), 1) };
-    if failed == 0 { u32::from(words >> 4) * 4 } else { TCP_BYTES }
+    if failed == 0 {
+        u32::from(words >> 4) * 4
+    } else {
+        TCP_BYTES
+    }
 }

@@ -1,9 +1,11 @@
-//! What is remembered of packets that filters match: packets with the same classes are alike to every filter, so what has
-//! been found for one holds for the next, as long as the tables say what they said.
+//! What is remembered of packets that filters match: packets with the same classes are alike to
+//! every filter, so what has been found for one holds for the next, as long as the tables say what
+//! they said.
 //!
-//! The daemon raises `STEPS` before the writes of a plan, and no packet may tell what it writes up to the next commit, however long it
-//! takes (plan.rs). So what was found in one epoch and after one such step would be found again at any time in both. Where it writes
-//! what packets do see, over what somebody else has written, it raises `STEPS` afterwards, too.
+//! The daemon raises `STEPS` before the writes of a plan, and no packet may tell what it writes up
+//! to the next commit, however long it takes (plan.rs). So what was found in one epoch and after
+//! one such step would be found again at any time in both. Where it writes what packets do see,
+//! over what somebody else has written, it raises `STEPS` afterwards, too.
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
@@ -50,7 +52,11 @@ impl Key {
         let classes = [pair(0), pair(2), pair(4)];
         let place = u64::from(candidates.hook) | IN_USE | u64::from(epoch) << 32;
         let all = classes[0] | classes[1] | classes[2];
-        Self { classes, place, step: steps((all | all >> 32) as u32) }
+        Self {
+            classes,
+            place,
+            step: steps((all | all >> 32) as u32),
+        }
     }
 
     #[inline(always)]
@@ -77,7 +83,8 @@ impl Key {
     }
 }
 
-/// From the programs to `gather`: their stack frames have no room for it. It is pinned nowhere, so that each process that loads programs has its own.
+/// From the programs to `gather`: their stack frames have no room for it. It is pinned nowhere, so
+/// that each process that loads programs has its own.
 #[map]
 pub(super) static CANDIDATES: PerCpuArray<Kept> = PerCpuArray::with_max_entries(1, 0);
 
@@ -92,7 +99,8 @@ pub(super) struct Kept {
     pub filters: [u32; FOUND_MAX],
 }
 
-/// What was found for packets before. It is pinned nowhere, so that each process that loads programs has its own.
+/// What was found for packets before. It is pinned nowhere, so that each process that loads
+/// programs has its own.
 #[map]
 pub(super) static MEMOS: PerCpuArray<[Memo; PLACES]> = PerCpuArray::with_max_entries(1, 0);
 

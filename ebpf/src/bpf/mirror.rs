@@ -1,11 +1,13 @@
-//! Input: every packet of a hook. Output: a clone for each endpoint that the filters name; the packet itself goes
-//! on as it came.
+//! Input: every packet of a hook. Output: a clone for each endpoint that the filters name; the
+//! packet itself goes on as it came.
 
 use core::ffi::c_long;
 use core::intrinsics::cold_path;
 
 use aya_ebpf::bindings::__sk_buff;
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCKS, Field, Interfaces, Slot, Unseen, cb, tc_index_tag};
+use traffic_mirror_ebpf::abi::{
+    BLOCK_SLOTS, BLOCKS, Field, Interfaces, Skipped, Slot, cb, tc_index_tag,
+};
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable, Search, hook_at, hook_of};
 use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK};
 
@@ -14,9 +16,9 @@ use crate::bpf::copy::clonable::clonable;
 use crate::bpf::copy::fan_out::{copy_to_one, fan_out};
 use crate::bpf::copy::fragment::fragment;
 use crate::bpf::direct::control;
-use crate::bpf::fragment_cache::recall;
+use crate::bpf::fragment_cache::find_fragment;
 use crate::bpf::level::{depth, has_wrapped, is_too_deep};
-use crate::bpf::loop_guard::{echo, may_be_echo};
+use crate::bpf::loop_guard::{find_loop, may_be_loop};
 use crate::bpf::maps::{CPU, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
 use crate::bpf::measure::measure;
 use crate::bpf::memo::{CANDIDATES, FOUND_MAX, Kept, Key, Memo, NO_FILTER, remember};
@@ -29,9 +31,10 @@ use crate::bpf::{fragment_cache, memo};
 #[inline(always)]
 pub(super) fn mirror(skb: Skb, egress: bool) -> i32 {
     if let Err(reason) = try_mirror(skb, egress) {
-        count_unseen(skb.0, egress.into(), reason as u32);
-        let is_bare = |skb: Skb| skb.cb::<{ cb::ENDPOINT }>() & (cb::HEADERLESS | cb::DONE) == cb::HEADERLESS;
-        if egress && reason == Unseen::Copy && is_bare(skb) {
+        count_skipped(skb.0, egress.into(), reason as u32);
+        let is_bare =
+            |skb: Skb| skb.cb::<{ cb::ENDPOINT }>() & (cb::HEADERLESS | cb::DONE) == cb::HEADERLESS;
+        if egress && reason == Skipped::Copy && is_bare(skb) {
             // somebody has taken off the `encap` that it was for: it must not leave as it is
             return DROP;
         }
@@ -40,23 +43,27 @@ pub(super) fn mirror(skb: Skb, egress: bool) -> i32 {
 }
 
 #[inline(always)]
-fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
+fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
     let control = control();
-    let is_copy = skb.cb::<0>() == control.secret as u32 && skb.cb::<1>() == (control.secret >> 32) as u32;
+    let is_copy =
+        skb.cb::<0>() == control.secret as u32 && skb.cb::<1>() == (control.secret >> 32) as u32;
     // without a secret, as while somebody has cleared the map, any packet would look like a copy
     if is_copy && control.secret != 0 {
         // a copy that `encap` will hand to the kernel's neighbour code comes by again
         cold_path();
-        let again = skb.cb::<{ cb::ENDPOINT }>() & (cb::PROBE | cb::DONE | cb::HEADERLESS) == cb::PROBE;
-        return if again { Ok(()) } else { Err(Unseen::Copy) };
+        let again =
+            skb.cb::<{ cb::ENDPOINT }>() & (cb::PROBE | cb::DONE | cb::HEADERLESS) == cb::PROBE;
+        return if again { Ok(()) } else { Err(Skipped::Copy) };
     }
-    // once, for the view and for what is remembered
+    // once, for the bank and for what is remembered
     // SAFETY: the daemon writes it.
     let epoch = unsafe { (&raw const control.epoch).read_volatile() };
-    let parity = epoch & 1;
-    let view = &control.view[parity as usize];
+    let bank = epoch & 1;
+    let active = &control.banks[bank as usize];
     // none while a hook comes or goes
-    let Some(place) = view.interfaces.find(skb.ifindex()) else { return Ok(()) };
+    let Some(place) = active.interfaces.find(skb.ifindex()) else {
+        return Ok(());
+    };
     let hook = hook_at(place, egress);
     let mut packet = Packet::default();
     if place & Interfaces::NO_ETHERNET != 0 {
@@ -66,102 +73,112 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Unseen> {
         parse_packet(skb, &mut packet)?;
     }
     // the outermost tag is beside the frame, as a rule; most files do not ask
-    if view.omitted[Field::Vlan as usize] != u64::MAX && skb.vlan_present() != 0 {
+    if active.omitted[Field::Vlan as usize] != u64::MAX && skb.vlan_present() != 0 {
         packet.vlan = skb.vlan_tci() as u16 & VLAN_MASK;
     }
     let mut unknown = 0;
     if packet.is_odd() {
         cold_path();
-        match opaque(recall(skb.0, &raw mut packet, hook as u32)) {
+        match opaque(find_fragment(skb.0, &raw mut packet, hook as u32)) {
             fragment_cache::KNOWN => {}
-            LOOP => return Err(Unseen::Loop),
-            NESTED => return Err(Unseen::Nested),
+            LOOP => return Err(Skipped::Loop),
+            NESTED => return Err(Skipped::Nested),
             reason => count(hook as u32, reason),
         }
-        if view.skips_unparsed == 0 {
+        if active.skips_unparsed == 0 {
             unknown = packet.unknown;
         }
     }
     let mut memo = core::ptr::null::<Memo>();
     if unknown != 0 {
         cold_path();
-        match look_up(&raw const packet, hook as u32, parity | INCLUDES) {
+        match look_up(&raw const packet, hook as u32, bank | INCLUDES) {
             NONE => return Ok(()),
             FOUND => {}
-            _ => return Err(Unseen::Table),
+            _ => return Err(Skipped::Table),
         }
     } else {
-        let Ok(candidates) = Candidates::of(&Kernel, view, hook, &packet) else { return Err(Unseen::Table) };
-        let Some(candidates) = candidates else { return Ok(()) };
+        let Ok(candidates) = Candidates::of(&Kernel, active, hook, &packet) else {
+            return Err(Skipped::Table);
+        };
+        let Some(candidates) = candidates else {
+            return Ok(());
+        };
         let kept = keep(&candidates, epoch)?;
         memo = memo::find(&kept.key);
         if memo.is_null() {
-            match kept.candidates.rule_out(&Kernel, view) {
+            match kept.candidates.rule_out(&Kernel, active) {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
-                Err(_) => return Err(Unseen::Table),
+                Err(_) => return Err(Skipped::Table),
             }
         }
     }
     let depth = CPU.get_ptr_mut(0).map_or(0, depth);
     if skb.tc_index() == tc_index_tag(control.secret) || depth != 0 && has_wrapped(skb.0) != 0 {
-        return Err(Unseen::Loop);
+        return Err(Skipped::Loop);
     }
-    // `recall` has asked that of a fragment
-    if packet.fragment == 0 && may_be_echo(packet.protocol) {
-        match opaque(echo(skb.0, &raw const packet)) {
+    // `find_fragment` has asked that of a fragment
+    if packet.fragment == 0 && may_be_loop(packet.protocol) {
+        match opaque(find_loop(skb.0, &raw const packet)) {
             0 => {}
-            LOOP => return Err(Unseen::Loop),
-            _ => return Err(Unseen::Nested),
+            LOOP => return Err(Skipped::Loop),
+            _ => return Err(Skipped::Nested),
         }
     }
     if is_too_deep(depth) {
         cold_path();
-        return Err(Unseen::Recursion);
+        return Err(Skipped::Recursion);
     }
     let endpoints = if !memo.is_null() {
         // SAFETY: a per-CPU element, which nothing else has written since.
         unsafe { (*memo).endpoints }
     } else if unknown == 0 {
-        gather(skb.0, &raw const packet, parity)
+        gather(skb.0, &raw const packet, bank)
     } else {
-        let include = gather(skb.0, &raw const packet, parity | INCLUDES);
+        let include = gather(skb.0, &raw const packet, bank | INCLUDES);
         // what is unknown excludes nothing
-        match look_up(&raw const packet, hook as u32, parity | EXCLUDES) {
-            FOUND => include & !gather(skb.0, &raw const packet, parity | EXCLUDES),
+        match look_up(&raw const packet, hook as u32, bank | EXCLUDES) {
+            FOUND => include & !gather(skb.0, &raw const packet, bank | EXCLUDES),
             _ => include,
         }
     };
-    let endpoints = if endpoints != 0 { clonable(skb.0, &raw const packet, endpoints, parity) } else { 0 };
+    let endpoints = if endpoints != 0 {
+        clonable(skb.0, &raw const packet, endpoints, bank)
+    } else {
+        0
+    };
     let is_one = endpoints & endpoints.wrapping_sub(1) == 0;
     let mut left = if is_one && (endpoints != 0 || !memo.is_null()) {
-        copy_to_one(skb.0, &raw const packet, memo, endpoints, parity)
+        copy_to_one(skb.0, &raw const packet, memo, endpoints, bank)
     } else if endpoints != 0 {
         if !memo.is_null() {
             // counts alone
-            copy_to_one(skb.0, &raw const packet, memo, 0, parity);
+            copy_to_one(skb.0, &raw const packet, memo, 0, bank);
         }
-        fan_out(skb.0, &raw const packet, endpoints, parity)
+        fan_out(skb.0, &raw const packet, endpoints, bank)
     } else {
         0
     };
     if left != 0 && skb.gso_size() == 0 {
         cold_path();
-        left = fragment(skb.0, &raw const packet, left, parity, 0);
+        left = fragment(skb.0, &raw const packet, left, bank, 0);
     }
     if left != 0 {
         cold_path();
-        segment(skb.0, &raw const packet, left, parity);
+        segment(skb.0, &raw const packet, left, bank);
     }
     Ok(())
 }
 
-const LOOP: u32 = Unseen::Loop as u32;
-const NESTED: u32 = Unseen::Nested as u32;
+const LOOP: u32 = Skipped::Loop as u32;
+const NESTED: u32 = Skipped::Nested as u32;
 
-/// Beside the parity: only filters that mirror are asked, and what is unknown of the packet counts as what they ask for.
+/// Beside the bank: only filters that mirror are asked, and what is unknown of the packet counts as
+/// what they ask for.
 pub(super) const INCLUDES: u32 = 1 << 1;
-/// Beside the parity: only filters that exclude are asked, and what is unknown of the packet counts as nothing that they ask for.
+/// Beside the bank: only filters that exclude are asked, and what is unknown of the packet counts
+/// as nothing that they ask for.
 pub(super) const EXCLUDES: u32 = 1 << 2;
 
 /// No filter can match.
@@ -171,8 +188,8 @@ pub(super) const FOUND: u32 = 1;
 /// The tables contradict each other.
 pub(super) const FAILED: u32 = 2;
 
-/// Puts the candidates for a packet of which something is unknown into the map: [`FOUND`], or [`NONE`] if there are none. A global
-/// function, as [`gather`].
+/// Puts the candidates for a packet of which something is unknown into the map: [`FOUND`], or
+/// [`NONE`] if there are none. A global function, as [`gather`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn look_up(packet: *const Packet, hook: u32, how: u32) -> u32 {
@@ -182,8 +199,14 @@ pub(super) extern "C" fn look_up(packet: *const Packet, hook: u32, how: u32) -> 
     }
     // SAFETY: the caller passes a pointer to a local variable.
     let packet = unsafe { &*packet };
-    let (view, hook) = (&control.view[how as usize & 1], hook as usize);
-    kept(Candidates::of_odd(&Kernel, view, hook, packet, how & INCLUDES != 0))
+    let (active, hook) = (&control.banks[how as usize & 1], hook as usize);
+    kept(Candidates::of_odd(
+        &Kernel,
+        active,
+        hook,
+        packet,
+        how & INCLUDES != 0,
+    ))
 }
 
 /// Puts candidates into the map.
@@ -197,8 +220,8 @@ pub(super) fn kept(found: Result<Option<Candidates>, OutOfTable>) -> u32 {
 }
 
 #[inline(always)]
-fn keep(candidates: &Candidates, epoch: u32) -> Result<&'static mut Kept, Unseen> {
-    let kept = CANDIDATES.get_ptr_mut(0).ok_or(Unseen::Table)?;
+fn keep(candidates: &Candidates, epoch: u32) -> Result<&'static mut Kept, Skipped> {
+    let kept = CANDIDATES.get_ptr_mut(0).ok_or(Skipped::Table)?;
     // SAFETY: a per-CPU element; nothing else runs before `gather` has read it.
     unsafe {
         (*kept).candidates = *candidates;
@@ -210,13 +233,14 @@ fn keep(candidates: &Candidates, epoch: u32) -> Result<&'static mut Kept, Unseen
     }
 }
 
-/// Counts a packet that no filter was asked about, by its reason ([`Unseen`]). A global function, as [`gather`].
+/// Counts a packet that no filter was asked about, by its reason ([`Skipped`]). A global function,
+/// as [`gather`].
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn count_unseen(skb: *mut __sk_buff, egress: u32, reason: u32) -> u32 {
+extern "C" fn count_skipped(skb: *mut __sk_buff, egress: u32, reason: u32) -> u32 {
     let control = control();
-    let view = &control.view[control.epoch as usize & 1];
-    if let Some(hook) = hook_of(view, Skb(skb).ifindex(), egress != 0) {
+    let active = &control.banks[control.epoch as usize & 1];
+    if let Some(hook) = hook_of(active, Skb(skb).ifindex(), egress != 0) {
         count(hook as u32, reason);
     }
     0
@@ -234,25 +258,28 @@ fn count(hook: u32, reason: u32) {
 }
 
 /// What the matching filters want, gathered slot by slot.
-struct Wanted<'a> {
+struct Gathered<'a> {
     kept: &'a mut Kept,
     include: u64,
     exclude: u64,
     packets: u32,
     bytes: u32,
-    /// The parity, with [`INCLUDES`] or [`EXCLUDES`] if only such filters are asked.
+    /// The bank, with [`INCLUDES`] or [`EXCLUDES`] if only such filters are asked.
     how: u32,
     failed: u32,
 }
 
-/// Counts the filters that match and answers the endpoints that get a copy, as bits; with [`EXCLUDES`] those that get none.
+/// Counts the filters that match and answers the endpoints that get a copy, as bits; with
+/// [`EXCLUDES`] those that get none.
 ///
-/// A global function: the verifier checks it once, not for each way through the parser, and it has a stack frame of
-/// its own. Hence pointers, which it has to check.
+/// A global function: the verifier checks it once, not for each way through the parser, and it has
+/// a stack frame of its own. Hence pointers, which it has to check.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, how: u32) -> u64 {
-    let (Some(cpu), Some(kept)) = (CPU.get_ptr_mut(0), CANDIDATES.get_ptr_mut(0)) else { return 0 };
+    let (Some(cpu), Some(kept)) = (CPU.get_ptr_mut(0), CANDIDATES.get_ptr_mut(0)) else {
+        return 0;
+    };
     if packet.is_null() {
         return 0;
     }
@@ -260,28 +287,46 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, how: u32) -> u6
     let (packet, kept) = unsafe { (&*packet, &mut *kept) };
     let size = measure(Skb(skb), packet);
     begin(cpu, size.packets);
-    let mut wanted = Wanted { kept, include: 0, exclude: 0, packets: size.packets, bytes: size.bytes, how, failed: 0 };
+    let mut wanted = Gathered {
+        kept,
+        include: 0,
+        exclude: 0,
+        packets: size.packets,
+        bytes: size.bytes,
+        how,
+        failed: 0,
+    };
     if how & (INCLUDES | EXCLUDES) == 0 {
         each(BLOCKS, next_block::<false>, &mut wanted);
     } else {
         each(BLOCKS, next_block::<true>, &mut wanted);
     }
     if wanted.failed != 0 {
-        count(wanted.kept.candidates.hook, Unseen::Table as u32);
+        count(wanted.kept.candidates.hook, Skipped::Table as u32);
     }
     let endpoints = wanted.include & !wanted.exclude;
     if how & (INCLUDES | EXCLUDES) == 0 && wanted.failed == 0 {
         remember(wanted.kept, endpoints);
     }
-    if how & EXCLUDES != 0 { wanted.exclude } else { endpoints }
+    if how & EXCLUDES != 0 {
+        wanted.exclude
+    } else {
+        endpoints
+    }
 }
 
 /// `ODD` is for packets of which something is unknown.
-unsafe extern "C" fn next_block<const ODD: bool>(_: u32, wanted: *mut Wanted<'_>) -> c_long {
+unsafe extern "C" fn next_block<const ODD: bool>(_: u32, wanted: *mut Gathered<'_>) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let wanted = unsafe { &mut *wanted };
-    let Some(block) = wanted.kept.candidates.next_block() else { return STOP };
-    match wanted.kept.candidates.search::<_, ODD>(&Kernel, &control().view[wanted.how as usize & 1], block) {
+    let Some(block) = wanted.kept.candidates.next_block() else {
+        return STOP;
+    };
+    match wanted.kept.candidates.search::<_, ODD>(
+        &Kernel,
+        &control().banks[wanted.how as usize & 1],
+        block,
+    ) {
         Ok(search) => {
             if !search.is_empty() {
                 each(BLOCK_SLOTS, next_slot::<ODD>, &mut Slots { search, wanted });
@@ -298,14 +343,16 @@ unsafe extern "C" fn next_block<const ODD: bool>(_: u32, wanted: *mut Wanted<'_>
 /// The search in one block, and where it puts what it finds.
 struct Slots<'a, 'b> {
     search: Search,
-    wanted: &'a mut Wanted<'b>,
+    wanted: &'a mut Gathered<'b>,
 }
 
 unsafe extern "C" fn next_slot<const ODD: bool>(_: u32, slots: *mut Slots<'_, '_>) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let slots = unsafe { &mut *slots };
     let wanted = &mut *slots.wanted;
-    let Some(slot) = slots.search.next_slot() else { return STOP };
+    let Some(slot) = slots.search.next_slot() else {
+        return STOP;
+    };
     let Some(slot) = SLOTS.get(slot) else {
         wanted.failed = 1;
         return STOP;
@@ -319,7 +366,8 @@ unsafe extern "C" fn next_slot<const ODD: bool>(_: u32, slots: *mut Slots<'_, '_
     if let Some(stats) = FILTER_STATS.get_ptr_mut(slot.filter) {
         // SAFETY: a per-CPU element.
         let stats = unsafe { &mut *stats };
-        // looked up here, since in `wanted` it would exceed the stack of kernels that round up each frame
+        // looked up here, since in `wanted` it would exceed the stack of kernels that round up each
+        // frame
         let has_twin = slot.flags & Slot::REVERSE != 0;
         let serial = if has_twin { serial() } else { 0 };
         if !has_twin || stats.serial != serial {

@@ -71,19 +71,19 @@ pub(crate) fn explain(ctx: TcContext) -> i32 {
 
 /// While one of the others goes to another place of its hook.
 #[classifier]
-pub(crate) fn turn_mark(ctx: TcContext) -> i32 {
+pub(crate) fn relocate_first(ctx: TcContext) -> i32 {
     crate::bpf::relocate::mark(&ctx)
 }
 
-/// As [`turn_mark`].
+/// As [`relocate_first`].
 #[classifier]
-pub(crate) fn turn_check(ctx: TcContext) -> i32 {
+pub(crate) fn relocate_second(ctx: TcContext) -> i32 {
     crate::bpf::relocate::check(&ctx)
 }
 
-/// As [`turn_mark`].
+/// As [`relocate_first`].
 #[classifier]
-pub(crate) fn turn_clear(ctx: TcContext) -> i32 {
+pub(crate) fn relocate_drain(ctx: TcContext) -> i32 {
     crate::bpf::relocate::clear(&ctx)
 }
 

@@ -1,6 +1,7 @@
-//! Input: a packet of an interface without link headers. Output: where its IP header begins. The kernel knows, but a program
-//! sees more at the front where somebody has left headers there (`skb->mac_len`): on ingress GRE and SIT leave theirs, and IPsec an
-//! Ethernet header (`skb_mac_header_rebuild`).
+//! Input: a packet of an interface without link headers. Output: where its IP header begins. The
+//! kernel knows, but a program sees more at the front where somebody has left headers there
+//! (`skb->mac_len`): on ingress GRE and SIT leave theirs, and IPsec an Ethernet header
+//! (`skb_mac_header_rebuild`).
 
 use core::ffi::{c_long, c_void};
 use core::mem::MaybeUninit;
@@ -14,7 +15,8 @@ use crate::bpf::verifier::{STOP, each, go_on_if};
 /// What [`network_offset`] answers if it cannot tell.
 pub(super) const NOWHERE: u32 = u32::MAX;
 
-/// Bytes that are compared: an IPv4 header. No two headers of a packet have these the same, since what is inside is shorter.
+/// Bytes that are compared: an IPv4 header. No two headers of a packet have these the same, since
+/// what is inside is shorter.
 const HEADER_BYTES: usize = 20;
 /// Least and most bytes of such headers, and what they are multiples of.
 const FRONT_MIN: u32 = 14;
@@ -30,8 +32,9 @@ struct Sought {
     is_found: u32,
 }
 
-/// Offset of the network header, bytes; [`NOWHERE`] if there is none in the linear part. No helper tells it, but there is one that
-/// reads from there: what it reads is looked for. A global function: the verifier checks it once.
+/// Offset of the network header, bytes; [`NOWHERE`] if there is none in the linear part. No helper
+/// tells it, but there is one that reads from there: what it reads is looked for. A global
+/// function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn network_offset(skb: *mut __sk_buff) -> u32 {
@@ -42,13 +45,26 @@ pub(super) extern "C" fn network_offset(skb: *mut __sk_buff) -> u32 {
         return NOWHERE;
     }
     // SAFETY: all of it was written.
-    let mut sought = Sought { skb, header: unsafe { header.assume_init() }, at: 0, is_found: 0 };
+    let mut sought = Sought {
+        skb,
+        header: unsafe { header.assume_init() },
+        at: 0,
+        is_found: 0,
+    };
     if is_there(&sought) {
         return 0;
     }
     sought.at = FRONT_MIN;
-    each(((FRONT_MAX - FRONT_MIN) / UNIT) as usize, look_further, &mut sought);
-    if sought.is_found != 0 { sought.at } else { NOWHERE }
+    each(
+        ((FRONT_MAX - FRONT_MIN) / UNIT) as usize,
+        look_further,
+        &mut sought,
+    );
+    if sought.is_found != 0 {
+        sought.at
+    } else {
+        NOWHERE
+    }
 }
 
 unsafe extern "C" fn look_further(_: u32, sought: *mut Sought) -> c_long {

@@ -1,7 +1,8 @@
-//! Input: a packet of a hook. Output: the [`Packet`] that filters are asked about, wherever its bytes are.
+//! Input: a packet of a hook. Output: the [`Packet`] that filters are asked about, wherever its
+//! bytes are.
 
 use aya_ebpf::bindings::__sk_buff;
-use traffic_mirror_ebpf::abi::Unseen;
+use traffic_mirror_ebpf::abi::Skipped;
 use traffic_mirror_ebpf::packet::{Packet, parse, parse_extensions, parse_ip, skip_tags};
 
 use crate::bpf::network_offset::{NOWHERE, network_offset};
@@ -9,14 +10,14 @@ use crate::bpf::skb::{Scattered, Skb};
 
 /// Reads the linear part, and only if that does not suffice the whole.
 #[inline(always)]
-pub(super) fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
+pub(super) fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Skipped> {
     let parsed = parse(&mut skb.linear(), skb.ethertype(), packet);
     if parsed.is_ok() && packet.is_extended() {
         parse_extensions_linear(skb.0, &raw mut *packet);
     }
     let is_cut = match parsed {
         Ok(()) => packet.unknown != 0,
-        Err(reason) => reason == Unseen::Malformed,
+        Err(reason) => reason == Skipped::Malformed,
     };
     if !(is_cut && skb.is_scattered()) {
         return parsed;
@@ -26,10 +27,10 @@ pub(super) fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> 
 
 /// Reads a packet of an interface without link headers.
 #[inline(always)]
-pub(super) fn parse_headerless(skb: Skb, packet: &mut Packet) -> Result<(), Unseen> {
+pub(super) fn parse_headerless(skb: Skb, packet: &mut Packet) -> Result<(), Skipped> {
     let offset = network_offset(skb.0);
     if offset == NOWHERE {
-        return Err(Unseen::Malformed);
+        return Err(Skipped::Malformed);
     }
     packet.headerless = 1;
     packet.offset = offset as u16;
@@ -38,11 +39,11 @@ pub(super) fn parse_headerless(skb: Skb, packet: &mut Packet) -> Result<(), Unse
 
 /// What [`parse_scattered`] has answered.
 #[inline(always)]
-const fn parsed_or(answer: u32) -> Result<(), Unseen> {
+const fn parsed_or(answer: u32) -> Result<(), Skipped> {
     match answer {
         0 => Ok(()),
-        NOT_IP => Err(Unseen::NotIp),
-        _ => Err(Unseen::Malformed),
+        NOT_IP => Err(Skipped::NotIp),
+        _ => Err(Skipped::Malformed),
     }
 }
 
@@ -60,8 +61,8 @@ extern "C" fn parse_extensions_linear(skb: *mut __sk_buff, packet: *mut Packet) 
 const NOT_IP: u32 = 1;
 const MALFORMED: u32 = 2;
 
-/// Parses a packet wherever its bytes are. One that is [`Packet::headerless`] has its IP header at [`Packet::offset`]. A global
-/// function: the verifier checks it once.
+/// Parses a packet wherever its bytes are. One that is [`Packet::headerless`] has its IP header at
+/// [`Packet::offset`]. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn parse_scattered(skb: *mut __sk_buff, packet: *mut Packet) -> u32 {
@@ -71,17 +72,22 @@ pub(super) extern "C" fn parse_scattered(skb: *mut __sk_buff, packet: *mut Packe
     // SAFETY: the caller passes a pointer to a local variable.
     let (skb, packet) = unsafe { (Skb(skb), &mut *packet) };
     let (headerless, at) = (packet.headerless, packet.offset);
-    *packet = Packet { headerless, ..Packet::default() };
+    *packet = Packet {
+        headerless,
+        ..Packet::default()
+    };
     let (mut frame, mut ethertype) = (Scattered::new(skb), skb.ethertype());
     let offset = if headerless != 0 {
         at.into()
     } else {
-        let Some(offset) = skip_tags(&mut frame, &mut ethertype, packet) else { return MALFORMED };
+        let Some(offset) = skip_tags(&mut frame, &mut ethertype, packet) else {
+            return MALFORMED;
+        };
         offset
     };
     match parse_ip(&mut frame, offset, ethertype, packet) {
         Ok(()) => 0,
-        Err(Unseen::NotIp) => NOT_IP,
+        Err(Skipped::NotIp) => NOT_IP,
         Err(_) => MALFORMED,
     }
 }

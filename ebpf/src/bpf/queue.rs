@@ -1,8 +1,10 @@
-//! Input: a copy on its way into the queue of its output interface. Output: whether the queue holds more than the endpoint allows.
+//! Input: a copy on its way into the queue of its output interface. Output: whether the queue holds
+//! more than the endpoint allows.
 //!
-//! Nobody else bounds in bytes what copies hold: a clone belongs to no socket, and a queue counts packets, of which each may
-//! have 64 KiB. So the programs read the queueing disciplines of the interface, and where it has none, as a VLAN or a bond, those of
-//! the interfaces below. What a driver holds is not seen.
+//! Nobody else bounds in bytes what copies hold: a clone belongs to no socket, and a queue counts
+//! packets, of which each may have 64 KiB. So the programs read the queueing disciplines of the
+//! interface, and where it has none, as a VLAN or a bond, those of the interfaces below. What a
+//! driver holds is not seen.
 
 use core::ffi::c_long;
 
@@ -13,21 +15,25 @@ use traffic_mirror_ebpf::offsets::Offsets;
 use crate::bpf::kernel_memory::{offset, read};
 use crate::bpf::verifier::{STOP, each, go_on_if};
 
-/// What the kernel keeps of a packet beside its bytes, at least: `struct sk_buff`, and its shared info.
+/// What the kernel keeps of a packet beside its bytes, at least: `struct sk_buff`, and its shared
+/// info.
 pub(super) const PACKET_BYTES: u64 = 768;
-/// Bytes of a `struct list_head`: of the two lists of neighbours the one of those below is the second.
+/// Bytes of a `struct list_head`: of the two lists of neighbours the one of those below is the
+/// second.
 const LIST_BYTES: usize = 16;
-/// `TCQ_F_NOLOCK` (include/net/sch_generic.h): `pfifo_fast`, the only one whose counters are one for each CPU.
+/// `TCQ_F_NOLOCK` (include/net/sch_generic.h): `pfifo_fast`, the only one whose counters are one
+/// for each CPU.
 const NOLOCK: u32 = 0x100;
 /// `PFIFO_FAST_BANDS`.
 const BANDS: usize = 3;
-/// Packets of a ring whose memory stands for that of all, where the kernel counts packets alone. A stream's copies and those of its
-/// acknowledgements lie side by side.
+/// Packets of a ring whose memory stands for that of all, where the kernel counts packets alone. A
+/// stream's copies and those of its acknowledgements lie side by side.
 const SAMPLES: usize = 16;
 
 /// A walk over queues.
 struct Walk {
-    /// The interface at hand, and among those below another one its entry and the head of their list: addresses.
+    /// The interface at hand, and among those below another one its entry and the head of their
+    /// list: addresses.
     device: usize,
     entry: usize,
     head: usize,
@@ -67,7 +73,9 @@ pub(super) extern "C" fn is_full(skb: *mut __sk_buff, most: u64) -> u32 {
         && is_known(offset!(lower_list))
         && is_known(offset!(qdisc_stats))
         && is_known(offset!(qdisc_list));
-    let Some(device) = read::<usize>(skb as usize, offset!(sk_buff), offset!(skb_dev)) else { return 0 };
+    let Some(device) = read::<usize>(skb as usize, offset!(sk_buff), offset!(skb_dev)) else {
+        return 0;
+    };
     if !is_known {
         return 0;
     }
@@ -114,7 +122,9 @@ unsafe extern "C" fn look(_: u32, walk: *mut Walk) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let walk = unsafe { &mut *walk };
     if walk.next < walk.count {
-        let queue = walk.queues.wrapping_add(walk.next as usize * (offset!(queue_bytes) as usize / 8));
+        let queue = walk
+            .queues
+            .wrapping_add(walk.next as usize * (offset!(queue_bytes) as usize / 8));
         walk.next += 1;
         let qdisc = read(queue, offset!(netdev_queue), offset!(queue_qdisc)).unwrap_or(0);
         if qdisc != walk.before {
@@ -123,10 +133,15 @@ unsafe extern "C" fn look(_: u32, walk: *mut Walk) -> c_long {
         }
         return go_on_if(walk.held <= walk.most);
     }
-    let next = |entry: usize| read::<usize>(entry, offset!(list_head), offset!(list_next)).unwrap_or(0);
+    let next =
+        |entry: usize| read::<usize>(entry, offset!(list_head), offset!(list_next)).unwrap_or(0);
     // those below, or the next one beside
     let mut head = behind(walk.device, offset!(device_neighbours)).wrapping_add(LIST_BYTES);
-    let mut entry = if walk.is_transparent != 0 { next(head) } else { head };
+    let mut entry = if walk.is_transparent != 0 {
+        next(head)
+    } else {
+        head
+    };
     if entry == head {
         head = walk.head;
         entry = if walk.entry != 0 { next(walk.entry) } else { 0 };
@@ -150,13 +165,20 @@ fn add(walk: &mut Walk, qdisc: usize) {
     }
     walk.is_transparent = 0;
     if read::<u32>(qdisc, offset!(qdisc), offset!(qdisc_flags)).unwrap_or(0) & NOLOCK == 0 {
-        let (stats, list) = (behind(qdisc, offset!(qdisc_stats)), behind(qdisc, offset!(qdisc_list)));
-        let bytes: u32 = read(stats, offset!(gnet_stats_queue), offset!(stats_backlog)).unwrap_or(0);
+        let (stats, list) = (
+            behind(qdisc, offset!(qdisc_stats)),
+            behind(qdisc, offset!(qdisc_list)),
+        );
+        let bytes: u32 =
+            read(stats, offset!(gnet_stats_queue), offset!(stats_backlog)).unwrap_or(0);
         let packets: u32 = read(list, offset!(qdisc_skb_head), offset!(list_length)).unwrap_or(0);
         walk.held += u64::from(bytes) + u64::from(packets) * PACKET_BYTES;
         return;
     }
-    if !(is_known(offset!(qdisc_private)) && is_known(offset!(ring_bytes)) && is_known(offset!(skb_truesize))) {
+    if !(is_known(offset!(qdisc_private))
+        && is_known(offset!(ring_bytes))
+        && is_known(offset!(skb_truesize)))
+    {
         return;
     }
     walk.rings = behind(qdisc, offset!(qdisc_private));
@@ -167,14 +189,26 @@ fn add(walk: &mut Walk, qdisc: usize) {
 unsafe extern "C" fn look_at_ring(nth: u32, walk: *mut Walk) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let walk = unsafe { &mut *walk };
-    let at = walk.rings.wrapping_add(nth as usize * (offset!(ring_bytes) as usize / 8));
+    let at = walk
+        .rings
+        .wrapping_add(nth as usize * (offset!(ring_bytes) as usize / 8));
     let word = |of: u32| read::<u32>(at, offset!(ptr_ring), of).unwrap_or(0);
-    let (producer, first, size) =
-        (word(offset!(ring_producer)), word(offset!(ring_consumer)), word(offset!(ring_size)));
+    let (producer, first, size) = (
+        word(offset!(ring_producer)),
+        word(offset!(ring_consumer)),
+        word(offset!(ring_size)),
+    );
     let wrapped = if producer < first { size } else { 0 };
     let packets = producer.wrapping_add(wrapped).wrapping_sub(first);
     let places = read(at, offset!(ptr_ring), offset!(ring_places)).unwrap_or(0);
-    let mut ring = Ring { places, size, first, packets, seen: 0, bytes: 0 };
+    let mut ring = Ring {
+        places,
+        size,
+        first,
+        packets,
+        seen: 0,
+        bytes: 0,
+    };
     each(SAMPLES, look_at_packet, &mut ring);
     // else they were taken out while the ring was looked at
     if ring.seen != 0 {
@@ -192,11 +226,14 @@ unsafe extern "C" fn look_at_packet(nth: u32, ring: *mut Ring) -> c_long {
         place -= u64::from(ring.size);
     }
     // any pointer will do for a type
-    let at = ring.places.wrapping_add(place as usize * size_of::<usize>());
+    let at = ring
+        .places
+        .wrapping_add(place as usize * size_of::<usize>());
     let skb = read::<usize>(at, offset!(list_head), offset!(list_next)).unwrap_or(0);
     if ring.packets != 0 && skb != 0 {
         ring.seen += 1;
-        ring.bytes += u64::from(read::<u32>(skb, offset!(sk_buff), offset!(skb_truesize)).unwrap_or(0));
+        ring.bytes +=
+            u64::from(read::<u32>(skb, offset!(sk_buff), offset!(skb_truesize)).unwrap_or(0));
     }
     go_on_if(ring.packets != 0)
 }

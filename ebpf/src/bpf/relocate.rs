@@ -1,6 +1,6 @@
-//! For the time in which an attached program goes to another place of its hook, and so is there twice: all packets of a
-//! hook pass `mark` or `clear` first and `check` behind, on one CPU, and exactly one of the two places passes them on to the
-//! program.
+//! For the time in which an attached program goes to another place of its hook, and so is there
+//! twice: all packets of a hook pass `mark` or `clear` first and `check` behind, on one CPU, and
+//! exactly one of the two places passes them on to the program.
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{PerCpuArray, ProgramArray};
@@ -15,8 +15,8 @@ use crate::bpf::skb::{NEXT, Skb};
 /// The program that turns. Like [`SEEN`] it belongs to those who have loaded the three.
 #[map]
 static TURNING: ProgramArray = ProgramArray::with_max_entries(1, 0);
-/// Whether the program has had the packet at hand, by the number of clones that are being sent: what comes by meanwhile says nothing
-/// about the packet that they are made of.
+/// Whether the program has had the packet at hand, by the number of clones that are being sent:
+/// what comes by meanwhile says nothing about the packet that they are made of.
 #[map]
 static SEEN: PerCpuArray<u32> = PerCpuArray::with_max_entries(LEVELS as u32 + 1, 0);
 
@@ -54,8 +54,8 @@ pub(super) fn clear(context: &TcContext) -> i32 {
     NEXT
 }
 
-/// A copy of ours may leave by the same hook while the program is at work on the packet that it is made of, and says nothing
-/// about that one.
+/// A copy of ours may leave by the same hook while the program is at work on the packet that it is
+/// made of, and says nothing about that one.
 #[inline(always)]
 fn is_copy(context: &TcContext) -> bool {
     let skb = Skb::of(context);
@@ -74,12 +74,17 @@ fn see(seen: u32) {
 #[inline(always)]
 fn seen() -> Option<*mut u32> {
     let depth = CPU.get_ptr_mut(0).map_or(0, depth);
-    SEEN.get_ptr_mut(if depth < LEVELS as u32 { depth } else { LEVELS as u32 })
+    SEEN.get_ptr_mut(if depth < LEVELS as u32 {
+        depth
+    } else {
+        LEVELS as u32
+    })
 }
 
 #[inline(always)]
 fn run(context: &TcContext) -> i32 {
-    // SAFETY: nothing of this program is needed afterwards; without a program in the array this goes on here.
+    // SAFETY: nothing of this program is needed afterwards; without a program in the array this
+    // goes on here.
     unsafe { TURNING.tail_call(context, 0) };
     NEXT
 }

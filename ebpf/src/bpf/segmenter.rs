@@ -1,6 +1,7 @@
-//! What must be cut into packets before it can be wrapped: superpackets whose packets no longer fit, and SCTP packets whose
-//! checksum was left to the output interface. [`segment`] sends a clone into the segmenter, an interface of ours that the kernel
-//! cuts everything for; at its exit, below, [`segmenter`] gets the packets one by one, while the helper of the first still runs.
+//! What must be cut into packets before it can be wrapped: superpackets whose packets no longer
+//! fit, and SCTP packets whose checksum was left to the output interface. [`segment`] sends a clone
+//! into the segmenter, an interface of ours that the kernel cuts everything for; at its exit,
+//! below, [`segmenter`] gets the packets one by one, while the helper of the first still runs.
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
@@ -18,11 +19,19 @@ use crate::bpf::measure::measure;
 use crate::bpf::parse::parse_scattered;
 use crate::bpf::skb::{DROP, NEXT, Skb, pop_tags};
 
-/// Sends a copy through the segmenter for each of the endpoints. A global function: the verifier checks it once.
+/// Sends a copy through the segmenter for each of the endpoints. A global function: the verifier
+/// checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u32 {
-    let (Some(cpu), Some(pair)) = (CPU.get_ptr_mut(0), ENDPOINTS.get(lowest_bit(endpoints))) else { return 0 };
+pub(super) extern "C" fn segment(
+    skb: *mut __sk_buff,
+    packet: *const Packet,
+    endpoints: u64,
+    bank: u32,
+) -> u32 {
+    let (Some(cpu), Some(pair)) = (CPU.get_ptr_mut(0), ENDPOINTS.get(lowest_bit(endpoints))) else {
+        return 0;
+    };
     let level = level(cpu, depth(cpu));
     if packet.is_null() {
         return 0;
@@ -30,25 +39,43 @@ pub(super) extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, end
     // SAFETY: the caller passes a pointer to a local variable.
     let size = measure(Skb(skb), unsafe { &*packet });
     // there is one for all
-    let endpoint = &pair[parity as usize & 1];
-    let interface = if endpoint.has_segmenter() { endpoint.segmenter } else { 0 };
+    let endpoint = &pair[bank as usize & 1];
+    let interface = if endpoint.has_segmenter() {
+        endpoint.segmenter
+    } else {
+        0
+    };
     // SAFETY: a per-CPU element.
     let sequence = unsafe {
-        let sequence = (*cpu).sequence.wrapping_add(2) & !1 | parity & 1;
+        let sequence = (*cpu).sequence.wrapping_add(2) & !1 | bank & 1;
         (*cpu).sequence = sequence;
-        (*level).transit = Transit { endpoints, sequence, arrived: 0 };
+        (*level).transit = Transit {
+            endpoints,
+            sequence,
+            arrived: 0,
+        };
         sequence
     };
     let reason = if interface == 0 {
         Drop::NoSegmenter as u32
     } else {
         // SAFETY: the caller passes a pointer to a local variable.
-        let word = if unsafe { (*packet).headerless } != 0 { cb::HEADERLESS } else { 0 };
+        let word = if unsafe { (*packet).headerless } != 0 {
+            cb::HEADERLESS
+        } else {
+            0
+        };
         // SAFETY: no arguments.
-        let request = CloneRequest { interface, word, flow: sequence, length: unsafe { bpf_get_smp_processor_id() } };
+        let request = CloneRequest {
+            interface,
+            word,
+            flow: sequence,
+            length: unsafe { bpf_get_smp_processor_id() },
+        };
         let reason = send(skb, &raw const request);
         // SAFETY: a per-CPU element; volatile, since `encap` has written it meanwhile.
-        let is_taken = word == 0 || unsafe { (&raw const (*level).relay.interface).read_volatile() } == 0;
+        let is_taken =
+            word == 0 || unsafe { (&raw const (*level).relay.interface).read_volatile() } == 0;
         if reason == Drop::Budget as u32 || !is_taken && reason == Drop::Unwrapped as u32 {
             // it has not even got to the segmenter
             reason
@@ -65,15 +92,18 @@ pub(super) extern "C" fn segment(skb: *mut __sk_buff, packet: *const Packet, end
         (&raw const (*level).transit.arrived).read_volatile()
     };
     if arrived < size.packets {
-        count_lost(endpoints, reason, size.packets - arrived, parity);
+        count_lost(endpoints, reason, size.packets - arrived, bank);
     }
     0
 }
 
-/// Sends a copy of a packet that has come through the segmenter to each endpoint, and ends it there.
+/// Sends a copy of a packet that has come through the segmenter to each endpoint, and ends it
+/// there.
 #[inline(always)]
 pub(super) fn segmenter(skb: Skb) -> i32 {
-    let Some(cpu) = CPU.get_ptr_mut(0) else { return NEXT };
+    let Some(cpu) = CPU.get_ptr_mut(0) else {
+        return NEXT;
+    };
     let control = control();
     let is_ours = control.secret != 0
         && skb.cb::<0>() == control.secret as u32
@@ -86,13 +116,18 @@ pub(super) fn segmenter(skb: Skb) -> i32 {
     let depth = depth(cpu);
     let (sender, own) = (level(cpu, depth.wrapping_sub(1)), level(cpu, depth));
     // SAFETY: a per-CPU element.
-    let Transit { endpoints, sequence, .. } = unsafe { (*sender).transit };
+    let Transit {
+        endpoints,
+        sequence,
+        ..
+    } = unsafe { (*sender).transit };
     // Where somebody has put a queue, it comes later, or on a CPU that is sending another one.
     // SAFETY: no arguments.
-    let is_here =
-        skb.cb::<{ cb::FLOW }>() == sequence && skb.cb::<{ cb::LENGTH }>() == unsafe { bpf_get_smp_processor_id() };
-    // Else it counts as lost: that, what is not cut all the same, and fragments of a datagram, which is what a guest may leave to
-    // us (UFO). How many there are is not known before, and they belong to another flow.
+    let is_here = skb.cb::<{ cb::FLOW }>() == sequence
+        && skb.cb::<{ cb::LENGTH }>() == unsafe { bpf_get_smp_processor_id() };
+    // Else it counts as lost: that, what is not cut all the same, and fragments of a datagram,
+    // which is what a guest may leave to us (UFO). How many there are is not known before, and they
+    // belong to another flow.
     let is_packet = is_here
         && endpoints != 0
         // else it is among those that `segment` counts
@@ -109,10 +144,10 @@ pub(super) fn segmenter(skb: Skb) -> i32 {
             (*cpu).serial += 1;
             (*own).number = (*cpu).serial as u32;
         }
-        let parity = sequence & 1;
-        let oversize = fan_out(skb.0, &raw const packet, endpoints, parity);
+        let bank = sequence & 1;
+        let oversize = fan_out(skb.0, &raw const packet, endpoints, bank);
         if oversize != 0 {
-            fragment(skb.0, &raw const packet, oversize, parity, 1);
+            fragment(skb.0, &raw const packet, oversize, bank, 1);
         }
         // SAFETY: as above.
         unsafe { (*sender).transit.arrived += 1 };

@@ -25,8 +25,8 @@ macro_rules! fields {
     ($($name:ident)*) => { $(
         #[inline(always)]
         pub(super) fn $name(self) -> u32 {
-            // SAFETY: the kernel hands a valid context; volatile, or the compiler may merge loads, which the
-            // verifier does not allow for a context.
+            // SAFETY: the kernel hands a valid context; volatile, or the compiler may merge loads,
+            // which the verifier does not allow for a context.
             unsafe { (&raw const (*self.0).$name).read_volatile() }
         }
     )* };
@@ -45,13 +45,23 @@ impl Skb {
     #[inline(always)]
     pub(super) fn cb<const I: usize>(self) -> u32 {
         // SAFETY: as above.
-        unsafe { (&raw const (*self.0).cb).cast::<u32>().add(I).read_volatile() }
+        unsafe {
+            (&raw const (*self.0).cb)
+                .cast::<u32>()
+                .add(I)
+                .read_volatile()
+        }
     }
 
     #[inline(always)]
     pub(super) fn set_cb<const I: usize>(self, value: u32) {
         // SAFETY: as above; `cb` is writable for a classifier.
-        unsafe { (&raw mut (*self.0).cb).cast::<u32>().add(I).write_volatile(value) }
+        unsafe {
+            (&raw mut (*self.0).cb)
+                .cast::<u32>()
+                .add(I)
+                .write_volatile(value)
+        }
     }
 
     #[inline(always)]
@@ -81,7 +91,10 @@ impl Skb {
     /// The frame as far as it lies in one piece.
     #[inline(always)]
     pub(super) fn linear(self) -> Linear {
-        Linear { data: self.data() as usize, end: self.data_end() as usize }
+        Linear {
+            data: self.data() as usize,
+            end: self.data_end() as usize,
+        }
     }
 
     /// Whether the frame goes on behind its linear part.
@@ -98,8 +111,8 @@ pub(super) struct Linear {
 }
 
 impl Frame for Linear {
-    // The verifier would get lost in the many ways through a chain of headers, each with its own bounds check, if they
-    // were not a function of its own.
+    // The verifier would get lost in the many ways through a chain of headers, each with its own
+    // bounds check, if they were not a function of its own.
     const WALKS: bool = false;
 
     #[inline(always)]
@@ -119,7 +132,10 @@ pub(super) struct Scattered {
 impl Scattered {
     #[inline(always)]
     pub(super) fn new(skb: Skb) -> Self {
-        Self { skb, buffer: [MaybeUninit::uninit(); _] }
+        Self {
+            skb,
+            buffer: [MaybeUninit::uninit(); _],
+        }
     }
 }
 
@@ -137,7 +153,8 @@ impl Frame for Scattered {
     }
 }
 
-/// Takes off all VLAN tags: one beside the frame would end up outside, one in it before the outer header.
+/// Takes off all VLAN tags: one beside the frame would end up outside, one in it before the outer
+/// header.
 #[inline(always)]
 pub(super) fn pop_tags(skb: Skb) -> Option<()> {
     let mut popped = 0;

@@ -4,12 +4,24 @@ use core::ffi::{c_long, c_void};
 
 use aya_ebpf::helpers::generated::bpf_loop;
 
-/// Calls `step` with 0, 1, ... until it answers [`STOP`], at most `count` times. The verifier knows nothing of that number, so it checks
-/// one round; a number that `step` counts by itself would have it check them all.
+/// Calls `step` with 0, 1, ... until it answers [`STOP`], at most `count` times. The verifier knows
+/// nothing of that number, so it checks one round; a number that `step` counts by itself would have
+/// it check them all.
 #[inline(always)]
-pub(super) fn each<S>(count: usize, step: unsafe extern "C" fn(u32, *mut S) -> c_long, state: &mut S) {
+pub(super) fn each<S>(
+    count: usize,
+    step: unsafe extern "C" fn(u32, *mut S) -> c_long,
+    state: &mut S,
+) {
     // SAFETY: the kernel hands `state` back to `step`, which has the type for it.
-    unsafe { bpf_loop(count as u32, step as *mut c_void, (&raw mut *state).cast(), 0) };
+    unsafe {
+        bpf_loop(
+            count as u32,
+            step as *mut c_void,
+            (&raw mut *state).cast(),
+            0,
+        )
+    };
 }
 
 pub(super) const STOP: c_long = 1;
@@ -19,8 +31,8 @@ pub(super) const fn go_on_if(more: bool) -> c_long {
     !more as c_long
 }
 
-/// A value of which the compiler knows nothing: else it drops a bound that it can tell from code which the verifier checks
-/// apart, or from a comparison of which the verifier learns nothing.
+/// A value of which the compiler knows nothing: else it drops a bound that it can tell from code
+/// which the verifier checks apart, or from a comparison of which the verifier learns nothing.
 #[inline(always)]
 pub(super) fn opaque(value: u32) -> u32 {
     let mut slot = value;
@@ -35,8 +47,8 @@ pub(super) fn opaque(value: u32) -> u32 {
 #[inline(always)]
 pub(super) fn opaque_pointer<T>(pointer: *mut T) -> *mut T {
     let mut pointer = pointer;
-    // an instruction: without any its line would be that of the next one, which the kernel refuses (`check_btf_line`)
-    // SAFETY: it does nothing.
+    // an instruction: without any its line would be that of the next one, which the kernel refuses
+    // (`check_btf_line`) SAFETY: it does nothing.
     unsafe { core::arch::asm!("{0} = {0}", inout(reg) pointer, options(nostack, preserves_flags)) };
     pointer
 }

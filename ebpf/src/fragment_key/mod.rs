@@ -1,26 +1,31 @@
-//! What is remembered of a datagram's first fragment, which alone has ports, for the later ones. Input: fragments. Output:
-//! what filters are to be told of them. Must not know: maps, the clock.
+//! What is remembered of a datagram's first fragment, which alone has ports, for the later ones.
+//! Input: fragments. Output: what filters are to be told of them. Must not know: maps, the clock.
 //!
-//! Whoever sends the first fragment chooses the ports, and a receiver takes the one that comes first and drops what overlaps
-//! (`inet_frag_queue_insert`). So one that differs from another never takes its place: the datagram becomes ambiguous. The receiver
-//! may also throw a first fragment away later, for reasons that nobody knows here. Then the true first comes within its time for the
-//! rest, and differs: so what a first has told is compared for longer than it is passed on.
+//! Whoever sends the first fragment chooses the ports, and a receiver takes the one that comes
+//! first and drops what overlaps (`inet_frag_queue_insert`). So one that differs from another never
+//! takes its place: the datagram becomes ambiguous. The receiver may also throw a first fragment
+//! away later, for reasons that nobody knows here. Then the true first comes within its time for
+//! the rest, and differs: so what a first has told is compared for longer than it is passed on.
 
 use crate::abi::{First, MAX_FIRSTS};
-use crate::packet::{ETHER_BYTES, Frame, IPV4_BYTES, IPV6_BYTES, MAX_TAGS, Packet, VLAN_BYTES, mix, protocol};
+use crate::packet::{
+    ETHER_BYTES, Frame, IPV4_BYTES, IPV6_BYTES, MAX_TAGS, Packet, VLAN_BYTES, mix, protocol,
+};
 
-/// How long what a first fragment has told is passed on, in units of 2^30 ns. Fragments of a datagram come one after the other,
-/// though a busy host may let them wait.
+/// How long what a first fragment has told is passed on, in units of 2^30 ns. Fragments of a
+/// datagram come one after the other, though a busy host may let them wait.
 const TOLD_FOR: u64 = 8;
-/// How long it is compared with what other first fragments tell, in the same units: a later fragment that was told the last moment
-/// waits for as long as Linux waits for the rest of an IPv4 datagram (30 s, `IP_FRAG_TIME`) or of an IPv6 one (60 s,
-/// `IPV6_FRAG_TIMEOUT`), and its timers are late by an eighth at most (`calc_wheel_index`).
+/// How long it is compared with what other first fragments tell, in the same units: a later
+/// fragment that was told the last moment waits for as long as Linux waits for the rest of an IPv4
+/// datagram (30 s, `IP_FRAG_TIME`) or of an IPv6 one (60 s, `IPV6_FRAG_TIMEOUT`), and its timers
+/// are late by an eighth at most (`calc_wheel_index`).
 const HELD_FOR: [u64; 2] = [TOLD_FOR + 33, TOLD_FOR + 64];
 /// Offsets of fragments are in units of so many bytes (RFC 791).
 const UNIT_BYTES: u32 = 8;
 /// Bytes of an IPv6 fragment header.
 const FRAGMENT_BYTES: u32 = 8;
-/// Bytes of a TCP header, of which an IPv6 first fragment must have all (`ipv6frag_thdr_truncated`).
+/// Bytes of a TCP header, of which an IPv6 first fragment must have all
+/// (`ipv6frag_thdr_truncated`).
 const TCP_BYTES: u32 = 20;
 /// Bits of the time that are kept: a week.
 const TIME_BITS: u32 = 19;
@@ -30,7 +35,8 @@ const LOOP: u64 = 1 << 40;
 const PORTED_SHIFT: u32 = 41;
 /// First fragments that differ, or that may be thrown away because of a later one.
 const AMBIGUOUS: u64 = 1 << 42;
-/// A first fragment that cannot be read up to its ports, or that the kernel may drop for its headers.
+/// A first fragment that cannot be read up to its ports, or that the kernel may drop for its
+/// headers.
 const UNPARSED: u64 = 1 << 43;
 const IPV6_SHIFT: u32 = 44;
 const TIME_SHIFT: u32 = 45;
@@ -38,20 +44,25 @@ const TOLD: u64 = (1 << TIME_SHIFT) - 1;
 
 /// Places that a datagram may have: two that fall together do not push each other out.
 const PLACES: u32 = 4;
-/// Bits of a key that its places in the table say, which have room for where the first fragment ends.
+/// Bits of a key that its places in the table say, which have room for where the first fragment
+/// ends.
 const PLACE_BITS: u32 = 14;
 const _: () = assert!(MAX_FIRSTS == (PLACES as usize) << PLACE_BITS);
 
 /// What stands for every way in [`key`].
 pub const ANY_WAY: u32 = u32::MAX;
 
-/// Which datagram a fragment belongs to (RFC 791, RFC 8200 section 4.5), on one way, as a hash. The secret keeps senders from
-/// aiming at others' datagrams.
+/// Which datagram a fragment belongs to (RFC 791, RFC 8200 section 4.5), on one way, as a hash. The
+/// secret keeps senders from aiming at others' datagrams.
 #[must_use]
 #[inline(always)]
 pub fn key(packet: &Packet, way: u32, secret: u64) -> u64 {
     // over IPv6 later fragments need not repeat it
-    let protocol = if packet.version == 4 { packet.protocol } else { 0 };
+    let protocol = if packet.version == 4 {
+        packet.protocol
+    } else {
+        0
+    };
     let mut key = secret ^ u64::from(packet.version) ^ u64::from(protocol) << 8;
     key = mix(key ^ packet.source[0]);
     key = mix(key ^ packet.source[1]);
@@ -60,8 +71,8 @@ pub fn key(packet: &Packet, way: u32, secret: u64) -> u64 {
     mix(key ^ (u64::from(packet.identification) | u64::from(way) << 32))
 }
 
-/// The secret of [`key`] for one way, which differs with the VLAN tags in the frame: that of the outermost is not all that the kernel
-/// goes by.
+/// The secret of [`key`] for one way, which differs with the VLAN tags in the frame: that of the
+/// outermost is not all that the kernel goes by.
 #[must_use]
 #[inline(always)]
 pub fn secret_of_tags<F: Frame>(frame: &mut F, packet: &Packet, secret: u64) -> u64 {
@@ -70,18 +81,22 @@ pub fn secret_of_tags<F: Frame>(frame: &mut F, packet: &Packet, secret: u64) -> 
     if packet.headerless != 0 || offset <= ETHER_BYTES {
         return secret;
     }
-    let Some(tags) = frame.window::<{ (MAX_TAGS * VLAN_BYTES) as usize }>(ETHER_BYTES) else { return secret };
+    let Some(tags) = frame.window::<{ (MAX_TAGS * VLAN_BYTES) as usize }>(ETHER_BYTES) else {
+        return secret;
+    };
     let (mut secret, mut tag) = (secret, 0);
     while tag < MAX_TAGS {
         if offset > ETHER_BYTES + tag * VLAN_BYTES {
-            secret = mix(secret ^ u64::from(tags.u32((tag * VLAN_BYTES) as usize) & NUMBER_AND_TYPE));
+            secret =
+                mix(secret ^ u64::from(tags.u32((tag * VLAN_BYTES) as usize) & NUMBER_AND_TYPE));
         }
         tag += 1;
     }
     secret
 }
 
-/// The place of the datagram with this key, or else a free one, or else one that is in use. `read` says what stands at a place.
+/// The place of the datagram with this key, or else a free one, or else one that is in use. `read`
+/// says what stands at a place.
 #[must_use]
 #[inline(always)]
 pub fn place_of(key: u64, now: u64, read: impl Fn(u32) -> Option<First>) -> u32 {
@@ -102,7 +117,7 @@ pub fn place_of(key: u64, now: u64, read: impl Fn(u32) -> Option<First>) -> u32 
 
 /// What a fragment is; of two the greater counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Kin {
+pub enum Lookup {
     /// One whose ports are known, be it from its first fragment.
     Known,
     /// Of an outer packet of a mirror's.
@@ -111,46 +126,58 @@ pub enum Kin {
     Unparsed,
     /// A later one whose first was not seen, or is forgotten.
     Orphan,
-    /// Of a datagram of which several first fragments were seen that differ, or a later one that has the kernel throw it away.
+    /// Of a datagram of which several first fragments were seen that differ, or a later one that
+    /// has the kernel throw it away.
     Ambiguous,
 }
 
-/// What `place` is to hold once a first fragment was seen, and what that is. `reach` is from [`reach`], `now` the time in ns.
+/// What `place` is to hold once a first fragment was seen, and what that is. `reach` is from
+/// [`reach`], `now` the time in ns.
 ///
-/// A place that is in use for another datagram stays so: a flood makes orphans of those who come later, and nobody is
-/// forgotten for it.
+/// A place that is in use for another datagram stays so: a flood makes orphans of those who come
+/// later, and nobody is forgotten for it.
 #[must_use]
 #[inline(always)]
-pub fn first(place: First, packet: &Packet, key: u64, reach: u32, is_loop: bool, now: u64) -> (First, Kin) {
+pub fn first(
+    place: First,
+    packet: &Packet,
+    key: u64,
+    reach: u32,
+    is_loop: bool,
+    now: u64,
+) -> (First, Lookup) {
     let (told, reach) = (telling(packet, reach, is_loop), u64::from(reach));
-    let kin = if told & UNPARSED != 0 {
-        Kin::Unparsed
+    let lookup = if told & UNPARSED != 0 {
+        Lookup::Unparsed
     } else if is_loop {
-        Kin::Loop
+        Lookup::Loop
     } else {
-        Kin::Known
+        Lookup::Known
     };
     if is_live(place, now, HELD_FOR) {
         let held = ends(place, key);
         if held >> PLACE_BITS != 0 {
-            return (place, kin);
+            return (place, lookup);
         }
         if place.value & TOLD != told || held != reach {
-            return (contested(packet, key, now), Kin::Ambiguous);
+            return (contested(packet, key, now), Lookup::Ambiguous);
         }
     }
-    (holding(told, key, reach, now), kin)
+    (holding(told, key, reach, now), lookup)
 }
 
 /// An element of the table.
 #[inline(always)]
 fn holding(told: u64, key: u64, reach: u64, now: u64) -> First {
     let value = told | now >> 30 << TIME_SHIFT;
-    First { check: key ^ value ^ reach, value }
+    First {
+        check: key ^ value ^ reach,
+        value,
+    }
 }
 
-/// Where the first fragment of the datagram with this key ends; more than [`PLACE_BITS`] if the place is another's, or if two CPUs
-/// have written it at the same time.
+/// Where the first fragment of the datagram with this key ends; more than [`PLACE_BITS`] if the
+/// place is another's, or if two CPUs have written it at the same time.
 #[inline(always)]
 fn ends(place: First, key: u64) -> u64 {
     place.check ^ place.value ^ key
@@ -178,27 +205,42 @@ fn is_live(First { check, value }: First, now: u64, lifetime: [u64; 2]) -> bool 
 #[must_use]
 #[inline(always)]
 pub fn contested(packet: &Packet, key: u64, now: u64) -> First {
-    holding(AMBIGUOUS | u64::from(packet.version == 6) << IPV6_SHIFT, key, 0, now)
+    holding(
+        AMBIGUOUS | u64::from(packet.version == 6) << IPV6_SHIFT,
+        key,
+        0,
+        now,
+    )
 }
 
-/// What `place` is to hold once a later fragment was seen that begins at `begin` (from [`begin`]), and what that is. Where it is
-/// [`Kin::Known`], [`tell`] says the ports.
+/// What `place` is to hold once a later fragment was seen that begins at `begin` (from [`begin`]),
+/// and what that is. Where it is [`Lookup::Known`], [`tell`] says the ports.
 #[must_use]
 #[inline(always)]
-pub fn follow(place: First, key: u64, begin: u32, now: u64) -> (First, Kin) {
+pub fn follow(place: First, key: u64, begin: u32, now: u64) -> (First, Lookup) {
     let (reach, value) = (ends(place, key), place.value);
     if reach >> PLACE_BITS != 0 || !is_live(place, now, HELD_FOR) {
-        (place, Kin::Orphan)
+        (place, Lookup::Orphan)
     } else if value & AMBIGUOUS != 0 {
-        (place, Kin::Ambiguous)
+        (place, Lookup::Ambiguous)
     } else if value & UNPARSED != 0 {
-        (place, Kin::Unparsed)
+        (place, Lookup::Unparsed)
     } else if u64::from(begin) < reach {
-        (holding(AMBIGUOUS | value & 1 << IPV6_SHIFT, key, 0, now), Kin::Ambiguous)
+        (
+            holding(AMBIGUOUS | value & 1 << IPV6_SHIFT, key, 0, now),
+            Lookup::Ambiguous,
+        )
     } else if !is_live(place, now, [TOLD_FOR; 2]) {
-        (place, Kin::Orphan)
+        (place, Lookup::Orphan)
     } else {
-        (place, if value & LOOP != 0 { Kin::Loop } else { Kin::Known })
+        (
+            place,
+            if value & LOOP != 0 {
+                Lookup::Loop
+            } else {
+                Lookup::Known
+            },
+        )
     }
 }
 
@@ -211,8 +253,9 @@ pub fn tell(packet: &mut Packet, First { value, .. }: First) {
     packet.ported = (value >> PORTED_SHIFT & 1) as u16;
 }
 
-/// Whether any host drops a first fragment of which there are so many bytes, from the IP header on: for its IPv4 checksum
-/// (`ip_rcv_core`), or because it is longer than that. It tells later fragments nothing, and is compared with no other.
+/// Whether any host drops a first fragment of which there are so many bytes, from the IP header on:
+/// for its IPv4 checksum (`ip_rcv_core`), or because it is longer than that. It tells later
+/// fragments nothing, and is compared with no other.
 #[must_use]
 #[inline(always)]
 pub fn is_dropped<F: Frame>(frame: &mut F, packet: &Packet, bytes: u32) -> bool {
@@ -233,12 +276,14 @@ pub fn is_dropped<F: Frame>(frame: &mut F, packet: &Packet, bytes: u32) -> bool 
     folded != 0xffff || packet.ip_bytes() > bytes
 }
 
-/// Where the payload of a first fragment ends, in units of 8 bytes; 0 if the kernel may drop it while it takes others of the
-/// datagram, or throws the datagram away because of it. Such a one tells nothing.
+/// Where the payload of a first fragment ends, in units of 8 bytes; 0 if the kernel may drop it
+/// while it takes others of the datagram, or throws the datagram away because of it. Such a one
+/// tells nothing.
 ///
-/// What IPv4 options and IPv6 extension headers must be like depends on the kernel and its settings (`ip_options_compile`,
-/// `ip6_parse_tlv`, `accept_source_route`), and some in a row are dropped (a fragment header after another, `ipv6_frag_rcv`). What is
-/// not the last of a datagram has whole units (`ip6_frag_queue`), and at least one (`ip_frag_queue`).
+/// What IPv4 options and IPv6 extension headers must be like depends on the kernel and its settings
+/// (`ip_options_compile`, `ip6_parse_tlv`, `accept_source_route`), and some in a row are dropped (a
+/// fragment header after another, `ipv6_frag_rcv`). What is not the last of a datagram has whole
+/// units (`ip6_frag_queue`), and at least one (`ip_frag_queue`).
 #[must_use]
 #[inline(always)]
 pub const fn reach(packet: &Packet) -> u32 {
@@ -246,25 +291,47 @@ pub const fn reach(packet: &Packet) -> u32 {
     let is_tcp6 = packet.version == 6 && packet.protocol == protocol::TCP;
     let (plain, least) = match packet.version {
         4 => (IPV4_BYTES, UNIT_BYTES),
-        _ => (IPV6_BYTES + FRAGMENT_BYTES, if is_tcp6 { TCP_BYTES } else { UNIT_BYTES }),
+        _ => (
+            IPV6_BYTES + FRAGMENT_BYTES,
+            if is_tcp6 { TCP_BYTES } else { UNIT_BYTES },
+        ),
     };
     let payload = stated.wrapping_sub(plain);
     let is_whole = stated >= plain + least && payload % UNIT_BYTES == 0;
-    if headers == plain && is_whole { payload / UNIT_BYTES } else { 0 }
+    if headers == plain && is_whole {
+        payload / UNIT_BYTES
+    } else {
+        0
+    }
 }
 
-/// Where a later fragment begins, in units of 8 bytes; 0, which is within any first one, for one without payload, which has the
-/// kernel throw the datagram away (`ip_frag_queue`, `ip6_frag_queue`).
+/// Where a later fragment begins, in units of 8 bytes; 0, which is within any first one, for one
+/// without payload, which has the kernel throw the datagram away (`ip_frag_queue`,
+/// `ip6_frag_queue`).
 #[must_use]
 #[inline(always)]
 pub fn begin<F: Frame>(frame: &mut F, packet: &Packet) -> u32 {
     let ipv6 = packet.version == 6;
     // in the header before the payload, or in that of IPv4
-    let at = if ipv6 { u32::from(packet.transport).wrapping_sub(6) } else { u32::from(packet.offset) + 6 };
-    let field = frame.window::<2>(at).map_or(0, |field| u32::from(field.u16(0)));
-    let (offset, more) = if ipv6 { (field >> 3, field & 1) } else { (field & 0x1fff, field & 0x2000) };
+    let at = if ipv6 {
+        u32::from(packet.transport).wrapping_sub(6)
+    } else {
+        u32::from(packet.offset) + 6
+    };
+    let field = frame
+        .window::<2>(at)
+        .map_or(0, |field| u32::from(field.u16(0)));
+    let (offset, more) = if ipv6 {
+        (field >> 3, field & 1)
+    } else {
+        (field & 0x1fff, field & 0x2000)
+    };
     let least = if more != 0 { UNIT_BYTES } else { 1 };
-    if packet.ip_bytes() < header_bytes(packet) + least { 0 } else { offset }
+    if packet.ip_bytes() < header_bytes(packet) + least {
+        0
+    } else {
+        offset
+    }
 }
 
 #[inline(always)]

@@ -1,12 +1,12 @@
-//! Any bytes as a frame: what the parser makes of it in one piece and in several, in memory that ends where the frame does,
-//! against a slow reading of the same bytes.
+//! Any bytes as a frame: what the parser makes of it in one piece and in several, in memory that
+//! ends where the frame does, against a slow reading of the same bytes.
 #![no_main]
 
 use std::cell::RefCell;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use libfuzzer_sys::fuzz_target;
-use traffic_mirror_ebpf::abi::Unseen;
+use traffic_mirror_ebpf::abi::Skipped;
 use traffic_mirror_ebpf::packet::{Address, Bytes, Packet, mix, parse};
 use traffic_mirror_fuzz::fence::Fence;
 use traffic_mirror_fuzz::pieces::{Windows, parse_in_pieces};
@@ -23,10 +23,13 @@ fuzz_target!(|frame: &[u8]| {
     if frame.len() > FRAME_MAX_BYTES {
         return;
     }
-    let own = frame.get(12..14).map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
+    let own = frame
+        .get(12..14)
+        .map_or(0, |bytes| u16::from_be_bytes([bytes[0], bytes[1]]));
     MEMORY.with_borrow_mut(|(fence, windows)| {
         let frame = fence.put(frame);
-        // the kernel takes a tag off and keeps it beside the frame, so its EtherType may be another than the frame's
+        // the kernel takes a tag off and keeps it beside the frame, so its EtherType may be another
+        // than the frame's
         for ethertype in [own, 0x0800, 0x86dd] {
             look(frame, ethertype, windows);
         }
@@ -37,7 +40,10 @@ fn look(frame: &[u8], ethertype: u16, windows: &mut Windows) {
     let mut packet = Packet::default();
     let parsed = parse(&mut Bytes(frame), ethertype, &mut packet).map(|()| packet);
     let want = read(frame, ethertype);
-    let found = parsed.as_ref().map(|packet| reading(packet, want.as_ref().ok())).map_err(|reason| *reason);
+    let found = parsed
+        .as_ref()
+        .map(|packet| reading(packet, want.as_ref().ok()))
+        .map_err(|reason| *reason);
     assert_eq!(found, want, "{packet:?}");
     in_pieces(frame, ethertype, windows, parsed);
     if let (Ok(packet), Ok(reading)) = (parsed, want) {
@@ -47,11 +53,12 @@ fn look(frame: &[u8], ethertype: u16, windows: &mut Windows) {
 }
 
 /// Cuts the linear part at each place that the parser looks at, and one byte before.
-fn in_pieces(frame: &[u8], ethertype: u16, windows: &mut Windows, want: Result<Packet, Unseen>) {
+fn in_pieces(frame: &[u8], ethertype: u16, windows: &mut Windows, want: Result<Packet, Skipped>) {
     let mut parse = |linear: usize| {
         let mut packet = Packet::default();
         windows.take_ends();
-        let parsed = parse_in_pieces(frame, linear, ethertype, windows, &mut packet).map(|()| packet);
+        let parsed =
+            parse_in_pieces(frame, linear, ethertype, windows, &mut packet).map(|()| packet);
         assert_eq!(parsed, want, "{linear} of {} bytes are linear", frame.len());
         windows.take_ends()
     };
@@ -64,9 +71,13 @@ fn in_pieces(frame: &[u8], ethertype: u16, windows: &mut Windows, want: Result<P
     }
 }
 
-/// What the parser has found, in the words of the reading. Where that has no number, the packet's must be 0.
+/// What the parser has found, in the words of the reading. Where that has no number, the packet's
+/// must be 0.
 fn reading(packet: &Packet, want: Option<&Reading>) -> Reading {
-    assert!(packet.ported != 0 || (packet.source_port, packet.destination_port) == (0, 0), "{packet:?}");
+    assert!(
+        packet.ported != 0 || (packet.source_port, packet.destination_port) == (0, 0),
+        "{packet:?}"
+    );
     assert_eq!(packet.headerless, 0);
     let address = |[first, second]: Address| -> IpAddr {
         match packet.version {
@@ -83,7 +94,10 @@ fn reading(packet: &Packet, want: Option<&Reading>) -> Reading {
         is_protocol_unknown: packet.unknown & Packet::PROTOCOL != 0,
         is_fragment: packet.fragment != 0,
         is_later: packet.fragment & Packet::LATER != 0,
-        identification: given(packet.identification, want.is_some_and(|want| want.identification.is_some())),
+        identification: given(
+            packet.identification,
+            want.is_some_and(|want| want.identification.is_some()),
+        ),
         vlan: given(packet.vlan, want.is_some_and(|want| want.vlan.is_some())),
         offset: packet.offset.into(),
         transport: packet.transport.into(),
@@ -109,6 +123,11 @@ fn assert_hash_is_of_the_flow(packet: &Packet) {
 }
 
 fn assert_pseudo_header(packet: &Packet, reading: &Reading, length: u32) {
-    let slow = checksum::pseudo_header(reading.source, reading.destination, reading.protocol, length as usize);
+    let slow = checksum::pseudo_header(
+        reading.source,
+        reading.destination,
+        reading.protocol,
+        length as usize,
+    );
     assert_eq!(packet.pseudo_header(length), checksum::sum(&[&slow]));
 }

@@ -1,4 +1,5 @@
-//! Any bytes as the file: text -> Config -> Desired -> Tables -> Plan, what is said about errors, and what `plan` prints.
+//! Any bytes as the file: text -> Config -> Desired -> Tables -> Plan, what is said about errors,
+//! and what `plan` prints.
 #![no_main]
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -6,11 +7,11 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use traffic_mirror::compile::{Memory, new_maps};
+use traffic_mirror::compile::{Cache, new_maps};
 use traffic_mirror::desired::{self, Desired, Rereader};
 use traffic_mirror::diagnostic::{Diagnostic, locate, render};
 use traffic_mirror::network::{Network, Path, Route, RouteKind};
-use traffic_mirror::plan::{Change, decide};
+use traffic_mirror::plan::{Transition, decide};
 use traffic_mirror::preview::{Attached, preview};
 use traffic_mirror::tables::Live;
 use traffic_mirror::{report, status};
@@ -36,7 +37,10 @@ fuzz_target!(|bytes: &[u8]| {
     assert_reread(bytes, &loaded);
     match loaded {
         Ok((desired, warnings)) => {
-            assert!(warnings.iter().all(|warning| !warning.is_error()), "{warnings:?}");
+            assert!(
+                warnings.iter().all(|warning| !warning.is_error()),
+                "{warnings:?}"
+            );
             take(&desired);
         }
         Err(errors) => assert!(errors.iter().any(Diagnostic::is_error), "{errors:?}"),
@@ -54,9 +58,18 @@ fn assert_can_be_shown(found: &[Diagnostic], text: &str) {
     let located = locate(found, text);
     assert_eq!(located.len(), found.len());
     serde_json::to_string(&located).expect("data is JSON");
-    for Diagnostic { message, help, note, .. } in found {
+    for Diagnostic {
+        message,
+        help,
+        note,
+        ..
+    } in found
+    {
         let texts = [Some(message), help.as_ref(), note.as_ref()];
-        assert!(texts.into_iter().flatten().all(|text| !text.contains('\n')), "{found:?}");
+        assert!(
+            texts.into_iter().flatten().all(|text| !text.contains('\n')),
+            "{found:?}"
+        );
     }
 }
 
@@ -64,7 +77,10 @@ fn assert_can_be_shown(found: &[Diagnostic], text: &str) {
 fn assert_reread(bytes: &[u8], loaded: &desired::Loaded) {
     let mut rereader = Rereader::default();
     const HEADER: &[u8] = b"[[filter]]";
-    let at = bytes.windows(HEADER.len()).rposition(|window| window == HEADER).unwrap_or_default();
+    let at = bytes
+        .windows(HEADER.len())
+        .rposition(|window| window == HEADER)
+        .unwrap_or_default();
     let shorter = &bytes[..at];
     let longer = [bytes, b"\n", &bytes[at..]].concat();
     for (bytes, want) in [
@@ -83,27 +99,54 @@ fn take(desired: &Desired) {
     let other = &*OTHER;
     let network = network(desired);
     let live = live(desired, &network);
-    let (_, change) =
-        decide(desired, &network, &mut Some(live.clone()), &mut Memory::default()).expect("there is room");
-    assert!(matches!(&change, Change::InPlace(plan) if plan.is_empty()), "not settled: {change:?}");
-    let attached = Attached { are_ours: true, mirrors: BTreeMap::new(), encaps: BTreeSet::new() };
-    for (want, live) in
-        [(desired, None), (desired, Some(&live)), (desired, Some(&other.live)), (&other.desired, Some(&live))]
-    {
+    let (_, change) = decide(
+        desired,
+        &network,
+        &mut Some(live.clone()),
+        &mut Cache::default(),
+    )
+    .expect("there is room");
+    assert!(
+        matches!(&change, Transition::InPlace(plan) if plan.is_empty()),
+        "not settled: {change:?}"
+    );
+    let attached = Attached {
+        are_ours: true,
+        mirrors: BTreeMap::new(),
+        encaps: BTreeSet::new(),
+    };
+    for (want, live) in [
+        (desired, None),
+        (desired, Some(&live)),
+        (desired, Some(&other.live)),
+        (&other.desired, Some(&live)),
+    ] {
         let preview = preview(want, &network, live, &attached).expect("there is room");
-        assert!(preview.to_string().chars().all(|c| !c.is_control() || c == '\n'), "{preview}");
+        assert!(
+            preview
+                .to_string()
+                .chars()
+                .all(|c| !c.is_control() || c == '\n'),
+            "{preview}"
+        );
         serde_json::to_string(&preview).expect("data is JSON");
     }
-    let _ = (report::changes(&other.desired, desired), report::changes(desired, &other.desired));
+    let _ = (
+        report::changes(&other.desired, desired),
+        report::changes(desired, &other.desired),
+    );
     let _ = status::summary(desired);
 }
 
 /// What is live when a file was taken.
 fn live(desired: &Desired, network: &Network) -> Live {
-    let compiled = new_maps(desired, network, &[], &mut Memory::default()).expect("there is room");
+    let compiled = new_maps(desired, network, &[], &mut Cache::default()).expect("there is room");
     let mut tables = (*compiled.tables).clone();
     (tables.control.generation, tables.control.secret) = (1, 1);
-    Live { generation: 1, tables }
+    Live {
+        generation: 1,
+        tables,
+    }
 }
 
 /// A way to each endpoint, or something that is in the way.
@@ -120,7 +163,11 @@ fn network(desired: &Desired) -> Network {
             gateway: None,
             source: (number % 7 != 6).then_some(source),
             mtu: (number % 3 == 2).then_some(1400),
-            kind: if number % 11 == 10 { RouteKind::Local } else { RouteKind::Unicast },
+            kind: if number % 11 == 10 {
+                RouteKind::Local
+            } else {
+                RouteKind::Unicast
+            },
             assumed: false,
         };
         let path = Path {

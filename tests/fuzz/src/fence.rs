@@ -1,5 +1,5 @@
-//! Memory behind which nothing can be read: a read beyond the end of what lies there is a fault (`SIGSEGV`), whoever reads,
-//! `unsafe` or not.
+//! Cache behind which nothing can be read: a read beyond the end of what lies there is a fault
+//! (`SIGSEGV`), whoever reads, `unsafe` or not.
 
 use std::num::NonZeroUsize;
 use std::ptr::NonNull;
@@ -22,11 +22,16 @@ impl Fence {
         let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
         // SAFETY: a new mapping at an address that the kernel chooses; its last page lies in it.
         let begin = unsafe {
-            let begin = mmap_anonymous(None, all, protection, MapFlags::MAP_PRIVATE).expect("memory");
-            mprotect(begin.byte_add(bytes), PAGE_BYTES, ProtFlags::PROT_NONE).expect("a page to protect");
+            let begin =
+                mmap_anonymous(None, all, protection, MapFlags::MAP_PRIVATE).expect("memory");
+            mprotect(begin.byte_add(bytes), PAGE_BYTES, ProtFlags::PROT_NONE)
+                .expect("a page to protect");
             begin
         };
-        Self { begin: begin.cast(), bytes }
+        Self {
+            begin: begin.cast(),
+            bytes,
+        }
     }
 
     /// Copies to the end of the room, in place of what was there before.

@@ -1,12 +1,13 @@
-//! Frames as the kernel hands them over: the linear part as it lies there, or any bytes copied out one window at a time.
+//! Frames as the kernel hands them over: the linear part as it lies there, or any bytes copied out
+//! one window at a time.
 
-use traffic_mirror_ebpf::abi::Unseen;
+use traffic_mirror_ebpf::abi::Skipped;
 use traffic_mirror_ebpf::packet::{Frame, Packet, WINDOW_BYTES, Window, parse, parse_extensions};
 
 use crate::fence::Fence;
 
-/// A window is copied to the end of fenced memory, over the one before: so a read beyond the window is a fault, and one of a
-/// window that is no longer valid shows other bytes.
+/// A window is copied to the end of fenced memory, over the one before: so a read beyond the window
+/// is a fault, and one of a window that is no longer valid shows other bytes.
 pub struct Windows {
     fence: Fence,
     /// Where the windows that were asked for end in the frame.
@@ -15,12 +16,16 @@ pub struct Windows {
 
 impl Default for Windows {
     fn default() -> Self {
-        Self { fence: Fence::new(WINDOW_BYTES), ends: Vec::new() }
+        Self {
+            fence: Fence::new(WINDOW_BYTES),
+            ends: Vec::new(),
+        }
     }
 }
 
 impl Windows {
-    /// Where the windows that were asked for since the last time end in the frame, be it that it ends before.
+    /// Where the windows that were asked for since the last time end in the frame, be it that it
+    /// ends before.
     pub fn take_ends(&mut self) -> Vec<usize> {
         std::mem::take(&mut self.ends)
     }
@@ -59,14 +64,15 @@ impl Frame for Scattered<'_> {
     }
 }
 
-/// `parse_packet` of ebpf/src/bpf/parse.rs, for a frame of which the first `linear` bytes lie in one piece.
+/// `parse_packet` of ebpf/src/bpf/parse.rs, for a frame of which the first `linear` bytes lie in
+/// one piece.
 pub fn parse_in_pieces(
     frame: &[u8],
     linear: usize,
     ethertype: u16,
     windows: &mut Windows,
     packet: &mut Packet,
-) -> Result<(), Unseen> {
+) -> Result<(), Skipped> {
     let front = &frame[..linear];
     let parsed = parse(&mut Linear(front, windows), ethertype, packet);
     if parsed.is_ok() && packet.is_extended() {
@@ -74,7 +80,7 @@ pub fn parse_in_pieces(
     }
     let is_cut = match parsed {
         Ok(()) => packet.unknown != 0,
-        Err(reason) => reason == Unseen::Malformed,
+        Err(reason) => reason == Skipped::Malformed,
     };
     if !is_cut || linear == frame.len() {
         return parsed;

@@ -1,9 +1,9 @@
-//! What a frame says, read the slow way from the RFCs and the manual. Shares nothing with the parser but the words for why a
-//! packet is not looked at.
+//! What a frame says, read the slow way from the RFCs and the manual. Shares nothing with the
+//! parser but the words for why a packet is not looked at.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use traffic_mirror_ebpf::abi::Unseen;
+use traffic_mirror_ebpf::abi::Skipped;
 
 /// A packet, as filters and counters ask about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -51,19 +51,19 @@ fn be16(frame: &[u8], at: usize) -> Option<u16> {
 ///
 /// # Errors
 /// Why filters are not asked about it.
-pub fn read(frame: &[u8], ethertype: u16) -> Result<Reading, Unseen> {
+pub fn read(frame: &[u8], ethertype: u16) -> Result<Reading, Skipped> {
     let (mut ethertype, mut offset, mut vlan) = (ethertype, 14, None);
     for _ in 0..3 {
         if [0x8100, 0x88a8].contains(&ethertype) {
             vlan = vlan.or(be16(frame, offset).map(|control| control % 4096));
-            ethertype = be16(frame, offset + 2).ok_or(Unseen::Malformed)?;
+            ethertype = be16(frame, offset + 2).ok_or(Skipped::Malformed)?;
             offset += 4;
         }
     }
     let reading = match ethertype {
-        0x0800 => read_ipv4(frame, offset).ok_or(Unseen::Malformed),
-        0x86dd => read_ipv6(frame, offset).ok_or(Unseen::Malformed),
-        _ => Err(Unseen::NotIp),
+        0x0800 => read_ipv4(frame, offset).ok_or(Skipped::Malformed),
+        0x86dd => read_ipv6(frame, offset).ok_or(Skipped::Malformed),
+        _ => Err(Skipped::NotIp),
     };
     reading.map(|reading| Reading { vlan, ..reading })
 }
@@ -73,7 +73,8 @@ fn read_ipv4(frame: &[u8], offset: usize) -> Option<Reading> {
     let header: [u8; 20] = number(frame, offset)?;
     let header_bytes = usize::from(header[0] % 16) * 4;
     let length = usize::from(be16(&header, 2)?);
-    let is_sound = header[0] / 16 == 4 && header_bytes >= 20 && (length == 0 || length >= header_bytes);
+    let is_sound =
+        header[0] / 16 == 4 && header_bytes >= 20 && (length == 0 || length >= header_bytes);
     let fragment = be16(&header, 6)?;
     let (is_later, has_more) = (fragment % 0x2000 != 0, fragment & 0x2000 != 0);
     let transport = offset + header_bytes;
@@ -81,8 +82,14 @@ fn read_ipv4(frame: &[u8], offset: usize) -> Option<Reading> {
         source: Ipv4Addr::from(number(&header, 12).unwrap_or_default()).into(),
         destination: Ipv4Addr::from(number(&header, 16).unwrap_or_default()).into(),
         protocol: header[9],
-        ports: if is_later { None } else { ports(frame, header[9], transport) },
-        are_ports_unknown: !is_later && PORTED.contains(&header[9]) && ports(frame, header[9], transport).is_none(),
+        ports: if is_later {
+            None
+        } else {
+            ports(frame, header[9], transport)
+        },
+        are_ports_unknown: !is_later
+            && PORTED.contains(&header[9])
+            && ports(frame, header[9], transport).is_none(),
         is_protocol_unknown: false,
         is_fragment: is_later || has_more,
         is_later,
@@ -103,13 +110,17 @@ fn read_ipv6(frame: &[u8], offset: usize) -> Option<Reading> {
     let (mut protocol, mut transport) = (header[6], offset + 40);
     let (mut is_fragment, mut is_later, mut identification) = (false, false, None);
     for _ in 0..8 {
-        let Some([next, units, high, low]) = number(frame, transport) else { break };
+        let Some([next, units, high, low]) = number(frame, transport) else {
+            break;
+        };
         if is_later || !EXTENSIONS.contains(&protocol) {
             break;
         }
         let bytes = match protocol {
             44 => {
-                let Some(which) = number(frame, transport + 4) else { break };
+                let Some(which) = number(frame, transport + 4) else {
+                    break;
+                };
                 // a part of a part
                 if is_fragment {
                     break;
@@ -133,9 +144,14 @@ fn read_ipv6(frame: &[u8], offset: usize) -> Option<Reading> {
         source: Ipv6Addr::from(number(&header, 8)?).into(),
         destination: Ipv6Addr::from(number(&header, 24)?).into(),
         protocol,
-        ports: if is_later { None } else { ports(frame, protocol, transport) },
+        ports: if is_later {
+            None
+        } else {
+            ports(frame, protocol, transport)
+        },
         are_ports_unknown: !is_later
-            && (is_lost || PORTED.contains(&protocol) && ports(frame, protocol, transport).is_none()),
+            && (is_lost
+                || PORTED.contains(&protocol) && ports(frame, protocol, transport).is_none()),
         is_protocol_unknown: is_lost,
         is_fragment,
         is_later,
@@ -149,5 +165,7 @@ fn read_ipv6(frame: &[u8], offset: usize) -> Option<Reading> {
 
 fn ports(frame: &[u8], protocol: u8, at: usize) -> Option<(u16, u16)> {
     let is_ported = PORTED.contains(&protocol);
-    is_ported.then(|| Some((be16(frame, at)?, be16(frame, at + 2)?))).flatten()
+    is_ported
+        .then(|| Some((be16(frame, at)?, be16(frame, at + 2)?)))
+        .flatten()
 }

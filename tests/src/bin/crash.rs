@@ -13,7 +13,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
-use traffic_mirror::compile::{Memory, new_maps};
+use traffic_mirror::compile::{Cache, new_maps};
 use traffic_mirror::desired::{self, Desired};
 use traffic_mirror::kernel::{Kernel, KernelError, Mechanism};
 use traffic_mirror::reconcile::{State, reconcile};
@@ -21,10 +21,15 @@ use traffic_mirror::tables::{Table, Tables};
 
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let [what, pin_path, file, rest @ ..] = &arguments[..] else { bail!("usage: crash die|next|verify|fail|swap ...") };
+    let [what, pin_path, file, rest @ ..] = &arguments[..] else {
+        bail!("usage: crash die|next|verify|fail|swap ...")
+    };
     // as it is attached
     let pin_path = Path::new(pin_path);
-    let mechanism = pin_path.join("filters").exists().then_some(Mechanism::Clsact);
+    let mechanism = pin_path
+        .join("filters")
+        .exists()
+        .then_some(Mechanism::Clsact);
     let mut kernel = Kernel::claim(pin_path, mechanism)?;
     let desired = load(file)?;
     match (what.as_str(), rest) {
@@ -38,14 +43,19 @@ fn main() -> Result<()> {
             reconcile(&mut kernel, &mut State::default(), &desired)?;
             verify(&mut kernel, &desired)
         }
-        ("fail", [next, step, number]) => fail(&mut kernel, &desired, &load(next)?, step, number.parse()?),
-        ("swap", [other, reloads]) => swap(&mut kernel, [&load(other)?, &desired], reloads.parse()?),
+        ("fail", [next, step, number]) => {
+            fail(&mut kernel, &desired, &load(next)?, step, number.parse()?)
+        }
+        ("swap", [other, reloads]) => {
+            swap(&mut kernel, [&load(other)?, &desired], reloads.parse()?)
+        }
         _ => bail!("usage: crash die|next|verify|fail|swap ..."),
     }
 }
 
 fn load(file: &str) -> Result<Desired> {
-    let (desired, _) = desired::load(&std::fs::read_to_string(file)?).map_err(|errors| anyhow!("{errors:?}"))?;
+    let (desired, _) =
+        desired::load(&std::fs::read_to_string(file)?).map_err(|errors| anyhow!("{errors:?}"))?;
     Ok(desired)
 }
 
@@ -67,13 +77,22 @@ fn swap(kernel: &mut Kernel, files: [&Desired; 2], reloads: usize) -> Result<()>
     let mut state = State::default();
     for (reload, desired) in files.into_iter().cycle().take(reloads).enumerate() {
         let report = reconcile(kernel, &mut state, desired)?;
-        ensure!(report.writes > 0 && report.repaired.is_empty(), "reload {reload}: {report:?}");
+        ensure!(
+            report.writes > 0 && report.repaired.is_empty(),
+            "reload {reload}: {report:?}"
+        );
     }
     Ok(())
 }
 
 /// Takes a file and then another; the step of that kind and number fails, once.
-fn fail(kernel: &mut Kernel, desired: &Desired, next: &Desired, step: &str, number: u64) -> Result<()> {
+fn fail(
+    kernel: &mut Kernel,
+    desired: &Desired,
+    next: &Desired,
+    step: &str,
+    number: u64,
+) -> Result<()> {
     let mut state = State::default();
     reconcile(kernel, &mut state, desired)?;
     let (mut left, has_failed) = (number, Rc::new(Cell::new(false)));
@@ -84,7 +103,11 @@ fn fail(kernel: &mut Kernel, desired: &Desired, next: &Desired, step: &str, numb
             return Ok(());
         }
         let source = std::io::Error::from_raw_os_error(libc::ENOMEM);
-        Err(KernelError::Map { action: "do what a test forbids with", map: step.clone(), source })
+        Err(KernelError::Map {
+            action: "do what a test forbids with",
+            map: step.clone(),
+            source,
+        })
     });
     let taken = reconcile(kernel, &mut state, next);
     kernel.before(|_| Ok(()));
@@ -96,12 +119,21 @@ fn fail(kernel: &mut Kernel, desired: &Desired, next: &Desired, step: &str, numb
         Err(error) => {
             ensure!(error.to_string().contains("what a test forbids"), "{error}");
             let again = reconcile(kernel, &mut State::default(), desired)?;
-            ensure!(again.writes == 0, "{} elements were left to write back", again.writes);
+            ensure!(
+                again.writes == 0,
+                "{} elements were left to write back",
+                again.writes
+            );
             verify(kernel, desired)
         }
-        // what cannot be attached or removed is no reason not to take a file, and is tried again: at once or later
+        // what cannot be attached or removed is no reason not to take a file, and is tried again:
+        // at once or later
         Ok(_) => {
-            if state.obstacles.iter().any(|one| one.what.contains("what a test forbids")) {
+            if state
+                .obstacles
+                .iter()
+                .any(|one| one.what.contains("what a test forbids"))
+            {
                 reconcile(kernel, &mut state, next)?;
             }
             verify(kernel, next)
@@ -109,13 +141,24 @@ fn fail(kernel: &mut Kernel, desired: &Desired, next: &Desired, step: &str, numb
     }
 }
 
-/// Nothing may be left to write, and each table must have as many elements in use as new maps would have.
+/// Nothing may be left to write, and each table must have as many elements in use as new maps would
+/// have.
 fn verify(kernel: &mut Kernel, desired: &Desired) -> Result<()> {
     let again = reconcile(kernel, &mut State::default(), desired)?;
-    ensure!(again.writes == 0, "{} elements were left to write", again.writes);
+    ensure!(
+        again.writes == 0,
+        "{} elements were left to write",
+        again.writes
+    );
     let live = kernel.live(None)?.context("nothing is live")?.tables;
-    let fresh =
-        new_maps(desired, &kernel.observe(desired)?, &[], &mut Memory::default()).context("there is room")?.tables;
+    let fresh = new_maps(
+        desired,
+        &kernel.observe(desired)?,
+        &[],
+        &mut Cache::default(),
+    )
+    .context("there is room")?
+    .tables;
     for table in [
         Table::Classes,
         Table::Nodes,
@@ -130,14 +173,24 @@ fn verify(kernel: &mut Kernel, desired: &Desired) -> Result<()> {
         Table::Listed,
     ] {
         let (live, fresh) = (in_use(&live, table), in_use(&fresh, table));
-        ensure!(live == fresh, "{table:?}: {live} elements are in use, {fresh} would be in new maps");
+        ensure!(
+            live == fresh,
+            "{table:?}: {live} elements are in use, {fresh} would be in new maps"
+        );
     }
-    ensure!(live.control.view[0] == live.control.view[1], "the idle view differs");
+    ensure!(
+        live.control.banks[0] == live.control.banks[1],
+        "the inactive bank differs"
+    );
     Ok(())
 }
 
 /// Elements that are not zero.
 fn in_use(tables: &Tables, table: Table) -> usize {
-    let elements = tables.pieces(table).flat_map(|(_, piece)| piece.chunks_exact(table.element_bytes()));
-    elements.filter(|element| element.iter().any(|byte| *byte != 0)).count()
+    let elements = tables
+        .pieces(table)
+        .flat_map(|(_, piece)| piece.chunks_exact(table.element_bytes()));
+    elements
+        .filter(|element| element.iter().any(|byte| *byte != 0))
+        .count()
 }

@@ -1,7 +1,9 @@
-//! Hostile packets to a host with sockets behind a mirror: `hostile [--seed N] [--seconds N] [--packets N]`.
+//! Hostile packets to a host with sockets behind a mirror: `hostile [--seed N] [--seconds N]
+//! [--packets N]`.
 //!
-//! Each scenario has a seed of its own, the number of the one before and one, so that a failure says how to see it again. Without
-//! `--seed` the first is chosen by the clock; 0 seconds are for ever.
+//! Each scenario has a seed of its own, the number of the one before and one, so that a failure
+//! says how to see it again. Without `--seed` the first is chosen by the clock; 0 seconds are for
+//! ever.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -13,7 +15,9 @@ use traffic_mirror_tests::hostile::{Judge, Tally};
 const PERIOD: Duration = Duration::from_secs(10);
 
 fn main() -> Result<()> {
-    let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let clock = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
     let (mut first, mut seconds, mut packets) = (clock.as_secs() << 32, 0, u64::MAX);
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -40,7 +44,11 @@ fn examine(first: u64, seconds: u64, packets: u64) -> Result<Tally> {
             break;
         }
         if told.elapsed() > PERIOD {
-            println!("hostile: {:.0} s, {}", begin.elapsed().as_secs_f64(), judge.tally);
+            println!(
+                "hostile: {:.0} s, {}",
+                begin.elapsed().as_secs_f64(),
+                judge.tally
+            );
             told = Instant::now();
         }
         let seed = first.wrapping_add(number);

@@ -5,9 +5,11 @@ use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::{SchedClassifier, TcAttachType};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt};
-use traffic_mirror::network::{Hook, Link, Network, Path, Route, RouteKind};
-use traffic_mirror_ebpf::abi::Unseen;
+use nix::sys::socket::{
+    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
+};
+use traffic_mirror::network::{Direction, Link, Network, Path, Route, RouteKind};
+use traffic_mirror_ebpf::abi::Skipped;
 
 use super::draw::{Ends, PROTOCOLS, marker};
 use crate::lab::cpu::Cpu;
@@ -25,8 +27,10 @@ const FILE: &str = "[[interface]]\nname = \"eth0\"\ndirection = \"ingress\"\n\
     [[filter]]\nname = \"port\"\ndestination_port = [443]\nto = [\"collector\"]\n\
     [[filter]]\nname = \"tcp\"\nprotocol = [\"tcp\"]\ndestination_port = [9]\nto = [\"collector\"]\n";
 
-const HOST: [IpAddr; 2] =
-    [IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)), IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1))];
+const HOST: [IpAddr; 2] = [
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1)),
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 1)),
+];
 
 /// What a socket has got.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,7 +49,7 @@ pub struct Counters {
     /// By filter.
     pub matched: [u64; 2],
     /// By reason.
-    pub unseen: [u64; Unseen::COUNT],
+    pub skipped: [u64; Skipped::COUNT],
 }
 
 /// The host, and who sends to it.
@@ -66,7 +70,8 @@ pub struct Stage {
 impl Stage {
     /// With namespaces of its own.
     pub fn new() -> Result<Self> {
-        let [sender, host, collector] = ["sender", "host", "collector"].map(|name| Netns::new(&format!("ho-{name}")));
+        let [sender, host, collector] =
+            ["sender", "host", "collector"].map(|name| Netns::new(&format!("ho-{name}")));
         let (sender, host, collector) = (sender?, host?, collector?);
         sender.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
         veth(&sender, "eth0", &host, "eth0")?;
@@ -75,11 +80,18 @@ impl Stage {
         host.address("eth0", "fd00::1/128")?;
         // whoever sends, answers go to one hardware address, and nobody is asked for it
         for (family, gateway) in [("", "10.255.255.254"), ("-6 ", "fe80::2")] {
-            host.run(&format!("ip {family}neighbour add {gateway} lladdr 02:00:00:00:00:fe dev eth0 nud permanent"))?;
-            host.run(&format!("ip {family}route add default via {gateway} dev eth0 onlink"))?;
+            host.run(&format!(
+                "ip {family}neighbour add {gateway} lladdr 02:00:00:00:00:fe dev eth0 nud permanent"
+            ))?;
+            host.run(&format!(
+                "ip {family}route add default via {gateway} dev eth0 onlink"
+            ))?;
         }
         host.rp_filter(false)?;
-        for variable in ["net.ipv4.ipfrag_high_thresh", "net.ipv6.ip6frag_high_thresh"] {
+        for variable in [
+            "net.ipv4.ipfrag_high_thresh",
+            "net.ipv6.ip6frag_high_thresh",
+        ] {
             host.sysctl(variable, "268435456")?;
         }
         let desired = load(FILE);
@@ -87,11 +99,15 @@ impl Stage {
         let (loaded, hook, programs) = host.enter(|| {
             let tables = compiled(&desired, &network).tables;
             let loaded = Loaded::new(&tables, 0x0123_4567_89ab_cdef)?;
-            let place = Place { interface: "eth0".to_owned(), direction: Hook::Ingress };
-            let hook = hook(tables.view(), &network, &place).context("the interface has no hook")?;
+            let place = Place {
+                interface: "eth0".to_owned(),
+                direction: Direction::Ingress,
+            };
+            let hook = hook(tables.active_bank(), &network, &place)
+                .context("the interface has no hook")?;
             let mut encap = loaded.generation().encap()?;
             encap.attach(c"eth1", TcAttachType::Egress)?;
-            let mut mirror = loaded.generation().mirror(Hook::Ingress)?;
+            let mut mirror = loaded.generation().mirror(Direction::Ingress)?;
             mirror.attach(c"eth0", TcAttachType::Ingress)?;
             Ok((loaded, hook, [encap, mirror]))
         })?;
@@ -100,7 +116,11 @@ impl Stage {
         let [tcp6, udp6] = open(AddressFamily::Inet6);
         let macs = [sender.mac("eth0")?, host.mac("eth0")?];
         Ok(Self {
-            ends: Ends { macs, sources: HOST, destinations: HOST },
+            ends: Ends {
+                macs,
+                sources: HOST,
+                destinations: HOST,
+            },
             loaded,
             hook,
             wire: PacketSocket::open(&sender, "eth0", Capture::Nothing)?,
@@ -139,14 +159,22 @@ impl Stage {
             let mut is_done = (family, protocol) != (0, 1);
             loop {
                 let mut bytes = [0; 2048];
-                let Ok(length) = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT) else {
+                let Ok(length) = recv(socket.as_raw_fd(), &mut bytes, MsgFlags::MSG_DONTWAIT)
+                else {
                     if is_done {
                         break;
                     }
-                    ensure!(wait_readable(&[socket.as_fd()], until)?.is_some(), "the marker was not delivered");
+                    ensure!(
+                        wait_readable(&[socket.as_fd()], until)?.is_some(),
+                        "the marker was not delivered"
+                    );
                     continue;
                 };
-                let header = if family == 0 { 4 * usize::from(bytes[0] & 0xf) } else { 0 };
+                let header = if family == 0 {
+                    4 * usize::from(bytes[0] & 0xf)
+                } else {
+                    0
+                };
                 let bytes = bytes.get(header..length).unwrap_or_default();
                 if bytes.get(8..16) == Some(&self.markers.to_be_bytes()) {
                     is_done = true;
@@ -167,7 +195,7 @@ impl Stage {
         }
         let stats = generation.hook_stats(self.hook + 1)?;
         let cpus = stats.last().context("the hook has no counters")?;
-        for (reason, sum) in counters.unseen.iter_mut().enumerate() {
+        for (reason, sum) in counters.skipped.iter_mut().enumerate() {
             *sum = cpus.iter().map(|cpu| cpu[reason]).sum();
         }
         Ok(counters)
@@ -176,12 +204,16 @@ impl Stage {
 
 /// The words for the reasons.
 pub fn reasons() -> impl Iterator<Item = &'static str> {
-    Unseen::ALL.iter().map(|reason| reason.label())
+    Skipped::ALL.iter().map(|reason| reason.label())
 }
 
 /// A socket that gets whatever the host takes of a protocol.
 fn raw(host: &Netns, family: AddressFamily, protocol: u8) -> Result<OwnedFd> {
-    let protocol = if protocol == 6 { SockProtocol::Tcp } else { SockProtocol::Udp };
+    let protocol = if protocol == 6 {
+        SockProtocol::Tcp
+    } else {
+        SockProtocol::Udp
+    };
     let open = || {
         let socket = socket(family, SockType::Raw, SockFlag::SOCK_CLOEXEC, protocol)?;
         setsockopt(&socket, sockopt::RcvBufForce, &(16 << 20))?;
@@ -195,7 +227,13 @@ fn network(host: &Netns) -> Result<Network> {
     let mut network = Network::default();
     for name in ["eth0", "eth1"] {
         let index = host.index(name)?;
-        network.links.insert(index, Link { mac: Some(host.mac(name)?), ..Link::ethernet(index, name) });
+        network.links.insert(
+            index,
+            Link {
+                mac: Some(host.mac(name)?),
+                ..Link::ethernet(index, name)
+            },
+        );
     }
     let route = Route {
         interface: host.index("eth1")?,
@@ -205,7 +243,11 @@ fn network(host: &Netns) -> Result<Network> {
         kind: RouteKind::Unicast,
         assumed: false,
     };
-    let path = Path { route: Some(route), mac: Some([2, 0, 0, 0, 0, 9]), ..Path::default() };
+    let path = Path {
+        route: Some(route),
+        mac: Some([2, 0, 0, 0, 0, 9]),
+        ..Path::default()
+    };
     network.paths.insert("collector".to_owned(), path);
     Ok(network)
 }

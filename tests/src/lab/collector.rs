@@ -2,7 +2,7 @@
 
 use super::netns::Netns;
 use super::packet::{FiveTuple, Gue, Link, Reassembler, ip_part, is_gue};
-use super::socket::{Capture, Direction, PacketSocket};
+use super::socket::{Capture, PacketSocket, PacketType};
 use super::wait_readable;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use std::io::{PipeWriter, pipe};
@@ -13,10 +13,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-/// A queue of the frames that arrive at an interface, tags in their place. What is taken is gone from the queue;
-/// frames lost before it are an error of whoever takes next.
+/// A queue of the frames that arrive at an interface, tags in their place. What is taken is gone
+/// from the queue; frames lost before it are an error of whoever takes next.
 ///
-/// That nothing more will come is known without a sleep: send a sentinel down the same path, and take up to it.
+/// That nothing more will come is known without a sleep: send a sentinel down the same path, and
+/// take up to it.
 #[derive(Debug)]
 pub struct Collector {
     frames: Receiver<Result<Vec<u8>>>,
@@ -55,7 +56,14 @@ impl Collector {
             end.err().map(|error| sender.send(Err(error)));
         });
         let fragments = Reassembler::default();
-        Ok(Self { frames, fragments, count, socket, thread: Some(thread), stop: Some(stop) })
+        Ok(Self {
+            frames,
+            fragments,
+            count,
+            socket,
+            thread: Some(thread),
+            stop: Some(stop),
+        })
     }
 
     /// How many frames have come since the start.
@@ -70,7 +78,10 @@ impl Collector {
 
     /// Takes the next frame; `None` if none has come at the deadline.
     pub fn next(&mut self, deadline: Instant) -> Result<Option<Vec<u8>>> {
-        match self.frames.recv_timeout(deadline.saturating_duration_since(Instant::now())) {
+        match self
+            .frames
+            .recv_timeout(deadline.saturating_duration_since(Instant::now()))
+        {
             Ok(frame) => frame.map(Some),
             Err(RecvTimeoutError::Timeout) => self.lossless().map(|()| None),
             Err(RecvTimeoutError::Disconnected) => bail!("the capture has ended"),
@@ -90,7 +101,11 @@ impl Collector {
         while frames.len() < n {
             match self.next(deadline)? {
                 Some(frame) => frames.push(frame),
-                None => bail!("{} of {n} frames came in time{}", frames.len(), list(&frames)),
+                None => bail!(
+                    "{} of {n} frames came in time{}",
+                    frames.len(),
+                    list(&frames)
+                ),
             }
         }
         self.lossless()?;
@@ -98,25 +113,37 @@ impl Collector {
     }
 
     /// Takes frames through the first for which `sentinel` holds, and returns those before it.
-    pub fn until(&mut self, sentinel: impl Fn(&[u8]) -> bool, deadline: Instant) -> Result<Vec<Vec<u8>>> {
+    pub fn until(
+        &mut self,
+        sentinel: impl Fn(&[u8]) -> bool,
+        deadline: Instant,
+    ) -> Result<Vec<Vec<u8>>> {
         let mut frames = Vec::new();
         loop {
             match self.next(deadline)? {
                 Some(frame) if sentinel(&frame) => break,
                 Some(frame) => frames.push(frame),
-                None => bail!("the sentinel did not come in time, but {} frames{}", frames.len(), list(&frames)),
+                None => bail!(
+                    "the sentinel did not come in time, but {} frames{}",
+                    frames.len(),
+                    list(&frames)
+                ),
             }
         }
         self.lossless()?;
         Ok(frames)
     }
 
-    /// Takes frames until one is a whole GUE packet, or outer fragments make one; `None` at the deadline. A frame
-    /// that is no GUE packet is an error.
+    /// Takes frames until one is a whole GUE packet, or outer fragments make one; `None` at the
+    /// deadline. A frame that is no GUE packet is an error.
     pub fn next_copy(&mut self, deadline: Instant) -> Result<Option<Gue>> {
         while let Some(frame) = self.next(deadline)? {
             let described = describe(&frame);
-            if let Some(whole) = self.fragments.push(frame).with_context(|| described.clone())? {
+            if let Some(whole) = self
+                .fragments
+                .push(frame)
+                .with_context(|| described.clone())?
+            {
                 return Gue::parse(&whole).map(Some).with_context(|| described);
             }
         }
@@ -132,7 +159,11 @@ impl Collector {
                     Some(index) => drop(missing.swap_remove(index)),
                     None => frames.push(frame),
                 },
-                None => bail!("{} sentinels did not come in time, but {} frames", missing.len(), frames.len()),
+                None => bail!(
+                    "{} sentinels did not come in time, but {} frames",
+                    missing.len(),
+                    frames.len()
+                ),
             }
         }
         self.lossless()?;
@@ -146,7 +177,9 @@ impl Collector {
             match self.next_copy(deadline)? {
                 Some(copy) => copies.push(copy),
                 None => {
-                    return Err(self.too_few(&format!("{} of {n} copies came", copies.len()), &copies));
+                    return Err(
+                        self.too_few(&format!("{} of {n} copies came", copies.len()), &copies)
+                    );
                 }
             }
         }
@@ -155,7 +188,11 @@ impl Collector {
     }
 
     /// Takes GUE packets through the first for which `sentinel` holds, and returns those before it.
-    pub fn copies_until(&mut self, sentinel: impl Fn(&Gue) -> bool, deadline: Instant) -> Result<Vec<Gue>> {
+    pub fn copies_until(
+        &mut self,
+        sentinel: impl Fn(&Gue) -> bool,
+        deadline: Instant,
+    ) -> Result<Vec<Gue>> {
         let mut copies = Vec::new();
         loop {
             match self.next_copy(deadline)? {
@@ -185,9 +222,17 @@ impl Collector {
     fn too_few(&self, what: &str, copies: &[Gue]) -> anyhow::Error {
         const SHOWN: usize = 100;
         let shown = copies.iter().take(SHOWN);
-        let flows: String = shown.map(|copy| format!("\n  {}", describe_packet(&copy.inner))).collect();
-        let lost = self.lossless().err().map_or_else(String::new, |error| format!(", {error:#}"));
-        anyhow!("{what} in time, {} lack fragments{lost}{flows}", self.incomplete())
+        let flows: String = shown
+            .map(|copy| format!("\n  {}", describe_packet(&copy.inner)))
+            .collect();
+        let lost = self
+            .lossless()
+            .err()
+            .map_or_else(String::new, |error| format!(", {error:#}"));
+        anyhow!(
+            "{what} in time, {} lack fragments{lost}{flows}",
+            self.incomplete()
+        )
     }
 }
 
@@ -208,15 +253,19 @@ fn capture(
     keep: impl Fn(&[u8]) -> bool,
 ) -> Result<()> {
     loop {
-        // Hung up by the end of the other side, first in the list: a flood of frames cannot hide it.
-        let ready = wait_readable(&[stopped.as_fd(), socket.as_fd()], Instant::now() + Duration::from_secs(3600))?;
+        // Hung up by the end of the other side, first in the list: a flood of frames cannot hide
+        // it.
+        let ready = wait_readable(
+            &[stopped.as_fd(), socket.as_fd()],
+            Instant::now() + Duration::from_secs(3600),
+        )?;
         if ready == Some(0) {
             return Ok(());
         }
         let Some(frame) = socket.recv(Instant::now())? else {
             continue;
         };
-        if frame.direction == Direction::Outgoing {
+        if frame.direction == PacketType::Outgoing {
             continue;
         }
         let bytes = frame.on_wire();
@@ -243,5 +292,8 @@ fn describe_packet(packet: &[u8]) -> String {
 }
 
 fn list(frames: &[Vec<u8>]) -> String {
-    frames.iter().map(|frame| format!("\n  {}", describe(frame))).collect()
+    frames
+        .iter()
+        .map(|frame| format!("\n  {}", describe(frame)))
+        .collect()
 }

@@ -16,7 +16,7 @@ pub struct Connection {
 
 /// What an end knows of the way to the other.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Way {
+pub struct EndInfo {
     /// Path MTU, bytes.
     pub path_mtu: u32,
     /// Bytes of a segment that it sends.
@@ -31,7 +31,8 @@ impl Connection {
     /// # Errors
     /// The address is taken, or nothing comes of it in time.
     pub fn open(client: &Netns, server: &Netns, to: SocketAddr) -> Result<Self> {
-        let bind = || bind_when_free(|| TcpListener::bind(to)).with_context(|| format!("listen on {to}"));
+        let bind =
+            || bind_when_free(|| TcpListener::bind(to)).with_context(|| format!("listen on {to}"));
         let listener = server.enter(bind)?;
         let near = client.enter(|| Ok(TcpStream::connect_timeout(&to, DEADLINE * patience())?));
         let near = near.with_context(|| format!("connect to {to}"))?;
@@ -55,7 +56,10 @@ impl Connection {
             std::thread::scope(|scope| -> Result<()> {
                 let sending = scope.spawn(|| from.write_all(&payload));
                 to.read_exact(&mut arrived).context("receive")?;
-                sending.join().expect("the sender does not panic").context("send")
+                sending
+                    .join()
+                    .expect("the sender does not panic")
+                    .context("send")
             })?;
             ensure!(arrived == payload, "other bytes came than were sent");
         }
@@ -66,10 +70,14 @@ impl Connection {
     ///
     /// # Errors
     /// The kernel does not say.
-    pub fn ways(&self) -> Result<[Way; 2]> {
-        let way = |end: &TcpStream| -> Result<Way> {
+    pub fn ways(&self) -> Result<[EndInfo; 2]> {
+        let way = |end: &TcpStream| -> Result<EndInfo> {
             let info = info(end)?;
-            Ok(Way { path_mtu: info.tcpi_pmtu, segment: info.tcpi_snd_mss, advertised: info.tcpi_advmss })
+            Ok(EndInfo {
+                path_mtu: info.tcpi_pmtu,
+                segment: info.tcpi_snd_mss,
+                advertised: info.tcpi_advmss,
+            })
         };
         Ok([way(&self.ends[0])?, way(&self.ends[1])?])
     }
@@ -89,9 +97,19 @@ fn info(end: &TcpStream) -> Result<libc::tcp_info> {
     let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
     // SAFETY: the kernel writes no more than `length` bytes to the local variable.
     let failed = unsafe {
-        libc::getsockopt(end.as_raw_fd(), libc::IPPROTO_TCP, libc::TCP_INFO, (&raw mut info).cast(), &raw mut length)
+        libc::getsockopt(
+            end.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            (&raw mut info).cast(),
+            &raw mut length,
+        )
     };
-    ensure!(failed == 0, "ask for TCP_INFO: {}", std::io::Error::last_os_error());
+    ensure!(
+        failed == 0,
+        "ask for TCP_INFO: {}",
+        std::io::Error::last_os_error()
+    );
     Ok(info)
 }
 

@@ -1,5 +1,6 @@
-//! One CPU for a while. The receive queue between two veth ends is one for each CPU: what is sent on one CPU arrives
-//! in the order it was sent, and a copy that a packet causes on its way arrives before whatever is sent after it.
+//! One CPU for a while. The receive queue between two veth ends is one for each CPU: what is sent
+//! on one CPU arrives in the order it was sent, and a copy that a packet causes on its way arrives
+//! before whatever is sent after it.
 
 use anyhow::{Context as _, Result};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -15,7 +16,10 @@ impl Cpu {
     /// All of them.
     pub fn all() -> Result<Vec<Self>> {
         let allowed = sched_getaffinity(CALLER).context("ask for the CPUs of this thread")?;
-        Ok((0..CpuSet::count()).filter(|cpu| allowed.is_set(*cpu).unwrap_or(false)).map(Self).collect())
+        Ok((0..CpuSet::count())
+            .filter(|cpu| allowed.is_set(*cpu).unwrap_or(false))
+            .map(Self)
+            .collect())
     }
 
     /// The next one in turn, so that tests that run side by side are spread.
@@ -37,8 +41,8 @@ impl Cpu {
     }
 }
 
-/// Measures how long a process takes for something, without the time in which it waits for a CPU that others have
-/// (`Documentation/scheduler/sched-stats.rst`).
+/// Measures how long a process takes for something, without the time in which it waits for a CPU
+/// that others have (`Documentation/scheduler/sched-stats.rst`).
 #[derive(Clone, Copy, Debug)]
 pub struct Stopwatch {
     process: u32,
@@ -49,7 +53,11 @@ pub struct Stopwatch {
 impl Stopwatch {
     /// Starts it.
     pub fn start(process: u32) -> Self {
-        Self { process, begin: Instant::now(), waited: waited(process) }
+        Self {
+            process,
+            begin: Instant::now(),
+            waited: waited(process),
+        }
     }
 
     /// Time up to now.
@@ -59,13 +67,17 @@ impl Stopwatch {
 
     /// Time up to a moment just gone.
     pub fn until(&self, end: Instant) -> Duration {
-        end.saturating_duration_since(self.begin).saturating_sub(waited(self.process).saturating_sub(self.waited))
+        end.saturating_duration_since(self.begin)
+            .saturating_sub(waited(self.process).saturating_sub(self.waited))
     }
 }
 
 /// Time that the threads of a process have waited for a CPU; nothing if the kernel does not say.
 fn waited(process: u32) -> Duration {
-    let tasks = std::fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().filter_map(Result::ok);
+    let tasks = std::fs::read_dir(format!("/proc/{process}/task"))
+        .into_iter()
+        .flatten()
+        .filter_map(Result::ok);
     let of = |task: std::fs::DirEntry| -> Option<u64> {
         let text = std::fs::read_to_string(task.path().join("schedstat")).ok()?;
         text.split_whitespace().nth(1)?.parse().ok()

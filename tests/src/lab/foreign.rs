@@ -2,7 +2,7 @@
 
 use super::netns::{Netns, ensure_bpffs};
 use super::objects::tcx_infos;
-use super::socket::Direction;
+use super::socket::PacketType;
 use anyhow::{Context as _, Result};
 use aya::programs::SchedClassifier;
 use std::ffi::CString;
@@ -71,9 +71,23 @@ impl Foreign {
         }
         let license = c"MIT".as_ptr() as u64;
         let kind = BPF_PROG_TYPE_SCHED_CLS | length;
-        let load = [kind, program.as_ptr() as u64, license, 0, 0, 0, words[0], words[1]];
-        let program = bpf(BPF_PROG_LOAD, &load).with_context(|| format!("load the program {name}"))?;
-        Ok(Self { name: name.to_owned(), program, links: Vec::new() })
+        let load = [
+            kind,
+            program.as_ptr() as u64,
+            license,
+            0,
+            0,
+            0,
+            words[0],
+            words[1],
+        ];
+        let program =
+            bpf(BPF_PROG_LOAD, &load).with_context(|| format!("load the program {name}"))?;
+        Ok(Self {
+            name: name.to_owned(),
+            program,
+            links: Vec::new(),
+        })
     }
 
     /// Attaches it to a hook. A clsact qdisc must be there.
@@ -82,27 +96,65 @@ impl Foreign {
         netns: &Netns,
         mechanism: &str,
         interface: &str,
-        way: Direction,
+        way: PacketType,
         side: Side,
     ) -> Result<()> {
         if mechanism == "clsact" {
-            return self.attach_filter(netns, interface, way, if side == Side::First { 10 } else { 60_000 });
+            return self.attach_filter(
+                netns,
+                interface,
+                way,
+                if side == Side::First { 10 } else { 60_000 },
+            );
         }
         let index = u64::from(netns.index(interface)?);
         let (kind, flag) = match way {
-            Direction::Incoming => (BPF_TCX_INGRESS, if side == Side::First { BPF_F_BEFORE } else { BPF_F_AFTER }),
-            Direction::Outgoing => (BPF_TCX_EGRESS, if side == Side::First { BPF_F_BEFORE } else { BPF_F_AFTER }),
+            PacketType::Incoming => (
+                BPF_TCX_INGRESS,
+                if side == Side::First {
+                    BPF_F_BEFORE
+                } else {
+                    BPF_F_AFTER
+                },
+            ),
+            PacketType::Outgoing => (
+                BPF_TCX_EGRESS,
+                if side == Side::First {
+                    BPF_F_BEFORE
+                } else {
+                    BPF_F_AFTER
+                },
+            ),
         };
         let program = self.program.as_raw_fd() as u64;
-        let link = netns.enter(|| bpf(BPF_LINK_CREATE, &[program | index << 32, kind | flag << 32, 0, 0]));
-        self.links.push(link.with_context(|| format!("attach {} to {interface}", self.name))?);
+        let link = netns.enter(|| {
+            bpf(
+                BPF_LINK_CREATE,
+                &[program | index << 32, kind | flag << 32, 0, 0],
+            )
+        });
+        self.links
+            .push(link.with_context(|| format!("attach {} to {interface}", self.name))?);
         Ok(())
     }
 
     /// Attaches it as a filter of some priority.
-    pub fn attach_filter(&self, netns: &Netns, interface: &str, way: Direction, priority: u16) -> Result<()> {
-        let filter = format!("tc filter add dev {interface} {} prio {priority} bpf direct-action", hook(way));
-        self.pinned(|path| netns.run(&format!("{filter} object-pinned {path}")).map(drop))
+    pub fn attach_filter(
+        &self,
+        netns: &Netns,
+        interface: &str,
+        way: PacketType,
+        priority: u16,
+    ) -> Result<()> {
+        let filter = format!(
+            "tc filter add dev {interface} {} prio {priority} bpf direct-action",
+            hook(way)
+        );
+        self.pinned(|path| {
+            netns
+                .run(&format!("{filter} object-pinned {path}"))
+                .map(drop)
+        })
     }
 
     /// The program as aya has it.
@@ -128,34 +180,63 @@ impl Foreign {
     }
 }
 
-/// Lets XDP, in its generic form, drop the frames of more than 1,000 bytes that an interface receives, until what is
-/// returned is dropped.
+/// Lets XDP, in its generic form, drop the frames of more than 1,000 bytes that an interface
+/// receives, until what is returned is dropped.
 pub fn drop_long_by_xdp(netns: &Netns, interface: &str) -> Result<OwnedFd> {
     const BPF_PROG_TYPE_XDP: u64 = 6;
     const BPF_XDP: u64 = 37;
     const XDP_FLAGS_SKB_MODE: u64 = 1 << 1;
     // r2 = data_end - data; r0 = XDP_PASS; if r2 > 1000 { r0 = XDP_DROP }; exit
-    let program: [u64; 7] =
-        [4 << 16 | 0x1261, 0x1361, 0x321f, 2 << 32 | 0xb7, 1000 << 32 | 1 << 16 | 0x02b5, 1 << 32 | 0xb7, 0x95];
-    let load = [BPF_PROG_TYPE_XDP | 7 << 32, program.as_ptr() as u64, c"MIT".as_ptr() as u64, 0, 0, 0, 0, 0];
+    let program: [u64; 7] = [
+        4 << 16 | 0x1261,
+        0x1361,
+        0x321f,
+        2 << 32 | 0xb7,
+        1000 << 32 | 1 << 16 | 0x02b5,
+        1 << 32 | 0xb7,
+        0x95,
+    ];
+    let load = [
+        BPF_PROG_TYPE_XDP | 7 << 32,
+        program.as_ptr() as u64,
+        c"MIT".as_ptr() as u64,
+        0,
+        0,
+        0,
+        0,
+        0,
+    ];
     let program = bpf(BPF_PROG_LOAD, &load).context("load an XDP program")?;
     let target = program.as_raw_fd() as u64 | u64::from(netns.index(interface)?) << 32;
-    let link = netns.enter(|| bpf(BPF_LINK_CREATE, &[target, BPF_XDP | XDP_FLAGS_SKB_MODE << 32, 0, 0]));
+    let link = netns.enter(|| {
+        bpf(
+            BPF_LINK_CREATE,
+            &[target, BPF_XDP | XDP_FLAGS_SKB_MODE << 32, 0, 0],
+        )
+    });
     link.with_context(|| format!("attach an XDP program to {interface}"))
 }
 
-fn hook(way: Direction) -> &'static str {
+fn hook(way: PacketType) -> &'static str {
     match way {
-        Direction::Incoming => "ingress",
-        Direction::Outgoing => "egress",
+        PacketType::Incoming => "ingress",
+        PacketType::Outgoing => "egress",
     }
 }
 
 /// Names of the programs on a hook, in the order in which they run.
-pub fn chain(netns: &Netns, mechanism: &str, interface: &str, way: Direction) -> Result<Vec<String>> {
+pub fn chain(
+    netns: &Netns,
+    mechanism: &str,
+    interface: &str,
+    way: PacketType,
+) -> Result<Vec<String>> {
     if mechanism == "tcx" {
         let programs = tcx_infos(netns, interface, way)?;
-        return Ok(programs.iter().filter_map(|info| info.name_as_str().map(str::to_owned)).collect());
+        return Ok(programs
+            .iter()
+            .filter_map(|info| info.name_as_str().map(str::to_owned))
+            .collect());
     }
     let filters = netns.run(&format!("tc filter show dev {interface} {}", hook(way)))?;
     let name = |line: &str| {
@@ -165,8 +246,8 @@ pub fn chain(netns: &Netns, mechanism: &str, interface: &str, way: Direction) ->
     Ok(filters.lines().filter_map(name).collect())
 }
 
-/// A command of `bpf(2)` that makes something: its descriptor. `attributes` are the fields of `union bpf_attr`; what they
-/// point to must live.
+/// A command of `bpf(2)` that makes something: its descriptor. `attributes` are the fields of
+/// `union bpf_attr`; what they point to must live.
 pub(crate) fn bpf(number: i32, attributes: &[u64]) -> Result<OwnedFd> {
     let fd = command(number, attributes)?;
     // SAFETY: the kernel has just given this descriptor to us.
@@ -175,7 +256,15 @@ pub(crate) fn bpf(number: i32, attributes: &[u64]) -> Result<OwnedFd> {
 
 /// Any command of `bpf(2)`.
 pub(crate) fn command(number: i32, attributes: &[u64]) -> Result<i64> {
-    // SAFETY: `attributes` holds the fields of `union bpf_attr` for the command; its pointers outlive the call.
-    let done = unsafe { libc::syscall(libc::SYS_bpf, number, attributes.as_ptr(), size_of_val(attributes)) };
+    // SAFETY: `attributes` holds the fields of `union bpf_attr` for the command; its pointers
+    // outlive the call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            number,
+            attributes.as_ptr(),
+            size_of_val(attributes),
+        )
+    };
     Ok(nix::errno::Errno::result(done)?)
 }

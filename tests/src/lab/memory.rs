@@ -1,12 +1,13 @@
-//! Memory of the host.
+//! Cache of the host.
 
 use anyhow::{Context as _, Result, ensure};
 use std::fs;
 
 const PAGE_BYTES: i64 = 4096;
 
-/// Bytes that nobody uses: free pages, and those that CPUs have put aside for what they allocate next (`/proc/zoneinfo`).
-/// Other programs change it all the time, so what is to be known is freed at once, and the difference is taken several times.
+/// Bytes that nobody uses: free pages, and those that CPUs have put aside for what they allocate
+/// next (`/proc/zoneinfo`). Other programs change it all the time, so what is to be known is freed
+/// at once, and the difference is taken several times.
 ///
 /// # Errors
 /// The kernel does not say.
@@ -16,10 +17,16 @@ pub fn free_bytes() -> Result<i64> {
     let text = fs::read_to_string("/proc/zoneinfo").context("read /proc/zoneinfo")?;
     let pages = text.lines().filter_map(|line| {
         let line = line.trim_start();
-        line.strip_prefix("pages free").or_else(|| line.strip_prefix("count:"))
+        line.strip_prefix("pages free")
+            .or_else(|| line.strip_prefix("count:"))
     });
-    let pages: Vec<i64> = pages.map(|number| number.trim().parse()).collect::<Result<_, _>>()?;
-    ensure!(!pages.is_empty(), "/proc/zoneinfo has no free pages: {text}");
+    let pages: Vec<i64> = pages
+        .map(|number| number.trim().parse())
+        .collect::<Result<_, _>>()?;
+    ensure!(
+        !pages.is_empty(),
+        "/proc/zoneinfo has no free pages: {text}"
+    );
     Ok(pages.iter().sum::<i64>() * PAGE_BYTES)
 }
 
@@ -41,7 +48,10 @@ mod tests {
         }
         freed.sort_unstable();
         let median = freed[2];
-        assert!((BYTES as i64 / 2..BYTES as i64 * 2).contains(&median), "{BYTES} bytes were freed: {freed:?}");
+        assert!(
+            (BYTES as i64 / 2..BYTES as i64 * 2).contains(&median),
+            "{BYTES} bytes were freed: {freed:?}"
+        );
         Ok(())
     }
 }

@@ -1,8 +1,9 @@
-//! The laboratory: network namespaces, frames built and taken apart, raw sockets, the daemon as a child process.
-//! It knows the formats on the wire and the daemon's command line, nothing of how the product works inside.
+//! The laboratory: network namespaces, frames built and taken apart, raw sockets, the daemon as a
+//! child process. It knows the formats on the wire and the daemon's command line, nothing of how
+//! the product works inside.
 //!
-//! Nothing here sleeps to synchronise, and nothing waits for ever: whatever waits takes a deadline, [`deadline`] by
-//! default. A capture that lost frames is an error, never a smaller number.
+//! Nothing here sleeps to synchronise, and nothing waits for ever: whatever waits takes a deadline,
+//! [`deadline`] by default. A capture that lost frames is an error, never a smaller number.
 
 pub mod account;
 pub mod collector;
@@ -37,14 +38,19 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-/// How long a test waits for what should take milliseconds: generous, for slow machines with two cores.
+/// How long a test waits for what should take milliseconds: generous, for slow machines with two
+/// cores.
 pub const DEADLINE: Duration = Duration::from_secs(10);
 
-/// How many times as long as elsewhere things may take here, as `TEST_PATIENCE` says: an emulated machine whose host has more
-/// to do than it can is held up.
+/// How many times as long as elsewhere things may take here, as `TEST_PATIENCE` says: an emulated
+/// machine whose host has more to do than it can is held up.
 pub fn patience() -> u32 {
-    static PATIENCE: LazyLock<u32> =
-        LazyLock::new(|| std::env::var("TEST_PATIENCE").ok().and_then(|times| times.parse().ok()).unwrap_or(1));
+    static PATIENCE: LazyLock<u32> = LazyLock::new(|| {
+        std::env::var("TEST_PATIENCE")
+            .ok()
+            .and_then(|times| times.parse().ok())
+            .unwrap_or(1)
+    });
     *PATIENCE
 }
 
@@ -55,7 +61,8 @@ pub fn deadline() -> Instant {
 
 /// Major and minor number of the running kernel, for tests that must name the kernel they need.
 pub fn kernel() -> Result<(u32, u32)> {
-    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").context("read the kernel's release")?;
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease")
+        .context("read the kernel's release")?;
     let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(str::parse);
     match (numbers.next(), numbers.next()) {
         (Some(Ok(major)), Some(Ok(minor))) => Ok((major, minor)),
@@ -97,15 +104,32 @@ impl Drop for TempDir {
 /// `<prefix>-<pid>-<n>`: no two alike among the processes of this machine.
 pub(crate) fn unique(prefix: &str) -> String {
     static NEXT: AtomicU32 = AtomicU32::new(0);
-    format!("{prefix}-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed))
+    format!(
+        "{prefix}-{}-{}",
+        std::process::id(),
+        NEXT.fetch_add(1, Ordering::Relaxed)
+    )
 }
 
-/// Waits until one of the descriptors is readable or hung up, and says which; `None` at the deadline.
-pub(crate) fn wait_readable(fds: &[std::os::fd::BorrowedFd<'_>], deadline: Instant) -> Result<Option<usize>> {
-    let mut polled: Vec<_> = fds.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)).collect();
+/// Waits until one of the descriptors is readable or hung up, and says which; `None` at the
+/// deadline.
+pub(crate) fn wait_readable(
+    fds: &[std::os::fd::BorrowedFd<'_>],
+    deadline: Instant,
+) -> Result<Option<usize>> {
+    let mut polled: Vec<_> = fds
+        .iter()
+        .map(|fd| PollFd::new(*fd, PollFlags::POLLIN))
+        .collect();
     loop {
-        let left = deadline.saturating_duration_since(Instant::now()).as_micros().div_ceil(1000);
-        match poll(&mut polled, PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)) {
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .as_micros()
+            .div_ceil(1000);
+        match poll(
+            &mut polled,
+            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX),
+        ) {
             Err(Errno::EINTR) => {}
             Err(error) => return Err(error).context("poll"),
             Ok(0) if Instant::now() >= deadline => return Ok(None),

@@ -25,7 +25,9 @@ impl Difference {
                 _ => difference.missing.push(packet.as_ref().to_owned()),
             }
         }
-        let left = counts.into_iter().flat_map(|(packet, count)| std::iter::repeat_n(packet.to_owned(), count));
+        let left = counts
+            .into_iter()
+            .flat_map(|(packet, count)| std::iter::repeat_n(packet.to_owned(), count));
         difference.surplus.extend(left);
         difference.surplus.sort_unstable();
         difference
@@ -45,7 +47,18 @@ mod tests {
     fn what_is_missing_and_what_is_too_much() {
         assert!(Difference::between(&["b", "a", "a"], &["a", "b", "a"]).is_none());
         let difference = Difference::between(&["a", "a", "b"], &["a", "c", "d", "d"]);
-        let bytes = |texts: &[&str]| texts.iter().map(|text| text.as_bytes().to_owned()).collect::<Vec<_>>();
-        assert_eq!(difference, Difference { missing: bytes(&["a", "b"]), surplus: bytes(&["c", "d", "d"]) });
+        let bytes = |texts: &[&str]| {
+            texts
+                .iter()
+                .map(|text| text.as_bytes().to_owned())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(
+            difference,
+            Difference {
+                missing: bytes(&["a", "b"]),
+                surplus: bytes(&["c", "d", "d"])
+            }
+        );
     }
 }

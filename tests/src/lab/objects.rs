@@ -1,8 +1,8 @@
-//! What a daemon has in the kernel, by the numbers that the kernel gives: to see that it is there, and that it is
-//! gone.
+//! What a daemon has in the kernel, by the numbers that the kernel gives: to see that it is there,
+//! and that it is gone.
 
 use super::netns::Netns;
-use super::socket::Direction;
+use super::socket::PacketType;
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::loaded_maps;
 use aya::programs::links::{FdLink, PinnedLink};
@@ -30,17 +30,31 @@ impl Objects {
     pub fn below(pin_path: &Path) -> Result<Self> {
         let mut objects = Self::default();
         for path in entries(&pin_path.join("links"))? {
-            let link = PinnedLink::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
-            let info = FdLink::from(link).info().with_context(|| format!("inspect {}", path.display()))?;
+            let link =
+                PinnedLink::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
+            let info = FdLink::from(link)
+                .info()
+                .with_context(|| format!("inspect {}", path.display()))?;
             objects.links.insert(info.id());
             objects.programs.insert(info.program_id());
         }
-        let generations = entries(pin_path)?.into_iter().filter(|path| name_of(path).starts_with("maps-"));
-        let pinned = generations.map(|dir| entries(&dir)).collect::<Result<Vec<_>>>()?.concat();
+        let generations = entries(pin_path)?
+            .into_iter()
+            .filter(|path| name_of(path).starts_with("maps-"));
+        let pinned = generations
+            .map(|dir| entries(&dir))
+            .collect::<Result<Vec<_>>>()?
+            .concat();
         // names of maps have upper case
-        let beside_maps = pinned.into_iter().filter(|path| name_of(path).starts_with(char::is_lowercase));
-        for path in entries(&pin_path.join("filters"))?.into_iter().chain(beside_maps) {
-            let info = ProgramInfo::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
+        let beside_maps = pinned
+            .into_iter()
+            .filter(|path| name_of(path).starts_with(char::is_lowercase));
+        for path in entries(&pin_path.join("filters"))?
+            .into_iter()
+            .chain(beside_maps)
+        {
+            let info =
+                ProgramInfo::from_pin(&path).with_context(|| format!("open {}", path.display()))?;
             objects.programs.insert(info.id());
         }
         for program in loaded_programs().filter_map(Result::ok) {
@@ -54,13 +68,27 @@ impl Objects {
     /// Those that the kernel still has.
     pub fn left(&self) -> Self {
         // what vanishes while the list is read is gone
-        let programs = loaded_programs().filter_map(Result::ok).map(|program| program.id()).collect();
-        let maps = loaded_maps().filter_map(Result::ok).map(|map| map.id()).collect();
-        let links = loaded_links().filter_map(Result::ok).map(|link| link.id()).collect();
-        Self { programs: &self.programs & &programs, maps: &self.maps & &maps, links: &self.links & &links }
+        let programs = loaded_programs()
+            .filter_map(Result::ok)
+            .map(|program| program.id())
+            .collect();
+        let maps = loaded_maps()
+            .filter_map(Result::ok)
+            .map(|map| map.id())
+            .collect();
+        let links = loaded_links()
+            .filter_map(Result::ok)
+            .map(|link| link.id())
+            .collect();
+        Self {
+            programs: &self.programs & &programs,
+            maps: &self.maps & &maps,
+            links: &self.links & &links,
+        }
     }
 
-    /// Waits until the kernel, which frees objects some time after their last use, has none of them any more.
+    /// Waits until the kernel, which frees objects some time after their last use, has none of them
+    /// any more.
     pub fn wait_gone(&self, deadline: Instant) -> Result<()> {
         loop {
             let left = self.left();
@@ -75,31 +103,47 @@ impl Objects {
 
 impl fmt::Display for Objects {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} programs, {} maps, {} links", self.programs.len(), self.maps.len(), self.links.len())
+        write!(
+            f,
+            "{} programs, {} maps, {} links",
+            self.programs.len(),
+            self.maps.len(),
+            self.links.len()
+        )
     }
 }
 
-/// Numbers of the TCX programs on a hook, in the order in which they run. None on a kernel without TCX (before 6.6).
-pub fn tcx_programs(netns: &Netns, interface: &str, direction: Direction) -> Result<Vec<u32>> {
-    Ok(tcx_infos(netns, interface, direction)?.iter().map(ProgramInfo::id).collect())
+/// Numbers of the TCX programs on a hook, in the order in which they run. None on a kernel without
+/// TCX (before 6.6).
+pub fn tcx_programs(netns: &Netns, interface: &str, direction: PacketType) -> Result<Vec<u32>> {
+    Ok(tcx_infos(netns, interface, direction)?
+        .iter()
+        .map(ProgramInfo::id)
+        .collect())
 }
 
 /// The same with all that the kernel tells of them.
-pub fn tcx_infos(netns: &Netns, interface: &str, direction: Direction) -> Result<Vec<ProgramInfo>> {
+pub fn tcx_infos(
+    netns: &Netns,
+    interface: &str,
+    direction: PacketType,
+) -> Result<Vec<ProgramInfo>> {
     if super::kernel()? < (6, 6) {
         return Ok(Vec::new());
     }
     let attach_type = match direction {
-        Direction::Incoming => TcAttachType::Ingress,
-        Direction::Outgoing => TcAttachType::Egress,
+        PacketType::Incoming => TcAttachType::Ingress,
+        PacketType::Outgoing => TcAttachType::Egress,
     };
     let index = netns.index(interface)?;
     let queried = netns.enter(|| Ok(SchedClassifier::query_tcx(index, attach_type)?));
-    let (_, programs) = queried.with_context(|| format!("query the TCX programs of {interface}"))?;
+    let (_, programs) =
+        queried.with_context(|| format!("query the TCX programs of {interface}"))?;
     Ok(programs)
 }
 
-/// What `tc` shows of both hooks of an interface: classic filters, one a line; empty if there are none.
+/// What `tc` shows of both hooks of an interface: classic filters, one a line; empty if there are
+/// none.
 pub fn tc_filters(netns: &Netns, interface: &str) -> Result<String> {
     let show = |hook| netns.run(&format!("tc filter show dev {interface} {hook}"));
     Ok(show("ingress")? + &show("egress")?)
@@ -107,7 +151,9 @@ pub fn tc_filters(netns: &Netns, interface: &str) -> Result<String> {
 
 /// Whether an interface has a clsact queueing discipline.
 pub fn has_clsact(netns: &Netns, interface: &str) -> Result<bool> {
-    Ok(netns.run(&format!("tc qdisc show dev {interface}"))?.contains("qdisc clsact"))
+    Ok(netns
+        .run(&format!("tc qdisc show dev {interface}"))?
+        .contains("qdisc clsact"))
 }
 
 fn name_of(path: &Path) -> std::borrow::Cow<'_, str> {

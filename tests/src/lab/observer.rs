@@ -1,5 +1,5 @@
-//! Two small programs around the hook under test: one writes mark, priority, class and control block into each packet
-//! before it, the other looks after it whether they are still there.
+//! Two small programs around the hook under test: one writes mark, priority, class and control
+//! block into each packet before it, the other looks after it whether they are still there.
 
 use super::netns::{Netns, ensure_bpffs};
 use super::unique;
@@ -41,15 +41,25 @@ pub struct Observer {
 
 impl Observer {
     /// Puts them on `interface`; `direction` is "ingress" or "egress".
-    pub fn attach(netns: &Netns, interface: &str, direction: &str, hooking: Hooking) -> Result<Self> {
+    pub fn attach(
+        netns: &Netns,
+        interface: &str,
+        direction: &str,
+        hooking: Hooking,
+    ) -> Result<Self> {
         let map = create_map()?;
         let programs = [load(&stamp())?, load(&observe(map.as_raw_fd()))?];
-        let mut observer = Self { map, _links: Vec::new(), pins: Vec::new() };
+        let mut observer = Self {
+            map,
+            _links: Vec::new(),
+            pins: Vec::new(),
+        };
         match hooking {
             Hooking::Tcx => {
                 let index = netns.index(interface)?;
                 for (program, place) in programs.iter().zip([BEFORE, AFTER]) {
-                    let link = netns.enter(|| link(program, index, direction == "ingress", place))?;
+                    let link =
+                        netns.enter(|| link(program, index, direction == "ingress", place))?;
                     observer._links.push(link);
                 }
             }
@@ -59,20 +69,33 @@ impl Observer {
                     let path = Path::new("/sys/fs/bpf").join(unique("traffic-mirror-observer"));
                     pin(program, &path)?;
                     observer.pins.push(path.clone());
-                    let filter = format!("protocol all prio {priority} bpf direct-action pinned {}", path.display());
-                    netns.run(&format!("tc filter add dev {interface} {direction} {filter}"))?;
+                    let filter = format!(
+                        "protocol all prio {priority} bpf direct-action pinned {}",
+                        path.display()
+                    );
+                    netns.run(&format!(
+                        "tc filter add dev {interface} {direction} {filter}"
+                    ))?;
                 }
             }
         }
         Ok(observer)
     }
 
-    /// How many packets came past the second program, and how many of them had other values than the first had
-    /// written.
+    /// How many packets came past the second program, and how many of them had other values than
+    /// the first had written.
     pub fn counts(&self) -> Result<(u64, u64)> {
         let mut value = [0_u64; 2];
         let key = 0_u32;
-        bpf(1, &[self.map.as_raw_fd() as u64, &raw const key as u64, &raw mut value as u64, 0])?;
+        bpf(
+            1,
+            &[
+                self.map.as_raw_fd() as u64,
+                &raw const key as u64,
+                &raw mut value as u64,
+                0,
+            ],
+        )?;
         Ok((value[0], value[1]))
     }
 }
@@ -91,7 +114,10 @@ impl Drop for Observer {
 type Instruction = u64;
 
 const fn instruction(code: u8, registers: u8, offset: i16, immediate: i32) -> Instruction {
-    code as u64 | (registers as u64) << 8 | (offset as u16 as u64) << 16 | (immediate as u32 as u64) << 32
+    code as u64
+        | (registers as u64) << 8
+        | (offset as u16 as u64) << 16
+        | (immediate as u32 as u64) << 32
 }
 
 /// Destination register in the lower half, source register in the upper.
@@ -162,7 +188,14 @@ fn create_map() -> Result<OwnedFd> {
 fn load(code: &[Instruction]) -> Result<OwnedFd> {
     const CLASSIFIER: u64 = 3;
     let license = c"GPL";
-    let loaded = [CLASSIFIER | (code.len() as u64) << 32, code.as_ptr() as u64, license.as_ptr() as u64, 0, 0, 0];
+    let loaded = [
+        CLASSIFIER | (code.len() as u64) << 32,
+        code.as_ptr() as u64,
+        license.as_ptr() as u64,
+        0,
+        0,
+        0,
+    ];
     descriptor(5, &loaded)
 }
 
@@ -171,7 +204,15 @@ const AFTER: u64 = 1 << 4;
 
 fn link(program: &OwnedFd, interface: u32, ingress: bool, place: u64) -> Result<OwnedFd> {
     let attach_type = if ingress { 46 } else { 47 };
-    descriptor(28, &[program.as_raw_fd() as u64 | u64::from(interface) << 32, attach_type | place << 32, 0, 0])
+    descriptor(
+        28,
+        &[
+            program.as_raw_fd() as u64 | u64::from(interface) << 32,
+            attach_type | place << 32,
+            0,
+            0,
+        ],
+    )
 }
 
 fn pin(program: &OwnedFd, path: &Path) -> Result<()> {
@@ -190,8 +231,16 @@ fn descriptor(command: i32, attributes: &[u64]) -> Result<OwnedFd> {
 
 /// `bpf(2)`; `attributes` is the beginning of `union bpf_attr`.
 fn bpf(command: i32, attributes: &[u64]) -> Result<i64> {
-    // SAFETY: the pointers among the attributes, if any, point to what the callers keep through the call.
-    let done = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes)) };
+    // SAFETY: the pointers among the attributes, if any, point to what the callers keep through the
+    // call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            attributes.as_ptr(),
+            size_of_val(attributes),
+        )
+    };
     if done < 0 {
         bail!("bpf command {command}: {}", std::io::Error::last_os_error());
     }
@@ -214,19 +263,24 @@ mod tests {
         netns.run("tc qdisc add dev eth0 clsact")?;
         let sender = PacketSocket::open(&netns, "eth0", Capture::Nothing)?;
         let arrived = PacketSocket::open(&netns, "eth1", Capture::Incoming)?;
-        let hookings: &[_] =
-            if crate::lab::kernel()? >= (6, 6) { &[Hooking::Tcx, Hooking::Clsact] } else { &[Hooking::Clsact] };
+        let hookings: &[_] = if crate::lab::kernel()? >= (6, 6) {
+            &[Hooking::Tcx, Hooking::Clsact]
+        } else {
+            &[Hooking::Clsact]
+        };
         for &hooking in hookings {
             let observer = Observer::attach(&netns, "eth0", "egress", hooking)?;
             sender.send(&eth().payload([1; 50]).build())?;
             arrived.recv(deadline())?.context("no frame")?;
             assert_eq!(observer.counts()?, (1, 0), "{hooking:?}");
         }
-        // two that write the same lie around the filters; without the first, what the socket gave is found
+        // two that write the same lie around the filters; without the first, what the socket gave
+        // is found
         netns.run("tc filter del dev eth0 egress prio 1")?;
         let observer = Observer::attach(&netns, "eth0", "ingress", Hooking::Clsact)?;
         netns.run("tc filter del dev eth0 ingress prio 1")?;
-        PacketSocket::open(&netns, "eth1", Capture::Nothing)?.send(&eth().payload([1; 50]).build())?;
+        PacketSocket::open(&netns, "eth1", Capture::Nothing)?
+            .send(&eth().payload([1; 50]).build())?;
         netns.run_until(
             "cat /sys/class/net/lo/operstate",
             |_| observer.counts().is_ok_and(|c| c == (1, 1)),

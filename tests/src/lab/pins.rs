@@ -27,8 +27,20 @@ pub struct Kind {
 }
 
 /// Makes a map.
-pub fn make_map(Kind { kind, key, value, elements, flags }: Kind) -> Result<OwnedFd> {
-    let words = [u64::from(kind) | u64::from(key) << 32, u64::from(value) | u64::from(elements) << 32, flags.into()];
+pub fn make_map(
+    Kind {
+        kind,
+        key,
+        value,
+        elements,
+        flags,
+    }: Kind,
+) -> Result<OwnedFd> {
+    let words = [
+        u64::from(kind) | u64::from(key) << 32,
+        u64::from(value) | u64::from(elements) << 32,
+        flags.into(),
+    ];
     bpf(BPF_MAP_CREATE, &words).with_context(|| format!("make a map of type {kind}"))
 }
 
@@ -42,5 +54,7 @@ pub fn open(path: &Path) -> Result<OwnedFd> {
 pub fn pin(object: &impl AsFd, path: &Path) -> Result<()> {
     let name = CString::new(path.as_os_str().as_bytes())?;
     let words = [name.as_ptr() as u64, object.as_fd().as_raw_fd() as u64];
-    command(BPF_OBJ_PIN, &words).with_context(|| format!("pin {}", path.display())).map(drop)
+    command(BPF_OBJ_PIN, &words)
+        .with_context(|| format!("pin {}", path.display()))
+        .map(drop)
 }

@@ -14,10 +14,12 @@ pub fn wait(child: &mut Child, deadline: Instant) -> Result<Option<ExitStatus>> 
     if let Some(status) = child.try_wait()? {
         return Ok(Some(status));
     }
-    // SAFETY: the system call takes two integers; the child has not been reaped, so that its number is not another's.
+    // SAFETY: the system call takes two integers; the child has not been reaped, so that its number
+    // is not another's.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, child.id(), 0) };
     if fd < 0 {
-        return Err(std::io::Error::last_os_error()).with_context(|| format!("pidfd_open of process {}", child.id()));
+        return Err(std::io::Error::last_os_error())
+            .with_context(|| format!("pidfd_open of process {}", child.id()));
     }
     // SAFETY: the kernel has just given this descriptor to us.
     let pidfd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
@@ -27,7 +29,8 @@ pub fn wait(child: &mut Child, deadline: Instant) -> Result<Option<ExitStatus>> 
     }
 }
 
-/// Runs `command` to its end with standard input empty. At the deadline it is killed, which is an error.
+/// Runs `command` to its end with standard input empty. At the deadline it is killed, which is an
+/// error.
 pub fn output(command: &mut Command, deadline: Instant) -> Result<Output> {
     let mut child = command
         .stdin(Stdio::null())
@@ -44,7 +47,11 @@ pub fn output(command: &mut Command, deadline: Instant) -> Result<Output> {
             child.kill()?;
             child.wait()?;
         }
-        let mut output = Output { status: ExitStatus::default(), stdout: Vec::new(), stderr: Vec::new() };
+        let mut output = Output {
+            status: ExitStatus::default(),
+            stdout: Vec::new(),
+            stderr: Vec::new(),
+        };
         output.stdout = stdout.join().expect("the reader does not panic")?;
         output.stderr = stderr.join().expect("the reader does not panic")?;
         match waited? {
@@ -55,7 +62,8 @@ pub fn output(command: &mut Command, deadline: Instant) -> Result<Output> {
     })
 }
 
-/// Like [`output`], and any exit status but 0 is an error that holds what the command said. Returns standard output.
+/// Like [`output`], and any exit status but 0 is an error that holds what the command said. Returns
+/// standard output.
 pub fn succeed(command: &mut Command, deadline: Instant) -> Result<String> {
     let output = output(command, deadline)?;
     if !output.status.success() {
@@ -66,16 +74,25 @@ pub fn succeed(command: &mut Command, deadline: Instant) -> Result<String> {
 
 /// The exit code, or 128 and the signal's number as in a shell.
 pub fn code(status: ExitStatus) -> i32 {
-    status.code().unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
+    status
+        .code()
+        .unwrap_or_else(|| 128 + status.signal().unwrap_or(0))
 }
 
 fn read_all(stream: Option<impl Read>) -> std::io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
-    stream.map(|mut stream| stream.read_to_end(&mut bytes)).transpose()?;
+    stream
+        .map(|mut stream| stream.read_to_end(&mut bytes))
+        .transpose()?;
     Ok(bytes)
 }
 
 fn said(output: &Output) -> String {
-    let streams = [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes).trim_end().to_owned());
-    streams.iter().filter(|text| !text.is_empty()).map(|text| format!("\n{text}")).collect()
+    let streams = [&output.stdout, &output.stderr]
+        .map(|bytes| String::from_utf8_lossy(bytes).trim_end().to_owned());
+    streams
+        .iter()
+        .filter(|text| !text.is_empty())
+        .map(|text| format!("\n{text}"))
+        .collect()
 }

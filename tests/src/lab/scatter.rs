@@ -1,5 +1,5 @@
-//! Frames that do not lie in one piece: a transmit ring lets the kernel take the memory as it is, as page fragments
-//! behind a linear part of chosen length (`tpacket_fill_skb`).
+//! Frames that do not lie in one piece: a transmit ring lets the kernel take the memory as it is,
+//! as page fragments behind a linear part of chosen length (`tpacket_fill_skb`).
 
 use super::netns::Netns;
 use super::socket::{bind, set};
@@ -15,9 +15,11 @@ use std::sync::{Mutex, PoisonError};
 
 /// Bytes of a slot: room for a frame of 9,000 bytes.
 const SLOT_BYTES: usize = 16_384;
-/// A frame on its way refers to the memory of its slot, which is written again this many frames later.
+/// A frame on its way refers to the memory of its slot, which is written again this many frames
+/// later.
 const SLOTS: usize = 64;
-/// Where the frame begins in its slot: `TPACKET2_HDRLEN` less the address that only received frames have.
+/// Where the frame begins in its slot: `TPACKET2_HDRLEN` less the address that only received frames
+/// have.
 const FRAME_OFFSET: usize = 32;
 
 /// A socket that sends frames in pieces out of one interface.
@@ -39,43 +41,86 @@ impl ScatterSocket {
     pub fn open(netns: &Netns, interface: &str) -> Result<Self> {
         let index = netns.index(interface)?;
         let open = || {
-            let fd = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)?;
-            set(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_VERSION, &libc::tpacket_versions::TPACKET_V2)?;
+            let fd = socket(
+                AddressFamily::Packet,
+                SockType::Raw,
+                SockFlag::SOCK_CLOEXEC,
+                None,
+            )?;
+            set(
+                fd.as_fd(),
+                libc::SOL_PACKET,
+                libc::PACKET_VERSION,
+                &libc::tpacket_versions::TPACKET_V2,
+            )?;
             set(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_VNET_HDR, &1_i32)?;
             let (size, count) = (SLOT_BYTES as u32, SLOTS as u32);
-            let ring =
-                libc::tpacket_req { tp_block_size: size, tp_block_nr: count, tp_frame_size: size, tp_frame_nr: count };
+            let ring = libc::tpacket_req {
+                tp_block_size: size,
+                tp_block_nr: count,
+                tp_frame_size: size,
+                tp_frame_nr: count,
+            };
             set(fd.as_fd(), libc::SOL_PACKET, libc::PACKET_TX_RING, &ring)?;
             bind(fd.as_fd(), index, 0)?;
             let protection = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
             // SAFETY: a new mapping at an address that the kernel chooses.
-            let ring =
-                unsafe { mmap(None, BYTES, protection, MapFlags::MAP_SHARED, &fd, 0) }.context("map the ring")?;
-            Ok(Self { fd, ring, next: Mutex::new(0), interface: interface.to_owned() })
+            let ring = unsafe { mmap(None, BYTES, protection, MapFlags::MAP_SHARED, &fd, 0) }
+                .context("map the ring")?;
+            Ok(Self {
+                fd,
+                ring,
+                next: Mutex::new(0),
+                interface: interface.to_owned(),
+            })
         };
-        netns.enter(open).with_context(|| format!("open a packet socket with a ring on {interface}"))
+        netns
+            .enter(open)
+            .with_context(|| format!("open a packet socket with a ring on {interface}"))
     }
 
-    /// Sends a frame with its first `linear` bytes (14 at least) in the linear part and the rest in page fragments.
-    /// `vnet` says what is left to do with it; its `hdr_len` does not count.
+    /// Sends a frame with its first `linear` bytes (14 at least) in the linear part and the rest in
+    /// page fragments. `vnet` says what is left to do with it; its `hdr_len` does not count.
     pub fn send(&self, frame: &[u8], linear: u16, vnet: VnetHeader) -> Result<()> {
         let linear = usize::from(linear).min(frame.len()) as u16;
-        let header = VnetHeader { hdr_len: linear, ..vnet };
+        let header = VnetHeader {
+            hdr_len: linear,
+            ..vnet
+        };
         let data = [&header.to_bytes(), frame].concat();
-        ensure!(data.len() + FRAME_OFFSET <= SLOT_BYTES, "{} bytes do not fit", frame.len());
+        ensure!(
+            data.len() + FRAME_OFFSET <= SLOT_BYTES,
+            "{} bytes do not fit",
+            frame.len()
+        );
         let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: a slot within the ring; frame and header are written within the slot, the status last.
+        // SAFETY: a slot within the ring; frame and header are written within the slot, the status
+        // last.
         unsafe {
             let slot = self.ring.cast::<u8>().add(*next * SLOT_BYTES);
-            std::ptr::copy_nonoverlapping(data.as_ptr(), slot.add(FRAME_OFFSET).as_ptr(), data.len());
+            std::ptr::copy_nonoverlapping(
+                data.as_ptr(),
+                slot.add(FRAME_OFFSET).as_ptr(),
+                data.len(),
+            );
             let slot = slot.cast::<libc::tpacket2_hdr>().as_ptr();
             (&raw mut (*slot).tp_len).write(data.len() as u32);
             (&raw mut (*slot).tp_status).write_volatile(libc::TP_STATUS_SEND_REQUEST);
         }
         *next = (*next + 1) % SLOTS;
-        let context = || format!("send {} bytes in pieces out of {}", frame.len(), self.interface);
+        let context = || {
+            format!(
+                "send {} bytes in pieces out of {}",
+                frame.len(),
+                self.interface
+            )
+        };
         let sent = send(self.fd.as_raw_fd(), &[], MsgFlags::empty()).with_context(context)?;
-        ensure!(sent == frame.len(), "{sent} bytes sent instead of {}", frame.len());
+        ensure!(
+            sent == frame.len(),
+            "{sent} bytes sent instead of {}",
+            frame.len()
+        );
         Ok(())
     }
 }
@@ -84,7 +129,8 @@ const BYTES: NonZeroUsize = NonZeroUsize::new(SLOT_BYTES * SLOTS).expect("not ze
 
 impl Drop for ScatterSocket {
     fn drop(&mut self) {
-        // SAFETY: the mapping of `open`, which nothing refers to any more; fragments on their way keep their pages.
+        // SAFETY: the mapping of `open`, which nothing refers to any more; fragments on their way
+        // keep their pages.
         if let Err(error) = unsafe { munmap(self.ring, BYTES.get()) } {
             eprintln!("unmap a ring: {error}");
         }
@@ -110,7 +156,11 @@ mod tests {
             let frame = eth().payload(Stream::new(seed).bytes(1500)).build();
             let linear = [14, 20, 35, 300, 1514][seed as usize % 5];
             sender.send(&frame, linear, VnetHeader::default())?;
-            assert_eq!(receiver.recv(deadline())?.context("no frame")?.bytes, frame, "{linear}");
+            assert_eq!(
+                receiver.recv(deadline())?.context("no frame")?.bytes,
+                frame,
+                "{linear}"
+            );
         }
         Ok(())
     }

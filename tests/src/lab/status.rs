@@ -14,12 +14,14 @@ use traffic_mirror::status;
 pub struct Status(pub Value);
 
 /// Counters by what they count: `filter web packets`, `filter web bytes`, `endpoint ids packets`,
-/// `endpoint ids bytes`, `endpoint ids fragmented`, `endpoint ids drop oversize`, `eth0 ingress malformed`.
+/// `endpoint ids bytes`, `endpoint ids fragmented`, `endpoint ids drop oversize`, `eth0 ingress
+/// malformed`.
 pub type Counters = BTreeMap<String, u64>;
 
 impl Status {
-    /// What it says. To start a process takes an emulated machine longer than all else that a test does with a packet:
-    /// with `TEST_STATUS=library` the function is called that the subcommand prints the result of.
+    /// What it says. To start a process takes an emulated machine longer than all else that a test
+    /// does with a packet: with `TEST_STATUS=library` the function is called that the subcommand
+    /// prints the result of.
     pub fn read(daemon: &Daemon) -> Result<Self> {
         match std::env::var("TEST_STATUS").as_deref() {
             Ok("library") => Self::call(daemon),
@@ -27,8 +29,8 @@ impl Status {
         }
     }
 
-    /// The same for its counters alone: what takes longest is to ask for the places among other programs and for those that others
-    /// have attached, which the library leaves out here.
+    /// The same for its counters alone: what takes longest is to ask for the places among other
+    /// programs and for those that others have attached, which the library leaves out here.
     pub fn count(daemon: &Daemon) -> Result<Self> {
         match std::env::var("TEST_STATUS").as_deref() {
             Ok("library") => Self::call_for_counters(daemon),
@@ -51,19 +53,32 @@ impl Status {
         read: impl Fn(&Path) -> Result<Option<status::Status>, KernelError> + Sync,
     ) -> Result<Self> {
         let status = daemon.enter(|| Ok(read(daemon.pin_path())?))?;
-        Ok(Self(serde_json::to_value(status.context("nothing is mirrored")?)?))
+        Ok(Self(serde_json::to_value(
+            status.context("nothing is mirrored")?,
+        )?))
     }
 
     /// Runs the subcommand; that the daemon is degraded is no error.
     pub fn run(daemon: &Daemon) -> Result<Self> {
         let output = daemon.run(&["status", "--json"])?;
         let said = || String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(matches!(output.status.code(), Some(0 | 1)), "status: {}: {}", output.status, said());
-        Ok(Self(serde_json::from_slice(&output.stdout).with_context(|| format!("status printed no JSON: {}", said()))?))
+        ensure!(
+            matches!(output.status.code(), Some(0 | 1)),
+            "status: {}: {}",
+            output.status,
+            said()
+        );
+        Ok(Self(serde_json::from_slice(&output.stdout).with_context(
+            || format!("status printed no JSON: {}", said()),
+        )?))
     }
 
     /// Reads again and again until `wanted` holds.
-    pub fn until(daemon: &Daemon, wanted: impl Fn(&Self) -> bool, deadline: Instant) -> Result<Self> {
+    pub fn until(
+        daemon: &Daemon,
+        wanted: impl Fn(&Self) -> bool,
+        deadline: Instant,
+    ) -> Result<Self> {
         loop {
             let status = Self::read(daemon)?;
             if wanted(&status) {
@@ -77,12 +92,17 @@ impl Status {
 
     /// The element of `list` ("filters", "endpoints", "interfaces") that has this name.
     pub fn named(&self, list: &str, name: &str) -> Option<&Value> {
-        self.0[list].as_array()?.iter().find(|element| element["name"] == name)
+        self.0[list]
+            .as_array()?
+            .iter()
+            .find(|element| element["name"] == name)
     }
 
     /// A field of an endpoint as text; empty if absent.
     pub fn endpoint(&self, name: &str, field: &str) -> &str {
-        self.named("endpoints", name).and_then(|endpoint| endpoint[field].as_str()).unwrap_or_default()
+        self.named("endpoints", name)
+            .and_then(|endpoint| endpoint[field].as_str())
+            .unwrap_or_default()
     }
 
     /// All counters that are not 0.
@@ -97,7 +117,7 @@ impl Status {
         let reasons = |value: &Value| value.as_object().cloned().unwrap_or_default();
         for interface in list("interfaces") {
             let (name, direction) = (text(&interface["name"]), text(&interface["direction"]));
-            for (reason, count) in reasons(&interface["unseen"]) {
+            for (reason, count) in reasons(&interface["skipped"]) {
                 add(format!("{name} {direction} {reason}"), &count);
             }
         }
@@ -115,7 +135,8 @@ impl Status {
         counters
     }
 
-    /// The counters that have moved since `before`, and by how much. One that has gone down is an error.
+    /// The counters that have moved since `before`, and by how much. One that has gone down is an
+    /// error.
     pub fn since(&self, before: &Self) -> Result<Counters> {
         let (here, there) = (self.counters(), before.counters());
         let mut moved = Counters::new();
@@ -133,7 +154,11 @@ impl Status {
     /// Packets of an endpoint that were not copied, all reasons.
     pub fn dropped(counters: &Counters, endpoint: &str) -> u64 {
         let prefix = format!("endpoint {endpoint} drop ");
-        counters.iter().filter(|(key, _)| key.starts_with(&prefix)).map(|(_, count)| count).sum()
+        counters
+            .iter()
+            .filter(|(key, _)| key.starts_with(&prefix))
+            .map(|(_, count)| count)
+            .sum()
     }
 }
 
@@ -148,7 +173,7 @@ mod tests {
 
     fn status(packets: u64, drops: &Value) -> Status {
         Status(json!({
-            "interfaces": [{ "name": "eth0", "direction": "egress", "unseen": { "not-ip": 2 } }],
+            "interfaces": [{ "name": "eth0", "direction": "egress", "skipped": { "not-ip": 2 } }],
             "filters": [{ "name": "web", "packets": packets, "bytes": 0 }],
             "endpoints": [{ "name": "ids", "state": "ready", "packets": 1, "drops": drops }],
         }))
@@ -156,13 +181,32 @@ mod tests {
 
     #[test]
     fn differences_name_what_moved() {
-        let (before, after) = (status(1, &json!({})), status(3, &json!({ "clone": 4, "queue": 5 })));
+        let (before, after) = (
+            status(1, &json!({})),
+            status(3, &json!({ "clone": 4, "queue": 5 })),
+        );
         let moved = after.since(&before).unwrap();
-        let listed: Vec<_> = moved.iter().map(|(key, count)| format!("{key} {count}")).collect();
-        assert_eq!(listed, ["endpoint ids drop clone 4", "endpoint ids drop queue 5", "filter web packets 2"]);
+        let listed: Vec<_> = moved
+            .iter()
+            .map(|(key, count)| format!("{key} {count}"))
+            .collect();
+        assert_eq!(
+            listed,
+            [
+                "endpoint ids drop clone 4",
+                "endpoint ids drop queue 5",
+                "filter web packets 2"
+            ]
+        );
         assert_eq!(Status::dropped(&moved, "ids"), 9);
         assert_eq!(after.counters()["eth0 egress not-ip"], 2);
-        assert_eq!((after.endpoint("ids", "state"), after.endpoint("ids", "next_hop")), ("ready", ""));
+        assert_eq!(
+            (
+                after.endpoint("ids", "state"),
+                after.endpoint("ids", "next_hop")
+            ),
+            ("ready", "")
+        );
         assert!(before.since(&after).is_err());
     }
 }

@@ -1,4 +1,5 @@
-//! `BPF_PROG_TEST_RUN` of programs of type `sched_cls`: a frame and a context in; verdict, frame, context and time out.
+//! `BPF_PROG_TEST_RUN` of programs of type `sched_cls`: a frame and a context in; verdict, frame,
+//! context and time out.
 
 use anyhow::{Context as _, Result};
 use aya::programs::{SchedClassifier, TestRun as _, TestRunOptions};
@@ -8,7 +9,8 @@ use std::time::Duration;
 
 /// `struct __sk_buff` of `linux/bpf.h`, in host order where not said otherwise.
 ///
-/// A run takes only some fields, and refuses (`EINVAL`) a value other than 0 in the rest: see [`TestRun::context`].
+/// A run takes only some fields, and refuses (`EINVAL`) a value other than 0 in the rest: see
+/// [`TestRun::context`].
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
 #[expect(missing_docs, reason = "the fields and names of linux/bpf.h")]
@@ -59,11 +61,12 @@ pub struct SkBuff {
 pub struct TestRun<'a> {
     /// The frame from its Ethernet header on, 14 bytes or more.
     pub data: &'a [u8],
-    /// The kernel (`convert___skb_to_skb`) takes `mark`, `priority`, `ingress_ifindex`, `ifindex`, `cb`, `tstamp`,
-    /// `wire_len`, `gso_segs`, `gso_size`, `hwtstamp`. `ifindex` names an interface in the namespace of the calling
-    /// thread; 0 is its `lo`.
+    /// The kernel (`convert___skb_to_skb`) takes `mark`, `priority`, `ingress_ifindex`, `ifindex`,
+    /// `cb`, `tstamp`, `wire_len`, `gso_segs`, `gso_size`, `hwtstamp`. `ifindex` names an interface
+    /// in the namespace of the calling thread; 0 is its `lo`.
     pub context: SkBuff,
-    /// How often the program runs; the time is the mean. A program that changes the frame sees its changes again.
+    /// How often the program runs; the time is the mean. A program that changes the frame sees its
+    /// changes again.
     pub repeat: u32,
 }
 
@@ -83,10 +86,15 @@ pub struct Outcome {
 impl<'a> TestRun<'a> {
     /// One run over `data` with a context of zeros.
     pub fn new(data: &'a [u8]) -> Self {
-        Self { data, context: SkBuff::default(), repeat: 1 }
+        Self {
+            data,
+            context: SkBuff::default(),
+            repeat: 1,
+        }
     }
 
-    /// Runs `program`, as seen from the network namespace of the calling thread ([`super::netns::Netns::enter`]).
+    /// Runs `program`, as seen from the network namespace of the calling thread
+    /// ([`super::netns::Netns::enter`]).
     pub fn run(&self, program: &SchedClassifier) -> Result<Outcome> {
         // a program may make the frame longer: by an outer header, or several
         let mut data = vec![0; self.data.len() + 4096];
@@ -100,14 +108,24 @@ impl<'a> TestRun<'a> {
             ..TestRunOptions::new()
         };
         let done = program.test_run(options);
-        let done = done.with_context(|| format!("BPF_PROG_TEST_RUN with a frame of {} bytes", self.data.len()))?;
+        let done = done.with_context(|| {
+            format!(
+                "BPF_PROG_TEST_RUN with a frame of {} bytes",
+                self.data.len()
+            )
+        })?;
         data.truncate(done.data_size_out as usize);
-        Ok(Outcome { verdict: done.return_value as i32, duration: done.duration, data, context })
+        Ok(Outcome {
+            verdict: done.return_value as i32,
+            duration: done.duration,
+            data,
+            context,
+        })
     }
 }
 
-/// The instructions of a loaded program as the kernel has completed them, 8 bytes each. 2026-11-30: aya 0.16 tells how many bytes they
-/// are (`ProgramInfo::size_translated`), and does not give them.
+/// The instructions of a loaded program as the kernel has completed them, 8 bytes each. 2026-11-30:
+/// aya 0.16 tells how many bytes they are (`ProgramInfo::size_translated`), and does not give them.
 ///
 /// # Errors
 /// The kernel refuses.
@@ -133,10 +151,21 @@ pub fn translated(program: BorrowedFd<'_>) -> Result<Vec<[u8; 8]>> {
     }
     let get = |info: &mut Info| {
         let info_bytes = size_of::<Info>() as u32;
-        let attributes = Attributes { fd: program.as_raw_fd(), info_bytes, info: std::ptr::from_mut(info) as u64 };
+        let attributes = Attributes {
+            fd: program.as_raw_fd(),
+            info_bytes,
+            info: std::ptr::from_mut(info) as u64,
+        };
         let size = size_of::<Attributes>();
         // SAFETY: the kernel writes no more than the lengths say.
-        match unsafe { libc::syscall(libc::SYS_bpf, BPF_OBJ_GET_INFO_BY_FD, &raw const attributes, size) } {
+        match unsafe {
+            libc::syscall(
+                libc::SYS_bpf,
+                BPF_OBJ_GET_INFO_BY_FD,
+                &raw const attributes,
+                size,
+            )
+        } {
             0 => Ok(()),
             _ => Err(std::io::Error::last_os_error()).context("ask for a program's instructions"),
         }
@@ -145,7 +174,11 @@ pub fn translated(program: BorrowedFd<'_>) -> Result<Vec<[u8; 8]>> {
     get(&mut info)?;
     let mut instructions = vec![[0; 8]; info.translated_bytes as usize / 8];
     let translated_bytes = info.translated_bytes;
-    get(&mut Info { translated_bytes, translated: instructions.as_mut_ptr() as u64, ..Info::default() })?;
+    get(&mut Info {
+        translated_bytes,
+        translated: instructions.as_mut_ptr() as u64,
+        ..Info::default()
+    })?;
     Ok(instructions)
 }
 
@@ -156,8 +189,11 @@ mod tests {
 
     /// `cb[0] = mark; return mark`.
     fn program() -> Result<SchedClassifier> {
-        let code: [[u8; 8]; 3] =
-            [[0x61, 0x10, 8, 0, 0, 0, 0, 0], [0x63, 0x01, 48, 0, 0, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
+        let code: [[u8; 8]; 3] = [
+            [0x61, 0x10, 8, 0, 0, 0, 0, 0],
+            [0x63, 0x01, 48, 0, 0, 0, 0, 0],
+            [0x95, 0, 0, 0, 0, 0, 0, 0],
+        ];
         Foreign::assembled("mark", &code.map(u64::from_le_bytes))?.classifier()
     }
 
@@ -170,17 +206,38 @@ mod tests {
 
     #[test]
     fn verdict_frame_and_context_come_back() {
-        let frame = crate::lab::packet::eth().ip("10.0.0.1", "10.0.0.2").udp(1, 2).build();
+        let frame = crate::lab::packet::eth()
+            .ip("10.0.0.1", "10.0.0.2")
+            .udp(1, 2)
+            .build();
         let program = program().unwrap();
-        let context = SkBuff { mark: u32::MAX, cb: [1, 2, 3, 4, 5], gso_size: 1400, ..SkBuff::default() };
-        let run = TestRun { context, repeat: 1000, ..TestRun::new(&frame) };
+        let context = SkBuff {
+            mark: u32::MAX,
+            cb: [1, 2, 3, 4, 5],
+            gso_size: 1400,
+            ..SkBuff::default()
+        };
+        let run = TestRun {
+            context,
+            repeat: 1000,
+            ..TestRun::new(&frame)
+        };
         let outcome = run.run(&program).unwrap();
         assert_eq!(outcome.verdict, -1);
         assert_eq!(outcome.data, frame);
         assert_eq!(outcome.context.cb, [u32::MAX, 2, 3, 4, 5]);
-        assert_eq!((outcome.context.mark, outcome.context.gso_size), (u32::MAX, 1400));
+        assert_eq!(
+            (outcome.context.mark, outcome.context.gso_size),
+            (u32::MAX, 1400)
+        );
         assert!(TestRun::new(&frame[..13]).run(&program).is_err());
-        let refused = TestRun { context: SkBuff { hash: 1, ..SkBuff::default() }, ..TestRun::new(&frame) };
+        let refused = TestRun {
+            context: SkBuff {
+                hash: 1,
+                ..SkBuff::default()
+            },
+            ..TestRun::new(&frame)
+        };
         assert!(refused.run(&program).is_err());
     }
 }

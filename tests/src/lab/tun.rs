@@ -25,17 +25,24 @@ impl Tun {
         Self::create_with(netns, name, false)
     }
 
-    /// Like [`Self::create`], for packets with a [`VnetHeader`]. What is sent to it has its checksums filled in, and comes in
-    /// segments.
+    /// Like [`Self::create`], for packets with a [`VnetHeader`]. What is sent to it has its
+    /// checksums filled in, and comes in segments.
     pub fn create_vnet(netns: &Netns, name: &str) -> Result<Self> {
         Self::create_with(netns, name, true)
     }
 
     fn create_with(netns: &Netns, name: &str, vnet: bool) -> Result<Self> {
-        ensure!(name.len() < libc::IFNAMSIZ, "interface name {name:?} is too long");
+        ensure!(
+            name.len() < libc::IFNAMSIZ,
+            "interface name {name:?} is too long"
+        );
         let open = || {
             let path = "/dev/net/tun";
-            let file = OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK).open(path);
+            let file = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .custom_flags(libc::O_NONBLOCK)
+                .open(path);
             let file = file.with_context(|| format!("open {path}"))?;
             let header = if vnet { libc::IFF_VNET_HDR } else { 0 };
             let flags = (libc::IFF_TUN | libc::IFF_NO_PI | header) as i16;
@@ -48,10 +55,17 @@ impl Tun {
             }
             // SAFETY: the request is valid and ends its name with 0.
             let done = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
-            ensure!(done == 0, "make {name}: {}", std::io::Error::last_os_error());
+            ensure!(
+                done == 0,
+                "make {name}: {}",
+                std::io::Error::last_os_error()
+            );
             Ok(file)
         };
-        let tun = Self { file: netns.enter(open)?, vnet };
+        let tun = Self {
+            file: netns.enter(open)?,
+            vnet,
+        };
         netns.run(&format!("ip link set {name} up"))?;
         Ok(tun)
     }
@@ -62,7 +76,10 @@ impl Tun {
             return Ok(None);
         }
         let mut packet = vec![0; PACKET_BYTES];
-        let length = self.file.read(&mut packet).context("read from a tun interface")?;
+        let length = self
+            .file
+            .read(&mut packet)
+            .context("read from a tun interface")?;
         packet.truncate(length);
         packet.drain(..if self.vnet { VnetHeader::BYTES } else { 0 });
         Ok(Some(packet))
@@ -70,20 +87,30 @@ impl Tun {
 
     /// Has the interface receive a packet.
     pub fn send(&self, packet: &[u8]) -> Result<()> {
-        let header = if self.vnet { &VnetHeader::default().to_bytes()[..] } else { &[] };
+        let header = if self.vnet {
+            &VnetHeader::default().to_bytes()[..]
+        } else {
+            &[]
+        };
         self.write(&[header, packet].concat())
     }
 
-    /// Has the interface receive a packet with its segmentation and checksum state: that of the frame it was made of, less the
-    /// link header ([`VnetHeader::without_link`]).
+    /// Has the interface receive a packet with its segmentation and checksum state: that of the
+    /// frame it was made of, less the link header ([`VnetHeader::without_link`]).
     pub fn send_vnet(&self, packet: &[u8], header: VnetHeader) -> Result<()> {
         ensure!(self.vnet, "the tun interface was made without vnet");
         self.write(&[&header.to_bytes(), packet].concat())
     }
 
     fn write(&self, bytes: &[u8]) -> Result<()> {
-        let written = (&self.file).write(bytes).context("write to a tun interface")?;
-        ensure!(written == bytes.len(), "wrote {written} of {} bytes to a tun interface", bytes.len());
+        let written = (&self.file)
+            .write(bytes)
+            .context("write to a tun interface")?;
+        ensure!(
+            written == bytes.len(),
+            "wrote {written} of {} bytes to a tun interface",
+            bytes.len()
+        );
         Ok(())
     }
 }
@@ -102,10 +129,19 @@ mod tests {
             let tun = Tun::create_with(&netns, "tun0", vnet)?;
             netns.address("tun0", "10.0.0.1/24")?;
             let socket = udp_bind(&netns, "10.0.0.1:5".parse()?)?;
-            tun.send(&Packet::new().ip("10.0.0.2", "10.0.0.1").udp(6, 5).payload("hello").build())?;
+            tun.send(
+                &Packet::new()
+                    .ip("10.0.0.2", "10.0.0.1")
+                    .udp(6, 5)
+                    .payload("hello")
+                    .build(),
+            )?;
             let mut buffer = [0; 10];
             let (length, from) = socket.recv_from(&mut buffer)?;
-            assert_eq!((&buffer[..length], from), (&b"hello"[..], "10.0.0.2:6".parse()?));
+            assert_eq!(
+                (&buffer[..length], from),
+                (&b"hello"[..], "10.0.0.2:6".parse()?)
+            );
         }
         Ok(())
     }
@@ -120,7 +156,10 @@ mod tests {
             let packet = tun.recv(deadline())?.context("no packet")?;
             // IPv6 has sent its own
             if packet[0] >> 4 == 4 {
-                assert_eq!(FiveTuple::parse(&packet)?.to_string(), "udp 10.0.0.1:5 > 10.0.0.2:6");
+                assert_eq!(
+                    FiveTuple::parse(&packet)?.to_string(),
+                    "udp 10.0.0.1:5 > 10.0.0.2:6"
+                );
                 assert!(packet.ends_with(b"hello"));
                 return Ok(());
             }

@@ -1,11 +1,11 @@
-//! Packets as a network stack hands them to a device: with the checksum still to be filled in, or larger than the
-//! MTU and still to be cut into segments.
+//! Packets as a network stack hands them to a device: with the checksum still to be filled in, or
+//! larger than the MTU and still to be cut into segments.
 
 use super::packet::{Ip, Link, checksum};
 use anyhow::{Result, bail, ensure};
 
-/// `struct virtio_net_hdr` of `linux/virtio_net.h`, in host order: what a raw socket with `PACKET_VNET_HDR` tells
-/// about a frame.
+/// `struct virtio_net_hdr` of `linux/virtio_net.h`, in host order: what a raw socket with
+/// `PACKET_VNET_HDR` tells about a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct VnetHeader {
     /// [`VnetHeader::NEEDS_CSUM`].
@@ -31,19 +31,23 @@ impl VnetHeader {
     pub const GSO_NONE: u8 = 0;
     /// TCP segments over IPv4.
     pub const GSO_TCPV4: u8 = 1;
-    /// A UDP datagram that goes in IP fragments (UFO), over either; `gso_size` is what each carries.
+    /// A UDP datagram that goes in IP fragments (UFO), over either; `gso_size` is what each
+    /// carries.
     pub const GSO_UDP: u8 = 3;
     /// TCP segments over IPv6.
     pub const GSO_TCPV6: u8 = 4;
     /// UDP datagrams over either (`UDP_SEGMENT`; kernel 6.2 and newer).
     pub const GSO_UDP_L4: u8 = 5;
 
-    /// Makes a frame with a finished TCP or UDP checksum a `CHECKSUM_PARTIAL` one: only the sum of the pseudo-header
-    /// is left in the checksum field.
+    /// Makes a frame with a finished TCP or UDP checksum a `CHECKSUM_PARTIAL` one: only the sum of
+    /// the pseudo-header is left in the checksum field.
     pub fn partial(frame: &mut [u8]) -> Result<Self> {
         let start = Link::parse(frame)?.length;
         let ip = Ip::parse(&frame[start..])?;
-        ensure!(ip.fragment.is_none(), "a fragment has no checksum of its own");
+        ensure!(
+            ip.fragment.is_none(),
+            "a fragment has no checksum of its own"
+        );
         let csum_offset = match ip.protocol {
             6 => 16,
             17 => 6,
@@ -52,8 +56,13 @@ impl VnetHeader {
             }
         };
         let csum_start = start + ip.header_length;
-        ensure!(ip.upper.len() >= csum_offset + 2, "transport header of {} bytes", ip.upper.len());
-        let pseudo = checksum::pseudo_header(ip.source, ip.final_destination, ip.protocol, ip.upper.len());
+        ensure!(
+            ip.upper.len() >= csum_offset + 2,
+            "transport header of {} bytes",
+            ip.upper.len()
+        );
+        let pseudo =
+            checksum::pseudo_header(ip.source, ip.final_destination, ip.protocol, ip.upper.len());
         let at = csum_start + csum_offset;
         frame[at..at + 2].copy_from_slice(&checksum::sum(&[&pseudo]).to_be_bytes());
         Ok(Self {
@@ -64,21 +73,33 @@ impl VnetHeader {
         })
     }
 
-    /// Makes a frame a superpacket that will be cut into segments of `gso_size` bytes of payload: TCP, or UDP
-    /// datagrams.
+    /// Makes a frame a superpacket that will be cut into segments of `gso_size` bytes of payload:
+    /// TCP, or UDP datagrams.
     pub fn gso(frame: &mut [u8], gso_size: u16) -> Result<Self> {
         let partial = Self::partial(frame)?;
         let start = Link::parse(frame)?.length;
         let ip = Ip::parse(&frame[start..])?;
         let (gso_type, transport) = match (ip.protocol, ip.source.is_ipv4()) {
             (6, v4) => {
-                ensure!(ip.upper.len() >= 20, "TCP header of {} bytes", ip.upper.len());
-                (if v4 { Self::GSO_TCPV4 } else { Self::GSO_TCPV6 }, usize::from(ip.upper[12] >> 4) * 4)
+                ensure!(
+                    ip.upper.len() >= 20,
+                    "TCP header of {} bytes",
+                    ip.upper.len()
+                );
+                (
+                    if v4 { Self::GSO_TCPV4 } else { Self::GSO_TCPV6 },
+                    usize::from(ip.upper[12] >> 4) * 4,
+                )
             }
             _ => (Self::GSO_UDP_L4, 8),
         };
         let hdr_len = u16::try_from(start + ip.header_length + transport)?;
-        Ok(Self { gso_type, hdr_len, gso_size, ..partial })
+        Ok(Self {
+            gso_type,
+            hdr_len,
+            gso_size,
+            ..partial
+        })
     }
 
     /// The same for the frame without its Ethernet header.
@@ -97,7 +118,12 @@ impl VnetHeader {
     pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..2].copy_from_slice(&[self.flags, self.gso_type]);
-        let words = [self.hdr_len, self.gso_size, self.csum_start, self.csum_offset];
+        let words = [
+            self.hdr_len,
+            self.gso_size,
+            self.csum_start,
+            self.csum_offset,
+        ];
         for (to, word) in bytes[2..].as_chunks_mut().0.iter_mut().zip(words) {
             *to = word.to_ne_bytes();
         }

@@ -1,5 +1,5 @@
-//! Random files, as text, and a network for them. All that the classification bears on varies; endpoints are out of
-//! reach, so that each copy that is wanted shows as a drop.
+//! Random files, as text, and a network for them. All that the classification bears on varies;
+//! endpoints are out of reach, so that each copy that is wanted shows as a drop.
 
 use std::fmt::Write as _;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -12,14 +12,33 @@ use super::random::Random;
 pub fn network() -> Network {
     let ethernet = ["eth0", "eth1", "eth10", "wan0", "lan0"].map(|name| (name, LinkKind::Ethernet));
     // test runs take nothing but Ethernet frames
-    let others = [("lo", LinkKind::Loopback), ("mon0", LinkKind::Other(libc::ARPHRD_IEEE80211_RADIOTAP))];
-    // the order of the indices is not that of the names, and with the first multiplier one too many would be in a bucket
+    let others = [
+        ("lo", LinkKind::Loopback),
+        ("mon0", LinkKind::Other(libc::ARPHRD_IEEE80211_RADIOTAP)),
+    ];
+    // the order of the indices is not that of the names, and with the first multiplier one too many
+    // would be in a bucket
     let indices = [1239, 629, 1616, 1006, 19, 700, 812];
-    let links = ethernet.into_iter().chain(others).zip(indices).enumerate().map(|(position, ((name, kind), index))| {
-        let mac = (kind == LinkKind::Ethernet).then_some([2, 0, 0, 0, 0, position as u8]);
-        (index, Link { mac, kind, ..Link::ethernet(index, name) })
-    });
-    Network { links: links.collect(), ..Network::default() }
+    let links = ethernet
+        .into_iter()
+        .chain(others)
+        .zip(indices)
+        .enumerate()
+        .map(|(position, ((name, kind), index))| {
+            let mac = (kind == LinkKind::Ethernet).then_some([2, 0, 0, 0, 0, position as u8]);
+            (
+                index,
+                Link {
+                    mac,
+                    kind,
+                    ..Link::ethernet(index, name)
+                },
+            )
+        });
+    Network {
+        links: links.collect(),
+        ..Network::default()
+    }
 }
 
 /// A file with so many filters.
@@ -33,11 +52,24 @@ pub fn random(random: &mut Random, filters: usize) -> String {
     }
     let interfaces = interfaces(random);
     for Listed { name, direction } in &interfaces {
-        writeln!(text, "[[interface]]\nname = {name:?}\ndirection = {direction:?}").unwrap();
+        writeln!(
+            text,
+            "[[interface]]\nname = {name:?}\ndirection = {direction:?}"
+        )
+        .unwrap();
     }
-    let endpoints = if random.percent(5) { 64 } else { random.within(1, 6) };
+    let endpoints = if random.percent(5) {
+        64
+    } else {
+        random.within(1, 6)
+    };
     for endpoint in 0..endpoints {
-        writeln!(text, "[endpoint.e{endpoint}]\naddress = \"192.0.2.{}\"", endpoint + 1).unwrap();
+        writeln!(
+            text,
+            "[endpoint.e{endpoint}]\naddress = \"192.0.2.{}\"",
+            endpoint + 1
+        )
+        .unwrap();
     }
     let ground = Ground::random(random);
     for index in 0..filters {
@@ -54,15 +86,23 @@ struct Listed {
 
 fn interfaces(random: &mut Random) -> Vec<Listed> {
     const DIRECTIONS: [&str; 4] = ["ingress", "egress", "both", "both"];
-    let names = ["eth0", "eth*", "eth?", "eth[!1]", "wan0", "*an0", "lo", "mon0", "gone0"];
+    let names = [
+        "eth0", "eth*", "eth?", "eth[!1]", "wan0", "*an0", "lo", "mon0", "gone0",
+    ];
     let mut listed = Vec::new();
     for name in names {
         if random.percent(25) {
-            listed.push(Listed { name, direction: random.pick::<&str>(&DIRECTIONS) });
+            listed.push(Listed {
+                name,
+                direction: random.pick::<&str>(&DIRECTIONS),
+            });
         }
     }
     if listed.is_empty() {
-        listed.push(Listed { name: "eth0", direction: "both" });
+        listed.push(Listed {
+            name: "eth0",
+            direction: "both",
+        });
     }
     listed
 }
@@ -79,7 +119,10 @@ impl Ground {
         Self {
             v4: (0..3).map(|_| random.bits() as u32).collect(),
             v6: (0..3).map(|_| random.wide()).collect(),
-            ports: [0, 1, 65_535].into_iter().chain((0..4).map(|_| random.bits() as u16)).collect(),
+            ports: [0, 1, 65_535]
+                .into_iter()
+                .chain((0..4).map(|_| random.bits() as u16))
+                .collect(),
         }
     }
 
@@ -88,25 +131,55 @@ impl Ground {
         let (length, bits) = if v6 {
             (random.below(129) as u32, *random.pick(&self.v6))
         } else {
-            (random.below(33) as u32, u128::from(*random.pick(&self.v4)) << 96)
+            (
+                random.below(33) as u32,
+                u128::from(*random.pick(&self.v4)) << 96,
+            )
         };
         let differs_after = random.below(128) as u32;
-        let bits = if random.percent(60) { bits ^ random.wide() >> differs_after } else { bits };
-        let bits = if length == 0 { 0 } else { bits & !0 << (128 - length) };
+        let bits = if random.percent(60) {
+            bits ^ random.wide() >> differs_after
+        } else {
+            bits
+        };
+        let bits = if length == 0 {
+            0
+        } else {
+            bits & !0 << (128 - length)
+        };
         if v6 {
             // IPv4 in IPv6 notation is refused
-            let bits = if length >= 96 && bits >> 32 == 0xffff { bits ^ 1 << 127 } else { bits };
+            let bits = if length >= 96 && bits >> 32 == 0xffff {
+                bits ^ 1 << 127
+            } else {
+                bits
+            };
             let address = Ipv6Addr::from_bits(bits);
-            if length == 128 { format!("\"{address}\"") } else { format!("\"{address}/{length}\"") }
+            if length == 128 {
+                format!("\"{address}\"")
+            } else {
+                format!("\"{address}/{length}\"")
+            }
         } else {
             let address = Ipv4Addr::from_bits((bits >> 96) as u32);
-            if length == 32 { format!("\"{address}\"") } else { format!("\"{address}/{length}\"") }
+            if length == 32 {
+                format!("\"{address}\"")
+            } else {
+                format!("\"{address}/{length}\"")
+            }
         }
     }
 
     fn ports(&self, random: &mut Random) -> String {
-        let near = random.pick(&self.ports).wrapping_add(random.below(5) as u16).wrapping_sub(2);
-        let first = if random.percent(70) { near } else { random.bits() as u16 };
+        let near = random
+            .pick(&self.ports)
+            .wrapping_add(random.below(5) as u16)
+            .wrapping_sub(2);
+        let first = if random.percent(70) {
+            near
+        } else {
+            random.bits() as u16
+        };
         if random.percent(50) {
             return first.to_string();
         }
@@ -136,7 +209,9 @@ fn filter(
         text.push_str("bidirectional = true\n");
     }
     if !exclude || random.percent(70) {
-        let to = several(random, 3, |random| format!("\"e{}\"", random.below(endpoints)));
+        let to = several(random, 3, |random| {
+            format!("\"e{}\"", random.below(endpoints))
+        });
         list(text, "to", to);
     }
     fields(text, random, ground);
@@ -155,7 +230,11 @@ fn filter(
     if random.percent(25) {
         let either = ["ingress", "egress"];
         let all = !narrowed && interfaces.iter().any(|listed| listed.direction == "both");
-        let direction = if all || listed.direction == "both" { *random.pick(&either) } else { listed.direction };
+        let direction = if all || listed.direction == "both" {
+            *random.pick(&either)
+        } else {
+            listed.direction
+        };
         writeln!(text, "direction = {direction:?}").unwrap();
     }
 }
@@ -184,7 +263,13 @@ fn fields(text: &mut String, random: &mut Random, ground: &Ground) {
             protocols.push(*random.pick(&PORTED));
         }
         // ICMP and IGMP are IPv4's, ICMPv6 is IPv6's
-        if protocols.iter().all(|protocol| if v6 { [1, 2].contains(protocol) } else { *protocol == 58 }) {
+        if protocols.iter().all(|protocol| {
+            if v6 {
+                [1, 2].contains(protocol)
+            } else {
+                *protocol == 58
+            }
+        }) {
             protocols.push(17);
         }
         let names = protocols.iter().map(|protocol| match protocol {
@@ -225,7 +310,11 @@ fn fields(text: &mut String, random: &mut Random, ground: &Ground) {
 }
 
 /// From one to `most` different ones.
-fn several<T: PartialEq>(random: &mut Random, most: u64, mut one: impl FnMut(&mut Random) -> T) -> Vec<T> {
+fn several<T: PartialEq>(
+    random: &mut Random,
+    most: u64,
+    mut one: impl FnMut(&mut Random) -> T,
+) -> Vec<T> {
     let mut all: Vec<T> = Vec::new();
     for _ in 0..random.within(1, most) {
         let one = one(random);

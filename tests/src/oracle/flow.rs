@@ -24,7 +24,11 @@ pub fn flow(random: &mut Random, desired: &Desired) -> Flow {
     if random.percent(40) {
         spoil(random, filter, &mut flow);
     }
-    if random.percent(if filter.bidirectional { 50 } else { 10 }) { flow.swapped() } else { flow }
+    if random.percent(if filter.bidirectional { 50 } else { 10 }) {
+        flow.swapped()
+    } else {
+        flow
+    }
 }
 
 fn anything(random: &mut Random) -> Flow {
@@ -44,9 +48,14 @@ fn anything(random: &mut Random) -> Flow {
 
 /// Fulfils all that a filter asks of addresses, ports and protocol, often at the border.
 fn matching(random: &mut Random, desired: &Desired, filter: &Filter) -> Flow {
-    let has = |networks: &[IpNet], v6| networks.is_empty() || networks.iter().any(|n| is_v6(n) == v6);
+    let has =
+        |networks: &[IpNet], v6| networks.is_empty() || networks.iter().any(|n| is_v6(n) == v6);
     let can = |v6| has(&filter.source, v6) && has(&filter.destination, v6);
-    let v6 = if can(true) && can(false) { random.percent(50) } else { can(true) };
+    let v6 = if can(true) && can(false) {
+        random.percent(50)
+    } else {
+        can(true)
+    };
     let mut end = |wanted: &[IpNet]| {
         let candidates: Vec<&IpNet> = wanted.iter().filter(|n| is_v6(n) == v6).collect();
         match candidates[..] {
@@ -63,13 +72,29 @@ fn matching(random: &mut Random, desired: &Desired, filter: &Filter) -> Flow {
         _ if wants_ports && filter.protocol.is_empty() => *random.pick(&PORTED),
         protocol if wants_ports && !PORTED.contains(&protocol) => {
             // one of the filter's has ports, else it would be refused
-            *filter.protocol.iter().find(|p| PORTED.contains(p)).unwrap_or(&protocol)
+            *filter
+                .protocol
+                .iter()
+                .find(|p| PORTED.contains(p))
+                .unwrap_or(&protocol)
         }
         protocol => protocol,
     };
-    let ports = ports(random, protocol, [&filter.source_port, &filter.destination_port], &desired.filters);
+    let ports = ports(
+        random,
+        protocol,
+        [&filter.source_port, &filter.destination_port],
+        &desired.filters,
+    );
     let vlan = vlan(random, &filter.vlan);
-    Flow { source, destination, protocol, ports, vlan, unknown: Unknown::Nothing }
+    Flow {
+        source,
+        destination,
+        protocol,
+        ports,
+        vlan,
+        unknown: Unknown::Nothing,
+    }
 }
 
 /// Moves one value just beyond what the filter takes.
@@ -84,11 +109,18 @@ fn spoil(random: &mut Random, filter: &Filter, flow: &mut Flow) {
                 [] => port,
                 _ => {
                     let range = random.pick(wanted);
-                    if random.percent(50) { range.start().wrapping_sub(1) } else { range.end().wrapping_add(1) }
+                    if random.percent(50) {
+                        range.start().wrapping_sub(1)
+                    } else {
+                        range.end().wrapping_add(1)
+                    }
                 }
             };
             if let Some((source, destination)) = &mut flow.ports {
-                let moved = [beyond(&filter.source_port, *source), beyond(&filter.destination_port, *destination)];
+                let moved = [
+                    beyond(&filter.source_port, *source),
+                    beyond(&filter.destination_port, *destination),
+                ];
                 if random.percent(50) {
                     *source = moved[0];
                 } else {
@@ -131,13 +163,17 @@ fn ports(
         let foreign = (!others.is_empty()).then(|| random.pick(others));
         let foreign = foreign.map(|filter| [&filter.source_port, &filter.destination_port][side]);
         match (wanted, foreign) {
-            ([], Some(foreign)) if !foreign.is_empty() && random.percent(50) => of_range(random, foreign),
+            ([], Some(foreign)) if !foreign.is_empty() && random.percent(50) => {
+                of_range(random, foreign)
+            }
             ([], _) if random.percent(20) => *random.pick(&[0, 1, 65_534, 65_535]),
             ([], _) => random.bits() as u16,
             _ => of_range(random, wanted),
         }
     };
-    PORTED.contains(&protocol).then(|| (port(wanted[0], 0), port(wanted[1], 1)))
+    PORTED
+        .contains(&protocol)
+        .then(|| (port(wanted[0], 0), port(wanted[1], 1)))
 }
 
 fn of_range(random: &mut Random, ranges: &[RangeInclusive<u16>]) -> u16 {
@@ -154,13 +190,22 @@ const fn is_v6(network: &IpNet) -> bool {
 }
 
 fn address(random: &mut Random, v6: bool) -> IpAddr {
-    if v6 { Ipv6Addr::from_bits(random.wide()).into() } else { Ipv4Addr::from_bits(random.bits() as u32).into() }
+    if v6 {
+        Ipv6Addr::from_bits(random.wide()).into()
+    } else {
+        Ipv4Addr::from_bits(random.bits() as u32).into()
+    }
 }
 
 /// An address where any would do: often one that another filter asks for.
 fn elsewhere(random: &mut Random, desired: &Desired, v6: bool) -> IpAddr {
     let filter = random.pick(&desired.filters);
-    let networks: Vec<&IpNet> = filter.source.iter().chain(&filter.destination).filter(|n| is_v6(n) == v6).collect();
+    let networks: Vec<&IpNet> = filter
+        .source
+        .iter()
+        .chain(&filter.destination)
+        .filter(|n| is_v6(n) == v6)
+        .collect();
     if networks.is_empty() || random.percent(40) {
         return address(random, v6);
     }
@@ -176,13 +221,20 @@ fn inside(random: &mut Random, network: &IpNet) -> IpAddr {
         _ => random.wide(),
     };
     match network {
-        IpNet::V4(v4) => Ipv4Addr::from_bits(v4.addr().to_bits() | host as u32 & v4.hostmask().to_bits()).into(),
-        IpNet::V6(v6) => Ipv6Addr::from_bits(v6.addr().to_bits() | host & v6.hostmask().to_bits()).into(),
+        IpNet::V4(v4) => {
+            Ipv4Addr::from_bits(v4.addr().to_bits() | host as u32 & v4.hostmask().to_bits()).into()
+        }
+        IpNet::V6(v6) => {
+            Ipv6Addr::from_bits(v6.addr().to_bits() | host & v6.hostmask().to_bits()).into()
+        }
     }
 }
 
 fn beside_one(random: &mut Random, networks: &[IpNet], address: IpAddr) -> IpAddr {
-    let networks: Vec<&IpNet> = networks.iter().filter(|n| is_v6(n) == address.is_ipv6()).collect();
+    let networks: Vec<&IpNet> = networks
+        .iter()
+        .filter(|n| is_v6(n) == address.is_ipv6())
+        .collect();
     if networks.is_empty() {
         return address;
     }
@@ -190,7 +242,8 @@ fn beside_one(random: &mut Random, networks: &[IpNet], address: IpAddr) -> IpAdd
     beside(random, network)
 }
 
-/// The address before the first or after the last, or one that differs in a single bit of the prefix.
+/// The address before the first or after the last, or one that differs in a single bit of the
+/// prefix.
 fn beside(random: &mut Random, network: &IpNet) -> IpAddr {
     let length = network.prefix_len();
     let flip = 127 - random.below(u64::from(length.max(1))) as u32;

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use traffic_mirror_ebpf::abi::Unseen;
+use traffic_mirror_ebpf::abi::Skipped;
 
 use super::flow::{TCP, UDP};
 use super::naive::{Flow, Unknown};
@@ -25,23 +25,31 @@ pub struct Frame {
     /// What the kernel knows beside it.
     pub context: SkBuff,
     /// What filters are asked about, or why none is.
-    pub flow: Result<Flow, Unseen>,
+    pub flow: Result<Flow, Skipped>,
     /// Why something of it is unknown.
-    pub doubt: Option<Unseen>,
+    pub doubt: Option<Skipped>,
     /// Packets on the wire.
     pub packets: u64,
     /// Their bytes from the IP header on.
     pub length: u64,
 }
 
-/// Dresses a flow as a frame: tags, options, extension headers, fragments, superpackets, padding, cuts. What that hides
-/// from the programs is hidden in [`Frame::flow`], too.
+/// Dresses a flow as a frame: tags, options, extension headers, fragments, superpackets, padding,
+/// cuts. What that hides from the programs is hidden in [`Frame::flow`], too.
 pub fn frame(random: &mut Random, flow: Flow) -> Frame {
-    let mut draft = Draft { packet: Packet::new(), flow: Ok(flow.clone()), doubt: None, headers: 0, is_first: false };
+    let mut draft = Draft {
+        packet: Packet::new(),
+        flow: Ok(flow.clone()),
+        doubt: None,
+        headers: 0,
+        is_first: false,
+    };
     draft.link(random, &flow);
     let offset = draft.packet.build().len();
     match (flow.source, flow.destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => draft.ipv4(random, &flow, Ipv4::new(source, destination)),
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            draft.ipv4(random, &flow, Ipv4::new(source, destination))
+        }
         (source, destination) => draft.ipv6(random, &flow, Ipv6::new(source, destination)),
     }
     draft.finish(random, &flow, offset)
@@ -50,8 +58,8 @@ pub fn frame(random: &mut Random, flow: Flow) -> Frame {
 /// A frame half built.
 struct Draft {
     packet: Packet,
-    flow: Result<Flow, Unseen>,
-    doubt: Option<Unseen>,
+    flow: Result<Flow, Skipped>,
+    doubt: Option<Skipped>,
     /// Bytes of IP and transport header; 0 if they are not whole.
     headers: usize,
     /// The first fragment of a datagram.
@@ -64,7 +72,7 @@ impl Draft {
     }
 
     /// Nobody can tell the ports, if it has any.
-    fn hide_ports(&mut self, doubt: Unseen) {
+    fn hide_ports(&mut self, doubt: Skipped) {
         self.doubt = self.doubt.or(Some(doubt));
         if let Ok(flow) = &mut self.flow
             && flow.ports.take().is_some()
@@ -75,7 +83,7 @@ impl Draft {
     }
 
     /// Nobody can tell what is behind the IPv6 headers.
-    fn hide_transport(&mut self, doubt: Unseen) {
+    fn hide_transport(&mut self, doubt: Skipped) {
         self.hide_ports(doubt);
         if let Ok(flow) = &mut self.flow {
             flow.unknown = Unknown::Transport;
@@ -84,9 +92,12 @@ impl Draft {
 
     fn link(&mut self, random: &mut Random, flow: &Flow) {
         let strange = random.percent(1).then_some(0x0806);
-        self.add(Ether { ethertype: strange, ..Ether::default() });
+        self.add(Ether {
+            ethertype: strange,
+            ..Ether::default()
+        });
         if strange.is_some() {
-            self.flow = Err(Unseen::NotIp);
+            self.flow = Err(Skipped::NotIp);
             return;
         }
         let tags = match random.below(100) {
@@ -96,11 +107,19 @@ impl Draft {
         };
         for tag in 0..tags {
             let bits = random.bits() as u16;
-            let tci = if tag == 0 { bits & 0xf000 | flow.vlan } else { bits };
-            self.add(Vlan { tpid: *random.pick(&[0x8100, 0x88a8]), tci, ethertype: None });
+            let tci = if tag == 0 {
+                bits & 0xf000 | flow.vlan
+            } else {
+                bits
+            };
+            self.add(Vlan {
+                tpid: *random.pick(&[0x8100, 0x88a8]),
+                tci,
+                ethertype: None,
+            });
         }
         if tags > TAGS {
-            self.flow = Err(Unseen::NotIp);
+            self.flow = Err(Skipped::NotIp);
         }
     }
 
@@ -126,9 +145,13 @@ impl Draft {
         }
         ip.id = random.bits() as u16;
         ip.flags = if random.percent(70) { Ipv4::MF } else { 0 };
-        ip.fragment_offset = if random.percent(50) { 0 } else { random.within(1, 0x1fff) as u16 };
+        ip.fragment_offset = if random.percent(50) {
+            0
+        } else {
+            random.within(1, 0x1fff) as u16
+        };
         if ip.fragment_offset != 0 {
-            self.hide_ports(Unseen::Orphan);
+            self.hide_ports(Skipped::Orphan);
         }
         self.is_first = ip.fragment_offset == 0 && ip.flags == Ipv4::MF;
         ip.fragment_offset != 0
@@ -140,13 +163,13 @@ impl Draft {
             1 => ip.ihl = Some(random.below(5) as u8),
             _ => ip.total_length = Some(random.within(1, 19) as u16),
         }
-        self.flow = self.flow.clone().and(Err(Unseen::Malformed));
+        self.flow = self.flow.clone().and(Err(Skipped::Malformed));
     }
 
     fn ipv6(&mut self, random: &mut Random, flow: &Flow, mut ip: Ipv6) {
         if random.percent(1) {
             ip.version = random.within(7, 15) as u8;
-            self.flow = self.flow.clone().and(Err(Unseen::Malformed));
+            self.flow = self.flow.clone().and(Err(Skipped::Malformed));
         }
         // behind a hop-by-hop header 0 stands for a length beyond 65,535
         let jumbo = random.percent(3);
@@ -154,14 +177,21 @@ impl Draft {
             ip.payload_length = Some(0);
         }
         self.add(ip);
-        let (later, bytes) =
-            if jumbo || random.percent(25) { self.extensions(random, flow, jumbo) } else { (false, 0) };
+        let (later, bytes) = if jumbo || random.percent(25) {
+            self.extensions(random, flow, jumbo)
+        } else {
+            (false, 0)
+        };
         self.transport(random, flow, later, 40 + bytes);
     }
 
     /// Whether a later fragment follows, and the bytes of the headers.
     fn extensions(&mut self, random: &mut Random, flow: &Flow, jumbo: bool) -> (bool, usize) {
-        let count = if random.percent(90) { random.within(1, 3) } else { random.within(4, 10) } as usize;
+        let count = if random.percent(90) {
+            random.within(1, 3)
+        } else {
+            random.within(4, 10)
+        } as usize;
         let (mut bytes, mut is_part, mut is_read) = (0, false, true);
         for position in 0..count {
             let mut header = match position {
@@ -172,7 +202,7 @@ impl Draft {
             let later = header.kind == FRAGMENT && header.body[..2] >= [0, 8][..];
             if header.kind == FRAGMENT && is_part {
                 // a part of a part: what is read ends before
-                self.hide_transport(Unseen::Unparsed);
+                self.hide_transport(Skipped::Unparsed);
                 if position < LOOKED_THROUGH
                     && is_read
                     && let Ok(flow) = &mut self.flow
@@ -188,14 +218,14 @@ impl Draft {
             }
             if position == LOOKED_THROUGH {
                 // what comes behind the last that is looked through stands for the protocol
-                self.hide_transport(Unseen::Unparsed);
+                self.hide_transport(Skipped::Unparsed);
                 if is_read && let Ok(flow) = &mut self.flow {
                     flow.protocol = header.kind;
                 }
             }
             self.add(header);
             if later {
-                self.hide_transport(Unseen::Orphan);
+                self.hide_transport(Skipped::Orphan);
                 return (true, bytes);
             }
         }
@@ -206,7 +236,8 @@ impl Draft {
     fn transport(&mut self, random: &mut Random, flow: &Flow, later: bool, before: usize) {
         let payload = random.below(64) as usize;
         let payload = random.bytes(payload);
-        let walked = flow.source.is_ipv6() && (EXTENSIONS.contains(&flow.protocol) || flow.protocol == FRAGMENT);
+        let walked = flow.source.is_ipv6()
+            && (EXTENSIONS.contains(&flow.protocol) || flow.protocol == FRAGMENT);
         let bytes = match flow.ports {
             _ if later => payload,
             Some((source, destination)) => {
@@ -216,7 +247,7 @@ impl Draft {
             }
             // an extension header without its first four bytes stays what it is
             None if walked => {
-                self.hide_transport(Unseen::Unparsed);
+                self.hide_transport(Skipped::Unparsed);
                 random.bytes(payload.len() % 4)
             }
             None => payload,
@@ -229,7 +260,10 @@ impl Draft {
         let cut = random.percent(4);
         if protocol == TCP && !cut {
             let options = random.below(41) as usize;
-            let tcp = Tcp { options: random.bytes(options), ..Tcp::new(source_port, destination_port) };
+            let tcp = Tcp {
+                options: random.bytes(options),
+                ..Tcp::new(source_port, destination_port)
+            };
             self.headers += 20 + options.next_multiple_of(4);
             self.add(tcp);
             self.add(Layer::Payload(payload.to_owned()));
@@ -239,29 +273,41 @@ impl Draft {
         bytes.extend(payload);
         if cut {
             bytes.truncate(random.below(4) as usize);
-            self.hide_ports(Unseen::Unparsed);
+            self.hide_ports(Skipped::Unparsed);
         }
-        self.headers = if protocol == UDP && bytes.len() >= 8 { self.headers + 8 } else { 0 };
+        self.headers = if protocol == UDP && bytes.len() >= 8 {
+            self.headers + 8
+        } else {
+            0
+        };
         self.add(Layer::Raw(protocol, bytes));
     }
 
     fn finish(self, random: &mut Random, asked: &Flow, offset: usize) -> Frame {
         let mut frame = Frame {
             bytes: self.packet.build(),
-            context: SkBuff { mark: random.bits() as u32, priority: random.bits() as u32, ..SkBuff::default() },
+            context: SkBuff {
+                mark: random.bits() as u32,
+                priority: random.bits() as u32,
+                ..SkBuff::default()
+            },
             flow: self.flow,
             doubt: self.doubt,
             packets: 1,
             length: 0,
         };
         if self.is_first && frame.doubt.is_none() && !is_plain(&frame.bytes[offset..]) {
-            frame.doubt = Some(Unseen::Unparsed);
+            frame.doubt = Some(Skipped::Unparsed);
         }
         frame.context.cb = std::array::from_fn(|_| random.bits() as u32);
         frame.length = (frame.bytes.len() - offset) as u64;
         let whole = frame.flow.as_ref() == Ok(asked);
         let stated = frame.bytes.get(offset..offset + 6).is_some_and(|ip| {
-            let field = if asked.source.is_ipv6() { &ip[4..6] } else { &ip[2..4] };
+            let field = if asked.source.is_ipv6() {
+                &ip[4..6]
+            } else {
+                &ip[2..4]
+            };
             field != [0, 0]
         });
         let payload = frame.length as usize - self.headers.min(frame.length as usize);
@@ -278,25 +324,38 @@ impl Draft {
             let size = random.within(1, payload as u64);
             frame.context.gso_size = size as u32;
             frame.packets = (payload as u64).div_ceil(size);
-            frame.context.gso_segs = if random.percent(50) { frame.packets as u32 } else { 0 };
+            frame.context.gso_segs = if random.percent(50) {
+                frame.packets as u32
+            } else {
+                0
+            };
             frame.length += (frame.packets - 1) * self.headers as u64;
         } else if frame.flow.is_ok() && offset > ETHER_BYTES && random.percent(10) {
-            // a run refuses frames whose EtherType is IP and that have no IP header (`bpf_prog_test_run_skb`)
+            // a run refuses frames whose EtherType is IP and that have no IP header
+            // (`bpf_prog_test_run_skb`)
             let minimum = if asked.source.is_ipv6() { 40 } else { 20 };
-            frame.bytes.truncate(offset + random.below(minimum) as usize);
-            frame.flow = Err(Unseen::Malformed);
+            frame
+                .bytes
+                .truncate(offset + random.below(minimum) as usize);
+            frame.flow = Err(Skipped::Malformed);
         }
         frame
     }
 }
 
-/// Whether a first fragment is such as any host takes: no options, no header but that of the fragment, whole units of 8 bytes, and
-/// over IPv6 a whole header behind.
+/// Whether a first fragment is such as any host takes: no options, no header but that of the
+/// fragment, whole units of 8 bytes, and over IPv6 a whole header behind.
 fn is_plain(ip: &[u8]) -> bool {
     let field = |at: usize| usize::from(u16::from_be_bytes([ip[at], ip[at + 1]]));
     match ip[0] >> 4 {
         4 => ip[0] & 0xf == 5 && field(2) >= 28 && (field(2) - 20).is_multiple_of(8),
-        _ if ip.len() < 48 || ip[6] != FRAGMENT || EXTENSIONS.contains(&ip[40]) || ip[40] == FRAGMENT => false,
+        _ if ip.len() < 48
+            || ip[6] != FRAGMENT
+            || EXTENSIONS.contains(&ip[40])
+            || ip[40] == FRAGMENT =>
+        {
+            false
+        }
         _ => field(4) >= if ip[40] == TCP { 28 } else { 16 } && field(4).is_multiple_of(8),
     }
 }
@@ -317,7 +376,12 @@ fn extension(random: &mut Random) -> Extension {
         return Extension::authentication(1, 1, &random.bytes(4 + 8 * units));
     }
     let units = random.within(1, 5) as usize;
-    Extension { kind, next_header: None, length: None, body: random.bytes(8 * units - 2) }
+    Extension {
+        kind,
+        next_header: None,
+        length: None,
+        body: random.bytes(8 * units - 2),
+    }
 }
 
 /// A packet that says nothing but this.
@@ -339,7 +403,8 @@ pub fn packet(flow: &Flow) -> traffic_mirror_ebpf::packet::Packet {
             Unknown::Nothing => 0,
             Unknown::Ports => traffic_mirror_ebpf::packet::Packet::PORTS,
             Unknown::Transport => {
-                traffic_mirror_ebpf::packet::Packet::PORTS | traffic_mirror_ebpf::packet::Packet::PROTOCOL
+                traffic_mirror_ebpf::packet::Packet::PORTS
+                    | traffic_mirror_ebpf::packet::Packet::PROTOCOL
             }
         },
         vlan: flow.vlan,

@@ -7,9 +7,11 @@ use anyhow::{Context as _, Result};
 use aya::maps::{Array, Map, MapData};
 use aya::programs::SchedClassifier;
 use traffic_mirror::kernel::{Explainer, Generation};
-use traffic_mirror::network::Hook as Direction;
+use traffic_mirror::network::Direction;
 use traffic_mirror::tables::{Table, Tables};
-use traffic_mirror_ebpf::abi::{Count, Drop as Reason, EndpointStats, Explained, FilterStats, Unseen};
+use traffic_mirror_ebpf::abi::{
+    Count, Drop as Reason, EndpointStats, Explained, FilterStats, Skipped,
+};
 
 use crate::lab::netns::ensure_bpffs;
 use crate::lab::unique;
@@ -22,7 +24,9 @@ impl PinPath {
     /// A path that nobody else uses; nothing is there yet.
     pub fn new() -> Result<Self> {
         ensure_bpffs()?;
-        Ok(Self(Path::new("/sys/fs/bpf").join(unique("traffic-mirror-test"))))
+        Ok(Self(
+            Path::new("/sys/fs/bpf").join(unique("traffic-mirror-test")),
+        ))
     }
 
     /// Where it is.
@@ -61,19 +65,37 @@ impl Loaded {
         let pins = PinPath::new()?;
         let generation = Generation::create(pins.path(), 1, tables)?;
         generation.load_programs()?;
-        let mirrors = [generation.mirror(Direction::Ingress)?, generation.mirror(Direction::Egress)?];
-        let room = generation.memory()?.into_iter().map(|(name, elements, _bytes)| (name, elements)).collect();
-        let mut loaded = Self { generation, mirrors, explainer: None, room, filters: 0, endpoints: 0, pins };
+        let mirrors = [
+            generation.mirror(Direction::Ingress)?,
+            generation.mirror(Direction::Egress)?,
+        ];
+        let room = generation
+            .memory()?
+            .into_iter()
+            .map(|(name, elements, _bytes)| (name, elements))
+            .collect();
+        let mut loaded = Self {
+            generation,
+            mirrors,
+            explainer: None,
+            room,
+            filters: 0,
+            endpoints: 0,
+            pins,
+        };
         loaded.fill(tables, secret)?;
         Ok(loaded)
     }
 
     /// Whether the maps have room for other tables.
     pub fn fits(&self, tables: &Tables) -> bool {
-        Table::ALL.iter().all(|&table| tables.len(table) <= self.room[table.map_name()] as usize)
+        Table::ALL
+            .iter()
+            .all(|&table| tables.len(table) <= self.room[table.map_name()] as usize)
     }
 
-    /// Writes other tables into the maps; elements beyond them stay what they were, and so do all counters.
+    /// Writes other tables into the maps; elements beyond them stay what they were, and so do all
+    /// counters.
     pub fn fill(&mut self, tables: &Tables, secret: u64) -> Result<()> {
         for table in Table::ALL {
             self.generation.write(table, tables.pieces(table))?;
@@ -110,7 +132,10 @@ impl Loaded {
     pub fn noop(&self) -> Result<SchedClassifier> {
         let mut program = self.generation.noop()?;
         let info = program.classifier().map_err(anyhow::Error::msg)?.info()?;
-        Ok(SchedClassifier::from_program_info(info, program.name().into())?)
+        Ok(SchedClassifier::from_program_info(
+            info,
+            program.name().into(),
+        )?)
     }
 
     /// What `explain` says of a frame at a hook.
@@ -118,13 +143,21 @@ impl Loaded {
         if self.explainer.is_none() {
             self.explainer = Some(self.generation.explainer()?);
         }
-        Ok(self.explainer.as_mut().context("no program")?.ask(hook as u32, frame)?)
+        Ok(self
+            .explainer
+            .as_mut()
+            .context("no program")?
+            .ask(hook as u32, frame)?)
     }
 
     /// Per endpoint: packets that went nowhere because there is no route.
     pub fn no_route(&self) -> Result<Vec<u64>> {
         let stats = self.generation.endpoint_stats(self.endpoints)?;
-        let dropped = |cpus: &Vec<EndpointStats>| cpus.iter().map(|stats| stats.drops[Reason::NoRoute as usize]).sum();
+        let dropped = |cpus: &Vec<EndpointStats>| {
+            cpus.iter()
+                .map(|stats| stats.drops[Reason::NoRoute as usize])
+                .sum()
+        };
         Ok(stats.iter().map(dropped).collect())
     }
 
@@ -140,10 +173,12 @@ impl Loaded {
         Ok(stats.iter().map(sum).collect())
     }
 
-    /// Per hook and [`Unseen`]: packets that no filter was asked about.
-    pub fn unseen(&self) -> Result<Vec<[u64; Unseen::COUNT]>> {
-        let stats = self.generation.hook_stats(self.room[Table::Hooks.map_name()] as usize)?;
-        let sum = |cpus: &Vec<[u64; Unseen::COUNT]>| {
+    /// Per hook and [`Skipped`]: packets that no filter was asked about.
+    pub fn skipped(&self) -> Result<Vec<[u64; Skipped::COUNT]>> {
+        let stats = self
+            .generation
+            .hook_stats(self.room[Table::Hooks.map_name()] as usize)?;
+        let sum = |cpus: &Vec<[u64; Skipped::COUNT]>| {
             std::array::from_fn(|reason| cpus.iter().map(|cpu| cpu[reason]).sum::<u64>())
         };
         Ok(stats.iter().map(sum).collect())

@@ -1,9 +1,9 @@
 //! Maps in memory: what a reload does to them, step by step.
 
-use traffic_mirror::compile::Memory;
+use traffic_mirror::compile::Cache;
 use traffic_mirror::desired::Desired;
 use traffic_mirror::network::Network;
-use traffic_mirror::plan::{Change, Plan, decide};
+use traffic_mirror::plan::{Plan, Transition, decide};
 use traffic_mirror::tables::{Live, Tables};
 use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS, MAX_INTERFACES, MAX_SLOTS};
 
@@ -11,11 +11,12 @@ use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS, MAX_INTERF
 pub struct Maps {
     /// Their content.
     pub live: Live,
-    memory: Memory,
+    cache: Cache,
 }
 
 impl Maps {
-    /// Maps that match nothing, with room for so many filters as [`large::mixed`](super::large::mixed) makes.
+    /// Maps that match nothing, with room for so many filters as
+    /// [`large::mixed`](super::large::mixed) makes.
     pub fn new(filters: usize) -> Self {
         let mut tables = Tables::empty();
         (tables.control.generation, tables.control.secret) = (1, 1);
@@ -32,27 +33,46 @@ impl Maps {
         tables.filters.grow(MAX_FILTERS);
         tables.hooks.grow(MAX_HOOKS);
         tables.listed.grow(MAX_INTERFACES);
-        Self { live: Live { generation: 1, tables }, memory: Memory::default() }
+        Self {
+            live: Live {
+                generation: 1,
+                tables,
+            },
+            cache: Cache::default(),
+        }
     }
 
-    /// What must be written next; `None` if nothing is left to do. Panics if it cannot be done in place.
+    /// What must be written next; `None` if nothing is left to do. Panics if it cannot be done in
+    /// place.
     pub fn next(&mut self, desired: &Desired, network: &Network) -> Option<Plan> {
-        let (_, change) =
-            decide(desired, network, &mut Some(self.live.clone()), &mut self.memory).expect("there is room");
-        let Change::InPlace(plan) = change else { panic!("the tables have room and do not contradict themselves") };
+        let (_, change) = decide(
+            desired,
+            network,
+            &mut Some(self.live.clone()),
+            &mut self.cache,
+        )
+        .expect("there is room");
+        let Transition::InPlace(plan) = change else {
+            panic!("the tables have room and do not contradict themselves")
+        };
         (!plan.is_empty()).then_some(plan)
     }
 
     /// Forgets all that the tables do not say, as one who has only just come.
     pub fn forget(&mut self) {
-        self.memory = Memory::default();
+        self.cache = Cache::default();
     }
 
     /// Whether one who has only just come finds nothing to do, either.
     pub fn is_settled(&self, desired: &Desired, network: &Network) -> bool {
-        let (_, change) =
-            decide(desired, network, &mut Some(self.live.clone()), &mut Memory::default()).expect("there is room");
-        matches!(change, Change::InPlace(plan) if plan.is_empty())
+        let (_, change) = decide(
+            desired,
+            network,
+            &mut Some(self.live.clone()),
+            &mut Cache::default(),
+        )
+        .expect("there is room");
+        matches!(change, Transition::InPlace(plan) if plan.is_empty())
     }
 
     /// Stores the epoch.
@@ -65,7 +85,9 @@ impl Maps {
         let mut plans = Vec::new();
         while let Some(plan) = self.next(desired, network) {
             for write in &plan.writes {
-                self.live.tables.store(write.table, write.offset, &write.bytes);
+                self.live
+                    .tables
+                    .store(write.table, write.offset, &write.bytes);
             }
             self.commit(&plan);
             plans.push(plan);

@@ -1,6 +1,6 @@
-//! An independent judge of the classification: random files, random frames, and a matcher that reads a file the way a
-//! person would. Shares nothing with the product but [`Desired`], which it takes as
-//! given; in particular neither `compile` nor `classify`.
+//! An independent judge of the classification: random files, random frames, and a matcher that
+//! reads a file the way a person would. Shares nothing with the product but [`Desired`], which it
+//! takes as given; in particular neither `compile` nor `classify`.
 
 pub mod configuration;
 pub mod flow;
@@ -11,10 +11,10 @@ pub mod maps;
 pub mod naive;
 pub mod random;
 
-use traffic_mirror::compile::{Compiled, Memory, new_maps};
+use traffic_mirror::compile::{Cache, Compiled, new_maps};
 use traffic_mirror::desired::{self, Desired};
-use traffic_mirror::network::{Hook, Network};
-use traffic_mirror_ebpf::abi::View;
+use traffic_mirror::network::{Direction, Network};
+use traffic_mirror_ebpf::abi::Bank;
 use traffic_mirror_ebpf::classify::hook_of;
 
 use self::naive::Place;
@@ -33,17 +33,23 @@ pub fn load(text: &str) -> Desired {
 /// The number in an environment variable, or `default`. Panics if it is no number.
 pub fn setting(name: &str, default: u64) -> u64 {
     match std::env::var(name) {
-        Ok(text) => text.parse().unwrap_or_else(|_| panic!("{name}={text:?} is not a number")),
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name}={text:?} is not a number")),
         Err(_) => default,
     }
 }
 
 /// The hook that a program at a place finds.
-pub fn hook(view: &View, network: &Network, place: &Place) -> Option<usize> {
-    hook_of(view, network.link(&place.interface)?.index, place.direction == Hook::Egress)
+pub fn hook(active: &Bank, network: &Network, place: &Place) -> Option<usize> {
+    hook_of(
+        active,
+        network.link(&place.interface)?.index,
+        place.direction == Direction::Egress,
+    )
 }
 
 /// What a file means on a host, for new maps.
 pub fn compiled(desired: &Desired, network: &Network) -> Compiled {
-    new_maps(desired, network, &[], &mut Memory::default()).expect("there is room")
+    new_maps(desired, network, &[], &mut Cache::default()).expect("there is room")
 }

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use traffic_mirror::desired::{Action, Desired, Direction, Filter, Unparsed};
-use traffic_mirror::network::{Hook, LinkKind, Network};
+use traffic_mirror::desired::{Action, Desired, Directions, Filter, Unparsed};
+use traffic_mirror::network::{Direction, LinkKind, Network};
 
 /// What filters are asked about.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,7 +44,9 @@ impl Flow {
             source: self.destination,
             destination: self.source,
             protocol: self.protocol,
-            ports: self.ports.map(|(source, destination)| (destination, source)),
+            ports: self
+                .ports
+                .map(|(source, destination)| (destination, source)),
             vlan: self.vlan,
             unknown: self.unknown,
         }
@@ -57,7 +59,7 @@ pub struct Place {
     /// Name of the interface.
     pub interface: String,
     /// Which way they go.
-    pub direction: Hook,
+    pub direction: Direction,
 }
 
 /// Where a file has packets looked at, by interface name, ingress first.
@@ -71,10 +73,18 @@ pub fn places(desired: &Desired, network: &Network) -> Vec<Place> {
     names.sort_unstable();
     let mut places = Vec::new();
     for name in names {
-        for direction in [Hook::Ingress, Hook::Egress] {
+        for direction in [Direction::Ingress, Direction::Egress] {
             let listed = |i: &&traffic_mirror::desired::Interface| i.name.matches(name);
-            if desired.interfaces.iter().filter(listed).any(|i| goes(i.direction, direction)) {
-                places.push(Place { interface: name.to_owned(), direction });
+            if desired
+                .interfaces
+                .iter()
+                .filter(listed)
+                .any(|i| goes(i.direction, direction))
+            {
+                places.push(Place {
+                    interface: name.to_owned(),
+                    direction,
+                });
             }
         }
     }
@@ -99,7 +109,11 @@ pub fn ask(desired: &Desired, place: &Place, flow: &Flow) -> Answer {
     let back = flow.swapped();
     let mut excluded = 0;
     for (index, filter) in desired.filters.iter().enumerate() {
-        let unknown = if desired.unparsed == Unparsed::Skip { Unknown::Nothing } else { flow.unknown };
+        let unknown = if desired.unparsed == Unparsed::Skip {
+            Unknown::Nothing
+        } else {
+            flow.unknown
+        };
         let fits = |flow: &Flow| fits(filter, flow, unknown);
         let fits = fits(flow) || filter.bidirectional && fits(&back);
         if !(fits && filter.enabled && is_for(filter, place)) {
@@ -117,17 +131,22 @@ pub fn ask(desired: &Desired, place: &Place, flow: &Flow) -> Answer {
     answer
 }
 
-/// Of a packet that cannot be read, a mirror gets more rather than less: whatever `mirror` filters ask of what is unknown is so, and
-/// whatever `exclude` filters ask is not.
+/// Of a packet that cannot be read, a mirror gets more rather than less: whatever `mirror` filters
+/// ask of what is unknown is so, and whatever `exclude` filters ask is not.
 fn fits(filter: &Filter, flow: &Flow, unknown: Unknown) -> bool {
     let source_port = flow.ports.map(|(source, _)| source);
     let destination_port = flow.ports.map(|(_, destination)| destination);
     let in_doubt = filter.action == Action::Mirror;
     let is_protocol = filter.protocol.is_empty()
-        || if unknown == Unknown::Transport { in_doubt } else { filter.protocol.contains(&flow.protocol) };
+        || if unknown == Unknown::Transport {
+            in_doubt
+        } else {
+            filter.protocol.contains(&flow.protocol)
+        };
     let asks_for_ports = !filter.source_port.is_empty() || !filter.destination_port.is_empty();
     let are_ports = if unknown == Unknown::Nothing {
-        is_port(&filter.source_port, source_port) && is_port(&filter.destination_port, destination_port)
+        is_port(&filter.source_port, source_port)
+            && is_port(&filter.destination_port, destination_port)
     } else {
         in_doubt || !asks_for_ports
     };
@@ -161,15 +180,19 @@ fn is_within(network: &IpNet, address: IpAddr) -> bool {
 }
 
 fn is_for(filter: &Filter, place: &Place) -> bool {
-    let here = filter.interface.is_empty() || filter.interface.iter().any(|name| name.matches(&place.interface));
+    let here = filter.interface.is_empty()
+        || filter
+            .interface
+            .iter()
+            .any(|name| name.matches(&place.interface));
     here && goes(filter.direction, place.direction)
 }
 
-fn goes(wanted: Direction, way: Hook) -> bool {
+fn goes(wanted: Directions, way: Direction) -> bool {
     match wanted {
-        Direction::Ingress => way == Hook::Ingress,
-        Direction::Egress => way == Hook::Egress,
-        Direction::Both => true,
+        Directions::Ingress => way == Direction::Ingress,
+        Directions::Egress => way == Direction::Egress,
+        Directions::Both => true,
     }
 }
 
@@ -211,7 +234,10 @@ mod tests {
             protocol,
             ports,
         };
-        let ingress = Place { interface: "eth0".to_owned(), direction: Hook::Ingress };
+        let ingress = Place {
+            interface: "eth0".to_owned(),
+            direction: Direction::Ingress,
+        };
         let ask = |flow: &Flow| {
             let answer = super::ask(&desired, &ingress, flow);
             (answer.endpoints, answer.filters)
@@ -219,15 +245,54 @@ mod tests {
         let web = flow("10.255.255.255", "192.0.2.1", 6, Some((40000, 8100)));
         assert_eq!(ask(&web), (0b11, vec![0]));
         assert_eq!(ask(&web.swapped()), (0b11, vec![0]));
-        assert_eq!(ask(&Flow { protocol: 17, ..web.clone() }), (0, vec![]));
-        assert_eq!(ask(&Flow { ports: Some((40000, 8101)), ..web.clone() }), (0, vec![]));
-        assert_eq!(ask(&Flow { ports: None, ..web.clone() }), (0, vec![]));
-        assert_eq!(ask(&Flow { source: "11.0.0.0".parse().unwrap(), ..web.clone() }), (0, vec![]));
-        let check = Flow { source: "10.0.0.5".parse().unwrap(), ..web.clone() };
+        assert_eq!(
+            ask(&Flow {
+                protocol: 17,
+                ..web.clone()
+            }),
+            (0, vec![])
+        );
+        assert_eq!(
+            ask(&Flow {
+                ports: Some((40000, 8101)),
+                ..web.clone()
+            }),
+            (0, vec![])
+        );
+        assert_eq!(
+            ask(&Flow {
+                ports: None,
+                ..web.clone()
+            }),
+            (0, vec![])
+        );
+        assert_eq!(
+            ask(&Flow {
+                source: "11.0.0.0".parse().unwrap(),
+                ..web.clone()
+            }),
+            (0, vec![])
+        );
+        let check = Flow {
+            source: "10.0.0.5".parse().unwrap(),
+            ..web.clone()
+        };
         assert_eq!(ask(&check), (0b01, vec![0, 1]));
         assert_eq!(ask(&check.swapped()), (0b11, vec![0]));
-        assert_eq!(ask(&flow("2001:db8::1", "2001:db9::", 6, Some((1, 443)))), (0b11, vec![0]));
-        let egress = Place { direction: Hook::Egress, ..ingress.clone() };
-        assert_eq!(super::ask(&desired, &egress, &check), Answer { endpoints: 0, filters: vec![1] });
+        assert_eq!(
+            ask(&flow("2001:db8::1", "2001:db9::", 6, Some((1, 443)))),
+            (0b11, vec![0])
+        );
+        let egress = Place {
+            direction: Direction::Egress,
+            ..ingress.clone()
+        };
+        assert_eq!(
+            super::ask(&desired, &egress, &check),
+            Answer {
+                endpoints: 0,
+                filters: vec![1]
+            }
+        );
     }
 }

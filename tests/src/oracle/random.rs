@@ -1,6 +1,7 @@
 //! Reproducible random numbers.
 
-/// SplitMix64 (Steele, Lea and Flood, 2014). The same seed gives the same numbers everywhere and for ever.
+/// SplitMix64 (Steele, Lea and Flood, 2014). The same seed gives the same numbers everywhere and
+/// for ever.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
@@ -53,7 +54,9 @@ impl Random {
 
     /// So many random bytes.
     pub fn bytes(&mut self, count: usize) -> Vec<u8> {
-        std::iter::repeat_with(|| self.bits() as u8).take(count).collect()
+        std::iter::repeat_with(|| self.bits() as u8)
+            .take(count)
+            .collect()
     }
 }
 
@@ -65,9 +68,18 @@ mod tests {
     fn numbers_stay_within_their_bounds_and_reach_them() {
         let mut random = Random::new(1);
         let drawn: Vec<u64> = (0..1000).map(|_| random.within(3, 6)).collect();
-        assert_eq!((drawn.iter().min(), drawn.iter().max()), (Some(&3), Some(&6)));
+        assert_eq!(
+            (drawn.iter().min(), drawn.iter().max()),
+            (Some(&3), Some(&6))
+        );
         assert_eq!(Random::new(7).bits(), Random::new(7).bits());
         assert_ne!(Random::new(7).bits(), Random::new(8).bits());
-        assert!((0..1000).filter(|_| random.percent(30)).count().abs_diff(300) < 60);
+        assert!(
+            (0..1000)
+                .filter(|_| random.percent(30))
+                .count()
+                .abs_diff(300)
+                < 60
+        );
     }
 }

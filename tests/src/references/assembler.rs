@@ -66,10 +66,19 @@ impl Label {
 pub(super) struct Code(Vec<u64>);
 
 impl Code {
-    fn push(&mut self, opcode: u8, to: Register, from: u8, offset: i16, immediate: i32) -> &mut Self {
+    fn push(
+        &mut self,
+        opcode: u8,
+        to: Register,
+        from: u8,
+        offset: i16,
+        immediate: i32,
+    ) -> &mut Self {
         let registers = u64::from(from << 4 | to as u8);
-        let word =
-            u64::from(opcode) | registers << 8 | u64::from(offset as u16) << 16 | (immediate as u32 as u64) << 32;
+        let word = u64::from(opcode)
+            | registers << 8
+            | u64::from(offset as u16) << 16
+            | (immediate as u32 as u64) << 32;
         self.0.push(word);
         self
     }
@@ -100,19 +109,32 @@ impl Code {
     }
 
     /// `to = *(from + offset)`.
-    pub(super) fn load(&mut self, width: Width, to: Register, from: Register, offset: i16) -> &mut Self {
+    pub(super) fn load(
+        &mut self,
+        width: Width,
+        to: Register,
+        from: Register,
+        offset: i16,
+    ) -> &mut Self {
         self.push(0x61 | width as u8, to, from as u8, offset, 0)
     }
 
     /// `*(to + offset) = from`.
-    pub(super) fn store(&mut self, width: Width, to: Register, offset: i16, from: Register) -> &mut Self {
+    pub(super) fn store(
+        &mut self,
+        width: Width,
+        to: Register,
+        offset: i16,
+        from: Register,
+    ) -> &mut Self {
         self.push(0x63 | width as u8, to, from as u8, offset, 0)
     }
 
     /// `to` is the map of a descriptor.
     pub(super) fn map(&mut self, to: Register, descriptor: i32) -> &mut Self {
         const PSEUDO_MAP_FD: u8 = 1;
-        self.push(0x18, to, PSEUDO_MAP_FD, 0, descriptor).push(0, Register::R0, 0, 0, 0)
+        self.push(0x18, to, PSEUDO_MAP_FD, 0, descriptor)
+            .push(0, Register::R0, 0, 0, 0)
     }
 
     /// Calls a function of the kernel: arguments in R1 to R5, which are lost, and the answer in R0.
@@ -126,7 +148,12 @@ impl Code {
     }
 
     /// Goes to `label` if it is so.
-    pub(super) fn jump(&mut self, register: Register, condition: If, label: &mut Label) -> &mut Self {
+    pub(super) fn jump(
+        &mut self,
+        register: Register,
+        condition: If,
+        label: &mut Label,
+    ) -> &mut Self {
         label.0.push(self.0.len());
         match condition {
             If::Always => self.push(0x05, Register::R0, 0, 0, 0),

@@ -25,13 +25,32 @@ pub(super) struct Map {
 
 impl Map {
     /// Makes one with room for so many elements.
-    pub(super) fn new(kind: Kind, key_bytes: usize, value_bytes: usize, elements: usize) -> Result<Self> {
+    pub(super) fn new(
+        kind: Kind,
+        key_bytes: usize,
+        value_bytes: usize,
+        elements: usize,
+    ) -> Result<Self> {
         // the kernel takes maps of prefixes only so
         const BPF_F_NO_PREALLOC: u32 = 1;
-        let flags = if matches!(kind, Kind::Prefixes) { BPF_F_NO_PREALLOC } else { 0 };
+        let flags = if matches!(kind, Kind::Prefixes) {
+            BPF_F_NO_PREALLOC
+        } else {
+            0
+        };
         let (key, value, elements) = (key_bytes as u32, value_bytes as u32, elements as u32);
-        let fd = pins::make_map(pins::Kind { kind: kind as u32, key, value, elements, flags })?;
-        Ok(Self { fd, key_bytes, value_bytes })
+        let fd = pins::make_map(pins::Kind {
+            kind: kind as u32,
+            key,
+            value,
+            elements,
+            flags,
+        })?;
+        Ok(Self {
+            fd,
+            key_bytes,
+            value_bytes,
+        })
     }
 
     /// Writes an element.
@@ -44,8 +63,15 @@ impl Map {
             key.len(),
             value.len()
         );
-        let attributes = [self.descriptor() as u64, key.as_ptr() as u64, value.as_ptr() as u64, 0];
-        command(BPF_MAP_UPDATE_ELEM, &attributes).context("write an element of a map").map(drop)
+        let attributes = [
+            self.descriptor() as u64,
+            key.as_ptr() as u64,
+            value.as_ptr() as u64,
+            0,
+        ];
+        command(BPF_MAP_UPDATE_ELEM, &attributes)
+            .context("write an element of a map")
+            .map(drop)
     }
 
     /// Puts a program into a map of programs.

@@ -23,13 +23,21 @@ fn stage() -> Result<(Netns, u32)> {
 fn copies(netns: &Netns, program: &SchedClassifier, frame: &[u8], repeat: u32) -> Result<u64> {
     let sent = || -> Result<u64> {
         let text = std::fs::read_to_string("/proc/thread-self/net/dev")?;
-        let line = text.lines().find_map(|line| line.trim_start().strip_prefix("out:"));
-        let packets = line.and_then(|line| line.split_whitespace().nth(9)).context("no count of packets sent")?;
+        let line = text
+            .lines()
+            .find_map(|line| line.trim_start().strip_prefix("out:"));
+        let packets = line
+            .and_then(|line| line.split_whitespace().nth(9))
+            .context("no count of packets sent")?;
         Ok(packets.parse()?)
     };
     netns.enter(|| {
         let before = sent()?;
-        TestRun { repeat, ..TestRun::new(frame) }.run(program)?;
+        TestRun {
+            repeat,
+            ..TestRun::new(frame)
+        }
+        .run(program)?;
         Ok(sent()? - before)
     })
 }
@@ -38,7 +46,10 @@ fn copies(netns: &Netns, program: &SchedClassifier, frame: &[u8], repeat: u32) -
 fn a_bare_clone_is_a_copy_of_each_packet() -> Result<()> {
     let (netns, out) = stage()?;
     let frame = eth().ip("10.0.0.1", "10.0.0.2").tcp(1, 2).build();
-    assert_eq!(copies(&netns, &bare_clone(out)?.classifier()?, &frame, 100)?, 100);
+    assert_eq!(
+        copies(&netns, &bare_clone(out)?.classifier()?, &frame, 100)?,
+        100
+    );
     Ok(())
 }
 
@@ -46,7 +57,9 @@ fn a_bare_clone_is_a_copy_of_each_packet() -> Result<()> {
 fn the_lookups_mirror_what_is_listed_in_each_field() -> Result<()> {
     let (netns, out) = stage()?;
     let listed = Listed {
-        sources: (0..50).map(|host| (Ipv4Addr::new(10, 0, 0, host), 32)).collect(),
+        sources: (0..50)
+            .map(|host| (Ipv4Addr::new(10, 0, 0, host), 32))
+            .collect(),
         protocols: vec![6, 1],
         source_ports: (1000..1050).collect(),
         destination_ports: (80..130).collect(),
@@ -70,7 +83,11 @@ fn the_lookups_mirror_what_is_listed_in_each_field() -> Result<()> {
     for (packets, each) in [(&wanted[..], 1), (&unwanted[..], 0)] {
         for packet in packets {
             let frame = packet.clone().payload([0; 30]).build();
-            assert_eq!(copies(&netns, lookups.program(), &frame, 10)?, 10 * each, "{packet:?}");
+            assert_eq!(
+                copies(&netns, lookups.program(), &frame, 10)?,
+                10 * each,
+                "{packet:?}"
+            );
         }
     }
     Ok(())
@@ -82,9 +99,15 @@ fn each_run_behind_the_mixer_meets_one_of_the_flows() -> Result<()> {
     let next = Foreign::load("next", Verdict::Next)?;
     for [source, destination] in [["10.0.0.1", "192.0.2.1"], ["2001:db8::1", "2001:db8::2"]] {
         let (source, destination): (IpAddr, IpAddr) = (source.parse()?, destination.parse()?);
-        let flows: Vec<Flow> = (0..4).map(|port| (source, destination, 1000 + port, port)).collect();
+        let flows: Vec<Flow> = (0..4)
+            .map(|port| (source, destination, 1000 + port, port))
+            .collect();
         let mixer = Mixer::new(&flows, &next.classifier()?)?;
-        let frame = eth().ip(source, destination).tcp(1, 2).payload([7; 30]).build();
+        let frame = eth()
+            .ip(source, destination)
+            .tcp(1, 2)
+            .payload([7; 30])
+            .build();
         let mut seen = BTreeSet::new();
         netns.enter(|| {
             for _ in 0..200 {

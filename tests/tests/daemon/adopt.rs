@@ -10,7 +10,8 @@ use traffic_mirror_tests::lab::objects::Objects;
 
 use crate::site::{Site, attach, config, maps_of, mechanisms};
 
-const STATUS: &str = "STATUS=the file is wrong; what was mirrored before is mirrored until it is right";
+const STATUS: &str =
+    "STATUS=the file is wrong; what was mirrored before is mirrored until it is right";
 
 fn wrong() -> String {
     config(&[4000]) + "destination_port = [99999]\n"
@@ -27,7 +28,10 @@ fn succeed(daemon: &mut Daemon) -> Result<usize> {
 }
 
 fn last_notification(daemon: &Daemon) -> Result<String> {
-    daemon.notifications().pop().context("it has notified of nothing")
+    daemon
+        .notifications()
+        .pop()
+        .context("it has notified of nothing")
 }
 
 #[test]
@@ -43,7 +47,10 @@ fn it_goes_on_until_the_file_is_right() -> Result<()> {
             let said = succeed(&mut daemon)?;
             daemon.wait_line(|line| line.ends_with(STATUS.split_at(7).1), deadline())?;
             let said = &daemon.output()[said..];
-            ensure!(said.iter().filter(|line| line.contains("--> ")).count() == 1, "{said:?}");
+            ensure!(
+                said.iter().filter(|line| line.contains("--> ")).count() == 1,
+                "{said:?}"
+            );
             // it is asked for, and is still wrong; then it is gone
             daemon.signal(Signal::SIGHUP)?;
             daemon.reload_done(deadline())?;
@@ -52,7 +59,11 @@ fn it_goes_on_until_the_file_is_right() -> Result<()> {
             succeed(&mut daemon).map(drop)
         })?;
         assert_eq!(last_notification(&daemon)?, STATUS);
-        assert_eq!(Objects::below(daemon.pin_path())?, before, "nothing was to be changed");
+        assert_eq!(
+            Objects::below(daemon.pin_path())?,
+            before,
+            "nothing was to be changed"
+        );
 
         daemon.write_config(&config(&[4000, 4002]))?;
         daemon.reload_done(deadline())?;

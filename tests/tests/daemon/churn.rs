@@ -17,13 +17,23 @@ fn interfaces_that_go_are_no_repairs() -> Result<()> {
         daemon.write_config(&(config(&[53]) + "\n[[interface]]\nname = \"pod*\"\n"))?;
         let pods = |status: &serde_json::Value| {
             let listed = status["interfaces"].as_array().cloned().unwrap_or_default();
-            let is_pod = |one: &serde_json::Value| one["name"].as_str().is_some_and(|name| name.starts_with("pod"));
-            listed.iter().filter(|one| is_pod(one) && one["attached"].is_string()).count()
+            let is_pod = |one: &serde_json::Value| {
+                one["name"]
+                    .as_str()
+                    .is_some_and(|name| name.starts_with("pod"))
+            };
+            listed
+                .iter()
+                .filter(|one| is_pod(one) && one["attached"].is_string())
+                .count()
         };
         for round in 0..3 {
-            let add: String =
-                (0..PAIRS).map(|n| format!("link add pod{round}-{n} type veth peer peer{round}-{n}\n")).collect();
-            let delete: String = (0..PAIRS).map(|n| format!("link del pod{round}-{n}\n")).collect();
+            let add: String = (0..PAIRS)
+                .map(|n| format!("link add pod{round}-{n} type veth peer peer{round}-{n}\n"))
+                .collect();
+            let delete: String = (0..PAIRS)
+                .map(|n| format!("link del pod{round}-{n}\n"))
+                .collect();
             let batch = site.edge.prefix().to_owned();
             let directory = traffic_mirror_tests::lab::TempDir::new()?;
             let file = directory.path().join(format!("{batch}-batch"));
@@ -36,7 +46,11 @@ fn interfaces_that_go_are_no_repairs() -> Result<()> {
         }
         let status = status_until(&daemon, |code, _| code == 0)?;
         assert_eq!(status["repairs"], 0, "{mechanism}: {:#?}", daemon.output());
-        let detached = daemon.output().into_iter().filter(|line| line.contains("was detached")).count();
+        let detached = daemon
+            .output()
+            .into_iter()
+            .filter(|line| line.contains("was detached"))
+            .count();
         assert_eq!(detached, 0, "{mechanism}");
         site.expect(53, 1)?;
     }
@@ -47,16 +61,27 @@ fn interfaces_that_go_are_no_repairs() -> Result<()> {
 fn worked(daemon: &Daemon) -> Result<Duration> {
     let pid = daemon.pid().context("it runs")?;
     let text = fs::read_to_string(format!("/proc/{pid}/task/{pid}/schedstat"))?;
-    Ok(Duration::from_nanos(text.split(' ').next().context("empty")?.parse()?))
+    Ok(Duration::from_nanos(
+        text.split(' ').next().context("empty")?.parse()?,
+    ))
 }
 
 /// What the daemon takes for each of some changes, which come one by one.
-fn price(site: &Site, daemon: &Daemon, pause: Duration, change: impl Fn(u32) -> String) -> Result<Duration> {
+fn price(
+    site: &Site,
+    daemon: &Daemon,
+    pause: Duration,
+    change: impl Fn(u32) -> String,
+) -> Result<Duration> {
     const CHANGES: u32 = 50;
     let before = worked(daemon)?;
     for number in 0..CHANGES {
         site.edge.run(&change(number))?;
-        ensure!(daemon.wait_line(|line| line.contains("ERROR"), Instant::now() + pause).is_err());
+        ensure!(
+            daemon
+                .wait_line(|line| line.contains("ERROR"), Instant::now() + pause)
+                .is_err()
+        );
     }
     Ok((worked(daemon)? - before) / CHANGES)
 }
@@ -68,24 +93,48 @@ fn routes_that_concern_nobody_cost_no_look_at_the_tables() -> Result<()> {
     // as long as the daemon may rest after a look at the tables of a slow machine
     const REST: Duration = Duration::from_millis(250);
     let site = Site::new()?;
-    let mac = site.host.mac("eth0")?.map(|byte| format!("{byte:02x}")).join(":");
+    let mac = site
+        .host
+        .mac("eth0")?
+        .map(|byte| format!("{byte:02x}"))
+        .join(":");
     // else the entry ages, which is a reason to look
-    site.edge.run(&format!("ip neighbour replace 192.0.2.10 lladdr {mac} dev eth1 nud permanent"))?;
+    site.edge.run(&format!(
+        "ip neighbour replace 192.0.2.10 lladdr {mac} dev eth1 nud permanent"
+    ))?;
     let mut daemon = site.launch(&[53], Launch::default())?;
-    let filters = (0..10_000).map(|n| filter(&format!("f{n}"), n + 1).replace("[\"udp\"]", "[\"tcp\"]"));
+    let filters =
+        (0..10_000).map(|n| filter(&format!("f{n}"), n + 1).replace("[\"udp\"]", "[\"tcp\"]"));
     daemon.write_config(&(SITE.to_owned() + &filters.collect::<String>()))?;
     daemon.reload_done(deadline())?;
     // somebody may have taken our programs off
-    let look = price(&site, &daemon, REST, |number| format!("ip link set eth0 alias number-{number}"))?;
-    let verb = |number: u32| if number.is_multiple_of(2) { "add" } else { "del" };
-    let route =
-        price(&site, &daemon, PAUSE, |number| format!("ip route {} 203.0.113.1/32 via 10.0.0.1", verb(number)))?;
+    let look = price(&site, &daemon, REST, |number| {
+        format!("ip link set eth0 alias number-{number}")
+    })?;
+    let verb = |number: u32| {
+        if number.is_multiple_of(2) {
+            "add"
+        } else {
+            "del"
+        }
+    };
+    let route = price(&site, &daemon, PAUSE, |number| {
+        format!("ip route {} 203.0.113.1/32 via 10.0.0.1", verb(number))
+    })?;
     println!("a look takes {look:?}, a change of a route {route:?}");
-    ensure!(route * 3 < look, "a look takes {look:?}, a change of a route {route:?}");
+    ensure!(
+        route * 3 < look,
+        "a look takes {look:?}, a change of a route {route:?}"
+    );
 
     // whatever happens, looks have their limit
-    let busy = price(&site, &daemon, PAUSE, |number| format!("ip link set eth0 alias number-{number}"))?;
+    let busy = price(&site, &daemon, PAUSE, |number| {
+        format!("ip link set eth0 alias number-{number}")
+    })?;
     println!("one of many {busy:?}");
-    ensure!(busy * 2 < look, "a look takes {look:?}, one of many {busy:?}");
+    ensure!(
+        busy * 2 < look,
+        "a look takes {look:?}, one of many {busy:?}"
+    );
     Ok(())
 }

@@ -1,4 +1,5 @@
-//! Filters of a clsact qdisc: what is not ours stays, whenever it came, and so does what production has queued.
+//! Filters of a clsact qdisc: what is not ours stays, whenever it came, and so does what production
+//! has queued.
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -38,7 +39,11 @@ fn the_end_takes_nothing_with_it_that_is_not_ours() -> Result<()> {
     let is_queued = |frame: &[u8]| frame.ends_with(&[0xa5; PAYLOAD]);
     let mut client = Collector::start_filtered(&site.client, "eth0", is_queued)?;
     let macs = (site.edge.mac("eth0")?, site.client.mac("eth0")?);
-    let frame = eth_between(macs.0, macs.1).ip("10.0.0.254", "10.0.0.1").udp(1, 9).payload([0xa5; PAYLOAD]).build();
+    let frame = eth_between(macs.0, macs.1)
+        .ip("10.0.0.254", "10.0.0.1")
+        .udp(1, 9)
+        .payload([0xa5; PAYLOAD])
+        .build();
     for (what, end) in ENDS {
         let mut daemon = site.launch(&[53], attach("clsact"))?;
         site.edge
@@ -47,10 +52,18 @@ fn the_end_takes_nothing_with_it_that_is_not_ours() -> Result<()> {
         let socket = PacketSocket::open(&site.edge, "eth0", Capture::Nothing)?;
         (0..QUEUED).try_for_each(|_| socket.send(&frame))?;
         end(&mut daemon)?;
-        client.wait_for(QUEUED, deadline()).with_context(|| format!("{what}: what was queued is lost"))?;
+        client
+            .wait_for(QUEUED, deadline())
+            .with_context(|| format!("{what}: what was queued is lost"))?;
         let left = tc_filters(&site.edge, "eth0")?;
-        ensure!(left.contains("u32") && !left.contains("bpf"), "{what}: {left}");
-        ensure!(has_clsact(&site.edge, "eth0")? && has_clsact(&site.edge, "eth1")?, "{what}: a qdisc is gone");
+        ensure!(
+            left.contains("u32") && !left.contains("bpf"),
+            "{what}: {left}"
+        );
+        ensure!(
+            has_clsact(&site.edge, "eth0")? && has_clsact(&site.edge, "eth1")?,
+            "{what}: a qdisc is gone"
+        );
         site.edge.run("tc qdisc del dev eth0 root")?;
         site.edge.run("tc filter del dev eth0 egress prio 7")?;
         site.bare(daemon.pin_path())?;

@@ -35,7 +35,12 @@ fn files() -> [String; 4] {
              [[filter]]\nname = \"not\"\naction = \"exclude\"\nsource = [\"10.7.9.0/25\"]\n\
              [[filter]]\nname = \"off\"\nenabled = false\nprotocol = [47]\nto = [\"ids\"]\n"
         ),
-        format!("{flooded}{}{}{}", filter("b", 55), filter("c", 53), filter("d", 56).replace("udp", "tcp")),
+        format!(
+            "{flooded}{}{}{}",
+            filter("b", 55),
+            filter("c", 53),
+            filter("d", 56).replace("udp", "tcp")
+        ),
     ]
 }
 
@@ -66,13 +71,22 @@ impl Crash {
         daemon.wait_exit(deadline())?;
         daemon.changed_by_others();
         let netns = site.edge.as_fd().try_clone_to_owned()?;
-        let crash = Self { netns, pin_path: daemon.pin_path().to_owned(), files: paths, _directory: directory };
+        let crash = Self {
+            netns,
+            pin_path: daemon.pin_path().to_owned(),
+            files: paths,
+            _directory: directory,
+        };
         Ok((daemon, crash))
     }
 
     fn run(&self, what: &str, file: usize, rest: &[&OsStr]) -> Result<Output> {
         let mut command = command_in(&self.netns, env!("CARGO_BIN_EXE_crash"))?;
-        command.arg(what).arg(&self.pin_path).arg(&self.files[file]).args(rest);
+        command
+            .arg(what)
+            .arg(&self.pin_path)
+            .arg(&self.files[file])
+            .args(rest);
         process::output(&mut command, Instant::now() + Duration::from_secs(20))
     }
 
@@ -81,23 +95,38 @@ impl Crash {
         Self::has_died(&self.run("die", file, &[steps.to_string().as_ref()])?)
     }
 
-    /// Does what [`Self::take`] does, then takes the next file and dies before the step of that number; whether there was one.
+    /// Does what [`Self::take`] does, then takes the next file and dies before the step of that
+    /// number; whether there was one.
     fn take_and_die(&self, file: usize, next: usize, steps: u32) -> Result<bool> {
-        Self::has_died(&self.run("next", file, &[self.files[next].as_ref(), steps.to_string().as_ref()])?)
+        Self::has_died(&self.run(
+            "next",
+            file,
+            &[self.files[next].as_ref(), steps.to_string().as_ref()],
+        )?)
     }
 
     fn has_died(output: &Output) -> Result<bool> {
         let code = process::code(output.status);
-        ensure!([0, 128 + Signal::SIGABRT as i32].contains(&code), "{output:?}");
+        ensure!(
+            [0, 128 + Signal::SIGABRT as i32].contains(&code),
+            "{output:?}"
+        );
         Ok(code != 0)
     }
 
     /// Takes a file and then another, with a step that fails; whether there was such a step.
     fn fail(&self, file: usize, next: usize, step: Step, number: u32) -> Result<bool> {
         let (word, count) = (format!("{step:?}"), number.to_string());
-        let output = self.run("fail", file, &[self.files[next].as_ref(), word.as_ref(), count.as_ref()])?;
+        let output = self.run(
+            "fail",
+            file,
+            &[self.files[next].as_ref(), word.as_ref(), count.as_ref()],
+        )?;
         let code = process::code(output.status);
-        ensure!([0, 3].contains(&code), "{step:?} {number} of {file} -> {next}: {output:?}");
+        ensure!(
+            [0, 3].contains(&code),
+            "{step:?} {number} of {file} -> {next}: {output:?}"
+        );
         Ok(code == 0)
     }
 
@@ -118,7 +147,9 @@ fn a_daemon_may_die_after_any_write() -> Result<()> {
     let (daemon, crash) = Crash::of(&site, files().to_vec())?;
 
     let (mut deaths, mut packets, mut longest) = (0, 0, 0);
-    let pairs = (0..4).flat_map(|a| (0..4).map(move |b| [a, b])).filter(|[a, b]| a < b);
+    let pairs = (0..4)
+        .flat_map(|a| (0..4).map(move |b| [a, b]))
+        .filter(|[a, b]| a < b);
     for ([a, b], first) in pairs.zip((1..=STRIDE).cycle()) {
         let (mut writes, mut more) = (first, true);
         while more {
@@ -145,10 +176,14 @@ fn a_daemon_may_die_after_any_write() -> Result<()> {
                 }
                 crash.take(a)
             });
-            packets += flooded.with_context(|| format!("{a} {b} {writes} {:?}", status_of(&daemon)))?.sent;
+            packets += flooded
+                .with_context(|| format!("{a} {b} {writes} {:?}", status_of(&daemon)))?
+                .sent;
         }
     }
-    println!("{deaths} deaths, after 1 to {longest} writes; {packets} packets meanwhile, each copied once");
+    println!(
+        "{deaths} deaths, after 1 to {longest} writes; {packets} packets meanwhile, each copied once"
+    );
     Ok(())
 }
 
@@ -158,7 +193,9 @@ fn what_fails_on_the_way_is_undone() -> Result<()> {
     const MANY: u16 = 300;
     let mut site = Site::new()?;
     let [one, other, ..] = [0, 2].map(|number| files()[number].clone());
-    let many = (0..MANY).map(|n| filter(&format!("filler-{n}"), 20_000 + n)).collect::<String>();
+    let many = (0..MANY)
+        .map(|n| filter(&format!("filler-{n}"), 20_000 + n))
+        .collect::<String>();
     let (daemon, crash) = Crash::of(&site, vec![one.clone(), other, one + &many])?;
     let mut failures = Vec::new();
     for next in [1, 2] {
@@ -187,7 +224,12 @@ fn what_fails_on_the_way_is_undone() -> Result<()> {
     }
     println!("failures: {failures:?}");
     for step in Step::ALL {
-        assert!(failures.iter().any(|(_, failed, number)| *failed == step && *number > 0), "{step:?}: {failures:?}");
+        assert!(
+            failures
+                .iter()
+                .any(|(_, failed, number)| *failed == step && *number > 0),
+            "{step:?}: {failures:?}"
+        );
     }
     Ok(())
 }

@@ -15,8 +15,13 @@ use crate::tamper::{Deed, tamper};
 /// Pins of links whose name begins with `role`.
 pub(crate) fn links(daemon: &Daemon, role: &str) -> Result<Vec<PathBuf>> {
     let entries = fs::read_dir(daemon.pin_path().join("links"))?;
-    let paths: Vec<PathBuf> = entries.map(|entry| Ok(entry?.path())).collect::<Result<_>>()?;
-    let is_of = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(role));
+    let paths: Vec<PathBuf> = entries
+        .map(|entry| Ok(entry?.path()))
+        .collect::<Result<_>>()?;
+    let is_of = |path: &Path| {
+        path.file_name()
+            .is_some_and(|name| name.to_string_lossy().starts_with(role))
+    };
     Ok(paths.into_iter().filter(|path| is_of(path)).collect())
 }
 
@@ -31,7 +36,8 @@ fn take_off(site: &Site, daemon: &Daemon, mechanism: &str, role: &str) -> Result
         assert_eq!(site.programs(interface)?.len(), before.len() - links.len());
         assert!(!links.is_empty());
     } else {
-        site.edge.run(&format!("tc qdisc del dev {interface} clsact"))?;
+        site.edge
+            .run(&format!("tc qdisc del dev {interface} clsact"))?;
     }
     Ok(())
 }
@@ -71,16 +77,26 @@ fn what_was_taken_off_is_noticed_and_put_on_again() -> Result<()> {
             let (code, status) = status_of(&daemon)?;
             let attached = &status["interfaces"][0]["attached"];
             let state = &status["endpoints"][0]["state"];
-            let wanted = if role == "mirror" { (true, "ready") } else { (false, "not-attached") };
-            assert_eq!((code, attached.is_null(), state.as_str()), (1, wanted.0, Some(wanted.1)), "{status:#}");
+            let wanted = if role == "mirror" {
+                (true, "ready")
+            } else {
+                (false, "not-attached")
+            };
+            assert_eq!(
+                (code, attached.is_null(), state.as_str()),
+                (1, wanted.0, Some(wanted.1)),
+                "{status:#}"
+            );
             // several, so that each CPU has had to do with it
             for _ in 0..4 {
                 site.expect(53, 0)?;
             }
             daemon.signal(Signal::SIGCONT)?;
             if mechanism == "tcx" {
-                // the kernel tells nobody, but anything that happens to an interface is a reason to look
-                site.edge.run(&format!("ip link add {role} type veth peer peer-{role}"))?;
+                // the kernel tells nobody, but anything that happens to an interface is a reason to
+                // look
+                site.edge
+                    .run(&format!("ip link add {role} type veth peer peer-{role}"))?;
             }
             for place in places {
                 let line = format!("WARN {role} was detached from the {place}; attached again");
@@ -92,7 +108,10 @@ fn what_was_taken_off_is_noticed_and_put_on_again() -> Result<()> {
             }
         }
         let status = status_until(&daemon, |code, _| code == 0)?;
-        assert!(status["endpoints"][0]["drops"]["unwrapped"].as_u64() > Some(0), "{status:#}");
+        assert!(
+            status["endpoints"][0]["drops"]["unwrapped"].as_u64() > Some(0),
+            "{status:#}"
+        );
         daemon.signal(Signal::SIGTERM)?;
         assert_eq!(daemon.wait_exit(deadline())?, 0);
         site.edge.run("ip link del mirror").ok();
@@ -106,10 +125,20 @@ fn one_filter_deleted_is_put_on_again_and_all_go_at_the_end() -> Result<()> {
     let mut site = Site::new()?;
     let mut daemon = site.launch(&[53], attach("clsact"))?;
     site.edge.run("tc filter del dev eth0 ingress")?;
-    daemon.wait_line(|line| line.contains("mirror was detached from the ingress of eth0"), deadline())?;
+    daemon.wait_line(
+        |line| line.contains("mirror was detached from the ingress of eth0"),
+        deadline(),
+    )?;
     status_until(&daemon, |code, _| code == 0)?;
     site.expect(53, 1)?;
-    assert!(!daemon.output().iter().any(|line| line.contains("egress of eth0")), "{:?}", daemon.output());
+    assert!(
+        !daemon
+            .output()
+            .iter()
+            .any(|line| line.contains("egress of eth0")),
+        "{:?}",
+        daemon.output()
+    );
     daemon.signal(Signal::SIGTERM)?;
     assert_eq!(daemon.wait_exit(deadline())?, 0);
     site.bare(daemon.pin_path())
@@ -120,25 +149,53 @@ fn the_slow_timer_sees_what_no_event_tells_however_busy_the_network_is() -> Resu
     let mut site = Site::new()?;
     let mechanism = *mechanisms()?.first().context("no mechanism")?;
     // else the collector's own neighbour entry, which ages, would be a reason to look
-    let mac = site.host.mac("eth0")?.map(|byte| format!("{byte:02x}")).join(":");
-    site.edge.run(&format!("ip neighbour replace 192.0.2.10 lladdr {mac} dev eth1 nud permanent"))?;
+    let mac = site
+        .host
+        .mac("eth0")?
+        .map(|byte| format!("{byte:02x}"))
+        .join(":");
+    site.edge.run(&format!(
+        "ip neighbour replace 192.0.2.10 lladdr {mac} dev eth1 nud permanent"
+    ))?;
     let daemon = site.launch(&[53], attach(mechanism))?;
     take_off(&site, &daemon, mechanism, "mirror")?;
-    tamper(&daemon, (Table::Filters, 0, Table::Filters.element_bytes()), Deed::Clear)?;
+    tamper(
+        &daemon,
+        (Table::Filters, 0, Table::Filters.element_bytes()),
+        Deed::Clear,
+    )?;
     let begin = Instant::now();
     for round in 0.. {
         let second = Instant::now() + Duration::from_secs(1);
-        if daemon.wait_line(|line| line.contains("mirror was detached"), second).is_ok() {
+        if daemon
+            .wait_line(|line| line.contains("mirror was detached"), second)
+            .is_ok()
+        {
             break;
         }
-        assert!(begin.elapsed() < Duration::from_secs(40), "not noticed in 40 s");
+        assert!(
+            begin.elapsed() < Duration::from_secs(40),
+            "not noticed in 40 s"
+        );
         // neighbours that nobody sends copies to
-        site.edge.run(&format!("ip neighbour replace 10.0.0.77 lladdr 02:00:00:00:00:{:02x} dev eth0", round % 256))?;
+        site.edge.run(&format!(
+            "ip neighbour replace 10.0.0.77 lladdr 02:00:00:00:00:{:02x} dev eth0",
+            round % 256
+        ))?;
     }
     let repairs = if mechanism == "tcx" { 3 } else { 2 };
-    let status = status_until(&daemon, |code, status| code == 0 && status["repairs"] == repairs)?;
+    let status = status_until(&daemon, |code, status| {
+        code == 0 && status["repairs"] == repairs
+    })?;
     assert_eq!(status["filters"][0]["name"], "port-53");
     let output = daemon.output();
-    assert_eq!(output.iter().filter(|line| line.ends_with("; 1 element written again")).count(), 1, "{output:?}");
+    assert_eq!(
+        output
+            .iter()
+            .filter(|line| line.ends_with("; 1 element written again"))
+            .count(),
+        1,
+        "{output:?}"
+    );
     site.expect(53, 1)
 }

@@ -60,9 +60,16 @@ to = ["ids"]
 
 /// Exit code, standard output, standard error.
 fn explain(daemon: &Daemon, args: &str) -> Result<(i32, String, String)> {
-    let args: Vec<&str> = ["explain"].into_iter().chain(args.split_whitespace()).collect();
+    let args: Vec<&str> = ["explain"]
+        .into_iter()
+        .chain(args.split_whitespace())
+        .collect();
     let output = daemon.run(&args)?;
-    Ok((process::code(output.status), String::from_utf8(output.stdout)?, String::from_utf8(output.stderr)?))
+    Ok((
+        process::code(output.status),
+        String::from_utf8(output.stdout)?,
+        String::from_utf8(output.stderr)?,
+    ))
 }
 
 fn start(site: &Site) -> Result<Daemon> {
@@ -88,7 +95,10 @@ fn each_filter_says_why_and_nothing_happens() -> Result<()> {
     let mut site = Site::new()?;
     let mut daemon = start(&site)?;
     let before = status_of(&daemon)?;
-    assert_eq!(explain(&daemon, DNS)?, (0, ANSWER.to_owned(), String::new()));
+    assert_eq!(
+        explain(&daemon, DNS)?,
+        (0, ANSWER.to_owned(), String::new())
+    );
     let cases = [
         (
             DNS.replace("--destination-port 53", "--destination-port 5361"),
@@ -110,7 +120,10 @@ fn each_filter_says_why_and_nothing_happens() -> Result<()> {
     ];
     for (question, line) in cases {
         let (code, text, stderr) = explain(&daemon, &question)?;
-        assert!(code == 0 && text.contains(line), "{question}: {code} {text} {stderr}");
+        assert!(
+            code == 0 && text.contains(line),
+            "{question}: {code} {text} {stderr}"
+        );
     }
     assert_eq!(status_of(&daemon)?, before, "something was counted");
     assert!(site.surplus()?.is_empty(), "something was sent");
@@ -121,8 +134,14 @@ fn each_filter_says_why_and_nothing_happens() -> Result<()> {
     let (code, answer, _) = explain(&daemon, &format!("{DNS} --json"))?;
     let answer: Value = serde_json::from_str(&answer)?;
     assert_eq!((code, &answer["packet"]["protocol"]), (0, &json!("udp")));
-    assert_eq!(answer["matches"][2], json!({ "filter": "not-twice", "action": "exclude", "to": ["other"] }));
-    assert_eq!((&answer["excluded"], &answer["goes_to"][1]["state"]), (&json!(["other"]), &json!("no-route")));
+    assert_eq!(
+        answer["matches"][2],
+        json!({ "filter": "not-twice", "action": "exclude", "to": ["other"] })
+    );
+    assert_eq!(
+        (&answer["excluded"], &answer["goes_to"][1]["state"]),
+        (&json!(["other"]), &json!("no-route"))
+    );
     assert_eq!(
         answer["near_misses"][1],
         json!({ "filter": "web", "field": "protocol", "has": "udp", "wants": ["tcp"] })
@@ -141,16 +160,37 @@ const RAW: u32 = 101;
 /// A classic capture, or the newer form.
 fn capture(path: &Path, frames: &[Vec<u8>], ng: bool, link: u32) -> Result<()> {
     let mut bytes: Vec<u8> = Vec::new();
-    let mut words = |words: &[u32]| words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+    let mut words = |words: &[u32]| {
+        words
+            .iter()
+            .for_each(|word| bytes.extend(word.to_le_bytes()))
+    };
     if ng {
-        words(&[0x0a0d_0d0a, 28, 0x1a2b_3c4d, 1, u32::MAX, u32::MAX, 28, 1, 20, link, 0, 20]);
+        words(&[
+            0x0a0d_0d0a,
+            28,
+            0x1a2b_3c4d,
+            1,
+            u32::MAX,
+            u32::MAX,
+            28,
+            1,
+            20,
+            link,
+            0,
+            20,
+        ]);
     } else {
         words(&[0xa1b2_c3d4, 0x0004_0002, 0, 0, 65_535, link]);
     }
     for frame in frames {
         let length = frame.len() as u32;
         let padded = frame.len().next_multiple_of(4);
-        let mut words = |words: &[u32]| words.iter().for_each(|word| bytes.extend(word.to_le_bytes()));
+        let mut words = |words: &[u32]| {
+            words
+                .iter()
+                .for_each(|word| bytes.extend(word.to_le_bytes()))
+        };
         if ng {
             words(&[6, padded as u32 + 32, 0, 0, 0, length, length]);
             bytes.extend(frame);
@@ -174,11 +214,28 @@ fn each_packet_of_a_capture_has_its_verdict() -> Result<()> {
     arp.extend([0x08, 0x06]);
     arp.resize(60, 0);
     let frames = [
-        eth().ip("10.0.0.1", "10.0.0.254").udp(999, 53).payload("to be mirrored").build(),
-        eth().vlan(7).ip("10.9.0.1", "10.9.0.2").udp(1, 5355).payload("behind a tag").build(),
+        eth()
+            .ip("10.0.0.1", "10.0.0.254")
+            .udp(999, 53)
+            .payload("to be mirrored")
+            .build(),
+        eth()
+            .vlan(7)
+            .ip("10.9.0.1", "10.9.0.2")
+            .udp(1, 5355)
+            .payload("behind a tag")
+            .build(),
         arp,
-        eth().ip("10.9.0.1", "10.9.0.2").udp(1, 2).payload(vec![0; 8000]).build(),
-        eth().ip("2001:db8::1", "2001:db8::2").udp(1, 2).payload("six").build(),
+        eth()
+            .ip("10.9.0.1", "10.9.0.2")
+            .udp(1, 2)
+            .payload(vec![0; 8000])
+            .build(),
+        eth()
+            .ip("2001:db8::1", "2001:db8::2")
+            .udp(1, 2)
+            .payload("six")
+            .build(),
     ];
     let expected = "     1  udp 10.0.0.1:999 -> 10.0.0.254:53: dns, lan, not-twice, goes to ids, unreachable\n     \
                     2  udp 10.9.0.1:1 -> 10.9.0.2:5355 in VLAN 7: dns, goes to ids, other\n     \
@@ -187,20 +244,41 @@ fn each_packet_of_a_capture_has_its_verdict() -> Result<()> {
                     5  udp [2001:db8::1]:1 -> [2001:db8::2]:2: lan, goes to unreachable\n\
                     5 packets, 2 to ids, 1 to other, 2 to unreachable\n";
     for ng in [false, true] {
-        let path = directory.path().join(if ng { "a.pcapng" } else { "a.pcap" });
+        let path = directory
+            .path()
+            .join(if ng { "a.pcapng" } else { "a.pcap" });
         capture(&path, &frames, ng, ETHERNET)?;
-        let question = format!("--interface eth0 --direction ingress --pcap {}", path.display());
-        assert_eq!(explain(&daemon, &question)?, (0, expected.to_owned(), String::new()), "{}", path.display());
+        let question = format!(
+            "--interface eth0 --direction ingress --pcap {}",
+            path.display()
+        );
+        assert_eq!(
+            explain(&daemon, &question)?,
+            (0, expected.to_owned(), String::new()),
+            "{}",
+            path.display()
+        );
         let (_, answer, _) = explain(&daemon, &format!("{question} --json"))?;
         let answer: Value = serde_json::from_str(&answer)?;
-        assert_eq!((&answer[2]["unseen"], &answer[4]["packet"]["source_port"]), (&json!("not-ip"), &json!(1)));
+        assert_eq!(
+            (&answer[2]["skipped"], &answer[4]["packet"]["source_port"]),
+            (&json!("not-ip"), &json!(1))
+        );
     }
     assert_eq!(status_of(&daemon)?, before, "something was counted");
     assert!(site.surplus()?.is_empty(), "something was sent");
     fs::write(directory.path().join("b"), "no capture")?;
-    let (code, _, stderr) =
-        explain(&daemon, &format!("--interface eth0 --direction egress --pcap {}/b", directory.path().display()))?;
-    assert!(code == 1 && stderr.starts_with("error: cannot read "), "{code} {stderr}");
+    let (code, _, stderr) = explain(
+        &daemon,
+        &format!(
+            "--interface eth0 --direction egress --pcap {}/b",
+            directory.path().display()
+        ),
+    )?;
+    assert!(
+        code == 1 && stderr.starts_with("error: cannot read "),
+        "{code} {stderr}"
+    );
     Ok(())
 }
 
@@ -215,23 +293,43 @@ fn packets_without_a_link_header() -> Result<()> {
     let answer = ANSWER.replace("eth0", "tun0");
     assert_eq!(explain(&daemon, &question)?, (0, answer, String::new()));
     let (code, _, stderr) = explain(&daemon, &format!("{question} --vlan 7"))?;
-    assert!(code == 1 && stderr.contains("no link header") && stderr.contains("leave out --vlan"), "{code} {stderr}");
+    assert!(
+        code == 1 && stderr.contains("no link header") && stderr.contains("leave out --vlan"),
+        "{code} {stderr}"
+    );
     let directory = TempDir::new()?;
-    let packets = [("10.0.0.1", "10.0.0.254"), ("2001:db8::1", "2001:db8::2")]
-        .map(|(from, to)| Packet::new().ip(from, to).udp(999, 53).payload("raw").build());
+    let packets = [("10.0.0.1", "10.0.0.254"), ("2001:db8::1", "2001:db8::2")].map(|(from, to)| {
+        Packet::new()
+            .ip(from, to)
+            .udp(999, 53)
+            .payload("raw")
+            .build()
+    });
     let expected = "     1  udp 10.0.0.1:999 -> 10.0.0.254:53: dns, lan, not-twice, goes to ids, unreachable\n     \
                     2  udp [2001:db8::1]:999 -> [2001:db8::2]:53: dns, lan, goes to ids, other, unreachable\n\
                     2 packets, 2 to ids, 1 to other, 2 to unreachable\n";
     for ng in [false, true] {
         let path = directory.path().join("raw");
         capture(&path, &packets, ng, RAW)?;
-        let question = format!("--interface tun0 --direction ingress --pcap {}", path.display());
-        assert_eq!(explain(&daemon, &question)?, (0, expected.to_owned(), String::new()));
+        let question = format!(
+            "--interface tun0 --direction ingress --pcap {}",
+            path.display()
+        );
+        assert_eq!(
+            explain(&daemon, &question)?,
+            (0, expected.to_owned(), String::new())
+        );
     }
     capture(&directory.path().join("cooked"), &packets, false, 113)?;
-    let question = format!("--interface tun0 --direction ingress --pcap {}/cooked", directory.path().display());
+    let question = format!(
+        "--interface tun0 --direction ingress --pcap {}/cooked",
+        directory.path().display()
+    );
     let (code, _, stderr) = explain(&daemon, &question)?;
-    assert!(code == 1 && stderr.contains("only Ethernet and raw IP"), "{code} {stderr}");
+    assert!(
+        code == 1 && stderr.contains("only Ethernet and raw IP"),
+        "{code} {stderr}"
+    );
     Ok(())
 }
 
@@ -241,17 +339,37 @@ fn a_question_without_sense_is_refused() -> Result<()> {
     let daemon = start(&site)?;
     let cases = [
         (DNS.replace("udp", "tpc"), 64, "did you mean \"tcp\"?"),
-        (DNS.replace(" --destination-port 53", ""), 64, "give --source-port and --destination-port"),
-        (DNS.replace("udp", "icmp"), 64, "leave out --source-port and --destination-port"),
-        (DNS.replace("10.0.0.1", "2001:db8::1"), 64, "must both be IPv4 or both be IPv6"),
+        (
+            DNS.replace(" --destination-port 53", ""),
+            64,
+            "give --source-port and --destination-port",
+        ),
+        (
+            DNS.replace("udp", "icmp"),
+            64,
+            "leave out --source-port and --destination-port",
+        ),
+        (
+            DNS.replace("10.0.0.1", "2001:db8::1"),
+            64,
+            "must both be IPv4 or both be IPv6",
+        ),
         (DNS.replace("--protocol udp ", ""), 64, "--protocol"),
         (format!("{DNS} --pcap a"), 64, "cannot be used with"),
         (DNS.replace("eth0", "eth7"), 1, "there is no interface eth7"),
-        (DNS.replace("eth0", "eth1"), 1, "eth1 ingress is not looked at, only eth0 ingress, eth0 egress"),
+        (
+            DNS.replace("eth0", "eth1"),
+            1,
+            "eth1 ingress is not looked at, only eth0 ingress, eth0 egress",
+        ),
     ];
     for (question, wanted, said) in cases {
         let (code, stdout, stderr) = explain(&daemon, &question)?;
-        assert_eq!((code, stdout.as_str()), (wanted, ""), "{question}: {stderr}");
+        assert_eq!(
+            (code, stdout.as_str()),
+            (wanted, ""),
+            "{question}: {stderr}"
+        );
         assert!(stderr.contains(said), "{question}: {stderr}");
     }
     Ok(())

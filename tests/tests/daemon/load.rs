@@ -16,7 +16,8 @@ use traffic_mirror_tests::lab::{TempDir, deadline, process};
 
 use crate::site::{SITE, Site, attach, config, filter, mechanisms, status_until};
 
-/// Both sets of rules match all that a flood sends, each by other fields, and send it to another port.
+/// Both sets of rules match all that a flood sends, each by other fields, and send it to another
+/// port.
 const RULES: [&str; 2] = [
     r#"
 [[interface]]
@@ -55,13 +56,16 @@ fn each_packet_sees_the_rules_before_or_after_a_reload() -> Result<()> {
     const RELOADS: usize = 1000;
     /// For each mechanism, so that the packets of one have room in memory.
     const FLOODS: usize = 5;
-    /// Of each flood by the daemon itself, which begins and ends with the first rules; the rest in one process, which
-    /// takes less time.
+    /// Of each flood by the daemon itself, which begins and ends with the first rules; the rest in
+    /// one process, which takes less time.
     const BY_DAEMON: usize = 20;
     let mut site = Site::new()?;
     let directory = TempDir::new()?;
     let paths = ["first.toml", "second.toml"].map(|name| directory.path().join(name));
-    paths.iter().zip(RULES).try_for_each(|(path, rules)| fs::write(path, rules))?;
+    paths
+        .iter()
+        .zip(RULES)
+        .try_for_each(|(path, rules)| fs::write(path, rules))?;
     let mechanisms = mechanisms()?;
     let by_swap = RELOADS / mechanisms.len() / FLOODS - BY_DAEMON;
     let begin = Instant::now();
@@ -71,7 +75,10 @@ fn each_packet_sees_the_rules_before_or_after_a_reload() -> Result<()> {
         for _ in 0..FLOODS {
             let namespace = site.edge.as_fd().try_clone_to_owned()?;
             let mut swap = command_in(&namespace, env!("CARGO_BIN_EXE_crash"))?;
-            swap.arg("swap").arg(daemon.pin_path()).args(&paths).arg(by_swap.to_string());
+            swap.arg("swap")
+                .arg(daemon.pin_path())
+                .args(&paths)
+                .arg(by_swap.to_string());
             let flooded = site.flood(|| {
                 for reload in 1..=BY_DAEMON {
                     daemon.write_config(RULES[reload % 2])?;
@@ -84,10 +91,19 @@ fn each_packet_sees_the_rules_before_or_after_a_reload() -> Result<()> {
                 daemon.ready(deadline())
             })?;
             let ports: Vec<u16> = flooded.by_port.keys().copied().collect();
-            println!("{mechanism}: {} packets, {:?} copies, {:?}", flooded.sent, flooded.by_port, begin.elapsed());
+            println!(
+                "{mechanism}: {} packets, {:?} copies, {:?}",
+                flooded.sent,
+                flooded.by_port,
+                begin.elapsed()
+            );
             assert_eq!(ports, [6081, 6082]);
         }
-        let reports = daemon.output().iter().filter(|line| line.contains("INFO 4 changes, ")).count();
+        let reports = daemon
+            .output()
+            .iter()
+            .filter(|line| line.contains("INFO 4 changes, "))
+            .count();
         // each start, too, has all to report
         assert!(reports >= FLOODS * BY_DAEMON, "{:?}", daemon.output());
     }
@@ -129,7 +145,10 @@ fn nothing_bare_leaves_while_it_starts_and_stops() -> Result<()> {
     let mut site = Site::new()?;
     let bare = |frame: &[u8]| {
         let flow = ip_part(frame).and_then(FiveTuple::parse);
-        flow.is_ok_and(|flow| flow.ports.is_some_and(|(_, port)| matches!(port, 4000 | 4001)))
+        flow.is_ok_and(|flow| {
+            flow.ports
+                .is_some_and(|(_, port)| matches!(port, 4000 | 4001))
+        })
     };
     let mut bare = Collector::start_filtered(&site.host, "eth0", bare)?;
     for mechanism in mechanisms()? {
@@ -144,20 +163,36 @@ fn nothing_bare_leaves_while_it_starts_and_stops() -> Result<()> {
             Ok(())
         })?;
         let copies = site.collector.take()?.len();
-        println!("{mechanism}: {copies} copies of {} packets", sent.iter().map(|(_, sent)| sent).sum::<u32>());
+        println!(
+            "{mechanism}: {copies} copies of {} packets",
+            sent.iter().map(|(_, sent)| sent).sum::<u32>()
+        );
         assert!(copies > 0);
         let status = status_until(&daemon, |_, _| true)?;
-        assert!(status["endpoints"][0]["drops"].as_object().is_some_and(|drops| drops.is_empty()), "{status:#}");
+        assert!(
+            status["endpoints"][0]["drops"]
+                .as_object()
+                .is_some_and(|drops| drops.is_empty()),
+            "{status:#}"
+        );
     }
     let frames: Vec<_> = bare.take()?.iter().map(|frame| describe(frame)).collect();
-    assert!(frames.is_empty(), "{} clones without a tunnel, such as {}", frames.len(), frames[0]);
+    assert!(
+        frames.is_empty(),
+        "{} clones without a tunnel, such as {}",
+        frames.len(),
+        frames[0]
+    );
     Ok(())
 }
 
 /// What is attached, by the names of the pins.
 fn pins(daemon: &Daemon) -> Result<BTreeSet<OsString>> {
     let directories = ["links", "filters"].map(|name| daemon.pin_path().join(name));
-    let entries = directories.iter().filter_map(|directory| fs::read_dir(directory).ok()).flatten();
+    let entries = directories
+        .iter()
+        .filter_map(|directory| fs::read_dir(directory).ok())
+        .flatten();
     entries.map(|entry| Ok(entry?.file_name())).collect()
 }
 
@@ -169,7 +204,12 @@ fn a_crash_while_new_maps_take_over_is_repaired() -> Result<()> {
     let mut site = Site::new()?;
     // more hooks, more to be caught in the middle of
     for wire in 0..WIRES {
-        veth(&site.edge, &format!("lan{wire}"), &site.client, &format!("c{wire}"))?;
+        veth(
+            &site.edge,
+            &format!("lan{wire}"),
+            &site.client,
+            &format!("c{wire}"),
+        )?;
     }
     let config = |port, filters| {
         let filler = (0..filters).map(|n| filter(&format!("filler-{n}"), 20_000 + n as u16));
@@ -225,7 +265,11 @@ fn a_crash_while_new_maps_take_over_is_repaired() -> Result<()> {
 fn many(filters: usize) -> String {
     let kind = |n: usize| match n % 4 {
         0 => String::new(),
-        1 => format!("source = [\"10.{}.{}.0/24\", \"10.0.0.0/24\"]\n", n / 256 % 256, n % 256),
+        1 => format!(
+            "source = [\"10.{}.{}.0/24\", \"10.0.0.0/24\"]\n",
+            n / 256 % 256,
+            n % 256
+        ),
         2 => format!("destination = [\"10.0.0.254\", \"2001:db8:{n:x}::/48\"]\n"),
         _ => format!("source_port = [999, \"{}-{}\"]\n", 1000 + n, 1010 + n),
     };
@@ -238,7 +282,10 @@ pub(crate) fn memory_kib(daemon: &Daemon) -> Result<(u64, u64)> {
     let pid = daemon.pid().context("it does not run")?;
     let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let field = |name: &str| -> Result<u64> {
-        let line = text.lines().find_map(|line| line.strip_prefix(name)).context("no such field")?;
+        let line = text
+            .lines()
+            .find_map(|line| line.strip_prefix(name))
+            .context("no such field")?;
         Ok(line.trim().trim_end_matches(" kB").parse()?)
     };
     Ok((field("VmRSS:")?, field("VmHWM:")?))
@@ -260,14 +307,26 @@ fn filters_up_to_the_limit_are_taken_and_one_more_is_refused() -> Result<()> {
     let (large, most) = memory_kib(&daemon)?;
     println!("{LIMIT} filters: {report}; memory {large} KiB, at most {most} KiB");
     // each kind, the first and the last
-    for n in [0, 1, 2, 3, LIMIT / 2, LIMIT - 4, LIMIT - 3, LIMIT - 2, LIMIT - 1] {
+    for n in [
+        0,
+        1,
+        2,
+        3,
+        LIMIT / 2,
+        LIMIT - 4,
+        LIMIT - 3,
+        LIMIT - 2,
+        LIMIT - 1,
+    ] {
         site.expect(1000 + n as u16, 1)?;
     }
     site.expect(999, 0)?;
     site.expect(1000 + LIMIT as u16, 0)?;
 
     daemon.write_config(&many(LIMIT + 1))?;
-    let refused = |line: &str| line.contains("limit-exceeded") && line.contains("16384") && line.contains("16385");
+    let refused = |line: &str| {
+        line.contains("limit-exceeded") && line.contains("16384") && line.contains("16385")
+    };
     let error = daemon.wait_line(refused, patience())?;
     println!("{error}");
     daemon.reload_done(patience())?;
@@ -275,7 +334,10 @@ fn filters_up_to_the_limit_are_taken_and_one_more_is_refused() -> Result<()> {
     site.expect(1000 + LIMIT as u16, 0)?;
     let output = process::output(&mut daemon.command("check")?, patience())?;
     let said = String::from_utf8(output.stderr)?;
-    assert!(process::code(output.status) == 1 && said.lines().any(refused), "{said}");
+    assert!(
+        process::code(output.status) == 1 && said.lines().any(refused),
+        "{said}"
+    );
     daemon.signal(Signal::SIGTERM)?;
     assert_eq!(daemon.wait_exit(patience())?, 0);
     site.bare(daemon.pin_path())?;

@@ -1,5 +1,6 @@
-//! The daemon as its operator knows it: commands, exit codes, signals, the file, interfaces that come and go, a crash,
-//! what it leaves behind. The real binary in namespaces, real packets; needs root.
+//! The daemon as its operator knows it: commands, exit codes, signals, the file, interfaces that
+//! come and go, a crash, what it leaves behind. The real binary in namespaces, real packets; needs
+//! root.
 
 mod adopt;
 mod alive;

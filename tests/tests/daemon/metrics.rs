@@ -50,15 +50,23 @@ const FAMILIES: [&str; 27] = [
     "sent_bytes_total",
     "sent_packets_total",
     "truncated_packets_total",
-    "unseen_packets_total",
+    "skipped_packets_total",
 ];
 
 /// Those that are there while an endpoint is reached by an output.
-const REACHED: [&str; 3] = ["endpoint_mtu_bytes", "output_carrier", "output_dropped_packets_total"];
+const REACHED: [&str; 3] = [
+    "endpoint_mtu_bytes",
+    "output_carrier",
+    "output_dropped_packets_total",
+];
 
-/// A whole text: it ends with a newline, has all families, each with its help and type, and no series twice.
+/// A whole text: it ends with a newline, has all families, each with its help and type, and no
+/// series twice.
 fn parse(text: &str) -> Result<Values> {
-    ensure!(text.ends_with('\n'), "it does not end with a newline: {text}");
+    ensure!(
+        text.ends_with('\n'),
+        "it does not end with a newline: {text}"
+    );
     let (mut values, mut described) = (Values::new(), BTreeSet::new());
     for line in text.lines() {
         if let Some(comment) = line.strip_prefix("# ") {
@@ -68,15 +76,35 @@ fn parse(text: &str) -> Result<Values> {
             continue;
         }
         let (series, value) = line.rsplit_once(' ').with_context(|| line.to_owned())?;
-        let name = series.strip_prefix("traffic_mirror_").with_context(|| line.to_owned())?;
-        let last = values.insert(name.to_owned(), value.parse().with_context(|| line.to_owned())?);
+        let name = series
+            .strip_prefix("traffic_mirror_")
+            .with_context(|| line.to_owned())?;
+        let last = values.insert(
+            name.to_owned(),
+            value.parse().with_context(|| line.to_owned())?,
+        );
         ensure!(last.is_none(), "{line}: twice");
     }
-    let families: BTreeSet<_> = values.keys().filter_map(|name| name.split('{').next()).collect();
-    ensure!(families.iter().copied().filter(|family| !REACHED.contains(family)).eq(FAMILIES), "{families:?}");
-    for family in families.iter().map(|family| format!("traffic_mirror_{family}")) {
+    let families: BTreeSet<_> = values
+        .keys()
+        .filter_map(|name| name.split('{').next())
+        .collect();
+    ensure!(
+        families
+            .iter()
+            .copied()
+            .filter(|family| !REACHED.contains(family))
+            .eq(FAMILIES),
+        "{families:?}"
+    );
+    for family in families
+        .iter()
+        .map(|family| format!("traffic_mirror_{family}"))
+    {
         ensure!(
-            ["HELP", "TYPE"].iter().all(|kind| described.contains(&(*kind, &*family))),
+            ["HELP", "TYPE"]
+                .iter()
+                .all(|kind| described.contains(&(*kind, &*family))),
             "{family} is not described"
         );
     }
@@ -84,7 +112,11 @@ fn parse(text: &str) -> Result<Values> {
 }
 
 /// Reads the file until its values are as wanted.
-fn metrics_until(path: &Path, deadline: Instant, wanted: impl Fn(&Values) -> bool) -> Result<Values> {
+fn metrics_until(
+    path: &Path,
+    deadline: Instant,
+    wanted: impl Fn(&Values) -> bool,
+) -> Result<Values> {
     loop {
         let values = match fs::read_to_string(path) {
             Ok(text) => parse(&text)?,
@@ -94,29 +126,43 @@ fn metrics_until(path: &Path, deadline: Instant, wanted: impl Fn(&Values) -> boo
         if wanted(&values) {
             return Ok(values);
         }
-        ensure!(Instant::now() < deadline, "the metrics are still {values:#?}");
+        ensure!(
+            Instant::now() < deadline,
+            "the metrics are still {values:#?}"
+        );
         std::thread::sleep(PAUSE);
     }
 }
 
 /// How often the file was read, how often in vain, and whether the last one is live.
 fn reloads(values: &Values) -> [Option<&f64>; 3] {
-    ["config_reloads_total", "config_reload_failures_total", "config_last_reload_successful"]
-        .map(|name| values.get(name))
+    [
+        "config_reloads_total",
+        "config_reload_failures_total",
+        "config_last_reload_successful",
+    ]
+    .map(|name| values.get(name))
 }
 
-/// That the daemon has said of as many elements that it has written them; what it says takes its time to come here.
+/// That the daemon has said of as many elements that it has written them; what it says takes its
+/// time to come here.
 fn as_reported(daemon: &Daemon, values: &Values) -> Result<()> {
     let (told, deadline) = (values["map_writes_total"], deadline());
     loop {
         let output = daemon.output();
-        let reports = output.iter().filter_map(|line| line.split(", ").find(|part| part.contains(" map write")));
-        let writes = reports.map(|part| Ok(part.split(' ').next().unwrap_or_default().parse::<f64>()?));
+        let reports = output
+            .iter()
+            .filter_map(|line| line.split(", ").find(|part| part.contains(" map write")));
+        let writes =
+            reports.map(|part| Ok(part.split(' ').next().unwrap_or_default().parse::<f64>()?));
         let writes = writes.sum::<Result<f64>>()?;
         if writes == told {
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "{told} writes, but reported are {writes}: {output:#?}");
+        ensure!(
+            Instant::now() < deadline,
+            "{told} writes, but reported are {writes}: {output:#?}"
+        );
         std::thread::sleep(PAUSE);
     }
 }
@@ -126,8 +172,13 @@ fn as_in_status(daemon: &Daemon, values: &Values) -> Result<()> {
     let (_, status) = status_of(daemon)?;
     let mut expected = Values::new();
     let list = |name: &str| status[name].as_array().cloned().unwrap_or_default();
-    let (counters, names) =
-        ([("filters", "filter", "matched"), ("endpoints", "endpoint", "sent")], ["packets", "bytes"]);
+    let (counters, names) = (
+        [
+            ("filters", "filter", "matched"),
+            ("endpoints", "endpoint", "sent"),
+        ],
+        ["packets", "bytes"],
+    );
     for (objects, label, verb) in counters {
         for object in list(objects) {
             let name = object["name"].as_str().context("a name")?;
@@ -140,25 +191,49 @@ fn as_in_status(daemon: &Daemon, values: &Values) -> Result<()> {
     for interface in list("interfaces") {
         let (name, direction) = (&interface["name"], &interface["direction"]);
         let attached = f64::from(u8::from(interface["attached"].is_string()));
-        expected.insert(format!("interface_attached{{interface={name},direction={direction}}}"), attached);
+        expected.insert(
+            format!("interface_attached{{interface={name},direction={direction}}}"),
+            attached,
+        );
     }
-    for missing in list("not_mirrored").iter().filter(|one| one["reason"] != "pending") {
+    for missing in list("not_mirrored")
+        .iter()
+        .filter(|one| one["reason"] != "pending")
+    {
         for direction in missing["directions"].as_array().into_iter().flatten() {
             let name = &missing["name"];
-            expected.insert(format!("interface_attached{{interface={name},direction={direction}}}"), 0.0);
+            expected.insert(
+                format!("interface_attached{{interface={name},direction={direction}}}"),
+                0.0,
+            );
             let state = &missing["reason"];
-            expected.insert(format!("interface_state{{interface={name},direction={direction},state={state}}}"), 1.0);
+            expected.insert(
+                format!("interface_state{{interface={name},direction={direction},state={state}}}"),
+                1.0,
+            );
         }
     }
     for filter in list("filters") {
         let active = f64::from(u8::from(filter["active"] == true));
-        expected.insert(format!("filter_active{{filter={}}}", filter["name"]), active);
+        expected.insert(
+            format!("filter_active{{filter={}}}", filter["name"]),
+            active,
+        );
     }
-    expected.insert("repairs_total".to_owned(), status["repairs"].as_f64().context("no repairs")?);
+    expected.insert(
+        "repairs_total".to_owned(),
+        status["repairs"].as_f64().context("no repairs")?,
+    );
     let at = status["last_reload"].as_f64().context("no time")?;
-    expected.insert("config_last_reload_success_timestamp_seconds".to_owned(), at);
+    expected.insert(
+        "config_last_reload_success_timestamp_seconds".to_owned(),
+        at,
+    );
     for (series, value) in expected {
-        ensure!(values.get(&series) == Some(&value), "{series} should be {value}: {values:#?}");
+        ensure!(
+            values.get(&series) == Some(&value),
+            "{series} should be {value}: {values:#?}"
+        );
     }
     Ok(())
 }
@@ -166,10 +241,20 @@ fn as_in_status(daemon: &Daemon, values: &Values) -> Result<()> {
 /// That Prometheus' own tool finds nothing to blame.
 fn judged(path: &Path) -> Result<()> {
     let mut promtool = Command::new("promtool");
-    promtool.args(["check", "metrics"]).stdin(fs::File::open(path)?).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let output = promtool.output().context("promtool is missing; run `make setup`")?;
+    promtool
+        .args(["check", "metrics"])
+        .stdin(fs::File::open(path)?)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped());
+    let output = promtool
+        .output()
+        .context("promtool is missing; run `make setup`")?;
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    ensure!(output.status.success() && said.is_empty(), "promtool: {}: {said}", output.status);
+    ensure!(
+        output.status.success() && said.is_empty(),
+        "promtool: {}: {said}",
+        output.status
+    );
     Ok(())
 }
 
@@ -180,7 +265,13 @@ fn the_numbers_are_those_of_the_kernel_and_what_is_gone_has_none() -> Result<()>
     let path = daemon.metrics_path();
     let start = metrics_until(&path, deadline(), |values| !values.is_empty())?;
     assert_eq!(reloads(&start), [Some(&1.0), Some(&0.0), Some(&1.0)]);
-    assert_eq!(start.get(&format!("build_info{{version=\"{}\"}}", env!("CARGO_PKG_VERSION"))), Some(&1.0));
+    assert_eq!(
+        start.get(&format!(
+            "build_info{{version=\"{}\"}}",
+            env!("CARGO_PKG_VERSION")
+        )),
+        Some(&1.0)
+    );
     assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o7777, 0o644);
 
     // no reload, only the timer
@@ -188,11 +279,16 @@ fn the_numbers_are_those_of_the_kernel_and_what_is_gone_has_none() -> Result<()>
         site.expect(port, 1)?;
     }
     let matched = |port: u16| format!("matched_packets_total{{filter=\"port-{port}\"}}");
-    let is_counted = |values: &Values| values.get(&matched(53)) == Some(&3.0) && values.get(&matched(54)) == Some(&1.0);
+    let is_counted = |values: &Values| {
+        values.get(&matched(53)) == Some(&3.0) && values.get(&matched(54)) == Some(&1.0)
+    };
     let counted = metrics_until(&path, deadline() + PERIOD, is_counted)?;
     as_in_status(&daemon, &counted)?;
     assert_eq!(counted.get("endpoint_ready{endpoint=\"ids\"}"), Some(&1.0));
-    assert_eq!(counted.get("dropped_packets_total{endpoint=\"ids\",reason=\"no-route\"}"), Some(&0.0));
+    assert_eq!(
+        counted.get("dropped_packets_total{endpoint=\"ids\",reason=\"no-route\"}"),
+        Some(&0.0)
+    );
     assert_eq!(counted.get("degraded"), Some(&0.0));
     as_reported(&daemon, &counted)?;
     judged(&path)?;
@@ -200,11 +296,17 @@ fn the_numbers_are_those_of_the_kernel_and_what_is_gone_has_none() -> Result<()>
     daemon.write_config(&config(&[53]))?;
     daemon.reload_done(deadline())?;
     let reloaded = metrics_until(&path, deadline(), |values| reloads(values)[0] == Some(&2.0))?;
-    assert!(!reloaded.keys().any(|series| series.contains("port-54")), "{reloaded:#?}");
+    assert!(
+        !reloaded.keys().any(|series| series.contains("port-54")),
+        "{reloaded:#?}"
+    );
     assert_eq!(reloaded.get(&matched(53)), Some(&3.0));
     as_in_status(&daemon, &reloaded)?;
     as_reported(&daemon, &reloaded)?;
-    assert!(reloaded["map_writes_total"] > counted["map_writes_total"], "{reloaded:#?}");
+    assert!(
+        reloaded["map_writes_total"] > counted["map_writes_total"],
+        "{reloaded:#?}"
+    );
 
     daemon.write_config("wrong")?;
     daemon.reload_done(deadline())?;
@@ -212,23 +314,44 @@ fn the_numbers_are_those_of_the_kernel_and_what_is_gone_has_none() -> Result<()>
     assert_eq!(reloads(&wrong), [Some(&3.0), Some(&1.0), Some(&0.0)]);
     // nobody has taken it
     as_in_status(&daemon, &wrong)?;
-    assert_eq!(wrong.get("map_writes_total"), reloaded.get("map_writes_total"));
+    assert_eq!(
+        wrong.get("map_writes_total"),
+        reloaded.get("map_writes_total")
+    );
     daemon.write_config(&config(&[53, 55]))?;
     daemon.reload_done(deadline())?;
     let right = metrics_until(&path, deadline(), |values| reloads(values)[0] == Some(&4.0))?;
     assert_eq!(reloads(&right), [Some(&4.0), Some(&1.0), Some(&1.0)]);
-    assert_eq!((right.get(&matched(53)), right.get(&matched(55))), (Some(&3.0), Some(&0.0)));
+    assert_eq!(
+        (right.get(&matched(53)), right.get(&matched(55))),
+        (Some(&3.0), Some(&0.0))
+    );
 
     // copies that cannot be sent
     site.edge.run("ip link set eth1 down")?;
-    daemon.wait_line(|line| line.contains("endpoint ids (192.0.2.10) gets no copies"), deadline())?;
-    site.expect(53, 0).expect_err("the sentinel has no way either");
+    daemon.wait_line(
+        |line| line.contains("endpoint ids (192.0.2.10) gets no copies"),
+        deadline(),
+    )?;
+    site.expect(53, 0)
+        .expect_err("the sentinel has no way either");
     daemon.signal(Signal::SIGHUP)?;
     daemon.reload_done(deadline())?;
     let down = metrics_until(&path, deadline(), |values| reloads(values)[0] == Some(&5.0))?;
-    assert_eq!((down.get("endpoint_ready{endpoint=\"ids\"}"), down.get("degraded")), (Some(&0.0), Some(&1.0)));
-    let drops = down.iter().filter(|(series, _)| series.starts_with("dropped_packets_total"));
-    assert!(drops.map(|(_, count)| *count).sum::<f64>() >= 1.0, "{down:#?}");
+    assert_eq!(
+        (
+            down.get("endpoint_ready{endpoint=\"ids\"}"),
+            down.get("degraded")
+        ),
+        (Some(&0.0), Some(&1.0))
+    );
+    let drops = down
+        .iter()
+        .filter(|(series, _)| series.starts_with("dropped_packets_total"));
+    assert!(
+        drops.map(|(_, count)| *count).sum::<f64>() >= 1.0,
+        "{down:#?}"
+    );
 
     let beside: Vec<_> = fs::read_dir(path.parent().context("no directory")?)?
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
@@ -246,7 +369,11 @@ fn who_reads_never_sees_a_part() -> Result<()> {
     const FILES: u64 = 8;
     let site = Site::new()?;
     let daemon = site.daemon(&(1000..1300).collect::<Vec<u16>>())?;
-    let (path, stop, last) = (daemon.metrics_path(), AtomicBool::new(false), AtomicU64::new(0));
+    let (path, stop, last) = (
+        daemon.metrics_path(),
+        AtomicBool::new(false),
+        AtomicU64::new(0),
+    );
     metrics_until(&path, deadline(), |values| !values.is_empty())?;
     let read = || {
         let mut reads = 0;
@@ -261,12 +388,16 @@ fn who_reads_never_sees_a_part() -> Result<()> {
     };
     std::thread::scope(|scope| {
         let reader = scope.spawn(read);
-        // each reload has a file of its own, which the reader is to see: those within a second would share one
+        // each reload has a file of its own, which the reader is to see: those within a second
+        // would share one
         let written = (2..=FILES).try_for_each(|n| {
             daemon.signal(Signal::SIGHUP)?;
             let patience = deadline();
             while last.load(Ordering::Relaxed) != n {
-                ensure!(!reader.is_finished() && Instant::now() < patience, "the reader has not seen file {n}");
+                ensure!(
+                    !reader.is_finished() && Instant::now() < patience,
+                    "the reader has not seen file {n}"
+                );
                 std::thread::yield_now();
             }
             Ok(())
@@ -285,33 +416,49 @@ fn after_a_crash_it_is_left_and_written_again() -> Result<()> {
     let path = daemon.metrics_path();
     site.expect(53, 1)?;
     daemon.signal(Signal::SIGHUP)?;
-    let counted = |values: &Values| values.get("matched_packets_total{filter=\"port-53\"}") == Some(&1.0);
-    metrics_until(&path, deadline() + PERIOD, |values| counted(values) && reloads(values)[0] == Some(&2.0))?;
+    let counted =
+        |values: &Values| values.get("matched_packets_total{filter=\"port-53\"}") == Some(&1.0);
+    metrics_until(&path, deadline() + PERIOD, |values| {
+        counted(values) && reloads(values)[0] == Some(&2.0)
+    })?;
     daemon.signal(Signal::SIGKILL)?;
     daemon.wait_exit(deadline())?;
     let left = parse(&fs::read_to_string(&path)?)?;
     assert!(counted(&left));
 
     // what a crash may leave beside it is in nobody's way, and no way to another file
-    let (beside, other) = (path.with_file_name(".metrics.prom.new"), path.with_file_name("other"));
+    let (beside, other) = (
+        path.with_file_name(".metrics.prom.new"),
+        path.with_file_name("other"),
+    );
     fs::write(&other, "untouched")?;
     symlink(&other, &beside)?;
     daemon.restart()?;
     daemon.ready(deadline())?;
     let again = metrics_until(&path, deadline(), |values| reloads(values)[0] == Some(&1.0))?;
     assert!(counted(&again), "the kernel's numbers go on: {again:#?}");
-    assert_eq!((fs::read_to_string(&other)?, beside.exists()), ("untouched".to_owned(), false));
+    assert_eq!(
+        (fs::read_to_string(&other)?, beside.exists()),
+        ("untouched".to_owned(), false)
+    );
     daemon.signal(Signal::SIGINT)?;
     daemon.wait_exit(deadline())?;
     assert!(!path.exists());
     Ok(())
 }
 
-/// A launch by a script, which has the daemon's arguments in `$@`, and a directory for what it needs.
+/// A launch by a script, which has the daemon's arguments in `$@`, and a directory for what it
+/// needs.
 fn by_script(directory: &TempDir, script: &str) -> Result<Launch> {
     let path = directory.path().join("script");
-    install(&path, &script.replace("BINARY", &binary()?.display().to_string()))?;
-    Ok(Launch { binary: Some(path), ..Launch::default() })
+    install(
+        &path,
+        &script.replace("BINARY", &binary()?.display().to_string()),
+    )?;
+    Ok(Launch {
+        binary: Some(path),
+        ..Launch::default()
+    })
 }
 
 #[test]
@@ -321,24 +468,41 @@ fn where_it_cannot_be_written_mirroring_goes_on_and_one_line_tells() -> Result<(
     // with the capabilities of the unit, root may not write where nobody may
     let script = "#!/bin/sh\n[ \"$1\" = run ] || exec BINARY \"$@\"\n\
                   exec setpriv --bounding-set=-all,+net_admin,+perfmon,+bpf --inh-caps=-all BINARY \"$@\"\n";
-    let (missing, closed) = (directory.path().join("missing"), directory.path().join("closed"));
+    let (missing, closed) = (
+        directory.path().join("missing"),
+        directory.path().join("closed"),
+    );
     fs::create_dir(&closed)?;
     fs::set_permissions(&closed, Permissions::from_mode(0o555))?;
-    for (there, why) in [(&missing, "No such file or directory"), (&closed, "Permission denied")] {
+    for (there, why) in [
+        (&missing, "No such file or directory"),
+        (&closed, "Permission denied"),
+    ] {
         let path = there.join("metrics.prom");
-        let launch = Launch { metrics: Some(path.clone()), ..by_script(&directory, script)? };
+        let launch = Launch {
+            metrics: Some(path.clone()),
+            ..by_script(&directory, script)?
+        };
         let mut daemon = site.launch(&[53], launch)?;
         // a write is tried before each reload but the first
         for _ in 0..3 {
             daemon.signal(Signal::SIGHUP)?;
             daemon.reload_done(deadline())?;
-            daemon.wait_line(|line| line.contains("INFO 0 changes, 0 map writes, "), deadline())?;
+            daemon.wait_line(
+                |line| line.contains("INFO 0 changes, 0 map writes, "),
+                deadline(),
+            )?;
         }
         let output = daemon.output();
         let told: Vec<_> = output.iter().filter(|line| line.contains("WARN")).collect();
-        let [told] = told[..] else { bail!("{output:#?}") };
+        let [told] = told[..] else {
+            bail!("{output:#?}")
+        };
         let expected = format!("WARN cannot write metrics to {}: {why}", path.display());
-        assert!(told.contains(&expected) && told.ends_with("; mirroring goes on"), "{told}");
+        assert!(
+            told.contains(&expected) && told.ends_with("; mirroring goes on"),
+            "{told}"
+        );
         site.expect(53, 1)?;
 
         // as soon as it can be written it is
@@ -346,7 +510,10 @@ fn where_it_cannot_be_written_mirroring_goes_on_and_one_line_tells() -> Result<(
         fs::set_permissions(there, Permissions::from_mode(0o755))?;
         daemon.signal(Signal::SIGHUP)?;
         let values = metrics_until(&path, deadline(), |values| !values.is_empty())?;
-        assert_eq!(values.get("matched_packets_total{filter=\"port-53\"}"), Some(&1.0));
+        assert_eq!(
+            values.get("matched_packets_total{filter=\"port-53\"}"),
+            Some(&1.0)
+        );
         daemon.signal(Signal::SIGTERM)?;
         assert_eq!(daemon.wait_exit(deadline())?, 0);
         assert!(!path.exists());
@@ -360,7 +527,8 @@ fn by_itself_it_goes_where_node_exporter_looks_or_below_run() -> Result<()> {
     let directory = TempDir::new()?;
     let at = |name: &str| directory.path().join(name);
     let (collector, elsewhere) = (at("lib/prometheus/node-exporter"), at("run/traffic-mirror"));
-    // the directories of this machine are hidden from the daemon; `--metrics` and its file come last
+    // the directories of this machine are hidden from the daemon; `--metrics` and its file come
+    // last
     let mount = "mount --bind $0/lib /var/lib && mount --bind $0/run /run && exec \"$@\"";
     let script = format!(
         "#!/bin/sh\n[ \"$1\" = run ] || exec BINARY \"$@\"\n\
@@ -369,9 +537,10 @@ fn by_itself_it_goes_where_node_exporter_looks_or_below_run() -> Result<()> {
     );
     fs::create_dir_all(&collector)?;
     fs::create_dir(at("run"))?;
-    for (expected, other) in
-        [(collector.join("traffic-mirror.prom"), &elsewhere), (elsewhere.join("metrics.prom"), &collector)]
-    {
+    for (expected, other) in [
+        (collector.join("traffic-mirror.prom"), &elsewhere),
+        (elsewhere.join("metrics.prom"), &collector),
+    ] {
         let mut daemon = site.launch(&[53], by_script(&directory, &script)?)?;
         let values = metrics_until(&expected, deadline(), |values| !values.is_empty())?;
         assert_eq!(reloads(&values), [Some(&1.0), Some(&0.0), Some(&1.0)]);

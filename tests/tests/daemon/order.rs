@@ -8,17 +8,20 @@ use traffic_mirror_tests::lab::daemon::Daemon;
 use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::foreign::{Foreign, Side, Verdict, chain};
 use traffic_mirror_tests::lab::packet::eth_between;
-use traffic_mirror_tests::lab::socket::Direction::{self, Incoming, Outgoing};
+use traffic_mirror_tests::lab::socket::PacketType::{self, Incoming, Outgoing};
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
 
 use crate::crash::Crash;
 use crate::site::{AHEAD, Site, attach, config, mechanisms, shell, status_of, status_until};
 
-const WAYS: [Direction; 2] = [Incoming, Outgoing];
+const WAYS: [PacketType; 2] = [Incoming, Outgoing];
 
 /// The file with an order for `eth0`.
 pub(crate) fn ordered(ports: &[u16], order: &str) -> String {
-    config(ports).replace("name = \"eth0\"\n", &format!("name = \"eth0\"\norder = \"{order}\"\n"))
+    config(ports).replace(
+        "name = \"eth0\"\n",
+        &format!("name = \"eth0\"\norder = \"{order}\"\n"),
+    )
 }
 
 /// A site with foreign programs on both hooks of `eth0`, in that order, that let everything pass.
@@ -43,9 +46,18 @@ fn with_strangers(mechanism: &str, names: &[&str]) -> Result<(Site, Vec<Foreign>
 }
 
 /// What is on a hook of `eth0`; our program is "mirror".
-fn there(site: &Site, mechanism: &str, way: Direction) -> Result<Vec<String>> {
+fn there(site: &Site, mechanism: &str, way: PacketType) -> Result<Vec<String>> {
     let names = chain(&site.edge, mechanism, "eth0", way)?;
-    Ok(names.into_iter().map(|name| if name.starts_with("mirror_") { "mirror".to_owned() } else { name }).collect())
+    Ok(names
+        .into_iter()
+        .map(|name| {
+            if name.starts_with("mirror_") {
+                "mirror".to_owned()
+            } else {
+                name
+            }
+        })
+        .collect())
 }
 
 /// Has the daemon look, and waits until it has.
@@ -63,7 +75,10 @@ fn wait_for(site: &Site, mechanism: &str, wanted: &[&str]) -> Result<()> {
             if names == wanted {
                 break;
             }
-            ensure!(Instant::now() < deadline, "{mechanism} {way:?}: {names:?}, not {wanted:?}");
+            ensure!(
+                Instant::now() < deadline,
+                "{mechanism} {way:?}: {names:?}, not {wanted:?}"
+            );
         }
     }
     Ok(())
@@ -87,13 +102,22 @@ fn a_program_goes_where_the_file_wants_it() -> Result<()> {
             let mut daemon = Daemon::spawn(&site.edge, &ordered(&[53], order), attach(mechanism))?;
             daemon.ready(deadline())?;
             wait_for(&site, mechanism, &wanted)?;
-            let status = status_until(&daemon, |_, status| status["endpoints"][0]["next_hop"].is_string())?;
-            assert_eq!((&status["interfaces"][0]["order"], &status["repairs"]), (&json!(order), &json!(0)));
+            let status = status_until(&daemon, |_, status| {
+                status["endpoints"][0]["next_hop"].is_string()
+            })?;
+            assert_eq!(
+                (&status["interfaces"][0]["order"], &status["repairs"]),
+                (&json!(order), &json!(0))
+            );
             assert_eq!(status["interfaces"][1]["in_order"], json!(true));
             site.expect(53, 1)?;
             daemon.signal(Signal::SIGTERM)?;
             assert_eq!(daemon.wait_exit(deadline())?, 0);
-            ensure!(!daemon.pin_path().exists(), "{} is left", daemon.pin_path().display());
+            ensure!(
+                !daemon.pin_path().exists(),
+                "{} is left",
+                daemon.pin_path().display()
+            );
             assert_eq!(there(&site, mechanism, Incoming)?, ["a", "b"]);
         }
     }
@@ -108,7 +132,11 @@ fn a_reload_moves_a_program_and_no_packet_notices() -> Result<()> {
         let mut moves = 0;
         for round in 0..3 {
             // one as fast as can be, and those that leave the daemon some time
-            let pause = if round == 0 { Duration::ZERO } else { Duration::from_micros(200) };
+            let pause = if round == 0 {
+                Duration::ZERO
+            } else {
+                Duration::from_micros(200)
+            };
             let poured = site.pour(AHEAD, pause, || {
                 for (order, wanted) in ORDERS {
                     daemon.write_config(&ordered(&[4000, 4001], order))?;
@@ -119,12 +147,22 @@ fn a_reload_moves_a_program_and_no_packet_notices() -> Result<()> {
                 Ok(())
             })?;
             let flooded = site.each_once(poured)?;
-            println!("{mechanism}: {} packets while the order changed", flooded.sent);
+            println!(
+                "{mechanism}: {} packets while the order changed",
+                flooded.sent
+            );
         }
         let (code, status) = status_of(&daemon)?;
-        assert_eq!((code, moves, &status["repairs"]), (0, 18, &json!(0)), "{status:#}");
+        assert_eq!(
+            (code, moves, &status["repairs"]),
+            (0, 18, &json!(0)),
+            "{status:#}"
+        );
         let output = daemon.output();
-        let told = output.iter().filter(|line| line.ends_with("INFO ~ interface eth0")).count();
+        let told = output
+            .iter()
+            .filter(|line| line.ends_with("INFO ~ interface eth0"))
+            .count();
         assert_eq!(told, moves, "{output:?}");
     }
     Ok(())
@@ -133,7 +171,11 @@ fn a_reload_moves_a_program_and_no_packet_notices() -> Result<()> {
 /// Sends a datagram to a port by the client's `eth0`, whatever becomes of it.
 fn send(site: &Site, port: u16) -> Result<()> {
     let macs = (site.client.mac("eth0")?, site.edge.mac("eth0")?);
-    let frame = eth_between(macs.0, macs.1).ip("10.0.0.1", "10.0.0.254").udp(999, port).payload("dropped").build();
+    let frame = eth_between(macs.0, macs.1)
+        .ip("10.0.0.1", "10.0.0.254")
+        .udp(999, port)
+        .payload("dropped")
+        .build();
     PacketSocket::open(&site.client, "eth0", Capture::Nothing)?.send(&frame)
 }
 
@@ -144,7 +186,12 @@ fn what_a_program_before_ours_drops_is_not_copied() -> Result<()> {
         let mut daemon = site.launch(&[53], attach(mechanism))?;
         let mut guard = Foreign::load("guard", Verdict::Drop)?;
         guard.attach(&site.edge, mechanism, "eth0", Incoming, Side::First)?;
-        for (order, copies) in [("last", 0), ("first", 1), ("after guard", 0), ("before guard", 1)] {
+        for (order, copies) in [
+            ("last", 0),
+            ("first", 1),
+            ("after guard", 0),
+            ("before guard", 1),
+        ] {
             daemon.write_config(&ordered(&[53], order))?;
             daemon.reload_done(deadline())?;
             site.drain()?;
@@ -168,30 +215,48 @@ fn a_place_is_held_against_those_who_come_later() -> Result<()> {
         ] {
             println!("{mechanism} {order}");
             let (mut site, _strangers) = with_strangers(mechanism, &["a"])?;
-            let mut daemon = Daemon::spawn(&site.edge, &ordered(&[53, 4000, 4001], order), attach(mechanism))?;
+            let mut daemon = Daemon::spawn(
+                &site.edge,
+                &ordered(&[53, 4000, 4001], order),
+                attach(mechanism),
+            )?;
             daemon.ready(deadline())?;
             if order.ends_with("late") {
-                let awaited = format!("is to be {order}, and late is not there yet; it is last meanwhile");
+                let awaited =
+                    format!("is to be {order}, and late is not there yet; it is last meanwhile");
                 daemon.wait_line(|line| line.ends_with(&awaited), deadline())?;
                 wait_for(&site, mechanism, &["a", "mirror"])?;
                 let (code, status) = status_of(&daemon)?;
                 let interface = &status["interfaces"][0];
-                assert_eq!((code, &interface["in_order"]), (0, &json!(false)), "{status:#}");
+                assert_eq!(
+                    (code, &interface["in_order"]),
+                    (0, &json!(false)),
+                    "{status:#}"
+                );
                 let said = String::from_utf8(daemon.run(&["status"])?.stdout)?;
-                assert!(said.contains(&format!(", last until there is late: {order} is pending\n")), "{said}");
+                assert!(
+                    said.contains(&format!(", last until there is late: {order} is pending\n")),
+                    "{said}"
+                );
                 let plan = daemon.run(&["plan"])?;
                 let said = String::from_utf8_lossy(&plan.stdout).into_owned();
-                assert!(said.contains(&awaited) && said.contains("no changes"), "{said}");
+                assert!(
+                    said.contains(&awaited) && said.contains("no changes"),
+                    "{said}"
+                );
                 assert!(daemon.run(&["wait", "--timeout", "5"])?.status.success());
             }
-            status_until(&daemon, |_, status| status["endpoints"][0]["next_hop"].is_string())?;
+            status_until(&daemon, |_, status| {
+                status["endpoints"][0]["next_hop"].is_string()
+            })?;
             let mut late = Foreign::load("late", Verdict::Next)?;
             let poured = site.pour(AHEAD, Duration::from_micros(200), || {
                 for way in WAYS {
                     late.attach(&site.edge, mechanism, "eth0", way, side)?;
                 }
                 if mechanism == "tcx" {
-                    // the kernel tells nobody, but anything that happens to an interface is a reason to look
+                    // the kernel tells nobody, but anything that happens to an interface is a
+                    // reason to look
                     site.edge.run("ip link set dev lo alias nudge")?;
                 }
                 wait_for(&site, mechanism, &wanted)
@@ -199,7 +264,8 @@ fn a_place_is_held_against_those_who_come_later() -> Result<()> {
             site.each_once(poured)?;
             status_until(&daemon, |code, status| code == 0 && status["repairs"] == 2)?;
             for way in ["ingress", "egress"] {
-                let line = format!("WARN mirror on the {way} of eth0 was not {order} any more; moved");
+                let line =
+                    format!("WARN mirror on the {way} of eth0 was not {order} any more; moved");
                 daemon.wait_line(|said| said.ends_with(&line), deadline())?;
             }
             site.expect(53, 1)?;
@@ -254,7 +320,11 @@ fn what_counts_errors_is_first_on_the_output() -> Result<()> {
         look(&mut daemon)?;
         assert_eq!(inputs(&site)?, ["icmp_errors", "late"]);
         let status = status_until(&daemon, |code, status| code == 0 && status["repairs"] == 1)?;
-        assert_eq!(status["endpoints"][0]["drops"], json!({}), "no copy has been in danger: {status:#}");
+        assert_eq!(
+            status["endpoints"][0]["drops"],
+            json!({}),
+            "no copy has been in danger: {status:#}"
+        );
         let said = "icmp_errors on the ingress of eth1 was not first any more; moved";
         daemon.wait_line(|line| line.ends_with(said), deadline())?;
     }
@@ -291,7 +361,10 @@ fn what_wraps_copies_is_first_on_the_output() -> Result<()> {
         look(&mut daemon)?;
         assert_eq!(outputs(&site)?, ["encap", "late", "ender"]);
         let status = status_until(&daemon, |code, status| code == 0 && status["repairs"] == 1)?;
-        assert!(status["endpoints"][0]["drops"]["unwrapped"].as_u64() > Some(0), "{status:#}");
+        assert!(
+            status["endpoints"][0]["drops"]["unwrapped"].as_u64() > Some(0),
+            "{status:#}"
+        );
         daemon.wait_line(
             |line| line.ends_with("encap on the egress of eth1 was not first any more; moved"),
             deadline(),
@@ -315,7 +388,9 @@ fn mirror_and_what_wraps_its_copies_share_a_hook_in_any_order() -> Result<()> {
         let file = ordered(&[53], "last") + "\n[[interface]]\nname = \"eth1\"\norder = \"last\"\n";
         let mut daemon = Daemon::spawn(&site.edge, &file, attach(mechanism))?;
         daemon.ready(deadline())?;
-        status_until(&daemon, |_, status| status["endpoints"][0]["next_hop"].is_string())?;
+        status_until(&daemon, |_, status| {
+            status["endpoints"][0]["next_hop"].is_string()
+        })?;
         for (order, wanted) in [
             // as it is
             ("last", ["encap", "mirror_egress"]),
@@ -324,31 +399,51 @@ fn mirror_and_what_wraps_its_copies_share_a_hook_in_any_order() -> Result<()> {
             ("after encap", ["encap", "mirror_egress"]),
         ] {
             if order != "last" {
-                daemon.write_config(&file.replacen("order = \"last\"\n", &format!("order = \"{order}\"\n"), 2))?;
+                daemon.write_config(&file.replacen(
+                    "order = \"last\"\n",
+                    &format!("order = \"{order}\"\n"),
+                    2,
+                ))?;
                 daemon.reload_done(deadline())?;
             }
-            assert_eq!(chain(&site.edge, mechanism, "eth1", Outgoing)?, wanted, "{mechanism} {order}");
+            assert_eq!(
+                chain(&site.edge, mechanism, "eth1", Outgoing)?,
+                wanted,
+                "{mechanism} {order}"
+            );
             site.expect(53, 1)?;
             site.drain()?;
             let datagram = eth_between(site.edge.mac("eth1")?, site.host.mac("eth0")?);
-            let datagram = datagram.ip("192.0.2.1", "192.0.2.10").udp(999, 53).payload("by the output").build();
+            let datagram = datagram
+                .ip("192.0.2.1", "192.0.2.10")
+                .udp(999, 53)
+                .payload("by the output")
+                .build();
             PacketSocket::open(&site.edge, "eth1", Capture::Nothing)?.send(&datagram)?;
             site.collector.copies(1, deadline())?;
             assert!(site.surplus()?.is_empty(), "{mechanism} {order}");
             let (code, status) = status_of(&daemon)?;
-            assert_eq!((code, &status["repairs"]), (0, &json!(0)), "{order}: {status:#}");
+            assert_eq!(
+                (code, &status["repairs"]),
+                (0, &json!(0)),
+                "{order}: {status:#}"
+            );
         }
     }
     Ok(())
 }
 
-/// Takes `mirror` off the egress of `eth0`, and waits until the daemon has put it on again: so it has looked.
+/// Takes `mirror` off the egress of `eth0`, and waits until the daemon has put it on again: so it
+/// has looked.
 fn have_it_look(site: &Site, daemon: &Daemon, mechanism: &str, repairs: u64) -> Result<()> {
     if mechanism == "tcx" {
         let index = site.edge.index("eth0")?;
-        let link = daemon.pin_path().join(format!("links/mirror-{index}-egress"));
+        let link = daemon
+            .pin_path()
+            .join(format!("links/mirror-{index}-egress"));
         shell(&format!("bpftool link detach pinned {}", link.display()))?;
-        site.edge.run(&format!("ip link set dev lo alias nudge-{repairs}"))?;
+        site.edge
+            .run(&format!("ip link set dev lo alias nudge-{repairs}"))?;
     } else {
         site.edge.run("tc filter del dev eth0 egress")?;
     }
@@ -361,8 +456,13 @@ fn nobody_is_fought_more_often_than_by_the_slow_timer() -> Result<()> {
         let (mut site, _) = with_strangers(mechanism, &[])?;
         let mut daemon = Daemon::spawn(&site.edge, &ordered(&[53], "first"), attach(mechanism))?;
         daemon.ready(deadline())?;
-        status_until(&daemon, |_, status| status["endpoints"][0]["next_hop"].is_string())?;
-        let [mut one, mut two] = [Foreign::load("one", Verdict::Next)?, Foreign::load("two", Verdict::Next)?];
+        status_until(&daemon, |_, status| {
+            status["endpoints"][0]["next_hop"].is_string()
+        })?;
+        let [mut one, mut two] = [
+            Foreign::load("one", Verdict::Next)?,
+            Foreign::load("two", Verdict::Next)?,
+        ];
         let at = |stranger: &mut Foreign, site: &Site, priority: u16| match mechanism {
             "tcx" => stranger.attach(&site.edge, mechanism, "eth0", Incoming, Side::First),
             _ => stranger.attach_filter(&site.edge, "eth0", Incoming, priority),
@@ -387,19 +487,34 @@ fn two_daemons_may_both_be_first_or_last() -> Result<()> {
         for order in ["first", "last"] {
             let (mut site, _strangers) = with_strangers(mechanism, &["a"])?;
             let start = |port: u16| -> Result<Daemon> {
-                let mut daemon = Daemon::spawn(&site.edge, &ordered(&[port], order), attach(mechanism))?;
+                let mut daemon =
+                    Daemon::spawn(&site.edge, &ordered(&[port], order), attach(mechanism))?;
                 daemon.ready(deadline())?;
-                status_until(&daemon, |_, status| status["endpoints"][0]["next_hop"].is_string())?;
+                status_until(&daemon, |_, status| {
+                    status["endpoints"][0]["next_hop"].is_string()
+                })?;
                 Ok(daemon)
             };
             let mut daemons = [start(53)?, start(54)?];
             for daemon in &mut daemons {
                 look(daemon)?;
                 let (code, status) = status_of(daemon)?;
-                assert_eq!((code, &status["repairs"]), (0, &json!(0)), "{mechanism} {order}: {status:#}");
-                assert_eq!(status["interfaces"][0]["in_order"], json!(true), "{mechanism} {order}: {status:#}");
+                assert_eq!(
+                    (code, &status["repairs"]),
+                    (0, &json!(0)),
+                    "{mechanism} {order}: {status:#}"
+                );
+                assert_eq!(
+                    status["interfaces"][0]["in_order"],
+                    json!(true),
+                    "{mechanism} {order}: {status:#}"
+                );
             }
-            let wanted = if order == "first" { ["mirror", "mirror", "a"] } else { ["a", "mirror", "mirror"] };
+            let wanted = if order == "first" {
+                ["mirror", "mirror", "a"]
+            } else {
+                ["a", "mirror", "mirror"]
+            };
             wait_for(&site, mechanism, &wanted)?;
             site.expect(53, 1)?;
             site.expect(54, 1)?;
@@ -416,17 +531,42 @@ fn without_a_free_priority_the_rest_works_all_the_same() -> Result<()> {
     for order in ["first", "before guard"] {
         let mut daemon = Daemon::spawn(&site.edge, &ordered(&[53], order), attach("clsact"))?;
         daemon.ready(deadline())?;
-        status_until(&daemon, |_, status| status["endpoints"][0]["next_hop"].is_string())?;
+        status_until(&daemon, |_, status| {
+            status["endpoints"][0]["next_hop"].is_string()
+        })?;
         let said = "WARN mirror on the ingress of eth0 cannot be";
-        daemon.wait_line(|line| line.contains(said) && line.ends_with("leave no priority for it"), deadline())?;
+        daemon.wait_line(
+            |line| line.contains(said) && line.ends_with("leave no priority for it"),
+            deadline(),
+        )?;
         assert_eq!(there(&site, "clsact", Incoming)?, ["guard", "mirror"]);
         let (code, status) = status_of(&daemon)?;
-        assert_eq!((code, &status["interfaces"][0]["in_order"]), (1, &json!(false)), "{status:#}");
-        let why = format!("the program on the ingress of eth0 is not {order}, as the file wants it, 2 of 2 after ");
-        assert!(status["reasons"][0].as_str().is_some_and(|said| said.starts_with(&why)), "{status:#}");
+        assert_eq!(
+            (code, &status["interfaces"][0]["in_order"]),
+            (1, &json!(false)),
+            "{status:#}"
+        );
+        let why = format!(
+            "the program on the ingress of eth0 is not {order}, as the file wants it, 2 of 2 after "
+        );
+        assert!(
+            status["reasons"][0]
+                .as_str()
+                .is_some_and(|said| said.starts_with(&why)),
+            "{status:#}"
+        );
         assert!(daemon.run(&["wait", "--timeout", "5"])?.status.success());
         look(&mut daemon)?;
-        assert_eq!(daemon.output().iter().filter(|line| line.contains(said)).count(), 1, "{:?}", daemon.output());
+        assert_eq!(
+            daemon
+                .output()
+                .iter()
+                .filter(|line| line.contains(said))
+                .count(),
+            1,
+            "{:?}",
+            daemon.output()
+        );
         site.expect(53, 1)?;
     }
     Ok(())

@@ -30,7 +30,13 @@ fn map(path: &Path, kind: Kind) -> Result<()> {
 }
 
 const fn array(value: usize, elements: u32, flags: u32) -> Kind {
-    Kind { kind: ARRAY, key: 4, value: value as u32, elements, flags }
+    Kind {
+        kind: ARRAY,
+        key: 4,
+        value: value as u32,
+        elements,
+        flags,
+    }
 }
 
 /// A deed, and what the log says of it.
@@ -45,12 +51,22 @@ const DEEDS: [Deed; 13] = [
     ),
     (
         "two elements where one is read",
-        |maps| map(&maps.join("CONTROL"), array(Table::Control.element_bytes(), 2, MMAPABLE)),
+        |maps| {
+            map(
+                &maps.join("CONTROL"),
+                array(Table::Control.element_bytes(), 2, MMAPABLE),
+            )
+        },
         "map CONTROL: somebody else has pinned another one",
     ),
     (
         "too few endpoints",
-        |maps| map(&maps.join("ENDPOINTS"), array(Table::Endpoints.element_bytes(), 1, MMAPABLE)),
+        |maps| {
+            map(
+                &maps.join("ENDPOINTS"),
+                array(Table::Endpoints.element_bytes(), 1, MMAPABLE),
+            )
+        },
         "map ENDPOINTS: somebody else has pinned another one",
     ),
     (
@@ -58,39 +74,72 @@ const DEEDS: [Deed; 13] = [
         |maps| {
             map(
                 &maps.join("CONTROL"),
-                Kind { kind: HASH, key: 4, value: Table::Control.element_bytes() as u32, elements: 1, flags: 0 },
+                Kind {
+                    kind: HASH,
+                    key: 4,
+                    value: Table::Control.element_bytes() as u32,
+                    elements: 1,
+                    flags: 0,
+                },
             )
         },
         "map CONTROL: somebody else has pinned another one",
     ),
     (
         "a table that cannot be mapped",
-        |maps| map(&maps.join("SLOTS"), array(Table::Slots.element_bytes(), 4096, 0)),
+        |maps| {
+            map(
+                &maps.join("SLOTS"),
+                array(Table::Slots.element_bytes(), 4096, 0),
+            )
+        },
         "map SLOTS: somebody else has pinned another one",
     ),
     (
         "a map as ours, that no program uses",
-        |maps| map(&maps.join("CONTROL"), array(Table::Control.element_bytes(), 1, MMAPABLE)),
+        |maps| {
+            map(
+                &maps.join("CONTROL"),
+                array(Table::Control.element_bytes(), 1, MMAPABLE),
+            )
+        },
         "map CONTROL: no program of ours uses the one that is pinned",
     ),
     (
         "fewer counters than filters",
         |maps| {
             let value = size_of::<FilterStats>() as u32;
-            map(&maps.join("FILTER_STATS"), Kind { kind: PER_CPU_ARRAY, key: 4, value, elements: 1, flags: 0 })
+            map(
+                &maps.join("FILTER_STATS"),
+                Kind {
+                    kind: PER_CPU_ARRAY,
+                    key: 4,
+                    value,
+                    elements: 1,
+                    flags: 0,
+                },
+            )
         },
         "map FILTER_STATS: it is not as large as FILTERS",
     ),
     (
         "a record of another size",
-        |maps| map(&maps.join("DAEMON"), array(size_of::<abi::Daemon>() - 8, 1, 0)),
+        |maps| {
+            map(
+                &maps.join("DAEMON"),
+                array(size_of::<abi::Daemon>() - 8, 1, 0),
+            )
+        },
         "map DAEMON: somebody else has pinned another one",
     ),
     (
         "a program in place of a map",
         |maps| {
             fs::remove_file(maps.join("HEALTH"))?;
-            pin(&Foreign::load("health", Verdict::Pass)?, &maps.join("HEALTH"))
+            pin(
+                &Foreign::load("health", Verdict::Pass)?,
+                &maps.join("HEALTH"),
+            )
         },
         "map HEALTH",
     ),
@@ -114,7 +163,10 @@ const DEEDS: [Deed; 13] = [
         "one program of ours in place of another",
         |maps| {
             fs::remove_file(maps.join("mirror_egress"))?;
-            pin(&open(&maps.join("mirror_ingress"))?, &maps.join("mirror_egress"))
+            pin(
+                &open(&maps.join("mirror_ingress"))?,
+                &maps.join("mirror_egress"),
+            )
         },
         "map mirror_egress: somebody else has pinned another one",
     ),
@@ -126,10 +178,13 @@ const DEEDS: [Deed; 13] = [
 ];
 
 fn live(daemon: &Daemon) -> Result<u32> {
-    Generation::list(daemon.pin_path())?.pop().context("no maps")
+    Generation::list(daemon.pin_path())?
+        .pop()
+        .context("no maps")
 }
 
-/// Kills the daemon, has somebody do something, and starts the next one. Answers what that has said.
+/// Kills the daemon, has somebody do something, and starts the next one. Answers what that has
+/// said.
 fn succeed(daemon: &mut Daemon, deed: impl FnOnce(&Daemon) -> Result<()>) -> Result<Vec<String>> {
     daemon.signal(Signal::SIGKILL)?;
     daemon.wait_exit(deadline())?;
@@ -137,7 +192,9 @@ fn succeed(daemon: &mut Daemon, deed: impl FnOnce(&Daemon) -> Result<()>) -> Res
     let said = daemon.output().len();
     daemon.restart()?;
     daemon.ready(deadline())?;
-    status_until(daemon, |code, status| code == 0 && status["endpoints"][0]["next_hop"].is_string())?;
+    status_until(daemon, |code, status| {
+        code == 0 && status["endpoints"][0]["next_hop"].is_string()
+    })?;
     Ok(daemon.output().split_off(said))
 }
 
@@ -149,8 +206,14 @@ fn whatever_is_pinned_in_place_of_ours_a_successor_mirrors_and_says_it_once() ->
     for (what, deed, told) in DEEDS {
         let number = live(&daemon)?;
         let said = succeed(&mut daemon, |daemon| deed(&maps_of(daemon, number)?)).context(what)?;
-        let lines: Vec<_> = said.iter().filter(|line| line.contains(" WARN ") || line.contains(" ERROR ")).collect();
-        ensure!(lines.len() == 1 && lines[0].contains(told), "{what}: {said:?}");
+        let lines: Vec<_> = said
+            .iter()
+            .filter(|line| line.contains(" WARN ") || line.contains(" ERROR "))
+            .collect();
+        ensure!(
+            lines.len() == 1 && lines[0].contains(told),
+            "{what}: {said:?}"
+        );
         ensure!(live(&daemon)? == number + 1, "{what}: no new maps");
         site.expect(53, 1).context(what)?;
     }
@@ -163,9 +226,15 @@ fn a_running_daemon_makes_maps_anew_for_any_that_somebody_else_has_pinned() -> R
     let mut daemon = site.daemon(&[53])?;
     daemon.changed_by_others();
     let number = live(&daemon)?;
-    map(&maps_of(&daemon, number)?.join("CLASSES"), array(4, 8, MMAPABLE))?;
+    map(
+        &maps_of(&daemon, number)?.join("CLASSES"),
+        array(4, 8, MMAPABLE),
+    )?;
     site.edge.run("ip link set dev lo alias nudge")?;
-    daemon.wait_line(|line| line.contains("map CLASSES: somebody else has pinned another one"), deadline())?;
+    daemon.wait_line(
+        |line| line.contains("map CLASSES: somebody else has pinned another one"),
+        deadline(),
+    )?;
     status_until(&daemon, |code, _| code == 0)?;
     ensure!(live(&daemon)? == number + 1, "no new maps");
     site.expect(53, 1)
@@ -185,9 +254,18 @@ fn what_is_in_the_place_of_links_and_directories_is_removed() -> Result<()> {
     let index = site.edge.index("eth0")?;
     let link = format!("links/mirror-{index}-ingress");
     // those whose description begins as that of a link would
-    let trie = Kind { kind: LPM_TRIE, key: 8, value: 8, elements: 8, flags: NO_PREALLOC };
+    let trie = Kind {
+        kind: LPM_TRIE,
+        key: 8,
+        value: 8,
+        elements: 8,
+        flags: NO_PREALLOC,
+    };
     let deeds: [(&str, Change<'_>); 3] = [
-        ("a map in place of a link", Box::new(|pins| map(&pins.join(&link), trie))),
+        (
+            "a map in place of a link",
+            Box::new(|pins| map(&pins.join(&link), trie)),
+        ),
         (
             "a directory in place of a link",
             Box::new(|pins| {
@@ -206,8 +284,14 @@ fn what_is_in_the_place_of_links_and_directories_is_removed() -> Result<()> {
     ];
     for (what, deed) in deeds {
         let said = succeed(&mut daemon, |daemon| deed(daemon.pin_path())).context(what)?;
-        ensure!(said.iter().any(|line| line.contains(" WARN ")), "{what}: {said:?}");
-        ensure!(!said.iter().any(|line| line.contains(" ERROR ")), "{what}: {said:?}");
+        ensure!(
+            said.iter().any(|line| line.contains(" WARN ")),
+            "{what}: {said:?}"
+        );
+        ensure!(
+            !said.iter().any(|line| line.contains(" ERROR ")),
+            "{what}: {said:?}"
+        );
         site.expect(53, 1).context(what)?;
     }
     Ok(())

@@ -36,14 +36,29 @@ const COMMANDS: [&[&str]; 6] = [
 fn refused(daemon: &Daemon, directory: &TempDir) -> Result<()> {
     for command in COMMANDS {
         let mut nobody = Command::new("setpriv");
-        nobody.args(["--reuid=65534", "--regid=65534", "--clear-groups", "--inh-caps=-all"]);
-        nobody.arg(directory.path().join("traffic-mirror")).args(command);
+        nobody.args([
+            "--reuid=65534",
+            "--regid=65534",
+            "--clear-groups",
+            "--inh-caps=-all",
+        ]);
+        nobody
+            .arg(directory.path().join("traffic-mirror"))
+            .args(command);
         nobody.arg("--pin-path").arg(daemon.pin_path());
-        nobody.arg("--config").arg(directory.path().join("mirror.toml"));
+        nobody
+            .arg("--config")
+            .arg(directory.path().join("mirror.toml"));
         let output = daemon.enter(|| process::output(&mut nobody, deadline()))?;
-        let (code, said) = (process::code(output.status), String::from_utf8(output.stderr)?);
+        let (code, said) = (
+            process::code(output.status),
+            String::from_utf8(output.stderr)?,
+        );
         ensure!(code == 1, "{command:?}: {code}, {said}");
-        ensure!(said.lines().count() == 1 && said.contains("; run it as root"), "{command:?}: {said}");
+        ensure!(
+            said.lines().count() == 1 && said.contains("; run it as root"),
+            "{command:?}: {said}"
+        );
     }
     Ok(())
 }
@@ -61,7 +76,10 @@ fn whoever_may_not_look_is_told_so_by_every_command() -> Result<()> {
         fs::set_permissions(daemon.pin_path(), fs::Permissions::from_mode(mode))?;
         refused(&daemon, &directory)?;
     }
-    ensure!(Objects::below(daemon.pin_path())? == before, "something was removed");
+    ensure!(
+        Objects::below(daemon.pin_path())? == before,
+        "something was removed"
+    );
     site.expect(53, 1)
 }
 
@@ -77,15 +95,24 @@ fn a_pin_path_that_somebody_else_has_made_stays() -> Result<()> {
         daemon.restart()?;
         daemon.ready(deadline())?;
         site.drain()?;
-        let signal =
-            if command == "stop" { nix::sys::signal::Signal::SIGTERM } else { nix::sys::signal::Signal::SIGKILL };
+        let signal = if command == "stop" {
+            nix::sys::signal::Signal::SIGTERM
+        } else {
+            nix::sys::signal::Signal::SIGKILL
+        };
         daemon.signal(signal)?;
         daemon.wait_exit(deadline())?;
         if command == "detach" {
             process::succeed(&mut daemon.command("detach")?, deadline())?;
         }
-        ensure!(daemon.pin_path().exists(), "{command}: the directory of somebody else is gone");
-        ensure!(fs::read_dir(daemon.pin_path())?.next().is_none(), "{command}: something is left in it");
+        ensure!(
+            daemon.pin_path().exists(),
+            "{command}: the directory of somebody else is gone"
+        );
+        ensure!(
+            fs::read_dir(daemon.pin_path())?.next().is_none(),
+            "{command}: something is left in it"
+        );
     }
     fs::remove_dir(daemon.pin_path())?;
     site.bare(daemon.pin_path())

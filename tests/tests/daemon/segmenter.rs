@@ -1,4 +1,5 @@
-//! The segmenter, which cuts superpackets into packets: there when it is needed, kept as it must be, and never there otherwise.
+//! The segmenter, which cuts superpackets into packets: there when it is needed, kept as it must
+//! be, and never there otherwise.
 
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
@@ -26,10 +27,18 @@ const DATAGRAMS: usize = 8;
 /// Names of the segmenter's interfaces in the edge, with their indices.
 fn segmenter(site: &Site) -> Result<Vec<String>> {
     let links = site.edge.run("ip -oneline link show")?;
-    let names = links.lines().filter_map(|line| line.split(": ").nth(1).map(|name| (line, name)));
+    let names = links
+        .lines()
+        .filter_map(|line| line.split(": ").nth(1).map(|name| (line, name)));
     let ours = names.filter(|(_, name)| name.starts_with("tm"));
     Ok(ours
-        .filter_map(|(line, name)| Some(format!("{} {}", line.split(':').next()?, name.split('@').next()?)))
+        .filter_map(|(line, name)| {
+            Some(format!(
+                "{} {}",
+                line.split(':').next()?,
+                name.split('@').next()?
+            ))
+        })
         .collect())
 }
 
@@ -70,7 +79,11 @@ impl Sender {
         ethtool::offload(&site.host, "eth0", false)?;
         let collector = Collector::start_gue(&site.host, "eth0")?;
         let socket = PacketSocket::open_vnet(&site.client, "eth0", Capture::Nothing)?;
-        Ok(Self { socket, collector, serial: Cell::default() })
+        Ok(Self {
+            socket,
+            collector,
+            serial: Cell::default(),
+        })
     }
 
     /// Sends one with datagrams of so many bytes, and returns them.
@@ -78,7 +91,9 @@ impl Sender {
         self.serial.set(self.serial.get() + 1);
         let payload = Stream::new(self.serial.get()).bytes(DATAGRAMS * bytes);
         let macs = (site.client.mac("eth0")?, site.edge.mac("eth0")?);
-        let frame = eth_between(macs.0, macs.1).ip("10.0.0.1", "10.0.0.254").udp(999, PORT);
+        let frame = eth_between(macs.0, macs.1)
+            .ip("10.0.0.1", "10.0.0.254")
+            .udp(999, PORT);
         let mut frame = frame.payload(&payload[..]).build();
         let header = VnetHeader::gso(&mut frame, bytes.try_into()?)?;
         self.socket.send_vnet(&frame, header)?;
@@ -88,12 +103,21 @@ impl Sender {
     /// Each datagram of one comes as a copy, and nothing else does.
     fn arrives(&mut self, site: &Site, bytes: usize) -> Result<()> {
         let datagrams = self.send(site, bytes)?;
-        // what was sent while the segmenter was being mended may be lost, so whoever tries again must not wait for long
-        let copies = self.collector.copies(DATAGRAMS, Instant::now() + SOON).context("of a superpacket")?;
-        let are_whole =
-            copies.iter().zip(&datagrams).all(|(copy, datagram): (&Gue, _)| copy.inner[28..] == datagram[..]);
+        // what was sent while the segmenter was being mended may be lost, so whoever tries again
+        // must not wait for long
+        let copies = self
+            .collector
+            .copies(DATAGRAMS, Instant::now() + SOON)
+            .context("of a superpacket")?;
+        let are_whole = copies
+            .iter()
+            .zip(&datagrams)
+            .all(|(copy, datagram): (&Gue, _)| copy.inner[28..] == datagram[..]);
         ensure!(are_whole, "the copies are not what was sent");
-        ensure!(self.collector.next(Instant::now() + QUIET)?.is_none(), "more comes than was sent");
+        ensure!(
+            self.collector.next(Instant::now() + QUIET)?.is_none(),
+            "more comes than was sent"
+        );
         Ok(())
     }
 
@@ -125,7 +149,11 @@ impl Sender {
 }
 
 fn dropped(daemon: &Daemon) -> Result<u64> {
-    Ok(Status::read(daemon)?.counters().get("endpoint ids drop no-segmenter").copied().unwrap_or(0))
+    Ok(Status::read(daemon)?
+        .counters()
+        .get("endpoint ids drop no-segmenter")
+        .copied()
+        .unwrap_or(0))
 }
 
 /// 1,452 bytes make a packet of 1,480, which has 1,512 once wrapped.
@@ -140,7 +168,10 @@ fn only_a_host_that_needs_one_has_a_segmenter() -> Result<()> {
         let mut daemon = Daemon::spawn(&site.edge, &file, attach(mechanism))?;
         daemon.ready(deadline())?;
         let mut sender = Sender::new(&site)?;
-        ensure!(segmenter(&site)?.is_empty(), "{mechanism}: a segmenter where all fits");
+        ensure!(
+            segmenter(&site)?.is_empty(),
+            "{mechanism}: a segmenter where all fits"
+        );
         sender.resumes(&site, BYTES)?;
 
         site.edge.run("ip link set eth1 mtu 1500")?;
@@ -148,13 +179,19 @@ fn only_a_host_that_needs_one_has_a_segmenter() -> Result<()> {
         sender.resumes(&site, BYTES)?;
         let status = Status::read(&daemon)?;
         let hooks = status.0["interfaces"].as_array().context("interfaces")?;
-        let others: Vec<_> =
-            hooks.iter().filter_map(|hook| hook["name"].as_str()).filter(|n| n.starts_with("tm")).collect();
+        let others: Vec<_> = hooks
+            .iter()
+            .filter_map(|hook| hook["name"].as_str())
+            .filter(|n| n.starts_with("tm"))
+            .collect();
         ensure!(others.is_empty(), "{mechanism}: {others:?} are looked at");
         // production's multicast would go there
         for routes in ["ip -6 route show table all", "ip -4 route show table all"] {
             let routes = site.edge.run(routes)?;
-            ensure!(!routes.contains("dev tm"), "{mechanism}: a route of the segmenter's: {routes}");
+            ensure!(
+                !routes.contains("dev tm"),
+                "{mechanism}: a route of the segmenter's: {routes}"
+            );
         }
 
         site.edge.run("ip link set eth1 mtu 1600")?;
@@ -164,8 +201,14 @@ fn only_a_host_that_needs_one_has_a_segmenter() -> Result<()> {
         site.edge.run("ip link set eth1 mtu 1500")?;
         wait(&site, true)?;
         daemon.signal(Signal::SIGTERM)?;
-        ensure!(daemon.wait_exit(deadline())? == 0, "{mechanism}: it did not stop well");
-        ensure!(segmenter(&site)?.is_empty(), "{mechanism}: a segmenter is left");
+        ensure!(
+            daemon.wait_exit(deadline())? == 0,
+            "{mechanism}: it did not stop well"
+        );
+        ensure!(
+            segmenter(&site)?.is_empty(),
+            "{mechanism}: a segmenter is left"
+        );
         site.bare(daemon.pin_path())?;
     }
     Ok(())
@@ -186,7 +229,11 @@ fn a_segmenter_outlives_the_daemon_and_is_taken_over() -> Result<()> {
         daemon.restart()?;
         daemon.ready(deadline())?;
         sender.arrives(&site, BYTES)?;
-        ensure!(segmenter(&site)? == before, "{mechanism}: {:?} was {before:?}", segmenter(&site)?);
+        ensure!(
+            segmenter(&site)? == before,
+            "{mechanism}: {:?} was {before:?}",
+            segmenter(&site)?
+        );
         ensure!(dropped(&daemon)? == 0, "{mechanism}: copies were dropped");
     }
     Ok(())
@@ -214,27 +261,49 @@ fn a_damaged_segmenter_is_mended() -> Result<()> {
         ] {
             let names = segmenter(&site)?;
             let name = |suffix: &str| {
-                let found = names.iter().filter_map(|one| one.split(' ').nth(1)).find(|name| name.ends_with(suffix));
-                found.map(str::to_owned).with_context(|| format!("no {suffix} in {names:?}"))
+                let found = names
+                    .iter()
+                    .filter_map(|one| one.split(' ').nth(1))
+                    .find(|name| name.ends_with(suffix));
+                found
+                    .map(str::to_owned)
+                    .with_context(|| format!("no {suffix} in {names:?}"))
             };
-            let line =
-                damage.replace("IN", &name("-in")?).replace("OUT", &name("-out")?).replace("END", &name("-end")?);
+            let line = damage
+                .replace("IN", &name("-in")?)
+                .replace("OUT", &name("-out")?)
+                .replace("END", &name("-end")?);
             site.edge.run(&line)?;
-            if ["gso_max", "qdisc"].iter().any(|what| damage.contains(what)) {
+            if ["gso_max", "qdisc"]
+                .iter()
+                .any(|what| damage.contains(what))
+            {
                 // nobody tells of that, and the timer is slow
                 daemon.signal(Signal::SIGHUP)?;
             }
-            sender.resumes(&site, BYTES).with_context(|| format!("{mechanism}: {damage}: {:#?}", daemon.output()))?;
+            sender
+                .resumes(&site, BYTES)
+                .with_context(|| format!("{mechanism}: {damage}: {:#?}", daemon.output()))?;
             let repaired = "the segmenter was damaged by somebody else; made again";
-            daemon.wait_line(|line| line.ends_with(repaired), deadline()).with_context(|| damage.to_owned())?;
+            daemon
+                .wait_line(|line| line.ends_with(repaired), deadline())
+                .with_context(|| damage.to_owned())?;
             wait(&site, true)?;
         }
         // of a link that is detached nobody tells the daemon
         if mechanism == "clsact" {
             let names = segmenter(&site)?;
-            let exit = names.iter().find(|name| name.ends_with("-out")).and_then(|name| name.split(' ').nth(1));
-            site.edge.run(&format!("tc qdisc delete dev {} clsact", exit.context("no exit")?))?;
-            sender.resumes(&site, BYTES).context("without the qdisc at its exit")?;
+            let exit = names
+                .iter()
+                .find(|name| name.ends_with("-out"))
+                .and_then(|name| name.split(' ').nth(1));
+            site.edge.run(&format!(
+                "tc qdisc delete dev {} clsact",
+                exit.context("no exit")?
+            ))?;
+            sender
+                .resumes(&site, BYTES)
+                .context("without the qdisc at its exit")?;
         }
     }
     Ok(())
@@ -249,11 +318,22 @@ fn a_segmenter_is_tried_again() -> Result<()> {
     let mut sender = Sender::new(&site)?;
     wait_used(&site, &daemon)?;
     const MOST_REPAIRS: usize = 20;
-    let (again, in_vain) = ("the segmenter was damaged by somebody else; made again", "each time that they are made");
-    let told = |daemon: &Daemon| daemon.output().iter().filter(|line| line.ends_with(again)).count();
+    let (again, in_vain) = (
+        "the segmenter was damaged by somebody else; made again",
+        "each time that they are made",
+    );
+    let told = |daemon: &Daemon| {
+        daemon
+            .output()
+            .iter()
+            .filter(|line| line.ends_with(again))
+            .count()
+    };
     while daemon.output().iter().all(|line| !line.contains(in_vain)) {
-        for name in
-            segmenter(&site)?.iter().filter_map(|one| one.split(' ').nth(1)).filter(|name| name.ends_with("-out"))
+        for name in segmenter(&site)?
+            .iter()
+            .filter_map(|one| one.split(' ').nth(1))
+            .filter(|name| name.ends_with("-out"))
         {
             // it may be gone already
             let _ = site.edge.run(&format!("ip link delete {name}"));
@@ -261,9 +341,16 @@ fn a_segmenter_is_tried_again() -> Result<()> {
         ensure!(told(&daemon) <= MOST_REPAIRS, "it is made again and again");
     }
     daemon.wait_line(|line| line.contains(in_vain), deadline())?;
-    ensure!(segmenter(&site)?.is_empty(), "there is {:?}", segmenter(&site)?);
+    ensure!(
+        segmenter(&site)?.is_empty(),
+        "there is {:?}",
+        segmenter(&site)?
+    );
     // the slow timer
-    daemon.wait_line(|line| line.ends_with(again), Instant::now() + Duration::from_secs(120))?;
+    daemon.wait_line(
+        |line| line.ends_with(again),
+        Instant::now() + Duration::from_secs(120),
+    )?;
     wait(&site, true)?;
     sender.resumes(&site, BYTES)
 }
@@ -278,12 +365,21 @@ fn detach_removes_a_segmenter_whose_pins_are_gone() -> Result<()> {
     daemon.wait_exit(deadline())?;
     std::fs::remove_dir_all(daemon.pin_path())?;
     let detached = daemon.run(&["detach"])?;
-    ensure!(detached.status.success(), "{}", String::from_utf8_lossy(&detached.stderr));
-    ensure!(segmenter(&site)?.is_empty(), "there is {:?}", segmenter(&site)?);
+    ensure!(
+        detached.status.success(),
+        "{}",
+        String::from_utf8_lossy(&detached.stderr)
+    );
+    ensure!(
+        segmenter(&site)?.is_empty(),
+        "there is {:?}",
+        segmenter(&site)?
+    );
     Ok(())
 }
 
-/// One datagram is longer than the interface's MTU says: nobody could know before that a segmenter would be needed.
+/// One datagram is longer than the interface's MTU says: nobody could know before that a segmenter
+/// would be needed.
 #[test]
 fn a_segmenter_is_made_when_it_was_missed() -> Result<()> {
     const LONG_BYTES: usize = 3000;
@@ -294,7 +390,11 @@ fn a_segmenter_is_made_when_it_was_missed() -> Result<()> {
     sender.send(&site, LONG_BYTES)?;
     let patience = deadline();
     while dropped(&daemon)? != DATAGRAMS as u64 {
-        ensure!(Instant::now() < patience, "{} were dropped", dropped(&daemon)?);
+        ensure!(
+            Instant::now() < patience,
+            "{} were dropped",
+            dropped(&daemon)?
+        );
     }
     // sooner than by the timer
     daemon.signal(Signal::SIGHUP)?;
@@ -310,19 +410,32 @@ fn a_file_whose_segmenter_is_missing_is_not_live() -> Result<()> {
     let sender = Sender::new(&site)?;
     daemon.signal(Signal::SIGKILL)?;
     daemon.wait_exit(deadline())?;
-    ensure!(daemon.run(&["wait", "--timeout", "0"])?.status.success(), "it is not live before");
+    ensure!(
+        daemon.run(&["wait", "--timeout", "0"])?.status.success(),
+        "it is not live before"
+    );
     sender.send(&site, 3000)?;
     let patience = deadline();
     while dropped(&daemon)? == 0 {
         ensure!(Instant::now() < patience, "nothing is dropped");
     }
-    ensure!(!daemon.run(&["wait", "--timeout", "0"])?.status.success(), "it is live without a segmenter");
+    ensure!(
+        !daemon.run(&["wait", "--timeout", "0"])?.status.success(),
+        "it is live without a segmenter"
+    );
     let plan = String::from_utf8(daemon.run(&["plan"])?.stdout)?;
     ensure!(plan.starts_with("+ segmenter\n"), "{plan}");
     daemon.restart()?;
     daemon.ready(deadline())?;
-    ensure!(segmenter(&site)?.len() == 3, "it is ready with {:?}", segmenter(&site)?);
-    ensure!(daemon.run(&["wait", "--timeout", "0"])?.status.success(), "it is ready, and not live");
+    ensure!(
+        segmenter(&site)?.len() == 3,
+        "it is ready with {:?}",
+        segmenter(&site)?
+    );
+    ensure!(
+        daemon.run(&["wait", "--timeout", "0"])?.status.success(),
+        "it is ready, and not live"
+    );
     Ok(())
 }
 
@@ -333,27 +446,48 @@ fn a_segmenter_that_cannot_be_made_is_said_and_counted() -> Result<()> {
     let mut daemon = site.daemon(&[PORT])?;
     let mut sender = Sender::new(&site)?;
     let names = wait(&site, true)?;
-    let entrance =
-        names.iter().find_map(|name| name.split(' ').nth(1)?.ends_with("-in").then(|| name.split(' ').nth(1)));
+    let entrance = names.iter().find_map(|name| {
+        name.split(' ')
+            .nth(1)?
+            .ends_with("-in")
+            .then(|| name.split(' ').nth(1))
+    });
     let entrance = entrance.flatten().context("no entrance")?.to_owned();
     daemon.signal(Signal::SIGTERM)?;
     daemon.wait_exit(deadline())?;
     // a stranger has its name
-    site.edge.run(&format!("ip link add name {entrance} type bridge"))?;
+    site.edge
+        .run(&format!("ip link add name {entrance} type bridge"))?;
     daemon.restart()?;
     daemon.ready(deadline())?;
-    daemon.wait_line(|line| line.contains(&format!("cannot make interface {entrance}")), deadline())?;
+    daemon.wait_line(
+        |line| line.contains(&format!("cannot make interface {entrance}")),
+        deadline(),
+    )?;
     let state = |status: &Status| status.endpoint("ids", "state").to_owned();
     let status = Status::run(&daemon)?;
-    ensure!(state(&status) == "no-segmenter" && status.0["degraded"] == true, "before a loss it is {}", state(&status));
-    ensure!(daemon.run(&["wait", "--timeout", "0"])?.status.success(), "it waits for what cannot be");
+    ensure!(
+        state(&status) == "no-segmenter" && status.0["degraded"] == true,
+        "before a loss it is {}",
+        state(&status)
+    );
+    ensure!(
+        daemon.run(&["wait", "--timeout", "0"])?.status.success(),
+        "it waits for what cannot be"
+    );
     sender.send(&site, BYTES)?;
     let patience = deadline();
     while dropped(&daemon)? == 0 {
         ensure!(Instant::now() < patience, "nothing is counted");
     }
-    ensure!(state(&Status::run(&daemon)?) == "no-segmenter", "the state is {}", state(&Status::run(&daemon)?));
-    site.edge.run(&format!("ip link show {entrance} type bridge")).context("the stranger is gone")?;
+    ensure!(
+        state(&Status::run(&daemon)?) == "no-segmenter",
+        "the state is {}",
+        state(&Status::run(&daemon)?)
+    );
+    site.edge
+        .run(&format!("ip link show {entrance} type bridge"))
+        .context("the stranger is gone")?;
     site.edge.run(&format!("ip link delete {entrance}"))?;
     daemon.signal(Signal::SIGHUP)?;
     wait(&site, true)?;

@@ -1,4 +1,5 @@
-//! `status` and `top`: the place among other programs, rates, what happened so far, a blown fuse.
+//! `status` and `top`: the place among other programs, rates, what happened so far, a tripped
+//! tripped.
 
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::{Map, MapData, PerCpuArray, PerCpuValues};
@@ -16,7 +17,10 @@ use crate::site::{Site, attach, config, maps_of, mechanisms, shell, status_of, s
 
 fn text(daemon: &Daemon, args: &[&str]) -> Result<(i32, String)> {
     let output = daemon.run(args)?;
-    Ok((process::code(output.status), String::from_utf8(output.stdout)?))
+    Ok((
+        process::code(output.status),
+        String::from_utf8(output.stdout)?,
+    ))
 }
 
 #[test]
@@ -24,22 +28,43 @@ fn the_place_among_other_programs_is_told() -> Result<()> {
     let site = Site::new()?;
     for mechanism in mechanisms()? {
         if mechanism == "tcx" {
-            let (first, second) = (site.launch(&[53], attach(mechanism))?, site.launch(&[54], attach(mechanism))?);
-            let place =
-                |daemon: &Daemon| Ok::<_, anyhow::Error>(status_of(daemon)?.1["interfaces"][0]["place"].clone());
-            assert_eq!(place(&first)?, json!({ "position": 1, "after": [], "before": ["mirror_ingress"] }));
-            assert_eq!(place(&second)?, json!({ "position": 2, "after": ["mirror_ingress"], "before": [] }));
+            let (first, second) = (
+                site.launch(&[53], attach(mechanism))?,
+                site.launch(&[54], attach(mechanism))?,
+            );
+            let place = |daemon: &Daemon| {
+                Ok::<_, anyhow::Error>(status_of(daemon)?.1["interfaces"][0]["place"].clone())
+            };
+            assert_eq!(
+                place(&first)?,
+                json!({ "position": 1, "after": [], "before": ["mirror_ingress"] })
+            );
+            assert_eq!(
+                place(&second)?,
+                json!({ "position": 2, "after": ["mirror_ingress"], "before": [] })
+            );
             let (_, said) = text(&second, &["status"])?;
-            assert!(said.contains("interface  eth0            ingress  tcx, 2 of 2 after mirror_ingress\n"), "{said}");
+            assert!(
+                said.contains(
+                    "interface  eth0            ingress  tcx, 2 of 2 after mirror_ingress\n"
+                ),
+                "{said}"
+            );
         } else {
             site.edge.run("tc qdisc add dev eth0 clsact")?;
             site.edge
                 .run("tc filter add dev eth0 ingress protocol ip prio 7 u32 match ip dst 203.0.113.9/32 flowid 1:1")?;
             let daemon = site.launch(&[53], attach(mechanism))?;
             let place = &status_of(&daemon)?.1["interfaces"][0]["place"];
-            assert_eq!((&place["before"], &place["priority"]), (&json!([]), &json!(49_000)));
+            assert_eq!(
+                (&place["before"], &place["priority"]),
+                (&json!([]), &json!(49_000))
+            );
             let after = place["after"].as_array().context("no place")?;
-            assert!(!after.is_empty() && after.iter().all(|name| name == "u32"), "{place}");
+            assert!(
+                !after.is_empty() && after.iter().all(|name| name == "u32"),
+                "{place}"
+            );
         }
     }
     Ok(())
@@ -72,7 +97,10 @@ fn reloads_and_repairs_are_counted_across_daemons_and_maps() -> Result<()> {
         daemon.wait_exit(deadline())?;
         if mechanism == "tcx" {
             for link in fs::read_dir(daemon.pin_path().join("links"))? {
-                shell(&format!("bpftool link detach pinned {}", link?.path().display()))?;
+                shell(&format!(
+                    "bpftool link detach pinned {}",
+                    link?.path().display()
+                ))?;
             }
         } else {
             site.edge.run("tc qdisc del dev eth0 clsact")?;
@@ -81,9 +109,18 @@ fn reloads_and_repairs_are_counted_across_daemons_and_maps() -> Result<()> {
         daemon.ready(deadline())?;
         // all links, with that of what counts errors; what is on eth0
         let repairs = if mechanism == "tcx" { 4 } else { 2 };
-        assert_eq!(history(&daemon)?, (json!(4), json!(repairs)), "{:#?}", daemon.output());
+        assert_eq!(
+            history(&daemon)?,
+            (json!(4), json!(repairs)),
+            "{:#?}",
+            daemon.output()
+        );
         let (_, said) = text(&daemon, &["status"])?;
-        assert!(said.lines().any(|line| line.starts_with("file       last taken 2")), "{said}");
+        assert!(
+            said.lines()
+                .any(|line| line.starts_with("file       last taken 2")),
+            "{said}"
+        );
         assert!(said.contains("Z, 4 times in all; "), "{said}");
         assert!(said.contains(&format!("; {repairs} repairs\n")), "{said}");
     }
@@ -102,18 +139,49 @@ fn rates_are_those_of_the_traffic() -> Result<()> {
     })?;
     let rate = |list: &str, index: usize, unit: &str| status[list][index]["rate"][unit].as_f64();
     // 46 bytes of Ethernet's least hold an IP packet of 32
-    let (packets, bits) =
-        (rate("filters", 0, "packets").context("no rate")?, rate("filters", 0, "bits").context("no rate")?);
-    assert!(packets > 100.0 && (bits / packets - 256.0).abs() < 1.0, "{status:#}");
-    assert!(rate("endpoints", 0, "packets").is_some_and(|packets| packets > 100.0), "{status:#}");
-    assert_eq!((&status["filters"][1]["name"], rate("filters", 1, "packets")), (&json!("port-9"), Some(0.0)));
-    assert!(status_of(&daemon)?.1["filters"][0].get("rate").is_none(), "only if it was asked for");
+    let (packets, bits) = (
+        rate("filters", 0, "packets").context("no rate")?,
+        rate("filters", 0, "bits").context("no rate")?,
+    );
+    assert!(
+        packets > 100.0 && (bits / packets - 256.0).abs() < 1.0,
+        "{status:#}"
+    );
+    assert!(
+        rate("endpoints", 0, "packets").is_some_and(|packets| packets > 100.0),
+        "{status:#}"
+    );
+    assert_eq!(
+        (&status["filters"][1]["name"], rate("filters", 1, "packets")),
+        (&json!("port-9"), Some(0.0))
+    );
+    assert!(
+        status_of(&daemon)?.1["filters"][0].get("rate").is_none(),
+        "only if it was asked for"
+    );
 
     let lines: Vec<&str> = picture.lines().collect();
     assert_eq!(lines[0], "traffic-mirror: ok");
-    let starts: Vec<&str> = lines.iter().filter_map(|line| line.split_whitespace().next()).collect();
-    assert_eq!(starts, ["traffic-mirror:", "ENDPOINT", "ids", "FILTER", "port-4000", "port-9"], "{picture}");
-    assert!(!picture.contains('\x1b') && !lines[4].contains(" 0 bit/s"), "{picture}");
+    let starts: Vec<&str> = lines
+        .iter()
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert_eq!(
+        starts,
+        [
+            "traffic-mirror:",
+            "ENDPOINT",
+            "ids",
+            "FILTER",
+            "port-4000",
+            "port-9"
+        ],
+        "{picture}"
+    );
+    assert!(
+        !picture.contains('\x1b') && !lines[4].contains(" 0 bit/s"),
+        "{picture}"
+    );
     Ok(())
 }
 
@@ -123,8 +191,15 @@ fn on_a_terminal_the_picture_is_drawn_again_and_again() -> Result<()> {
     let daemon = site.daemon(&[53])?;
     for colors in [true, false] {
         let mut script = site.edge.command("script")?;
-        let top = format!("{} top --pin-path {}", binary()?.display(), daemon.pin_path().display());
-        script.args(["-qec", &top, "/dev/null"]).stdin(Stdio::null()).stdout(Stdio::piped());
+        let top = format!(
+            "{} top --pin-path {}",
+            binary()?.display(),
+            daemon.pin_path().display()
+        );
+        script
+            .args(["-qec", &top, "/dev/null"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped());
         if !colors {
             script.env("NO_COLOR", "1");
         }
@@ -141,7 +216,10 @@ fn on_a_terminal_the_picture_is_drawn_again_and_again() -> Result<()> {
         child.kill()?;
         child.wait()?;
         let said = String::from_utf8(said)?;
-        assert!(said.starts_with("\x1b[Htraffic-mirror: ok\x1b[K\r\n"), "{said:?}");
+        assert!(
+            said.starts_with("\x1b[Htraffic-mirror: ok\x1b[K\r\n"),
+            "{said:?}"
+        );
         assert_eq!(said.contains("\x1b[1m"), colors, "{said:?}");
         assert!(said.matches("port-53 ").count() >= 2, "{said:?}");
     }
@@ -149,22 +227,33 @@ fn on_a_terminal_the_picture_is_drawn_again_and_again() -> Result<()> {
 }
 
 #[test]
-fn a_blown_fuse_is_degraded() -> Result<()> {
+fn a_tripped_circuit_breaker_is_degraded() -> Result<()> {
     let mut site = Site::new()?;
     let mut daemon = site.daemon(&[53])?;
     site.expect(53, 1)?;
     assert_eq!(status_of(&daemon)?.0, 0);
     // as `mirror` does when a copy has met no `encap`
     let pin = maps_of(&daemon, 1)?.join("ENDPOINT_STATS");
-    let mut stats: PerCpuArray<_, EndpointStats> = PerCpuArray::try_from(Map::PerCpuArray(MapData::from_pin(pin)?))?;
-    let generation = 1;
-    let blown = stats.get(&0, 0)?.iter().map(|cpu| EndpointStats { fuse: generation, ..*cpu }).collect::<Vec<_>>();
-    stats.set(0, PerCpuValues::try_from(blown)?, 0)?;
+    let mut stats: PerCpuArray<_, EndpointStats> =
+        PerCpuArray::try_from(Map::PerCpuArray(MapData::from_pin(pin)?))?;
+    let breaker = 1;
+    let tripped = stats
+        .get(&0, 0)?
+        .iter()
+        .map(|cpu| EndpointStats {
+            tripped: breaker,
+            ..*cpu
+        })
+        .collect::<Vec<_>>();
+    stats.set(0, PerCpuValues::try_from(tripped)?, 0)?;
     let (code, status) = status_of(&daemon)?;
     assert_eq!((code, &status["degraded"]), (1, &json!(true)), "{status:#}");
-    assert_eq!(status["endpoints"][0]["state"], "fuse-blown");
+    assert_eq!(status["endpoints"][0]["state"], "tripped");
     let (code, said) = text(&daemon, &["top", "--once"])?;
-    assert!(code == 1 && said.starts_with("traffic-mirror: degraded\n") && said.contains("  fuse-blown\n"), "{said}");
+    assert!(
+        code == 1 && said.starts_with("traffic-mirror: degraded\n") && said.contains("  tripped\n"),
+        "{said}"
+    );
     site.expect(53, 0)?;
     daemon.signal(Signal::SIGTERM)?;
     daemon.wait_exit(deadline())?;
@@ -179,25 +268,43 @@ fn errors_that_are_not_counted_degrade() -> Result<()> {
     for mechanism in mechanisms()? {
         let daemon = site.launch(&[53], attach(mechanism))?;
         let (code, status) = status_of(&daemon)?;
-        assert_eq!((code, &status["outputs"][0]["hears_errors"]), (0, &json!(true)), "{status:#}");
+        assert_eq!(
+            (code, &status["outputs"][0]["hears_errors"]),
+            (0, &json!(true)),
+            "{status:#}"
+        );
         daemon.signal(Signal::SIGSTOP)?;
         if mechanism == "tcx" {
             let links = daemon.pin_path().join("links");
             let is_it = |name: &str| name.starts_with("icmp_errors");
-            let names = fs::read_dir(&links)?.map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
+            let names = fs::read_dir(&links)?
+                .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()));
             let names: Vec<String> = names.collect::<Result<_>>()?;
-            let name = names.iter().find(|name| is_it(name)).context("no link of icmp_errors")?;
+            let name = names
+                .iter()
+                .find(|name| is_it(name))
+                .context("no link of icmp_errors")?;
             fs::remove_file(links.join(name))?;
         } else {
             site.edge.run("tc filter delete dev eth1 ingress")?;
         }
         let (code, status) = status_of(&daemon)?;
         let why = "ICMP errors about copies are not counted on eth1: icmp_errors is not attached to its ingress";
-        assert!(status["reasons"].as_array().is_some_and(|all| all.contains(&json!(why))), "{status:#}");
-        assert_eq!((code, &status["outputs"][0]["hears_errors"]), (1, &json!(false)));
+        assert!(
+            status["reasons"]
+                .as_array()
+                .is_some_and(|all| all.contains(&json!(why))),
+            "{status:#}"
+        );
+        assert_eq!(
+            (code, &status["outputs"][0]["hears_errors"]),
+            (1, &json!(false))
+        );
         daemon.signal(Signal::SIGCONT)?;
         daemon.signal(Signal::SIGHUP)?;
-        status_until(&daemon, |code, status| code == 0 && status["outputs"][0]["hears_errors"] == true)?;
+        status_until(&daemon, |code, status| {
+            code == 0 && status["outputs"][0]["hears_errors"] == true
+        })?;
     }
     Ok(())
 }

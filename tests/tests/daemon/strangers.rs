@@ -1,4 +1,5 @@
-//! Interfaces that leave for another namespace, whose index a stranger takes; programs and qdiscs of others.
+//! Interfaces that leave for another namespace, whose index a stranger takes; programs and qdiscs
+//! of others.
 
 use anyhow::{Result, ensure};
 use nix::sys::signal::Signal;
@@ -9,7 +10,7 @@ use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::objects::{has_clsact, tc_filters, tcx_programs};
 use traffic_mirror_tests::lab::packet::{FiveTuple, ip_part};
-use traffic_mirror_tests::lab::socket::Direction;
+use traffic_mirror_tests::lab::socket::PacketType;
 use traffic_mirror_tests::lab::veth::veth;
 
 use crate::drift::links;
@@ -61,20 +62,28 @@ fn start(site: &Site, mechanism: &str) -> Result<Daemon> {
 fn wait_bare(netns: &Netns, interface: &str) -> Result<()> {
     let deadline = deadline();
     loop {
-        let tcx = [Direction::Incoming, Direction::Outgoing].map(|way| tcx_programs(netns, interface, way));
+        let tcx = [PacketType::Incoming, PacketType::Outgoing]
+            .map(|way| tcx_programs(netns, interface, way));
         let [ingress, egress] = tcx;
         let filters = tc_filters(netns, interface)?;
         if ingress?.is_empty() && egress?.is_empty() && !filters.contains("bpf") {
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "something is left on {interface}: {filters}");
+        ensure!(
+            Instant::now() < deadline,
+            "something is left on {interface}: {filters}"
+        );
     }
 }
 
 fn stop(site: &Site, daemon: &mut Daemon) -> Result<()> {
     daemon.signal(Signal::SIGTERM)?;
     assert_eq!(daemon.wait_exit(deadline())?, 0);
-    ensure!(!daemon.pin_path().exists(), "{} is left", daemon.pin_path().display());
+    ensure!(
+        !daemon.pin_path().exists(),
+        "{} is left",
+        daemon.pin_path().display()
+    );
     wait_bare(&site.edge, "eth0")
 }
 
@@ -86,7 +95,11 @@ fn an_interface_that_goes_to_another_namespace_is_let_go_and_taken_when_it_is_ba
             let mut site = Site::new()?;
             let mut daemon = start(&site, mechanism)?;
             let away = Netns::new("away")?;
-            let leave = |name: &str| site.edge.run(&format!("ip link set {name} netns {}", away.name())).map(drop);
+            let leave = |name: &str| {
+                site.edge
+                    .run(&format!("ip link set {name} netns {}", away.name()))
+                    .map(drop)
+            };
             meanwhile.during(&mut daemon, || leave("lan0"))?;
             attached(&daemon, &["eth0"])?;
             wait_bare(&away, "lan0")?;
@@ -98,7 +111,8 @@ fn an_interface_that_goes_to_another_namespace_is_let_go_and_taken_when_it_is_ba
             // gone, and another one has its name and its index
             let index = site.edge.index("lan0")?;
             meanwhile.during(&mut daemon, || {
-                site.edge.run(&format!("ip link set lan0 netns {}", away.name()))?;
+                site.edge
+                    .run(&format!("ip link set lan0 netns {}", away.name()))?;
                 make(&site, "lan0", index, "c1")
             })?;
             attached(&daemon, &["eth0", "lan0"])?;
@@ -106,15 +120,22 @@ fn an_interface_that_goes_to_another_namespace_is_let_go_and_taken_when_it_is_ba
             site.expect_by("c1", "lan0", 53, 1)?;
             site.expect(53, 1)?;
 
-            meanwhile
-                .during(&mut daemon, || site.edge.run(&format!("ip link set eth1 netns {}", away.name())).map(drop))?;
-            status_until(&daemon, |code, status| code == 1 && status["endpoints"][0]["state"] != "ready")?;
+            meanwhile.during(&mut daemon, || {
+                site.edge
+                    .run(&format!("ip link set eth1 netns {}", away.name()))
+                    .map(drop)
+            })?;
+            status_until(&daemon, |code, status| {
+                code == 1 && status["endpoints"][0]["state"] != "ready"
+            })?;
             wait_bare(&away, "eth1")?;
             site.send_by("eth0", "eth0", 53)?;
             away.run(&format!("ip link set eth1 netns {}", site.edge.name()))?;
             site.edge.run("ip link set eth1 up")?;
             site.edge.address("eth1", "192.0.2.1/24")?;
-            status_until(&daemon, |code, status| code == 0 && status["endpoints"][0]["next_hop"].is_string())?;
+            status_until(&daemon, |code, status| {
+                code == 0 && status["endpoints"][0]["next_hop"].is_string()
+            })?;
             site.drain()?;
             site.expect(53, 1)?;
             stop(&site, &mut daemon)?;
@@ -138,7 +159,11 @@ fn a_stranger_with_the_index_of_an_interface_is_left_alone() -> Result<()> {
                     site.edge.run("ip link del lan0")?;
                     make(&site, "other0", index, "c0")?;
                     site.edge.run("tc qdisc add dev other0 clsact")?;
-                    if filter { site.edge.run(foreign).map(drop) } else { Ok(()) }
+                    if filter {
+                        site.edge.run(foreign).map(drop)
+                    } else {
+                        Ok(())
+                    }
                 })?;
                 attached(&daemon, &["eth0"])?;
                 wait_bare(&site.edge, "other0")?;
@@ -160,7 +185,10 @@ fn a_stranger_with_the_index_of_an_interface_is_left_alone() -> Result<()> {
             site.expect_by("c0", "lan0", 53, 1)?;
             stop(&site, &mut daemon)?;
             wait_bare(&site.edge, "lan0")?;
-            assert!(has_clsact(&site.edge, "lan0")?, "the qdisc of somebody else");
+            assert!(
+                has_clsact(&site.edge, "lan0")?,
+                "the qdisc of somebody else"
+            );
             site.bare(daemon.pin_path())?;
         }
     }
@@ -185,16 +213,22 @@ fn a_stranger_with_the_index_of_the_output_gets_no_copies() -> Result<()> {
                 site.edge.run("ip link del eth1")?;
                 make(&site, "other0", index, "c9")?;
                 let mut stranger = Collector::start_filtered(&site.client, "c9", to_port_53)?;
-                // nobody is there to notice, but a clone that nothing wrapped blows the fuse of its CPU
+                // nobody is there to notice, but a clone that nothing wrapped blows the tripped of
+                // its CPU
                 for _ in 0..20 {
                     site.send_by("eth0", "eth0", 53)?;
                 }
                 let frames = stranger.take()?.len();
-                ensure!(frames <= cpus, "{frames} clones have left by the interface of a stranger");
+                ensure!(
+                    frames <= cpus,
+                    "{frames} clones have left by the interface of a stranger"
+                );
                 leaked = Some(stranger);
                 Ok(())
             })?;
-            status_until(&daemon, |code, status| code == 1 && status["endpoints"][0]["state"] != "ready")?;
+            status_until(&daemon, |code, status| {
+                code == 1 && status["endpoints"][0]["state"] != "ready"
+            })?;
             wait_bare(&site.edge, "other0")?;
             let Some(mut stranger) = leaked else { continue };
             stranger.take()?;
@@ -220,22 +254,43 @@ fn an_interface_that_is_back_with_another_index_is_served_at_once() -> Result<()
             Meanwhile::Dead.during(&mut daemon, || {
                 let (there, back) = (elsewhere.name(), site.edge.name());
                 // an interface that moves keeps its index where that is free
-                elsewhere.run(&format!("ip link add taken index {index} type veth peer name peer index 900"))?;
-                site.edge.run(&format!("ip link set {interface} netns {there}"))?;
-                site.edge.run(&format!("ip link add taken index {index} type veth peer name peer index 900"))?;
+                elsewhere.run(&format!(
+                    "ip link add taken index {index} type veth peer name peer index 900"
+                ))?;
+                site.edge
+                    .run(&format!("ip link set {interface} netns {there}"))?;
+                site.edge.run(&format!(
+                    "ip link add taken index {index} type veth peer name peer index 900"
+                ))?;
                 elsewhere.run(&format!("ip link set {interface} netns {back}"))?;
-                ensure!(site.edge.index(interface)? != index, "{interface} has its index again");
-                let address = if interface == "eth0" { "10.0.0.254/24" } else { "192.0.2.1/24" };
+                ensure!(
+                    site.edge.index(interface)? != index,
+                    "{interface} has its index again"
+                );
+                let address = if interface == "eth0" {
+                    "10.0.0.254/24"
+                } else {
+                    "192.0.2.1/24"
+                };
                 site.edge.address(interface, address)?;
                 site.edge.run(&format!("ip link set {interface} up"))?;
                 site.edge
-                    .run_until(&format!("ip link show {interface}"), |link| link.contains("state UP"), deadline())
+                    .run_until(
+                        &format!("ip link show {interface}"),
+                        |link| link.contains("state UP"),
+                        deadline(),
+                    )
                     .map(drop)
             })?;
-            status_until(&daemon, |code, status| code == 0 && status["endpoints"][0]["next_hop"].is_string())?;
+            status_until(&daemon, |code, status| {
+                code == 0 && status["endpoints"][0]["next_hop"].is_string()
+            })?;
             site.expect(53, 1)?;
             let output = daemon.output();
-            assert!(!output.iter().any(|line| line.contains("cannot attach")), "{mechanism} {interface}: {output:?}");
+            assert!(
+                !output.iter().any(|line| line.contains("cannot attach")),
+                "{mechanism} {interface}: {output:?}"
+            );
             stop(&site, &mut daemon)?;
         }
     }
@@ -245,23 +300,34 @@ fn an_interface_that_is_back_with_another_index_is_served_at_once() -> Result<()
 #[test]
 fn an_output_that_is_wanted_by_name_is_found_by_name() -> Result<()> {
     let mut site = Site::new()?;
-    let file = config(&[53]).replace("address = \"192.0.2.10\"", "address = \"192.0.2.10\"\ninterface = \"eth1\"");
+    let file = config(&[53]).replace(
+        "address = \"192.0.2.10\"",
+        "address = \"192.0.2.10\"\ninterface = \"eth1\"",
+    );
     let daemon = Daemon::start(&site.edge, &file)?;
-    status_until(&daemon, |code, status| code == 0 && status["endpoints"][0]["next_hop"].is_string())?;
+    status_until(&daemon, |code, status| {
+        code == 0 && status["endpoints"][0]["next_hop"].is_string()
+    })?;
     site.expect(53, 1)?;
     rename(&site.edge, "eth1", "up1")?;
-    status_until(&daemon, |code, status| code == 1 && status["endpoints"][0]["state"] == "no-interface")?;
+    status_until(&daemon, |code, status| {
+        code == 1 && status["endpoints"][0]["state"] == "no-interface"
+    })?;
     wait_bare(&site.edge, "up1")?;
     site.send_by("eth0", "eth0", 53)?;
     rename(&site.edge, "up1", "eth1")?;
-    status_until(&daemon, |code, status| code == 0 && status["endpoints"][0]["next_hop"].is_string())?;
+    status_until(&daemon, |code, status| {
+        code == 0 && status["endpoints"][0]["next_hop"].is_string()
+    })?;
     site.expect(53, 1)
 }
 
 #[test]
 fn what_others_have_attached_stays_while_ours_is_repaired() -> Result<()> {
     let foreign = |hook: &str, priority: u16| {
-        format!("tc filter add dev eth0 {hook} protocol ip prio {priority} u32 match ip dst 203.0.113.99/32 flowid 1:1")
+        format!(
+            "tc filter add dev eth0 {hook} protocol ip prio {priority} u32 match ip dst 203.0.113.99/32 flowid 1:1"
+        )
     };
     for mechanism in mechanisms()? {
         let mut site = Site::new()?;
@@ -270,17 +336,22 @@ fn what_others_have_attached_stays_while_ours_is_repaired() -> Result<()> {
             // it stands behind ours
             let other = site.launch(&[54], attach(mechanism))?;
             let theirs = |daemon: &Daemon| -> Result<Vec<_>> {
-                Ok(traffic_mirror_tests::lab::objects::Objects::below(daemon.pin_path())?
-                    .programs
-                    .into_iter()
-                    .collect())
+                Ok(
+                    traffic_mirror_tests::lab::objects::Objects::below(daemon.pin_path())?
+                        .programs
+                        .into_iter()
+                        .collect(),
+                )
             };
             let (before, place) = (theirs(&other)?, |ids: &[u32], all: Vec<u32>| -> Vec<u32> {
                 all.into_iter().filter(|id| ids.contains(id)).collect()
             });
             let order = place(&before, site.programs("eth0")?);
             assert_eq!(order.len(), 2, "{before:?}");
-            for link in links(&daemon, "mirror")?.into_iter().chain(links(&daemon, "encap")?) {
+            for link in links(&daemon, "mirror")?
+                .into_iter()
+                .chain(links(&daemon, "encap")?)
+            {
                 shell(&format!("bpftool link detach pinned {}", link.display()))?;
             }
             site.edge.run("ip link set dev lo alias nudge")?;
@@ -295,7 +366,11 @@ fn what_others_have_attached_stays_while_ours_is_repaired() -> Result<()> {
             }
             let theirs = || -> Result<Vec<String>> {
                 let filters = tc_filters(&site.edge, "eth0")?;
-                Ok(filters.lines().filter(|line| line.contains("u32")).map(str::to_owned).collect())
+                Ok(filters
+                    .lines()
+                    .filter(|line| line.contains("u32"))
+                    .map(str::to_owned)
+                    .collect())
             };
             let before = theirs()?;
             site.edge.run("tc filter del dev eth0 ingress prio 49000")?;
@@ -304,8 +379,10 @@ fn what_others_have_attached_stays_while_ours_is_repaired() -> Result<()> {
             // qdiscs of somebody else in place of ours, with a filter and without
             Meanwhile::Asleep.during(&mut daemon, || {
                 for interface in ["eth0", "eth1"] {
-                    site.edge.run(&format!("tc qdisc del dev {interface} clsact"))?;
-                    site.edge.run(&format!("tc qdisc add dev {interface} clsact"))?;
+                    site.edge
+                        .run(&format!("tc qdisc del dev {interface} clsact"))?;
+                    site.edge
+                        .run(&format!("tc qdisc add dev {interface} clsact"))?;
                 }
                 site.edge.run(&foreign("ingress", 7)).map(drop)
             })?;
@@ -315,7 +392,10 @@ fn what_others_have_attached_stays_while_ours_is_repaired() -> Result<()> {
         stop(&site, &mut daemon)?;
         if mechanism == "clsact" {
             assert!(tc_filters(&site.edge, "eth0")?.contains("u32"));
-            assert!(has_clsact(&site.edge, "eth0")? && has_clsact(&site.edge, "eth1")?, "qdiscs of somebody else");
+            assert!(
+                has_clsact(&site.edge, "eth0")? && has_clsact(&site.edge, "eth1")?,
+                "qdiscs of somebody else"
+            );
         }
     }
     Ok(())
@@ -328,9 +408,14 @@ fn an_interface_that_takes_no_clsact_is_taken_when_it_does() -> Result<()> {
     site.edge.run("tc qdisc add dev eth0 ingress")?;
     let mut daemon = Daemon::spawn(&site.edge, &config(&[53]), attach("clsact"))?;
     daemon.ready(deadline())?;
-    status_until(&daemon, |code, status| code == 1 && status["endpoints"][0]["next_hop"].is_string())?;
+    status_until(&daemon, |code, status| {
+        code == 1 && status["endpoints"][0]["next_hop"].is_string()
+    })?;
     site.expect(53, 0)?;
-    let said = daemon.wait_line(|line| line.contains("cannot attach mirror to the ingress of eth0"), deadline())?;
+    let said = daemon.wait_line(
+        |line| line.contains("cannot attach mirror to the ingress of eth0"),
+        deadline(),
+    )?;
     assert!(said.contains("File exists"), "{said}");
     // what was begun there must not look like something of ours
     let pins = |dir: &str| -> Result<Vec<String>> {
@@ -342,7 +427,13 @@ fn an_interface_that_takes_no_clsact_is_taken_when_it_does() -> Result<()> {
         Ok(names)
     };
     let eth1 = site.edge.index("eth1")?;
-    assert_eq!(pins("filters")?, [format!("encap1-{eth1}-egress"), format!("icmp_errors1-{eth1}-ingress")]);
+    assert_eq!(
+        pins("filters")?,
+        [
+            format!("encap1-{eth1}-egress"),
+            format!("icmp_errors1-{eth1}-ingress")
+        ]
+    );
     assert!(site.edge.run("tc qdisc show dev eth0")?.contains("ingress"));
     site.edge.run("tc qdisc del dev eth0 ingress")?;
     attached(&daemon, &["eth0"])?;
@@ -355,10 +446,17 @@ fn each_thing_is_said_once_however_often_the_daemon_looks() -> Result<()> {
     for mechanism in mechanisms()? {
         let site = Site::new()?;
         let mut daemon = start(&site, mechanism)?;
-        let said = |daemon: &Daemon, what: &str| daemon.output().iter().filter(|line| line.contains(what)).count();
+        let said = |daemon: &Daemon, what: &str| {
+            daemon
+                .output()
+                .iter()
+                .filter(|line| line.contains(what))
+                .count()
+        };
         let look = |daemon: &mut Daemon| -> Result<()> {
             for round in 0..3 {
-                site.edge.run(&format!("ip link set dev lo alias look-{round}"))?;
+                site.edge
+                    .run(&format!("ip link set dev lo alias look-{round}"))?;
                 // whatever came before has been seen to when this is done
                 daemon.signal(Signal::SIGHUP)?;
                 daemon.reload_done(deadline())?;
@@ -367,9 +465,15 @@ fn each_thing_is_said_once_however_often_the_daemon_looks() -> Result<()> {
         };
         for times in 1..=2 {
             site.edge.run("ip link del lan0")?;
-            daemon.wait_line(|line| line.contains("WARN interface lan0 is listed, but absent"), deadline())?;
+            daemon.wait_line(
+                |line| line.contains("WARN interface lan0 is listed, but absent"),
+                deadline(),
+            )?;
             look(&mut daemon)?;
-            assert_eq!(said(&daemon, "WARN interface lan0 is listed, but absent"), times);
+            assert_eq!(
+                said(&daemon, "WARN interface lan0 is listed, but absent"),
+                times
+            );
             veth(&site.edge, "lan0", &site.client, "c0")?;
             attached(&daemon, &["eth0", "lan0"])?;
             look(&mut daemon)?;
@@ -384,7 +488,9 @@ fn each_thing_is_said_once_however_often_the_daemon_looks() -> Result<()> {
             2
         };
         look(&mut daemon)?;
-        status_until(&daemon, |code, status| code == 0 && status["repairs"] == repairs)?;
+        status_until(&daemon, |code, status| {
+            code == 0 && status["repairs"] == repairs
+        })?;
         assert_eq!(said(&daemon, "; attached again"), repairs);
         site.edge.run("ip link set eth1 down")?;
         let silent = "endpoint ids (192.0.2.10) gets no copies: ";
@@ -392,7 +498,11 @@ fn each_thing_is_said_once_however_often_the_daemon_looks() -> Result<()> {
         look(&mut daemon)?;
         // the route may go somewhat later, which is another reason
         let output = daemon.output();
-        let mut reasons: Vec<_> = output.iter().filter_map(|line| line.split_once(silent)).map(|(_, r)| r).collect();
+        let mut reasons: Vec<_> = output
+            .iter()
+            .filter_map(|line| line.split_once(silent))
+            .map(|(_, r)| r)
+            .collect();
         let times = reasons.len();
         reasons.sort_unstable();
         reasons.dedup();

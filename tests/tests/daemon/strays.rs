@@ -1,4 +1,5 @@
-//! Programs of an instance that its pins do not tell of, since another bpf file system is mounted over them.
+//! Programs of an instance that its pins do not tell of, since another bpf file system is mounted
+//! over them.
 
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
@@ -15,9 +16,15 @@ const COVER: &str = "mount -t bpf bpf /sys/fs/bpf";
 fn apart(directory: &TempDir, before: &str, launch: Launch) -> Result<Launch> {
     let script = directory.path().join("apart");
     let daemon = binary()?;
-    let text = format!("#!/bin/sh\nexec unshare --mount sh -c '{before} exec \"$@\"' sh {} \"$@\"\n", daemon.display());
+    let text = format!(
+        "#!/bin/sh\nexec unshare --mount sh -c '{before} exec \"$@\"' sh {} \"$@\"\n",
+        daemon.display()
+    );
     install(&script, &text)?;
-    Ok(Launch { binary: Some(script), ..launch })
+    Ok(Launch {
+        binary: Some(script),
+        ..launch
+    })
 }
 
 #[test]
@@ -31,8 +38,15 @@ fn nothing_is_attached_beside_what_a_second_bpf_file_system_hides() -> Result<()
         let covered = |verb: &[&str]| -> Result<(i32, String)> {
             let script = format!("{COVER} && exec \"$@\"");
             let mut command = site.edge.command("unshare")?;
-            command.args(["--mount", "sh", "-c", &script, "sh"]).arg(binary()?).args(verb);
-            command.arg("--config").arg(daemon.config_path()).arg("--pin-path").arg(daemon.pin_path());
+            command
+                .args(["--mount", "sh", "-c", &script, "sh"])
+                .arg(binary()?)
+                .args(verb);
+            command
+                .arg("--config")
+                .arg(daemon.config_path())
+                .arg("--pin-path")
+                .arg(daemon.pin_path());
             let output = process::output(&mut command, deadline())?;
             let all = [output.stdout, output.stderr].concat();
             Ok((process::code(output.status), String::from_utf8(all)?))
@@ -40,9 +54,18 @@ fn nothing_is_attached_beside_what_a_second_bpf_file_system_hides() -> Result<()
         for verb in [&["run", "--attach", mechanism][..], &["status"]] {
             let (code, text) = covered(verb)?;
             assert_eq!(code, 1, "{mechanism} {verb:?}: {text}");
-            assert!(text.contains(" on the ingress of eth0 is not pinned below "), "{text}");
-            assert!(text.contains("another bpf file system is mounted over its pins"), "{text}");
-            assert!(verb != ["status"] || !text.contains("nothing is mirrored"), "{text}");
+            assert!(
+                text.contains(" on the ingress of eth0 is not pinned below "),
+                "{text}"
+            );
+            assert!(
+                text.contains("another bpf file system is mounted over its pins"),
+                "{text}"
+            );
+            assert!(
+                verb != ["status"] || !text.contains("nothing is mirrored"),
+                "{text}"
+            );
         }
         site.expect(53, 1)?;
         // without it all is as before
@@ -62,16 +85,28 @@ fn who_may_not_ask_whose_a_program_is_trusts_the_mounts() -> Result<()> {
         daemon.signal(Signal::SIGUSR2)?;
         daemon.wait_exit(deadline())?;
         // the capabilities of the unit
-        let caps = ["setpriv", "--bounding-set=-all,+bpf,+net_admin,+perfmon", "--inh-caps=-all"];
+        let caps = [
+            "setpriv",
+            "--bounding-set=-all,+bpf,+net_admin,+perfmon",
+            "--inh-caps=-all",
+        ];
         let script = format!("{COVER} && exec \"$@\"");
         let mut command = site.edge.command("unshare")?;
-        command.args(["--mount", "sh", "-c", &script, "sh"]).args(caps).arg(binary()?);
-        command.args(["run", "--attach", mechanism, "--config"]).arg(daemon.config_path());
+        command
+            .args(["--mount", "sh", "-c", &script, "sh"])
+            .args(caps)
+            .arg(binary()?);
+        command
+            .args(["run", "--attach", mechanism, "--config"])
+            .arg(daemon.config_path());
         command.arg("--pin-path").arg(daemon.pin_path());
         let output = process::output(&mut command, deadline())?;
         let text = String::from_utf8(output.stderr)?;
         assert_eq!(process::code(output.status), 1, "{mechanism}: {text}");
-        assert!(text.contains("another bpf file system is mounted over its pins; umount it"), "{mechanism}: {text}");
+        assert!(
+            text.contains("another bpf file system is mounted over its pins; umount it"),
+            "{mechanism}: {text}"
+        );
         site.expect(53, 1)?;
         daemon.restart()?;
         daemon.ready(deadline())?;
@@ -88,16 +123,29 @@ fn a_running_daemon_attaches_nothing_while_its_pins_are_hidden() -> Result<()> {
     let pid = daemon.pid().context("it runs")?.to_string();
     let inside = |line: &str| {
         let mut command = Command::new("nsenter");
-        process::succeed(command.args(["--mount", "--target", &pid, "sh", "-c", line]), deadline())
+        process::succeed(
+            command.args(["--mount", "--target", &pid, "sh", "-c", line]),
+            deadline(),
+        )
     };
     inside(COVER)?;
-    site.edge.run("ip link add name nudge type veth peer name nudge-peer")?;
-    let said = daemon.wait_line(|line| line.contains("is mounted over the pins below "), deadline())?;
-    assert!(said.contains("ERROR") && said.contains("umount it"), "{said}");
+    site.edge
+        .run("ip link add name nudge type veth peer name nudge-peer")?;
+    let said = daemon.wait_line(
+        |line| line.contains("is mounted over the pins below "),
+        deadline(),
+    )?;
+    assert!(
+        said.contains("ERROR") && said.contains("umount it"),
+        "{said}"
+    );
     site.expect(53, 1)?;
     inside("umount /sys/fs/bpf")?;
     site.edge.run("ip link del nudge")?;
-    daemon.wait_line(|line| line.ends_with("what failed before works again"), deadline())?;
+    daemon.wait_line(
+        |line| line.ends_with("what failed before works again"),
+        deadline(),
+    )?;
     status_until(&daemon, |code, _| code == 0)?;
     site.expect(53, 1)
 }

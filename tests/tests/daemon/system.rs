@@ -12,19 +12,41 @@ use traffic_mirror_tests::lab::{TempDir, deadline, process};
 use crate::life::install;
 use crate::site::{Site, attach, config, mechanisms, status_until};
 
-/// A launch under strace, which records `calls` of all threads. The daemon keeps its process number.
-pub(crate) fn traced(directory: &TempDir, calls: &str, launch: Launch) -> Result<(Launch, PathBuf)> {
-    let (script, trace) = (directory.path().join("traced"), directory.path().join("trace"));
-    let strace = format!("strace -D -f -q -e trace={calls} -e signal=none --output-append-mode -o {}", trace.display());
-    install(&script, &format!("#!/bin/sh\nexec {strace} {} \"$@\"\n", binary()?.display()))?;
-    Ok((Launch { binary: Some(script), ..launch }, trace))
+/// A launch under strace, which records `calls` of all threads. The daemon keeps its process
+/// number.
+pub(crate) fn traced(
+    directory: &TempDir,
+    calls: &str,
+    launch: Launch,
+) -> Result<(Launch, PathBuf)> {
+    let (script, trace) = (
+        directory.path().join("traced"),
+        directory.path().join("trace"),
+    );
+    let strace = format!(
+        "strace -D -f -q -e trace={calls} -e signal=none --output-append-mode -o {}",
+        trace.display()
+    );
+    install(
+        &script,
+        &format!("#!/bin/sh\nexec {strace} {} \"$@\"\n", binary()?.display()),
+    )?;
+    Ok((
+        Launch {
+            binary: Some(script),
+            ..launch
+        },
+        trace,
+    ))
 }
 
 /// How often each address family was given to socket(2).
 fn families(trace: &Path) -> Result<BTreeMap<String, usize>> {
     let mut families = BTreeMap::new();
     for line in fs::read_to_string(trace)?.lines() {
-        let Some((_, arguments)) = line.split_once("socket(") else { continue };
+        let Some((_, arguments)) = line.split_once("socket(") else {
+            continue;
+        };
         let family = arguments.split(',').next().context("no family")?;
         *families.entry(family.to_owned()).or_default() += 1;
     }
@@ -36,7 +58,11 @@ fn no_socket_but_netlink_and_unix_is_ever_opened() -> Result<()> {
     for mechanism in mechanisms()? {
         let mut site = Site::new()?;
         let directory = TempDir::new()?;
-        let (launch, trace) = traced(&directory, "socket,socketpair,listen,accept,accept4,bpf", attach(mechanism))?;
+        let (launch, trace) = traced(
+            &directory,
+            "socket,socketpair,listen,accept,accept4,bpf",
+            attach(mechanism),
+        )?;
         let mut daemon = site.launch(&[53], launch)?;
         site.expect(53, 1)?;
         daemon.write_config(&config(&[54]))?;
@@ -49,8 +75,16 @@ fn no_socket_but_netlink_and_unix_is_ever_opened() -> Result<()> {
         let sockets = process::succeed(site.edge.command("ss")?.args(["-anp"]), deadline())?;
         let own: Vec<&str> = sockets.lines().filter(|line| line.contains(&pid)).collect();
         // ss names the owner of a netlink socket by its port: name/pid
-        let kinds: Vec<_> = own.iter().filter_map(|line| line.split_whitespace().next()).collect();
-        assert!(kinds.iter().all(|kind| *kind == "nl" || kind.starts_with("u_")), "{own:#?}");
+        let kinds: Vec<_> = own
+            .iter()
+            .filter_map(|line| line.split_whitespace().next())
+            .collect();
+        assert!(
+            kinds
+                .iter()
+                .all(|kind| *kind == "nl" || kind.starts_with("u_")),
+            "{own:#?}"
+        );
 
         for subcommand in ["status", "check"] {
             process::output(&mut daemon.command(subcommand)?, deadline())?;
@@ -61,12 +95,18 @@ fn no_socket_but_netlink_and_unix_is_ever_opened() -> Result<()> {
         let families = families(&trace)?;
         println!("{mechanism}: {families:?}");
         assert!(families.contains_key("AF_NETLINK"), "{families:?}");
-        let others: Vec<_> = families.keys().filter(|family| !matches!(&***family, "AF_NETLINK" | "AF_UNIX")).collect();
+        let others: Vec<_> = families
+            .keys()
+            .filter(|family| !matches!(&***family, "AF_NETLINK" | "AF_UNIX"))
+            .collect();
         assert!(others.is_empty(), "{others:?}");
         let text = fs::read_to_string(&trace)?;
         assert!(text.contains("bpf(BPF_PROG_LOAD"), "strace saw nothing");
-        let listening =
-            text.lines().find(|line| ["listen(", "accept(", "accept4("].iter().any(|call| line.contains(call)));
+        let listening = text.lines().find(|line| {
+            ["listen(", "accept(", "accept4("]
+                .iter()
+                .any(|call| line.contains(call))
+        });
         assert_eq!(listening, None);
     }
     Ok(())
@@ -92,21 +132,43 @@ fn a_dead_next_hop_does_not_keep_the_daemon_busy() -> Result<()> {
     while begin.elapsed() < Duration::from_secs(SECONDS) {
         site.expect(53, 1)?;
         let pause = Instant::now() + Duration::from_millis(100);
-        ensure!(daemon.wait_line(|line| line.contains("ERROR"), pause).is_err(), "{:?}", daemon.output());
+        ensure!(
+            daemon
+                .wait_line(|line| line.contains("ERROR"), pause)
+                .is_err(),
+            "{:?}",
+            daemon.output()
+        );
     }
     let rate = (requests()? - before) as f64 / begin.elapsed().as_secs_f64();
     println!("{rate:.1} netlink requests a second");
-    // each second the daemon looks after three next hops and one output, by two requests each at most; what comes of it is events
+    // each second the daemon looks after three next hops and one output, by two requests each at
+    // most; what comes of it is events
     assert!(rate < 20.0, "{rate} netlink requests a second");
     Ok(())
 }
 
 /// The network is waited for by `poll`, and by nobody else in the daemon.
 fn without_poll(directory: &TempDir, fault: &str) -> Result<(Launch, PathBuf)> {
-    let (script, trace) = (directory.path().join("deaf"), directory.path().join("trace"));
-    let strace = format!("strace -D -f -q -e trace=poll -e inject=poll:error=ENOMEM{fault} -o {}", trace.display());
-    install(&script, &format!("#!/bin/sh\nexec {strace} {} \"$@\"\n", binary()?.display()))?;
-    Ok((Launch { binary: Some(script), ..Launch::default() }, trace))
+    let (script, trace) = (
+        directory.path().join("deaf"),
+        directory.path().join("trace"),
+    );
+    let strace = format!(
+        "strace -D -f -q -e trace=poll -e inject=poll:error=ENOMEM{fault} -o {}",
+        trace.display()
+    );
+    install(
+        &script,
+        &format!("#!/bin/sh\nexec {strace} {} \"$@\"\n", binary()?.display()),
+    )?;
+    Ok((
+        Launch {
+            binary: Some(script),
+            ..Launch::default()
+        },
+        trace,
+    ))
 }
 
 #[test]
@@ -115,14 +177,24 @@ fn a_network_that_cannot_be_heard_of_is_no_reason_to_be_busy() -> Result<()> {
     let directory = TempDir::new()?;
     let (launch, trace) = without_poll(&directory, "")?;
     let mut daemon = site.launch(&[53], launch)?;
-    let said = |daemon: &Daemon, text: &str| daemon.output().iter().filter(|line| line.contains(text)).count();
-    const DEAF: &str = " WARN changes of the network are not heard of: cannot wait for a netlink socket";
+    let said = |daemon: &Daemon, text: &str| {
+        daemon
+            .output()
+            .iter()
+            .filter(|line| line.contains(text))
+            .count()
+    };
+    const DEAF: &str =
+        " WARN changes of the network are not heard of: cannot wait for a netlink socket";
     daemon.wait_line(|line| line.contains(DEAF), deadline())?;
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(3) {
         site.expect(53, 1)?;
     }
-    let polls = fs::read_to_string(&trace)?.lines().filter(|line| line.contains("ENOMEM")).count();
+    let polls = fs::read_to_string(&trace)?
+        .lines()
+        .filter(|line| line.contains("ENOMEM"))
+        .count();
     ensure!((2..10).contains(&polls), "{polls} attempts");
     daemon.write_config(&config(&[54]))?;
     daemon.reload_done(deadline())?;
@@ -135,11 +207,17 @@ fn a_network_that_cannot_be_heard_of_is_no_reason_to_be_busy() -> Result<()> {
     let (launch, _) = without_poll(&directory, ":when=1")?;
     let daemon = site.launch(&[53], launch)?;
     daemon.wait_line(|line| line.contains(DEAF), deadline())?;
-    daemon.wait_line(|line| line.contains(" INFO changes of the network are heard of again"), deadline())?;
+    daemon.wait_line(
+        |line| line.contains(" INFO changes of the network are heard of again"),
+        deadline(),
+    )?;
     assert_eq!(said(&daemon, DEAF), 1);
     site.edge.run("ip link set eth1 down")?;
     // by an event, long before the timer
-    status_until(&daemon, |_, status| status["endpoints"][0]["state"] != "ready").map(drop)
+    status_until(&daemon, |_, status| {
+        status["endpoints"][0]["state"] != "ready"
+    })
+    .map(drop)
 }
 
 #[test]
@@ -147,8 +225,20 @@ fn a_log_that_cannot_be_written_is_no_reason_not_to_mirror() -> Result<()> {
     let mut site = Site::new()?;
     let directory = TempDir::new()?;
     let script = directory.path().join("unheard");
-    install(&script, &format!("#!/bin/sh\nexec {} \"$@\" 2>/dev/full\n", binary()?.display()))?;
-    let mut daemon = site.launch(&[53], Launch { binary: Some(script), ..Launch::default() })?;
+    install(
+        &script,
+        &format!(
+            "#!/bin/sh\nexec {} \"$@\" 2>/dev/full\n",
+            binary()?.display()
+        ),
+    )?;
+    let mut daemon = site.launch(
+        &[53],
+        Launch {
+            binary: Some(script),
+            ..Launch::default()
+        },
+    )?;
     site.expect(53, 1)?;
     // a wrong file has more to tell
     daemon.write_config("wrong")?;

@@ -11,18 +11,27 @@ use traffic_mirror_tests::lab::{deadline, process};
 use crate::site::{SITE, Site, config};
 
 fn waiting(daemon: &Daemon) -> Result<Child> {
-    Ok(daemon.command("wait")?.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?)
+    Ok(daemon
+        .command("wait")?
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?)
 }
 
 fn code_of(child: &mut Child) -> Result<i32> {
-    Ok(process::code(process::wait(child, deadline())?.context("it still waits")?))
+    Ok(process::code(
+        process::wait(child, deadline())?.context("it still waits")?,
+    ))
 }
 
 /// Exit code and standard error.
 fn wait(daemon: &Daemon, args: &[&str]) -> Result<(i32, String)> {
     let output = daemon.run(&[&["wait"], args].concat())?;
     assert!(output.stdout.is_empty());
-    Ok((process::code(output.status), String::from_utf8(output.stderr)?))
+    Ok((
+        process::code(output.status),
+        String::from_utf8(output.stderr)?,
+    ))
 }
 
 #[test]
@@ -41,7 +50,10 @@ fn it_ends_when_the_file_is_live() -> Result<()> {
     daemon.write_config(&config(&[56]))?;
     let begin = Instant::now();
     let (code, stderr) = wait(&daemon, &["--timeout", "0.3"])?;
-    assert!(code == 1 && stderr.contains(" is not live yet; "), "{code} {stderr}");
+    assert!(
+        code == 1 && stderr.contains(" is not live yet; "),
+        "{code} {stderr}"
+    );
     assert!(begin.elapsed() >= Duration::from_millis(300));
     let mut child = waiting(&daemon)?;
     site.expect(56, 0)?;
@@ -70,7 +82,10 @@ fn a_wrong_file_ends_it_at_once() -> Result<()> {
     let wrong = SITE.replace("192.0.2.10", "192.0.2");
     daemon.write_config(&wrong)?;
     let (code, stderr) = wait(&daemon, &[])?;
-    assert!(code == 1 && stderr.contains("error[bad-address]"), "{code} {stderr}");
+    assert!(
+        code == 1 && stderr.contains("error[bad-address]"),
+        "{code} {stderr}"
+    );
 
     // one that becomes wrong while it waits
     daemon.signal(Signal::SIGSTOP)?;
@@ -90,7 +105,10 @@ fn half_a_file_is_not_judged_and_a_missing_one_is_waited_for() -> Result<()> {
     let (half, rest) = text.split_at(text.find("udp").context("a protocol")?);
     let not_live = |what: &str| -> Result<()> {
         let (code, stderr) = wait(&daemon, &["--timeout", "0.3"])?;
-        assert!(code == 1 && stderr.contains(" is not live yet; ") && stderr.lines().count() == 1, "{what}: {stderr}");
+        assert!(
+            code == 1 && stderr.contains(" is not live yet; ") && stderr.lines().count() == 1,
+            "{what}: {stderr}"
+        );
         Ok(())
     };
     let mut file = std::fs::File::create(daemon.config_path())?;

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, setsockopt, socket, sockopt};
 use traffic_mirror::kernel::netlink::{Event, Monitor, Netlink};
-use traffic_mirror::network::Hook;
+use traffic_mirror::network::Direction;
 use traffic_mirror::triggers::{Trigger, queue, watch_network};
 
 use crate::lab::{ABSENT, Lab, Netns, wait_for};
@@ -37,7 +37,10 @@ fn changes_are_seen() -> Result<()> {
     let va = lab.near.index("va")?;
     let address = "10.9.0.5".parse()?;
     let mut monitor = lab.near.inside(|| Ok(Monitor::open()?))?;
-    let neighbour = Event::Neighbour { interface: va, address };
+    let neighbour = Event::Neighbour {
+        interface: va,
+        address,
+    };
     for (command, event) in [
         ("ip link set va mtu 1400", Event::Link { index: va }),
         ("ip address add 10.20.0.1/24 dev va", Event::Address),
@@ -47,15 +50,24 @@ fn changes_are_seen() -> Result<()> {
         ("ip rule add to 10.22.0.0/24 table 100", Event::Route),
         ("ip -6 rule add to fd22::/64 table 100", Event::Route),
         ("ip nexthop add id 1 via 10.9.0.2 dev va", Event::Route),
-        ("ip neigh add 10.9.0.5 dev va lladdr 02:00:00:00:00:05 nud permanent", neighbour),
-        ("ip neigh replace 10.9.0.5 dev va lladdr 02:00:00:00:00:06 nud permanent", neighbour),
+        (
+            "ip neigh add 10.9.0.5 dev va lladdr 02:00:00:00:00:05 nud permanent",
+            neighbour,
+        ),
+        (
+            "ip neigh replace 10.9.0.5 dev va lladdr 02:00:00:00:00:06 nud permanent",
+            neighbour,
+        ),
         ("ip neigh del 10.9.0.5 dev va", neighbour),
         ("tc qdisc add dev va clsact", Event::Tc { interface: va }),
         (
             "tc filter add dev va egress prio 7 protocol ip u32 match ip dst 10.0.0.1 flowid :1",
             Event::Tc { interface: va },
         ),
-        ("tc filter del dev va egress prio 7", Event::Tc { interface: va }),
+        (
+            "tc filter del dev va egress prio 7",
+            Event::Tc { interface: va },
+        ),
         ("tc qdisc del dev va clsact", Event::Tc { interface: va }),
         ("ip link set va down", Event::Link { index: va }),
         ("ip link del va", Event::Link { index: va }),
@@ -69,7 +81,12 @@ fn changes_are_seen() -> Result<()> {
         wait_for(&mut monitor, event).context(command)?;
     }
     lab.near.ip("link add vc type veth peer name vd")?;
-    wait_for(&mut monitor, Event::Link { index: lab.near.index("vc")? })?;
+    wait_for(
+        &mut monitor,
+        Event::Link {
+            index: lab.near.index("vc")?,
+        },
+    )?;
     // reading makes no events, or a reader would wake itself
     let vc = lab.near.index("vc")?;
     lab.near.tc("qdisc add dev vc clsact")?;
@@ -82,7 +99,7 @@ fn changes_are_seen() -> Result<()> {
         netlink.route((address, 6080).into(), None)?;
         netlink.policies()?;
         netlink.neighbour(vc, address)?;
-        netlink.filters(vc, Hook::Ingress)?;
+        netlink.filters(vc, Direction::Ingress)?;
         netlink.clsact(vc)?;
         assert_eq!(monitor.drain()?, BTreeSet::new());
         assert!(!monitor.wait(Some(Duration::from_millis(1)))?);
@@ -96,8 +113,9 @@ fn an_overrun_is_told_and_survived() -> Result<()> {
     let va = lab.near.index("va")?;
     let mut monitor = lab.near.inside(|| Ok(Monitor::open()?))?;
     setsockopt(&monitor, sockopt::RcvBuf, &4096)?;
-    let entries: String =
-        (1..200).map(|n| format!("neigh add 10.100.0.{n} dev va lladdr 02:00:00:00:00:05 nud permanent\n")).collect();
+    let entries: String = (1..200)
+        .map(|n| format!("neigh add 10.100.0.{n} dev va lladdr 02:00:00:00:00:05 nud permanent\n"))
+        .collect();
     lab.near.batch(&entries)?;
     ensure!(monitor.drain()?.contains(&Event::Overrun), "no overrun");
     assert_eq!(monitor.drain()?, BTreeSet::new());
@@ -113,15 +131,30 @@ fn a_socket_that_fails_is_paused_for_and_opened_anew() -> Result<()> {
     lab.near.inside(|| {
         let monitor = Monitor::open()?;
         // to be read at once, and no message of the kernel's: ENOTCONN for ever
-        let broken = socket(AddressFamily::Inet, SockType::Stream, SockFlag::empty(), None)?;
+        let broken = socket(
+            AddressFamily::Inet,
+            SockType::Stream,
+            SockFlag::empty(),
+            None,
+        )?;
         // SAFETY: both descriptors are open; the second goes on being the monitor's.
-        ensure!(unsafe { libc::dup2(broken.as_raw_fd(), monitor.as_fd().as_raw_fd()) } >= 0, "dup2");
+        ensure!(
+            unsafe { libc::dup2(broken.as_raw_fd(), monitor.as_fd().as_raw_fd()) } >= 0,
+            "dup2"
+        );
         Ok(watch_network(monitor, sender)?)
     })?;
     let begin = Instant::now();
     let first = triggers.next(Duration::from_secs(10));
-    ensure!(first == Some(Trigger::Network(BTreeSet::from([Event::Overrun]))), "{first:?}");
-    ensure!(begin.elapsed() >= Duration::from_millis(900), "no pause: {:?}", begin.elapsed());
+    ensure!(
+        first == Some(Trigger::Network(BTreeSet::from([Event::Overrun]))),
+        "{first:?}"
+    );
+    ensure!(
+        begin.elapsed() >= Duration::from_millis(900),
+        "no pause: {:?}",
+        begin.elapsed()
+    );
     // heard of by the new socket, in the same namespace
     let deadline = Instant::now() + Duration::from_secs(10);
     for mtu in 1300.. {

@@ -25,9 +25,15 @@ pub(crate) const ABSENT: u32 = 4_000_000;
 pub(crate) const PORT: u16 = 6080;
 
 /// What `ip route get` says, in our terms.
-pub(crate) fn expected_route(namespace: &Netns, destination: &str, interface: Option<&str>) -> Result<Option<Route>> {
+pub(crate) fn expected_route(
+    namespace: &Netns,
+    destination: &str,
+    interface: Option<&str>,
+) -> Result<Option<Route>> {
     let oif = interface.map_or(String::new(), |name| format!(" oif {name}"));
-    let Ok(answer) = namespace.json(&format!("route get {destination}{oif} ipproto udp dport {PORT}")) else {
+    let Ok(answer) = namespace.json(&format!(
+        "route get {destination}{oif} ipproto udp dport {PORT}"
+    )) else {
         return Ok(None);
     };
     let answer = &answer[0];
@@ -36,7 +42,10 @@ pub(crate) fn expected_route(namespace: &Netns, destination: &str, interface: Op
         interface: namespace.index(answer["dev"].as_str().context("no dev")?)?,
         gateway: address(&answer["gateway"])?.or(address(&answer["via"]["host"])?),
         source: address(&answer["prefsrc"])?,
-        mtu: answer["metrics"][0]["mtu"].as_u64().map(u32::try_from).transpose()?,
+        mtu: answer["metrics"][0]["mtu"]
+            .as_u64()
+            .map(u32::try_from)
+            .transpose()?,
         kind: match answer["type"].as_str() {
             None | Some("unicast") => RouteKind::Unicast,
             Some("local") => RouteKind::Local,
@@ -64,8 +73,8 @@ pub(crate) fn format_mac(mac: [u8; 6]) -> String {
     mac.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-/// Two namespaces with a veth between them: `va` in `near`, `vb` in `far`, 10.9.0.{1,2} and fd09::{1,2}. A second
-/// veth, `vy` with 10.8.0.1, leads nowhere.
+/// Two namespaces with a veth between them: `va` in `near`, `vb` in `far`, 10.9.0.{1,2} and
+/// fd09::{1,2}. A second veth, `vy` with 10.8.0.1, leads nowhere.
 pub(crate) struct Lab {
     pub(crate) near: Netns,
     pub(crate) far: Netns,
@@ -73,20 +82,31 @@ pub(crate) struct Lab {
 
 impl Lab {
     pub(crate) fn new() -> Result<Self> {
-        let lab = Self { near: Netns::new()?, far: Netns::new()? };
-        lab.near.ip(&format!("link add va type veth peer name vb netns {}", lab.far.name))?;
+        let lab = Self {
+            near: Netns::new()?,
+            far: Netns::new()?,
+        };
+        lab.near.ip(&format!(
+            "link add va type veth peer name vb netns {}",
+            lab.far.name
+        ))?;
         for (namespace, interface, host) in [(&lab.near, "va", 1), (&lab.far, "vb", 2)] {
             namespace.ip(&format!("link set {interface} addrgenmode none up"))?;
             namespace.ip(&format!("address add 10.9.0.{host}/24 dev {interface}"))?;
-            namespace.ip(&format!("address add fd09::{host}/64 dev {interface} nodad"))?;
-            namespace.ip(&format!("address add fe80::{host}/64 dev {interface} nodad"))?;
+            namespace.ip(&format!(
+                "address add fd09::{host}/64 dev {interface} nodad"
+            ))?;
+            namespace.ip(&format!(
+                "address add fe80::{host}/64 dev {interface} nodad"
+            ))?;
         }
         lab.near.ip("link add vy type veth peer name vz")?;
         lab.near.ip("link set vz addrgenmode none up")?;
         lab.near.ip("link set vy addrgenmode none up")?;
         lab.near.ip("address add 10.8.0.1/24 dev vy")?;
         lab.near.ip("address add 10.9.0.9/24 dev va")?;
-        lab.near.ip("address add fd09::9/64 dev va nodad preferred_lft 0")?;
+        lab.near
+            .ip("address add fd09::9/64 dev va nodad preferred_lft 0")?;
         Ok(lab)
     }
 }
@@ -99,7 +119,11 @@ pub(crate) struct Netns {
 impl Netns {
     pub(crate) fn new() -> Result<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("netlink-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let name = format!(
+            "netlink-{}-{}",
+            std::process::id(),
+            COUNT.fetch_add(1, Ordering::Relaxed)
+        );
         run(Command::new("ip").args(["netns", "add", &name]))?;
         let namespace = Self { name };
         namespace.ip("link set lo up")?;
@@ -109,18 +133,26 @@ impl Netns {
     /// Runs `f` on a thread of this namespace.
     pub(crate) fn inside<T: Send>(&self, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let enter = || -> Result<T> {
-            setns(File::open(format!("/run/netns/{}", self.name))?, CloneFlags::CLONE_NEWNET)?;
+            setns(
+                File::open(format!("/run/netns/{}", self.name))?,
+                CloneFlags::CLONE_NEWNET,
+            )?;
             f()
         };
-        thread::scope(|scope| scope.spawn(enter).join()).unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        thread::scope(|scope| scope.spawn(enter).join())
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
     }
 
     pub(crate) fn ip(&self, arguments: &str) -> Result<String> {
-        run(Command::new("ip").args(["-n", &self.name]).args(arguments.split_whitespace()))
+        run(Command::new("ip")
+            .args(["-n", &self.name])
+            .args(arguments.split_whitespace()))
     }
 
     pub(crate) fn tc(&self, arguments: &str) -> Result<String> {
-        run(Command::new("tc").args(["-n", &self.name]).args(arguments.split_whitespace()))
+        run(Command::new("tc")
+            .args(["-n", &self.name])
+            .args(arguments.split_whitespace()))
     }
 
     pub(crate) fn json(&self, arguments: &str) -> Result<Value> {
@@ -134,8 +166,15 @@ impl Netns {
 
     /// Runs one `ip` command per line.
     pub(crate) fn batch(&self, commands: &str) -> Result<()> {
-        let mut child = Command::new("ip").args(["-n", &self.name, "-batch", "-"]).stdin(Stdio::piped()).spawn()?;
-        child.stdin.take().context("no stdin")?.write_all(commands.as_bytes())?;
+        let mut child = Command::new("ip")
+            .args(["-n", &self.name, "-batch", "-"])
+            .stdin(Stdio::piped())
+            .spawn()?;
+        child
+            .stdin
+            .take()
+            .context("no stdin")?
+            .write_all(commands.as_bytes())?;
         ensure!(child.wait()?.success(), "ip -batch failed");
         Ok(())
     }
@@ -162,24 +201,53 @@ pub(crate) fn attach_bpf(interface: &str, arguments: &str) -> Result<()> {
     const PATH: &str = "/sys/fs/bpf/nothing";
 
     unshare(CloneFlags::CLONE_NEWNS)?;
-    mount(None::<&str>, "/", None::<&str>, MsFlags::MS_REC | MsFlags::MS_PRIVATE, None::<&str>)?;
-    mount(None::<&str>, "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), None::<&str>)?;
+    mount(
+        None::<&str>,
+        "/",
+        None::<&str>,
+        MsFlags::MS_REC | MsFlags::MS_PRIVATE,
+        None::<&str>,
+    )?;
+    mount(
+        None::<&str>,
+        "/sys/fs/bpf",
+        Some("bpf"),
+        MsFlags::empty(),
+        None::<&str>,
+    )?;
 
     // r0 = -1 (TC_ACT_UNSPEC); exit
     let program: [u64; 2] = [0xffff_ffff_0000_00b7, 0x95];
     let length = (program.len() as u64) << 32;
-    let load = [BPF_PROG_TYPE_SCHED_CLS | length, program.as_ptr() as u64, c"MIT".as_ptr() as u64];
+    let load = [
+        BPF_PROG_TYPE_SCHED_CLS | length,
+        program.as_ptr() as u64,
+        c"MIT".as_ptr() as u64,
+    ];
     let program = bpf(BPF_PROG_LOAD, &load).context("load")?;
     let path = CString::new(PATH)?;
-    bpf(BPF_OBJ_PIN, &[path.as_ptr() as u64, u64::from(program.cast_unsigned())]).context("pin")?;
+    bpf(
+        BPF_OBJ_PIN,
+        &[path.as_ptr() as u64, u64::from(program.cast_unsigned())],
+    )
+    .context("pin")?;
     nix::unistd::close(program)?;
-    let filter = format!("filter add dev {interface} {arguments} bpf direct-action object-pinned {PATH}");
+    let filter =
+        format!("filter add dev {interface} {arguments} bpf direct-action object-pinned {PATH}");
     run(Command::new("tc").args(filter.split_whitespace())).map(drop)
 }
 
 pub(crate) fn bpf(command: i32, attributes: &[u64]) -> Result<i32> {
-    // SAFETY: `attributes` holds the fields of `union bpf_attr` for `command`; its pointers outlive the call.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes.as_ptr(), size_of_val(attributes)) };
+    // SAFETY: `attributes` holds the fields of `union bpf_attr` for `command`; its pointers outlive
+    // the call.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            command,
+            attributes.as_ptr(),
+            size_of_val(attributes),
+        )
+    };
     nix::errno::Errno::result(result)?;
     Ok(i32::try_from(result)?)
 }

@@ -76,10 +76,16 @@ fn routes_are_those_of_ip_route_get() -> Result<()> {
         for destination in destinations {
             let oif = interface.map(|name| lab.near.index(name)).transpose()?;
             let address = SocketAddr::new(destination.parse()?, PORT);
-            let live = lab.near.inside(|| Ok(Netlink::open()?.route(address, oif)?))?;
+            let live = lab
+                .near
+                .inside(|| Ok(Netlink::open()?.route(address, oif)?))?;
             let what = format!("{destination} by {interface:?}");
-            let expected = expected_route(&lab.near, destination, interface).context(what.clone())?;
-            let live = live.map(|route| Route { assumed: false, ..route });
+            let expected =
+                expected_route(&lab.near, destination, interface).context(what.clone())?;
+            let live = live.map(|route| Route {
+                assumed: false,
+                ..route
+            });
             assert_eq!(live, expected, "{what}");
         }
     }
@@ -90,7 +96,8 @@ fn routes_are_those_of_ip_route_get() -> Result<()> {
 fn a_route_is_found_assumed_or_missing() -> Result<()> {
     let lab = Lab::new()?;
     lab.near.ip("route add 10.10.0.0/24 via 10.9.0.2")?;
-    lab.near.ip("route add 10.11.0.0/24 via inet6 fd09::2 dev va")?;
+    lab.near
+        .ip("route add 10.11.0.0/24 via inet6 fd09::2 dev va")?;
     lab.near.ip("route add blackhole 10.15.0.0/24")?;
     let (va, vy) = (lab.near.index("va")?, lab.near.index("vy")?);
     let (lo, gateway) = (1, Some("10.9.0.2".parse()?));
@@ -101,19 +108,35 @@ fn a_route_is_found_assumed_or_missing() -> Result<()> {
             Ok(netlink.route(SocketAddr::new(destination.parse()?, PORT), interface)?)
         };
         let on_link = |assumed| {
-            Some(Route { interface: va, gateway: None, source, mtu: None, kind: RouteKind::Unicast, assumed })
+            Some(Route {
+                interface: va,
+                gateway: None,
+                source,
+                mtu: None,
+                kind: RouteKind::Unicast,
+                assumed,
+            })
         };
         assert_eq!(route("10.9.0.2", None)?, on_link(false));
         assert_eq!(route("10.9.0.2", Some(va))?, on_link(false));
-        assert_eq!(route("10.10.0.1", None)?, on_link(false).map(|on_link| Route { gateway, ..on_link }));
-        assert_eq!(route("10.11.0.1", None)?.and_then(|route| route.gateway), Some("fd09::2".parse()?));
+        assert_eq!(
+            route("10.10.0.1", None)?,
+            on_link(false).map(|on_link| Route { gateway, ..on_link })
+        );
+        assert_eq!(
+            route("10.11.0.1", None)?.and_then(|route| route.gateway),
+            Some("fd09::2".parse()?)
+        );
 
         assert_eq!(route("192.0.2.1", None)?, None);
         assert_eq!(route("192.0.2.1", Some(va))?, on_link(true));
         assert_eq!(route("10.15.0.1", None)?, None);
         assert_eq!(route("10.15.0.1", Some(va))?, on_link(true));
         let elsewhere = route("10.10.0.1", Some(vy))?.context("no route")?;
-        assert_eq!((elsewhere.interface, elsewhere.gateway, elsewhere.assumed), (vy, None, true));
+        assert_eq!(
+            (elsewhere.interface, elsewhere.gateway, elsewhere.assumed),
+            (vy, None, true)
+        );
         assert_eq!(elsewhere.source, Some("10.8.0.1".parse()?));
         assert_eq!(route("192.0.2.1", Some(ABSENT))?, None);
         assert_eq!(route("2001:db8::1", None)?, None);
@@ -132,13 +155,18 @@ fn a_route_is_found_assumed_or_missing() -> Result<()> {
 #[test]
 fn rules_with_protocol_and_ports_are_followed() -> Result<()> {
     let lab = Lab::new()?;
-    for rule in ["rule add ipproto udp dport 6080 table 77", "rule add ipproto tcp dport 6080 table 78"] {
+    for rule in [
+        "rule add ipproto udp dport 6080 table 77",
+        "rule add ipproto tcp dport 6080 table 78",
+    ] {
         lab.near.ip(rule)?;
         lab.near.ip(&format!("-6 {rule}"))?;
     }
-    lab.near.ip("route add 10.50.0.0/24 via 10.9.0.2 table 77")?;
+    lab.near
+        .ip("route add 10.50.0.0/24 via 10.9.0.2 table 77")?;
     lab.near.ip("route add fd50::/64 via fd09::2 table 77")?;
-    lab.near.ip("route add 10.50.0.0/24 via 10.9.0.3 table 78")?;
+    lab.near
+        .ip("route add 10.50.0.0/24 via 10.9.0.3 table 78")?;
     let va = lab.near.index("va")?;
     lab.near.inside(|| {
         let mut netlink = Netlink::open()?;
@@ -149,7 +177,11 @@ fn rules_with_protocol_and_ports_are_followed() -> Result<()> {
                         .route(SocketAddr::new(destination.parse()?, port), interface)?
                         .filter(|route| !route.assumed))
                 };
-                assert_eq!(route(PORT)?.and_then(|route| route.gateway), Some(gateway.parse()?), "{destination}");
+                assert_eq!(
+                    route(PORT)?.and_then(|route| route.gateway),
+                    Some(gateway.parse()?),
+                    "{destination}"
+                );
                 assert_eq!(route(PORT + 1)?, None, "{destination}");
             }
         }
@@ -160,20 +192,39 @@ fn rules_with_protocol_and_ports_are_followed() -> Result<()> {
 #[test]
 fn neighbours_are_read() -> Result<()> {
     let lab = Lab::new()?;
-    lab.near.ip("neigh add 10.9.0.5 dev va lladdr 02:00:00:00:00:05 nud permanent")?;
-    lab.near.ip("neigh add fd09::5 dev va lladdr 02:00:00:00:00:05 nud stale")?;
+    lab.near
+        .ip("neigh add 10.9.0.5 dev va lladdr 02:00:00:00:00:05 nud permanent")?;
+    lab.near
+        .ip("neigh add fd09::5 dev va lladdr 02:00:00:00:00:05 nud stale")?;
     lab.near.ip("neigh add 10.9.0.6 dev va nud failed")?;
     let va = lab.near.index("va")?;
     lab.near.inside(|| {
         let mut netlink = Netlink::open()?;
         let mac = [2, 0, 0, 0, 0, 5];
-        for (address, state) in [("10.9.0.5", NeighbourState::Permanent), ("fd09::5", NeighbourState::Stale)] {
-            let live = netlink.neighbour(va, address.parse()?)?.context("no entry")?;
-            assert_eq!((live.interface, live.address.to_string().as_str(), live.state), (va, address, state));
+        for (address, state) in [
+            ("10.9.0.5", NeighbourState::Permanent),
+            ("fd09::5", NeighbourState::Stale),
+        ] {
+            let live = netlink
+                .neighbour(va, address.parse()?)?
+                .context("no entry")?;
+            assert_eq!(
+                (
+                    live.interface,
+                    live.address.to_string().as_str(),
+                    live.state
+                ),
+                (va, address, state)
+            );
             assert_eq!(live.usable_mac(), Some(mac));
         }
-        let failed = netlink.neighbour(va, "10.9.0.6".parse()?)?.context("no entry")?;
-        assert_eq!((failed.state, failed.usable_mac()), (NeighbourState::Failed, None));
+        let failed = netlink
+            .neighbour(va, "10.9.0.6".parse()?)?
+            .context("no entry")?;
+        assert_eq!(
+            (failed.state, failed.usable_mac()),
+            (NeighbourState::Failed, None)
+        );
         assert_eq!(netlink.neighbour(va, "10.9.0.7".parse()?)?, None);
         assert_eq!(netlink.neighbour(ABSENT, "10.9.0.5".parse()?)?, None);
         Ok(())
@@ -185,7 +236,11 @@ fn resolve_finds_a_live_neighbour() -> Result<()> {
     let lab = Lab::new()?;
     let va = lab.near.index("va")?;
     let far = lab.far.inside(|| Ok(Netlink::open()?.links()?))?;
-    let mac = far.values().find(|link| link.name == "vb").context("no vb")?.mac;
+    let mac = far
+        .values()
+        .find(|link| link.name == "vb")
+        .context("no vb")?
+        .mac;
     // one that had failed before
     lab.near.ip("neigh add 10.9.0.2 dev va nud failed")?;
     lab.near.inside(|| {
@@ -194,8 +249,18 @@ fn resolve_finds_a_live_neighbour() -> Result<()> {
         for address in ["10.9.0.2", "fd09::2"] {
             let address = address.parse()?;
             netlink.resolve(va, address)?;
-            while netlink.neighbour(va, address)?.and_then(|live| live.usable_mac()) != mac {
-                wait_for(&mut monitor, Event::Neighbour { interface: va, address })?;
+            while netlink
+                .neighbour(va, address)?
+                .and_then(|live| live.usable_mac())
+                != mac
+            {
+                wait_for(
+                    &mut monitor,
+                    Event::Neighbour {
+                        interface: va,
+                        address,
+                    },
+                )?;
             }
         }
         // nobody there: the kernel asks three times in three seconds
@@ -207,7 +272,13 @@ fn resolve_finds_a_live_neighbour() -> Result<()> {
         };
         assert_eq!(entry()?, (NeighbourState::Incomplete, None));
         while entry()? != (NeighbourState::Failed, None) {
-            wait_for(&mut monitor, Event::Neighbour { interface: va, address: nobody })?;
+            wait_for(
+                &mut monitor,
+                Event::Neighbour {
+                    interface: va,
+                    address: nobody,
+                },
+            )?;
         }
         Ok(())
     })
@@ -216,19 +287,29 @@ fn resolve_finds_a_live_neighbour() -> Result<()> {
 #[test]
 fn resolve_leaves_usable_and_managed_neighbours_alone() -> Result<()> {
     let lab = Lab::new()?;
-    lab.near.ip("neigh add 10.9.0.5 dev va lladdr 02:00:00:00:00:05 nud permanent")?;
-    lab.near.ip("neigh add 10.9.0.6 dev va lladdr 02:00:00:00:00:06 nud stale extern_learn")?;
+    lab.near
+        .ip("neigh add 10.9.0.5 dev va lladdr 02:00:00:00:00:05 nud permanent")?;
+    lab.near
+        .ip("neigh add 10.9.0.6 dev va lladdr 02:00:00:00:00:06 nud stale extern_learn")?;
     lab.near.ip("neigh add 10.9.0.7 dev va managed")?;
     let va = lab.near.index("va")?;
     let entries = || -> Result<Vec<Value>> {
-        let mut entries = lab.near.json("neigh show dev va")?.as_array().cloned().context("no array")?;
+        let mut entries = lab
+            .near
+            .json("neigh show dev va")?
+            .as_array()
+            .cloned()
+            .context("no array")?;
         entries.sort_by_key(|entry| entry["dst"].to_string());
         // nobody answers for this one: the kernel tries and fails by turns
         entries[2]["state"].take();
         Ok(entries)
     };
     let before = entries()?;
-    ensure!(before.len() == 3 && before[2].get("managed").is_some(), "{before:?}");
+    ensure!(
+        before.len() == 3 && before[2].get("managed").is_some(),
+        "{before:?}"
+    );
     lab.near.inside(|| {
         let mut netlink = Netlink::open()?;
         for address in ["10.9.0.5", "10.9.0.6", "10.9.0.7"] {

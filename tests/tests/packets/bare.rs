@@ -1,5 +1,5 @@
-//! UDP superpackets of an interface whose checksums are not left to hardware: the kernel cuts them only as long as they are not
-//! wrapped.
+//! UDP superpackets of an interface whose checksums are not left to hardware: the kernel cuts them
+//! only as long as they are not wrapped.
 
 use crate::edge::Attach;
 use crate::routed::{CLIENT, COLLECTOR, EDGE, Routed, WEB, address, count, sent_to};
@@ -18,14 +18,23 @@ fn superpackets_without_checksum_offload_arrive_whole() -> Result<()> {
         return Ok(());
     }
     for &attach in Attach::all()? {
-        for (mtu, segment) in [(1600, 1452), (1600, 1200), (1500, 1200), (1500, 1452), (1280, 1452)] {
+        for (mtu, segment) in [
+            (1600, 1452),
+            (1600, 1200),
+            (1500, 1200),
+            (1500, 1452),
+            (1280, 1452),
+        ] {
             let mut lab = Routed::new(WEB, attach, mtu)?;
             ethtool::set_features(&lab.edge, "eth0", |feature| {
                 (feature.name.starts_with("tx-checksum-") && feature.available).then_some(false)
             })?;
             let patience = traffic_mirror_tests::lab::deadline();
             while !lab.has_segmenter()? {
-                ensure!(std::time::Instant::now() < patience, "{attach:?}: there is no segmenter");
+                ensure!(
+                    std::time::Instant::now() < patience,
+                    "{attach:?}: there is no segmenter"
+                );
             }
             for family in 0..2 {
                 let (_, before) = lab.settle()?;
@@ -41,15 +50,31 @@ fn superpackets_without_checksum_offload_arrive_whole() -> Result<()> {
                     }
                 }
                 let (copies, after) = lab.settle()?;
-                let context = format!("{attach:?}, MTU {mtu}, datagrams of {segment} to {}", CLIENT[family]);
-                let matched = count(&after, "filter web packets") - count(&before, "filter web packets");
-                ensure!(matched == (TIMES * DATAGRAMS) as u64, "{context}: {matched} matched");
+                let context = format!(
+                    "{attach:?}, MTU {mtu}, datagrams of {segment} to {}",
+                    CLIENT[family]
+                );
+                let matched =
+                    count(&after, "filter web packets") - count(&before, "filter web packets");
+                ensure!(
+                    matched == (TIMES * DATAGRAMS) as u64,
+                    "{context}: {matched} matched"
+                );
                 for collector in COLLECTOR {
                     let copies = sent_to(&copies, collector)?;
-                    ensure!(copies.len() == TIMES * DATAGRAMS, "{context}: {} copies: {after:?}", copies.len());
-                    for (copy, datagram) in copies.iter().zip(payload.chunks(segment.into()).cycle()) {
+                    ensure!(
+                        copies.len() == TIMES * DATAGRAMS,
+                        "{context}: {} copies: {after:?}",
+                        copies.len()
+                    );
+                    for (copy, datagram) in
+                        copies.iter().zip(payload.chunks(segment.into()).cycle())
+                    {
                         verify_inner_checksums(&copy.inner).with_context(|| context.clone())?;
-                        ensure!(Ip::parse(&copy.inner)?.upper[8..] == *datagram, "{context}: another datagram");
+                        ensure!(
+                            Ip::parse(&copy.inner)?.upper[8..] == *datagram,
+                            "{context}: another datagram"
+                        );
                     }
                 }
             }

@@ -1,20 +1,21 @@
 //! A case of the table: what is sent, and everything that must come of it.
 
-use crate::edge::{Attach, ENDPOINTS, Edge, Seen, Shape, Way};
+use crate::edge::{Attach, Direction, ENDPOINTS, Edge, Seen, SkbLayout};
 use anyhow::{Result, ensure};
 use std::fmt::Write as _;
 use traffic_mirror_tests::lab::packet::{Link, Packet, ip_part};
 use traffic_mirror_tests::lab::status::Counters;
 
-/// One frame and what must come of it. By default nothing: it passes unchanged, no copy, no counter moves.
+/// One frame and what must come of it. By default nothing: it passes unchanged, no copy, no counter
+/// moves.
 pub(crate) struct Case {
     what: String,
     frame: Vec<u8>,
-    shape: Shape,
-    ways: Vec<Way>,
+    layout: SkbLayout,
+    ways: Vec<Direction>,
     filters: Vec<&'static str>,
     to: Vec<&'static str>,
-    unseen: Option<&'static str>,
+    skipped: Option<&'static str>,
     inner: Option<Vec<u8>>,
     sent: Option<Vec<u8>>,
     times: usize,
@@ -32,11 +33,11 @@ pub(crate) fn bytes(what: impl ToString, frame: Vec<u8>) -> Case {
     Case {
         what: what.to_string(),
         frame,
-        shape: Shape::Linear,
-        ways: vec![Way::Ingress, Way::Egress],
+        layout: SkbLayout::Linear,
+        ways: vec![Direction::Ingress, Direction::Egress],
         filters: Vec::new(),
         to: Vec::new(),
-        unseen: None,
+        skipped: None,
         inner: None,
         sent: None,
         times: 1,
@@ -48,22 +49,35 @@ pub(crate) fn bytes(what: impl ToString, frame: Vec<u8>) -> Case {
 impl Case {
     /// The filters that count it.
     pub(crate) fn matches<const N: usize>(self, filters: [&'static str; N]) -> Self {
-        Self { filters: filters.to_vec(), ..self }
+        Self {
+            filters: filters.to_vec(),
+            ..self
+        }
     }
 
     /// The endpoints that get one copy each.
     pub(crate) fn to<const N: usize>(self, endpoints: [&'static str; N]) -> Self {
-        Self { to: endpoints.to_vec(), ..self }
+        Self {
+            to: endpoints.to_vec(),
+            ..self
+        }
     }
 
     /// The same for as many as there are.
     pub(crate) fn reaching(self, endpoints: impl Iterator<Item = &'static str>) -> Self {
-        Self { to: endpoints.collect(), ..self }
+        Self {
+            to: endpoints.collect(),
+            ..self
+        }
     }
 
     /// As `matches` and `to`.
     pub(crate) fn matching(self, filters: Vec<&'static str>, to: Vec<&'static str>) -> Self {
-        Self { filters, to, ..self }
+        Self {
+            filters,
+            to,
+            ..self
+        }
     }
 
     /// Copies to an endpoint where `matches` cannot say what is counted.
@@ -78,23 +92,36 @@ impl Case {
     }
 
     /// Why no filter can be asked.
-    pub(crate) fn unseen(self, reason: &'static str) -> Self {
-        Self { unseen: Some(reason), ..self }
+    pub(crate) fn skipped(self, reason: &'static str) -> Self {
+        Self {
+            skipped: Some(reason),
+            ..self
+        }
     }
 
     /// Filters are asked after all.
     pub(crate) fn unasked(self) -> Self {
-        Self { unseen: None, ..self }
+        Self {
+            skipped: None,
+            ..self
+        }
     }
 
-    /// What the copy holds, where that is not the IP packet in the frame up to the length that it says.
+    /// What the copy holds, where that is not the IP packet in the frame up to the length that it
+    /// says.
     pub(crate) fn inner(self, inner: impl Into<Vec<u8>>) -> Self {
-        Self { inner: Some(inner.into()), ..self }
+        Self {
+            inner: Some(inner.into()),
+            ..self
+        }
     }
 
     /// What the copy holds, where that is less than what has matched.
     pub(crate) fn sent(self, sent: Vec<u8>) -> Self {
-        Self { sent: Some(sent), ..self }
+        Self {
+            sent: Some(sent),
+            ..self
+        }
     }
 
     /// It passes that many hooks: as many matches, and as many copies.
@@ -108,12 +135,15 @@ impl Case {
         self
     }
 
-    pub(crate) fn shape(self, shape: Shape) -> Self {
-        Self { shape, ..self }
+    pub(crate) fn layout(self, layout: SkbLayout) -> Self {
+        Self { layout, ..self }
     }
 
-    pub(crate) fn ways(self, ways: &[Way]) -> Self {
-        Self { ways: ways.to_vec(), ..self }
+    pub(crate) fn ways(self, ways: &[Direction]) -> Self {
+        Self {
+            ways: ways.to_vec(),
+            ..self
+        }
     }
 
     fn expected_inner(&self) -> Result<Vec<u8>> {
@@ -124,7 +154,7 @@ impl Case {
     }
 
     /// Everything that is not as it must be.
-    fn check(&self, way: Way, seen: &Seen) -> Result<String> {
+    fn check(&self, way: Direction, seen: &Seen) -> Result<String> {
         let mut wrong = String::new();
         if seen.originals != [self.frame.clone()] {
             let frames: Vec<_> = seen.originals.iter().map(|frame| hex(frame)).collect();
@@ -135,12 +165,20 @@ impl Case {
             write!(wrong, "\n    at the collector: {frames:?}")?;
         }
         let mut counters = Counters::new();
-        if let Some(reason) = self.unseen {
+        if let Some(reason) = self.skipped {
             counters.insert(format!("{} {reason}", way.hook()), 1);
         }
-        counters.extend(self.also.iter().map(|(counter, by)| ((*counter).to_owned(), *by)));
+        counters.extend(
+            self.also
+                .iter()
+                .map(|(counter, by)| ((*counter).to_owned(), *by)),
+        );
         if self.filters.is_empty() {
-            let copies: Vec<_> = seen.copies.iter().map(|(name, copies)| (*name, copies.len())).collect();
+            let copies: Vec<_> = seen
+                .copies
+                .iter()
+                .map(|(name, copies)| (*name, copies.len()))
+                .collect();
             if copies != self.extra {
                 write!(wrong, "\n    copies {copies:?} instead of {:?}", self.extra)?;
             }
@@ -148,7 +186,11 @@ impl Case {
             self.check_copies(seen, &mut counters, &mut wrong)?;
         }
         if seen.moved != counters {
-            write!(wrong, "\n    counters moved by {:?}\n             instead of {counters:?}", seen.moved)?;
+            write!(
+                wrong,
+                "\n    counters moved by {:?}\n             instead of {counters:?}",
+                seen.moved
+            )?;
         }
         Ok(wrong)
     }
@@ -161,7 +203,9 @@ impl Case {
             counters.insert(format!("{object} {name} packets"), times);
             counters.insert(format!("{object} {name} bytes"), times * bytes as u64);
         };
-        self.filters.iter().for_each(|filter| count(counters, "filter", filter, inner.len()));
+        self.filters
+            .iter()
+            .for_each(|filter| count(counters, "filter", filter, inner.len()));
         for (name, ..) in ENDPOINTS {
             let wanted = self.to.contains(&name);
             if wanted {
@@ -170,10 +214,19 @@ impl Case {
             let copies = seen.copies.get(name).map(Vec::as_slice).unwrap_or_default();
             let expected = if wanted { self.times } else { 0 };
             if copies.len() != expected {
-                write!(wrong, "\n    {} copies to {name} instead of {expected}", copies.len())?;
+                write!(
+                    wrong,
+                    "\n    {} copies to {name} instead of {expected}",
+                    copies.len()
+                )?;
             }
             for copy in copies.iter().filter(|copy| copy.inner != sent) {
-                write!(wrong, "\n    copy to {name} {}\n         instead of {}", hex(&copy.inner), hex(&sent))?;
+                write!(
+                    wrong,
+                    "\n    copy to {name} {}\n         instead of {}",
+                    hex(&copy.inner),
+                    hex(&sent)
+                )?;
             }
         }
         Ok(())
@@ -181,18 +234,27 @@ impl Case {
 }
 
 /// Runs each case both ways or as it says, and reports all that fail.
-pub(crate) fn run(edge: &mut Edge, attach: Attach, title: &str, config: &str, cases: &[Case]) -> Result<()> {
+pub(crate) fn run(
+    edge: &mut Edge,
+    attach: Attach,
+    title: &str,
+    config: &str,
+    cases: &[Case],
+) -> Result<()> {
     edge.configure(config)?;
     let mut failures = String::new();
     for case in cases {
         for &way in &case.ways {
-            let wrong = match edge.pass(&case.frame, case.shape, way) {
+            let wrong = match edge.pass(&case.frame, case.layout, way) {
                 Ok(seen) => case.check(way, &seen)?,
                 Err(error) => format!("\n    {error:#}"),
             };
             if !wrong.is_empty() {
                 let (what, frame) = (&case.what, hex(&case.frame));
-                write!(failures, "\n  {what}, {way:?}, {attach:?}:{wrong}\n    frame {frame}")?;
+                write!(
+                    failures,
+                    "\n  {what}, {way:?}, {attach:?}:{wrong}\n    frame {frame}"
+                )?;
             }
         }
     }
@@ -202,7 +264,9 @@ pub(crate) fn run(edge: &mut Edge, attach: Attach, title: &str, config: &str, ca
 
 /// The bytes behind the Ethernet header and tags.
 pub(crate) fn behind_link(frame: &[u8]) -> Vec<u8> {
-    Link::parse(frame).map(|link| frame[link.length..].to_vec()).unwrap_or_default()
+    Link::parse(frame)
+        .map(|link| frame[link.length..].to_vec())
+        .unwrap_or_default()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -1,6 +1,7 @@
-//! `checksum = true`: the outer UDP checksum of each copy is right, whatever the copy is of and however it is sent.
+//! `checksum = true`: the outer UDP checksum of each copy is right, whatever the copy is of and
+//! however it is sent.
 
-use crate::edge::{Attach, Edge, Seen, Shape, Shaped, Way, frame};
+use crate::edge::{Attach, Direction, Edge, LaidOut, Seen, SkbLayout, frame};
 use crate::policy::policy;
 use crate::routed::count;
 use crate::{config, filter};
@@ -19,29 +20,62 @@ const ENDPOINTS: [&str; 2] = ["a", "six"];
 fn packets() -> Vec<(String, Packet)> {
     let mut all = Vec::new();
     for [from, to] in [V4, V6] {
-        // empty, odd, short enough that a header is longer, near what fits of 1,500 bytes, as long as the interface takes
-        for bytes in [0, 1, 2, 11, 12, 13, 40, 97, 500, 1400, 1401, 1420, 1440, 1473, 3001, 8900] {
+        // empty, odd, short enough that a header is longer, near what fits of 1,500 bytes, as long
+        // as the interface takes
+        for bytes in [
+            0, 1, 2, 11, 12, 13, 40, 97, 500, 1400, 1401, 1420, 1440, 1473, 3001, 8900,
+        ] {
             let payload = Stream::new(bytes as u64).bytes(bytes);
             all.push((
                 format!("UDP with {bytes} from {from}"),
                 frame().ip(from, to).udp(4000, 443).payload(payload.clone()),
             ));
-            let options = Tcp { options: vec![1; 12], ..Tcp::new(4000, 443) };
-            all.push((format!("TCP with {bytes} from {from}"), frame().ip(from, to).layer(options).payload(payload)));
+            let options = Tcp {
+                options: vec![1; 12],
+                ..Tcp::new(4000, 443)
+            };
+            all.push((
+                format!("TCP with {bytes} from {from}"),
+                frame().ip(from, to).layer(options).payload(payload),
+            ));
         }
-        all.push((format!("bare TCP from {from}"), frame().ip(from, to).tcp(4000, 443)));
+        all.push((
+            format!("bare TCP from {from}"),
+            frame().ip(from, to).tcp(4000, 443),
+        ));
         all.push((
             format!("TCP in a VLAN from {from}"),
-            frame().vlan(7).ip(from, to).tcp(4000, 443).payload(vec![7; 77]),
+            frame()
+                .vlan(7)
+                .ip(from, to)
+                .tcp(4000, 443)
+                .payload(vec![7; 77]),
         ));
         all.push((
             format!("TCP in two VLANs from {from}"),
-            frame().qinq(7, 8).ip(from, to).tcp(4000, 443).payload(vec![7; 77]),
+            frame()
+                .qinq(7, 8)
+                .ip(from, to)
+                .tcp(4000, 443)
+                .payload(vec![7; 77]),
         ));
     }
-    all.push(("ICMP".to_owned(), frame().ip(V4[0], V4[1]).icmp(8, 0).payload(vec![3; 333])));
-    all.push(("ICMPv6".to_owned(), frame().ip(V6[0], V6[1]).icmpv6(128, 0).payload(vec![3; 333])));
-    let extended = frame().ip(V6[0], V6[1]).hop_by_hop().udp(4000, 443).payload(vec![9; 99]);
+    all.push((
+        "ICMP".to_owned(),
+        frame().ip(V4[0], V4[1]).icmp(8, 0).payload(vec![3; 333]),
+    ));
+    all.push((
+        "ICMPv6".to_owned(),
+        frame()
+            .ip(V6[0], V6[1])
+            .icmpv6(128, 0)
+            .payload(vec![3; 333]),
+    ));
+    let extended = frame()
+        .ip(V6[0], V6[1])
+        .hop_by_hop()
+        .udp(4000, 443)
+        .payload(vec![9; 99]);
     all.push(("UDP behind hop-by-hop options".to_owned(), extended));
     all
 }
@@ -53,56 +87,94 @@ struct Sent {
     inner: Vec<u8>,
 }
 
-/// All packets in one piece and with open checksums, and with `pieces` in pieces, too: what each is, and it as a frame.
-fn frames(pieces: bool) -> Result<(Vec<Sent>, Vec<Shaped>)> {
+/// All packets in one piece and with open checksums, and with `pieces` in pieces, too: what each
+/// is, and it as a frame.
+fn frames(pieces: bool) -> Result<(Vec<Sent>, Vec<LaidOut>)> {
     const LINEAR_BYTES: u16 = 60;
     let (mut all, mut frames) = (Vec::new(), Vec::new());
     for (what, packet) in packets() {
         let whole = packet.build();
         let mut open = whole.clone();
-        let vnet = VnetHeader::partial(&mut open).ok().map(|header| (open, Shape::Vnet(header)));
+        let vnet = VnetHeader::partial(&mut open)
+            .ok()
+            .map(|header| (open, SkbLayout::Vnet(header)));
         let has_pieces = pieces && whole.len() > LINEAR_BYTES.into();
-        let scattered = has_pieces.then(|| (whole.clone(), Shape::Scattered(LINEAR_BYTES)));
+        let scattered = has_pieces.then(|| (whole.clone(), SkbLayout::Scattered(LINEAR_BYTES)));
         let inner = ip_part(&whole)?.to_vec();
-        for (bytes, shape) in [Some((whole, Shape::Linear)), scattered, vnet].into_iter().flatten() {
-            all.push(Sent { what: format!("{shape:?} {what}"), inner: inner.clone() });
-            frames.push((bytes, shape));
+        for (bytes, layout) in [Some((whole, SkbLayout::Linear)), scattered, vnet]
+            .into_iter()
+            .flatten()
+        {
+            all.push(Sent {
+                what: format!("{layout:?} {what}"),
+                inner: inner.clone(),
+            });
+            frames.push((bytes, layout));
         }
     }
     Ok((all, frames))
 }
 
 /// Originals as they were, and as many copies to each endpoint.
-fn ensure_one_each(seen: &Seen, frames: &[Shaped], context: &str) -> Result<()> {
-    let changed = frames.iter().zip(&seen.originals).find(|((frame, _), original)| frame != *original);
-    ensure!(changed.is_none(), "{context}: an original differs: {changed:02x?}");
-    ensure!(seen.originals.len() == frames.len(), "{context}: {} originals", seen.originals.len());
-    ensure!(seen.strangers.is_empty(), "{context}: {} strangers", seen.strangers.len());
+fn ensure_one_each(seen: &Seen, frames: &[LaidOut], context: &str) -> Result<()> {
+    let changed = frames
+        .iter()
+        .zip(&seen.originals)
+        .find(|((frame, _), original)| frame != *original);
+    ensure!(
+        changed.is_none(),
+        "{context}: an original differs: {changed:02x?}"
+    );
+    ensure!(
+        seen.originals.len() == frames.len(),
+        "{context}: {} originals",
+        seen.originals.len()
+    );
+    ensure!(
+        seen.strangers.is_empty(),
+        "{context}: {} strangers",
+        seen.strangers.len()
+    );
     for endpoint in ENDPOINTS {
         let copies = seen.copies.get(endpoint).map_or(0, Vec::len);
-        ensure!(copies == frames.len(), "{context}: {copies} copies to {endpoint}: {:?}", seen.moved);
+        ensure!(
+            copies == frames.len(),
+            "{context}: {copies} copies to {endpoint}: {:?}",
+            seen.moved
+        );
     }
     Ok(())
 }
 
 /// As `Gue::parse` has found a checksum right that is there.
 fn are_summed(copies: &[Gue]) -> Result<()> {
-    ensure!(copies.iter().all(|copy| copy.udp_checksum != 0), "a copy without a checksum");
+    ensure!(
+        copies.iter().all(|copy| copy.udp_checksum != 0),
+        "a copy without a checksum"
+    );
     Ok(())
 }
 
 #[test]
 fn each_copy_has_a_right_checksum() -> Result<()> {
     for &attach in Attach::all()? {
-        let mut edge = Edge::new(&policy(&config(&filter("all", "", "\"a\", \"six\"")), "checksum = true"), attach)?;
+        let mut edge = Edge::new(
+            &policy(
+                &config(&filter("all", "", "\"a\", \"six\"")),
+                "checksum = true",
+            ),
+            attach,
+        )?;
         for mtu in [crate::edge::OUTPUT_MTU, 1500] {
             edge.edge.run(&format!("ip link set eth1 mtu {mtu}"))?;
             edge.wait(|status| status.0["degraded"] == false)?;
             settled(&edge, mtu)?;
             let (sent, frames) = frames(true)?;
-            for way in [Way::Ingress, Way::Egress, Way::Local] {
+            for way in [Direction::Ingress, Direction::Egress, Direction::Local] {
                 let context = format!("{attach:?} {way:?}, MTU {mtu}");
-                let seen = edge.pass_all(&frames, way).with_context(|| context.clone())?;
+                let seen = edge
+                    .pass_all(&frames, way)
+                    .with_context(|| context.clone())?;
                 ensure_one_each(&seen, &frames, &context)?;
                 for endpoint in ENDPOINTS {
                     for (copy, sent) in seen.copies[endpoint].iter().zip(&sent) {
@@ -117,7 +189,8 @@ fn each_copy_has_a_right_checksum() -> Result<()> {
     Ok(())
 }
 
-/// Nobody could tell pieces of different copies that have been put together wrongly: identifications are few.
+/// Nobody could tell pieces of different copies that have been put together wrongly:
+/// identifications are few.
 #[test]
 fn what_is_sent_in_fragments_has_a_checksum_unasked() -> Result<()> {
     for &attach in Attach::all()? {
@@ -126,7 +199,7 @@ fn what_is_sent_in_fragments_has_a_checksum_unasked() -> Result<()> {
         edge.wait(|status| status.0["degraded"] == false)?;
         settled(&edge, 1500)?;
         let (sent, frames) = frames(false)?;
-        let seen = edge.pass_all(&frames, Way::Egress)?;
+        let seen = edge.pass_all(&frames, Direction::Egress)?;
         ensure_one_each(&seen, &frames, &format!("{attach:?}"))?;
         for (endpoint, outer) in ENDPOINTS.into_iter().zip([32, 52]) {
             let mut fragmented = 0;
@@ -134,11 +207,17 @@ fn what_is_sent_in_fragments_has_a_checksum_unasked() -> Result<()> {
                 let context = format!("{attach:?} {} to {endpoint}", sent.what);
                 let is_in_fragments = sent.inner.len() + outer > 1500;
                 fragmented += u64::from(is_in_fragments);
-                ensure!((copy.udp_checksum != 0) == is_in_fragments, "{context}: {copy:?}");
+                ensure!(
+                    (copy.udp_checksum != 0) == is_in_fragments,
+                    "{context}: {copy:?}"
+                );
                 ensure!(copy.inner == sent.inner, "{context}: another packet");
             }
             let counted = count(&seen.moved, &format!("endpoint {endpoint} fragmented"));
-            ensure!(counted == fragmented, "{attach:?} {endpoint}: {counted} of {fragmented} counted in fragments");
+            ensure!(
+                counted == fragmented,
+                "{attach:?} {endpoint}: {counted} of {fragmented} counted in fragments"
+            );
         }
     }
     Ok(())
@@ -169,7 +248,10 @@ fn superpackets_have_checksums_packet_by_packet() -> Result<()> {
             edge.wait(|status| status.0["degraded"] == false)?;
             settled(&edge, mtu)?;
             for [from, to] in [V4, V6] {
-                let tcp = frame().ip(from, to).layer(Tcp { options: vec![1; 12], ..Tcp::new(4000, 443) });
+                let tcp = frame().ip(from, to).layer(Tcp {
+                    options: vec![1; 12],
+                    ..Tcp::new(4000, 443)
+                });
                 let mut kinds = vec![("TCP", tcp, 32)];
                 if kernel()? >= (6, 2) {
                     kinds.push(("UDP", frame().ip(from, to).udp(4000, 443), 8));
@@ -180,29 +262,58 @@ fn superpackets_have_checksums_packet_by_packet() -> Result<()> {
                         let payload = Stream::new(size.into()).bytes(length);
                         let mut bytes = packet.clone().payload(&payload[..]).build();
                         let header = VnetHeader::gso(&mut bytes, size)?;
-                        for way in [Way::Ingress, Way::Local] {
-                            let context =
-                                || format!("{attach:?} {way:?} {what} by {size} from {from}, MTU {mtu}, {lines}");
-                            let seen = edge.pass(&bytes, Shape::Vnet(header), way).with_context(context)?;
-                            ensure!(seen.originals == [&*bytes], "{}: the original differs", context());
+                        for way in [Direction::Ingress, Direction::Local] {
+                            let context = || {
+                                format!(
+                                    "{attach:?} {way:?} {what} by {size} from {from}, MTU {mtu}, {lines}"
+                                )
+                            };
+                            let seen = edge
+                                .pass(&bytes, SkbLayout::Vnet(header), way)
+                                .with_context(context)?;
+                            ensure!(
+                                seen.originals == [&*bytes],
+                                "{}: the original differs",
+                                context()
+                            );
                             for endpoint in ENDPOINTS {
-                                let copies = seen.copies.get(endpoint).map(Vec::as_slice).unwrap_or_default();
+                                let copies = seen
+                                    .copies
+                                    .get(endpoint)
+                                    .map(Vec::as_slice)
+                                    .unwrap_or_default();
                                 are_summed(copies).with_context(context)?;
-                                ensure!(copies.len() == 8, "{}: {} copies: {:?}", context(), copies.len(), seen.moved);
+                                ensure!(
+                                    copies.len() == 8,
+                                    "{}: {} copies: {:?}",
+                                    context(),
+                                    copies.len(),
+                                    seen.moved
+                                );
                                 let headers = if from == V4[0] { 20 } else { 40 } + transport;
                                 let mut segments = payload.chunks(size.into());
                                 for copy in copies {
                                     let segment = segments.next().context("too many")?;
                                     if lines.contains("snap") {
                                         let kept = segment.len().min(200 - headers);
-                                        ensure!(copy.inner[headers..] == segment[..kept], "{}: another end", context());
+                                        ensure!(
+                                            copy.inner[headers..] == segment[..kept],
+                                            "{}: another end",
+                                            context()
+                                        );
                                     } else {
-                                        verify_inner_checksums(&copy.inner).with_context(context)?;
-                                        ensure!(copy.inner[headers..] == *segment, "{}: another packet", context());
+                                        verify_inner_checksums(&copy.inner)
+                                            .with_context(context)?;
+                                        ensure!(
+                                            copy.inner[headers..] == *segment,
+                                            "{}: another packet",
+                                            context()
+                                        );
                                     }
                                 }
                                 ensure!(
-                                    count(&seen.moved, &format!("endpoint {endpoint} packets")) == 8,
+                                    count(&seen.moved, &format!("endpoint {endpoint} packets"))
+                                        == 8,
                                     "{}",
                                     context()
                                 );
@@ -220,19 +331,26 @@ fn superpackets_have_checksums_packet_by_packet() -> Result<()> {
 fn what_is_cut_has_a_right_checksum() -> Result<()> {
     for &attach in Attach::all()? {
         let file = config(&filter("all", "", "\"a\", \"six\""));
-        for (lines, most) in [("snap = 131", [131, 131]), ("oversize = \"truncate\"", [1468, 1448])] {
+        for (lines, most) in [
+            ("snap = 131", [131, 131]),
+            ("oversize = \"truncate\"", [1468, 1448]),
+        ] {
             let mut edge = Edge::new(&policy(&file, &format!("checksum = true\n{lines}")), attach)?;
             edge.edge.run("ip link set eth1 mtu 1500")?;
             edge.wait(|status| status.0["degraded"] == false)?;
             settled(&edge, 1500)?;
             let (sent, frames) = frames(false)?;
-            let seen = edge.pass_all(&frames, Way::Egress)?;
+            let seen = edge.pass_all(&frames, Direction::Egress)?;
             ensure_one_each(&seen, &frames, &format!("{attach:?} {lines}"))?;
             for (endpoint, most) in ENDPOINTS.into_iter().zip(most) {
                 for (copy, sent) in seen.copies[endpoint].iter().zip(&sent) {
                     let context = || format!("{attach:?} {lines}: {} to {endpoint}", sent.what);
                     are_summed(std::slice::from_ref(copy)).with_context(context)?;
-                    ensure!(copy.inner == sent.inner[..sent.inner.len().min(most)], "{}: another packet", context());
+                    ensure!(
+                        copy.inner == sent.inner[..sent.inner.len().min(most)],
+                        "{}: another packet",
+                        context()
+                    );
                 }
             }
         }
@@ -240,21 +358,35 @@ fn what_is_cut_has_a_right_checksum() -> Result<()> {
     Ok(())
 }
 
-/// RFC 8200 has a host drop UDP over IPv6 without a checksum, unless the program that listens says otherwise.
+/// RFC 8200 has a host drop UDP over IPv6 without a checksum, unless the program that listens says
+/// otherwise.
 #[test]
 fn an_ordinary_program_takes_copies_over_ipv6() -> Result<()> {
     const PACKETS: usize = 20;
     for &attach in Attach::all()? {
         for (lines, arrive) in [("", 0), ("checksum = true", PACKETS)] {
-            let endpoint = format!("[endpoint.six]\naddress = \"fd09::13\"\nport = 9999\n{lines}\n");
-            let file = format!("[[interface]]\nname = \"eth0\"\n{endpoint}{}", filter("all", "", "\"six\""));
+            let endpoint =
+                format!("[endpoint.six]\naddress = \"fd09::13\"\nport = 9999\n{lines}\n");
+            let file = format!(
+                "[[interface]]\nname = \"eth0\"\n{endpoint}{}",
+                filter("all", "", "\"six\"")
+            );
             let mut edge = Edge::with_live_collector(&file, attach)?;
             let program = udp_bind(edge.collector(), "[fd09::13]:9999".parse()?)?;
             let end = udp_bind(edge.collector(), "[fd09::13]:9998".parse()?)?;
             let frames: Vec<Vec<u8>> = (0..PACKETS)
-                .map(|n| frame().ip(V6[0], V6[1]).udp(4000, n as u16).payload(vec![1; 100]).build())
+                .map(|n| {
+                    frame()
+                        .ip(V6[0], V6[1])
+                        .udp(4000, n as u16)
+                        .payload(vec![1; 100])
+                        .build()
+                })
                 .collect();
-            ensure!(edge.originals(&frames, Shape::Linear, Way::Ingress)? == frames, "the originals differ");
+            ensure!(
+                edge.originals(&frames, SkbLayout::Linear, Direction::Ingress)? == frames,
+                "the originals differ"
+            );
             // behind the copies, on the same way
             let sent = udp_bind(&edge.edge, "[fd09::1]:0".parse()?)?;
             sent.send_to(b"end", "[fd09::13]:9998")?;

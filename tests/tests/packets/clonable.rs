@@ -12,11 +12,15 @@ use traffic_mirror_tests::lab::traffic::udp_bind;
 /// Packets of each run.
 const PACKETS: u64 = 10;
 
-/// pktgen sends and receives packets that it holds on to: a clone of one, and its original is copied under somebody's hands, which
-/// the kernel answers with a panic.
+/// pktgen sends and receives packets that it holds on to: a clone of one, and its original is
+/// copied under somebody's hands, which the kernel answers with a panic.
 #[test]
 fn packets_that_others_hold_are_not_cloned() -> Result<()> {
-    if !Command::new("modprobe").args(["--quiet", "pktgen"]).status().is_ok_and(|status| status.success()) {
+    if !Command::new("modprobe")
+        .args(["--quiet", "pktgen"])
+        .status()
+        .is_ok_and(|status| status.success())
+    {
         println!("skipped: it takes the kernel module pktgen");
         return Ok(());
     }
@@ -24,8 +28,17 @@ fn packets_that_others_hold_are_not_cloned() -> Result<()> {
         let mut lab = Routed::new(WEB, attach, 1600)?;
         for (mode, sender) in [("queue_xmit", EDGE[0]), ("netif_receive", CLIENT[0])] {
             let before = lab.settle()?.1;
-            let destination = if sender == EDGE[0] { CLIENT[0] } else { "10.2.0.1" };
-            let mac = (if sender == EDGE[0] { &lab.client } else { &lab.edge }).mac("eth0")?;
+            let destination = if sender == EDGE[0] {
+                CLIENT[0]
+            } else {
+                "10.2.0.1"
+            };
+            let mac = (if sender == EDGE[0] {
+                &lab.client
+            } else {
+                &lab.edge
+            })
+            .mac("eth0")?;
             let mac = mac.map(|byte| format!("{byte:02x}")).join(":");
             pktgen(
                 &lab.edge,
@@ -60,10 +73,18 @@ fn pktgen(netns: &Netns, settings: &str) -> Result<()> {
     netns.enter(|| {
         write("kpktgend_0", "rem_device_all")?;
         write("kpktgend_0", "add_device eth0")?;
-        for line in ["pkt_size 100", "udp_src_min 9", "udp_src_max 9", "udp_dst_min 443", "udp_dst_max 443"] {
+        for line in [
+            "pkt_size 100",
+            "udp_src_min 9",
+            "udp_src_max 9",
+            "udp_dst_min 443",
+            "udp_dst_max 443",
+        ] {
             write("eth0", line)?;
         }
-        settings.split(';').try_for_each(|line| write("eth0", line))?;
+        settings
+            .split(';')
+            .try_for_each(|line| write("eth0", line))?;
         write("pgctrl", "start")?;
         write("kpktgend_0", "rem_device_all")
     })
@@ -92,9 +113,19 @@ fn packets_that_wait_for_a_timestamp_of_the_nic_are_not_cloned() -> Result<()> {
             let done = unsafe {
                 let size = size_of_val(&flags) as libc::socklen_t;
                 let option = (&raw const flags).cast();
-                libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_TIMESTAMPING, option, size)
+                libc::setsockopt(
+                    socket.as_raw_fd(),
+                    libc::SOL_SOCKET,
+                    libc::SO_TIMESTAMPING,
+                    option,
+                    size,
+                )
             };
-            ensure!(done == 0, "SO_TIMESTAMPING: {}", std::io::Error::last_os_error());
+            ensure!(
+                done == 0,
+                "SO_TIMESTAMPING: {}",
+                std::io::Error::last_os_error()
+            );
             for _ in 0..PACKETS {
                 socket.send_to(b"when", address(CLIENT[0], 443))?;
                 sink.recv(&mut [0; 16]).context("the original")?;
@@ -105,9 +136,16 @@ fn packets_that_wait_for_a_timestamp_of_the_nic_are_not_cloned() -> Result<()> {
                     let key = format!("endpoint {endpoint} {what}");
                     count(&after, &key) - count(&before, &key)
                 };
-                let expected = if is_cloned { (0, PACKETS) } else { (PACKETS, 0) };
+                let expected = if is_cloned {
+                    (0, PACKETS)
+                } else {
+                    (PACKETS, 0)
+                };
                 let found = (of("drop hardware-timestamp"), of("packets"));
-                ensure!(found == expected, "{attach:?} flags {flags} {endpoint}: {found:?}, {after:?}");
+                ensure!(
+                    found == expected,
+                    "{attach:?} flags {flags} {endpoint}: {found:?}, {after:?}"
+                );
             }
         }
     }

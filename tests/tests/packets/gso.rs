@@ -1,6 +1,6 @@
 //! Superpackets: TCP transfers, `UDP_SEGMENT`, and what a guest may hand over.
 
-use crate::edge::{Attach, Edge, Seen, Shape, Way, frame};
+use crate::edge::{Attach, Direction, Edge, Seen, SkbLayout, frame};
 use crate::routed::{CLIENT, COLLECTOR, EDGE, Routed, SERVER, WEB, address, count, sent_to};
 use crate::{config, filter};
 use anyhow::{Context as _, Result, ensure};
@@ -39,15 +39,29 @@ const CONNECTIONS: [(Connection<'_>, usize); 8] = [
     ((EDGE[1], CLIENT[1]), 3_000_000),
 ];
 
-/// What was missing of the stream among the copies that went to one endpoint; everything else must be right.
-pub(crate) fn missing(copies: &[Gue], (from, to): Connection<'_>, expected: &[u8], mtu: usize) -> Result<usize> {
+/// What was missing of the stream among the copies that went to one endpoint; everything else must
+/// be right.
+pub(crate) fn missing(
+    copies: &[Gue],
+    (from, to): Connection<'_>,
+    expected: &[u8],
+    mtu: usize,
+) -> Result<usize> {
     let mut stream = TcpStream::new(expected);
     for copy in copies {
         let outer = if copy.outer_dst.is_ipv4() { 32 } else { 52 };
-        ensure!(copy.inner.len() + outer <= mtu, "an outer packet of {} bytes", copy.inner.len() + outer);
+        ensure!(
+            copy.inner.len() + outer <= mtu,
+            "an outer packet of {} bytes",
+            copy.inner.len() + outer
+        );
         let flow = copy.flow()?;
-        if flow.source == from.parse::<std::net::IpAddr>()? && flow.ports.is_some_and(|(_, port)| port == 443) {
-            stream.push(&copy.inner).with_context(|| format!("{from} > {to} copied to {}", copy.outer_dst))?;
+        if flow.source == from.parse::<std::net::IpAddr>()?
+            && flow.ports.is_some_and(|(_, port)| port == 443)
+        {
+            stream
+                .push(&copy.inner)
+                .with_context(|| format!("{from} > {to} copied to {}", copy.outer_dst))?;
         } else {
             verify_inner_checksums(&copy.inner).context("the other way")?;
         }
@@ -68,11 +82,18 @@ fn tcp_arrives_whole_where_the_output_has_room() -> Result<()> {
                 let copies = sent_to(&copies, COLLECTOR[index])?;
                 seen[index] += copies.len();
                 let context = format!("{attach:?} {connection:?} to {endpoint}");
-                let missing = missing(&copies, connection, &expected, 1600).with_context(|| context.clone())?;
+                let missing = missing(&copies, connection, &expected, 1600)
+                    .with_context(|| context.clone())?;
                 ensure!(missing == 0, "{context}: {missing} bytes did not arrive");
-                for counter in ["filter web packets".to_owned(), format!("endpoint {endpoint} packets")] {
+                for counter in [
+                    "filter web packets".to_owned(),
+                    format!("endpoint {endpoint} packets"),
+                ] {
                     let (counted, arrived) = (count(&counters, &counter), seen[index] as u64);
-                    ensure!(counted == arrived, "{context}: {counter} {counted}, but {arrived} arrived");
+                    ensure!(
+                        counted == arrived,
+                        "{context}: {counter} {counted}, but {arrived} arrived"
+                    );
                 }
             }
             let drops = counters.keys().find(|key| key.contains(" drop "));
@@ -82,7 +103,8 @@ fn tcp_arrives_whole_where_the_output_has_room() -> Result<()> {
     Ok(())
 }
 
-/// Superpackets are cut smaller, single packets that fill the MTU go in fragments: nothing is missing.
+/// Superpackets are cut smaller, single packets that fill the MTU go in fragments: nothing is
+/// missing.
 #[test]
 fn tcp_arrives_whole_at_equal_mtus() -> Result<()> {
     for &attach in Attach::all()? {
@@ -93,13 +115,21 @@ fn tcp_arrives_whole_at_equal_mtus() -> Result<()> {
             let expected = Stream::new(11).bytes(bytes);
             for (index, endpoint) in ENDPOINTS.iter().enumerate() {
                 let context = format!("{attach:?} {connection:?} to {endpoint}");
-                let missing = missing(&sent_to(&copies, COLLECTOR[index])?, connection, &expected, 1600)
-                    .with_context(|| context.clone())?;
+                let missing = missing(
+                    &sent_to(&copies, COLLECTOR[index])?,
+                    connection,
+                    &expected,
+                    1600,
+                )
+                .with_context(|| context.clone())?;
                 ensure!(missing == 0, "{context}: {missing} bytes missing");
             }
             let drops = after.keys().find(|key| key.contains(" drop "));
             ensure!(drops.is_none(), "{attach:?} {connection:?}: {drops:?}");
-            println!("{attach:?} {connection:?}: {}", count(&after, "endpoint four fragmented"));
+            println!(
+                "{attach:?} {connection:?}: {}",
+                count(&after, "endpoint four fragmented")
+            );
         }
     }
     Ok(())
@@ -116,10 +146,15 @@ fn superpackets_longer_than_an_ip_packet() -> Result<()> {
     for &attach in Attach::all()? {
         for mtu in [1600, 1500] {
             let mut lab = Routed::new(WEB, attach, mtu)?;
-            for (netns, interface) in
-                [(&lab.client, "eth0"), (&lab.edge, "eth0"), (&lab.edge, "eth2"), (&lab.server, "eth0")]
-            {
-                netns.run(&format!("ip link set {interface} gso_max_size 180000 gro_max_size 180000"))?;
+            for (netns, interface) in [
+                (&lab.client, "eth0"),
+                (&lab.edge, "eth0"),
+                (&lab.edge, "eth2"),
+                (&lab.server, "eth0"),
+            ] {
+                netns.run(&format!(
+                    "ip link set {interface} gso_max_size 180000 gro_max_size 180000"
+                ))?;
             }
             let tap = PacketSocket::open(&lab.edge, "eth0", Capture::BothWays)?;
             let mut longest = 0;
@@ -135,16 +170,26 @@ fn superpackets_longer_than_an_ip_packet() -> Result<()> {
                 while let Some(frame) = tap.recv(Instant::now())? {
                     longest = longest.max(frame.bytes.len());
                 }
-                let drops: Vec<_> = after.iter().filter(|(key, _)| key.contains(" drop ")).collect();
+                let drops: Vec<_> = after
+                    .iter()
+                    .filter(|(key, _)| key.contains(" drop "))
+                    .collect();
                 ensure!(drops.is_empty(), "{context}: {drops:?}");
                 let expected = Stream::new(11).bytes(BYTES);
                 for endpoint in COLLECTOR {
-                    let missing = missing(&sent_to(&copies, endpoint)?, (from, to), &expected, 1600)
-                        .with_context(|| context.clone())?;
-                    ensure!(missing == 0, "{context}: {missing} bytes did not arrive at {endpoint}");
+                    let missing =
+                        missing(&sent_to(&copies, endpoint)?, (from, to), &expected, 1600)
+                            .with_context(|| context.clone())?;
+                    ensure!(
+                        missing == 0,
+                        "{context}: {missing} bytes did not arrive at {endpoint}"
+                    );
                 }
             }
-            ensure!(longest > LONGEST_BYTES, "{attach:?}, MTU {mtu}: no superpacket has more than {longest} bytes");
+            ensure!(
+                longest > LONGEST_BYTES,
+                "{attach:?}, MTU {mtu}: no superpacket has more than {longest} bytes"
+            );
         }
     }
     Ok(())
@@ -159,7 +204,10 @@ fn a_snap_cuts_superpackets() -> Result<()> {
             transfer(&lab, connection.0, connection.1, bytes)?;
             let (copies, after) = lab.settle()?;
             let context = format!("{attach:?} {connection:?}");
-            ensure!(copies.iter().all(|copy| copy.inner.len() <= 128), "{context}: a copy of more than 128 bytes");
+            ensure!(
+                copies.iter().all(|copy| copy.inner.len() <= 128),
+                "{context}: a copy of more than 128 bytes"
+            );
             let drops = after.keys().find(|key| key.contains(" drop "));
             ensure!(drops.is_none(), "{context}: {drops:?}");
             for endpoint in ENDPOINTS {
@@ -175,7 +223,13 @@ fn a_snap_cuts_superpackets() -> Result<()> {
 #[test]
 fn udp_superpackets_arrive_whole() -> Result<()> {
     for &attach in Attach::all()? {
-        for (mtu, segment) in [(1600, 1452), (1600, 1200), (1500, 1200), (1500, 1452), (1280, 1452)] {
+        for (mtu, segment) in [
+            (1600, 1452),
+            (1600, 1200),
+            (1500, 1200),
+            (1500, 1452),
+            (1280, 1452),
+        ] {
             // over IPv6 1,452 bytes make a packet of 1,500
             let mut lab = Routed::new(WEB, attach, mtu)?;
             for family in 0..2 {
@@ -190,15 +244,26 @@ fn udp_superpackets_arrive_whole() -> Result<()> {
                     ensure!(buffer[..length] == *datagram, "another datagram");
                 }
                 let (copies, after) = lab.settle()?;
-                let context = format!("{attach:?}, MTU {mtu}, datagrams of {segment} from {}", CLIENT[family]);
-                let matched = count(&after, "filter web packets") - count(&before, "filter web packets");
+                let context = format!(
+                    "{attach:?}, MTU {mtu}, datagrams of {segment} from {}",
+                    CLIENT[family]
+                );
+                let matched =
+                    count(&after, "filter web packets") - count(&before, "filter web packets");
                 ensure!(matched == 10, "{context}: {matched} matched");
                 for (index, endpoint) in ENDPOINTS.iter().enumerate() {
                     let copies = sent_to(&copies, COLLECTOR[index])?;
-                    ensure!(copies.len() == 10, "{context}: {} copies to {endpoint}: {after:?}", copies.len());
+                    ensure!(
+                        copies.len() == 10,
+                        "{context}: {} copies to {endpoint}: {after:?}",
+                        copies.len()
+                    );
                     for (copy, datagram) in copies.iter().zip(payload.chunks(segment.into())) {
                         verify_inner_checksums(&copy.inner).with_context(|| context.clone())?;
-                        ensure!(Ip::parse(&copy.inner)?.upper[8..] == *datagram, "{context}: another datagram");
+                        ensure!(
+                            Ip::parse(&copy.inner)?.upper[8..] == *datagram,
+                            "{context}: another datagram"
+                        );
                     }
                 }
             }
@@ -212,27 +277,48 @@ fn udp_superpackets_arrive_whole() -> Result<()> {
 fn superpackets_of_a_guest() -> Result<()> {
     for &attach in Attach::all()? {
         let mut edge = Edge::new(&config(&filter("all", "", "\"a\", \"six\"")), attach)?;
-        let options = Tcp { options: vec![1; 12], ..Tcp::new(443, 1) };
+        let options = Tcp {
+            options: vec![1; 12],
+            ..Tcp::new(443, 1)
+        };
         let (v4, v6) = (("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8::2"));
         let mut packets = Vec::new();
         for (from, to) in [v4, v6] {
             packets.extend([
                 ("TCP", frame().ip(from, to).tcp(443, 1)),
-                ("TCP with options", frame().ip(from, to).layer(options.clone())),
+                (
+                    "TCP with options",
+                    frame().ip(from, to).layer(options.clone()),
+                ),
                 ("TCP in a VLAN", frame().vlan(7).ip(from, to).tcp(443, 1)),
-                ("TCP in two VLANs", frame().qinq(7, 8).ip(from, to).tcp(443, 1)),
+                (
+                    "TCP in two VLANs",
+                    frame().qinq(7, 8).ip(from, to).tcp(443, 1),
+                ),
             ]);
             if kernel()? >= (6, 2) {
                 packets.push(("UDP", frame().ip(from, to).udp(443, 1)));
                 packets.push(("UDP in a VLAN", frame().vlan(7).ip(from, to).udp(443, 1)));
             }
         }
-        packets.push(("TCP behind hop-by-hop options", frame().ip(v6.0, v6.1).hop_by_hop().tcp(443, 1)));
+        packets.push((
+            "TCP behind hop-by-hop options",
+            frame().ip(v6.0, v6.1).hop_by_hop().tcp(443, 1),
+        ));
         for (name, packet) in packets {
-            // UDP takes at most 64 (before 6.9) or 128 segments; TCP makes none below 8 bytes (`TCP_MIN_GSO_SIZE`)
-            for (size, payload) in [(40, 2500), (8, 400), (1448, 20_000), (8000, 60_000), (600, 601), (1448, 1449)] {
-                for way in [Way::Ingress, Way::Egress, Way::Local] {
-                    let context = || format!("{attach:?} {way:?} {name}, {payload} bytes by {size}");
+            // UDP takes at most 64 (before 6.9) or 128 segments; TCP makes none below 8 bytes
+            // (`TCP_MIN_GSO_SIZE`)
+            for (size, payload) in [
+                (40, 2500),
+                (8, 400),
+                (1448, 20_000),
+                (8000, 60_000),
+                (600, 601),
+                (1448, 1449),
+            ] {
+                for way in [Direction::Ingress, Direction::Egress, Direction::Local] {
+                    let context =
+                        || format!("{attach:?} {way:?} {name}, {payload} bytes by {size}");
                     guest(&mut edge, &packet, size, payload, way).with_context(context)?;
                 }
             }
@@ -241,30 +327,66 @@ fn superpackets_of_a_guest() -> Result<()> {
     Ok(())
 }
 
-pub(crate) fn guest(edge: &mut Edge, packet: &Packet, size: u16, length: usize, way: Way) -> Result<()> {
+pub(crate) fn guest(
+    edge: &mut Edge,
+    packet: &Packet,
+    size: u16,
+    length: usize,
+    way: Direction,
+) -> Result<()> {
     let payload = Stream::new(size.into()).bytes(length);
     let mut frame = packet.clone().payload(&payload[..]).build();
     let header = VnetHeader::gso(&mut frame, size)?;
-    let seen = edge.pass(&frame, Shape::Vnet(header), way)?;
-    ensure!(seen.originals == [frame], "the original arrived as {} frames", seen.originals.len());
-    ensure!(seen.strangers.is_empty(), "{} strangers at the collector", seen.strangers.len());
+    let seen = edge.pass(&frame, SkbLayout::Vnet(header), way)?;
+    ensure!(
+        seen.originals == [frame],
+        "the original arrived as {} frames",
+        seen.originals.len()
+    );
+    ensure!(
+        seen.strangers.is_empty(),
+        "{} strangers at the collector",
+        seen.strangers.len()
+    );
     let segments = length.div_ceil(size.into());
     let Seen { copies, moved, .. } = seen;
-    let bytes: usize = copies.get("a").context("no copies")?.iter().map(|copy| copy.inner.len()).sum();
+    let bytes: usize = copies
+        .get("a")
+        .context("no copies")?
+        .iter()
+        .map(|copy| copy.inner.len())
+        .sum();
     for endpoint in ["a", "six"] {
-        let copies = copies.get(endpoint).with_context(|| format!("no copies to {endpoint}"))?;
-        ensure!(copies.len() == segments, "{} copies of {segments} segments to {endpoint}", copies.len());
+        let copies = copies
+            .get(endpoint)
+            .with_context(|| format!("no copies to {endpoint}"))?;
+        ensure!(
+            copies.len() == segments,
+            "{} copies of {segments} segments to {endpoint}",
+            copies.len()
+        );
         let mut arrived = Vec::new();
         for copy in copies {
             verify_inner_checksums(&copy.inner)?;
             let ip = Ip::parse(&copy.inner)?;
-            let data = if ip.protocol == 6 { usize::from(ip.upper[12] >> 4) * 4 } else { 8 };
-            ensure!(ip.upper.len() - data <= size.into(), "a segment of {} bytes", ip.upper.len() - data);
+            let data = if ip.protocol == 6 {
+                usize::from(ip.upper[12] >> 4) * 4
+            } else {
+                8
+            };
+            ensure!(
+                ip.upper.len() - data <= size.into(),
+                "a segment of {} bytes",
+                ip.upper.len() - data
+            );
             arrived.extend_from_slice(&ip.upper[data..]);
         }
         ensure!(arrived == payload, "other bytes than were sent");
         for (counter, counted) in [("packets", segments), ("bytes", bytes)] {
-            for key in [format!("filter all {counter}"), format!("endpoint {endpoint} {counter}")] {
+            for key in [
+                format!("filter all {counter}"),
+                format!("endpoint {endpoint} {counter}"),
+            ] {
                 ensure!(
                     count(&moved, &key) == counted as u64,
                     "{key} moved by {} instead of {counted}",
@@ -280,34 +402,57 @@ pub(crate) fn guest(edge: &mut Edge, packet: &Packet, size: u16, length: usize, 
 #[test]
 fn segments_smaller_than_the_outer_header() -> Result<()> {
     for &attach in Attach::all()? {
-        let config = WEB.replace("[endpoint.six]\naddress = \"2001:db8:9::1\"\n", "").replace(", \"six\"", "");
+        let config = WEB
+            .replace("[endpoint.six]\naddress = \"2001:db8:9::1\"\n", "")
+            .replace(", \"six\"", "");
         // the server answers with a reset
         let config = config.replace("bidirectional = true\n", "");
         let mut lab = Routed::new(&config, attach, 100)?;
         let here = lab.client.mac("eth0")?;
         let edge = lab.edge.mac("eth0")?;
         let sender = PacketSocket::open_vnet(&lab.client, "eth0", Capture::Nothing)?;
-        let mut arrived =
-            traffic_mirror_tests::lab::collector::Collector::start_filtered(&lab.server, "eth0", |frame| {
-                frame.len() > 1000
-            })?;
-        // header 40, outer header 32, MTU 100: 28 bytes fit, 60 go into a packet that does not; what cannot be cut smaller is
-        // cut into packets, and those are too short for fragments
-        for (size, drops, copies) in [(20, 0, 100), (28, 0, 72), (33, 0, 2000), (29, 68, 1), (60, 0, 72), (61, 33, 0)] {
+        let mut arrived = traffic_mirror_tests::lab::collector::Collector::start_filtered(
+            &lab.server,
+            "eth0",
+            |frame| frame.len() > 1000,
+        )?;
+        // header 40, outer header 32, MTU 100: 28 bytes fit, 60 go into a packet that does not;
+        // what cannot be cut smaller is cut into packets, and those are too short for fragments
+        for (size, drops, copies) in [
+            (20, 0, 100),
+            (28, 0, 72),
+            (33, 0, 2000),
+            (29, 68, 1),
+            (60, 0, 72),
+            (61, 33, 0),
+        ] {
             let (_, before) = lab.settle()?;
-            let packet =
-                traffic_mirror_tests::lab::packet::eth_between(here, edge).ip(CLIENT[0], SERVER[0]).tcp(4000, 443);
+            let packet = traffic_mirror_tests::lab::packet::eth_between(here, edge)
+                .ip(CLIENT[0], SERVER[0])
+                .tcp(4000, 443);
             let mut frame = packet.payload(vec![7; 2000]).build();
             let header = VnetHeader::gso(&mut frame, size)?;
             sender.send_vnet(&frame, header)?;
             arrived.wait_for(1, deadline())?;
             let (got, after) = lab.settle()?;
-            ensure!(got.len() == copies, "{attach:?}, segments of {size}: {} copies instead of {copies}", got.len());
-            let dropped = count(&after, "endpoint four drop oversize") - count(&before, "endpoint four drop oversize");
-            ensure!(dropped == drops, "{attach:?}, segments of {size}: {dropped} dropped instead of {drops}");
+            ensure!(
+                got.len() == copies,
+                "{attach:?}, segments of {size}: {} copies instead of {copies}",
+                got.len()
+            );
+            let dropped = count(&after, "endpoint four drop oversize")
+                - count(&before, "endpoint four drop oversize");
+            ensure!(
+                dropped == drops,
+                "{attach:?}, segments of {size}: {dropped} dropped instead of {drops}"
+            );
             for copy in got {
                 verify_inner_checksums(&copy.inner)?;
-                ensure!(copy.inner.len() + 32 <= 100, "{attach:?}, segments of {size}: {} bytes", copy.inner.len());
+                ensure!(
+                    copy.inner.len() + 32 <= 100,
+                    "{attach:?}, segments of {size}: {} bytes",
+                    copy.inner.len()
+                );
             }
         }
     }

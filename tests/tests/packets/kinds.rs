@@ -1,4 +1,5 @@
-//! Kinds of interfaces of which tc sees nothing, or not all: the status says so, and what to list instead.
+//! Kinds of interfaces of which tc sees nothing, or not all: the status says so, and what to list
+//! instead.
 
 use crate::edge::Attach;
 use anyhow::{Result, bail, ensure};
@@ -14,17 +15,30 @@ const KINDS: [(&str, &str, &[&str], &[&str]); 2] = [
     (
         "vrf",
         "vrf",
-        &["ip link add kind0 type vrf table 10", "ip link set kind0 up", "ip link set eth0 master kind0"],
+        &[
+            "ip link add kind0 type vrf table 10",
+            "ip link set kind0 up",
+            "ip link set eth0 master kind0",
+        ],
         &["ingress", "egress"],
     ),
-    ("l3s", "ipvlan", &["ip link add link eth0 name kind0 type ipvlan mode l3s", "ip link set kind0 up"], &["ingress"]),
+    (
+        "l3s",
+        "ipvlan",
+        &[
+            "ip link add link eth0 name kind0 type ipvlan mode l3s",
+            "ip link set kind0 up",
+        ],
+        &["ingress"],
+    ),
 ];
 
 /// Makes the interface; false where the kernel lacks the kind and may.
 fn make(edge: &Netns, module: &str, lines: &[&str]) -> Result<bool> {
     for line in lines {
         let Err(error) = edge.run(line) else { continue };
-        let wanted = std::env::var("TEST_MODULES").is_ok_and(|modules| modules.split(' ').any(|one| one == module));
+        let wanted = std::env::var("TEST_MODULES")
+            .is_ok_and(|modules| modules.split(' ').any(|one| one == module));
         if wanted || !format!("{error:#}").contains("Unknown device type") {
             return Err(error);
         }
@@ -36,12 +50,22 @@ fn make(edge: &Netns, module: &str, lines: &[&str]) -> Result<bool> {
 
 /// Packets that a filter has matched.
 fn matched(status: &Status) -> u64 {
-    status.named("filters", "all").and_then(|filter| filter["packets"].as_u64()).unwrap_or_default()
+    status
+        .named("filters", "all")
+        .and_then(|filter| filter["packets"].as_u64())
+        .unwrap_or_default()
 }
 
 fn left_out(status: &Status) -> Vec<(Value, Value, Value)> {
     let all = status.0["not_mirrored"].as_array().into_iter().flatten();
-    all.map(|one| (one["name"].clone(), one["reason"].clone(), one["directions"].clone())).collect()
+    all.map(|one| {
+        (
+            one["name"].clone(),
+            one["reason"].clone(),
+            one["directions"].clone(),
+        )
+    })
+    .collect()
 }
 
 #[test]
@@ -66,16 +90,28 @@ fn what_tc_does_not_see_is_told() -> Result<()> {
             let mut daemon = Daemon::spawn(&edge, &file("kind0", "both"), attach.launch())?;
             daemon.ready(deadline())?;
             let wanted = vec![(json!("kind0"), json!(reason), json!(directions))];
-            Status::until(&daemon, |status| left_out(status) == wanted && status.0["degraded"] == true, deadline())?;
+            Status::until(
+                &daemon,
+                |status| left_out(status) == wanted && status.0["degraded"] == true,
+                deadline(),
+            )?;
             // a glob takes what can be mirrored
             daemon.write_config(&file("kind*", "both"))?;
             daemon.reload_done(deadline())?;
             let fault = |status: &Status| status.0["not_mirrored"][0]["is_fault"].clone();
-            Status::until(&daemon, |status| left_out(status) == wanted && fault(status) == false, deadline())?;
+            Status::until(
+                &daemon,
+                |status| left_out(status) == wanted && fault(status) == false,
+                deadline(),
+            )?;
             // what to list instead sees what comes in
             daemon.write_config(&file("eth0", "ingress"))?;
             daemon.reload_done(deadline())?;
-            let before = matched(&Status::until(&daemon, |status| left_out(status).is_empty(), deadline())?);
+            let before = matched(&Status::until(
+                &daemon,
+                |status| left_out(status).is_empty(),
+                deadline(),
+            )?);
             let ping = || client.run("ping -c 1 -W 1 10.0.0.254");
             let until = deadline();
             while let Err(error) = ping() {

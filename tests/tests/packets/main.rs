@@ -1,5 +1,6 @@
-//! Packets through the real daemon and the real kernel, attached by TCX and by clsact: the original passes as it came,
-//! each endpoint gets what the filters say, and the counters move by exactly that.
+//! Packets through the real daemon and the real kernel, attached by TCX and by clsact: the original
+//! passes as it came, each endpoint gets what the filters say, and the counters move by exactly
+//! that.
 
 mod account;
 mod backlog;
@@ -88,9 +89,18 @@ fn table(attach: Attach) -> Result<()> {
         return Ok(());
     }
     let mut edge = Edge::new(&config(""), attach)?;
-    let failures: Vec<String> =
-        TABLE.iter().filter_map(|group| group(&mut edge, attach).err()).map(|error| format!("{error:#}\n")).collect();
-    ensure!(failures.is_empty(), "{} of {} groups fail\n{}", failures.len(), TABLE.len(), failures.concat());
+    let failures: Vec<String> = TABLE
+        .iter()
+        .filter_map(|group| group(&mut edge, attach).err())
+        .map(|error| format!("{error:#}\n"))
+        .collect();
+    ensure!(
+        failures.is_empty(),
+        "{} of {} groups fail\n{}",
+        failures.len(),
+        TABLE.len(),
+        failures.concat()
+    );
     Ok(())
 }
 
@@ -111,7 +121,11 @@ fn config(filters: &str) -> String {
 
 fn with_interfaces(interfaces: &str, filters: &str) -> String {
     let endpoints = edge::ENDPOINTS.map(|(name, address, port)| {
-        let port = if port == 6080 { String::new() } else { format!("port = {port}\n") };
+        let port = if port == 6080 {
+            String::new()
+        } else {
+            format!("port = {port}\n")
+        };
         format!("[endpoint.{name}]\naddress = \"{address}\"\n{port}")
     });
     format!("{interfaces}{}{filters}", endpoints.concat())

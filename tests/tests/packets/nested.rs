@@ -27,8 +27,8 @@ fn hosts() -> Result<[Netns; 2]> {
     Ok(hosts)
 }
 
-/// Copies go into a tunnel, and the kernel asks for the hardware address of the tunnel's other end while the first fragment is on its
-/// way: that is a packet of an interface that is looked at.
+/// Copies go into a tunnel, and the kernel asks for the hardware address of the tunnel's other end
+/// while the first fragment is on its way: that is a packet of an interface that is looked at.
 #[test]
 fn fragments_stay_together_whatever_is_copied_meanwhile() -> Result<()> {
     const PACKETS: u16 = 5;
@@ -41,7 +41,9 @@ fn fragments_stay_together_whatever_is_copied_meanwhile() -> Result<()> {
             netns.run("ip link set tunnel mtu 1400 up")?;
             netns.address("tunnel", &format!("10.8.0.{own}/24"))?;
             let there = format!("10.8.0.{other} lladdr 02:00:00:00:99:0{other}");
-            netns.run(&format!("ip neighbour add {there} dev tunnel nud permanent"))?;
+            netns.run(&format!(
+                "ip neighbour add {there} dev tunnel nud permanent"
+            ))?;
         }
         let config = "[[interface]]\nname = \"eth0\"\n[endpoint.far]\naddress = \"10.8.0.2\"\nmtu = 600\n\
             [[filter]]\nname = \"all\"\nto = [\"far\"]\n";
@@ -51,17 +53,24 @@ fn fragments_stay_together_whatever_is_copied_meanwhile() -> Result<()> {
         let sender = PacketSocket::open(&right, "eth0", Capture::Nothing)?;
         let mut missing = BTreeSet::new();
         for number in 0..PACKETS {
-            let original = frame().ip("10.0.0.1", "10.0.0.2").udp(1, number).payload(vec![7; 1400]).build();
+            let original = frame()
+                .ip("10.0.0.1", "10.0.0.2")
+                .udp(1, number)
+                .payload(vec![7; 1400])
+                .build();
             missing.insert(ip_part(&original)?.to_vec());
             left.run("ip -6 neighbour flush dev eth0")?;
             sender.send(&original)?;
-            let sent = |status: &Status| count(&status.counters(), "endpoint far fragmented") > u64::from(number);
+            let sent = |status: &Status| {
+                count(&status.counters(), "endpoint far fragmented") > u64::from(number)
+            };
             Status::until(&daemon, sent, deadline())?;
         }
         let (mut fragments, patience) = (Reassembler::default(), deadline());
         while !missing.is_empty() {
             let next = arrived.next(patience)?;
-            let frame = next.with_context(|| format!("{attach:?}: {} copies are not whole", missing.len()))?;
+            let frame = next
+                .with_context(|| format!("{attach:?}: {} copies are not whole", missing.len()))?;
             if let Some(whole) = fragments.push(frame)? {
                 missing.remove(&Gue::parse(&whole)?.inner);
             }
@@ -81,7 +90,8 @@ impl Drop for Stopped<'_> {
     }
 }
 
-/// Each copy has the kernel ask for another neighbour, which makes copies that have it ask for more.
+/// Each copy has the kernel ask for another neighbour, which makes copies that have it ask for
+/// more.
 #[test]
 fn nesting_ends_and_is_counted() -> Result<()> {
     const ENDPOINTS: usize = 7;
@@ -92,16 +102,29 @@ fn nesting_ends_and_is_counted() -> Result<()> {
         let addresses: Vec<String> = (0..ENDPOINTS).map(|n| format!("fd00::2{n}")).collect();
         let endpoint = |(n, address)| format!("[endpoint.n{n}]\naddress = \"{address}\"\n");
         let endpoints: String = addresses.iter().enumerate().map(endpoint).collect();
-        let to = (0..ENDPOINTS).map(|n| format!("\"n{n}\"")).collect::<Vec<_>>().join(", ");
-        let filter = format!("[[filter]]\nname = \"all\"\nprotocol = [\"udp\", \"icmpv6\"]\nto = [{to}]\n");
-        let daemon = start(&left, &format!("[[interface]]\nname = \"eth0\"\n{endpoints}{filter}"), attach)?;
+        let to = (0..ENDPOINTS)
+            .map(|n| format!("\"n{n}\""))
+            .collect::<Vec<_>>()
+            .join(", ");
+        let filter =
+            format!("[[filter]]\nname = \"all\"\nprotocol = [\"udp\", \"icmpv6\"]\nto = [{to}]\n");
+        let daemon = start(
+            &left,
+            &format!("[[interface]]\nname = \"eth0\"\n{endpoints}{filter}"),
+            attach,
+        )?;
         let is_asked = |status: &Status| {
-            (0..ENDPOINTS).all(|n| ["resolving", "no-neighbour"].contains(&status.endpoint(&format!("n{n}"), "state")))
+            (0..ENDPOINTS).all(|n| {
+                ["resolving", "no-neighbour"].contains(&status.endpoint(&format!("n{n}"), "state"))
+            })
         };
         Status::until(&daemon, is_asked, deadline())?;
         daemon.signal(Signal::SIGSTOP)?;
         let _stopped = Stopped(&daemon);
-        let (sender, patience) = (PacketSocket::open(&right, "eth0", Capture::Nothing)?, deadline());
+        let (sender, patience) = (
+            PacketSocket::open(&right, "eth0", Capture::Nothing)?,
+            deadline(),
+        );
         // where nobody has answered for long, one copy a second goes
         while count(&Status::read(&daemon)?.counters(), "eth0 egress recursion") == 0 {
             ensure!(Instant::now() < patience, "{attach:?}: nothing was counted");

@@ -1,5 +1,6 @@
-//! A router under test: `client` on `eth0`, `server` on `eth2`, `collector` on `eth1`, all with addresses and real
-//! protocol stacks. Towards the collector nothing is offloaded: what arrives there is what a wire would carry.
+//! A router under test: `client` on `eth0`, `server` on `eth2`, `collector` on `eth1`, all with
+//! addresses and real protocol stacks. Towards the collector nothing is offloaded: what arrives
+//! there is what a wire would carry.
 
 use crate::account::{Accounted, Passed};
 use crate::edge::{Attach, is_marker, marker, start};
@@ -44,7 +45,15 @@ pub(crate) fn address(address: &str, port: u16) -> SocketAddr {
 impl Routed {
     /// With MTUs of 1,500 bytes, and of `output_mtu` towards the collector.
     pub(crate) fn new(config: &str, attach: Attach, output_mtu: u32) -> Result<Self> {
-        Self::with_output(config, attach, &Veth { mtu: output_mtu, offload: false, ..Veth::default() })
+        Self::with_output(
+            config,
+            attach,
+            &Veth {
+                mtu: output_mtu,
+                offload: false,
+                ..Veth::default()
+            },
+        )
     }
 
     /// With another link towards the collector.
@@ -56,7 +65,11 @@ impl Routed {
         Veth::default().create(&client, "eth0", &edge, "eth0")?;
         Veth::default().create(&server, "eth0", &edge, "eth2")?;
         output.create(&edge, "eth1", &collector, "eth0")?;
-        for (host, net, interface) in [(&client, 0, "eth0"), (&server, 2, "eth2"), (&collector, 9, "eth1")] {
+        for (host, net, interface) in [
+            (&client, 0, "eth0"),
+            (&server, 2, "eth2"),
+            (&collector, 9, "eth1"),
+        ] {
             host.address("eth0", &format!("10.{net}.0.1/24"))?;
             edge.address(interface, &format!("10.{net}.0.254/24"))?;
             host.run(&format!("ip route add default via 10.{net}.0.254"))?;
@@ -67,10 +80,21 @@ impl Routed {
                 host.run(&format!("ip -6 route add default via 2001:db8:{net}::fe"))?;
             }
         }
-        let copies = Collector::start_filtered(&collector, "eth0", |frame| is_gue(frame) || is_marker(frame))?;
+        let copies = Collector::start_filtered(&collector, "eth0", |frame| {
+            is_gue(frame) || is_marker(frame)
+        })?;
         let daemon = start(&edge, config, attach)?;
         let flush = PacketSocket::open(&edge, "eth1", Capture::Nothing)?;
-        Ok(Self { daemon, client, edge, server, collector, copies, fragments: Reassembler::default(), flush })
+        Ok(Self {
+            daemon,
+            client,
+            edge,
+            server,
+            collector,
+            copies,
+            fragments: Reassembler::default(),
+            flush,
+        })
     }
 
     /// Whether there is what cuts superpackets into packets, and is used.
@@ -80,10 +104,11 @@ impl Routed {
         Ok(links.contains("-in@") && plan.status.success())
     }
 
-    /// Takes all copies of packets that have passed the hooks, and the counters as they stand at the last of them.
+    /// Takes all copies of packets that have passed the hooks, and the counters as they stand at
+    /// the last of them.
     ///
-    /// A program sends its copies and counts them before the original goes on. So whatever has arrived was copied, and
-    /// a marker that is sent on the same CPU afterwards comes last.
+    /// A program sends its copies and counts them before the original goes on. So whatever has
+    /// arrived was copied, and a marker that is sent on the same CPU afterwards comes last.
     pub(crate) fn settle(&mut self) -> Result<(Vec<Gue>, Counters)> {
         let (mut copies, deadline) = (Vec::new(), deadline());
         let mut counters = Status::count(&self.daemon)?.counters();
@@ -103,10 +128,17 @@ impl Routed {
             let later = status.counters();
             if later == counters {
                 self.daemon.check(&status, Passed::Traffic)?;
-                ensure!(self.fragments.incomplete() == 0, "{} copies lack fragments", self.fragments.incomplete());
+                ensure!(
+                    self.fragments.incomplete() == 0,
+                    "{} copies lack fragments",
+                    self.fragments.incomplete()
+                );
                 return Ok((copies, counters));
             }
-            ensure!(Instant::now() < deadline, "there is no end to it: {counters:#?}");
+            ensure!(
+                Instant::now() < deadline,
+                "there is no end to it: {counters:#?}"
+            );
             counters = later;
         }
     }
@@ -115,7 +147,11 @@ impl Routed {
 /// Copies that went to an address.
 pub(crate) fn sent_to(copies: &[Gue], address: &str) -> Result<Vec<Gue>> {
     let address: IpAddr = address.parse()?;
-    Ok(copies.iter().filter(|copy| copy.outer_dst == address).cloned().collect())
+    Ok(copies
+        .iter()
+        .filter(|copy| copy.outer_dst == address)
+        .cloned()
+        .collect())
 }
 
 /// A counter, 0 if it has not moved.

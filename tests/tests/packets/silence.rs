@@ -1,4 +1,5 @@
-//! Whatever befalls copies, nothing of it comes back to who has sent the packet: no ICMP error, no frame, no path MTU.
+//! Whatever befalls copies, nothing of it comes back to who has sent the packet: no ICMP error, no
+//! frame, no path MTU.
 
 use crate::edge::{Attach, is_housekeeping, marker};
 use crate::policy::policy;
@@ -14,7 +15,8 @@ use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
 use traffic_mirror_tests::lab::status::Status;
 use traffic_mirror_tests::lab::traffic::{Stream, udp_bind, udp_exchange};
 
-/// A router whose collector answers each copy by an ICMP error, and all that comes to client and server.
+/// A router whose collector answers each copy by an ICMP error, and all that comes to client and
+/// server.
 struct Quiet {
     lab: Routed,
     cpu: Cpu,
@@ -40,11 +42,22 @@ impl Quiet {
             udp_exchange(&lab.client, here, &lab.server, there, b"hello")?;
             sockets.push([udp_bind(&lab.client, here)?, udp_bind(&lab.server, there)?]);
         }
-        let at = [Collector::start(&lab.client, "eth0")?, Collector::start(&lab.server, "eth0")?];
+        let at = [
+            Collector::start(&lab.client, "eth0")?,
+            Collector::start(&lab.server, "eth0")?,
+        ];
         let open = |interface| PacketSocket::open(&lab.edge, interface, Capture::Nothing);
         let markers = [open("eth0")?, open("eth2")?];
-        let errors = Collector::start_filtered(&lab.edge, "eth1", |frame| is_error(frame).unwrap_or(false))?;
-        Ok(Self { cpu: Cpu::next()?, lab, sockets, at, markers, errors })
+        let errors =
+            Collector::start_filtered(&lab.edge, "eth1", |frame| is_error(frame).unwrap_or(false))?;
+        Ok(Self {
+            cpu: Cpu::next()?,
+            lab,
+            sockets,
+            at,
+            markers,
+            errors,
+        })
     }
 
     /// Sends datagrams of all lengths both ways: they must arrive, and nothing else on either side.
@@ -53,10 +66,13 @@ impl Quiet {
         self.cpu.run(|| {
             for (family, [client, server]) in self.sockets.iter().enumerate() {
                 for length in [10, 500, 1240, [1472, 1452][family]] {
-                    let payloads = [1, 2].map(|way| Stream::new(way * 10_000 + length as u64).bytes(length));
+                    let payloads =
+                        [1, 2].map(|way| Stream::new(way * 10_000 + length as u64).bytes(length));
                     client.send_to(&payloads[1], address(SERVER[family], 443))?;
                     server.send_to(&payloads[0], address(CLIENT[family], 4433))?;
-                    sent.iter_mut().zip(payloads).for_each(|(sent, payload)| sent.push(payload));
+                    sent.iter_mut()
+                        .zip(payloads)
+                        .for_each(|(sent, payload)| sent.push(payload));
                 }
             }
             Ok(())
@@ -65,7 +81,9 @@ impl Quiet {
         for ((at, sent), came) in self.at.iter_mut().zip(&sent).zip(&mut came) {
             while came.iter().filter(|frame| !is_housekeeping(frame)).count() < sent.len() {
                 // what is missing is told below
-                let Some(frame) = at.next(deadline())? else { break };
+                let Some(frame) = at.next(deadline())? else {
+                    break;
+                };
                 let is_noise = is_error(&frame).unwrap_or(false);
                 came.push(frame);
                 if is_noise {
@@ -74,17 +92,35 @@ impl Quiet {
             }
         }
         // on one CPU whatever else they have caused comes before it
-        self.cpu.run(|| self.markers.iter().try_for_each(|socket| socket.send(&marker)))?;
-        for (((at, sent), mut frames), who) in self.at.iter_mut().zip(&sent).zip(came).zip(["client", "server"]) {
+        self.cpu.run(|| {
+            self.markers
+                .iter()
+                .try_for_each(|socket| socket.send(&marker))
+        })?;
+        for (((at, sent), mut frames), who) in self
+            .at
+            .iter_mut()
+            .zip(&sent)
+            .zip(came)
+            .zip(["client", "server"])
+        {
             frames.extend(at.until(|frame| frame == marker, deadline()).context(who)?);
-            let heard: Vec<_> = frames.iter().filter(|frame| !is_housekeeping(frame)).collect();
+            let heard: Vec<_> = frames
+                .iter()
+                .filter(|frame| !is_housekeeping(frame))
+                .collect();
             let mut payloads = Vec::new();
             for frame in heard {
                 let ip = Ip::parse(ip_part(frame)?)?;
                 ensure!(ip.protocol == 17, "the {who} heard {}", describe(frame));
                 payloads.push(&ip.upper[8..]);
             }
-            ensure!(payloads == *sent, "the {who} heard {} datagrams of {}, or others", payloads.len(), sent.len());
+            ensure!(
+                payloads == *sent,
+                "the {who} heard {} datagrams of {}, or others",
+                payloads.len(),
+                sent.len()
+            );
         }
         Ok(())
     }
@@ -108,12 +144,16 @@ impl Quiet {
         let moved = Status::read(&self.lab.daemon)?.since(&before)?;
         for endpoint in ["four", "six"] {
             let counted = count(&moved, &format!("endpoint {endpoint} {while_counted}"));
-            ensure!(counted > 0, "nothing was counted as {while_counted} for {endpoint}: {moved:?}");
+            ensure!(
+                counted > 0,
+                "nothing was counted as {while_counted} for {endpoint}: {moved:?}"
+            );
         }
         Ok(())
     }
 
-    /// The collector's side says that the copies which have come are too big; its stack has complained of each already.
+    /// The collector's side says that the copies which have come are too big; its stack has
+    /// complained of each already.
     fn complain(&mut self) -> Result<()> {
         let socket = PacketSocket::open(&self.lab.collector, "eth0", Capture::Nothing)?;
         let macs = [self.lab.collector.mac("eth0")?, self.lab.edge.mac("eth1")?];
@@ -124,12 +164,19 @@ impl Quiet {
             let ip = Ip::parse(packet)?;
             let quote = &packet[..packet.len().min(500)];
             families[usize::from(ip.source.is_ipv6())] += 1;
-            self.cpu.run(|| socket.send(&too_big(macs, &ip, quote).build()))?;
+            self.cpu
+                .run(|| socket.send(&too_big(macs, &ip, quote).build()))?;
         }
-        ensure!(families.iter().all(|count| *count > 0), "copies of each family: {families:?}");
+        ensure!(
+            families.iter().all(|count| *count > 0),
+            "copies of each family: {families:?}"
+        );
         let mut answered = [0; 2];
         while answered.contains(&0) {
-            let error = self.errors.next(deadline())?.context("the collector did not complain")?;
+            let error = self
+                .errors
+                .next(deadline())?
+                .context("the collector did not complain")?;
             answered[usize::from(Ip::parse(ip_part(&error)?)?.source.is_ipv6())] += 1;
         }
         Ok(())
@@ -138,16 +185,28 @@ impl Quiet {
 
 fn is_error(frame: &[u8]) -> Result<bool> {
     let ip = Ip::parse(ip_part(frame)?)?;
-    Ok(matches!((ip.protocol, ip.upper.first()), (1, Some(3)) | (58, Some(1 | 2))))
+    Ok(matches!(
+        (ip.protocol, ip.upper.first()),
+        (1, Some(3)) | (58, Some(1 | 2))
+    ))
 }
 
 /// "Fragmentation needed" or "packet too big".
 fn too_big([from, to]: [[u8; 6]; 2], copy: &Ip<'_>, quote: &[u8]) -> Packet {
     let packet = eth_between(from, to).ip(copy.destination, copy.source);
     let packet = if copy.source.is_ipv4() {
-        packet.layer(Layer::Icmp(Icmp { kind: 3, code: 4, rest: [0, 0, 2, 88], ..Icmp::default() }))
+        packet.layer(Layer::Icmp(Icmp {
+            kind: 3,
+            code: 4,
+            rest: [0, 0, 2, 88],
+            ..Icmp::default()
+        }))
     } else {
-        packet.layer(Layer::Icmpv6(Icmp { kind: 2, rest: [0, 0, 5, 0], ..Icmp::default() }))
+        packet.layer(Layer::Icmpv6(Icmp {
+            kind: 2,
+            rest: [0, 0, 5, 0],
+            ..Icmp::default()
+        }))
     };
     packet.payload(quote)
 }
@@ -157,7 +216,8 @@ fn reachable(edge: &Netns, reachable: bool) -> Result<()> {
     let verb = if reachable { "delete" } else { "add" };
     COLLECTOR.iter().try_for_each(|address| {
         let family = if address.contains(':') { "-6" } else { "-4" };
-        edge.run(&format!("ip {family} route {verb} unreachable {address}")).map(drop)
+        edge.run(&format!("ip {family} route {verb} unreachable {address}"))
+            .map(drop)
     })
 }
 
@@ -175,7 +235,10 @@ fn copies_that_do_not_fit_make_no_noise() -> Result<()> {
             let what = || format!("{attach:?} {lines}");
             quiet.quiet(counted).with_context(what)?;
             quiet.lab.edge.run("ip link set eth1 mtu 1280")?;
-            quiet.quiet(counted).with_context(what).context("with a smaller MTU")?;
+            quiet
+                .quiet(counted)
+                .with_context(what)
+                .context("with a smaller MTU")?;
         }
     }
     Ok(())
@@ -185,24 +248,43 @@ fn copies_that_do_not_fit_make_no_noise() -> Result<()> {
 fn copies_that_do_not_arrive_make_no_noise() -> Result<()> {
     for &attach in Attach::all()? {
         let mut quiet = Quiet::new(WEB, attach)?;
-        quiet.quiet("packets").with_context(|| format!("{attach:?}"))?;
+        quiet
+            .quiet("packets")
+            .with_context(|| format!("{attach:?}"))?;
         quiet.complain()?;
-        quiet.quiet("packets").with_context(|| format!("{attach:?}, after complaints"))?;
-        quiet.lab.edge.run("tc qdisc replace dev eth1 root bfifo limit 1")?;
-        quiet.quiet("drop queue").with_context(|| format!("{attach:?}"))?;
+        quiet
+            .quiet("packets")
+            .with_context(|| format!("{attach:?}, after complaints"))?;
+        quiet
+            .lab
+            .edge
+            .run("tc qdisc replace dev eth1 root bfifo limit 1")?;
+        quiet
+            .quiet("drop queue")
+            .with_context(|| format!("{attach:?}"))?;
         quiet.lab.edge.run("tc qdisc delete dev eth1 root")?;
         let states = |state: &'static str| {
-            move |status: &Status| ["four", "six"].iter().all(|name| status.endpoint(name, "state") == state)
+            move |status: &Status| {
+                ["four", "six"]
+                    .iter()
+                    .all(|name| status.endpoint(name, "state") == state)
+            }
         };
         reachable(&quiet.lab.edge, false)?;
         Status::until(&quiet.lab.daemon, states("no-route"), deadline())?;
-        quiet.quiet("drop no-route").with_context(|| format!("{attach:?}"))?;
+        quiet
+            .quiet("drop no-route")
+            .with_context(|| format!("{attach:?}"))?;
         reachable(&quiet.lab.edge, true)?;
         Status::until(&quiet.lab.daemon, states("ready"), deadline())?;
         quiet.lab.edge.run("ip link set eth1 down")?;
-        quiet.exchange().with_context(|| format!("{attach:?}, just down"))?;
+        quiet
+            .exchange()
+            .with_context(|| format!("{attach:?}, just down"))?;
         Status::until(&quiet.lab.daemon, states("no-route"), deadline())?;
-        quiet.quiet("drop no-route").with_context(|| format!("{attach:?}, down"))?;
+        quiet
+            .quiet("drop no-route")
+            .with_context(|| format!("{attach:?}, down"))?;
     }
     Ok(())
 }
@@ -213,9 +295,18 @@ fn noise_would_be_heard() -> Result<()> {
     let mut quiet = Quiet::new(WEB, Attach::all()?[0])?;
     quiet.quiet("packets")?;
     quiet.lab.edge.run("ip link set eth2 mtu 1400")?;
-    let heard = quiet.exchange().expect_err("errors come to the client").to_string();
-    ensure!(heard.contains("the client heard") && heard.contains("icmp"), "{heard}");
-    let path = quiet.paths().expect_err("the client has learned of the MTU").to_string();
+    let heard = quiet
+        .exchange()
+        .expect_err("errors come to the client")
+        .to_string();
+    ensure!(
+        heard.contains("the client heard") && heard.contains("icmp"),
+        "{heard}"
+    );
+    let path = quiet
+        .paths()
+        .expect_err("the client has learned of the MTU")
+        .to_string();
     ensure!(path.contains("mtu 1400"), "{path}");
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! An output that stalls: what memory copies really hold there, whatever they are, and what production notices of it.
+//! An output that stalls: what memory copies really hold there, whatever they are, and what
+//! production notices of it.
 //!
-//! Memory is that of the host: what becomes free when the queue is thrown away. The queue's own bytes are what the bound is
-//! compared with; that they are the memory is what is asserted here.
+//! Cache is that of the host: what becomes free when the queue is thrown away. The queue's own
+//! bytes are what the bound is compared with; that they are the memory is what is asserted here.
 
 use crate::backlog::held;
 use crate::edge::Attach;
@@ -24,13 +25,21 @@ const MIB: i64 = 1 << 20;
 /// A queue of 10 Mbit with room for so many packets of any length; slower where all is.
 fn stall(lab: &Routed, packets: u32) -> Result<()> {
     let rate = if patience() > 4 { "1mbit" } else { "10mbit" };
-    lab.edge.run(&format!("tc qdisc replace dev eth1 root handle 1: tbf rate {rate} burst 128kb latency 1000s"))?;
-    lab.edge.run(&format!("tc qdisc add dev eth1 parent 1:1 handle 10: pfifo limit {packets}")).map(drop)
+    lab.edge.run(&format!(
+        "tc qdisc replace dev eth1 root handle 1: tbf rate {rate} burst 128kb latency 1000s"
+    ))?;
+    lab.edge
+        .run(&format!(
+            "tc qdisc add dev eth1 parent 1:1 handle 10: pfifo limit {packets}"
+        ))
+        .map(drop)
 }
 
 /// Throws away what the queue holds.
 fn relieve(lab: &Routed) -> Result<()> {
-    lab.edge.run("tc qdisc replace dev eth1 root pfifo").map(drop)
+    lab.edge
+        .run("tc qdisc replace dev eth1 root pfifo")
+        .map(drop)
 }
 
 /// One kind of copies for each port of the server.
@@ -59,7 +68,10 @@ fn file() -> Result<String> {
     let mut many = Vec::new();
     for number in 0..OTHERS {
         let port = FIRST + 5 + number;
-        writeln!(text, "[endpoint.e{number}]\naddress = \"10.9.0.1\"\nport = {port}\nbacklog = \"16MiB\"")?;
+        writeln!(
+            text,
+            "[endpoint.e{number}]\naddress = \"10.9.0.1\"\nport = {port}\nbacklog = \"16MiB\""
+        )?;
         many.push(format!("\"e{number}\""));
     }
     let (many, quoted) = (many.join(", "), |name: &str| format!("\"{name}\""));
@@ -82,7 +94,11 @@ fn file() -> Result<String> {
 /// The laboratory, and sockets for all copies, or ICMP would say that nobody listens.
 fn site() -> Result<(Routed, Vec<UdpSocket>)> {
     // where the queue is does not depend on how the programs are attached
-    let output = Veth { offload: false, tx_queue_len: 10_000, ..Veth::default() };
+    let output = Veth {
+        offload: false,
+        tx_queue_len: 10_000,
+        ..Veth::default()
+    };
     let lab = Routed::with_output(&file()?, Attach::all()?[0], &output)?;
     let listen = |number| udp_bind(&lab.collector, address(COLLECTOR[0], FIRST + number));
     let sockets = (0..5 + OTHERS).map(listen).collect::<Result<_>>()?;
@@ -119,7 +135,9 @@ impl Load {
 
 /// Has the kernel carry so many bytes over TCP, as fast as it can.
 fn pour(client: &Netns, server: &Netns, to: SocketAddr, bytes: i64) -> Result<()> {
-    let listener = server.enter(|| Ok(TcpListener::bind(to)?)).with_context(|| format!("listen on {to}"))?;
+    let listener = server
+        .enter(|| Ok(TcpListener::bind(to)?))
+        .with_context(|| format!("listen on {to}"))?;
     thread::scope(|scope| {
         let receiving = scope.spawn(|| -> Result<i64> {
             let (mut from, _) = listener.accept()?;
@@ -132,7 +150,8 @@ fn pour(client: &Netns, server: &Netns, to: SocketAddr, bytes: i64) -> Result<()
                 }
             }
         });
-        let mut connection = client.enter(|| Ok(TcpStream::connect_timeout(&to, DEADLINE * patience())?))?;
+        let mut connection =
+            client.enter(|| Ok(TcpStream::connect_timeout(&to, DEADLINE * patience())?))?;
         let buffer = vec![1; 256 << 10];
         for at in (0..bytes).step_by(buffer.len()) {
             connection.write_all(&buffer[..buffer.len().min((bytes - at) as usize)])?;
@@ -146,22 +165,53 @@ fn pour(client: &Netns, server: &Netns, to: SocketAddr, bytes: i64) -> Result<()
     })
 }
 
-/// What is sent, to which port, and how many MiB copies may hold, at least and at most. The kernel rounds the memory of a packet
-/// in one piece up to a power of two: up to twice what a queue counts. Copies for several endpoints share their bytes.
+/// What is sent, to which port, and how many MiB copies may hold, at least and at most. The kernel
+/// rounds the memory of a packet in one piece up to a power of two: up to twice what a queue
+/// counts. Copies for several endpoints share their bytes.
 type Kind = (&'static str, Load, u16, [i64; 2]);
 
 const KINDS: [Kind; 6] = [
-    ("a TCP stream, and the default", Load::Stream, PLAIN, [40, 64 + 12]),
+    (
+        "a TCP stream, and the default",
+        Load::Stream,
+        PLAIN,
+        [40, 64 + 12],
+    ),
     ("a TCP stream, and no bound", Load::Stream, ANY, [84, 300]),
-    ("a TCP stream to eight endpoints", Load::Stream, MANY, [0, 16 + 12]),
-    ("a TCP stream, of which heads are sent", Load::Stream, HEADS, [8, 2 * 16 + 12]),
-    ("small datagrams", Load::Datagrams(64), LESS, [1, 2 * 16 + 12]),
-    ("datagrams of which heads are sent", Load::Datagrams(1400), HEADS, [8, 2 * 16 + 12]),
+    (
+        "a TCP stream to eight endpoints",
+        Load::Stream,
+        MANY,
+        [0, 16 + 12],
+    ),
+    (
+        "a TCP stream, of which heads are sent",
+        Load::Stream,
+        HEADS,
+        [8, 2 * 16 + 12],
+    ),
+    (
+        "small datagrams",
+        Load::Datagrams(64),
+        LESS,
+        [1, 2 * 16 + 12],
+    ),
+    (
+        "datagrams of which heads are sent",
+        Load::Datagrams(1400),
+        HEADS,
+        [8, 2 * 16 + 12],
+    ),
 ];
-const LONG: Kind = ("long datagrams in fragments", Load::Datagrams(8800), LESS, [8, 2 * 16 + 12]);
+const LONG: Kind = (
+    "long datagrams in fragments",
+    Load::Datagrams(8800),
+    LESS,
+    [8, 2 * 16 + 12],
+);
 
-/// Looks at the host memory that becomes free when the queue is thrown away, in the median of some rounds: other programs come and
-/// go meanwhile.
+/// Looks at the host memory that becomes free when the queue is thrown away, in the median of some
+/// rounds: other programs come and go meanwhile.
 fn check(lab: &Routed, (what, load, port, [least, most]): Kind) -> Result<()> {
     let rounds = if patience() > 4 { 1 } else { 3 };
     let bytes = if most > 2 * 16 + 12 { 100 } else { 24 };
@@ -176,7 +226,10 @@ fn check(lab: &Routed, (what, load, port, [least, most]): Kind) -> Result<()> {
     freed.sort_unstable();
     println!("{what}: copies hold {freed:?} MiB");
     let median = freed[rounds / 2];
-    ensure!((least..=most).contains(&median), "{what}: copies hold {freed:?} MiB, not {least} to {most}");
+    ensure!(
+        (least..=most).contains(&median),
+        "{what}: copies hold {freed:?} MiB, not {least} to {most}"
+    );
     Ok(())
 }
 
@@ -186,7 +239,12 @@ fn the_memory_that_copies_hold_is_bounded_whatever_they_are() -> Result<()> {
     for kind in KINDS {
         check(&lab, kind)?;
     }
-    for (host, interface) in [(&lab.client, "eth0"), (&lab.edge, "eth0"), (&lab.edge, "eth2"), (&lab.server, "eth0")] {
+    for (host, interface) in [
+        (&lab.client, "eth0"),
+        (&lab.edge, "eth0"),
+        (&lab.edge, "eth2"),
+        (&lab.server, "eth0"),
+    ] {
         host.run(&format!("ip link set {interface} mtu 9000"))?;
     }
     check(&lab, LONG)
@@ -201,7 +259,10 @@ struct Round {
 /// Traffic to a port of the server.
 fn round(lab: &Routed, port: u16, bytes: i64) -> Result<Round> {
     let (to, mut heard) = (address(SERVER[0], port), [0; 64]);
-    let (here, there) = (udp_bind(&lab.client, address(CLIENT[0], 4433))?, udp_bind(&lab.server, to)?);
+    let (here, there) = (
+        udp_bind(&lab.client, address(CLIENT[0], 4433))?,
+        udp_bind(&lab.server, to)?,
+    );
     let (client, server) = (&lab.client, &lab.server);
     thread::scope(|scope| {
         let stream = scope.spawn(move || {
@@ -217,7 +278,10 @@ fn round(lab: &Routed, port: u16, bytes: i64) -> Result<Round> {
             here.recv(&mut heard)?;
             trips.push(begin.elapsed());
         }
-        Ok(Round { stream: stream.join().expect("the stream does not panic")?, trips })
+        Ok(Round {
+            stream: stream.join().expect("the stream does not panic")?,
+            trips,
+        })
     })
 }
 
@@ -243,11 +307,19 @@ fn production_is_as_fast_while_the_output_stalls() -> Result<()> {
         mirrored.push(round(&lab, LEAST, bytes)?);
     }
     let moved = Status::read(&lab.daemon)?.since(&before)?;
-    ensure!(count(&moved, "endpoint least drop backlog") > 0, "the output does not stall: {moved:?}");
+    ensure!(
+        count(&moved, "endpoint least drop backlog") > 0,
+        "the output does not stall: {moved:?}"
+    );
     // whatever else takes the machine's time in three rounds of four does not count
     let stream = |rounds: &[Round]| quantile(rounds.iter().map(|round| round.stream), 25);
     let trip = |rounds: &[Round], per_cent| {
-        quantile(rounds.iter().map(|round| quantile(round.trips.iter().copied(), per_cent)), 25)
+        quantile(
+            rounds
+                .iter()
+                .map(|round| quantile(round.trips.iter().copied(), per_cent)),
+            25,
+        )
     };
     // to make a copy takes an emulated machine longer than to send a packet
     let most = if patience() > 4 { 8 } else { 3 };
@@ -277,15 +349,28 @@ fn receivers(interface: &str) -> Result<Vec<String>> {
     Ok(found)
 }
 
-/// Has what `eth0` of the collector receives wait for a thread that runs for 0.1 ms every 0.1 s. One that never runs would keep the
-/// kernel from removing the namespace, and with it every other from being made.
+/// Has what `eth0` of the collector receives wait for a thread that runs for 0.1 ms every 0.1 s.
+/// One that never runs would keep the kernel from removing the namespace, and with it every other
+/// from being made.
 fn deafen(collector: &Netns) -> Result<()> {
-    ethtool::set_features(collector, "eth0", |feature| (feature.name == "rx-gro").then_some(true))?;
+    ethtool::set_features(collector, "eth0", |feature| {
+        (feature.name == "rx-gro").then_some(true)
+    })?;
     let before = receivers("eth0")?;
     // `ip netns exec` alone shows the interfaces of the namespace in /sys
     let mut script = std::process::Command::new("ip");
-    script.args(["netns", "exec", collector.name(), "sh", "-c", "echo 1 >/sys/class/net/eth0/threaded"]);
-    ensure!(script.status().context("ip netns exec")?.success(), "no thread receives for eth0");
+    script.args([
+        "netns",
+        "exec",
+        collector.name(),
+        "sh",
+        "-c",
+        "echo 1 >/sys/class/net/eth0/threaded",
+    ]);
+    ensure!(
+        script.status().context("ip netns exec")?.success(),
+        "no thread receives for eth0"
+    );
     let after = receivers("eth0")?;
     let new: Vec<_> = after.iter().filter(|pid| !before.contains(pid)).collect();
     ensure!(!new.is_empty(), "no thread has come");
@@ -315,6 +400,9 @@ fn behind_pfifo_fast_memory_is_bounded_too() -> Result<()> {
     let moved = Status::read(&lab.daemon)?.since(&before)?;
     println!("copies hold {held} MiB");
     ensure!(held <= 10, "copies hold {held} MiB: {moved:?}");
-    ensure!(count(&moved, "endpoint least drop backlog") > 0, "it does not stall: {moved:?}");
+    ensure!(
+        count(&moved, "endpoint least drop backlog") > 0,
+        "it does not stall: {moved:?}"
+    );
     Ok(())
 }

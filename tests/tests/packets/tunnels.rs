@@ -1,4 +1,5 @@
-//! What is looked at is a tunnel of the kernel's own without a link header. Each leaves something else before the IP header.
+//! What is looked at is a tunnel of the kernel's own without a link header. Each leaves something
+//! else before the IP header.
 
 use crate::edge::Attach;
 use crate::gso::missing;
@@ -22,43 +23,95 @@ struct Tunnel {
     what: &'static str,
     /// The kernel module that it takes.
     module: &'static str,
-    /// How it is made at each end: `HERE` and `THERE` are outer addresses, `NEXT` the inner one of the other end.
+    /// How it is made at each end: `HERE` and `THERE` are outer addresses, `NEXT` the inner one of
+    /// the other end.
     lines: &'static [&'static str],
     carries: &'static [usize],
     is_over_ipv6: bool,
 }
 
-const fn tunnel(what: &'static str, module: &'static str, lines: &'static [&'static str]) -> Tunnel {
-    Tunnel { what, module, lines, carries: BOTH, is_over_ipv6: false }
+const fn tunnel(
+    what: &'static str,
+    module: &'static str,
+    lines: &'static [&'static str],
+) -> Tunnel {
+    Tunnel {
+        what,
+        module,
+        lines,
+        carries: BOTH,
+        is_over_ipv6: false,
+    }
 }
 
 const TUNNELS: [Tunnel; 10] = [
-    tunnel("GRE", "ip_gre", &["ip link add t0 type gre local HERE remote THERE"]),
-    tunnel("GRE with key and checksum", "ip_gre", &["ip link add t0 type gre local HERE remote THERE key 7 csum seq"]),
-    // the other end is a neighbour's hardware address, and the outer header is there before the packet leaves
+    tunnel(
+        "GRE",
+        "ip_gre",
+        &["ip link add t0 type gre local HERE remote THERE"],
+    ),
+    tunnel(
+        "GRE with key and checksum",
+        "ip_gre",
+        &["ip link add t0 type gre local HERE remote THERE key 7 csum seq"],
+    ),
+    // the other end is a neighbour's hardware address, and the outer header is there before the
+    // packet leaves
     Tunnel {
         carries: V4,
         ..tunnel(
             "GRE to many",
             "ip_gre",
-            &["ip link add t0 type gre local HERE key 7", "ip neighbour add NEXT lladdr THERE dev t0 nud permanent"],
+            &[
+                "ip link add t0 type gre local HERE key 7",
+                "ip neighbour add NEXT lladdr THERE dev t0 nud permanent",
+            ],
         )
     },
-    Tunnel { carries: V4, ..tunnel("IPIP", "ipip", &["ip link add t0 type ipip local HERE remote THERE"]) },
-    Tunnel { carries: V6, ..tunnel("SIT", "sit", &["ip link add t0 type sit local HERE remote THERE"]) },
     Tunnel {
         carries: V4,
-        ..tunnel("IPIP by SIT", "sit", &["ip link add t0 type sit mode any local HERE remote THERE"])
+        ..tunnel(
+            "IPIP",
+            "ipip",
+            &["ip link add t0 type ipip local HERE remote THERE"],
+        )
+    },
+    Tunnel {
+        carries: V6,
+        ..tunnel(
+            "SIT",
+            "sit",
+            &["ip link add t0 type sit local HERE remote THERE"],
+        )
+    },
+    Tunnel {
+        carries: V4,
+        ..tunnel(
+            "IPIP by SIT",
+            "sit",
+            &["ip link add t0 type sit mode any local HERE remote THERE"],
+        )
     },
     Tunnel {
         is_over_ipv6: true,
-        ..tunnel("GRE over IPv6", "ip6_gre", &["ip link add t0 type ip6gre local HERE remote THERE"])
+        ..tunnel(
+            "GRE over IPv6",
+            "ip6_gre",
+            &["ip link add t0 type ip6gre local HERE remote THERE"],
+        )
     },
     Tunnel {
         is_over_ipv6: true,
-        ..tunnel("any over IPv6", "ip6_tunnel", &["ip link add t0 type ip6tnl mode any local HERE remote THERE"])
+        ..tunnel(
+            "any over IPv6",
+            "ip6_tunnel",
+            &["ip link add t0 type ip6tnl mode any local HERE remote THERE"],
+        )
     },
-    Tunnel { carries: V4, ..tunnel("IPsec", "xfrm_interface", XFRM) },
+    Tunnel {
+        carries: V4,
+        ..tunnel("IPsec", "xfrm_interface", XFRM)
+    },
     tunnel("WireGuard", "wireguard", WIREGUARD),
 ];
 
@@ -77,28 +130,43 @@ const XFRM: &[&str] = &[
 const WIREGUARD: &[&str] = &["ip link add t0 type wireguard"];
 
 impl Tunnel {
-    /// Linux 6.12 refuses to cut superpackets that SIT has received and that are in another tunnel by now; they are counted.
+    /// Linux 6.12 refuses to cut superpackets that SIT has received and that are in another tunnel
+    /// by now; they are counted.
     fn may_lose_superpackets(&self) -> Result<bool> {
         Ok(self.module == "sit" && kernel()? >= (6, 12))
     }
 
     const fn outer(&self) -> [&'static str; 2] {
-        if self.is_over_ipv6 { ["2001:db8::1", "2001:db8::fe"] } else { ["10.0.0.1", "10.0.0.254"] }
+        if self.is_over_ipv6 {
+            ["2001:db8::1", "2001:db8::fe"]
+        } else {
+            ["10.0.0.1", "10.0.0.254"]
+        }
     }
 
     /// A line for one end.
     fn line(&self, line: &str, end: usize) -> String {
         let [here, there] = [self.outer()[end], self.outer()[1 - end]];
-        line.replace("THERE", there).replace("HERE", here).replace("NEXT", INSIDE[0][1 - end])
+        line.replace("THERE", there)
+            .replace("HERE", here)
+            .replace("NEXT", INSIDE[0][1 - end])
     }
 
     /// Whether the kernel has it; an error where it must.
     fn is_there(&self) -> Result<bool> {
         let line = self.line(self.lines[0], 0).replace("eth0", "lo");
-        let Err(error) = Netns::new("pk-modules")?.run(&line) else { return Ok(true) };
+        let Err(error) = Netns::new("pk-modules")?.run(&line) else {
+            return Ok(true);
+        };
         let modules = std::env::var("TEST_MODULES").unwrap_or_default();
-        ensure!(!modules.split(' ').any(|one| one == self.module), "{error:#}");
-        println!("skipped: {} takes the kernel module {}", self.what, self.module);
+        ensure!(
+            !modules.split(' ').any(|one| one == self.module),
+            "{error:#}"
+        );
+        println!(
+            "skipped: {} takes the kernel module {}",
+            self.what, self.module
+        );
         Ok(false)
     }
 
@@ -106,7 +174,9 @@ impl Tunnel {
     fn add(&self, lab: &Routed) -> Result<()> {
         let hosts = [&lab.client, &lab.edge];
         for (end, host) in hosts.into_iter().enumerate() {
-            self.lines.iter().try_for_each(|line| host.run(&self.line(line, end)).map(drop))?;
+            self.lines
+                .iter()
+                .try_for_each(|line| host.run(&self.line(line, end)).map(drop))?;
             for family in self.carries {
                 let length = [24, 64][*family];
                 host.address("t0", &format!("{}/{length}", INSIDE[*family][end]))?;
@@ -115,7 +185,9 @@ impl Tunnel {
         if self.module == "wireguard" {
             exchange_keys(hosts, self.outer())?;
         }
-        hosts.iter().try_for_each(|host| host.run("ip link set t0 up").map(drop))
+        hosts
+            .iter()
+            .try_for_each(|host| host.run("ip link set t0 up").map(drop))
     }
 }
 
@@ -131,7 +203,8 @@ fn exchange_keys(hosts: [&Netns; 2], outer: [&str; 2]) -> Result<()> {
     }
     for (end, host) in hosts.into_iter().enumerate() {
         let (key, there) = (keys[1 - end].trim(), outer[1 - end]);
-        let peer = format!("wg set t0 peer {key} endpoint {there}:51820 allowed-ips 0.0.0.0/0,::/0");
+        let peer =
+            format!("wg set t0 peer {key} endpoint {there}:51820 allowed-ips 0.0.0.0/0,::/0");
         host.run(&peer)?;
     }
     Ok(())
@@ -159,18 +232,29 @@ fn the_kernels_tunnels_are_looked_at() -> Result<()> {
 
 fn both_ways(lab: &mut Routed, tunnel: &Tunnel) -> Result<()> {
     const TCP_BYTES: usize = 300_000;
-    let is_looked_at = |status: &Status| status.0["interfaces"].as_array().is_some_and(|all| all.len() == 2);
+    let is_looked_at = |status: &Status| {
+        status.0["interfaces"]
+            .as_array()
+            .is_some_and(|all| all.len() == 2)
+    };
     Status::until(&lab.daemon, is_looked_at, deadline())?;
     let hosts = [&lab.client, &lab.edge];
     for &family in tunnel.carries {
         let ends = INSIDE[family];
         // finds the other end
-        udp_exchange(hosts[0], address(ends[0], 4433), hosts[1], address(ends[1], 9), b"hello")?;
+        udp_exchange(
+            hosts[0],
+            address(ends[0], 4433),
+            hosts[1],
+            address(ends[1], 9),
+            b"hello",
+        )?;
     }
     let mut production = Vec::new();
     for &family in tunnel.carries {
         // which no filter asks for
-        let connection = Connection::open(&lab.client, &lab.edge, address(INSIDE[family][1], 8443))?;
+        let connection =
+            Connection::open(&lab.client, &lab.edge, address(INSIDE[family][1], 8443))?;
         connection.carry(50_000)?;
         let ways = connection.ways()?;
         production.push((connection, ways));
@@ -188,8 +272,14 @@ fn both_ways(lab: &mut Routed, tunnel: &Tunnel) -> Result<()> {
                 let copies = sent_to(&copies, endpoint)?;
                 let counter = format!("endpoint {name} packets");
                 let counted = count(&after, &counter) - count(&before, &counter);
-                let context = format!("{length} bytes, family {family}, to {endpoint}: {counted} counted, {after:?}");
-                ensure!(copies.len() as u64 == counted, "{context}: {} copies", copies.len());
+                let context = format!(
+                    "{length} bytes, family {family}, to {endpoint}: {counted} counted, {after:?}"
+                );
+                ensure!(
+                    copies.len() as u64 == counted,
+                    "{context}: {} copies",
+                    copies.len()
+                );
                 let of = |from: &str| -> Result<Vec<u8>> {
                     let mut carried = Vec::new();
                     for copy in &copies {
@@ -209,13 +299,25 @@ fn both_ways(lab: &mut Routed, tunnel: &Tunnel) -> Result<()> {
         }
         for (from, to) in [(0, 1), (1, 0)] {
             let hosts = [&lab.client, &lab.edge];
-            tcp_transfer(hosts[from], hosts[to], address(ends[to], 443), TCP_BYTES, 11)?;
+            tcp_transfer(
+                hosts[from],
+                hosts[to],
+                address(ends[to], 443),
+                TCP_BYTES,
+                11,
+            )?;
             let (copies, after) = lab.settle()?;
             for endpoint in COLLECTOR {
                 let copies = sent_to(&copies, endpoint)?;
-                let missing = missing(&copies, (ends[from], ends[to]), &Stream::new(11).bytes(TCP_BYTES), 1600)
-                    .with_context(|| format!("to {endpoint}"))?;
-                let is_known = tunnel.may_lose_superpackets()? && after.contains_key("endpoint four drop clone");
+                let missing = missing(
+                    &copies,
+                    (ends[from], ends[to]),
+                    &Stream::new(11).bytes(TCP_BYTES),
+                    1600,
+                )
+                .with_context(|| format!("to {endpoint}"))?;
+                let is_known = tunnel.may_lose_superpackets()?
+                    && after.contains_key("endpoint four drop clone");
                 ensure!(
                     missing == 0 || is_known,
                     "TCP from {}: {missing} bytes missing at {endpoint}: {after:?}",
@@ -227,12 +329,19 @@ fn both_ways(lab: &mut Routed, tunnel: &Tunnel) -> Result<()> {
     for (connection, before) in &production {
         connection.carry(50_000)?;
         let ways = connection.ways()?;
-        ensure!(ways == *before, "a connection in the tunnel had {before:?}, and has {ways:?}");
+        ensure!(
+            ways == *before,
+            "a connection in the tunnel had {before:?}, and has {ways:?}"
+        );
     }
     let (_, after) = lab.settle()?;
     let is_wrong = |key: &&String| key.contains(" drop ") || key.contains("malformed");
     let is_known = |key: &String| key.ends_with(" drop clone") && tunnel.module == "sit";
-    let wrong: Vec<_> = after.keys().filter(is_wrong).filter(|key| !is_known(key)).collect();
+    let wrong: Vec<_> = after
+        .keys()
+        .filter(is_wrong)
+        .filter(|key| !is_known(key))
+        .collect();
     if !wrong.is_empty() {
         bail!("{wrong:?}: {after:?}");
     }
@@ -240,5 +349,9 @@ fn both_ways(lab: &mut Routed, tunnel: &Tunnel) -> Result<()> {
 }
 
 fn verify(packet: &[u8], is_whole: bool) -> Result<()> {
-    if is_whole { verify_inner_checksums(packet) } else { Ok(()) }
+    if is_whole {
+        verify_inner_checksums(packet)
+    } else {
+        Ok(())
+    }
 }

@@ -1,5 +1,6 @@
-//! The pages say what the code says: each word that the daemon prints is explained, each metric is described, each link leads
-//! somewhere, each file that a page names is there, each file that it shows is right.
+//! The pages say what the code says: each word that the daemon prints is explained, each metric is
+//! described, each link leads somewhere, each file that a page names is there, each file that it
+//! shows is right.
 
 mod files;
 mod links;
@@ -23,7 +24,8 @@ const FOREIGN: [&str; 2] = ["target", ".git"];
 
 /// Files below a directory whose names end like this, relative to the workspace.
 fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
-    let entries = fs::read_dir(workspace().join(directory)).unwrap_or_else(|error| panic!("{directory:?}: {error}"));
+    let entries = fs::read_dir(workspace().join(directory))
+        .unwrap_or_else(|error| panic!("{directory:?}: {error}"));
     let mut found = Vec::new();
     for entry in entries.map(Result::unwrap) {
         let path = directory.join(entry.file_name());
@@ -40,8 +42,10 @@ fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
 }
 
 fn pages() -> Vec<(PathBuf, String)> {
-    let pages: Vec<_> =
-        files(Path::new(""), "md").into_iter().map(|path| (path.clone(), read(path.to_str().unwrap()))).collect();
+    let pages: Vec<_> = files(Path::new(""), "md")
+        .into_iter()
+        .map(|path| (path.clone(), read(path.to_str().unwrap())))
+        .collect();
     assert!(pages.len() > 10, "only {} pages were found", pages.len());
     pages
 }
@@ -49,7 +53,9 @@ fn pages() -> Vec<(PathBuf, String)> {
 /// The anchor of a heading, as forges make it.
 fn slug(heading: &str) -> String {
     let lower = heading.trim().to_lowercase();
-    let kept = lower.chars().filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
+    let kept = lower
+        .chars()
+        .filter(|c| c.is_alphanumeric() || [' ', '-', '_'].contains(c));
     kept.map(|c| if c == ' ' { '-' } else { c }).collect()
 }
 
@@ -60,12 +66,20 @@ fn module(name: &str) -> Vec<(PathBuf, String)> {
     let mut found = files(Path::new("daemon/src"), "rs");
     found.retain(|path| is_part(path) && !is_test(path));
     assert!(!found.is_empty(), "the daemon has no module {name}");
-    found.into_iter().map(|path| (path.clone(), read(path.to_str().unwrap()))).collect()
+    found
+        .into_iter()
+        .map(|path| (path.clone(), read(path.to_str().unwrap())))
+        .collect()
 }
 
 /// String literals of the code, without those of its tests, of comments and of attributes.
 fn literals(source: &str) -> Vec<&str> {
     let code = source.split("#[cfg(test)]").next().unwrap_or_default();
-    let lines = code.lines().map(str::trim_start).filter(|line| !line.starts_with("//") && !line.starts_with("#["));
-    lines.flat_map(|line| line.split('"').skip(1).step_by(2)).collect()
+    let lines = code
+        .lines()
+        .map(str::trim_start)
+        .filter(|line| !line.starts_with("//") && !line.starts_with("#["));
+    lines
+        .flat_map(|line| line.split('"').skip(1).step_by(2))
+        .collect()
 }

@@ -9,12 +9,25 @@ use crate::{literals, module, pages, read};
 
 /// Type and labels of each metric.
 fn families(text: &str) -> BTreeMap<&str, (&str, BTreeSet<&str>)> {
-    let types = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
-    let mut families: BTreeMap<_, _> = types.map(|(name, kind)| (name, (kind, BTreeSet::new()))).collect();
+    let types = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("# TYPE ")?.split_once(' '));
+    let mut families: BTreeMap<_, _> = types
+        .map(|(name, kind)| (name, (kind, BTreeSet::new())))
+        .collect();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
-        let Some((name, labels)) = line.split_once('{') else { continue };
-        let names = labels.split("=\"").filter_map(|part| part.rsplit(['"', ',', '{']).next());
-        let labels = labels.contains('=').then_some(names).into_iter().flatten().filter(|name| !name.contains('}'));
+        let Some((name, labels)) = line.split_once('{') else {
+            continue;
+        };
+        let names = labels
+            .split("=\"")
+            .filter_map(|part| part.rsplit(['"', ',', '{']).next());
+        let labels = labels
+            .contains('=')
+            .then_some(names)
+            .into_iter()
+            .flatten()
+            .filter(|name| !name.contains('}'));
         families.get_mut(name).expect("a type").1.extend(labels);
     }
     families
@@ -26,11 +39,17 @@ const PREFIX: &str = "traffic_mirror_";
 /// What of a metric its row does not say; nothing if it says all.
 fn undescribed(page: &str, name: &str, kind: &str, labels: &BTreeSet<&str>) -> Option<String> {
     let start = format!("| `{name}` |");
-    let Some(row) = page.lines().find(|line| line.starts_with(&start)) else { return Some(format!("{name}: no row")) };
+    let Some(row) = page.lines().find(|line| line.starts_with(&start)) else {
+        return Some(format!("{name}: no row"));
+    };
     let cells: Vec<&str> = row.split('|').map(str::trim).collect();
     let said: BTreeSet<&str> = cells[3].split('`').skip(1).step_by(2).collect();
-    (cells[2] != kind || said != *labels)
-        .then(|| format!("{name}: is a {kind} with labels {labels:?}, and the row says {} and {said:?}", cells[2]))
+    (cells[2] != kind || said != *labels).then(|| {
+        format!(
+            "{name}: is a {kind} with labels {labels:?}, and the row says {} and {said:?}",
+            cells[2]
+        )
+    })
 }
 
 #[test]
@@ -38,8 +57,10 @@ fn each_metric_is_described_and_no_other_is_named() {
     let text = render(Some(&everything()), &Process::default());
     let families = families(&text);
     let page = read(METRICS);
-    let wrong: Vec<_> =
-        families.iter().filter_map(|(name, (kind, labels))| undescribed(&page, name, kind, labels)).collect();
+    let wrong: Vec<_> = families
+        .iter()
+        .filter_map(|(name, (kind, labels))| undescribed(&page, name, kind, labels))
+        .collect();
     assert!(wrong.is_empty(), "{METRICS}: {wrong:#?}");
     // the status above has all that there may be
     let sources = module("metrics");
@@ -48,11 +69,17 @@ fn each_metric_is_described_and_no_other_is_named() {
     assert_eq!(coded, families.keys().copied().collect());
     for (path, page) in pages() {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
-        let words = page.split(|c: char| !is_part(c)).filter(|word| word.starts_with(PREFIX) && *word != PREFIX);
+        let words = page
+            .split(|c: char| !is_part(c))
+            .filter(|word| word.starts_with(PREFIX) && *word != PREFIX);
         // names of crates and files
-        let words = words.filter(|word| !["traffic_mirror_ebpf", "traffic_mirror_tests"].contains(word));
+        let words =
+            words.filter(|word| !["traffic_mirror_ebpf", "traffic_mirror_tests"].contains(word));
         let unknown: Vec<_> = words.filter(|word| !families.contains_key(word)).collect();
-        assert!(unknown.is_empty(), "{path:?} names metrics that nobody publishes: {unknown:?}");
+        assert!(
+            unknown.is_empty(),
+            "{path:?} names metrics that nobody publishes: {unknown:?}"
+        );
     }
 }
 

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use traffic_mirror::compile::READY;
-use traffic_mirror::status::{Daemon, Endpoint, File, Filter, Interface, Output, Standing, Status};
+use traffic_mirror::status::{
+    Daemon, EndpointStatus, File, FilterStatus, InterfaceStatus, Output, Standing, Status,
+};
 
 /// A status in which everything is there once.
 pub(crate) fn everything() -> Status {
@@ -24,10 +26,10 @@ pub(crate) fn everything() -> Status {
             error: None,
         }),
         last_reload: Some(1),
-        last_refusal: None,
+        last_rejected: None,
         reloads: Some(1),
         repairs: Some(0),
-        interfaces: vec![Interface {
+        interfaces: vec![InterfaceStatus {
             name: Some("eth0".to_owned()),
             altname: None,
             index: 2,
@@ -38,10 +40,10 @@ pub(crate) fn everything() -> Status {
             in_order: None,
             pending: None,
             note: None,
-            unseen: BTreeMap::new(),
+            skipped: BTreeMap::new(),
         }],
         not_mirrored: Vec::new(),
-        filters: vec![Filter {
+        filters: vec![FilterStatus {
             name: "web".to_owned(),
             active: true,
             state: "active",
@@ -49,7 +51,7 @@ pub(crate) fn everything() -> Status {
             bytes: 1,
             rate: None,
         }],
-        endpoints: vec![Endpoint {
+        endpoints: vec![EndpointStatus {
             name: "ids".to_owned(),
             state: READY,
             since: None,

@@ -1,5 +1,5 @@
-//! Reloads on tables in memory, by daemons that die after any write: between every two stores a packet must meet the
-//! old rules or the new ones, and all packets the same side of the commit.
+//! Reloads on tables in memory, by daemons that die after any write: between every two stores a
+//! packet must meet the old rules or the new ones, and all packets the same side of the commit.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -27,14 +27,25 @@ struct Verdict {
 
 fn naive(desired: &Desired, place: &Place, flow: &Flow) -> Verdict {
     let answer = ask(desired, place, flow);
-    let endpoints = desired.endpoints.iter().enumerate().filter(|(e, _)| answer.endpoints >> e & 1 != 0);
+    let endpoints = desired
+        .endpoints
+        .iter()
+        .enumerate()
+        .filter(|(e, _)| answer.endpoints >> e & 1 != 0);
     Verdict {
-        endpoints: endpoints.map(|(_, endpoint)| endpoint.name.clone()).collect(),
-        filters: answer.filters.iter().map(|&filter| desired.filters[filter].name.clone()).collect(),
+        endpoints: endpoints
+            .map(|(_, endpoint)| endpoint.name.clone())
+            .collect(),
+        filters: answer
+            .filters
+            .iter()
+            .map(|&filter| desired.filters[filter].name.clone())
+            .collect(),
     }
 }
 
-/// The tables as a packet meets them while they are written: so many elements as they were, the rest as they are.
+/// The tables as a packet meets them while they are written: so many elements as they were, the
+/// rest as they are.
 struct Changing<'t> {
     before: &'t Tables,
     now: &'t Tables,
@@ -79,26 +90,48 @@ impl classify::Tables for Changing<'_> {
     }
 }
 
-/// What the tables say at a place to a packet that came when they were as `before`; `None` if they did not have it.
-fn classified(changing: &Changing<'_>, network: &Network, place: &Place, packet: &Packet) -> Option<Verdict> {
-    let (view, tables) = (changing.before.view(), changing.now);
-    let hook = hook(view, network, place)?;
-    let parity = changing.before.control.epoch as usize & 1;
+/// What the tables say at a place to a packet that came when they were as `before`; `None` if they
+/// did not have it.
+fn classified(
+    changing: &Changing<'_>,
+    network: &Network,
+    place: &Place,
+    packet: &Packet,
+) -> Option<Verdict> {
+    let (active, tables) = (changing.before.active_bank(), changing.now);
+    let hook = hook(active, network, place)?;
+    let bank = changing.before.control.epoch as usize & 1;
     let (mut include, mut exclude, mut verdict) = (0, 0, Verdict::default());
-    let candidates = Candidates::of(changing, view, hook, packet).expect("no index beyond a table");
-    let Some(mut candidates) = candidates else { return Some(verdict) };
+    let candidates =
+        Candidates::of(changing, active, hook, packet).expect("no index beyond a table");
+    let Some(mut candidates) = candidates else {
+        return Some(verdict);
+    };
     while let Some(block) = candidates.next_block() {
-        let mut search = candidates.search::<_, false>(changing, view, block).expect("no index beyond a table");
+        let mut search = candidates
+            .search::<_, false>(changing, active, block)
+            .expect("no index beyond a table");
         while let Some(slot) = search.next_slot() {
             let slot = tables.slots[slot as usize];
-            include |= slot.action[parity].include;
-            exclude |= slot.action[parity].exclude;
-            verdict.filters.insert(tables.filters[slot.filter as usize].text().expect("a name").to_owned());
+            include |= slot.action[bank].include;
+            exclude |= slot.action[bank].exclude;
+            verdict.filters.insert(
+                tables.filters[slot.filter as usize]
+                    .text()
+                    .expect("a name")
+                    .to_owned(),
+            );
         }
     }
     let bits = include & !exclude;
-    let names = tables.endpoint_names.iter().enumerate().filter(|(e, _)| bits >> e & 1 != 0);
-    verdict.endpoints = names.map(|(_, name)| name.text().expect("a name").to_owned()).collect();
+    let names = tables
+        .endpoint_names
+        .iter()
+        .enumerate()
+        .filter(|(e, _)| bits >> e & 1 != 0);
+    verdict.endpoints = names
+        .map(|(_, name)| name.text().expect("a name").to_owned())
+        .collect();
     Some(verdict)
 }
 
@@ -121,7 +154,11 @@ struct World {
 
 impl World {
     fn new() -> Self {
-        Self { maps: Maps::new(0), desired: Desired::default(), network: configuration::network() }
+        Self {
+            maps: Maps::new(0),
+            desired: Desired::default(),
+            network: configuration::network(),
+        }
     }
 
     fn probes(&self, random: &mut Random, want: &Desired, count: usize) -> Vec<Probe> {
@@ -129,18 +166,38 @@ impl World {
         places.extend(self::places(&self.desired, &self.network));
         let probe = |number: usize| {
             let place = random.pick(&places).clone();
-            let flow = flow(random, if number.is_multiple_of(2) { want } else { &self.desired });
+            let flow = flow(
+                random,
+                if number.is_multiple_of(2) {
+                    want
+                } else {
+                    &self.desired
+                },
+            );
             let packet = packet(&flow);
             let verdict = |desired: &Desired| {
-                self::places(desired, &self.network).contains(&place).then(|| naive(desired, &place, &flow))
+                self::places(desired, &self.network)
+                    .contains(&place)
+                    .then(|| naive(desired, &place, &flow))
             };
             let (before, after) = (verdict(&self.desired), verdict(want));
-            Probe { place, flow, packet, before, after }
+            Probe {
+                place,
+                flow,
+                packet,
+                before,
+                after,
+            }
         };
-        if places.is_empty() { Vec::new() } else { (0..count).map(probe).collect() }
+        if places.is_empty() {
+            Vec::new()
+        } else {
+            (0..count).map(probe).collect()
+        }
     }
 
-    /// Reloads store by store, by daemons that may die on the way; answers how many stores there were.
+    /// Reloads store by store, by daemons that may die on the way; answers how many stores there
+    /// were.
     fn reload(&mut self, random: &mut Random, want: Desired) -> usize {
         let probes = self.probes(random, &want, 24);
         let (mut stores, mut committed, mut is_given_up) = (0, false, false);
@@ -148,7 +205,13 @@ impl World {
             let writes = plan.writes.len();
             let steps = steps(random, writes);
             let before = self.maps.live.tables.clone();
-            stores += self.write(random, &before, &plan.writes[..writes.min(steps)], &probes, committed);
+            stores += self.write(
+                random,
+                &before,
+                &plan.writes[..writes.min(steps)],
+                &probes,
+                committed,
+            );
             if steps > writes {
                 self.maps.commit(&plan);
                 committed = true;
@@ -159,7 +222,10 @@ impl World {
                 is_given_up = random.percent(30);
             }
         }
-        assert!(is_given_up || self.maps.is_settled(&want, &self.network), "a successor would write");
+        assert!(
+            is_given_up || self.maps.is_settled(&want, &self.network),
+            "a successor would write"
+        );
         if committed {
             self.desired = want;
         }
@@ -181,12 +247,23 @@ impl World {
                 let offset = write.offset + number * write.store_bytes();
                 self.maps.live.tables.store(write.table, offset, word);
                 stores += 1;
-                // each store moves what one or a few values say: a few probes at a time, all of them in turn
+                // each store moves what one or a few values say: a few probes at a time, all of
+                // them in turn
                 let some = stores % probes.len().max(1);
-                self.check(probes.get(some..=some).unwrap_or_default(), committed, "between two stores");
+                self.check(
+                    probes.get(some..=some).unwrap_or_default(),
+                    committed,
+                    "between two stores",
+                );
             }
             self.check(probes, committed, "after a write");
-            self.check_from(before, random.below(30), probes, committed, "during the writes");
+            self.check_from(
+                before,
+                random.below(30),
+                probes,
+                committed,
+                "during the writes",
+            );
         }
         stores
     }
@@ -195,11 +272,25 @@ impl World {
         self.check_from(&self.maps.live.tables, 0, probes, committed, when);
     }
 
-    /// The same for packets that came when the tables were as `then`, and saw so many elements of that.
+    /// The same for packets that came when the tables were as `then`, and saw so many elements of
+    /// that.
     fn check_from(&self, then: &Tables, seen: u64, probes: &[Probe], committed: bool, when: &str) {
-        for Probe { place, flow, packet, before, after } in probes {
-            let Some(want) = (if committed { after } else { before }) else { continue };
-            let changing = Changing { before: then, now: &self.maps.live.tables, left: Cell::new(seen) };
+        for Probe {
+            place,
+            flow,
+            packet,
+            before,
+            after,
+        } in probes
+        {
+            let Some(want) = (if committed { after } else { before }) else {
+                continue;
+            };
+            let changing = Changing {
+                before: then,
+                now: &self.maps.live.tables,
+                left: Cell::new(seen),
+            };
             assert_eq!(
                 classified(&changing, &self.network, place, packet).as_ref(),
                 Some(want),
@@ -210,7 +301,8 @@ impl World {
     }
 }
 
-/// How many steps a daemon takes of a plan before it dies: the writes, then the commit. One more, and it lives.
+/// How many steps a daemon takes of a plan before it dies: the writes, then the commit. One more,
+/// and it lives.
 fn steps(random: &mut Random, writes: usize) -> usize {
     match random.below(10) {
         0 => random.below(writes as u64 + 1) as usize,
@@ -243,10 +335,14 @@ fn next_file(random: &mut Random, last: &str) -> String {
             text += &format!("[[filter]]{filter}");
         }
     }
-    // filters of the new file under names of their own; those whose endpoints or interfaces are missing do not count
+    // filters of the new file under names of their own; those whose endpoints or interfaces are
+    // missing do not count
     for filter in fresh_filters {
         let unique = random.bits();
-        let added = format!("{text}[[filter]]{}", filter.replacen("name = \"", &format!("name = \"n{unique}-"), 1));
+        let added = format!(
+            "{text}[[filter]]{}",
+            filter.replacen("name = \"", &format!("name = \"n{unique}-"), 1)
+        );
         if traffic_mirror::desired::load(&added).is_ok() {
             text = added;
         }
@@ -287,20 +383,37 @@ fn reload_whole(world: &mut World, random: &mut Random, want: &Desired, probes: 
     }
 }
 
-/// All blocks are in use, so a filter must share one with filters that give other fields: to these its fields are given, too, with all
-/// values, before the commit. A class that serves two fields must not say so in the other one.
+/// All blocks are in use, so a filter must share one with filters that give other fields: to these
+/// its fields are given, too, with all values, before the commit. A class that serves two fields
+/// must not say so in the other one.
 #[test]
 fn a_block_that_comes_to_give_a_field_shows_nothing_before_the_commit() {
     const TCP: u8 = 6;
     let head = "[[interface]]\nname = \"eth0\"\n[endpoint.ids]\naddress = \"192.0.2.1\"\n";
-    let filter = |name: &str, fields: &str| format!("[[filter]]\nname = \"{name}\"\nto = [\"ids\"]\n{fields}\n");
-    let both = filter("both", "source = [\"10.0.0.0/8\"]\ndestination_port = [\"8000-8100\"]");
+    let filter = |name: &str, fields: &str| {
+        format!("[[filter]]\nname = \"{name}\"\nto = [\"ids\"]\n{fields}\n")
+    };
+    let both = filter(
+        "both",
+        "source = [\"10.0.0.0/8\"]\ndestination_port = [\"8000-8100\"]",
+    );
     let kinds = (0..63).map(|number| {
-        let protocol = if number == 0 { u32::from(TCP) } else { 60 + number };
-        filter(&format!("kind-{number}"), &format!("protocol = [{protocol}]\nsource = [\"192.168.{number}.0/24\"]"))
+        let protocol = if number == 0 {
+            u32::from(TCP)
+        } else {
+            60 + number
+        };
+        filter(
+            &format!("kind-{number}"),
+            &format!("protocol = [{protocol}]\nsource = [\"192.168.{number}.0/24\"]"),
+        )
     });
     let first = format!("{head}{both}{}", kinds.collect::<String>());
-    let then = first.clone() + &filter("shares", "protocol = [6]\ndestination_port = [\"8000-8100\"]");
+    let then = first.clone()
+        + &filter(
+            "shares",
+            "protocol = [6]\ndestination_port = [\"8000-8100\"]",
+        );
     let (mut world, mut random) = (World::new(), Random::new(1));
     let [first, then] = [first, then].map(|text| load(&text));
     reload_whole(&mut world, &mut random, &first, &[]);
@@ -316,13 +429,26 @@ fn a_block_that_comes_to_give_a_field_shows_nothing_before_the_commit() {
                 vlan: 0,
                 unknown: Unknown::Nothing,
             };
-            let (before, after) = (naive(&world.desired, &place, &flow), naive(&then, &place, &flow));
+            let (before, after) = (
+                naive(&world.desired, &place, &flow),
+                naive(&then, &place, &flow),
+            );
             let packet = packet(&flow);
-            Probe { place: place.clone(), flow, packet, before: Some(before), after: Some(after) }
+            Probe {
+                place: place.clone(),
+                flow,
+                packet,
+                before: Some(before),
+                after: Some(after),
+            }
         })
         .into();
     reload_whole(&mut world, &mut random, &then, &probes);
-    let view = world.maps.live.tables.view();
-    assert_eq!(view.omitted[abi::Field::DestinationPort as usize] & 1, 0, "the first block gives the port now");
+    let active = world.maps.live.tables.active_bank();
+    assert_eq!(
+        active.omitted[abi::Field::DestinationPort as usize] & 1,
+        0,
+        "the first block gives the port now"
+    );
     world.check(&probes, true, "at the end");
 }

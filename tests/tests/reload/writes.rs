@@ -54,11 +54,20 @@ fn the_same_rules_in_other_words_write_nothing() {
         SMALL.to_owned(),
         format!("# a comment\n{SMALL}"),
         sections.join("\n\n"),
-        SMALL.replace("[80, 443, \"8000-8100\"]", "[443, \"8000-8050\", \"8051-8100\", 80, \"8020-8030\"]"),
-        SMALL.replace("10.0.0.0/8\"", "10.128.0.0/9\", \"10.0.0.0/9\", \"10.7.0.0/16\""),
+        SMALL.replace(
+            "[80, 443, \"8000-8100\"]",
+            "[443, \"8000-8050\", \"8051-8100\", 80, \"8020-8030\"]",
+        ),
+        SMALL.replace(
+            "10.0.0.0/8\"",
+            "10.128.0.0/9\", \"10.0.0.0/9\", \"10.7.0.0/16\"",
+        ),
         SMALL.replace("[\"udp\", \"tcp\"]", "[6, 17]"),
         SMALL.replace("[\"ids\", \"log\"]", "[\"log\", \"ids\"]"),
-        SMALL.replace("action = \"exclude\"", "action = \"exclude\"\nto = [\"ids\", \"log\"]"),
+        SMALL.replace(
+            "action = \"exclude\"",
+            "action = \"exclude\"\nto = [\"ids\", \"log\"]",
+        ),
     ];
     for text in others {
         assert_eq!(maps.reload(&load(&text), &network), [], "{text}");
@@ -70,10 +79,16 @@ fn a_filter_that_moves_is_one_slot() {
     let network = configuration::network();
     let mut maps = Maps::new(0);
     maps.reload(&load(SMALL), &network);
-    let moved =
-        SMALL.replace("[53]\nbidirectional = true\nto = [\"ids\"]", "[53]\nbidirectional = true\nto = [\"log\"]");
+    let moved = SMALL.replace(
+        "[53]\nbidirectional = true\nto = [\"ids\"]",
+        "[53]\nbidirectional = true\nto = [\"log\"]",
+    );
     let plans = maps.reload(&load(&moved), &network);
-    let slots: Vec<Table> = plans.iter().flat_map(|plan| &plan.writes).map(|write| write.table).collect();
+    let slots: Vec<Table> = plans
+        .iter()
+        .flat_map(|plan| &plan.writes)
+        .map(|write| write.table)
+        .collect();
     // two ways round, two copies each
     assert_eq!(slots, [Table::Slots; 4]);
     assert_eq!(plans.iter().filter(|plan| plan.commit.is_some()).count(), 1);
@@ -86,8 +101,15 @@ fn an_endpoint_that_moves_is_one_element() {
     maps.reload(&load(SMALL), &network);
     network.paths.entry("ids".to_owned()).or_default().own = true;
     let plans = maps.reload(&load(SMALL), &network);
-    let places: Vec<_> = plans.iter().flat_map(|plan| &plan.writes).map(|w| (w.table, w.element())).collect();
-    assert!(!places.is_empty() && places.iter().all(|place| *place == places[0]), "{places:?}");
+    let places: Vec<_> = plans
+        .iter()
+        .flat_map(|plan| &plan.writes)
+        .map(|w| (w.table, w.element()))
+        .collect();
+    assert!(
+        !places.is_empty() && places.iter().all(|place| *place == places[0]),
+        "{places:?}"
+    );
     assert_eq!(places[0].0, Table::Endpoints);
 }
 
@@ -113,7 +135,9 @@ fn few_elements_for_one_filter_of_ten_thousand() {
         ("to another endpoint", &|n| one(n, 443, "log")),
         ("another port", &|n| one(n, 444, "log")),
         ("another address", &|n| one(n + 77, 444, "log")),
-        ("disabled", &|n| one(n + 77, 444, "log") + "enabled = false\n"),
+        ("disabled", &|n| {
+            one(n + 77, 444, "log") + "enabled = false\n"
+        }),
         ("enabled", &|n| one(n + 77, 444, "log")),
         ("removed", &|_| String::new()),
     ];
@@ -141,7 +165,14 @@ fn pods(count: u32) -> Network {
 
 fn add_pod(network: &mut Network, index: u32, name: &str) {
     let template = network.link("eth0").expect("it is there").clone();
-    network.links.insert(index, Link { index, name: name.to_owned(), ..template });
+    network.links.insert(
+        index,
+        Link {
+            index,
+            name: name.to_owned(),
+            ..template
+        },
+    );
 }
 
 const PODS: &str = "[[interface]]\nname = \"pod*\"\n[endpoint.ids]\naddress = \"192.0.2.1\"\n\
@@ -158,8 +189,17 @@ fn few_elements_for_one_pod_of_many() {
         add_pod(&mut network, 8, "pod-");
         // two hooks that come and two that go, and a switch or two
         let written = elements(&maps.reload(&load(PODS), &network));
-        assert!((4..=16).contains(&written), "{written} elements beside {others} others");
-        let there: Vec<u32> = maps.live.tables.hooks.iter().map(|hook| hook.interface).collect();
+        assert!(
+            (4..=16).contains(&written),
+            "{written} elements beside {others} others"
+        );
+        let there: Vec<u32> = maps
+            .live
+            .tables
+            .hooks
+            .iter()
+            .map(|hook| hook.interface)
+            .collect();
         assert!(there.contains(&8) && !there.contains(&7));
     }
 }
@@ -175,5 +215,11 @@ fn a_pod_beyond_the_limit_writes_nothing_and_one_that_goes_makes_room() {
     network.links.remove(&64);
     let written = elements(&maps.reload(&load(PODS), &network));
     assert!((4..=16).contains(&written), "{written} elements");
-    assert!(maps.live.tables.hooks.iter().any(|hook| hook.interface == 7));
+    assert!(
+        maps.live
+            .tables
+            .hooks
+            .iter()
+            .any(|hook| hook.interface == 7)
+    );
 }

@@ -1,5 +1,5 @@
-//! Input: the live tables. Output: what each slot stands for: the inverse of building them. So the kernel is the only
-//! truth: nothing about the live filters is kept elsewhere.
+//! Input: the live tables. Output: what each slot stands for: the inverse of building them. So the
+//! kernel is the only truth: nothing about the live filters is kept elsewhere.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,8 +7,8 @@ use std::sync::Arc;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Class, Entry, FIELDS, Field, Root, Skip};
 
 use crate::compile::classifier::definition::{
-    Definition, NO_PORT, NO_PROTOCOL, Networks, PORT_VALUES, PROTOCOL_VALUES, Ranges, VLAN_VALUES, aggregated, bits_of,
-    canonical, canonical_ranges, length_of, mask,
+    Definition, NO_PORT, NO_PROTOCOL, Networks, PORT_VALUES, PROTOCOL_VALUES, Ranges, VLAN_VALUES,
+    aggregated, bits_of, canonical, canonical_ranges, length_of, mask,
 };
 use crate::compile::classifier::sets::NOTHING;
 use crate::compile::classifier::slot_set::changes;
@@ -16,15 +16,22 @@ use crate::compile::classifier::slots::{BySlot, Slots, block_of};
 use crate::tables::Tables;
 
 /// What the given slots stand for; `None` if the tables contradict each other.
-pub(in crate::compile) fn decompile(tables: &Tables, slots: impl Iterator<Item = u32>) -> Option<Slots> {
-    let mut definitions: BTreeMap<u32, Definition> = slots.map(|slot| (slot, Definition::default())).collect();
-    let omitted = tables.view().omitted;
+pub(in crate::compile) fn decompile(
+    tables: &Tables,
+    slots: impl Iterator<Item = u32>,
+) -> Option<Slots> {
+    let mut definitions: BTreeMap<u32, Definition> =
+        slots.map(|slot| (slot, Definition::default())).collect();
+    let omitted = tables.active_bank().omitted;
     let values = &tables.values;
 
     let with = |table: &[u32], none: u32| ranges(tables, &[table, &[none]].concat());
     let protocols = with(&values.protocol, values.no_protocol)?;
     let vlans = ranges(tables, &values.vlan[..])?;
-    let ports = [with(&values.source_port, values.no_port[0])?, with(&values.destination_port, values.no_port[1])?];
+    let ports = [
+        with(&values.source_port, values.no_port[0])?,
+        with(&values.destination_port, values.no_port[1])?,
+    ];
     let mut networks: [BySlot<Networks>; 2] = Default::default();
     for root in Root::ALL {
         let (side, family) = match root {
@@ -33,34 +40,51 @@ pub(in crate::compile) fn decompile(tables: &Tables, slots: impl Iterator<Item =
             Root::Destination4 => (1, 0),
             Root::Destination6 => (1, 1),
         };
-        for (slot, prefixes) in regions(tables, &tables.view().roots[root as usize])?.into_iter() {
+        for (slot, prefixes) in
+            regions(tables, &tables.active_bank().roots[root as usize])?.into_iter()
+        {
             networks[side].entry(slot).0[family] = aggregated(prefixes);
         }
     }
     let gives = |slot: u32, field: Field| omitted[field as usize] >> block_of(slot) & 1 == 0;
     for (&slot, definition) in &mut definitions {
-        let taken = |map: &BySlot<Ranges>, values| canonical_ranges(map.get(slot).cloned().unwrap_or_default(), values);
+        let taken = |map: &BySlot<Ranges>, values| {
+            canonical_ranges(map.get(slot).cloned().unwrap_or_default(), values)
+        };
         if gives(slot, Field::Protocol) {
             definition.protocol = taken(&protocols, PROTOCOL_VALUES);
         }
         if gives(slot, Field::Vlan) {
             definition.vlan = taken(&vlans, VLAN_VALUES);
         }
-        for (side, field) in [Field::SourcePort, Field::DestinationPort].into_iter().enumerate() {
+        for (side, field) in [Field::SourcePort, Field::DestinationPort]
+            .into_iter()
+            .enumerate()
+        {
             if gives(slot, field) {
                 definition.ports[side] = taken(&ports[side], PORT_VALUES);
             }
         }
         for (side, field) in [Field::Source, Field::Destination].into_iter().enumerate() {
             if gives(slot, field) {
-                definition.networks[side] = canonical(networks[side].get(slot).cloned().unwrap_or_default());
+                definition.networks[side] =
+                    canonical(networks[side].get(slot).cloned().unwrap_or_default());
             }
         }
     }
-    Some(definitions.into_iter().map(|(slot, definition)| (slot, Arc::new(definition))).collect())
+    Some(
+        definitions
+            .into_iter()
+            .map(|(slot, definition)| (slot, Arc::new(definition)))
+            .collect(),
+    )
 }
-const _: () =
-    assert!(FIELDS == 6 && NO_PORT + 1 == PORT_VALUES && NO_PROTOCOL + 1 == PROTOCOL_VALUES && BLOCK_SLOTS == 512);
+const _: () = assert!(
+    FIELDS == 6
+        && NO_PORT + 1 == PORT_VALUES
+        && NO_PROTOCOL + 1 == PROTOCOL_VALUES
+        && BLOCK_SLOTS == 512
+);
 
 /// The ranges of values in whose class each slot is.
 fn ranges(tables: &Tables, classes: &[u32]) -> Option<BySlot<Ranges>> {
@@ -72,11 +96,16 @@ fn ranges(tables: &Tables, classes: &[u32]) -> Option<BySlot<Ranges>> {
     }
     let narrow = |(first, last): (u128, u128)| (first as u32, last as u32);
     let found = sweep.end(first)?;
-    Some(found.into_iter().map(|(slot, ranges)| (slot, ranges.into_iter().map(narrow).collect())).collect())
+    Some(
+        found
+            .into_iter()
+            .map(|(slot, ranges)| (slot, ranges.into_iter().map(narrow).collect()))
+            .collect(),
+    )
 }
 
-/// Meets the classes of values in ascending order. Of neighbours only the slots in which they differ are looked at, so that
-/// a wide range costs its two ends.
+/// Meets the classes of values in ascending order. Of neighbours only the slots in which they
+/// differ are looked at, so that a wide range costs its two ends.
 struct Sweep<'t> {
     tables: &'t Tables,
     /// The last class, and the first of its values.
@@ -88,7 +117,13 @@ struct Sweep<'t> {
 
 impl<'t> Sweep<'t> {
     fn new(tables: &'t Tables) -> Self {
-        Self { tables, last: None, set: NOTHING, since: BySlot::default(), found: BySlot::default() }
+        Self {
+            tables,
+            last: None,
+            set: NOTHING,
+            since: BySlot::default(),
+            found: BySlot::default(),
+        }
     }
 
     /// From `value` on it is that class. `None` if there is no such class, or if values go back.
@@ -103,7 +138,13 @@ impl<'t> Sweep<'t> {
 
     fn become_set(&mut self, value: u128, set: Class) -> Option<()> {
         let before = std::mem::replace(&mut self.set, set);
-        let Self { tables, set, since, found, .. } = self;
+        let Self {
+            tables,
+            set,
+            since,
+            found,
+            ..
+        } = self;
         changes(tables, &before, set, |slot, begins| {
             if begins {
                 since.insert(slot, value);
@@ -125,7 +166,11 @@ fn regions(tables: &Tables, root: &Skip) -> Option<BySlot<Vec<(u128, u8)>>> {
     let mut sweep = Sweep::new(tables);
     compared(&mut sweep, root, 0, 0)?;
     let found = sweep.end(0)?.into_iter();
-    Some(found.map(|(slot, ranges)| (slot, ranges.into_iter().flat_map(prefixes).collect())).collect())
+    Some(
+        found
+            .map(|(slot, ranges)| (slot, ranges.into_iter().flat_map(prefixes).collect()))
+            .collect(),
+    )
 }
 
 /// The prefixes that a range of addresses is made of.
@@ -133,7 +178,11 @@ fn prefixes((mut first, last): (u128, u128)) -> Vec<(u128, u8)> {
     let mut prefixes = Vec::new();
     loop {
         let rest = last - first;
-        let fits = if rest == u128::MAX { 128 } else { 127 - (rest + 1).leading_zeros() };
+        let fits = if rest == u128::MAX {
+            128
+        } else {
+            127 - (rest + 1).leading_zeros()
+        };
         let bits = first.trailing_zeros().min(fits);
         prefixes.push((first, (128 - bits) as u8));
         if bits == 128 || rest == (1 << bits) - 1 {
@@ -166,7 +215,8 @@ fn compared(sweep: &mut Sweep<'_>, skip: &Skip, bits: u128, depth: u8) -> Option
     walk(sweep, Entry::unpack(skip.miss), behind_hit, length)
 }
 
-/// Meets the classes below `entry`, whose addresses begin with `bits`, in the order of the addresses.
+/// Meets the classes below `entry`, whose addresses begin with `bits`, in the order of the
+/// addresses.
 fn walk(sweep: &mut Sweep<'_>, entry: Entry, bits: u128, depth: u8) -> Option<()> {
     match entry {
         Entry::Class(class) => sweep.meet(bits, class),
@@ -179,7 +229,12 @@ fn walk(sweep: &mut Sweep<'_>, entry: Entry, bits: u128, depth: u8) -> Option<()
             let depth = (byte + 1) * 8;
             (0..=255u8).try_for_each(|value| {
                 let bits = bits | u128::from(value) << (128 - u32::from(depth));
-                walk(sweep, Entry::unpack(node.child[usize::from(value)]), bits, depth)
+                walk(
+                    sweep,
+                    Entry::unpack(node.child[usize::from(value)]),
+                    bits,
+                    depth,
+                )
             })
         }
     }

@@ -1,5 +1,5 @@
-//! Input: a filter. Output: what each of its slots stands for, in a canonical form, so that two ways of writing the
-//! same thing are equal.
+//! Input: a filter. Output: what each of its slots stands for, in a canonical form, so that two
+//! ways of writing the same thing are equal.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -24,7 +24,8 @@ pub(in crate::compile) const VLAN_VALUES: u32 = VLANS as u32;
 /// Values of a field that satisfy a slot; `None` in a [`Definition`] means all.
 pub(in crate::compile) type Ranges = Vec<(u32, u32)>;
 
-/// Networks of one field, IPv4 and IPv6: sorted, none inside another, no two halves of a larger one.
+/// Networks of one field, IPv4 and IPv6: sorted, none inside another, no two halves of a larger
+/// one.
 #[derive(Debug, Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::compile) struct Networks(pub [Vec<(u128, u8)>; 2]);
 
@@ -37,8 +38,8 @@ pub(in crate::compile) struct Definition {
     pub vlan: Option<Ranges>,
 }
 
-/// The ways round of each filter, remembered as long as it is the same object: a file that is read again shares the
-/// filters that have not changed.
+/// The ways round of each filter, remembered as long as it is the same object: a file that is read
+/// again shares the filters that have not changed.
 #[derive(Debug, Default)]
 pub(in crate::compile) struct Definitions(Vec<(Arc<Filter>, Ways)>);
 
@@ -50,11 +51,19 @@ impl Definitions {
     pub(in crate::compile) fn of(&mut self, filters: &[Arc<Filter>]) -> impl Iterator<Item = Ways> {
         let mut known = std::mem::take(&mut self.0).into_iter().peekable();
         let mut same = |filter: &Arc<Filter>| {
-            while known.next_if(|(known, _)| known.name < filter.name).is_some() {}
+            while known
+                .next_if(|(known, _)| known.name < filter.name)
+                .is_some()
+            {}
             known.next_if(|(known, _)| Arc::ptr_eq(known, filter))
         };
         let one = |filter: &Arc<Filter>| {
-            let fresh = || (filter.clone(), Definition::of(filter).into_iter().map(Arc::new).collect());
+            let fresh = || {
+                (
+                    filter.clone(),
+                    Definition::of(filter).into_iter().map(Arc::new).collect(),
+                )
+            };
             same(filter).unwrap_or_else(fresh)
         };
         self.0 = filters.iter().map(one).collect();
@@ -66,27 +75,44 @@ impl Definition {
     /// The ways round of a filter: one, or two if it is bidirectional and not the same both ways.
     pub(in crate::compile) fn of(filter: &Filter) -> Vec<Self> {
         let ranges = |list: &[std::ops::RangeInclusive<u16>], values| {
-            let ranges = list.iter().map(|r| (u32::from(*r.start()), u32::from(*r.end()))).collect();
+            let ranges = list
+                .iter()
+                .map(|r| (u32::from(*r.start()), u32::from(*r.end())))
+                .collect();
             given(!list.is_empty(), ranges).and_then(|r| canonical_ranges(r, values))
         };
         let ports = |list| ranges(list, PORT_VALUES);
-        let protocols = filter.protocol.iter().map(|&p| (u32::from(p), u32::from(p))).collect();
-        let protocol = given(!filter.protocol.is_empty(), protocols).and_then(|r| canonical_ranges(r, PROTOCOL_VALUES));
+        let protocols = filter
+            .protocol
+            .iter()
+            .map(|&p| (u32::from(p), u32::from(p)))
+            .collect();
+        let protocol = given(!filter.protocol.is_empty(), protocols)
+            .and_then(|r| canonical_ranges(r, PROTOCOL_VALUES));
         let there = Self {
             protocol,
             ports: [ports(&filter.source_port), ports(&filter.destination_port)],
-            networks: [canonical_networks(&filter.source), canonical_networks(&filter.destination)],
+            networks: [
+                canonical_networks(&filter.source),
+                canonical_networks(&filter.destination),
+            ],
             vlan: ranges(&filter.vlan, VLAN_VALUES),
         };
         let mut back = there.clone();
         back.ports.reverse();
         back.networks.reverse();
-        if filter.bidirectional && back != there { vec![there, back] } else { vec![there] }
+        if filter.bidirectional && back != there {
+            vec![there, back]
+        } else {
+            vec![there]
+        }
     }
 
     /// The fields that it gives: bit f for [`Field`] f.
-    pub(in crate::compile) fn shape(&self) -> u8 {
-        Field::ALL.into_iter().fold(0, |shape, field| shape | u8::from(self.gives(field)) << field as u8)
+    pub(in crate::compile) fn field_set(&self) -> u8 {
+        Field::ALL.into_iter().fold(0, |field_set, field| {
+            field_set | u8::from(self.gives(field)) << field as u8
+        })
     }
 
     pub(in crate::compile) fn gives(&self, field: Field) -> bool {
@@ -157,7 +183,10 @@ pub(in crate::compile) fn aggregated(mut prefixes: Vec<(u128, u8)>) -> Vec<(u128
     prefixes.sort_unstable();
     let mut kept: Vec<(u128, u8)> = Vec::with_capacity(prefixes.len());
     for (bits, length) in prefixes {
-        if kept.last().is_some_and(|&(outer, shorter)| shorter <= length && bits & mask(shorter) == outer) {
+        if kept
+            .last()
+            .is_some_and(|&(outer, shorter)| shorter <= length && bits & mask(shorter) == outer)
+        {
             continue;
         }
         kept.push((bits, length));

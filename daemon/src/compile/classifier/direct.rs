@@ -1,14 +1,17 @@
-//! Input: what each slot stands for, before and after. Output: what each value of a field selects whose values stand in a table each.
+//! Input: what each slot stands for, before and after. Output: what each value of a field selects
+//! whose values stand in a table each.
 
 use std::collections::BTreeMap;
 
 use hashbrown::HashMap;
 use traffic_mirror_ebpf::abi::Field;
 
-use crate::compile::classifier::definition::{Definition, PORT_VALUES, PROTOCOL_VALUES, Ranges, VLAN_VALUES};
+use crate::compile::classifier::definition::{
+    Definition, PORT_VALUES, PROTOCOL_VALUES, Ranges, VLAN_VALUES,
+};
 use crate::compile::classifier::sets::{Cursor, Selected, Sets};
 use crate::compile::classifier::slots::{block_of, deciding};
-use crate::compile::classifier::source::{Difference, Source};
+use crate::compile::classifier::source::{Source, SourceDifference};
 
 /// A field whose values stand in a table each.
 pub(in crate::compile) struct Direct {
@@ -17,22 +20,36 @@ pub(in crate::compile) struct Direct {
     pub given: fn(&Definition) -> Option<&Ranges>,
 }
 
-pub(in crate::compile) const PROTOCOL: Direct =
-    Direct { field: Field::Protocol, values: PROTOCOL_VALUES, given: |d| d.protocol.as_ref() };
-pub(in crate::compile) const VLAN: Direct =
-    Direct { field: Field::Vlan, values: VLAN_VALUES, given: |d| d.vlan.as_ref() };
+pub(in crate::compile) const PROTOCOL: Direct = Direct {
+    field: Field::Protocol,
+    values: PROTOCOL_VALUES,
+    given: |d| d.protocol.as_ref(),
+};
+pub(in crate::compile) const VLAN: Direct = Direct {
+    field: Field::Vlan,
+    values: VLAN_VALUES,
+    given: |d| d.vlan.as_ref(),
+};
 pub(in crate::compile) const PORTS: [Direct; 2] = [
-    Direct { field: Field::SourcePort, values: PORT_VALUES, given: |d| d.ports[0].as_ref() },
-    Direct { field: Field::DestinationPort, values: PORT_VALUES, given: |d| d.ports[1].as_ref() },
+    Direct {
+        field: Field::SourcePort,
+        values: PORT_VALUES,
+        given: |d| d.ports[0].as_ref(),
+    },
+    Direct {
+        field: Field::DestinationPort,
+        values: PORT_VALUES,
+        given: |d| d.ports[1].as_ref(),
+    },
 ];
 
 /// Slots that may differ for their values to be looked at one by one.
 const MOST_CHANGED: usize = 64;
 
 /// A slot that is to be put in (true) or taken out.
-type Change = (u32, bool);
+type SlotChange = (u32, bool);
 /// By the value from which on they apply, until the next.
-type Changes = BTreeMap<u32, Vec<Change>>;
+type SlotChanges = BTreeMap<u32, Vec<SlotChange>>;
 /// A value from which on a slot is in the set, or is not.
 type Event = (u32, bool, u32);
 
@@ -41,7 +58,7 @@ impl Direct {
     pub(in crate::compile) fn selected(
         &self,
         sets: &mut Sets<'_>,
-        difference: Option<&Difference<'_>>,
+        difference: Option<&SourceDifference<'_>>,
         want: &Source,
         live: &[u32],
     ) -> Vec<Selected> {
@@ -56,7 +73,9 @@ impl Direct {
     fn ranges<'b>(&self, source: &'b Source, slot: u32, all: &'b [(u32, u32)]) -> &'b [(u32, u32)] {
         let is_omitted = source.omitted[self.field as usize] >> block_of(slot) & 1 != 0;
         let definition = source.slots.get(slot).filter(|_| !is_omitted);
-        definition.map_or(&[], |definition| (self.given)(definition).map_or(all, |ranges| ranges))
+        definition.map_or(&[], |definition| {
+            (self.given)(definition).map_or(all, |ranges| ranges)
+        })
     }
 
     fn all(&self) -> [(u32, u32); 1] {
@@ -77,15 +96,15 @@ impl Direct {
     }
 
     /// What is to be changed; `None` if it is too much.
-    fn changed(&self, difference: &Difference<'_>) -> Option<Changes> {
-        let Difference { live, want, .. } = difference;
+    fn changed(&self, difference: &SourceDifference<'_>) -> Option<SlotChanges> {
+        let SourceDifference { live, want, .. } = difference;
         let all = self.all();
         let mut changed = difference.of(self.field);
         changed.retain(|&slot| self.ranges(live, slot, &all) != self.ranges(want, slot, &all));
         if changed.len() > MOST_CHANGED {
             return None;
         }
-        let mut begins: Changes = BTreeMap::from([(0, Vec::new())]);
+        let mut begins: SlotChanges = BTreeMap::from([(0, Vec::new())]);
         for &slot in &changed {
             let (before, after) = (self.ranges(live, slot, &all), self.ranges(want, slot, &all));
             for &(first, last) in before.iter().chain(after) {
@@ -117,7 +136,9 @@ fn anew(sets: &mut Sets<'_>, mut events: &[Event], live: &[u32]) -> Vec<Selected
     while all.len() < live.len() {
         let first = all.len() as u32;
         let here = events.iter().take_while(|(at, ..)| *at == first).count();
-        events[..here].iter().for_each(|&(_, begins, slot)| cursor.change(slot, begins));
+        events[..here]
+            .iter()
+            .for_each(|&(_, begins, slot)| cursor.change(slot, begins));
         events = &events[here..];
         let end = events.first().map_or(live.len(), |(at, ..)| *at as usize);
         let selected = sets.select(&mut cursor);
@@ -130,17 +151,23 @@ fn anew(sets: &mut Sets<'_>, mut events: &[Event], live: &[u32]) -> Vec<Selected
 }
 
 /// What values select that say what they said before, but for some slots.
-fn changed_only(sets: &mut Sets<'_>, changed: &Changes, live: &[u32]) -> Vec<Selected> {
+fn changed_only(sets: &mut Sets<'_>, changed: &SlotChanges, live: &[u32]) -> Vec<Selected> {
     let mut all = Vec::with_capacity(live.len());
-    let ends = changed.keys().skip(1).map(|&end| (end as usize).min(live.len())).chain([live.len()]);
-    let mut known: HashMap<(u32, &[Change]), Selected> = HashMap::new();
+    let ends = changed
+        .keys()
+        .skip(1)
+        .map(|&end| (end as usize).min(live.len()))
+        .chain([live.len()]);
+    let mut known: HashMap<(u32, &[SlotChange]), Selected> = HashMap::new();
     for (patch, end) in changed.values().zip(ends) {
         for same in live[all.len()..end].chunk_by(|a, b| a == b) {
             let class = same[0];
             let selected = if patch.is_empty() {
                 sets.keep_one(class)
             } else {
-                *known.entry((class, patch)).or_insert_with(|| sets.patched(class, patch))
+                *known
+                    .entry((class, patch))
+                    .or_insert_with(|| sets.patched(class, patch))
             };
             sets.take(selected, same.len() as u32, || Some(class));
             all.resize(all.len() + same.len(), selected);

@@ -4,17 +4,26 @@ use traffic_mirror_ebpf::abi::{Block, Class, EMPTY_BLOCK};
 
 /// The blocks that a class has slots in.
 pub(in crate::compile) fn summary_of(class: &Class) -> u64 {
-    (0..).zip(&class.blocks).filter(|(_, id)| **id != EMPTY_BLOCK).fold(0, |summary, (number, _)| summary | 1 << number)
+    (0..)
+        .zip(&class.blocks)
+        .filter(|(_, id)| **id != EMPTY_BLOCK)
+        .fold(0, |summary, (number, _)| summary | 1 << number)
 }
 
-/// A hash of a set, to which each of its blocks gives a part of its own: sets of neighbouring values differ by a block or two,
-/// and cost no more to tell apart (Zobrist hashing).
+/// A hash of a set, to which each of its blocks gives a part of its own: sets of neighbouring
+/// values differ by a block or two, and cost no more to tell apart (Zobrist hashing).
 pub(in crate::compile) fn hash_of(class: &Class) -> u64 {
-    (0..).zip(&class.blocks).fold(0, |hash, (number, &id)| hash ^ part(number, id))
+    (0..)
+        .zip(&class.blocks)
+        .fold(0, |hash, (number, &id)| hash ^ part(number, id))
 }
 
 pub(in crate::compile) const fn part(number: u32, id: u32) -> u64 {
-    if id == EMPTY_BLOCK { 0 } else { mix((id as u64) << 6 | number as u64) }
+    if id == EMPTY_BLOCK {
+        0
+    } else {
+        mix((id as u64) << 6 | number as u64)
+    }
 }
 
 /// A hash of what a block holds.

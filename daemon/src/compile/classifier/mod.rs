@@ -1,5 +1,5 @@
-//! Input: filters and the live tables. Output: the tables in which programs look for the filters of a packet, changed as little as can
-//! be.
+//! Input: filters and the live tables. Output: the tables in which programs look for the filters of
+//! a packet, changed as little as can be.
 
 pub(super) mod assign;
 pub(super) mod build;

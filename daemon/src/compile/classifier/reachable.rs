@@ -23,7 +23,7 @@ pub struct Reachable {
     /// The leaves of each trie, by [`Root`].
     pub(in crate::compile) leaves: [Vec<Leaf>; 4],
     /// The node or skip at each place of the tries.
-    pub(in crate::compile) entries: HashMap<Place, Entry, DefaultHashBuilder>,
+    pub(in crate::compile) entries: HashMap<TriePosition, Entry, DefaultHashBuilder>,
 }
 
 /// Addresses that select a class; of what misses a skip, all at its place.
@@ -35,7 +35,7 @@ pub(in crate::compile) struct Leaf {
 }
 
 /// A place in a trie: root, depth in bits, the bits before it.
-pub(in crate::compile) type Place = (u8, u8, u128);
+pub(in crate::compile) type TriePosition = (u8, u8, u128);
 
 impl Reachable {
     /// `None` if the tables contradict each other.
@@ -54,7 +54,7 @@ impl Reachable {
         };
         found.classes.insert(EMPTY_CLASS)?;
         found.blocks.insert(EMPTY_BLOCK)?;
-        for &row in &tables.view().rows {
+        for &row in &tables.active_bank().rows {
             found.rows.insert(row)?;
         }
         let values = &tables.values;
@@ -70,7 +70,13 @@ impl Reachable {
             found.classes.insert(class)?;
         }
         for root in Root::ALL {
-            found.skip(tables, root as u8, &tables.view().roots[root as usize], 0, 0)?;
+            found.skip(
+                tables,
+                root as u8,
+                &tables.active_bank().roots[root as usize],
+                0,
+                0,
+            )?;
         }
         for class in found.classes.iter() {
             for &block in &tables.classes[class as usize].blocks {
@@ -81,38 +87,67 @@ impl Reachable {
         Some(found)
     }
 
-    /// Finds classes and blocks by what they hold. A class whose summary says something else is of no use.
+    /// Finds classes and blocks by what they hold. A class whose summary says something else is of
+    /// no use.
     fn index(&mut self, tables: &Tables) -> Option<()> {
-        self.by_set.reserve(self.classes.count(), |&id| hash_of(&tables.classes[id as usize]));
-        self.by_content.reserve(self.blocks.count(), |&id| hash_of_block(&tables.blocks[id as usize]));
+        self.by_set.reserve(self.classes.count(), |&id| {
+            hash_of(&tables.classes[id as usize])
+        });
+        self.by_content.reserve(self.blocks.count(), |&id| {
+            hash_of_block(&tables.blocks[id as usize])
+        });
         for class in self.classes.iter() {
             let set = tables.classes[class as usize];
             if *tables.summaries.get(class as usize)? != summary_of(&set) {
                 continue;
             }
             let hash = |&id: &u32| hash_of(&tables.classes[id as usize]);
-            self.by_set.entry(hash(&class), |&id| tables.classes[id as usize] == set, hash).or_insert(class);
+            self.by_set
+                .entry(hash(&class), |&id| tables.classes[id as usize] == set, hash)
+                .or_insert(class);
         }
         for block in self.blocks.iter().filter(|&block| block != EMPTY_BLOCK) {
             let content = tables.blocks[block as usize];
             let hash = |&id: &u32| hash_of_block(&tables.blocks[id as usize]);
-            self.by_content.entry(hash(&block), |&id| tables.blocks[id as usize] == content, hash).or_insert(block);
+            self.by_content
+                .entry(
+                    hash(&block),
+                    |&id| tables.blocks[id as usize] == content,
+                    hash,
+                )
+                .or_insert(block);
         }
         Some(())
     }
 
     /// The class that holds a set, of the tables that this is about.
     pub(in crate::compile) fn class(&self, tables: &Tables, set: &Class, hash: u64) -> Option<u32> {
-        self.by_set.find(hash, |&id| tables.classes[id as usize] == *set).copied()
+        self.by_set
+            .find(hash, |&id| tables.classes[id as usize] == *set)
+            .copied()
     }
 
     /// The block that holds the same, of the tables that this is about.
-    pub(in crate::compile) fn block(&self, tables: &Tables, content: &Block, hash: u64) -> Option<u32> {
-        self.by_content.find(hash, |&id| tables.blocks[id as usize] == *content).copied()
+    pub(in crate::compile) fn block(
+        &self,
+        tables: &Tables,
+        content: &Block,
+        hash: u64,
+    ) -> Option<u32> {
+        self.by_content
+            .find(hash, |&id| tables.blocks[id as usize] == *content)
+            .copied()
     }
 
     /// Follows an entry at a place.
-    fn walk(&mut self, tables: &Tables, root: u8, entry: Entry, depth: u8, bits: u128) -> Option<()> {
+    fn walk(
+        &mut self,
+        tables: &Tables,
+        root: u8,
+        entry: Entry,
+        depth: u8,
+        bits: u128,
+    ) -> Option<()> {
         match entry {
             Entry::Class(class) => self.leaf(root, class, (bits, bits | !mask(depth)))?,
             Entry::Skip(id) => {
@@ -137,25 +172,44 @@ impl Reachable {
     fn leaf(&mut self, root: u8, class: u32, (first, last): (u128, u128)) -> Option<()> {
         self.classes.insert(class)?;
         let leaves = &mut self.leaves[usize::from(root)];
-        match leaves.last_mut().filter(|leaf| leaf.class == class && leaf.last.checked_add(1) == Some(first)) {
+        match leaves
+            .last_mut()
+            .filter(|leaf| leaf.class == class && leaf.last.checked_add(1) == Some(first))
+        {
             Some(leaf) => leaf.last = last,
             None => leaves.push(Leaf { class, first, last }),
         }
         Some(())
     }
 
-    fn skip(&mut self, tables: &Tables, root: u8, skip: &Skip, depth: u8, bits: u128) -> Option<()> {
+    fn skip(
+        &mut self,
+        tables: &Tables,
+        root: u8,
+        skip: &Skip,
+        depth: u8,
+        bits: u128,
+    ) -> Option<()> {
         let length = length_of(skip.mask);
         if length == 0 {
             return self.walk(tables, root, Entry::unpack(skip.hit), depth, bits);
         }
-        let Entry::Class(miss) = Entry::unpack(skip.miss) else { return None };
+        let Entry::Class(miss) = Entry::unpack(skip.miss) else {
+            return None;
+        };
         self.leaf(root, miss, (bits, bits | !mask(depth)))?;
         (length > depth).then_some(())?;
-        self.walk(tables, root, Entry::unpack(skip.hit), length, bits_of(skip.expect))
+        self.walk(
+            tables,
+            root,
+            Entry::unpack(skip.hit),
+            length,
+            bits_of(skip.expect),
+        )
     }
 
-    /// Whether a packet can meet an element; those of the tables that nothing points into it always can.
+    /// Whether a packet can meet an element; those of the tables that nothing points into it always
+    /// can.
     pub fn has(&self, table: Table, element: u32) -> bool {
         match table {
             Table::Classes | Table::Summaries => self.classes.has(element),
@@ -170,7 +224,9 @@ impl Reachable {
     /// Clears classes, blocks, nodes, skips and rows that are not in use.
     pub(in crate::compile) fn clear_the_rest(&self, tables: &mut Tables) {
         fn clear<T: Pod>(table: &mut Pages<T>, used: &Ids) {
-            (0..table.len()).filter(|&id| !used.has(id as u32)).for_each(|id| table.set(id, T::zeroed()));
+            (0..table.len())
+                .filter(|&id| !used.has(id as u32))
+                .for_each(|id| table.set(id, T::zeroed()));
         }
         clear(&mut tables.classes, &self.classes);
         clear(&mut tables.summaries, &self.classes);
@@ -205,7 +261,10 @@ impl Ids {
     }
 
     pub(in crate::compile) fn iter(&self) -> impl Iterator<Item = u32> {
-        (0..).zip(&self.0).filter(|(_, used)| **used).map(|(id, _)| id)
+        (0..)
+            .zip(&self.0)
+            .filter(|(_, used)| **used)
+            .map(|(id, _)| id)
     }
 
     /// Those that are not in there, ascending; without end.

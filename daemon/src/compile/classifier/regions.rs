@@ -10,7 +10,10 @@ impl Regions {
         ranges.sort_unstable();
         let mut apart: Vec<(u128, u128)> = Vec::with_capacity(ranges.len());
         for (first, last) in ranges {
-            match apart.last_mut().filter(|(_, end)| first <= end.saturating_add(1)) {
+            match apart
+                .last_mut()
+                .filter(|(_, end)| first <= end.saturating_add(1))
+            {
                 Some((_, end)) => *end = last.max(*end),
                 None => apart.push((first, last)),
             }
@@ -27,7 +30,9 @@ impl Regions {
     /// Whether all of these addresses are.
     pub(in crate::compile) fn have(&self, first: u128, last: u128) -> bool {
         let next = self.0.partition_point(|&(_, end)| end < first);
-        self.0.get(next).is_some_and(|&(begin, end)| begin <= first && last <= end)
+        self.0
+            .get(next)
+            .is_some_and(|&(begin, end)| begin <= first && last <= end)
     }
 }
 
@@ -37,10 +42,30 @@ mod tests {
 
     #[test]
     fn ranges_that_meet_are_one() {
-        let regions = Regions::new(vec![(30, 39), (10, 19), (20, 25), (60, 70), (65, 66), (u128::MAX, u128::MAX)]);
-        assert_eq!(regions.0, [(10, 25), (30, 39), (60, 70), (u128::MAX, u128::MAX)]);
-        assert!(regions.have(10, 25) && regions.have(12, 12) && !regions.have(10, 26) && !regions.have(26, 30));
-        assert!(regions.touch(0, 10) && regions.touch(25, 29) && !regions.touch(26, 29) && !regions.touch(71, 99));
+        let regions = Regions::new(vec![
+            (30, 39),
+            (10, 19),
+            (20, 25),
+            (60, 70),
+            (65, 66),
+            (u128::MAX, u128::MAX),
+        ]);
+        assert_eq!(
+            regions.0,
+            [(10, 25), (30, 39), (60, 70), (u128::MAX, u128::MAX)]
+        );
+        assert!(
+            regions.have(10, 25)
+                && regions.have(12, 12)
+                && !regions.have(10, 26)
+                && !regions.have(26, 30)
+        );
+        assert!(
+            regions.touch(0, 10)
+                && regions.touch(25, 29)
+                && !regions.touch(26, 29)
+                && !regions.touch(71, 99)
+        );
         assert!(regions.touch(0, u128::MAX) && !Regions::new(Vec::new()).touch(0, u128::MAX));
     }
 }

@@ -1,5 +1,5 @@
-//! The sets that values select, while tables are being built. A set is what it holds of each block, by the block's id; blocks
-//! that hold the same are one, and so are sets.
+//! The sets that values select, while tables are being built. A set is what it holds of each block,
+//! by the block's id; blocks that hold the same are one, and so are sets.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,9 @@ use crate::compile::classifier::slots::block_of;
 use crate::tables::{Pages, Tables};
 
 /// The class without slots.
-pub(in crate::compile) const NOTHING: Class = Class { blocks: [EMPTY_BLOCK; BLOCKS] };
+pub(in crate::compile) const NOTHING: Class = Class {
+    blocks: [EMPTY_BLOCK; BLOCKS],
+};
 
 /// The set at which somebody is who goes over the values of a field in ascending order.
 #[derive(Debug)]
@@ -30,7 +32,13 @@ pub(in crate::compile) struct Cursor {
 
 impl Cursor {
     pub(in crate::compile) fn new() -> Self {
-        Self { slots: SlotSet::default(), changed: 0, class: NOTHING, hash: 0, selected: None }
+        Self {
+            slots: SlotSet::default(),
+            changed: 0,
+            class: NOTHING,
+            hash: 0,
+            selected: None,
+        }
     }
 
     /// Puts a slot into the set, or takes it out.
@@ -40,7 +48,8 @@ impl Cursor {
     }
 }
 
-/// What a value or a place of a trie selects: a class that is live, or a set that none holds so far.
+/// What a value or a place of a trie selects: a class that is live, or a set that none holds so
+/// far.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::compile) enum Selected {
     Class(u32),
@@ -75,7 +84,13 @@ impl<'a> Sets<'a> {
             tables,
             live,
             kept: live.classes.none(),
-            blocks: Blocks { tables, live, blocks, free, new: HashTable::new() },
+            blocks: Blocks {
+                tables,
+                live,
+                blocks,
+                free,
+                new: HashTable::new(),
+            },
             numbers: HashTable::new(),
             new: Pages::zeroed(0),
             taken: BTreeMap::new(),
@@ -128,17 +143,31 @@ impl<'a> Sets<'a> {
         Selected::New(number)
     }
 
-    /// What a live class holds, with slots put in (true) and taken out. `changes` are sorted by slot.
+    /// What a live class holds, with slots put in (true) and taken out. `changes` are sorted by
+    /// slot.
     pub(in crate::compile) fn patched(&mut self, class: u32, changes: &[(u32, bool)]) -> Selected {
-        let Some(mut set) = self.tables.classes.get(class as usize).copied().filter(|_| !self.is_full()) else {
+        let Some(mut set) = self
+            .tables
+            .classes
+            .get(class as usize)
+            .copied()
+            .filter(|_| !self.is_full())
+        else {
             return Selected::Class(EMPTY_CLASS);
         };
         let mut hash = hash_of(&set);
         for changes in changes.chunk_by(|a, b| block_of(a.0) == block_of(b.0)) {
             let number = block_of(changes[0].0);
             let there = &mut set.blocks[number as usize];
-            let mut block = self.tables.blocks.get(*there as usize).copied().unwrap_or_default();
-            changes.iter().for_each(|&(slot, is_in)| change(&mut block, slot, is_in));
+            let mut block = self
+                .tables
+                .blocks
+                .get(*there as usize)
+                .copied()
+                .unwrap_or_default();
+            changes
+                .iter()
+                .for_each(|&(slot, is_in)| change(&mut block, slot, is_in));
             let id = self.blocks.id(&block, &mut self.room);
             hash ^= part(number, *there) ^ part(number, id);
             *there = id;
@@ -163,7 +192,12 @@ impl<'a> Sets<'a> {
     }
 
     /// Says that values of a live class come to select something else.
-    pub(in crate::compile) fn take(&mut self, selected: Selected, values: u32, class: impl FnOnce() -> Option<u32>) {
+    pub(in crate::compile) fn take(
+        &mut self,
+        selected: Selected,
+        values: u32,
+        class: impl FnOnce() -> Option<u32>,
+    ) {
         if let Selected::New(number) = selected
             && let Some(class) = class().filter(|&class| class != EMPTY_CLASS)
         {
@@ -171,9 +205,10 @@ impl<'a> Sets<'a> {
         }
     }
 
-    /// Gives each new set a class: the live one that it takes most of its values from, if that is not wanted any more, so that
-    /// only words change; else a free one. `None` if there is no room for all of them. With `alone` no class takes over: it may serve
-    /// two fields, and is known to say the same of the active slots in one of them only.
+    /// Gives each new set a class: the live one that it takes most of its values from, if that is
+    /// not wanted any more, so that only words change; else a free one. `None` if there is no room
+    /// for all of them. With `alone` no class takes over: it may serve two fields, and is known to
+    /// say the same of the active slots in one of them only.
     pub(in crate::compile) fn assign(self, alone: bool) -> Option<Assigned> {
         if self.is_full() {
             return None;
@@ -182,7 +217,9 @@ impl<'a> Sets<'a> {
         let mut kept = self.kept;
         kept.insert(EMPTY_CLASS);
         let mut taken: Vec<_> = self.taken.into_iter().filter(|_| !alone).collect();
-        taken.sort_unstable_by_key(|&((number, class), values)| (std::cmp::Reverse(values), number, class));
+        taken.sort_unstable_by_key(|&((number, class), values)| {
+            (std::cmp::Reverse(values), number, class)
+        });
         for ((number, class), _) in taken {
             let is_there = self.live.classes.has(class);
             if classes[number as usize].is_none() && is_there && kept.insert(class) == Some(true) {
@@ -190,13 +227,19 @@ impl<'a> Sets<'a> {
             }
         }
         let mut free = self.live.classes.free();
-        let ids = classes.into_iter().map(|class| class.unwrap_or_else(|| free.next().unwrap_or_default())).collect();
-        Some(Assigned { ids, classes: self.new })
+        let ids = classes
+            .into_iter()
+            .map(|class| class.unwrap_or_else(|| free.next().unwrap_or_default()))
+            .collect();
+        Some(Assigned {
+            ids,
+            classes: self.new,
+        })
     }
 }
 
-/// Finds blocks by what they hold. One that is in use is never changed, since others may share it; what is new is put where nothing
-/// points.
+/// Finds blocks by what they hold. One that is in use is never changed, since others may share it;
+/// what is new is put where nothing points.
 struct Blocks<'a> {
     tables: &'a Tables,
     live: &'a Reachable,
@@ -214,7 +257,9 @@ impl Blocks<'_> {
         if let Some(id) = self.live.block(self.tables, block, hash) {
             return id;
         }
-        let Self { blocks, free, new, .. } = self;
+        let Self {
+            blocks, free, new, ..
+        } = self;
         if let Some(&id) = new.find(hash, |&id| blocks[id as usize] == *block) {
             return id;
         }

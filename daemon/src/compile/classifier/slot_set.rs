@@ -45,18 +45,23 @@ impl SlotSet {
 
     pub(in crate::compile) fn iter(&self) -> impl Iterator<Item = u32> {
         let words = self.0.blocks.iter().flatten();
-        (0u32..).step_by(64).zip(words).flat_map(|(first, &word)| bits(word).map(move |bit| first + bit))
+        (0u32..)
+            .step_by(64)
+            .zip(words)
+            .flat_map(|(first, &word)| bits(word).map(move |bit| first + bit))
     }
 
     /// The blocks that it has slots in, as bits.
     pub(in crate::compile) fn summary(&self) -> u64 {
-        let blocks = (0..).zip(&self.0.blocks).filter(|(_, block)| **block != Block::default());
+        let blocks = (0..)
+            .zip(&self.0.blocks)
+            .filter(|(_, block)| **block != Block::default());
         blocks.fold(0, |summary, (number, _)| summary | 1 << number)
     }
 }
 
-/// Calls for each slot that is in one of two classes only, and says whether it is in the other one. `None` if the tables have
-/// no such blocks.
+/// Calls for each slot that is in one of two classes only, and says whether it is in the other one.
+/// `None` if the tables have no such blocks.
 pub(in crate::compile) fn changes(
     tables: &Tables,
     before: &Class,
@@ -78,7 +83,11 @@ pub(in crate::compile) fn changes(
 /// What stands in a block; in the empty one nothing, whatever somebody has written there.
 fn block(tables: &Tables, id: u32) -> Option<&Block> {
     const NONE: Block = [0; BLOCK_WORDS];
-    if id == EMPTY_BLOCK { Some(&NONE) } else { tables.blocks.get(id as usize) }
+    if id == EMPTY_BLOCK {
+        Some(&NONE)
+    } else {
+        tables.blocks.get(id as usize)
+    }
 }
 
 /// Numbers of the bits that are set, ascending.

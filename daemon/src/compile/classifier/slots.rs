@@ -1,5 +1,5 @@
-//! Input: what is wanted and what is live, each slot with what it stands for. Output: which slot stands for what:
-//! live ones where they are, new ones clustered by shape and protocol.
+//! Input: what is wanted and what is live, each slot with what it stands for. Output: which slot
+//! stands for what: live ones where they are, new ones clustered by field_set and protocol.
 
 use std::sync::Arc;
 
@@ -43,7 +43,9 @@ impl<T> BySlot<T> {
 
     /// Ascending.
     pub(in crate::compile) fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
-        (0..).zip(&self.0).filter_map(|(slot, value)| Some((slot, value.as_ref()?)))
+        (0..)
+            .zip(&self.0)
+            .filter_map(|(slot, value)| Some((slot, value.as_ref()?)))
     }
 
     /// What stands for a slot, to be changed; something empty if there was nothing.
@@ -60,7 +62,9 @@ impl<T> BySlot<T> {
 
     /// Ascending.
     pub(in crate::compile) fn into_iter(self) -> impl Iterator<Item = (u32, T)> {
-        (0..).zip(self.0).filter_map(|(slot, value)| Some((slot, value?)))
+        (0..)
+            .zip(self.0)
+            .filter_map(|(slot, value)| Some((slot, value?)))
     }
 
     /// Ascending.
@@ -72,7 +76,9 @@ impl<T> BySlot<T> {
 impl<T> FromIterator<(u32, T)> for BySlot<T> {
     fn from_iter<I: IntoIterator<Item = (u32, T)>>(values: I) -> Self {
         let mut by_slot = Self::default();
-        values.into_iter().for_each(|(slot, value)| by_slot.insert(slot, value));
+        values
+            .into_iter()
+            .for_each(|(slot, value)| by_slot.insert(slot, value));
         by_slot
     }
 }
@@ -83,42 +89,55 @@ pub(in crate::compile) const fn block_of(slot: u32) -> u32 {
 }
 
 /// What filters that share a block have in common: the fields that they give, and the protocols.
-type Kind<'d> = (u8, &'d Option<Ranges>);
+type Affinity<'d> = (u8, &'d Option<Ranges>);
 
-fn kind(definition: &Definition) -> Kind<'_> {
-    (definition.shape(), &definition.protocol)
+fn affinity(definition: &Definition) -> Affinity<'_> {
+    (definition.field_set(), &definition.protocol)
 }
 
 /// A block that is in use.
 #[derive(Debug)]
 struct Used<'d> {
     /// Of its first slot; `None` if others differ.
-    kind: Option<Kind<'d>>,
+    affinity: Option<Affinity<'d>>,
     /// Fields that its slots give.
-    shape: u8,
+    field_set: u8,
     slots: usize,
 }
 
 /// Blocks to leave empty if that can be, for kinds that later files bring.
 const SPARE_BLOCKS: usize = 8;
 
-/// Finds slots for what is new beside what is there: in blocks of its kind and in empty ones, with as few slots in a
-/// block as the number of blocks allows. The fewer slots a block has, the fewer packets find both their addresses
-/// there but no filter that has both. `None` if there are not enough slots. `new` must be sorted by shape, then protocol.
+/// Finds slots for what is new beside what is there: in blocks of its kind and in empty ones, with
+/// as few slots in a block as the number of blocks allows. The fewer slots a block has, the fewer
+/// packets find both their addresses there but no filter that has both. `None` if there are not
+/// enough slots. `new` must be sorted by field_set, then protocol.
 pub(in crate::compile) fn allocate(there: &Slots, new: Vec<&Definition>) -> Option<Vec<u32>> {
-    debug_assert!(new.is_sorted_by_key(|definition| kind(definition)));
+    debug_assert!(new.is_sorted_by_key(|definition| affinity(definition)));
     let mut per_block = [0; BLOCKS];
-    there.slots().for_each(|slot| per_block[block_of(slot) as usize] += 1);
-    let least = per_block.iter().max().map_or(1, |&most: &usize| most.div_ceil(64).max(1));
+    there
+        .slots()
+        .for_each(|slot| per_block[block_of(slot) as usize] += 1);
+    let least = per_block
+        .iter()
+        .max()
+        .map_or(1, |&most: &usize| most.div_ceil(64).max(1));
     let fills = (least..=BLOCK_WORDS).map(|words| words * 64);
-    let tries = fills.map(|fill| (fill, SPARE_BLOCKS)).chain([(BLOCK_SLOTS, 0)]);
+    let tries = fills
+        .map(|fill| (fill, SPARE_BLOCKS))
+        .chain([(BLOCK_SLOTS, 0)]);
     let mut found = tries.into_iter().find_map(|(fill, spare)| {
         let mut allocator = Allocator::new(there, fill, spare);
-        new.iter().map(|definition| allocator.take_alike(definition)).collect::<Option<Vec<_>>>()
+        new.iter()
+            .map(|definition| allocator.take_alike(definition))
+            .collect::<Option<Vec<_>>>()
     });
     if found.is_none() {
         let mut allocator = Allocator::new(there, BLOCK_SLOTS, 0);
-        found = new.iter().map(|definition| allocator.take_any(definition)).collect();
+        found = new
+            .iter()
+            .map(|definition| allocator.take_any(definition))
+            .collect();
     }
     found
 }
@@ -134,42 +153,66 @@ impl<'d> Allocator<'d> {
     /// Knows the slots that are in use.
     fn new(slots: &'d Slots, fill: usize, spare: usize) -> Self {
         let blocks = (0..BLOCKS).map(|_| None).collect();
-        let mut allocator = Self { used: vec![false; MAX_SLOTS], blocks, fill, spare };
-        slots.iter().for_each(|(slot, definition)| allocator.mark(slot, definition));
+        let mut allocator = Self {
+            used: vec![false; MAX_SLOTS],
+            blocks,
+            fill,
+            spare,
+        };
+        slots
+            .iter()
+            .for_each(|(slot, definition)| allocator.mark(slot, definition));
         allocator
     }
 
     fn mark(&mut self, slot: u32, definition: &'d Definition) {
         self.used[slot as usize] = true;
-        let fresh = || Used { kind: Some(kind(definition)), shape: 0, slots: 0 };
+        let fresh = || Used {
+            affinity: Some(affinity(definition)),
+            field_set: 0,
+            slots: 0,
+        };
         let block = self.blocks[block_of(slot) as usize].get_or_insert_with(fresh);
-        block.kind = block.kind.filter(|kind| *kind == self::kind(definition));
-        block.shape |= definition.shape();
+        block.affinity = block
+            .affinity
+            .filter(|kind| *kind == self::affinity(definition));
+        block.field_set |= definition.field_set();
         block.slots += 1;
     }
 
     /// A slot in a block of that kind, else in an empty one.
     fn take_alike(&mut self, definition: &'d Definition) -> Option<u32> {
-        let fits = |used: &Used<'_>| used.kind == Some(kind(definition)) && used.slots < self.fill;
-        let alike = self.blocks.iter().position(|block| block.as_ref().is_some_and(fits));
+        let fits =
+            |used: &Used<'_>| used.affinity == Some(affinity(definition)) && used.slots < self.fill;
+        let alike = self
+            .blocks
+            .iter()
+            .position(|block| block.as_ref().is_some_and(fits));
         let block = alike.or_else(|| {
             let empty = self.blocks.iter().filter(|block| block.is_none()).count();
-            (empty > self.spare).then(|| self.blocks.iter().position(Option::is_none)).flatten()
+            (empty > self.spare)
+                .then(|| self.blocks.iter().position(Option::is_none))
+                .flatten()
         })?;
         self.take(block, definition)
     }
 
-    /// A slot in a block of that shape, else in an empty one, else in the one that has to give the fewest more fields:
-    /// every slot of a block gets all values of each field that another gives.
+    /// A slot in a block of that field_set, else in an empty one, else in the one that has to give
+    /// the fewest more fields: every slot of a block gets all values of each field that another
+    /// gives.
     fn take_any(&mut self, definition: &'d Definition) -> Option<u32> {
-        let shape = definition.shape();
+        let field_set = definition.field_set();
         let cost = |block: &Option<Used<'_>>| match block {
             Some(used) if used.slots == BLOCK_SLOTS => None,
-            Some(used) if used.shape == shape => Some(0),
+            Some(used) if used.field_set == field_set => Some(0),
             None => Some(1),
-            Some(used) => Some(2 + (used.shape ^ shape).count_ones()),
+            Some(used) => Some(2 + (used.field_set ^ field_set).count_ones()),
         };
-        let costs = self.blocks.iter().enumerate().filter_map(|(number, block)| Some((cost(block)?, number)));
+        let costs = self
+            .blocks
+            .iter()
+            .enumerate()
+            .filter_map(|(number, block)| Some((cost(block)?, number)));
         let (_, block) = costs.min()?;
         self.take(block, definition)
     }
@@ -182,13 +225,21 @@ impl<'d> Allocator<'d> {
     }
 }
 
-/// Per field: bit b if no slot of block b gives it, and none has since the block began to be used: what a live view says
-/// of a block stays until the block has been empty. `active_blocks` are the blocks that are in use in that view.
-pub(in crate::compile) fn omitted(slots: &Slots, live: &[u64; FIELDS], active_blocks: u64) -> [u64; FIELDS] {
+/// Per field: bit b if no slot of block b gives it, and none has since the block began to be used:
+/// what a live bank says of a block stays until the block has been empty. `active_blocks` are the
+/// blocks that are in use in that bank.
+pub(in crate::compile) fn omitted(
+    slots: &Slots,
+    live: &[u64; FIELDS],
+    active_blocks: u64,
+) -> [u64; FIELDS] {
     let used = blocks(slots.slots());
     let mut omitted = live.map(|live| live | used & !active_blocks);
     for (slot, definition) in slots.iter() {
-        for field in Field::ALL.into_iter().filter(|&field| definition.gives(field)) {
+        for field in Field::ALL
+            .into_iter()
+            .filter(|&field| definition.gives(field))
+        {
             omitted[field as usize] &= !(1 << block_of(slot));
         }
     }

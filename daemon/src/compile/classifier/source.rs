@@ -16,20 +16,24 @@ pub(in crate::compile) struct Source {
 }
 
 /// What differs between what live tables were built from and what is wanted.
-pub(in crate::compile) struct Difference<'b> {
+pub(in crate::compile) struct SourceDifference<'b> {
     pub live: &'b Source,
     pub want: &'b Source,
     pub slots: Vec<u32>,
 }
 
-impl<'b> Difference<'b> {
+impl<'b> SourceDifference<'b> {
     pub(in crate::compile) fn between(live: &'b Source, want: &'b Source) -> Self {
         let same = |slot| match (live.slots.get(slot), want.slots.get(slot)) {
             (Some(live), Some(want)) => Arc::ptr_eq(live, want) || live == want,
             (None, None) => true,
             _ => false,
         };
-        Self { live, want, slots: (0..MAX_SLOTS as u32).filter(|&slot| !same(slot)).collect() }
+        Self {
+            live,
+            want,
+            slots: (0..MAX_SLOTS as u32).filter(|&slot| !same(slot)).collect(),
+        }
     }
 
     /// The slots that may have other values of a field than before, ascending.
@@ -45,13 +49,21 @@ impl<'b> Difference<'b> {
     }
 
     /// Whether a field of the tables stays as it is; `equal` compares what two slots give of it.
-    pub(in crate::compile) fn spares(&self, field: Field, equal: impl Fn(&Definition, &Definition) -> bool) -> bool {
+    pub(in crate::compile) fn spares(
+        &self,
+        field: Field,
+        equal: impl Fn(&Definition, &Definition) -> bool,
+    ) -> bool {
         let omitted = self.want.omitted[field as usize];
         let same = |&slot: &u32| match (self.live.slots.get(slot), self.want.slots.get(slot)) {
             (Some(live), Some(want)) => equal(live, want),
             _ => false,
         };
         omitted == self.live.omitted[field as usize]
-            && self.slots.iter().filter(|&&slot| omitted >> block_of(slot) & 1 == 0).all(same)
+            && self
+                .slots
+                .iter()
+                .filter(|&&slot| omitted >> block_of(slot) & 1 == 0)
+                .all(same)
     }
 }

@@ -1,11 +1,12 @@
-//! Input: prefixes and the slots that they satisfy. Output: the first step of a look-up and the elements of
-//! `NODES` and `SKIPS` behind it, at the places where they live already. A chain of nodes with one way through it is a skip: one comparison.
+//! Input: prefixes and the slots that they satisfy. Output: the first step of a look-up and the
+//! elements of `NODES` and `SKIPS` behind it, at the places where they live already. A chain of
+//! nodes with one way through it is a skip: one comparison.
 
 use traffic_mirror_ebpf::abi::{EMPTY_CLASS, Entry, Node, Root, Skip};
 use traffic_mirror_ebpf::classify::class_of;
 
 use crate::compile::classifier::definition::{halves, mask};
-use crate::compile::classifier::reachable::{Leaf, Place, Reachable};
+use crate::compile::classifier::reachable::{Leaf, Reachable, TriePosition};
 use crate::compile::classifier::regions::Regions;
 use crate::compile::classifier::sets::{Assigned, Cursor, Selected, Sets};
 use crate::tables::Tables;
@@ -55,7 +56,9 @@ impl<'a> TrieBuilder<'a, '_> {
         if let Some(changed) = &self.changed {
             let stays = |leaf: &&Leaf| !changed.have(leaf.first, leaf.last);
             let leaves = self.in_use.leaves[self.root as usize].iter();
-            leaves.filter(stays).for_each(|leaf| self.sets.stays(leaf.class));
+            leaves
+                .filter(stays)
+                .for_each(|leaf| self.sets.stays(leaf.class));
         }
         self.tree(prefixes, 0, 0, &mut Cursor::new())
     }
@@ -63,15 +66,17 @@ impl<'a> TrieBuilder<'a, '_> {
     /// What the addresses of a place select.
     fn select(&mut self, cursor: &mut Cursor, bits: u128) -> Selected {
         let selected = self.sets.select(cursor);
-        let root = &self.live.view().roots[self.root as usize];
-        self.sets.take(selected, 1, || class_of(self.live, root, halves(bits)));
+        let root = &self.live.active_bank().roots[self.root as usize];
+        self.sets
+            .take(selected, 1, || class_of(self.live, root, halves(bits)));
         selected
     }
 
-    /// `prefixes` agree with `bits` in the first `depth` bits (a multiple of 8) and are at least that long; `cursor` has
-    /// the slots of shorter ones, before and after.
+    /// `prefixes` agree with `bits` in the first `depth` bits (a multiple of 8) and are at least
+    /// that long; `cursor` has the slots of shorter ones, before and after.
     fn tree(&mut self, prefixes: &[Prefix], depth: u8, bits: u128, cursor: &mut Cursor) -> Tree {
-        let (ending, prefixes) = prefixes.split_at(prefixes.iter().take_while(|p| p.length == depth).count());
+        let (ending, prefixes) =
+            prefixes.split_at(prefixes.iter().take_while(|p| p.length == depth).count());
         ending.iter().for_each(|p| cursor.change(p.slot, true));
         let tree = self.longer(prefixes, depth, bits, cursor);
         ending.iter().for_each(|p| cursor.change(p.slot, false));
@@ -103,12 +108,18 @@ impl<'a> TrieBuilder<'a, '_> {
         } else {
             self.tree(prefixes, length, bits, cursor)
         };
-        Tree::Skip { bits, length, hit: Box::new(hit), miss }
+        Tree::Skip {
+            bits,
+            length,
+            hit: Box::new(hit),
+            miss,
+        }
     }
 
     /// The node that is live at a place.
     fn there(&self, depth: u8, bits: u128) -> Option<&'a Node> {
-        let Some(Entry::Node { id, .. }) = self.in_use.entries.get(&(self.root as u8, depth, bits)) else {
+        let Some(Entry::Node { id, .. }) = self.in_use.entries.get(&(self.root as u8, depth, bits))
+        else {
             return None;
         };
         self.live.nodes.get(*id as usize)
@@ -116,7 +127,9 @@ impl<'a> TrieBuilder<'a, '_> {
 
     /// Whether addresses select what they select in the live trie.
     fn stays(&self, first: u128, last: u128) -> bool {
-        self.changed.as_ref().is_some_and(|changed| !changed.touch(first, last))
+        self.changed
+            .as_ref()
+            .is_some_and(|changed| !changed.touch(first, last))
     }
 
     fn node(&mut self, prefixes: &[Prefix], depth: u8, bits: u128, cursor: &mut Cursor) -> Tree {
@@ -127,8 +140,14 @@ impl<'a> TrieBuilder<'a, '_> {
         }
         let byte = |p: &Prefix| u16::from((p.bits >> (120 - depth)) as u8);
         // those that end in this byte cover a range of its values each, which nest or are apart
-        let (short, long): (Vec<Prefix>, Vec<Prefix>) = prefixes.iter().partition(|p| p.length <= depth + BYTE);
-        let ends = |p: &Prefix| [(byte(p), true, p.slot), (byte(p) + (1 << (depth + BYTE - p.length)), false, p.slot)];
+        let (short, long): (Vec<Prefix>, Vec<Prefix>) =
+            prefixes.iter().partition(|p| p.length <= depth + BYTE);
+        let ends = |p: &Prefix| {
+            [
+                (byte(p), true, p.slot),
+                (byte(p) + (1 << (depth + BYTE - p.length)), false, p.slot),
+            ]
+        };
         let mut events: Vec<(u16, bool, u32)> = short.iter().flat_map(ends).collect();
         events.sort_unstable();
         let mut events = events.into_iter().peekable();
@@ -145,7 +164,10 @@ impl<'a> TrieBuilder<'a, '_> {
             let next = match group {
                 Some(_) => value + 1,
                 None => {
-                    let next = [events.peek().map(|(at, ..)| *at), long.peek().map(|group| byte(&group[0]))];
+                    let next = [
+                        events.peek().map(|(at, ..)| *at),
+                        long.peek().map(|group| byte(&group[0])),
+                    ];
                     next.into_iter().flatten().fold(VALUES, u16::min)
                 }
             };
@@ -174,23 +196,43 @@ pub(in crate::compile) struct TrieWriter<'a> {
 }
 
 impl<'a> TrieWriter<'a> {
-    pub(in crate::compile) fn new(tables: &'a mut Tables, live: &'a Reachable, classes: &'a Assigned) -> Self {
-        Self { tables, live, classes, nodes: Box::new(live.nodes.free()), skips: Box::new(live.skips.free()) }
+    pub(in crate::compile) fn new(
+        tables: &'a mut Tables,
+        live: &'a Reachable,
+        classes: &'a Assigned,
+    ) -> Self {
+        Self {
+            tables,
+            live,
+            classes,
+            nodes: Box::new(live.nodes.free()),
+            skips: Box::new(live.skips.free()),
+        }
     }
 
     /// Puts a tree at a root; answers its first step.
     pub(in crate::compile) fn place(&mut self, tree: &Tree, root: Root) -> Skip {
         match tree {
-            Tree::Skip { bits, length, hit, miss } => self.skip(root as u8, *bits, *length, hit, *miss),
+            Tree::Skip {
+                bits,
+                length,
+                hit,
+                miss,
+            } => self.skip(root as u8, *bits, *length, hit, *miss),
             _ => Skip::to(self.entry(tree, (root as u8, 0, 0))),
         }
     }
 
-    fn entry(&mut self, tree: &Tree, place: Place) -> Entry {
+    fn entry(&mut self, tree: &Tree, place: TriePosition) -> Entry {
         match tree {
             Tree::Leaf(selected) => self.class(*selected),
             Tree::Same(packed) => Entry::unpack(*packed),
-            Tree::Skip { bits, length, hit, miss } => {
+            Tree::Skip {
+                bits,
+                length,
+                hit,
+                miss,
+            } => {
                 let there = self.live.entries.get(&place).copied();
                 let skip = self.skip(place.0, *bits, *length, hit, *miss);
                 Entry::Skip(self.put_skip(there, skip))
@@ -204,20 +246,30 @@ impl<'a> TrieWriter<'a> {
                 self.tables.nodes.grow(id as usize + 1);
                 let mut node = Node { child: [0; 256] };
                 for (number, (first, child)) in children.iter().enumerate() {
-                    let end = children.get(number + 1).map_or(256, |(next, _)| usize::from(*next));
+                    let end = children
+                        .get(number + 1)
+                        .map_or(256, |(next, _)| usize::from(*next));
                     let bits = bits | u128::from(*first) << (120 - depth);
                     let entry = self.entry(child, (root, depth + BYTE, bits)).pack();
                     node.child[usize::from(*first)..end].fill(entry);
                 }
                 self.tables.nodes.set(id as usize, node);
-                Entry::Node { byte: depth / BYTE, id }
+                Entry::Node {
+                    byte: depth / BYTE,
+                    id,
+                }
             }
         }
     }
 
     fn skip(&mut self, root: u8, bits: u128, length: u8, hit: &Tree, miss: Selected) -> Skip {
         let hit = self.entry(hit, (root, length, bits)).pack();
-        Skip { expect: halves(bits), mask: halves(mask(length)), hit, miss: self.class(miss).pack() }
+        Skip {
+            expect: halves(bits),
+            mask: halves(mask(length)),
+            hit,
+            miss: self.class(miss).pack(),
+        }
     }
 
     fn class(&self, selected: Selected) -> Entry {

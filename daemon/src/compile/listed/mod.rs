@@ -1,5 +1,6 @@
-//! Input: the interface entries of the file, the interfaces of the host, and which of those are mirrored. Output: what became
-//! of the others, and why. `compile`, `status`, `explain` and the log all ask here, so that they say the same.
+//! Input: the interface entries of the file, the interfaces of the host, and which of those are
+//! mirrored. Output: what became of the others, and why. `compile`, `status`, `explain` and the log
+//! all ask here, so that they say the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +9,8 @@ use glob::Pattern;
 use traffic_mirror_ebpf::abi::{self, MAX_INTERFACES};
 
 use super::interface::{best, called, covers, is_refused, is_supported};
-use crate::desired::{Direction, Interface, Order};
-use crate::network::{Hook, Link, LinkKind};
+use crate::desired::{Directions, Interface, Order};
+use crate::network::{Direction, Link, LinkKind};
 use crate::tables::Pages;
 
 /// An interface that the file lists, or an entry without one, whose packets are not mirrored.
@@ -22,7 +23,7 @@ pub struct NotMirrored {
     /// The entry is no glob.
     pub is_exact: bool,
     /// The directions that its entries ask for and that are not mirrored.
-    pub directions: Vec<Hook>,
+    pub directions: Vec<Direction>,
     /// `order` of the entry.
     pub order: Order,
     /// Why not.
@@ -44,15 +45,25 @@ pub enum Why {
     Vrf,
     /// What an ipvlan in mode l3s receives.
     L3s,
-    /// Its packets have no link header, and `encap` could not be attached to its egress, where copies pass.
-    Refused,
+    /// Its packets have no link header, and `encap` could not be attached to its egress, where
+    /// copies pass.
+    AttachFailed,
     /// It could be, but is not so far: it has only just come, or no daemon runs.
     Waiting,
 }
 
 impl Why {
     /// Each label.
-    pub const LABELS: [&'static str; 8] = ["absent", "kind", "l3s", "limit", "pending", "refused", "vrf", "waiting"];
+    pub const LABELS: [&'static str; 8] = [
+        "absent",
+        "attach-failed",
+        "kind",
+        "l3s",
+        "limit",
+        "pending",
+        "vrf",
+        "waiting",
+    ];
 
     /// In one word, for programs.
     pub const fn label(self) -> &'static str {
@@ -61,7 +72,7 @@ impl Why {
             Self::Pending => "pending",
             Self::Limit => "limit",
             Self::Kind(_) => "kind",
-            Self::Refused => "refused",
+            Self::AttachFailed => "attach-failed",
             Self::Vrf => "vrf",
             Self::L3s => "l3s",
             Self::Waiting => "waiting",
@@ -71,7 +82,7 @@ impl Why {
     /// What became of the interface or entry: "absent", "pending", "left out", "waiting".
     pub const fn state(self) -> &'static str {
         match self {
-            Self::Limit | Self::Kind(_) | Self::Vrf | Self::L3s | Self::Refused => "left out",
+            Self::Limit | Self::Kind(_) | Self::Vrf | Self::L3s | Self::AttachFailed => "left out",
             other => other.label(),
         }
     }
@@ -82,24 +93,31 @@ impl Why {
             Self::Absent => "no interface has this name; mirrored once there is one".to_owned(),
             Self::Pending => "no interface matches; each one that comes is mirrored".to_owned(),
             Self::Limit => format!("at most {MAX_INTERFACES} interfaces are mirrored; list fewer"),
-            Self::Kind(arphrd) => format!("packets of its kind (ARPHRD {arphrd}) cannot be mirrored"),
-            // `vrf_l3_rcv` hands packets on without another round of `__netif_receive_skb_core`, and `vrf_ip_out_direct` goes
-            // around `dev_queue_xmit`. What the host sends to itself does pass, and with a queue what it sends to others.
+            Self::Kind(arphrd) => {
+                format!("packets of its kind (ARPHRD {arphrd}) cannot be mirrored")
+            }
+            // `vrf_l3_rcv` hands packets on without another round of `__netif_receive_skb_core`,
+            // and `vrf_ip_out_direct` goes around `dev_queue_xmit`. What the host sends to itself
+            // does pass, and with a queue what it sends to others.
             Self::Vrf => "tc does not see the packets of a VRF device; list its ports".to_owned(),
             // `ipvlan_nf_input` sets the device behind tc
-            Self::L3s => "tc does not see what an ipvlan in mode l3s receives; list the one below".to_owned(),
-            Self::Refused => "encap could not be attached to its egress; the log says why".to_owned(),
+            Self::L3s => {
+                "tc does not see what an ipvlan in mode l3s receives; list the one below".to_owned()
+            }
+            Self::AttachFailed => {
+                "encap could not be attached to its egress; the log says why".to_owned()
+            }
             Self::Waiting => "not mirrored yet; a daemon that runs does it at once".to_owned(),
         }
     }
 }
 
 impl NotMirrored {
-    /// Whether something that was asked for does not happen. Who writes a glob asks for whatever there is that can be
-    /// mirrored; who writes a name asks for that interface.
+    /// Whether something that was asked for does not happen. Who writes a glob asks for whatever
+    /// there is that can be mirrored; who writes a name asks for that interface.
     pub const fn is_fault(&self) -> bool {
         match self.why {
-            Why::Absent | Why::Limit | Why::Refused | Why::Waiting => true,
+            Why::Absent | Why::Limit | Why::AttachFailed | Why::Waiting => true,
             Why::Kind(_) | Why::Vrf | Why::L3s => self.is_exact,
             Why::Pending => false,
         }
@@ -112,44 +130,70 @@ impl NotMirrored {
 }
 
 /// The entry by which one direction of an interface is mirrored.
-pub fn entry_of<'i>(entries: &'i [Interface], link: &Link, direction: Hook) -> Option<&'i Interface> {
-    best(entries.iter().filter(|entry| covers(entry.direction, direction)), link)
+pub fn entry_of<'i>(
+    entries: &'i [Interface],
+    link: &Link,
+    direction: Direction,
+) -> Option<&'i Interface> {
+    best(
+        entries
+            .iter()
+            .filter(|entry| covers(entry.direction, direction)),
+        link,
+    )
 }
 
 /// Why a direction of an interface cannot be mirrored, whoever lists it; `None` if it can.
-pub(super) fn refusal(link: &Link, direction: Hook) -> Option<Why> {
+pub(super) fn refusal(link: &Link, direction: Direction) -> Option<Why> {
     match link.kind {
-        _ if link.is_l3s && direction == Hook::Ingress => Some(Why::L3s),
+        _ if link.is_l3s && direction == Direction::Ingress => Some(Why::L3s),
         _ if link.info_kind.as_deref() == Some("vrf") => Some(Why::Vrf),
         LinkKind::Other(arphrd) if !is_supported(link) => Some(Why::Kind(arphrd)),
         _ => None,
     }
 }
 
-/// What is listed and not mirrored, by name. `links` are without those of the segmenter, `mirrored` are the indices of the
-/// interfaces that have hooks, `refused` of those that took no `encap`. One of the mirrored is here only with a direction that cannot
-/// be mirrored.
+/// What is listed and not mirrored, by name. `links` are without those of the segmenter, `mirrored`
+/// are the indices of the interfaces that have hooks, `refused` of those that took no `encap`. One
+/// of the mirrored is here only with a direction that cannot be mirrored.
 pub fn not_mirrored(
     entries: &[Interface],
     links: &BTreeMap<u32, Link>,
     mirrored: &BTreeSet<u32>,
     refused: &BTreeSet<u32>,
 ) -> Vec<NotMirrored> {
-    let is_empty = |entry: &&Interface| !links.values().any(|link| called(&entry.name, link).is_some());
+    let is_empty = |entry: &&Interface| {
+        !links
+            .values()
+            .any(|link| called(&entry.name, link).is_some())
+    };
     let empty = entries.iter().filter(is_empty).map(|entry| {
-        let why = if entry.is_glob() { Why::Pending } else { Why::Absent };
+        let why = if entry.is_glob() {
+            Why::Pending
+        } else {
+            Why::Absent
+        };
         of(entry.name.as_str(), entry, asked(&[entry]), why)
     });
     let left_out = links.values().filter_map(|link| {
-        let matching: Vec<_> = entries.iter().filter(|entry| called(&entry.name, link).is_some()).collect();
+        let matching: Vec<_> = entries
+            .iter()
+            .filter(|entry| called(&entry.name, link).is_some())
+            .collect();
         let best = best(matching.iter().copied(), link)?;
         let (asked, is_mirrored) = (asked(&matching), mirrored.contains(&link.index));
-        let unseen: Vec<Hook> = asked.iter().copied().filter(|way| refusal(link, *way).is_some()).collect();
-        let why = unseen.iter().find_map(|way| refusal(link, *way));
+        let skipped: Vec<Direction> = asked
+            .iter()
+            .copied()
+            .filter(|way| refusal(link, *way).is_some())
+            .collect();
+        let why = skipped.iter().find_map(|way| refusal(link, *way));
         match why {
-            Some(why) if is_mirrored || unseen == asked => Some(of(&link.name, best, unseen, why)),
+            Some(why) if is_mirrored || skipped == asked => {
+                Some(of(&link.name, best, skipped, why))
+            }
             _ if is_mirrored => None,
-            _ if is_refused(link, refused) => Some(of(&link.name, best, asked, Why::Refused)),
+            _ if is_refused(link, refused) => Some(of(&link.name, best, asked, Why::AttachFailed)),
             _ if mirrored.len() >= MAX_INTERFACES => Some(of(&link.name, best, asked, Why::Limit)),
             _ => Some(of(&link.name, best, asked, Why::Waiting)),
         }
@@ -160,12 +204,15 @@ pub fn not_mirrored(
 }
 
 /// The directions that entries ask for.
-fn asked(entries: &[&Interface]) -> Vec<Hook> {
-    let is_asked = |way: &Hook| entries.iter().any(|entry| covers(entry.direction, *way));
-    [Hook::Ingress, Hook::Egress].into_iter().filter(is_asked).collect()
+fn asked(entries: &[&Interface]) -> Vec<Direction> {
+    let is_asked = |way: &Direction| entries.iter().any(|entry| covers(entry.direction, *way));
+    [Direction::Ingress, Direction::Egress]
+        .into_iter()
+        .filter(is_asked)
+        .collect()
 }
 
-fn of(name: &str, best: &Interface, directions: Vec<Hook>, why: Why) -> NotMirrored {
+fn of(name: &str, best: &Interface, directions: Vec<Direction>, why: Why) -> NotMirrored {
     NotMirrored {
         name: name.to_owned(),
         entry: best.name.as_str().to_owned(),
@@ -179,9 +226,9 @@ fn of(name: &str, best: &Interface, directions: Vec<Hook>, why: Why) -> NotMirro
 /// The element of `LISTED`; `Desired` has none that does not fit.
 pub(super) fn element(entry: &Interface) -> abi::Listed {
     let directions = match entry.direction {
-        Direction::Ingress => abi::Listed::INGRESS,
-        Direction::Egress => abi::Listed::EGRESS,
-        Direction::Both => abi::Listed::INGRESS | abi::Listed::EGRESS,
+        Directions::Ingress => abi::Listed::INGRESS,
+        Directions::Egress => abi::Listed::EGRESS,
+        Directions::Both => abi::Listed::INGRESS | abi::Listed::EGRESS,
     };
     let listed = abi::Listed::new(entry.name.as_str(), &entry.order.to_string(), directions);
     listed.unwrap_or_else(abi::Listed::zeroed)
@@ -191,12 +238,16 @@ pub(super) fn element(entry: &Interface) -> abi::Listed {
 pub fn entries(table: &Pages<abi::Listed>) -> Vec<Interface> {
     let entry = |listed: &abi::Listed| {
         let direction = match listed.directions {
-            abi::Listed::INGRESS => Direction::Ingress,
-            abi::Listed::EGRESS => Direction::Egress,
-            _ => Direction::Both,
+            abi::Listed::INGRESS => Directions::Ingress,
+            abi::Listed::EGRESS => Directions::Egress,
+            _ => Directions::Both,
         };
         let name = Pattern::new(listed.pattern()?).ok()?;
-        Some(Interface { name, direction, order: Order::read(listed.order()?)? })
+        Some(Interface {
+            name,
+            direction,
+            order: Order::read(listed.order()?)?,
+        })
     };
     let mut entries: Vec<Interface> = table.iter().filter_map(entry).collect();
     entries.sort_by(|a, b| a.name.as_str().cmp(b.name.as_str()));
@@ -205,7 +256,11 @@ pub fn entries(table: &Pages<abi::Listed>) -> Vec<Interface> {
 
 /// Indices of the interfaces that `LISTED` says were refused.
 pub fn refused(table: &Pages<abi::Listed>) -> BTreeSet<u32> {
-    table.iter().map(|listed| listed.refused).filter(|&index| index != 0).collect()
+    table
+        .iter()
+        .map(|listed| listed.refused)
+        .filter(|&index| index != 0)
+        .collect()
 }
 
 #[cfg(test)]

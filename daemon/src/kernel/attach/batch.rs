@@ -1,6 +1,6 @@
-//! Attaching what is wanted, with many interfaces bit by bit: for each program that comes to or goes from a TCX hook the kernel
-//! waits for an RCU grace period, some 8 to 15 ms, and has `rtnl_lock` meanwhile (`tcx_entry_sync`), so that threads do not
-//! help.
+//! Attaching what is wanted, with many interfaces bit by bit: for each program that comes to or
+//! goes from a TCX hook the kernel waits for an RCU grace period, some 8 to 15 ms, and has
+//! `rtnl_lock` meanwhile (`tcx_entry_sync`), so that threads do not help.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
@@ -38,17 +38,25 @@ impl Attaching {
     /// One has had its turn.
     fn note(&mut self, attachment: Attachment, attached: Result<(), KernelError>) {
         self.known.remove(&attachment);
-        self.failed.extend(attached.err().map(|error| (attachment, error.to_string())));
+        self.failed
+            .extend(attached.err().map(|error| (attachment, error.to_string())));
     }
 
-    /// What cannot be attached as far as is known, of what is `missing`. Once nobody is left, all have their next turn.
+    /// What cannot be attached as far as is known, of what is `missing`. Once nobody is left, all
+    /// have their next turn.
     fn failures(&mut self, missing: &BTreeSet<Attachment>, left: usize) -> Vec<String> {
-        self.failed.retain(|attachment, _| missing.contains(attachment));
-        self.known.retain(|attachment, _| missing.contains(attachment));
+        self.failed
+            .retain(|attachment, _| missing.contains(attachment));
+        self.known
+            .retain(|attachment, _| missing.contains(attachment));
         if left == 0 {
             self.all_again();
         }
-        self.failed.values().chain(self.known.values()).cloned().collect()
+        self.failed
+            .values()
+            .chain(self.known.values())
+            .cloned()
+            .collect()
     }
 
     /// All have their next turn.
@@ -67,7 +75,10 @@ pub(in crate::kernel) struct Slice {
 impl Slice {
     /// A slice that begins now, a long one if nothing else is to be done.
     pub(in crate::kernel) fn begin(is_long: bool) -> Self {
-        Self { end: Instant::now() + if is_long { LONG } else { BRIEF }, left: 0 }
+        Self {
+            end: Instant::now() + if is_long { LONG } else { BRIEF },
+            left: 0,
+        }
     }
 
     /// Does something with each, the first in any case and others until the slice ends.
@@ -83,7 +94,8 @@ impl Slice {
 }
 
 impl Kernel {
-    /// Attaches what takes the clones, before any can be sent: one that met no `encap` would leave as it is.
+    /// Attaches what takes the clones, before any can be sent: one that met no `encap` would leave
+    /// as it is.
     pub(in crate::kernel) fn attach_catchers(
         &mut self,
         generation: &Generation,
@@ -95,10 +107,13 @@ impl Kernel {
             if present.binary_search(&(attachment, self.mechanism)).is_ok() {
                 continue;
             }
-            let Some(link) = self.netlink.link(attachment.interface)? else { continue };
+            let Some(link) = self.netlink.link(attachment.interface)? else {
+                continue;
+            };
             (self.before)(Step::Attach)?;
             let program = generation.program_of(attachment, link.kind);
-            let attached = program.and_then(|program| self.attach_first(program, &present, attachment, &link.name));
+            let attached = program
+                .and_then(|program| self.attach_first(program, &present, attachment, &link.name));
             if let Err(error) = attached {
                 match attachment.role {
                     Role::Segmenter { .. } => self.segmenter.refuse(&reason(&error)),
@@ -110,8 +125,8 @@ impl Kernel {
         failed
     }
 
-    /// Attaches what is wanted and has no pin, such as what is new. What has failed is tried again once all others have had
-    /// their turn.
+    /// Attaches what is wanted and has no pin, such as what is new. What has failed is tried again
+    /// once all others have had their turn.
     pub(in crate::kernel) fn attach_missing(
         &mut self,
         number: u32,
@@ -121,9 +136,17 @@ impl Kernel {
         let generation = Generation::open(&self.pin_path, number);
         self.attach_catchers(&generation, want)?;
         let present = self.attachments.list()?;
-        let is_missing = |hook: &&Hook| present.binary_search(&(mirror_of(hook), self.mechanism)).is_err();
+        let is_missing = |hook: &&Hook| {
+            present
+                .binary_search(&(mirror_of(hook), self.mechanism))
+                .is_err()
+        };
         let missing: Vec<&Hook> = want.hooks.values().filter(is_missing).collect();
-        let due = missing.iter().copied().filter(|hook| !self.attaching.had_turn(&mirror_of(hook))).collect();
+        let due = missing
+            .iter()
+            .copied()
+            .filter(|hook| !self.attaching.had_turn(&mirror_of(hook)))
+            .collect();
         let mut stopped = Ok(());
         slice.each(due, |hook| {
             if stopped.is_ok() {
@@ -138,7 +161,11 @@ impl Kernel {
         let failed = self.attach_watchers(&generation, want, &present)?;
         let missing = missing.into_iter().map(mirror_of).collect();
         let known = self.attaching.failures(&missing, slice.left);
-        Ok(failed.iter().map(ToString::to_string).chain(known).collect())
+        Ok(failed
+            .iter()
+            .map(ToString::to_string)
+            .chain(known)
+            .collect())
     }
 
     /// Attaches what counts errors about copies. Where it cannot, copies are sent all the same.
@@ -153,16 +180,20 @@ impl Kernel {
             if present.binary_search(&(attachment, self.mechanism)).is_ok() {
                 continue;
             }
-            let Some(link) = self.netlink.link(attachment.interface)? else { continue };
+            let Some(link) = self.netlink.link(attachment.interface)? else {
+                continue;
+            };
             (self.before)(Step::Attach)?;
             let program = generation.program_of(attachment, link.kind);
-            let attached = program.and_then(|program| self.attach_first(program, present, attachment, &link.name));
+            let attached = program
+                .and_then(|program| self.attach_first(program, present, attachment, &link.name));
             failed.extend(attached.err());
         }
         Ok(failed)
     }
 
-    /// Attaches a program before those of strangers: no clone meets one before it is wrapped, no error before it is counted.
+    /// Attaches a program before those of strangers: no clone meets one before it is wrapped, no
+    /// error before it is counted.
     fn attach_first(
         &mut self,
         mut program: SchedClassifier,
@@ -170,11 +201,24 @@ impl Kernel {
         attachment: Attachment,
         interface: &str,
     ) -> Result<(), KernelError> {
-        let Self { attachments, netlink, mechanism, .. } = self;
-        attachments.attach(netlink, present, (attachment, &Order::First), interface, &mut program, *mechanism)
+        let Self {
+            attachments,
+            netlink,
+            mechanism,
+            ..
+        } = self;
+        attachments.attach(
+            netlink,
+            present,
+            (attachment, &Order::First),
+            interface,
+            &mut program,
+            *mechanism,
+        )
     }
 
-    /// Attaches `mirror` to a hook. One that is there by another mechanism goes at once: both would copy.
+    /// Attaches `mirror` to a hook. One that is there by another mechanism goes at once: both would
+    /// copy.
     pub(in crate::kernel) fn attach_mirror(
         &mut self,
         generation: &Generation,
@@ -184,7 +228,14 @@ impl Kernel {
         let mut mirror = generation.mirror(hook.direction)?;
         let (attachment, wanted) = (mirror_of(hook), self.mechanism);
         let place = (attachment, &hook.order);
-        self.attachments.attach(&mut self.netlink, present, place, &hook.name, &mut mirror, wanted)?;
+        self.attachments.attach(
+            &mut self.netlink,
+            present,
+            place,
+            &hook.name,
+            &mut mirror,
+            wanted,
+        )?;
         let doubles = Mechanism::ALL.into_iter().filter(|&how| how != wanted);
         doubles
             .filter(|&how| present.binary_search(&(attachment, how)).is_ok())
@@ -195,10 +246,14 @@ impl Kernel {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Hook as Direction;
+    use crate::network::Direction;
 
     fn mirror(interface: u32) -> Attachment {
-        Attachment { role: Role::Mirror, interface, direction: Direction::Ingress }
+        Attachment {
+            role: Role::Mirror,
+            interface,
+            direction: Direction::Ingress,
+        }
     }
 
     fn refused(interface: u32) -> Result<(), KernelError> {
@@ -209,19 +264,38 @@ mod tests {
     fn what_has_failed_is_told_until_it_works_whoever_is_left() {
         let mut attaching = Attaching::default();
         let told = |attaching: &mut Attaching, missing: &[u32], left| -> Vec<bool> {
-            let failures = attaching.failures(&missing.iter().map(|&index| mirror(index)).collect(), left);
-            [1, 2].map(|index| failures.iter().any(|text| text.contains(&format!("eth{index}")))).to_vec()
+            let failures =
+                attaching.failures(&missing.iter().map(|&index| mirror(index)).collect(), left);
+            [1, 2]
+                .map(|index| {
+                    failures
+                        .iter()
+                        .any(|text| text.contains(&format!("eth{index}")))
+                })
+                .to_vec()
         };
         attaching.note(mirror(1), refused(1));
-        assert_eq!(told(&mut attaching, &[1, 2, 3], 2), [true, false], "also while others are left");
+        assert_eq!(
+            told(&mut attaching, &[1, 2, 3], 2),
+            [true, false],
+            "also while others are left"
+        );
         assert!(attaching.had_turn(&mirror(1)));
         attaching.note(mirror(2), refused(2));
         attaching.note(mirror(3), Ok(()));
         assert_eq!(told(&mut attaching, &[1, 2], 0), [true, true]);
         assert!(!attaching.had_turn(&mirror(1)), "the next turn");
         attaching.note(mirror(1), Ok(()));
-        assert_eq!(told(&mut attaching, &[2], 1), [false, true], "the other one has not had its turn");
-        assert_eq!(told(&mut attaching, &[], 0), [false, false], "nobody wants it any more");
+        assert_eq!(
+            told(&mut attaching, &[2], 1),
+            [false, true],
+            "the other one has not had its turn"
+        );
+        assert_eq!(
+            told(&mut attaching, &[], 0),
+            [false, false],
+            "nobody wants it any more"
+        );
         attaching.note(mirror(1), refused(1));
         attaching.all_again();
         assert_eq!(told(&mut attaching, &[1], 1), [true, false]);

@@ -1,6 +1,7 @@
-//! Filters in clsact qdiscs. A qdisc is added where there is none, and never deleted: whoever has put a filter there meanwhile would
-//! lose it, and what production has queued on the interface would be dropped (`dev_deactivate`). One without filters costs a packet
-//! next to nothing: the kernel keeps no list for it (`mini_qdisc_pair_swap`).
+//! Filters in clsact qdiscs. A qdisc is added where there is none, and never deleted: whoever has
+//! put a filter there meanwhile would lose it, and what production has queued on the interface
+//! would be dropped (`dev_deactivate`). One without filters costs a packet next to nothing: the
+//! kernel keeps no list for it (`mini_qdisc_pair_swap`).
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -23,8 +24,8 @@ pub(in crate::kernel) struct LiveFilter {
 }
 
 impl Attachments {
-    /// Where the program of a filter is pinned, and where its successor is until it has taken over: a filter whose
-    /// program has no pin would not be known for ours.
+    /// Where the program of a filter is pinned, and where its successor is until it has taken over:
+    /// a filter whose program has no pin would not be known for ours.
     pub(in crate::kernel) fn filter_pins(&self, attachment: Attachment) -> [PathBuf; 2] {
         ["", "-fresh"].map(|suffix| self.filters.join(attachment.pin_name() + suffix))
     }
@@ -59,7 +60,8 @@ impl Attachments {
         let put = match live {
             Some(live) => netlink.replace_filter(live.place, name, program),
             None => {
-                let priority = priority.ok_or_else(|| error(&std::io::Error::other("no priority is free")))?;
+                let priority =
+                    priority.ok_or_else(|| error(&std::io::Error::other("no priority is free")))?;
                 netlink.add_filter(attachment.place(priority), name, program)
             }
         };
@@ -78,13 +80,28 @@ impl Attachments {
             return Ok(Vec::new());
         }
         let relocation = self.relocation_dir(attachment);
-        let turning = names(&relocation)?.into_iter().map(|name| relocation.join(name));
-        let pins: Vec<PathBuf> = self.filter_pins(attachment).into_iter().chain(turning).collect();
-        let pins: Vec<(u32, PathBuf)> = pins.into_iter().filter_map(|pin| Some((id_of(&pin)?, pin))).collect();
-        let live = filters.iter().filter(|filter| filter.handle == attachment.role.handle()).filter_map(|filter| {
-            let (_, pin) = pins.iter().find(|(id, _)| Some(*id) == filter.program_id)?;
-            Some(LiveFilter { place: attachment.place(filter.priority), pin: pin.clone() })
-        });
+        let turning = names(&relocation)?
+            .into_iter()
+            .map(|name| relocation.join(name));
+        let pins: Vec<PathBuf> = self
+            .filter_pins(attachment)
+            .into_iter()
+            .chain(turning)
+            .collect();
+        let pins: Vec<(u32, PathBuf)> = pins
+            .into_iter()
+            .filter_map(|pin| Some((id_of(&pin)?, pin)))
+            .collect();
+        let live = filters
+            .iter()
+            .filter(|filter| filter.handle == attachment.role.handle())
+            .filter_map(|filter| {
+                let (_, pin) = pins.iter().find(|(id, _)| Some(*id) == filter.program_id)?;
+                Some(LiveFilter {
+                    place: attachment.place(filter.priority),
+                    pin: pin.clone(),
+                })
+            });
         Ok(live.collect())
     }
 
@@ -105,9 +122,15 @@ impl Attachments {
     ) -> Result<(), KernelError> {
         let ours = self.live_filters(netlink, attachment)?;
         if !ours.is_empty() {
-            let interface = netlink.links()?.remove(&attachment.interface).map(|link| link.name).unwrap_or_default();
-            let error = |e: &dyn std::error::Error| attachment.error("detach", &interface, reason(e));
-            ours.iter().try_for_each(|live| netlink.delete_filter(live.place).map_err(|e| error(&e)))?;
+            let interface = netlink
+                .links()?
+                .remove(&attachment.interface)
+                .map(|link| link.name)
+                .unwrap_or_default();
+            let error =
+                |e: &dyn std::error::Error| attachment.error("detach", &interface, reason(e));
+            ours.iter()
+                .try_for_each(|live| netlink.delete_filter(live.place).map_err(|e| error(&e)))?;
         }
         self.forget(attachment, Mechanism::Clsact)
     }

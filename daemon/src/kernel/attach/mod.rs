@@ -1,5 +1,5 @@
-//! Attaching programs to tc hooks so that they outlive the daemon: TCX links, pinned, or filters of a clsact qdisc,
-//! whose programs are pinned so that the next daemon knows them for ours.
+//! Attaching programs to tc hooks so that they outlive the daemon: TCX links, pinned, or filters of
+//! a clsact qdisc, whose programs are pinned so that the next daemon knows them for ours.
 
 pub(super) mod batch;
 mod chain;
@@ -42,16 +42,29 @@ impl Attachments {
     /// Those below `pin_path`.
     pub fn below(pin_path: &Path) -> Self {
         let [links, filters, qdiscs, relocations, orders] =
-            ["links", "filters", "qdiscs", "turns", "orders"].map(|name| pin_path.join(name));
-        Self { links, filters, qdiscs, relocations, orders }
+            ["links", "filters", "qdiscs", "relocations", "orders"].map(|name| pin_path.join(name));
+        Self {
+            links,
+            filters,
+            qdiscs,
+            relocations,
+            orders,
+        }
     }
 
-    /// Removes what somebody else has put below the pin path in place of a directory of ours. Answers a line for each.
+    /// Removes what somebody else has put below the pin path in place of a directory of ours.
+    /// Answers a line for each.
     ///
     /// # Errors
     /// It cannot be removed.
     pub(super) fn clear(&self, pin_path: &Path) -> Result<Vec<String>, KernelError> {
-        let ours = [&self.links, &self.filters, &self.qdiscs, &self.relocations, &self.orders];
+        let ours = [
+            &self.links,
+            &self.filters,
+            &self.qdiscs,
+            &self.relocations,
+            &self.orders,
+        ];
         let maps = names(pin_path)?.into_iter().map(|name| pin_path.join(name));
         let maps = maps.filter(|path| Generation::is_dir_of(path));
         let mut cleared = Vec::new();
@@ -69,16 +82,23 @@ impl Attachments {
         self.links.join(attachment.pin_name())
     }
 
-    /// All of them, with how each is attached, in order, so that one is found by `binary_search`. It reads directories,
-    /// which with many interfaces takes too long to be done for each of them.
+    /// All of them, with how each is attached, in order, so that one is found by `binary_search`.
+    /// It reads directories, which with many interfaces takes too long to be done for each of them.
     ///
     /// # Errors
     /// A directory cannot be read.
     pub fn list(&self) -> Result<Vec<(Attachment, Mechanism)>, KernelError> {
         let mut found = Vec::new();
-        for (dir, mechanism) in [(&self.links, Mechanism::Tcx), (&self.filters, Mechanism::Clsact)] {
+        for (dir, mechanism) in [
+            (&self.links, Mechanism::Tcx),
+            (&self.filters, Mechanism::Clsact),
+        ] {
             let names = names(dir)?;
-            found.extend(names.iter().filter_map(|name| Some((Attachment::from_pin_name(name)?, mechanism))));
+            found.extend(
+                names
+                    .iter()
+                    .filter_map(|name| Some((Attachment::from_pin_name(name)?, mechanism))),
+            );
         }
         found.sort_unstable();
         // of a filter there may be two pins
@@ -92,7 +112,9 @@ impl Attachments {
     /// The pins cannot be read.
     pub(super) fn are_anywhere(&self) -> Result<bool, KernelError> {
         let is_somewhere = |(attachment, mechanism): (Attachment, Mechanism)| match mechanism {
-            Mechanism::Tcx => Link::open(&self.link_pin(attachment)).is_ok_and(|link| link.is_anywhere()),
+            Mechanism::Tcx => {
+                Link::open(&self.link_pin(attachment)).is_ok_and(|link| link.is_anywhere())
+            }
             Mechanism::Clsact => true,
         };
         Ok(self.list()?.into_iter().any(is_somewhere))
@@ -102,16 +124,25 @@ impl Attachments {
     ///
     /// # Errors
     /// The kernel refuses.
-    pub(super) fn detach_doubles(&self, netlink: &mut Netlink, wanted: Mechanism) -> Result<(), KernelError> {
+    pub(super) fn detach_doubles(
+        &self,
+        netlink: &mut Netlink,
+        wanted: Mechanism,
+    ) -> Result<(), KernelError> {
         let present = self.list()?;
         let is_double = |(attachment, how): &&(Attachment, Mechanism)| {
-            attachment.role == Role::Mirror && *how != wanted && present.binary_search(&(*attachment, wanted)).is_ok()
+            attachment.role == Role::Mirror
+                && *how != wanted
+                && present.binary_search(&(*attachment, wanted)).is_ok()
         };
-        present.iter().filter(is_double).try_for_each(|&(attachment, how)| self.detach(netlink, attachment, how))
+        present
+            .iter()
+            .filter(is_double)
+            .try_for_each(|&(attachment, how)| self.detach(netlink, attachment, how))
     }
 
-    /// Whether a program is in force, not just pinned: a link outlives its being detached by force, and the pin of a
-    /// filter's program outlives the qdisc.
+    /// Whether a program is in force, not just pinned: a link outlives its being detached by force,
+    /// and the pin of a filter's program outlives the qdisc.
     ///
     /// # Errors
     /// The kernel cannot be asked.
@@ -124,7 +155,9 @@ impl Attachments {
         match mechanism {
             Mechanism::Tcx => {
                 let path = self.link_pin(attachment);
-                match Link::open(&path).and_then(|link| link.is_on(attachment.interface, attachment.direction)) {
+                match Link::open(&path)
+                    .and_then(|link| link.is_on(attachment.interface, attachment.direction))
+                {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
                     is_on => is_on.map_err(|source| pin_error("inspect", &path, source)),
                 }
@@ -133,8 +166,8 @@ impl Attachments {
         }
     }
 
-    /// Attaches a program; in place of its predecessor, without a gap, if there is one, else where the order wants it.
-    /// `present` is what has a pin, `interface` is for errors.
+    /// Attaches a program; in place of its predecessor, without a gap, if there is one, else where
+    /// the order wants it. `present` is what has a pin, `interface` is for errors.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -156,7 +189,9 @@ impl Attachments {
                 self.attach_link(attachment, program, anchor(&chain, position), |e| error(&e))
             }
             Mechanism::Clsact => {
-                let priority = chain.priority(position).or_else(|| chain.priority(Position::Last));
+                let priority = chain
+                    .priority(position)
+                    .or_else(|| chain.priority(Position::Last));
                 self.attach_filter(netlink, attachment, program, priority, error).inspect_err(|_| {
                     // what was prepared must not look like an attachment
                     let [_, fresh] = self.filter_pins(attachment);
@@ -168,14 +203,18 @@ impl Attachments {
         }
     }
 
-    /// Removes the pin of what is not attached any more where it should be; a link is taken off wherever it is.
+    /// Removes the pin of what is not attached any more where it should be; a link is taken off
+    /// wherever it is.
     ///
     /// # Errors
     /// The kernel refuses.
     pub fn forget(&self, attachment: Attachment, mechanism: Mechanism) -> Result<(), KernelError> {
         match mechanism {
             Mechanism::Tcx => self.detach_link(attachment),
-            Mechanism::Clsact => self.filter_pins(attachment).iter().try_for_each(|path| remove_pins(path)),
+            Mechanism::Clsact => self
+                .filter_pins(attachment)
+                .iter()
+                .try_for_each(|path| remove_pins(path)),
         }
     }
 
@@ -201,9 +240,17 @@ impl Attachments {
     /// One cannot be removed.
     pub fn remove_dirs(&self) -> Result<(), KernelError> {
         for markers in [&self.qdiscs, &self.orders] {
-            names(markers)?.into_iter().try_for_each(|marker| remove_dir(&markers.join(marker)))?;
+            names(markers)?
+                .into_iter()
+                .try_for_each(|marker| remove_dir(&markers.join(marker)))?;
         }
-        let dirs = [&self.links, &self.filters, &self.qdiscs, &self.relocations, &self.orders];
+        let dirs = [
+            &self.links,
+            &self.filters,
+            &self.qdiscs,
+            &self.relocations,
+            &self.orders,
+        ];
         dirs.into_iter().try_for_each(|dir| remove_dir(dir))
     }
 }

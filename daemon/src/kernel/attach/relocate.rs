@@ -1,6 +1,7 @@
-//! Moves an attached program to another place of its hook. No mechanism can do that in one step, so for a while it is in both
-//! places, behind programs that see to it that each packet comes to it exactly once (ebpf/src/bpf/relocate.rs). What was begun is
-//! pinned, so that the next daemon can end it.
+//! Moves an attached program to another place of its hook. No mechanism can do that in one step, so
+//! for a while it is in both places, behind programs that see to it that each packet comes to it
+//! exactly once (ebpf/src/bpf/relocate.rs). What was begun is pinned, so that the next daemon can
+//! end it.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -23,9 +24,9 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::pins::{make_dir, names, remove_dir, remove_pins, rename};
 use crate::network::LinkKind;
 
-const MARK: &str = "turn_mark";
-const CHECK: &str = "turn_check";
-const CLEAR: &str = "turn_clear";
+const MARK: &str = "relocate_first";
+const CHECK: &str = "relocate_second";
+const CLEAR: &str = "relocate_drain";
 const ARRAY: &str = "TURNING";
 /// The pin of the program that is relocated.
 const PROGRAM: &str = "program";
@@ -53,14 +54,27 @@ impl Attachments {
         relocation: &Relocation<'_>,
         before: Before<'_>,
     ) -> Result<(), KernelError> {
-        let &Relocation { attachment, mechanism, .. } = relocation;
-        self.end_turn(netlink, attachment, mechanism, None, before)?;
+        let &Relocation {
+            attachment,
+            mechanism,
+            ..
+        } = relocation;
+        self.end_relocation(netlink, attachment, mechanism, None, before)?;
         let dir = self.relocation_dir(attachment);
         make_dir(&dir)?;
-        let kind = netlink.link(attachment.interface)?.map_or(LinkKind::Ethernet, |link| link.kind);
-        let begun =
-            generation.load_turn(&dir, attachment, kind).and_then(|()| self.begin_turn(netlink, relocation, before));
-        let ended = self.end_turn(netlink, attachment, mechanism, begun.as_ref().ok().copied().flatten(), before);
+        let kind = netlink
+            .link(attachment.interface)?
+            .map_or(LinkKind::Ethernet, |link| link.kind);
+        let begun = generation
+            .load_relocation(&dir, attachment, kind)
+            .and_then(|()| self.begin_relocation(netlink, relocation, before));
+        let ended = self.end_relocation(
+            netlink,
+            attachment,
+            mechanism,
+            begun.as_ref().ok().copied().flatten(),
+            before,
+        );
         if names(&self.relocations)?.is_empty() {
             remove_dir(&self.relocations)?;
         }
@@ -68,13 +82,18 @@ impl Attachments {
     }
 
     /// Ends what a predecessor has begun.
-    pub(in crate::kernel) fn end_relocations(&self, netlink: &mut Netlink) -> Result<(), KernelError> {
+    pub(in crate::kernel) fn end_relocations(
+        &self,
+        netlink: &mut Netlink,
+    ) -> Result<(), KernelError> {
         let present = self.list()?;
         for name in names(&self.relocations)? {
             let attachment = Attachment::from_pin_name(&name);
-            match attachment.and_then(|attachment| present.iter().find(|(there, _)| *there == attachment)) {
+            match attachment
+                .and_then(|attachment| present.iter().find(|(there, _)| *there == attachment))
+            {
                 Some(&(attachment, mechanism)) => {
-                    self.end_turn(netlink, attachment, mechanism, None, &mut |_| Ok(()))?;
+                    self.end_relocation(netlink, attachment, mechanism, None, &mut |_| Ok(()))?;
                 }
                 None => remove_pins(&self.relocations.join(name))?,
             }
@@ -88,18 +107,29 @@ impl Attachments {
     }
 
     /// Puts the program in its new place, too. Answers the priority of its filter there.
-    fn begin_turn(
+    fn begin_relocation(
         &self,
         netlink: &mut Netlink,
         relocation: &Relocation<'_>,
         before: Before<'_>,
     ) -> Result<Option<u16>, KernelError> {
-        let &Relocation { attachment, mechanism, interface, order } = relocation;
-        let error = |e: &dyn std::error::Error| attachment.error("move", interface, crate::kernel::error::reason(e));
+        let &Relocation {
+            attachment,
+            mechanism,
+            interface,
+            order,
+        } = relocation;
+        let error = |e: &dyn std::error::Error| {
+            attachment.error("move", interface, crate::kernel::error::reason(e))
+        };
         let dir = self.relocation_dir(attachment);
         let chain = self.chain(netlink, &self.list()?, attachment, mechanism)?;
         let position = chain.position(order);
-        let (live, fresh) = if chain.is_earlier(position) { (CHECK, MARK) } else { (MARK, CHECK) };
+        let (live, fresh) = if chain.is_earlier(position) {
+            (CHECK, MARK)
+        } else {
+            (MARK, CHECK)
+        };
         if attachment.role.counts() {
             before(Step::Attach)?;
             self.swap(netlink, attachment, mechanism, &dir.join(live))?;
@@ -108,26 +138,41 @@ impl Attachments {
         }
         before(Step::Attach)?;
         // what takes clones has none of them twice, whatever is before it
-        let fresh = pinned(&dir.join(if attachment.role.counts() { fresh } else { MARK }))?;
+        let fresh = pinned(&dir.join(if attachment.role.counts() {
+            fresh
+        } else {
+            MARK
+        }))?;
         let fresh = fresh.fd().map_err(|e| error(&e))?.as_fd();
         match mechanism {
             Mechanism::Tcx => {
-                let link = Link::create(fresh, attachment.interface, attachment.direction, anchor(&chain, position));
+                let link = Link::create(
+                    fresh,
+                    attachment.interface,
+                    attachment.direction,
+                    anchor(&chain, position),
+                );
                 let path = dir.join(LINK);
-                link.map_err(|e| error(&e))?.pin(&path).map_err(|source| pin_error("create", &path, source))?;
+                link.map_err(|e| error(&e))?
+                    .pin(&path)
+                    .map_err(|source| pin_error("create", &path, source))?;
                 Ok(None)
             }
             Mechanism::Clsact => {
-                let priority =
-                    chain.priority(position).ok_or_else(|| error(&io::Error::other("no priority is free")))?;
-                netlink.add_filter(attachment.place(priority), attachment.role.word(), fresh).map_err(|e| error(&e))?;
+                let priority = chain
+                    .priority(position)
+                    .ok_or_else(|| error(&io::Error::other("no priority is free")))?;
+                netlink
+                    .add_filter(attachment.place(priority), attachment.role.word(), fresh)
+                    .map_err(|e| error(&e))?;
                 Ok(Some(priority))
             }
         }
     }
 
-    /// Has the program in one place only, the new one if it is there. `priority` is that of the new filter, if known.
-    fn end_turn(
+    /// Has the program in one place only, the new one if it is there. `priority` is that of the new
+    /// filter, if known.
+    fn end_relocation(
         &self,
         netlink: &mut Netlink,
         attachment: Attachment,
@@ -139,13 +184,19 @@ impl Attachments {
         if dir.join(PROGRAM).exists() {
             match mechanism {
                 Mechanism::Tcx => self.end_with_links(attachment, before)?,
-                Mechanism::Clsact => self.end_with_filters(netlink, attachment, priority, before)?,
+                Mechanism::Clsact => {
+                    self.end_with_filters(netlink, attachment, priority, before)?
+                }
             }
         }
         remove_pins(&dir)
     }
 
-    fn end_with_links(&self, attachment: Attachment, before: Before<'_>) -> Result<(), KernelError> {
+    fn end_with_links(
+        &self,
+        attachment: Attachment,
+        before: Before<'_>,
+    ) -> Result<(), KernelError> {
         let (dir, path) = (self.relocation_dir(attachment), self.link_pin(attachment));
         let error = |source| pin_error("update", &path, source);
         let program = pinned(&dir.join(PROGRAM))?;
@@ -155,15 +206,20 @@ impl Attachments {
         };
         let there = |pin: &Path| {
             let link = Link::open(pin).ok()?;
-            link.is_on(attachment.interface, attachment.direction).is_ok_and(|is_on| is_on).then_some(link)
+            link.is_on(attachment.interface, attachment.direction)
+                .is_ok_and(|is_on| is_on)
+                .then_some(link)
         };
         let (live, fresh) = (there(&path), there(&dir.join(LINK)));
-        let Some(fresh) = fresh else { return live.iter().try_for_each(update) };
+        let Some(fresh) = fresh else {
+            return live.iter().try_for_each(update);
+        };
         let counts = attachment.role.counts();
         if counts {
             if let Some(live) = &live {
                 before(Step::Attach)?;
-                live.update(fd(&pinned(&dir.join(CLEAR))?)?).map_err(error)?;
+                live.update(fd(&pinned(&dir.join(CLEAR))?)?)
+                    .map_err(error)?;
                 // packets that have passed `mark` must have passed `check`
                 rcu::synchronize()?;
             }
@@ -172,7 +228,9 @@ impl Attachments {
         }
         rename(&dir.join(LINK), &path)?;
         before(Step::Detach)?;
-        live.iter().try_for_each(|live| live.detach()).map_err(error)?;
+        live.iter()
+            .try_for_each(|live| live.detach())
+            .map_err(error)?;
         if counts { Ok(()) } else { update(&fresh) }
     }
 
@@ -184,7 +242,10 @@ impl Attachments {
         before: Before<'_>,
     ) -> Result<(), KernelError> {
         let dir = self.relocation_dir(attachment);
-        let mut put = |netlink: &mut Netlink, filter: &LiveFilter, pin: &Path| -> Result<(), KernelError> {
+        let mut put = |netlink: &mut Netlink,
+                       filter: &LiveFilter,
+                       pin: &Path|
+         -> Result<(), KernelError> {
             before(Step::Attach)?;
             Ok(netlink.replace_filter(filter.place, attachment.role.word(), fd(&pinned(pin)?)?)?)
         };
@@ -201,7 +262,8 @@ impl Attachments {
             netlink.delete_filter(old.place)?;
             return Ok(());
         }
-        ours.iter().try_for_each(|filter| put(netlink, filter, &dir.join(PROGRAM)))
+        ours.iter()
+            .try_for_each(|filter| put(netlink, filter, &dir.join(PROGRAM)))
     }
 
     /// Has what is attached run another program.
@@ -216,39 +278,59 @@ impl Attachments {
         match mechanism {
             Mechanism::Tcx => {
                 let path = self.link_pin(attachment);
-                let updated = Link::open(&path).and_then(|link| link.update(fd(&program).map_err(io::Error::other)?));
+                let updated = Link::open(&path)
+                    .and_then(|link| link.update(fd(&program).map_err(io::Error::other)?));
                 updated.map_err(|source| pin_error("update", &path, source))
             }
             Mechanism::Clsact => match self.live_filter(netlink, attachment)? {
-                Some(live) => Ok(netlink.replace_filter(live.place, attachment.role.word(), fd(&program)?)?),
+                Some(live) => Ok(netlink.replace_filter(
+                    live.place,
+                    attachment.role.word(),
+                    fd(&program)?,
+                )?),
                 None => Ok(()),
             },
         }
     }
 }
 
-/// Which of two filters goes. If nobody knows the new one, it is the one that is out of action; else the one that a next
-/// relocation would have to leave again does no harm.
+/// Which of two filters goes. If nobody knows the new one, it is the one that is out of action;
+/// else the one that a next relocation would have to leave again does no harm.
 fn old_of(ours: &[LiveFilter], dir: &Path, priority: Option<u16>) -> usize {
-    let known = priority.and_then(|priority| ours.iter().position(|filter| filter.place.priority != priority));
+    let known = priority.and_then(|priority| {
+        ours.iter()
+            .position(|filter| filter.place.priority != priority)
+    });
     let has = |name: &str| ours.iter().position(|filter| filter.pin == dir.join(name));
     let untouched = || ours.iter().position(|filter| !filter.pin.starts_with(dir));
-    known.or_else(|| has(CLEAR)).or_else(untouched).or_else(|| has(MARK)).unwrap_or_default()
+    known
+        .or_else(|| has(CLEAR))
+        .or_else(untouched)
+        .or_else(|| has(MARK))
+        .unwrap_or_default()
 }
 
 fn pinned(path: &Path) -> Result<SchedClassifier, KernelError> {
-    SchedClassifier::from_pin(path).map_err(|error| pin_error("open", path, io::Error::other(error)))
+    SchedClassifier::from_pin(path)
+        .map_err(|error| pin_error("open", path, io::Error::other(error)))
 }
 
 fn fd(program: &SchedClassifier) -> Result<std::os::fd::BorrowedFd<'_>, KernelError> {
-    let error =
-        |error: aya::programs::ProgramError| KernelError::Program { program: "relocation", reason: error.to_string() };
+    let error = |error: aya::programs::ProgramError| KernelError::Program {
+        program: "relocation",
+        reason: error.to_string(),
+    };
     Ok(program.fd().map_err(error)?.as_fd())
 }
 
 impl Generation {
     /// Loads what a relocation takes, and pins it.
-    fn load_turn(&self, dir: &Path, attachment: Attachment, kind: LinkKind) -> Result<(), KernelError> {
+    fn load_relocation(
+        &self,
+        dir: &Path,
+        attachment: Attachment,
+        kind: LinkKind,
+    ) -> Result<(), KernelError> {
         let error = |source: aya::maps::MapError| KernelError::Map {
             action: "write",
             map: ARRAY.to_owned(),
@@ -259,17 +341,26 @@ impl Generation {
         let pin_failed = |path: &Path, error| pin_error("create", path, io::Error::other(error));
         for name in [MARK, CHECK, CLEAR] {
             let path = dir.join(name);
-            program::load(&mut object, name)?.pin(&path).map_err(|error| pin_failed(&path, error))?;
+            program::load(&mut object, name)?
+                .pin(&path)
+                .map_err(|error| pin_failed(&path, error))?;
         }
-        let missing = || KernelError::Program { program: "object", reason: format!("no map {ARRAY}") };
+        let missing = || KernelError::Program {
+            program: "object",
+            reason: format!("no map {ARRAY}"),
+        };
         let map = object.ebpf.map_mut(ARRAY).ok_or_else(missing)?;
         let mut array = ProgramArray::try_from(map).map_err(error)?;
-        let program =
-            turning.fd().map_err(|error| KernelError::Program { program: "relocation", reason: error.to_string() })?;
+        let program = turning.fd().map_err(|error| KernelError::Program {
+            program: "relocation",
+            reason: error.to_string(),
+        })?;
         array.set(0, program, 0).map_err(error)?;
         // without a pin it would be emptied when this process ends (`bpf_fd_array_map_clear`)
         let path = dir.join(ARRAY);
-        array.pin(&path).map_err(|error| pin_error("create", &path, io::Error::other(error)))?;
+        array
+            .pin(&path)
+            .map_err(|error| pin_error("create", &path, io::Error::other(error)))?;
         // the last: what is there with it is complete
         let path = dir.join(PROGRAM);
         turning.pin(&path).map_err(|error| pin_failed(&path, error))

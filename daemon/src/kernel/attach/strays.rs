@@ -1,9 +1,10 @@
-//! Programs of this instance that are on hooks and cannot be reached by its pins: another bpf file system is mounted over them, or
-//! somebody has removed them. Whoever attached more beside would copy each packet twice.
+//! Programs of this instance that are on hooks and cannot be reached by its pins: another bpf file
+//! system is mounted over them, or somebody has removed them. Whoever attached more beside would
+//! copy each packet twice.
 //!
-//! An instance is known by its pin path: several may look at the same interfaces, each with a pin path of its own. The programs
-//! hold the map with the daemon's record, which says the pin path under which they were attached, so that they tell whose they are
-//! wherever their pins are.
+//! An instance is known by its pin path: several may look at the same interfaces, each with a pin
+//! path of its own. The programs hold the map with the daemon's record, which says the pin path
+//! under which they were attached, so that they tell whose they are wherever their pins are.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -26,7 +27,7 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::object::DAEMON;
 use crate::kernel::record::text;
 use crate::network;
-use crate::network::Hook as Direction;
+use crate::network::Direction;
 
 /// Names of the programs that copy.
 const COPYING: [&str; 2] = ["mirror_ingress", "mirror_egress"];
@@ -46,13 +47,23 @@ pub struct Stray {
 
 impl fmt::Display for Stray {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { interface, direction, program, pin_path, is_covered } = self;
+        let Self {
+            interface,
+            direction,
+            program,
+            pin_path,
+            is_covered,
+        } = self;
         let path = pin_path.display();
         write!(
             f,
             "program {program} on the {direction} of {interface} is not pinned below {path}, where it was attached: "
         )?;
-        f.write_str(if *is_covered { "another bpf file system is mounted over its pins" } else { "its pins are gone" })
+        f.write_str(if *is_covered {
+            "another bpf file system is mounted over its pins"
+        } else {
+            "its pins are gone"
+        })
     }
 }
 
@@ -78,12 +89,19 @@ impl Kernel {
             .lock
             .metadata()
             .map_err(|source| crate::kernel::error::pin_error("inspect", &self.pin_path, source))?;
-        let is_there = fs::metadata(&self.pin_path).is_ok_and(|there| inode(there) == inode(locked.clone()));
+        let is_there =
+            fs::metadata(&self.pin_path).is_ok_and(|there| inode(there) == inode(locked.clone()));
         if is_there || locked.nlink() == 0 {
             return Ok(());
         }
-        let what = format!("another file system is mounted over the pins below {}", self.pin_path.display());
-        Err(KernelError::Missing { what, remedy: UMOUNT })
+        let what = format!(
+            "another file system is mounted over the pins below {}",
+            self.pin_path.display()
+        );
+        Err(KernelError::Missing {
+            what,
+            remedy: UMOUNT,
+        })
     }
 }
 
@@ -92,7 +110,10 @@ const REMOVE: &str = "take it off (`bpftool net`, `tc filter del`) before this d
                       twice";
 
 fn refusal(stray: &Stray, remedy: &'static str) -> KernelError {
-    KernelError::Missing { what: stray.to_string(), remedy }
+    KernelError::Missing {
+        what: stray.to_string(),
+        remedy,
+    }
 }
 
 /// The programs of this instance that its pins do not tell of.
@@ -106,7 +127,10 @@ pub fn strays(pin_path: &Path, netlink: &mut Netlink) -> Result<Vec<Stray>, Kern
     }
     // a daemon may have put other programs there meanwhile
     let second = look(pin_path, netlink)?;
-    Ok(second.into_iter().filter(|stray| first.contains(stray)).collect())
+    Ok(second
+        .into_iter()
+        .filter(|stray| first.contains(stray))
+        .collect())
 }
 
 fn look(pin_path: &Path, netlink: &mut Netlink) -> Result<Vec<Stray>, KernelError> {
@@ -128,7 +152,13 @@ fn look(pin_path: &Path, netlink: &mut Netlink) -> Result<Vec<Stray>, KernelErro
                 };
                 if is_candidate && !own.contains(&program) {
                     let (interface, pin_path) = (link.name.clone(), pin_path.to_owned());
-                    found.push(Stray { interface, direction: word(direction), program, pin_path, is_covered });
+                    found.push(Stray {
+                        interface,
+                        direction: word(direction),
+                        program,
+                        pin_path,
+                        is_covered,
+                    });
                 }
             }
         }
@@ -146,11 +176,13 @@ fn on_hook(
     let linked = attached_to(link.index, direction).unwrap_or_default();
     let linked = linked.into_iter().map(|there| (there.program, None));
     let filters = netlink.filters(link.index, direction)?.into_iter();
-    let filters = filters.filter_map(|filter| Some((filter.program_id?, Some(filter.name.unwrap_or_default()))));
+    let filters = filters
+        .filter_map(|filter| Some((filter.program_id?, Some(filter.name.unwrap_or_default()))));
     Ok(linked.chain(filters).collect())
 }
 
-/// The numbers of the loaded programs that copy and were attached under this pin path; `None` if this process may not ask.
+/// The numbers of the loaded programs that copy and were attached under this pin path; `None` if
+/// this process may not ask.
 fn candidates(pin_path: &Path) -> Option<BTreeSet<u32>> {
     let absolute = std::path::absolute(pin_path).ok()?;
     let mut found = BTreeSet::new();
@@ -162,7 +194,10 @@ fn candidates(pin_path: &Path) -> Option<BTreeSet<u32>> {
             Err(error) if is_gone(&error) => continue,
             Err(_) => return None,
         };
-        if !program.name_as_str().is_some_and(|name| COPYING.contains(&name)) {
+        if !program
+            .name_as_str()
+            .is_some_and(|name| COPYING.contains(&name))
+        {
             continue;
         }
         let maps = program.map_ids().ok().flatten().unwrap_or_default();
@@ -183,17 +218,25 @@ fn is_gone(error: &aya::programs::ProgramError) -> bool {
 fn is_told(map: u32, pin_path: &Path) -> bool {
     let is_record = MapInfo::from_id(map).is_ok_and(|info| info.name_as_str() == Some(DAEMON));
     let read = || {
-        let map: Array<MapData, abi::Daemon> = Array::try_from(Map::Array(MapData::from_id(map).ok()?)).ok()?;
+        let map: Array<MapData, abi::Daemon> =
+            Array::try_from(Map::Array(MapData::from_id(map).ok()?)).ok()?;
         map.get(&0, 0).ok()
     };
-    is_record && read().is_some_and(|record| text(&record.pin_path) == pin_path.as_os_str().as_bytes())
+    is_record
+        && read().is_some_and(|record| text(&record.pin_path) == pin_path.as_os_str().as_bytes())
 }
 
 /// The numbers of the programs that are pinned or attached below a pin path.
 fn own(pin_path: &Path) -> Result<BTreeSet<u32>, KernelError> {
-    let generations = Generation::list(pin_path)?.into_iter().map(|number| Generation::open(pin_path, number).dir);
-    let dirs: Vec<PathBuf> = generations.chain([Generation::unfinished(pin_path)]).collect();
-    let pinned = dirs.iter().flat_map(|dir| COPYING.map(|name| dir.join(name)));
+    let generations = Generation::list(pin_path)?
+        .into_iter()
+        .map(|number| Generation::open(pin_path, number).dir);
+    let dirs: Vec<PathBuf> = generations
+        .chain([Generation::unfinished(pin_path)])
+        .collect();
+    let pinned = dirs
+        .iter()
+        .flat_map(|dir| COPYING.map(|name| dir.join(name)));
     let id_of = |pin: PathBuf| ProgramInfo::from_pin(pin).ok().map(|info| info.id());
     let mut own: BTreeSet<u32> = pinned.filter_map(id_of).collect();
     let attachments = Attachments::below(pin_path);
@@ -201,23 +244,35 @@ fn own(pin_path: &Path) -> Result<BTreeSet<u32>, KernelError> {
         match mechanism {
             Mechanism::Tcx => {
                 own.extend(
-                    Link::open(&attachments.link_pin(attachment)).and_then(|link| link.program()).ok().flatten(),
+                    Link::open(&attachments.link_pin(attachment))
+                        .and_then(|link| link.program())
+                        .ok()
+                        .flatten(),
                 );
             }
-            Mechanism::Clsact => own.extend(attachments.filter_pins(attachment).into_iter().filter_map(id_of)),
+            Mechanism::Clsact => own.extend(
+                attachments
+                    .filter_pins(attachment)
+                    .into_iter()
+                    .filter_map(id_of),
+            ),
         }
     }
     Ok(own)
 }
 
-/// Whether a bpf file system is mounted over another one where a pin path is, by /proc/self/mountinfo (proc(5)): `36 35 98:0
-/// /root /mount/point rw - bpf bpf rw`.
+/// Whether a bpf file system is mounted over another one where a pin path is, by
+/// /proc/self/mountinfo (proc(5)): `36 35 98:0 /root /mount/point rw - bpf bpf rw`.
 fn is_covered(pin_path: &Path) -> bool {
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     let points = mounts.lines().filter_map(|line| {
         let (before, behind) = line.split_once(" - ")?;
-        behind.starts_with("bpf ").then(|| before.split(' ').nth(4))?
+        behind
+            .starts_with("bpf ")
+            .then(|| before.split(' ').nth(4))?
     });
     let mut seen = BTreeSet::new();
-    points.filter(|point| pin_path.starts_with(point)).any(|point| !seen.insert(point))
+    points
+        .filter(|point| pin_path.starts_with(point))
+        .any(|point| !seen.insert(point))
 }

@@ -32,7 +32,10 @@ pub(in crate::kernel) fn once_it_has_gone<T>(
 ) -> Result<io::Result<T>, KernelError> {
     let mut done = attempt();
     for _ in 0..GONE_TRIES {
-        if !done.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::EEXIST)) {
+        if !done
+            .as_ref()
+            .is_err_and(|error| error.raw_os_error() == Some(libc::EEXIST))
+        {
             break;
         }
         rcu::synchronize()?;
@@ -56,14 +59,19 @@ impl Attachments {
         // its interface may have gone, and another have its index
         remove_pins(&path)?;
         make_dir(&self.links)?;
-        let create =
-            |anchor| once_it_has_gone(|| Link::create(program, attachment.interface, attachment.direction, anchor));
+        let create = |anchor| {
+            once_it_has_gone(|| {
+                Link::create(program, attachment.interface, attachment.direction, anchor)
+            })
+        };
         let link = match create(anchor)? {
             // what it was to be next to has just gone
             Err(error) if error.kind() == io::ErrorKind::NotFound => create(Anchor::Last)?,
             link => link,
         };
-        link.map_err(&error)?.pin(&path).map_err(|source| pin_error("create", &path, source))
+        link.map_err(&error)?
+            .pin(&path)
+            .map_err(|source| pin_error("create", &path, source))
     }
 
     pub(in crate::kernel) fn detach_link(&self, attachment: Attachment) -> Result<(), KernelError> {

@@ -1,5 +1,5 @@
-//! BPF links of TCX hooks: made by the index of an interface, pinned, updated, asked where they are, detached at once. aya
-//! goes by names, and tells neither.
+//! BPF links of TCX hooks: made by the index of an interface, pinned, updated, asked where they
+//! are, detached at once. aya goes by names, and tells neither.
 
 use std::ffi::CString;
 use std::fs;
@@ -9,9 +9,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use crate::kernel::bpf::syscall::{
-    BPF_LINK_CREATE, BPF_LINK_DETACH, BPF_LINK_UPDATE, BPF_OBJ_PIN, BPF_PROG_QUERY, Pin, bpf, info_of, open_pin,
+    BPF_LINK_CREATE, BPF_LINK_DETACH, BPF_LINK_UPDATE, BPF_OBJ_PIN, BPF_PROG_QUERY, Pin, bpf,
+    info_of, open_pin,
 };
-use crate::network::Hook as Direction;
+use crate::network::Direction;
 
 // enum bpf_attach_type and enum bpf_link_type of include/uapi/linux/bpf.h
 const BPF_TCX_INGRESS: u32 = 46;
@@ -108,9 +109,11 @@ impl Link {
         }
     }
 
-    /// Somebody may have pinned another object in its place. Their own description does not tell links, maps and programs apart.
+    /// Somebody may have pinned another object in its place. Their own description does not tell
+    /// links, maps and programs apart.
     fn is_link(&self) -> bool {
-        let what = fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd())).unwrap_or_default();
+        let what =
+            fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd())).unwrap_or_default();
         // "bpf_link" (`bpf_link_prime`) or "bpf-link" (`bpf_link_new_fd`)
         what.to_string_lossy().ends_with("link")
     }
@@ -122,7 +125,11 @@ impl Link {
     pub(in crate::kernel) fn pin(&self, pin: &Path) -> io::Result<()> {
         let path = CString::new(pin.as_os_str().as_bytes())?;
         let bpf_fd = self.0.as_raw_fd() as u32;
-        let mut attributes = Pin { pathname: path.as_ptr() as u64, bpf_fd, file_flags: 0 };
+        let mut attributes = Pin {
+            pathname: path.as_ptr() as u64,
+            bpf_fd,
+            file_flags: 0,
+        };
         // SAFETY: the path lives through the call and ends with 0.
         unsafe { bpf(BPF_OBJ_PIN, &mut attributes) }.map(drop)
     }
@@ -140,19 +147,34 @@ impl Link {
             old_program: u32,
         }
         let (link, program) = (self.0.as_raw_fd() as u32, program.as_raw_fd() as u32);
-        let mut attributes = Attributes { link, program, flags: 0, old_program: 0 };
+        let mut attributes = Attributes {
+            link,
+            program,
+            flags: 0,
+            old_program: 0,
+        };
         // SAFETY: no pointers.
         unsafe { bpf(BPF_LINK_UPDATE, &mut attributes) }.map(drop)
     }
 
-    /// Whether it is on a hook of an interface. It is not if somebody has detached it, or the interface has gone, be it
-    /// to another namespace: there it may have the same index, which is all that a link tells.
+    /// Whether it is on a hook of an interface. It is not if somebody has detached it, or the
+    /// interface has gone, be it to another namespace: there it may have the same index, which is
+    /// all that a link tells.
     ///
     /// # Errors
     /// The kernel refuses.
-    pub(in crate::kernel) fn is_on(&self, interface: u32, direction: Direction) -> io::Result<bool> {
-        let Some(info) = self.info()? else { return Ok(false) };
-        Ok(info.interface == interface && attached_to(interface, direction)?.iter().any(|there| there.link == info.id))
+    pub(in crate::kernel) fn is_on(
+        &self,
+        interface: u32,
+        direction: Direction,
+    ) -> io::Result<bool> {
+        let Some(info) = self.info()? else {
+            return Ok(false);
+        };
+        Ok(info.interface == interface
+            && attached_to(interface, direction)?
+                .iter()
+                .any(|there| there.link == info.id))
     }
 
     /// Whether it is on an interface, be it in another namespace.
@@ -175,8 +197,9 @@ impl Link {
         Ok((info.kind == BPF_LINK_TYPE_TCX && info.interface != 0).then_some(info))
     }
 
-    /// Detaches it, and returns when its program runs no more (`tcx_link_release` waits for it). Removing a pin alone
-    /// takes effect some time later, after an RCU grace period and in a work queue.
+    /// Detaches it, and returns when its program runs no more (`tcx_link_release` waits for it).
+    /// Removing a pin alone takes effect some time later, after an RCU grace period and in a work
+    /// queue.
     ///
     /// # Errors
     /// The kernel refuses.
@@ -196,11 +219,15 @@ pub(in crate::kernel) struct Attached {
     link: u32,
 }
 
-/// What is on a TCX hook, in the order in which it runs. Nothing if there is no such interface in this namespace.
+/// What is on a TCX hook, in the order in which it runs. Nothing if there is no such interface in
+/// this namespace.
 ///
 /// # Errors
 /// The kernel refuses.
-pub(in crate::kernel) fn attached_to(interface: u32, direction: Direction) -> io::Result<Vec<Attached>> {
+pub(in crate::kernel) fn attached_to(
+    interface: u32,
+    direction: Direction,
+) -> io::Result<Vec<Attached>> {
     #[repr(C)]
     struct Attributes {
         interface: u32,
@@ -231,11 +258,18 @@ pub(in crate::kernel) fn attached_to(interface: u32, direction: Direction) -> io
     };
     // SAFETY: the kernel writes at most `count` numbers to each of the two.
     match unsafe { bpf(BPF_PROG_QUERY, &mut attributes) } {
-        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT)) => Ok(Vec::new()),
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENODEV | libc::ENOENT)) => {
+            Ok(Vec::new())
+        }
         Err(error) => Err(error),
         Ok(_) => {
-            let both = programs.into_iter().zip(links).take(attributes.count as usize);
-            Ok(both.map(|(program, link)| Attached { program, link }).collect())
+            let both = programs
+                .into_iter()
+                .zip(links)
+                .take(attributes.count as usize);
+            Ok(both
+                .map(|(program, link)| Attached { program, link })
+                .collect())
         }
     }
 }

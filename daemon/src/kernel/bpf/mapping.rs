@@ -1,5 +1,6 @@
-//! A map in the memory of this process, so that a store is seen whole or not at all. A part at a time: the kernel puts all pages that are
-//! mapped into the process's page table, where they count as its memory.
+//! A map in the memory of this process, so that a store is seen whole or not at all. A part at a
+//! time: the kernel puts all pages that are mapped into the process's page table, where they count
+//! as its memory.
 
 use std::cell::RefCell;
 use std::io;
@@ -25,7 +26,11 @@ impl Mapping {
     pub(in crate::kernel) fn of(map: MapData) -> io::Result<Self> {
         let info = map.info().map_err(io::Error::other)?;
         let bytes = info.max_entries() as usize * (info.value_size() as usize).next_multiple_of(8);
-        let mapping = Self { map, bytes, window: RefCell::new(None) };
+        let mapping = Self {
+            map,
+            bytes,
+            window: RefCell::new(None),
+        };
         mapping.at(0, |_, _| ())?;
         Ok(mapping)
     }
@@ -39,14 +44,19 @@ impl Mapping {
             _ => {
                 let begin = number * WINDOW_BYTES;
                 let mut options = MmapOptions::new();
-                options.offset(begin as u64).len((self.bytes - begin).min(WINDOW_BYTES));
+                options
+                    .offset(begin as u64)
+                    .len((self.bytes - begin).min(WINDOW_BYTES));
                 options.map_raw(self.map.fd().as_fd().as_raw_fd())?
             }
         };
         let (_, mapping) = window.insert((number, mapping));
         let at = offset % WINDOW_BYTES;
         // SAFETY: inside the mapping, since the offset is inside the map.
-        Ok(work(unsafe { mapping.as_mut_ptr().add(at) }, mapping.len() - at))
+        Ok(work(
+            unsafe { mapping.as_mut_ptr().add(at) },
+            mapping.len() - at,
+        ))
     }
 
     pub(in crate::kernel) fn bytes(&self) -> usize {
@@ -66,7 +76,9 @@ impl Mapping {
             done += self.at(offset + done, |start, mapped| {
                 let end = to.len().min(done + mapped);
                 // SAFETY: the mapping has that many bytes; the kernel does not write them.
-                unsafe { std::ptr::copy_nonoverlapping(start, to[done..end].as_mut_ptr(), end - done) };
+                unsafe {
+                    std::ptr::copy_nonoverlapping(start, to[done..end].as_mut_ptr(), end - done)
+                };
                 end - done
             })?;
         }
@@ -81,17 +93,22 @@ impl Mapping {
         if offset + bytes.len() > self.bytes {
             return Err(io::Error::other("it is smaller than it was"));
         }
-        assert!(offset.is_multiple_of(4) && bytes.len().is_multiple_of(4), "elements are made of words");
+        assert!(
+            offset.is_multiple_of(4) && bytes.len().is_multiple_of(4),
+            "elements are made of words"
+        );
         let mut done = 0;
         while done < bytes.len() {
             done += self.at(offset + done, |start, mapped| {
                 let here = &bytes[done..bytes.len().min(done + mapped)];
-                // SAFETY: the mapping has that many bytes; its start is page-aligned, so each store is aligned.
+                // SAFETY: the mapping has that many bytes; its start is page-aligned, so each store
+                // is aligned.
                 unsafe { store(start, here) };
                 here.len()
             })?;
         }
-        // whoever sees the store of the epoch, which comes by a call of its own, sees all that was stored before it
+        // whoever sees the store of the epoch, which comes by a call of its own, sees all that was
+        // stored before it
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         Ok(())
     }
@@ -105,12 +122,22 @@ unsafe fn store(start: *mut u8, bytes: &[u8]) {
     if start.cast::<u64>().is_aligned() && bytes.len().is_multiple_of(8) {
         for (at, word) in bytes.as_chunks::<8>().0.iter().enumerate() {
             // SAFETY: as above.
-            unsafe { start.cast::<u64>().add(at).write_volatile(u64::from_ne_bytes(*word)) };
+            unsafe {
+                start
+                    .cast::<u64>()
+                    .add(at)
+                    .write_volatile(u64::from_ne_bytes(*word))
+            };
         }
     } else {
         for (at, word) in bytes.as_chunks::<4>().0.iter().enumerate() {
             // SAFETY: as above.
-            unsafe { start.cast::<u32>().add(at).write_volatile(u32::from_ne_bytes(*word)) };
+            unsafe {
+                start
+                    .cast::<u32>()
+                    .add(at)
+                    .write_volatile(u32::from_ne_bytes(*word))
+            };
         }
     }
 }

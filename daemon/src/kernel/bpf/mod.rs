@@ -1,4 +1,5 @@
-//! What the library does not give: system calls, links of TCX hooks, maps in memory, and the programs of an object.
+//! What the library does not give: system calls, links of TCX hooks, maps in memory, and the
+//! programs of an object.
 
 pub(super) mod link;
 pub(super) mod mapping;

@@ -30,7 +30,10 @@ pub struct Program {
 }
 
 impl Program {
-    pub(in crate::kernel) fn load(object: Loading, name: &'static str) -> Result<Self, KernelError> {
+    pub(in crate::kernel) fn load(
+        object: Loading,
+        name: &'static str,
+    ) -> Result<Self, KernelError> {
         let mut program = Self { object, name };
         load(&mut program.object, name)?;
         Ok(program)
@@ -62,15 +65,22 @@ pub(in crate::kernel) fn load<'o>(
     object: &'o mut Loading,
     name: &'static str,
 ) -> Result<&'o mut SchedClassifier, KernelError> {
-    let refuse = |reason| KernelError::Program { program: name, reason };
+    let refuse = |reason| KernelError::Program {
+        program: name,
+        reason,
+    };
     let program = classifier(&mut object.ebpf, name).map_err(refuse)?;
     program.load().map_err(|error| refuse(reason(&error)))?;
     Ok(program)
 }
 
 fn classifier<'o>(object: &'o mut Ebpf, name: &str) -> Result<&'o mut SchedClassifier, String> {
-    let program = object.program_mut(name).ok_or("no such program in the object")?;
-    program.try_into().map_err(|error: aya::programs::ProgramError| error.to_string())
+    let program = object
+        .program_mut(name)
+        .ok_or("no such program in the object")?;
+    program
+        .try_into()
+        .map_err(|error: aya::programs::ProgramError| error.to_string())
 }
 
 /// Has a program hold a map that it does not use.
@@ -84,8 +94,15 @@ pub(in crate::kernel) fn bind(program: BorrowedFd<'_>, map: &MapData) -> io::Res
         map: u32,
         flags: u32,
     }
-    let (program, map) = (program.as_raw_fd() as u32, map.fd().as_fd().as_raw_fd() as u32);
-    let mut attributes = Attributes { program, map, flags: 0 };
+    let (program, map) = (
+        program.as_raw_fd() as u32,
+        map.fd().as_fd().as_raw_fd() as u32,
+    );
+    let mut attributes = Attributes {
+        program,
+        map,
+        flags: 0,
+    };
     // SAFETY: no pointers.
     unsafe { bpf(BPF_PROG_BIND_MAP, &mut attributes) }.map(drop)
 }

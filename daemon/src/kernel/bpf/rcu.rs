@@ -10,9 +10,10 @@ use crate::kernel::error::KernelError;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 
-/// Returns when every program that ran at the time of the call has ended: the kernel waits for them before it returns
-/// from changing an array of maps (`maybe_wait_bpf_programs` of kernel/bpf/syscall.c). `membarrier` would wait, too, but
-/// not on hosts that are booted with `nohz_full`.
+/// Returns when every program that ran at the time of the call has ended: the kernel waits for them
+/// before it returns from changing an array of maps (`maybe_wait_bpf_programs` of
+/// kernel/bpf/syscall.c). `membarrier` would wait, too, but not on hosts that are booted with
+/// `nohz_full`.
 ///
 /// # Errors
 /// The kernel refuses: what may still be in use must not be written then.
@@ -54,7 +55,14 @@ fn create(kind: u32, inner_map_fd: u32) -> io::Result<OwnedFd> {
         map_flags: u32,
         inner_map_fd: u32,
     }
-    let mut create = Create { kind, key_size: 4, value_size: 4, max_entries: 1, map_flags: 0, inner_map_fd };
+    let mut create = Create {
+        kind,
+        key_size: 4,
+        value_size: 4,
+        max_entries: 1,
+        map_flags: 0,
+        inner_map_fd,
+    };
     // SAFETY: no pointers.
     let fd = unsafe { bpf(BPF_MAP_CREATE, &mut create) }?;
     // SAFETY: the kernel has just given this descriptor to us.

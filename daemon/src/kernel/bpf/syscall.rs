@@ -22,10 +22,19 @@ pub(in crate::kernel) const BPF_PROG_BIND_MAP: libc::c_long = 35;
 
 /// # Safety
 /// `attributes` is what the command takes, and its pointers are valid for what the command does.
-pub(in crate::kernel) unsafe fn bpf<T>(command: libc::c_long, attributes: &mut T) -> io::Result<i32> {
-    // SAFETY: the kernel reads as many bytes as there are, and treats what is missing as zeros; the rest is promised.
-    let done = unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
-    if done < 0 { Err(io::Error::last_os_error()) } else { Ok(done as i32) }
+pub(in crate::kernel) unsafe fn bpf<T>(
+    command: libc::c_long,
+    attributes: &mut T,
+) -> io::Result<i32> {
+    // SAFETY: the kernel reads as many bytes as there are, and treats what is missing as zeros; the
+    // rest is promised.
+    let done =
+        unsafe { libc::syscall(libc::SYS_bpf, command, &raw mut *attributes, size_of::<T>()) };
+    if done < 0 {
+        Err(io::Error::last_os_error())
+    } else {
+        Ok(done as i32)
+    }
 }
 
 /// What commands about pins take.
@@ -42,7 +51,11 @@ pub(in crate::kernel) struct Pin {
 /// There is no such pin, or the kernel refuses.
 pub(in crate::kernel) fn open_pin(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
-    let mut attributes = Pin { pathname: path.as_ptr() as u64, bpf_fd: 0, file_flags: 0 };
+    let mut attributes = Pin {
+        pathname: path.as_ptr() as u64,
+        bpf_fd: 0,
+        file_flags: 0,
+    };
     // SAFETY: the path lives through the call and ends with 0.
     let fd = unsafe { bpf(BPF_OBJ_GET, &mut attributes) }?;
     // SAFETY: the kernel has just given this descriptor to us.
@@ -64,12 +77,17 @@ pub(in crate::kernel) unsafe fn info_of<T>(object: &OwnedFd, info: &mut T) -> io
         info: u64,
     }
     let bpf_fd = object.as_raw_fd() as u32;
-    let mut attributes = Attributes { bpf_fd, info_len: size_of::<T>() as u32, info: &raw mut *info as u64 };
+    let mut attributes = Attributes {
+        bpf_fd,
+        info_len: size_of::<T>() as u32,
+        info: &raw mut *info as u64,
+    };
     // SAFETY: the kernel writes at most `info_len` bytes to `info`; the rest is promised.
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }.map(drop)
 }
 
-/// The name of a program; `None` if it has none or is gone, or if this process may not ask (`CAP_SYS_ADMIN`).
+/// The name of a program; `None` if it has none or is gone, or if this process may not ask
+/// (`CAP_SYS_ADMIN`).
 pub(in crate::kernel) fn program_name(id: u32) -> Option<String> {
     /// What the command takes: `open_flags` is left out.
     #[repr(C)]
@@ -78,14 +96,19 @@ pub(in crate::kernel) fn program_name(id: u32) -> Option<String> {
         next_id: u32,
         open_flags: u32,
     }
-    /// The beginning of `struct bpf_prog_info`, of which the kernel fills in as much as there is room for.
+    /// The beginning of `struct bpf_prog_info`, of which the kernel fills in as much as there is
+    /// room for.
     #[repr(C)]
     #[derive(Default)]
     struct Info {
         _before: [u64; 8],
         name: [u8; 16],
     }
-    let mut wanted = Wanted { id, next_id: 0, open_flags: 0 };
+    let mut wanted = Wanted {
+        id,
+        next_id: 0,
+        open_flags: 0,
+    };
     // SAFETY: no pointers.
     let fd = unsafe { bpf(BPF_PROG_GET_FD_BY_ID, &mut wanted) }.ok()?;
     // SAFETY: the kernel has just given this descriptor to us.
@@ -93,6 +116,10 @@ pub(in crate::kernel) fn program_name(id: u32) -> Option<String> {
     let mut info = Info::default();
     // SAFETY: no pointers, and numbers only.
     unsafe { info_of(&fd, &mut info) }.ok()?;
-    let name = info.name.split(|&byte| byte == 0).next().filter(|name| !name.is_empty())?;
+    let name = info
+        .name
+        .split(|&byte| byte == 0)
+        .next()
+        .filter(|name| !name.is_empty())?;
     Some(String::from_utf8_lossy(name).into_owned())
 }

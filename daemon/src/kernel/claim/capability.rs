@@ -16,13 +16,19 @@ fn lacking(effective: u64) -> Vec<&'static str> {
     let has = |number: u32| effective >> number & 1 != 0;
     // CAP_SYS_ADMIN stands for what was once a part of it (`bpf_capable`, `perfmon_capable`)
     let stands_for = |number: u32| number != 12 && has(SYS_ADMIN);
-    NEEDED.into_iter().filter(|&(number, _)| !has(number) && !stands_for(number)).map(|(_, name)| name).collect()
+    NEEDED
+        .into_iter()
+        .filter(|&(number, _)| !has(number) && !stands_for(number))
+        .map(|(_, name)| name)
+        .collect()
 }
 
 /// `CapEff` of proc_pid_status(5).
 fn effective() -> Option<u64> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("CapEff:"))?;
+    let line = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))?;
     u64::from_str_radix(line.trim(), 16).ok()
 }
 

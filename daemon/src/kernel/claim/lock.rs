@@ -56,14 +56,21 @@ pub(in crate::kernel) fn claim(pin_path: &Path) -> Result<Flock<File>, KernelErr
                     thread::sleep(PAUSE);
                     continue;
                 }
-                let process = owner.map(|pid| format!(", process {pid},")).unwrap_or_default();
+                let process = owner
+                    .map(|pid| format!(", process {pid},"))
+                    .unwrap_or_default();
                 return Err(KernelError::Missing {
-                    what: format!("another traffic-mirror{process} uses {}", pin_path.display()),
+                    what: format!(
+                        "another traffic-mirror{process} uses {}",
+                        pin_path.display()
+                    ),
                     remedy: "stop it, or give another --pin-path",
                 });
             }
         };
-        let inode = |metadata: io::Result<fs::Metadata>| metadata.map(|there| (there.dev(), there.ino())).ok();
+        let inode = |metadata: io::Result<fs::Metadata>| {
+            metadata.map(|there| (there.dev(), there.ino())).ok()
+        };
         // one that has ended meanwhile has removed the directory
         if inode(lock.metadata()) == inode(fs::metadata(pin_path)) {
             return Ok(lock);
@@ -71,8 +78,8 @@ pub(in crate::kernel) fn claim(pin_path: &Path) -> Result<Flock<File>, KernelErr
     }
 }
 
-/// Removes a pin path that is empty, but only if a daemon has made it: what tmpfiles.d makes once, at boot, is to be there when the
-/// unit is started again.
+/// Removes a pin path that is empty, but only if a daemon has made it: what tmpfiles.d makes once,
+/// at boot, is to be there when the unit is started again.
 pub(in crate::kernel) fn remove_pin_path(pin_path: &Path) -> Result<(), KernelError> {
     let mark = pin_path.join(MADE);
     if !mark.exists() {
@@ -82,14 +89,21 @@ pub(in crate::kernel) fn remove_pin_path(pin_path: &Path) -> Result<(), KernelEr
     remove_dir(pin_path)
 }
 
-/// Who has locked a file for itself alone, by /proc/locks: `1: FLOCK ADVISORY WRITE <pid> <major>:<minor>:<inode> 0 EOF`, the device in
-/// hexadecimal digits.
+/// Who has locked a file for itself alone, by /proc/locks: `1: FLOCK ADVISORY WRITE <pid>
+/// <major>:<minor>:<inode> 0 EOF`, the device in hexadecimal digits.
 fn owner(file: &File) -> Option<u32> {
     let metadata = file.metadata().ok()?;
     let (major, minor) = (major(metadata.dev()), minor(metadata.dev()));
     let place = format!("{major:02x}:{minor:02x}:{}", metadata.ino());
     let locks = fs::read_to_string("/proc/locks").ok()?;
-    let mut locks = locks.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let is_it = |words: &Vec<&str>| words.get(1) == Some(&"FLOCK") && words.get(3) == Some(&"WRITE");
-    locks.find(|words| is_it(words) && words.get(5) == Some(&&*place))?.get(4)?.parse().ok()
+    let mut locks = locks
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let is_it =
+        |words: &Vec<&str>| words.get(1) == Some(&"FLOCK") && words.get(3) == Some(&"WRITE");
+    locks
+        .find(|words| is_it(words) && words.get(5) == Some(&&*place))?
+        .get(4)?
+        .parse()
+        .ok()
 }

@@ -1,4 +1,5 @@
-//! May this process do what it is there for, is it alone below its pin path, and is what is there of its network namespace.
+//! May this process do what it is there for, is it alone below its pin path, and is what is there
+//! of its network namespace.
 
 pub(super) mod capability;
 pub(super) mod lock;
@@ -20,7 +21,10 @@ pub fn require_capabilities() -> Result<(), KernelError> {
         return Ok(());
     }
     let what = format!("this process lacks {}", missing.join(", "));
-    Err(KernelError::Missing { what, remedy: "run it as root, or by its systemd unit" })
+    Err(KernelError::Missing {
+        what,
+        remedy: "run it as root, or by its systemd unit",
+    })
 }
 
 /// Whether there can be pins.

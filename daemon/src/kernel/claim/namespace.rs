@@ -1,5 +1,6 @@
-//! The network namespace that what is below a pin path belongs to. Seen from another one, filters there look as if
-//! somebody had deleted them, and interfaces of the same index as if they were the same.
+//! The network namespace that what is below a pin path belongs to. Seen from another one, filters
+//! there look as if somebody had deleted them, and interfaces of the same index as if they were the
+//! same.
 
 use std::fs;
 use std::io;
@@ -18,10 +19,15 @@ const PREFIX: &str = "namespace-";
 /// It belongs to another one that is still there, and is attached there.
 pub fn require(pin_path: &Path) -> Result<(), KernelError> {
     let ours = ours()?;
-    let alive = named(pin_path)?.into_iter().find(|&inode| inode != ours && is_alive(inode));
+    let alive = named(pin_path)?
+        .into_iter()
+        .find(|&inode| inode != ours && is_alive(inode));
     match alive {
         Some(inode) if Attachments::below(pin_path).are_anywhere()? => Err(KernelError::Missing {
-            what: format!("what is below {} belongs to network namespace {inode}", pin_path.display()),
+            what: format!(
+                "what is below {} belongs to network namespace {inode}",
+                pin_path.display()
+            ),
             remedy: "run this there (lsns -t net, nsenter --net), or give another --pin-path",
         }),
         _ => Ok(()),
@@ -40,7 +46,9 @@ pub(in crate::kernel) fn claim(pin_path: &Path) -> Result<(), KernelError> {
 
 /// Takes that back.
 pub(in crate::kernel) fn forget(pin_path: &Path) -> Result<(), KernelError> {
-    named(pin_path)?.into_iter().try_for_each(|inode| remove_dir(&pin_path.join(format!("{PREFIX}{inode}"))))
+    named(pin_path)?
+        .into_iter()
+        .try_for_each(|inode| remove_dir(&pin_path.join(format!("{PREFIX}{inode}"))))
 }
 
 fn named(pin_path: &Path) -> Result<Vec<u64>, KernelError> {
@@ -49,22 +57,32 @@ fn named(pin_path: &Path) -> Result<Vec<u64>, KernelError> {
         entries => entries.map_err(|source| pin_error("read", pin_path, source))?,
     };
     let names = entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok());
-    Ok(names.filter_map(|name| name.strip_prefix(PREFIX)?.parse().ok()).collect())
+    Ok(names
+        .filter_map(|name| name.strip_prefix(PREFIX)?.parse().ok())
+        .collect())
 }
 
 const OURS: &str = "/proc/thread-self/ns/net";
 
 /// While a namespace is there, no other has its inode.
 fn ours() -> Result<u64, KernelError> {
-    let metadata = fs::metadata(OURS).map_err(|source| pin_error("read", Path::new(OURS), source))?;
+    let metadata =
+        fs::metadata(OURS).map_err(|source| pin_error("read", Path::new(OURS), source))?;
     Ok(metadata.ino())
 }
 
-/// Whether a process is in a namespace, or something is mounted that holds it (`ip netns`), as far as can be seen from here.
+/// Whether a process is in a namespace, or something is mounted that holds it (`ip netns`), as far
+/// as can be seen from here.
 fn is_alive(inode: u64) -> bool {
     let name = format!("net:[{inode}]");
-    let is_it = |pid: fs::DirEntry| fs::read_link(pid.path().join("ns/net")).is_ok_and(|link| link == Path::new(&name));
+    let is_it = |pid: fs::DirEntry| {
+        fs::read_link(pid.path().join("ns/net")).is_ok_and(|link| link == Path::new(&name))
+    };
     let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     mounts.split_whitespace().any(|word| word == name)
-        || fs::read_dir("/proc").into_iter().flatten().filter_map(Result::ok).any(is_it)
+        || fs::read_dir("/proc")
+            .into_iter()
+            .flatten()
+            .filter_map(Result::ok)
+            .any(is_it)
 }

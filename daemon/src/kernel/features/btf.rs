@@ -1,4 +1,5 @@
-//! Type information of the kernel (BTF, Documentation/bpf/btf.rst in its source): where members of its structs are. Pure.
+//! Type information of the kernel (BTF, Documentation/bpf/btf.rst in its source): where members of
+//! its structs are. Pure.
 
 use std::collections::BTreeMap;
 
@@ -41,7 +42,8 @@ const ENUM64: u32 = 19;
 const DEPTH: usize = 8;
 
 impl<'b> Btf<'b> {
-    /// Reads the types of which `wants` the name. `None` if it is something else, or contradicts itself.
+    /// Reads the types of which `wants` the name. `None` if it is something else, or contradicts
+    /// itself.
     pub(in crate::kernel) fn parse(bytes: &'b [u8], wants: impl Fn(&[u8]) -> bool) -> Option<Self> {
         const MAGIC: u16 = 0xeb9f;
         if u16::from_ne_bytes(*bytes.first_chunk()?) != MAGIC {
@@ -54,8 +56,17 @@ impl<'b> Btf<'b> {
         };
         let (mut left, strings) = (part(8)?, part(16)?);
         // the first is `void`
-        let void = Type { kind: 0, has_bitfields: false, size_or_type: 0, rest: &[] };
-        let mut btf = Self { types: vec![void], strings, named: BTreeMap::new() };
+        let void = Type {
+            kind: 0,
+            has_bitfields: false,
+            size_or_type: 0,
+            rest: &[],
+        };
+        let mut btf = Self {
+            types: vec![void],
+            strings,
+            named: BTreeMap::new(),
+        };
         while !left.is_empty() {
             let (name, info) = (word(left, 0)?, word(left, 4)?);
             let (kind, count) = (info >> 24 & 0x1f, (info & 0xffff) as usize);
@@ -64,7 +75,12 @@ impl<'b> Btf<'b> {
             if is_named && let Some(name) = btf.string(name).filter(|name| wants(name)) {
                 btf.named.insert(name, btf.types.len());
             }
-            btf.types.push(Type { kind, has_bitfields: info >> 31 != 0, size_or_type: word(left, 8)?, rest });
+            btf.types.push(Type {
+                kind,
+                has_bitfields: info >> 31 != 0,
+                size_or_type: word(left, 8)?,
+                rest,
+            });
             left = others;
         }
         Some(btf)
@@ -72,20 +88,33 @@ impl<'b> Btf<'b> {
 
     /// The number of a struct, an enum or a function.
     pub(in crate::kernel) fn id(&self, name: &str) -> Option<u32> {
-        self.named.get(name.as_bytes()).and_then(|&id| u32::try_from(id).ok())
+        self.named
+            .get(name.as_bytes())
+            .and_then(|&id| u32::try_from(id).ok())
     }
 
     /// The offset of a member of a struct, in bits; members of anonymous ones in it are its own.
     pub(in crate::kernel) fn member(&self, structure: &str, member: &str) -> Option<u32> {
-        self.member_of(*self.named.get(structure.as_bytes())?, member.as_bytes(), DEPTH)
+        self.member_of(
+            *self.named.get(structure.as_bytes())?,
+            member.as_bytes(),
+            DEPTH,
+        )
     }
 
     fn member_of(&self, id: usize, member: &[u8], depth: usize) -> Option<u32> {
-        let of = self.types.get(id).filter(|of| matches!(of.kind, STRUCT | UNION))?;
+        let of = self
+            .types
+            .get(id)
+            .filter(|of| matches!(of.kind, STRUCT | UNION))?;
         let depth = depth.checked_sub(1)?;
         of.rest.as_chunks::<12>().0.iter().find_map(|one| {
             let (name, at) = (word(one, 0)?, word(one, 8)?);
-            let at = if of.has_bitfields { at & 0x00ff_ffff } else { at };
+            let at = if of.has_bitfields {
+                at & 0x00ff_ffff
+            } else {
+                at
+            };
             if name != 0 {
                 return (self.string(name)? == member).then_some(at);
             }
@@ -102,9 +131,14 @@ impl<'b> Btf<'b> {
 
     /// The value of an enumerator.
     pub(in crate::kernel) fn enumerator(&self, of: &str, name: &str) -> Option<u32> {
-        let of = self.types.get(*self.named.get(of.as_bytes())?).filter(|of| of.kind == ENUM)?;
+        let of = self
+            .types
+            .get(*self.named.get(of.as_bytes())?)
+            .filter(|of| of.kind == ENUM)?;
         let mut all = of.rest.as_chunks::<8>().0.iter();
-        all.find_map(|one| (self.string(word(one, 0)?)? == name.as_bytes()).then(|| word(one, 4))?)
+        all.find_map(|one| {
+            (self.string(word(one, 0)?)? == name.as_bytes()).then(|| word(one, 4))?
+        })
     }
 
     /// What stands behind a typedef and the like.
@@ -120,7 +154,10 @@ impl<'b> Btf<'b> {
     }
 
     fn string(&self, at: u32) -> Option<&'b [u8]> {
-        self.strings.get(at as usize..)?.split(|&byte| byte == 0).next()
+        self.strings
+            .get(at as usize..)?
+            .split(|&byte| byte == 0)
+            .next()
     }
 }
 
@@ -143,17 +180,33 @@ fn word(bytes: &[u8], at: usize) -> Option<u32> {
 mod tests {
     use super::*;
 
-    /// `struct pair { int a; const union { int b; int c:3; }; }; enum e { ONE = 1, TWO };`, by hand.
+    /// `struct pair { int a; const union { int b; int c:3; }; }; enum e { ONE = 1, TWO };`, by
+    /// hand.
     fn sample() -> Vec<u8> {
         let strings = b"\0pair\0a\0b\0c\0e\0ONE\0TWO\0int\0";
         let at = |name: &str| {
             let name = [b"\0", name.as_bytes(), b"\0"].concat();
-            strings.windows(name.len()).position(|window| window == name).unwrap() as u32 + 1
+            strings
+                .windows(name.len())
+                .position(|window| window == name)
+                .unwrap() as u32
+                + 1
         };
-        let info = |kind: u32, count: u32, has_bitfields: u32| has_bitfields << 31 | kind << 24 | count;
+        let info =
+            |kind: u32, count: u32, has_bitfields: u32| has_bitfields << 31 | kind << 24 | count;
         let types = [
             vec![at("int"), info(INT, 0, 0), 4, 32],
-            vec![0, info(UNION, 2, 1), 4, at("b"), 1, 0, at("c"), 1, 3 << 24 | 5],
+            vec![
+                0,
+                info(UNION, 2, 1),
+                4,
+                at("b"),
+                1,
+                0,
+                at("c"),
+                1,
+                3 << 24 | 5,
+            ],
             vec![0, info(CONST, 0, 0), 2],
             vec![at("pair"), info(STRUCT, 2, 0), 8, at("a"), 1, 0, 0, 3, 32],
             vec![at("e"), info(ENUM, 2, 0), 4, at("ONE"), 1, at("TWO"), 2],
@@ -171,11 +224,23 @@ mod tests {
         let btf = Btf::parse(&bytes, |_| true).unwrap();
         let found = ["a", "b", "c", "d"].map(|member| btf.member("pair", member));
         assert_eq!(found, [Some(0), Some(32), Some(37), None]);
-        assert_eq!((btf.size("pair"), btf.size("e"), btf.size("no such")), (Some(64), None, None));
-        assert_eq!(["ONE", "TWO", "THREE"].map(|name| btf.enumerator("e", name)), [Some(1), Some(2), None]);
-        assert_eq!((btf.member("e", "ONE"), btf.id("pair"), btf.id("e")), (None, Some(4), Some(5)));
+        assert_eq!(
+            (btf.size("pair"), btf.size("e"), btf.size("no such")),
+            (Some(64), None, None)
+        );
+        assert_eq!(
+            ["ONE", "TWO", "THREE"].map(|name| btf.enumerator("e", name)),
+            [Some(1), Some(2), None]
+        );
+        assert_eq!(
+            (btf.member("e", "ONE"), btf.id("pair"), btf.id("e")),
+            (None, Some(4), Some(5))
+        );
         let some = Btf::parse(&bytes, |name| name == b"e").unwrap();
-        assert_eq!((some.member("pair", "a"), some.enumerator("e", "TWO")), (None, Some(2)));
+        assert_eq!(
+            (some.member("pair", "a"), some.enumerator("e", "TWO")),
+            (None, Some(2))
+        );
     }
 
     #[test]

@@ -1,4 +1,5 @@
-//! How the programs read the kernel's memory: where its structs have their members, and by which way the kernel lets them.
+//! How the programs read the kernel's memory: where its structs have their members, and by which
+//! way the kernel lets them.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -34,7 +35,10 @@ pub(in crate::kernel) fn memory() -> &'static Memory {
     static NOTHING: OnceLock<Memory> = OnceLock::new();
     found().as_ref().unwrap_or_else(|_| {
         NOTHING.get_or_init(|| {
-            let offsets = Offsets { can_shrink: patches::can_shrink().into(), ..Offsets::NONE };
+            let offsets = Offsets {
+                can_shrink: patches::can_shrink().into(),
+                ..Offsets::NONE
+            };
             Memory { offsets, cast: 0 }
         })
     })
@@ -48,7 +52,10 @@ pub(in crate::kernel) fn obstacles() -> Vec<String> {
     );
     let pktgen = "pktgen is loaded, and the kernel panics over the first of its packets that a filter wants: unload it, or exclude its packets";
     let is_loaded = Path::new("/sys/module/pktgen").exists();
-    [blind].into_iter().chain(is_loaded.then(|| pktgen.to_owned())).collect()
+    [blind]
+        .into_iter()
+        .chain(is_loaded.then(|| pktgen.to_owned()))
+        .collect()
 }
 
 fn found() -> &'static Result<Memory, String> {
@@ -60,9 +67,14 @@ fn found() -> &'static Result<Memory, String> {
             Offsets::BY_TYPE
         } else {
             // the kernel refuses it while it is locked down (kernel_lockdown(7))
-            let is_there = is_helper_supported(ProgramType::SchedClassifier, BpfHelper::BPF_FUNC_probe_read_kernel);
+            let is_there = is_helper_supported(
+                ProgramType::SchedClassifier,
+                BpfHelper::BPF_FUNC_probe_read_kernel,
+            );
             if !matches!(is_there, Ok(true)) {
-                return Err("the kernel lets no program read its memory (kernel_lockdown(7))".to_owned());
+                return Err(
+                    "the kernel lets no program read its memory (kernel_lockdown(7))".to_owned(),
+                );
             }
             Offsets::BY_HELPER
         };
@@ -72,18 +84,29 @@ fn found() -> &'static Result<Memory, String> {
 
 /// By the type information of a kernel.
 fn of(bytes: &[u8]) -> Option<Memory> {
-    let mut names: BTreeSet<&[u8]> = Offsets::SOURCES.iter().map(|source| name(*source).as_bytes()).collect();
+    let mut names: BTreeSet<&[u8]> = Offsets::SOURCES
+        .iter()
+        .map(|source| name(*source).as_bytes())
+        .collect();
     names.insert(CAST.as_bytes());
     let btf = Btf::parse(bytes, |name| names.contains(name))?;
-    let values = Offsets::SOURCES.iter().map(|source| value(&btf, *source).unwrap_or(Offsets::UNKNOWN));
+    let values = Offsets::SOURCES
+        .iter()
+        .map(|source| value(&btf, *source).unwrap_or(Offsets::UNKNOWN));
     let words: Vec<u32> = [0, 0].into_iter().chain(values).collect();
     let offsets = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&words));
-    Some(Memory { offsets, cast: btf.id(CAST).unwrap_or(0) })
+    Some(Memory {
+        offsets,
+        cast: btf.id(CAST).unwrap_or(0),
+    })
 }
 
 const fn name(source: Source) -> &'static str {
     match source {
-        Source::Member(name, _) | Source::Type(name) | Source::Size(name) | Source::Enumerator(name, _) => name,
+        Source::Member(name, _)
+        | Source::Type(name)
+        | Source::Size(name)
+        | Source::Enumerator(name, _) => name,
     }
 }
 
@@ -96,7 +119,8 @@ fn value(btf: &Btf<'_>, source: Source) -> Option<u32> {
     }
 }
 
-/// Instructions, with number or value still to come: operation (`BPF_JMP | BPF_CALL` and others), registers, offset.
+/// Instructions, with number or value still to come: operation (`BPF_JMP | BPF_CALL` and others),
+/// registers, offset.
 const CALL_HELPER: [u8; 4] = [0x85, 0, 0, 0];
 /// The source register is `BPF_PSEUDO_KFUNC_CALL`.
 const CALL_FUNCTION: [u8; 4] = [0x85, 2 << 4, 0, 0];
@@ -118,22 +142,42 @@ impl Memory {
         });
         let from = instruction(CALL_HELPER, Offsets::CAST);
         let is_there = self.offsets.reading == Offsets::BY_TYPE;
-        let to = if is_there { instruction(CALL_FUNCTION, self.cast) } else { from };
-        words.map(|word| if word == from { to } else { word }).collect()
+        let to = if is_there {
+            instruction(CALL_FUNCTION, self.cast)
+        } else {
+            from
+        };
+        words
+            .map(|word| if word == from { to } else { word })
+            .collect()
     }
 
     /// The same, read in another way; without any, nothing is known of it.
     pub(in crate::kernel) fn read(self, reading: u32) -> Self {
-        let known = if reading == 0 { Offsets::NONE } else { self.offsets };
-        Self { offsets: Offsets { reading, ..known }, ..self }
+        let known = if reading == 0 {
+            Offsets::NONE
+        } else {
+            self.offsets
+        };
+        Self {
+            offsets: Offsets { reading, ..known },
+            ..self
+        }
     }
 
     /// Whether the kernel takes a small program that casts as ours do.
     fn takes_types(&self) -> bool {
-        let cast = [instruction(SET_R2, self.offsets.sk_buff), instruction(CALL_FUNCTION, self.cast)];
+        let cast = [
+            instruction(SET_R2, self.offsets.sk_buff),
+            instruction(CALL_FUNCTION, self.cast),
+        ];
         let [low, high, ..] = (self.offsets.skb_users / 8).to_le_bytes();
         let read = [0x61, 0, low, high];
-        let rest = [instruction(read, 0), instruction(SET_R0, 0), instruction(EXIT, 0)];
+        let rest = [
+            instruction(read, 0),
+            instruction(SET_R0, 0),
+            instruction(EXIT, 0),
+        ];
         probe::load(&[&cast[..], &rest].concat(), &mut []).is_ok()
     }
 }
@@ -152,16 +196,35 @@ mod tests {
             // there only where the kernel is built with what needs it
             let may_be_missing = ["decrypted", "SKB_EXT_SEC_PATH"];
             let is_optional = |name: &&str| format!("{source:?}").contains(*name);
-            assert!(*word != Offsets::UNKNOWN || may_be_missing.iter().any(is_optional), "{source:?}");
+            assert!(
+                *word != Offsets::UNKNOWN || may_be_missing.iter().any(is_optional),
+                "{source:?}"
+            );
         }
     }
 
     #[test]
     fn calls_are_put_in_place() {
         let [cast, other] = [Offsets::CAST, 1].map(|number| instruction(CALL_HELPER, number));
-        let object: Vec<u8> = [1, cast, other].into_iter().flat_map(u64::to_le_bytes).chain([5]).collect();
-        let memory = |reading| Memory { offsets: Offsets { reading, ..Offsets::NONE }, cast: 77 };
-        assert_eq!(memory(Offsets::BY_HELPER).object(&object), [1, cast, other, 5]);
-        assert_eq!(memory(Offsets::BY_TYPE).object(&object), [1, instruction(CALL_FUNCTION, 77), other, 5]);
+        let object: Vec<u8> = [1, cast, other]
+            .into_iter()
+            .flat_map(u64::to_le_bytes)
+            .chain([5])
+            .collect();
+        let memory = |reading| Memory {
+            offsets: Offsets {
+                reading,
+                ..Offsets::NONE
+            },
+            cast: 77,
+        };
+        assert_eq!(
+            memory(Offsets::BY_HELPER).object(&object),
+            [1, cast, other, 5]
+        );
+        assert_eq!(
+            memory(Offsets::BY_TYPE).object(&object),
+            [1, instruction(CALL_FUNCTION, 77), other, 5]
+        );
     }
 }

@@ -5,23 +5,32 @@ use nix::sys::utsname::uname;
 /// Whether the running kernel has the correction of CVE-2024-42281.
 pub(in crate::kernel) fn can_shrink() -> bool {
     uname().is_ok_and(|names| {
-        let [release, version] = [names.release(), names.version()].map(|text| text.to_string_lossy().into_owned());
+        let [release, version] =
+            [names.release(), names.version()].map(|text| text.to_string_lossy().into_owned());
         is_corrected(version_of(&release, &version))
     })
 }
 
-/// The version that the kernel's source has by its patches: `uname -r`, but of Debian, which does not tell it there, `uname -v`.
+/// The version that the kernel's source has by its patches: `uname -r`, but of Debian, which does
+/// not tell it there, `uname -v`.
 fn version_of(release: &str, version: &str) -> [u32; 3] {
-    let text = version.split_once("Debian ").map_or(release, |(_, debian)| debian);
-    let mut numbers = text.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    let text = version
+        .split_once("Debian ")
+        .map_or(release, |(_, debian)| debian);
+    let mut numbers = text
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|number| number.parse().unwrap_or(0));
     std::array::from_fn(|_| numbers.next().unwrap_or(0))
 }
 
-/// "bpf: Fix a segment issue when downgrading gso_size" is in these, and in 6.11. A distribution that has it in another version is
-/// not known.
+/// "bpf: Fix a segment issue when downgrading gso_size" is in these, and in 6.11. A distribution
+/// that has it in another version is not known.
 fn is_corrected(version: [u32; 3]) -> bool {
     const SINCE: [[u32; 3]; 3] = [[6, 1, 103], [6, 6, 44], [6, 10, 3]];
-    version >= [6, 11, 0] || SINCE.iter().any(|since| since[..2] == version[..2] && version >= *since)
+    version >= [6, 11, 0]
+        || SINCE
+            .iter()
+            .any(|since| since[..2] == version[..2] && version >= *since)
 }
 
 #[cfg(test)]
@@ -32,9 +41,21 @@ mod tests {
     fn kernels_are_known_by_their_version() {
         let of = |release, version| is_corrected(version_of(release, version));
         for (release, version, expected) in [
-            ("6.1.0-57-cloud-amd64", "#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-3 (2026-08-01)", true),
-            ("6.1.0-22-amd64", "#1 SMP PREEMPT_DYNAMIC Debian 6.1.94-1 (2024-06-21)", false),
-            ("6.12.117+deb12-cloud-amd64", "#1 SMP Debian 6.12.117-1~deb12u1 (2026-07-01)", true),
+            (
+                "6.1.0-57-cloud-amd64",
+                "#1 SMP PREEMPT_DYNAMIC Debian 6.1.192-3 (2026-08-01)",
+                true,
+            ),
+            (
+                "6.1.0-22-amd64",
+                "#1 SMP PREEMPT_DYNAMIC Debian 6.1.94-1 (2024-06-21)",
+                false,
+            ),
+            (
+                "6.12.117+deb12-cloud-amd64",
+                "#1 SMP Debian 6.12.117-1~deb12u1 (2026-07-01)",
+                true,
+            ),
             ("6.1.103", "#1 SMP", true),
             ("6.1.102-generic", "#1 SMP", false),
             ("6.6.43", "", false),

@@ -1,5 +1,5 @@
-//! What the kernel can do, found out by trying: distributions bring features to kernels of an older version, and leave out some of a
-//! newer one.
+//! What the kernel can do, found out by trying: distributions bring features to kernels of an older
+//! version, and leave out some of a newer one.
 
 use std::io;
 use std::os::fd::{FromRawFd as _, OwnedFd};
@@ -7,7 +7,7 @@ use std::os::fd::{FromRawFd as _, OwnedFd};
 use crate::kernel::bpf::link::attached_to;
 use crate::kernel::bpf::syscall::{BPF_PROG_LOAD, bpf};
 use crate::kernel::error::KernelError;
-use crate::network::Hook as Direction;
+use crate::network::Direction;
 
 // enum bpf_prog_type of include/uapi/linux/bpf.h
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
@@ -45,7 +45,8 @@ pub(in crate::kernel) fn has_tcx() -> bool {
     attached_to(LOOPBACK, Direction::Ingress).is_ok()
 }
 
-/// Whether the verifier does not know a helper. If it does not say so it may be there, and loading will tell.
+/// Whether the verifier does not know a helper. If it does not say so it may be there, and loading
+/// will tell.
 fn lacks_helper(number: u32) -> bool {
     // call; exit
     let code = [u64::from(number) << 32 | 0x85, 0x95];
@@ -53,7 +54,8 @@ fn lacks_helper(number: u32) -> bool {
     load(&code, &mut log).is_err() && is_unknown(&String::from_utf8_lossy(&log))
 }
 
-/// Loads a classifier of a few instructions. What the verifier says goes to the log, if it has room for anything.
+/// Loads a classifier of a few instructions. What the verifier says goes to the log, if it has room
+/// for anything.
 ///
 /// # Errors
 /// The kernel refuses it.
@@ -79,19 +81,27 @@ pub(in crate::kernel) fn load(code: &[u64], log: &mut [u8]) -> io::Result<OwnedF
         license: c"Dual MIT/GPL".as_ptr() as u64,
         log_level: is_logged.into(),
         log_bytes: log.len() as u32,
-        log: if is_logged { log.as_mut_ptr() as u64 } else { 0 },
+        log: if is_logged {
+            log.as_mut_ptr() as u64
+        } else {
+            0
+        },
         _kernel_version: 0,
         _flags: 0,
     };
-    // SAFETY: code, license and log live through the call, and the kernel writes no more to the log than there is room for.
+    // SAFETY: code, license and log live through the call, and the kernel writes no more to the log
+    // than there is room for.
     let loaded = unsafe { bpf(BPF_PROG_LOAD, &mut attributes) }?;
     // SAFETY: the kernel has just given this descriptor to us.
     Ok(unsafe { OwnedFd::from_raw_fd(loaded) })
 }
 
-/// What the verifier says of a helper that it does not know, or not for such a program (`check_helper_call`).
+/// What the verifier says of a helper that it does not know, or not for such a program
+/// (`check_helper_call`).
 fn is_unknown(log: &str) -> bool {
-    ["invalid func ", "unknown func ", "cannot use helper "].iter().any(|words| log.contains(words))
+    ["invalid func ", "unknown func ", "cannot use helper "]
+        .iter()
+        .any(|words| log.contains(words))
 }
 
 #[cfg(test)]
@@ -101,9 +111,15 @@ mod tests {
 
     #[test]
     fn what_the_verifier_does_not_know_it_says() {
-        assert!(is_unknown("0: (85) call unknown#9999\ninvalid func unknown#9999\n"));
-        assert!(is_unknown("0: (85) call bpf_loop#181\nunknown func bpf_loop#181\n"));
-        assert!(is_unknown("program of this type cannot use helper bpf_loop#181\n"));
+        assert!(is_unknown(
+            "0: (85) call unknown#9999\ninvalid func unknown#9999\n"
+        ));
+        assert!(is_unknown(
+            "0: (85) call bpf_loop#181\nunknown func bpf_loop#181\n"
+        ));
+        assert!(is_unknown(
+            "program of this type cannot use helper bpf_loop#181\n"
+        ));
         assert!(!is_unknown("R1 !read_ok\nprocessed 1 insns\n") && !is_unknown(""));
     }
 

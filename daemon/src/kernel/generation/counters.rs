@@ -9,7 +9,7 @@ use traffic_mirror_ebpf::abi::{Count, EndpointStats, FilterStats, Hook, HookStat
 
 use crate::kernel::error::KernelError;
 use crate::kernel::generation::Generation;
-use crate::kernel::object::{ENDPOINTS, FILTERS, HOOKS, Kind};
+use crate::kernel::object::{CounterMaps, ENDPOINTS, FILTERS, HOOKS};
 use crate::plan::{Plan, Write};
 use crate::tables::{Table, Tables, same_names};
 
@@ -45,7 +45,9 @@ where
     Self: Pod + Default,
 {
     fn add(&mut self, other: &Self) {
-        self.iter_mut().zip(other).for_each(|(count, other)| *count += other);
+        self.iter_mut()
+            .zip(other)
+            .for_each(|(count, other)| *count += other);
     }
 }
 
@@ -60,7 +62,10 @@ impl Staying {
     /// Filters and endpoints stay by their names.
     pub(in crate::kernel) fn of(there: &Tables, here: &Tables) -> Self {
         let hook = |(here, hook): (u32, &Hook)| {
-            let there = there.hooks.iter().position(|there| there == hook && hook.interface != 0)?;
+            let there = there
+                .hooks
+                .iter()
+                .position(|there| there == hook && hook.interface != 0)?;
             Some((there as u32, here))
         };
         Self {
@@ -78,23 +83,38 @@ impl Generation {
     /// A map is missing or cannot be written.
     pub fn clear_stats(&self, plan: &Plan) -> Result<(), KernelError> {
         let changed = |table| -> BTreeSet<u32> {
-            plan.writes.iter().filter(|write| write.table == table).map(Write::element).collect()
+            plan.writes
+                .iter()
+                .filter(|write| write.table == table)
+                .map(Write::element)
+                .collect()
         };
         self.clear::<FilterStats>(FILTERS, &changed(Table::Filters))?;
         self.clear::<EndpointStats>(ENDPOINTS, &changed(Table::EndpointNames))?;
         self.clear::<HookStats>(HOOKS, &changed(Table::Hooks))
     }
 
-    fn clear<T: Pod + Default>(&self, kind: Kind, indices: &BTreeSet<u32>) -> Result<(), KernelError> {
+    fn clear<T: Pod + Default>(
+        &self,
+        kind: CounterMaps,
+        indices: &BTreeSet<u32>,
+    ) -> Result<(), KernelError> {
         if indices.is_empty() {
             return Ok(());
         }
-        let error = |source| KernelError::Map { action: "clear", map: kind.stats.to_owned(), source };
+        let error = |source| KernelError::Map {
+            action: "clear",
+            map: kind.stats.to_owned(),
+            source,
+        };
         let (mut stats, mut past) = (self.per_cpu::<T>(kind)?, self.past::<T>(kind)?);
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| error(source))?;
         for &index in indices {
-            let zeros = PerCpuValues::try_from(vec![T::default(); cpus.get() as usize]).map_err(error)?;
-            let cleared = stats.set(index, zeros, 0).and_then(|()| past.set(index, &T::default(), 0));
+            let zeros =
+                PerCpuValues::try_from(vec![T::default(); cpus.get() as usize]).map_err(error)?;
+            let cleared = stats
+                .set(index, zeros, 0)
+                .and_then(|()| past.set(index, &T::default(), 0));
             cleared.map_err(io::Error::other).map_err(error)?;
         }
         Ok(())
@@ -124,44 +144,88 @@ impl Generation {
         self.stats(HOOKS, count)
     }
 
-    fn stats<T: Pod>(&self, kind: Kind, count: usize) -> Result<Vec<Vec<T>>, KernelError> {
-        let error = |source| KernelError::Map { action: "read", map: kind.stats.to_owned(), source };
+    fn stats<T: Pod>(&self, kind: CounterMaps, count: usize) -> Result<Vec<Vec<T>>, KernelError> {
+        let error = |source| KernelError::Map {
+            action: "read",
+            map: kind.stats.to_owned(),
+            source,
+        };
         let (stats, past) = (self.per_cpu(kind)?, self.past(kind)?);
         let one = |index| {
             let cpus = stats.get(&index, 0)?;
             Ok(cpus.iter().copied().chain([past.get(&index, 0)?]).collect())
         };
-        (0..count as u32).map(one).collect::<Result<_, MapError>>().map_err(io::Error::other).map_err(error)
+        (0..count as u32)
+            .map(one)
+            .collect::<Result<_, MapError>>()
+            .map_err(io::Error::other)
+            .map_err(error)
     }
 
-    fn per_cpu<T: Pod>(&self, kind: Kind) -> Result<PerCpuArray<MapData, T>, KernelError> {
-        let error = |source| KernelError::Map { action: "open", map: kind.stats.to_owned(), source };
-        PerCpuArray::try_from(Map::PerCpuArray(self.open_map(kind.stats)?)).map_err(io::Error::other).map_err(error)
+    fn per_cpu<T: Pod>(&self, kind: CounterMaps) -> Result<PerCpuArray<MapData, T>, KernelError> {
+        let error = |source| KernelError::Map {
+            action: "open",
+            map: kind.stats.to_owned(),
+            source,
+        };
+        PerCpuArray::try_from(Map::PerCpuArray(self.open_map(kind.stats)?))
+            .map_err(io::Error::other)
+            .map_err(error)
     }
 
-    fn past<T: Pod>(&self, kind: Kind) -> Result<Array<MapData, T>, KernelError> {
-        let error = |source| KernelError::Map { action: "open", map: kind.past.to_owned(), source };
-        Array::try_from(Map::Array(self.open_map(kind.past)?)).map_err(io::Error::other).map_err(error)
+    fn past<T: Pod>(&self, kind: CounterMaps) -> Result<Array<MapData, T>, KernelError> {
+        let error = |source| KernelError::Map {
+            action: "open",
+            map: kind.past.to_owned(),
+            source,
+        };
+        Array::try_from(Map::Array(self.open_map(kind.past)?))
+            .map_err(io::Error::other)
+            .map_err(error)
     }
 
     /// Takes for past what another generation has counted, once its programs run no more.
     ///
     /// # Errors
     /// A map is missing, cannot be read or written.
-    pub(in crate::kernel) fn take_stats(&self, from: &Self, staying: &Staying) -> Result<(), KernelError> {
+    pub(in crate::kernel) fn take_stats(
+        &self,
+        from: &Self,
+        staying: &Staying,
+    ) -> Result<(), KernelError> {
         self.take::<FilterStats>(from, FILTERS, &staying.filters)?;
         self.take::<EndpointStats>(from, ENDPOINTS, &staying.endpoints)?;
         self.take::<HookStats>(from, HOOKS, &staying.hooks)
     }
 
-    fn take<T: Counters>(&self, from: &Self, kind: Kind, pairs: &[(u32, u32)]) -> Result<(), KernelError> {
-        let error = |source| KernelError::Map { action: "copy", map: kind.past.to_owned(), source };
-        let there = from.stats::<T>(kind, pairs.iter().map(|(there, _)| *there as usize + 1).max().unwrap_or(0))?;
+    fn take<T: Counters>(
+        &self,
+        from: &Self,
+        kind: CounterMaps,
+        pairs: &[(u32, u32)],
+    ) -> Result<(), KernelError> {
+        let error = |source| KernelError::Map {
+            action: "copy",
+            map: kind.past.to_owned(),
+            source,
+        };
+        let there = from.stats::<T>(
+            kind,
+            pairs
+                .iter()
+                .map(|(there, _)| *there as usize + 1)
+                .max()
+                .unwrap_or(0),
+        )?;
         let mut past = self.past(kind)?;
         for &(index, here) in pairs {
             let mut sum = T::default();
-            there[index as usize].iter().for_each(|counted| sum.add(counted));
-            past.set(here, &sum, 0).map_err(io::Error::other).map_err(error)?;
+            there[index as usize]
+                .iter()
+                .for_each(|counted| sum.add(counted));
+            past.set(here, &sum, 0)
+                .map_err(io::Error::other)
+                .map_err(error)?;
         }
         Ok(())
     }

@@ -1,5 +1,6 @@
-//! Maps of one element that programs reach by its address, not by a look-up (`BPF_PSEUDO_MAP_VALUE`). aya makes no such references but
-//! to data of the object itself, and would write that anew for each program. So the object has numbers in their place, and the maps
+//! Maps of one element that programs reach by its address, not by a look-up
+//! (`BPF_PSEUDO_MAP_VALUE`). aya makes no such references but to data of the object itself, and
+//! would write that anew for each program. So the object has numbers in their place, and the maps
 //! are put there before aya sees it.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
@@ -7,7 +8,8 @@ use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 use aya::maps::MapData;
 use traffic_mirror_ebpf::abi::DIRECT;
 
-/// Operation of an instruction that loads 64 bits (`BPF_LD | BPF_IMM | BPF_DW`); the upper half of the value is in the next one.
+/// Operation of an instruction that loads 64 bits (`BPF_LD | BPF_IMM | BPF_DW`); the upper half of
+/// the value is in the next one.
 const LOAD_VALUE: u64 = 0x18;
 /// Its source register if the value is the address of an element of a map.
 const OF_MAP_VALUE: u64 = 2 << 12;
@@ -19,7 +21,8 @@ pub(in crate::kernel) fn names() -> impl Iterator<Item = &'static str> {
     DIRECT.into_iter().map(|(name, _)| name)
 }
 
-/// Puts the maps of [`names`] in the place of their numbers. They must stay open until the programs are loaded.
+/// Puts the maps of [`names`] in the place of their numbers. They must stay open until the programs
+/// are loaded.
 pub(in crate::kernel) fn put_in_place(object: &mut [u64], maps: &[MapData]) {
     put(object, maps.iter().map(|map| map.fd().as_fd().as_raw_fd()));
 }
@@ -54,6 +57,9 @@ mod tests {
         // into register 3; the same number elsewhere is something else
         let mut object = [0x318 | low, high, 0x3b7 | low, high, 0x318 | low];
         put(&mut object, [7, 8, 9].into_iter());
-        assert_eq!(object, [0x2318 | 8 << VALUE_SHIFT, 0, 0x3b7 | low, high, 0x318 | low]);
+        assert_eq!(
+            object,
+            [0x2318 | 8 << VALUE_SHIFT, 0, 0x3b7 | low, high, 0x318 | low]
+        );
     }
 }

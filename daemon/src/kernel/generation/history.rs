@@ -14,10 +14,10 @@ use crate::kernel::object::HISTORY;
 /// What `status` tells of the past.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note {
-    /// The file was taken.
-    Taken,
-    /// The file, or what it asks for, was refused.
-    Refused,
+    /// The file was loaded.
+    Loaded,
+    /// The file, or what it asks for, was rejected.
+    Rejected,
     /// So much was repaired.
     Repaired(usize),
 }
@@ -28,19 +28,23 @@ impl Kernel {
     /// # Errors
     /// The map is missing or cannot be written.
     pub fn note(&self, note: Note) -> Result<(), KernelError> {
-        let Some(number) = Generation::list(&self.pin_path)?.pop() else { return Ok(()) };
+        let Some(number) = Generation::list(&self.pin_path)?.pop() else {
+            return Ok(());
+        };
         let generation = Generation::open(&self.pin_path, number);
         if !generation.has_our_layout() {
             return Ok(());
         }
         let mut history = generation.history()?;
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| since.as_secs());
         match note {
-            Note::Taken => {
+            Note::Loaded => {
                 history.reloads += 1;
-                (history.last_reload, history.last_refusal) = (now, 0);
+                (history.last_reload, history.last_rejected) = (now, 0);
             }
-            Note::Refused => history.last_refusal = now,
+            Note::Rejected => history.last_rejected = now,
             Note::Repaired(count) => history.repairs += count as u64,
         }
         generation.set_history(history)
@@ -53,7 +57,9 @@ impl Generation {
     /// # Errors
     /// The map is missing, as with a predecessor that had none, or cannot be read.
     pub fn history(&self) -> Result<History, KernelError> {
-        self.history_map()?.get(&0, 0).map_err(|source| history_error("read", source))
+        self.history_map()?
+            .get(&0, 0)
+            .map_err(|source| history_error("read", source))
     }
 
     /// Leaves it.
@@ -61,14 +67,21 @@ impl Generation {
     /// # Errors
     /// The map is missing or cannot be written.
     pub fn set_history(&self, history: History) -> Result<(), KernelError> {
-        self.history_map()?.set(0, &history, 0).map_err(|source| history_error("write", source))
+        self.history_map()?
+            .set(0, &history, 0)
+            .map_err(|source| history_error("write", source))
     }
 
     fn history_map(&self) -> Result<Array<MapData, History>, KernelError> {
-        Array::try_from(Map::Array(self.open_map(HISTORY)?)).map_err(|source| history_error("open", source))
+        Array::try_from(Map::Array(self.open_map(HISTORY)?))
+            .map_err(|source| history_error("open", source))
     }
 }
 
 fn history_error(action: &'static str, source: MapError) -> KernelError {
-    KernelError::Map { action, map: HISTORY.to_owned(), source: io::Error::other(source) }
+    KernelError::Map {
+        action,
+        map: HISTORY.to_owned(),
+        source: io::Error::other(source),
+    }
 }

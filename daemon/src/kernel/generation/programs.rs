@@ -13,7 +13,7 @@ use crate::kernel::bpf::program::{Loading, Program, bind};
 use crate::kernel::error::{KernelError, pin_error, reason};
 use crate::kernel::generation::Generation;
 use crate::kernel::object::{DAEMON, ERRORS_IP, PROGRAMS, mirror};
-use crate::network::{Hook as Direction, LinkKind};
+use crate::network::{Direction, LinkKind};
 
 impl Generation {
     /// Loads the programs that are attached.
@@ -26,8 +26,13 @@ impl Generation {
         // two at a time: to check them takes the kernel longer than all else that a start does
         std::thread::scope(|scope| {
             let first = scope.spawn(|| pin(dir, &mut there, first));
-            let rest = rest.into_iter().try_for_each(|name| pin(dir, &mut here, name));
-            first.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)).and(rest)
+            let rest = rest
+                .into_iter()
+                .try_for_each(|name| pin(dir, &mut here, name));
+            first
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+                .and(rest)
         })
     }
 
@@ -35,12 +40,20 @@ impl Generation {
     ///
     /// # Errors
     /// It has no pin; the kernel refuses it.
-    pub fn program_of(&self, attachment: Attachment, kind: LinkKind) -> Result<SchedClassifier, KernelError> {
+    pub fn program_of(
+        &self,
+        attachment: Attachment,
+        kind: LinkKind,
+    ) -> Result<SchedClassifier, KernelError> {
         match attachment.role {
             Role::Mirror => self.mirror(attachment.direction),
             Role::Encap { .. } => self.encap(),
             Role::Segmenter { .. } => self.segmenter(),
-            Role::Errors { .. } => self.pinned(if kind == LinkKind::Ethernet { ERRORS } else { ERRORS_IP }),
+            Role::Errors { .. } => self.pinned(if kind == LinkKind::Ethernet {
+                ERRORS
+            } else {
+                ERRORS_IP
+            }),
         }
     }
 
@@ -73,7 +86,8 @@ impl Generation {
 
     fn pinned(&self, name: &str) -> Result<SchedClassifier, KernelError> {
         let path = self.dir.join(name);
-        SchedClassifier::from_pin(&path).map_err(|error| pin_error("open", &path, io::Error::other(error)))
+        SchedClassifier::from_pin(&path)
+            .map_err(|error| pin_error("open", &path, io::Error::other(error)))
     }
 
     /// Loads the program that does nothing, for measurements.
@@ -91,11 +105,19 @@ impl Generation {
 
 fn pin(dir: &Path, object: &mut Loading, name: &'static str) -> Result<(), KernelError> {
     let path = dir.join(name);
-    let refuse = |reason| KernelError::Program { program: name, reason };
+    let refuse = |reason| KernelError::Program {
+        program: name,
+        reason,
+    };
     let program = program::load(object, name)?;
     // so that it tells whose it is
     let record = MapData::from_pin(dir.join(DAEMON)).map_err(|error| refuse(reason(&error)))?;
-    let fd = program.fd().map_err(|error| refuse(reason(&error)))?.as_fd();
+    let fd = program
+        .fd()
+        .map_err(|error| refuse(reason(&error)))?
+        .as_fd();
     bind(fd, &record).map_err(|error| refuse(format!("cannot bind it to {DAEMON}: {error}")))?;
-    program.pin(&path).map_err(|error| pin_error("create", &path, io::Error::other(error)))
+    program
+        .pin(&path)
+        .map_err(|error| pin_error("create", &path, io::Error::other(error)))
 }

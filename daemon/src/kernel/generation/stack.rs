@@ -1,5 +1,6 @@
-//! The programs' stack as Linux 6.1 counts it: 512 bytes for a chain of calls, and each frame is rounded up. Newer kernels, which
-//! round less or give some programs more, take what that one refuses.
+//! The programs' stack as Linux 6.1 counts it: 512 bytes for a chain of calls, and each frame is
+//! rounded up. Newer kernels, which round less or give some programs more, take what that one
+//! refuses.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -37,9 +38,15 @@ impl Frames {
             (instruction.src_reg() == kind).then_some((at, there))
         };
         let called: Vec<(usize, usize)> = code.iter().enumerate().filter_map(called).collect();
-        let begins: BTreeSet<usize> = [0].into_iter().chain(called.iter().map(|(_, there)| *there)).collect();
+        let begins: BTreeSet<usize> = [0]
+            .into_iter()
+            .chain(called.iter().map(|(_, there)| *there))
+            .collect();
         let function = |at: usize| *begins.range(..=at).next_back().expect("the first is at 0");
-        let mut frames = Self { bytes: BTreeMap::new(), calls: BTreeMap::new() };
+        let mut frames = Self {
+            bytes: BTreeMap::new(),
+            calls: BTreeMap::new(),
+        };
         for (at, there) in called {
             frames.calls.entry(function(at)).or_default().insert(there);
         }
@@ -55,12 +62,19 @@ impl Frames {
     /// Bytes of the longest chain that begins with a function.
     fn chain(&self, function: usize) -> u32 {
         let bytes = self.bytes[&function].max(1).next_multiple_of(UNIT_BYTES);
-        let behind = self.calls.get(&function).into_iter().flatten().map(|next| self.chain(*next)).max();
+        let behind = self
+            .calls
+            .get(&function)
+            .into_iter()
+            .flatten()
+            .map(|next| self.chain(*next))
+            .max();
         bytes + behind.unwrap_or(0)
     }
 }
 
-/// How far below the frame's end an instruction reaches. `pointers` are the registers that hold that end.
+/// How far below the frame's end an instruction reaches. `pointers` are the registers that hold
+/// that end.
 fn depth(instruction: &bpf_insn, pointers: &mut HashSet<u8>) -> u32 {
     const CLASS: u8 = 0x07;
     const LOAD: u8 = 1;
@@ -85,12 +99,19 @@ fn depth(instruction: &bpf_insn, pointers: &mut HashSet<u8>) -> u32 {
 #[test]
 fn each_program_has_room_on_the_stack_of_linux_6_1() {
     let mut object = Object::parse(OBJECT).expect("the object");
-    let text = object.functions.keys().map(|(section, _)| *section).collect();
+    let text = object
+        .functions
+        .keys()
+        .map(|(section, _)| *section)
+        .collect();
     object.relocate_calls(&text).expect("its calls");
     for (name, program) in &object.programs {
         let frames = Frames::of(&object.functions[&program.function_key()].instructions);
         let bytes = frames.chain(0);
         println!("{name}: {bytes} bytes, {} functions", frames.bytes.len());
-        assert!(bytes <= MOST_BYTES, "{name}: a chain of calls takes {bytes} bytes, more than {MOST_BYTES}");
+        assert!(
+            bytes <= MOST_BYTES,
+            "{name}: a chain of calls takes {bytes} bytes, more than {MOST_BYTES}"
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Asks the live tables about packets: the program `explain` on the maps of a generation, run by `BPF_PROG_TEST_RUN`. No
-//! packet is sent, no counter moves.
+//! Asks the live tables about packets: the program `explain` on the maps of a generation, run by
+//! `BPF_PROG_TEST_RUN`. No packet is sent, no counter moves.
 
 use std::io;
 
@@ -15,12 +15,13 @@ use crate::kernel::observe::Observer;
 const EXPLAIN: &str = "explain";
 const EXPLAINED: &str = "EXPLAINED";
 
-/// Most bytes of a frame that are looked at: what the kernel takes for a test run is less than a page
-/// (`bpf_test_init`).
+/// Most bytes of a frame that are looked at: what the kernel takes for a test run is less than a
+/// page (`bpf_test_init`).
 const FRAME_BYTES: usize = 3072;
 /// Fewest, an Ethernet header.
 const ETHER_BYTES: usize = 14;
-/// Where `cb`, five words, stands in `struct __sk_buff`, in words; what is behind it need not be given.
+/// Where `cb`, five words, stands in `struct __sk_buff`, in words; what is behind it need not be
+/// given.
 const CB_WORD: usize = 12;
 
 /// The program, ready to be asked.
@@ -42,7 +43,9 @@ impl Generation {
     /// # Errors
     /// The kernel refuses it.
     pub fn explainer(&self) -> Result<Explainer, KernelError> {
-        Ok(Explainer { program: self.explain()? })
+        Ok(Explainer {
+            program: self.explain()?,
+        })
     }
 }
 
@@ -63,11 +66,15 @@ impl Explainer {
     /// The kernel refuses the run.
     pub fn ask(&mut self, hook: u32, frame: &[u8]) -> Result<Explained, KernelError> {
         let error = |action, source: MapError| map_error(action, io::Error::other(source));
-        self.answer()?.set(0, &Explained::nothing(), 0).map_err(|source| error("write", source))?;
+        self.answer()?
+            .set(0, &Explained::nothing(), 0)
+            .map_err(|source| error("write", source))?;
         let mut frame = frame[..frame.len().min(FRAME_BYTES)].to_vec();
         frame.resize(frame.len().max(ETHER_BYTES), 0);
         self.run(hook, &frame)?;
-        self.answer()?.get(&0, 0).map_err(|source| error("read", source))
+        self.answer()?
+            .get(&0, 0)
+            .map_err(|source| error("read", source))
     }
 
     fn answer(&mut self) -> Result<Array<&mut MapData, Explained>, KernelError> {
@@ -77,7 +84,10 @@ impl Explainer {
     }
 
     fn run(&mut self, hook: u32, frame: &[u8]) -> Result<(), KernelError> {
-        let refused = |reason| KernelError::Program { program: EXPLAIN, reason };
+        let refused = |reason| KernelError::Program {
+            program: EXPLAIN,
+            reason,
+        };
         let mut context = [0_u32; CB_WORD + 5];
         context[CB_WORD] = hook;
         let options = TestRunOptions {
@@ -85,11 +95,26 @@ impl Explainer {
             ctx_in: Some(bytemuck::cast_slice(&context)),
             ..TestRunOptions::new()
         };
-        let done = self.program.classifier().map_err(refused)?.test_run(options).map(drop);
-        done.map_err(|error| refused(format!("test run with {} bytes: {}", frame.len(), reason(&error))))
+        let done = self
+            .program
+            .classifier()
+            .map_err(refused)?
+            .test_run(options)
+            .map(drop);
+        done.map_err(|error| {
+            refused(format!(
+                "test run with {} bytes: {}",
+                frame.len(),
+                reason(&error)
+            ))
+        })
     }
 }
 
 fn map_error(action: &'static str, source: io::Error) -> KernelError {
-    KernelError::Map { action, map: EXPLAINED.to_owned(), source }
+    KernelError::Map {
+        action,
+        map: EXPLAINED.to_owned(),
+        source,
+    }
 }

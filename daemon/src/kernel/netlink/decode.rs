@@ -3,7 +3,9 @@
 
 use std::net::IpAddr;
 
-use netlink_packet_core::{DecodeError, NLA_HEADER_SIZE, NlasIterator, parse_ip, parse_mac, parse_u32};
+use netlink_packet_core::{
+    DecodeError, NLA_HEADER_SIZE, NlasIterator, parse_ip, parse_mac, parse_u32,
+};
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::AddressHeader;
 use netlink_packet_route::link::{LinkFlags, LinkHeader, LinkLayerType};
@@ -11,7 +13,9 @@ use netlink_packet_route::neighbour::{NeighbourFlags, NeighbourHeader, Neighbour
 use netlink_packet_route::route::{RouteHeader, RouteType};
 use netlink_packet_route::tc::{TcHandle, TcHeader};
 
-use crate::network::{Link, LinkKind, Neighbour, NeighbourState, Queue, Route, RouteKind, TcFilter};
+use crate::network::{
+    Link, LinkKind, Neighbour, NeighbourState, Queue, Route, RouteKind, TcFilter,
+};
 
 // Attributes that libc does not name: include/uapi/linux/{if_link,neighbour,rtnetlink,pkt_cls}.h.
 const IFLA_INFO_KIND: u16 = 1;
@@ -103,7 +107,9 @@ pub(super) fn link(payload: &[u8]) -> Result<Link, DecodeError> {
     }
     // IFLA_LINK is the other end of these pairs, and 0 for a tunnel that is bound to no interface
     let pair = matches!(link.info_kind.as_deref(), Some("veth" | "vxcan" | "netkit"));
-    link.parent = link.parent.filter(|parent| *parent != 0 && !elsewhere && !pair);
+    link.parent = link
+        .parent
+        .filter(|parent| *parent != 0 && !elsewhere && !pair);
     Ok(link)
 }
 
@@ -145,7 +151,8 @@ fn info(value: &[u8]) -> Result<(Option<String>, bool), DecodeError> {
     Ok((kind, is_l3s))
 }
 
-/// Decodes the host's own address in `struct ifaddrmsg`: `IFA_ADDRESS` is the peer's where there is an `IFA_LOCAL`.
+/// Decodes the host's own address in `struct ifaddrmsg`: `IFA_ADDRESS` is the peer's where there is
+/// an `IFA_LOCAL`.
 pub(super) fn address(payload: &[u8]) -> Result<Option<IpAddr>, DecodeError> {
     if !is_ip(AddressHeader::parse(payload)?.family) {
         return Ok(None);
@@ -171,7 +178,14 @@ pub(super) fn route(payload: &[u8]) -> Result<Route, DecodeError> {
         RouteType::Multicast => RouteKind::Multicast,
         other => RouteKind::Other(other.into()),
     };
-    let mut route = Route { interface: 0, gateway: None, source: None, mtu: None, kind, assumed: false };
+    let mut route = Route {
+        interface: 0,
+        gateway: None,
+        source: None,
+        mtu: None,
+        kind,
+        assumed: false,
+    };
     for attribute in attributes(&payload[RTMSG_BYTES..]) {
         match attribute? {
             (libc::RTA_OIF, value) => route.interface = parse_u32(value)?,
@@ -197,9 +211,9 @@ fn metric_mtu(value: &[u8]) -> Result<Option<u32>, DecodeError> {
     Ok(None)
 }
 
-/// Decodes `struct ndmsg`, and whether the entry is somebody's: one that the kernel keeps resolved (`NTF_MANAGED`), that a
-/// routing daemon has learned, or that is to stay (`NTF_EXT_LEARNED`, `NTF_STICKY`).
-/// `None` for a bridge's forwarding entry.
+/// Decodes `struct ndmsg`, and whether the entry is somebody's: one that the kernel keeps resolved
+/// (`NTF_MANAGED`), that a routing daemon has learned, or that is to stay (`NTF_EXT_LEARNED`,
+/// `NTF_STICKY`). `None` for a bridge's forwarding entry.
 pub(super) fn neighbour(payload: &[u8]) -> Result<Option<(Neighbour, bool)>, DecodeError> {
     let header = NeighbourHeader::parse(payload)?;
     if !is_ip(header.family) {
@@ -207,7 +221,9 @@ pub(super) fn neighbour(payload: &[u8]) -> Result<Option<(Neighbour, bool)>, Dec
     }
     let mut address = None;
     let mut mac = None;
-    let mut managed = header.flags.intersects(NeighbourFlags::ExtLearned | NeighbourFlags::Sticky);
+    let mut managed = header
+        .flags
+        .intersects(NeighbourFlags::ExtLearned | NeighbourFlags::Sticky);
     for attribute in attributes(&payload[NDMSG_BYTES..]) {
         match attribute? {
             (libc::NDA_DST, value) => address = Some(parse_ip(value)?),
@@ -217,7 +233,17 @@ pub(super) fn neighbour(payload: &[u8]) -> Result<Option<(Neighbour, bool)>, Dec
         }
     }
     let state = neighbour_state(header.state);
-    Ok(address.map(|address| (Neighbour { interface: header.ifindex, address, mac, state }, managed)))
+    Ok(address.map(|address| {
+        (
+            Neighbour {
+                interface: header.ifindex,
+                address,
+                mac,
+                state,
+            },
+            managed,
+        )
+    }))
 }
 
 fn neighbour_state(state: Nud) -> NeighbourState {
@@ -235,8 +261,8 @@ fn neighbour_state(state: Nud) -> NeighbourState {
     }
 }
 
-/// Decodes `struct tcmsg` of a filter. `None` for the classifier that holds the filters of one priority, which
-/// `tcf_chain_dump` lists without options before them.
+/// Decodes `struct tcmsg` of a filter. `None` for the classifier that holds the filters of one
+/// priority, which `tcf_chain_dump` lists without options before them.
 pub(super) fn filter(payload: &[u8]) -> Result<Option<TcFilter>, DecodeError> {
     let header = TcHeader::parse(payload)?;
     let mut kind = String::new();
@@ -282,10 +308,13 @@ pub(super) fn qdisc(payload: &[u8]) -> Result<(Option<u32>, String), DecodeError
     Ok((interface, String::new()))
 }
 
-/// Decodes `struct tcmsg` of a root queueing discipline: its interface, and `struct gnet_stats_queue`. `None` for others.
+/// Decodes `struct tcmsg` of a root queueing discipline: its interface, and `struct
+/// gnet_stats_queue`. `None` for others.
 pub(super) fn queue(payload: &[u8]) -> Result<Option<(u32, Queue)>, DecodeError> {
     let is_root = TcHeader::parse(payload)?.parent == TcHandle::ROOT;
-    let Some(interface) = tc_interface(payload)?.filter(|_| is_root) else { return Ok(None) };
+    let Some(interface) = tc_interface(payload)?.filter(|_| is_root) else {
+        return Ok(None);
+    };
     let mut queue = Queue::default();
     for attribute in attributes(&payload[TCMSG_BYTES..]) {
         match attribute? {
@@ -293,7 +322,8 @@ pub(super) fn queue(payload: &[u8]) -> Result<Option<(u32, Queue)>, DecodeError>
             (libc::TCA_STATS2, value) => {
                 for attribute in attributes(value) {
                     if let (TCA_STATS_QUEUE, value) = attribute? {
-                        let word = |at: usize| value.get(4 * at..4 * at + 4).map_or(Ok(0), parse_u32);
+                        let word =
+                            |at: usize| value.get(4 * at..4 * at + 4).map_or(Ok(0), parse_u32);
                         (queue.packets, queue.bytes, queue.drops) = (word(0)?, word(1)?, word(2)?);
                     }
                 }
@@ -304,14 +334,19 @@ pub(super) fn queue(payload: &[u8]) -> Result<Option<(u32, Queue)>, DecodeError>
     Ok(Some((interface, queue)))
 }
 
-/// Decodes `tx_errors` and `tx_dropped` of `struct rtnl_link_stats64`, added up. `None` if the kernel does not say.
+/// Decodes `tx_errors` and `tx_dropped` of `struct rtnl_link_stats64`, added up. `None` if the
+/// kernel does not say.
 pub(super) fn device_drops(payload: &[u8]) -> Result<Option<u64>, DecodeError> {
     const TX_ERRORS: usize = 5;
     const TX_DROPPED: usize = 7;
     LinkHeader::parse(payload)?;
     for attribute in attributes(&payload[IFINFOMSG_BYTES..]) {
         if let (IFLA_STATS64, value) = attribute? {
-            let word = |at: usize| value.get(8 * at..8 * at + 8).and_then(|bytes| bytes.try_into().ok());
+            let word = |at: usize| {
+                value
+                    .get(8 * at..8 * at + 8)
+                    .and_then(|bytes| bytes.try_into().ok())
+            };
             let counts = [TX_ERRORS, TX_DROPPED].map(|at| word(at).map_or(0, u64::from_ne_bytes));
             return Ok(Some(counts.iter().sum()));
         }
@@ -319,7 +354,8 @@ pub(super) fn device_drops(payload: &[u8]) -> Result<Option<u64>, DecodeError> {
     Ok(None)
 }
 
-/// The interface in `struct tcmsg`; a block that interfaces share has none (`TCM_IFINDEX_MAGIC_BLOCK`).
+/// The interface in `struct tcmsg`; a block that interfaces share has none
+/// (`TCM_IFINDEX_MAGIC_BLOCK`).
 pub(super) fn tc_interface(payload: &[u8]) -> Result<Option<u32>, DecodeError> {
     Ok(u32::try_from(TcHeader::parse(payload)?.index).ok())
 }
@@ -341,7 +377,9 @@ mod tests {
         };
         for length in (0..120).cycle().take(20_000) {
             // small values make many plausible attributes
-            let bytes: Vec<u8> = (0..length).map(|_| random() % if length % 2 == 0 { 24 } else { 255 }).collect();
+            let bytes: Vec<u8> = (0..length)
+                .map(|_| random() % if length % 2 == 0 { 24 } else { 255 })
+                .collect();
             let _ = link(&bytes);
             let _ = address(&bytes);
             let _ = route(&bytes);

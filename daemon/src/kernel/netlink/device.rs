@@ -1,9 +1,11 @@
-//! Interfaces that the daemon makes, and what it must know of others that route netlink does not tell.
+//! Interfaces that the daemon makes, and what it must know of others that route netlink does not
+//! tell.
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
-    InfoData, InfoKind, InfoMacVlan, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, MacVlanMode,
+    InfoData, InfoKind, InfoMacVlan, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
+    MacVlanMode,
 };
 use nix::errno::Errno;
 
@@ -24,14 +26,19 @@ struct Value {
 }
 
 impl Netlink {
-    /// Whether an interface takes packets of which hardware shall compute the checksum, of any kind (`ethtool -k`:
-    /// tx-checksumming); `None` if it is gone or does not say.
+    /// Whether an interface takes packets of which hardware shall compute the checksum, of any kind
+    /// (`ethtool -k`: tx-checksumming); `None` if it is gone or does not say.
     pub fn has_tx_checksums(&self, name: &str) -> Option<bool> {
         const ETHTOOL_GTXCSUM: u32 = 0x16;
-        let mut value = Value { command: ETHTOOL_GTXCSUM, data: 0 };
+        let mut value = Value {
+            command: ETHTOOL_GTXCSUM,
+            data: 0,
+        };
         let mut request = libc::ifreq {
             ifr_name: [0; libc::IFNAMSIZ],
-            ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_data: (&raw mut value).cast() },
+            ifr_ifru: libc::__c_anonymous_ifr_ifru {
+                ifru_data: (&raw mut value).cast(),
+            },
         };
         if name.len() >= request.ifr_name.len() {
             return None;
@@ -39,7 +46,8 @@ impl Netlink {
         for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
             *to = from as libc::c_char;
         }
-        // SAFETY: the request is valid and ends its name with 0; the kernel writes no more than the two words of `value`.
+        // SAFETY: the request is valid and ends its name with 0; the kernel writes no more than the
+        // two words of `value`.
         let done = unsafe { libc::ioctl(self.socket.raw(), libc::SIOCETHTOOL, &raw mut request) };
         (done == 0).then_some(value.data != 0)
     }
@@ -65,7 +73,10 @@ impl Netlink {
         let what = format_args!("read interface {index}");
         let mut message = LinkMessage::default();
         message.header.index = index;
-        match self.socket.single(&what, RouteNetlinkMessage::GetLink(message), 0) {
+        match self
+            .socket
+            .single(&what, RouteNetlinkMessage::GetLink(message), 0)
+        {
             Ok(answers) => Ok(each(&what, &answers, libc::RTM_NEWLINK, decode::link)?.pop()),
             Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
             Err(error) => Err(error),
@@ -78,25 +89,42 @@ impl Netlink {
     /// Any [`Error`]: `EEXIST` if there is one of that name, `EOPNOTSUPP` if the kernel has none.
     pub fn add_veth(&mut self, name: &str, peer: &str) -> Result<(), Error> {
         let peer = InfoVeth::Peer(message(peer));
-        let info = vec![LinkInfo::Kind(InfoKind::Veth), LinkInfo::Data(InfoData::Veth(peer))];
+        let info = vec![
+            LinkInfo::Kind(InfoKind::Veth),
+            LinkInfo::Data(InfoData::Veth(peer)),
+        ];
         self.add_link(name, [LinkAttribute::LinkInfo(info)])
     }
 
-    /// Makes a macvlan interface upon another one, down. What it sends leaves by that one, whoever it is for.
+    /// Makes a macvlan interface upon another one, down. What it sends leaves by that one, whoever
+    /// it is for.
     ///
     /// # Errors
     /// Any [`Error`], as [`Netlink::add_veth`].
     pub fn add_macvlan(&mut self, name: &str, upon: u32) -> Result<(), Error> {
         let data = InfoData::MacVlan(vec![InfoMacVlan::Mode(MacVlanMode::Private)]);
-        let info = LinkAttribute::LinkInfo(vec![LinkInfo::Kind(InfoKind::MacVlan), LinkInfo::Data(data)]);
+        let info = LinkAttribute::LinkInfo(vec![
+            LinkInfo::Kind(InfoKind::MacVlan),
+            LinkInfo::Data(data),
+        ]);
         self.add_link(name, [LinkAttribute::Link(upon), info])
     }
 
-    fn add_link(&mut self, name: &str, attributes: impl IntoIterator<Item = LinkAttribute>) -> Result<(), Error> {
+    fn add_link(
+        &mut self,
+        name: &str,
+        attributes: impl IntoIterator<Item = LinkAttribute>,
+    ) -> Result<(), Error> {
         let what = format_args!("make interface {name}");
         let mut message = message(name);
         message.attributes.extend(attributes);
-        self.socket.single(&what, RouteNetlinkMessage::NewLink(message), NLM_F_CREATE | NLM_F_EXCL).map(drop)
+        self.socket
+            .single(
+                &what,
+                RouteNetlinkMessage::NewLink(message),
+                NLM_F_CREATE | NLM_F_EXCL,
+            )
+            .map(drop)
     }
 
     /// Has the kernel cut what has more segments or bytes before the interface sends it.
@@ -104,31 +132,51 @@ impl Netlink {
     /// # Errors
     /// Any [`Error`].
     pub fn limit_gso(&mut self, link: &Link, [segments, bytes]: [u32; 2]) -> Result<(), Error> {
-        self.set_link(link, [LinkAttribute::GsoMaxSegs(segments), LinkAttribute::GsoMaxSize(bytes)])
+        self.set_link(
+            link,
+            [
+                LinkAttribute::GsoMaxSegs(segments),
+                LinkAttribute::GsoMaxSize(bytes),
+            ],
+        )
     }
 
-    /// Sets an interface up that nobody shall talk by: without ARP, and with [`BARE_MTU`]. Below 1,280 bytes it has no IPv6, which
-    /// would give it a route for multicast (`addrconf_add_mroute`); and a veth lets nothing longer through
-    /// (`is_skb_forwardable`).
+    /// Sets an interface up that nobody shall talk by: without ARP, and with [`BARE_MTU`]. Below
+    /// 1,280 bytes it has no IPv6, which would give it a route for multicast
+    /// (`addrconf_add_mroute`); and a veth lets nothing longer through (`is_skb_forwardable`).
     ///
     /// # Errors
     /// Any [`Error`].
     pub fn set_up_bare(&mut self, link: &Link) -> Result<(), Error> {
-        self.set_link(link, [LinkAttribute::Mtu(BARE_MTU), LinkAttribute::IfAlias(ALIAS.to_owned())])?;
+        self.set_link(
+            link,
+            [
+                LinkAttribute::Mtu(BARE_MTU),
+                LinkAttribute::IfAlias(ALIAS.to_owned()),
+            ],
+        )?;
         let what = format_args!("set up interface {}", link.name);
         let mut message = LinkMessage::default();
         message.header.index = link.index;
         message.header.flags = LinkFlags::Up | LinkFlags::Noarp;
         message.header.change_mask = message.header.flags;
-        self.socket.single(&what, RouteNetlinkMessage::SetLink(message), 0).map(drop)
+        self.socket
+            .single(&what, RouteNetlinkMessage::SetLink(message), 0)
+            .map(drop)
     }
 
-    fn set_link(&mut self, link: &Link, attributes: impl IntoIterator<Item = LinkAttribute>) -> Result<(), Error> {
+    fn set_link(
+        &mut self,
+        link: &Link,
+        attributes: impl IntoIterator<Item = LinkAttribute>,
+    ) -> Result<(), Error> {
         let what = format_args!("change interface {}", link.name);
         let mut message = LinkMessage::default();
         message.header.index = link.index;
         message.attributes.extend(attributes);
-        self.socket.single(&what, RouteNetlinkMessage::SetLink(message), 0).map(drop)
+        self.socket
+            .single(&what, RouteNetlinkMessage::SetLink(message), 0)
+            .map(drop)
     }
 
     /// Deletes an interface. Fine if it is gone.
@@ -139,7 +187,10 @@ impl Netlink {
         let what = format_args!("delete interface {index}");
         let mut message = LinkMessage::default();
         message.header.index = index;
-        match self.socket.single(&what, RouteNetlinkMessage::DelLink(message), 0) {
+        match self
+            .socket
+            .single(&what, RouteNetlinkMessage::DelLink(message), 0)
+        {
             Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(()),
             done => done.map(drop),
         }
@@ -148,6 +199,8 @@ impl Netlink {
 
 fn message(name: &str) -> LinkMessage {
     let mut message = LinkMessage::default();
-    message.attributes.push(LinkAttribute::IfName(name.to_owned()));
+    message
+        .attributes
+        .push(LinkAttribute::IfName(name.to_owned()));
     message
 }

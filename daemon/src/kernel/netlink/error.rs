@@ -25,8 +25,8 @@ pub enum Error {
         /// The kernel's own explanation (`NLMSGERR_ATTR_MSG`), if it gave one.
         hint: Option<String>,
     },
-    /// The kernel's answer stayed incomplete however often it was asked for: what it lists kept changing, or
-    /// messages were lost.
+    /// The kernel's answer stayed incomplete however often it was asked for: what it lists kept
+    /// changing, or messages were lost.
     #[error("cannot {request}: no complete answer after {attempts} attempts")]
     Incomplete {
         /// What was asked, with its object.
@@ -54,7 +54,10 @@ impl Error {
     }
 
     pub(super) fn socket(action: &'static str, error: &io::Error) -> Self {
-        Self::Socket { action, errno: errno(error) }
+        Self::Socket {
+            action,
+            errno: errno(error),
+        }
     }
 }
 
@@ -74,6 +77,7 @@ struct Hint<'a>(Option<&'a str>);
 
 impl fmt::Display for Hint<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.map_or(Ok(()), |text| write!(f, ": {}", text.trim_end_matches('.')))
+        self.0
+            .map_or(Ok(()), |text| write!(f, ": {}", text.trim_end_matches('.')))
     }
 }

@@ -24,7 +24,8 @@ const GROUPS: [u32; 10] = [
     libc::RTNLGRP_TC,
     libc::RTNLGRP_IPV4_IFADDR,
     libc::RTNLGRP_IPV6_IFADDR,
-    // what a route look-up depends on: routes, rules that choose among tables, next hops that routes share
+    // what a route look-up depends on: routes, rules that choose among tables, next hops that
+    // routes share
     libc::RTNLGRP_IPV4_ROUTE,
     libc::RTNLGRP_IPV6_ROUTE,
     libc::RTNLGRP_IPV4_RULE,
@@ -35,7 +36,8 @@ const GROUPS: [u32; 10] = [
 /// Room for some thousand notifications, each charged with about a kilobyte.
 const RECEIVE_BUFFER_BYTES: usize = 4 * 1024 * 1024;
 
-/// A drain stops here, so that endless churn cannot keep it from returning; the rest waits in the socket.
+/// A drain stops here, so that endless churn cannot keep it from returning; the rest waits in the
+/// socket.
 const DRAIN_DATAGRAMS: usize = 4096;
 
 // include/uapi/linux/rtnetlink.h
@@ -47,15 +49,16 @@ const RTM_DELNEXTHOP: u16 = 105;
 pub enum Event {
     /// The kernel had to drop notifications: anything may have changed.
     Overrun,
-    /// An interface came, went or changed. Routes through it may have gone without a [`Event::Route`] of their own:
-    /// IPv4 drops them silently with the link (`fib_sync_down_dev`).
+    /// An interface came, went or changed. Routes through it may have gone without a
+    /// [`Event::Route`] of their own: IPv4 drops them silently with the link (`fib_sync_down_dev`).
     Link {
         /// Index of the interface.
         index: u32,
     },
     /// An address of this host came or went.
     Address,
-    /// A route, a rule or a next hop changed. A path MTU or a redirect learned from ICMP does not show here.
+    /// A route, a rule or a next hop changed. A path MTU or a redirect learned from ICMP does not
+    /// show here.
     Route,
     /// An entry of a neighbour table changed.
     Neighbour {
@@ -73,8 +76,9 @@ pub enum Event {
     Policy,
 }
 
-/// A subscription to the changes of this network namespace's links, addresses, routes, neighbours, tc hooks and IPsec policies.
-/// What happens from [`Monitor::open`] on is not missed: open it first, then read the state.
+/// A subscription to the changes of this network namespace's links, addresses, routes, neighbours,
+/// tc hooks and IPsec policies. What happens from [`Monitor::open`] on is not missed: open it
+/// first, then read the state.
 pub struct Monitor {
     /// One for each protocol, route netlink first, whose messages have numbers of their own.
     sockets: Vec<(Socket, Decode)>,
@@ -93,11 +97,14 @@ impl Monitor {
             Err(error) if xfrm::is_missing(&error) => {}
             Err(error) => return Err(error),
         }
-        Ok(Self { sockets, buffer: socket::buffer() })
+        Ok(Self {
+            sockets,
+            buffer: socket::buffer(),
+        })
     }
 
-    /// Waits until there is something to drain, for ever without a timeout. `false` if the time has passed or a
-    /// signal was caught.
+    /// Waits until there is something to drain, for ever without a timeout. `false` if the time has
+    /// passed or a signal was caught.
     ///
     /// # Errors
     /// [`Error::Socket`].
@@ -105,17 +112,23 @@ impl Monitor {
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
             PollTimeout::try_from(timeout.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX)
         });
-        let mut sockets: Vec<PollFd<'_>> =
-            self.sockets.iter().map(|(socket, _)| PollFd::new(socket.as_fd(), PollFlags::POLLIN)).collect();
+        let mut sockets: Vec<PollFd<'_>> = self
+            .sockets
+            .iter()
+            .map(|(socket, _)| PollFd::new(socket.as_fd(), PollFlags::POLLIN))
+            .collect();
         match poll(&mut sockets, timeout) {
             Ok(ready) => Ok(ready > 0),
             Err(Errno::EINTR) => Ok(false),
-            Err(errno) => Err(Error::Socket { action: "wait for", errno }),
+            Err(errno) => Err(Error::Socket {
+                action: "wait for",
+                errno,
+            }),
         }
     }
 
-    /// Takes what has arrived, each event once, without waiting. The events of all neighbours are among them; on a
-    /// busy link that can be thousands.
+    /// Takes what has arrived, each event once, without waiting. The events of all neighbours are
+    /// among them; on a busy link that can be thousands.
     ///
     /// # Errors
     /// [`Error::Socket`].
@@ -144,7 +157,9 @@ fn subscribe(protocol: isize, groups: &[u32]) -> Result<Socket, Error> {
     // if refused (no CAP_NET_ADMIN), the default buffer overruns sooner, which is an event
     let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES);
     for group in groups {
-        socket.add_membership(*group).map_err(|error| Error::socket("subscribe", &error))?;
+        socket
+            .add_membership(*group)
+            .map_err(|error| Error::socket("subscribe", &error))?;
     }
     Ok(socket)
 }
@@ -162,8 +177,8 @@ fn drain(socket: &Socket, buffer: &mut Vec<u8>, decode: Decode) -> Result<BTreeS
             }
             Received::Datagram => {
                 // what cannot be understood may mean anything
-                let understood =
-                    socket::messages(buffer).filter_map(|message| decode(&message).unwrap_or(Some(Event::Overrun)));
+                let understood = socket::messages(buffer)
+                    .filter_map(|message| decode(&message).unwrap_or(Some(Event::Overrun)));
                 events.extend(understood);
             }
         }
@@ -174,7 +189,9 @@ fn drain(socket: &Socket, buffer: &mut Vec<u8>, decode: Decode) -> Result<BTreeS
 
 fn event(message: &Message<'_>) -> Result<Option<Event>, DecodeError> {
     Ok(match message.kind {
-        libc::RTM_NEWLINK | libc::RTM_DELLINK => Some(Event::Link { index: LinkHeader::parse(message.payload)?.index }),
+        libc::RTM_NEWLINK | libc::RTM_DELLINK => Some(Event::Link {
+            index: LinkHeader::parse(message.payload)?.index,
+        }),
         libc::RTM_NEWADDR | libc::RTM_DELADDR => Some(Event::Address),
         libc::RTM_NEWROUTE
         | libc::RTM_DELROUTE
@@ -182,8 +199,12 @@ fn event(message: &Message<'_>) -> Result<Option<Event>, DecodeError> {
         | libc::RTM_DELRULE
         | RTM_NEWNEXTHOP
         | RTM_DELNEXTHOP => Some(Event::Route),
-        libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => decode::neighbour(message.payload)?
-            .map(|(neighbour, _)| Event::Neighbour { interface: neighbour.interface, address: neighbour.address }),
+        libc::RTM_NEWNEIGH | libc::RTM_DELNEIGH => {
+            decode::neighbour(message.payload)?.map(|(neighbour, _)| Event::Neighbour {
+                interface: neighbour.interface,
+                address: neighbour.address,
+            })
+        }
         libc::RTM_NEWQDISC | libc::RTM_DELQDISC | libc::RTM_NEWTFILTER | libc::RTM_DELTFILTER => {
             decode::tc_interface(message.payload)?.map(|interface| Event::Tc { interface })
         }

@@ -11,9 +11,9 @@ use super::{Error, Netlink, decode, each};
 use crate::network::Queue;
 
 impl Netlink {
-    /// The root queueing discipline of each interface that has one, by the interface's index. It counts for those below it, too
-    /// (`qdisc_tree_reduce_backlog`, `mq_dump`). Reads those of all interfaces: asking for one would notify every monitor
-    /// before kernel 6.8 (`tc_get_qdisc`).
+    /// The root queueing discipline of each interface that has one, by the interface's index. It
+    /// counts for those below it, too (`qdisc_tree_reduce_backlog`, `mq_dump`). Reads those of all
+    /// interfaces: asking for one would notify every monitor before kernel 6.8 (`tc_get_qdisc`).
     ///
     /// # Errors
     /// Any [`Error`].
@@ -25,7 +25,8 @@ impl Netlink {
         Ok(queues.into_iter().flatten().collect())
     }
 
-    /// Packets that a device was to send and has dropped, or failed to send. `None` if there is no such interface.
+    /// Packets that a device was to send and has dropped, or failed to send. `None` if there is no
+    /// such interface.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -33,8 +34,15 @@ impl Netlink {
         let what = format_args!("read the counters of interface {interface}");
         let mut message = LinkMessage::default();
         message.header.index = interface;
-        match self.socket.single(&what, RouteNetlinkMessage::GetLink(message), 0) {
-            Ok(answers) => Ok(each(&what, &answers, libc::RTM_NEWLINK, decode::device_drops)?.pop().flatten()),
+        match self
+            .socket
+            .single(&what, RouteNetlinkMessage::GetLink(message), 0)
+        {
+            Ok(answers) => Ok(
+                each(&what, &answers, libc::RTM_NEWLINK, decode::device_drops)?
+                    .pop()
+                    .flatten(),
+            ),
             Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
             Err(error) => Err(error),
         }

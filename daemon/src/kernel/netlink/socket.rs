@@ -5,8 +5,9 @@ use std::fmt::Display;
 use std::os::fd::{AsRawFd as _, RawFd};
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR, NLMSG_NOOP,
-    NLMSG_OVERRUN, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
+    NLM_F_ACK, NLM_F_ACK_TLVS, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NLMSG_DONE, NLMSG_ERROR,
+    NLMSG_NOOP, NLMSG_OVERRUN, NetlinkBuffer, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NetlinkSerializable,
 };
 use netlink_sys::{Socket, SocketAddr};
 use nix::errno::Errno;
@@ -16,7 +17,8 @@ use nix::sys::time::{TimeVal, TimeValLike};
 use super::decode::{attributes, text};
 use super::error::{self, Error};
 
-/// The kernel fills at most 32 KiB of a reader's buffer (`netlink_dump`); one notification can be larger.
+/// The kernel fills at most 32 KiB of a reader's buffer (`netlink_dump`); one notification can be
+/// larger.
 const BUFFER_BYTES: usize = 64 * 1024;
 
 /// The kernel answers before `send` returns. Waiting longer means that the answer was lost.
@@ -56,7 +58,11 @@ pub(super) enum Received {
 }
 
 /// Receives one datagram.
-pub(super) fn receive(socket: &Socket, buffer: &mut Vec<u8>, flags: i32) -> Result<Received, Error> {
+pub(super) fn receive(
+    socket: &Socket,
+    buffer: &mut Vec<u8>,
+    flags: i32,
+) -> Result<Received, Error> {
     loop {
         buffer.clear();
         match socket.recv(buffer, flags | libc::MSG_TRUNC) {
@@ -104,8 +110,15 @@ pub(super) struct Answer {
 /// Opens a socket that does not wait for ever.
 fn patient(protocol: isize) -> Result<Socket, Error> {
     let socket = open(protocol)?;
-    setsockopt(&socket, sockopt::ReceiveTimeout, &TimeVal::milliseconds(ANSWER_TIMEOUT_MS))
-        .map_err(|errno| Error::Socket { action: "set up", errno })?;
+    setsockopt(
+        &socket,
+        sockopt::ReceiveTimeout,
+        &TimeVal::milliseconds(ANSWER_TIMEOUT_MS),
+    )
+    .map_err(|errno| Error::Socket {
+        action: "set up",
+        errno,
+    })?;
     Ok(socket)
 }
 
@@ -126,7 +139,12 @@ enum Failure {
 
 impl RequestSocket {
     pub(super) fn open(protocol: isize) -> Result<Self, Error> {
-        Ok(Self { socket: patient(protocol)?, protocol, sequence: 0, buffer: buffer() })
+        Ok(Self {
+            socket: patient(protocol)?,
+            protocol,
+            sequence: 0,
+            buffer: buffer(),
+        })
     }
 
     /// What is asked over it by `ioctl`.
@@ -134,12 +152,18 @@ impl RequestSocket {
         self.socket.as_raw_fd()
     }
 
-    /// Asks for all objects of a kind. Answers that the kernel marks as torn by a change are asked for again.
-    pub(super) fn dump(&mut self, what: &dyn Display, message: impl NetlinkSerializable) -> Result<Vec<Answer>, Error> {
+    /// Asks for all objects of a kind. Answers that the kernel marks as torn by a change are asked
+    /// for again.
+    pub(super) fn dump(
+        &mut self,
+        what: &dyn Display,
+        message: impl NetlinkSerializable,
+    ) -> Result<Vec<Answer>, Error> {
         self.request(what, message, NLM_F_DUMP)
     }
 
-    /// Asks for, or changes, one object. The request may be sent more than once, so it must be idempotent.
+    /// Asks for, or changes, one object. The request may be sent more than once, so it must be
+    /// idempotent.
     pub(super) fn single(
         &mut self,
         what: &dyn Display,
@@ -155,7 +179,10 @@ impl RequestSocket {
         message: impl NetlinkSerializable,
         flags: u16,
     ) -> Result<Vec<Answer>, Error> {
-        let mut message = NetlinkMessage::new(NetlinkHeader::default(), NetlinkPayload::InnerMessage(message));
+        let mut message = NetlinkMessage::new(
+            NetlinkHeader::default(),
+            NetlinkPayload::InnerMessage(message),
+        );
         message.header.flags = NLM_F_REQUEST | flags;
         let mut failure = None;
         for _ in 0..ATTEMPTS {
@@ -163,7 +190,11 @@ impl RequestSocket {
                 Ok(answers) => return Ok(answers),
                 Err(Failure::Incomplete) => {}
                 Err(Failure::Refused(errno, hint)) => {
-                    return Err(Error::Refused { request: what.to_string(), errno, hint });
+                    return Err(Error::Refused {
+                        request: what.to_string(),
+                        errno,
+                        hint,
+                    });
                 }
                 Err(Failure::Socket(error)) => {
                     self.socket = patient(self.protocol)?;
@@ -171,17 +202,26 @@ impl RequestSocket {
                 }
             }
         }
-        Err(failure.unwrap_or(Error::Incomplete { request: what.to_string(), attempts: ATTEMPTS }))
+        Err(failure.unwrap_or(Error::Incomplete {
+            request: what.to_string(),
+            attempts: ATTEMPTS,
+        }))
     }
 
-    /// Sends once and reads to the end of the answer, even of one that is torn: the kernel runs one dump at a time.
-    fn exchange(&mut self, message: &mut NetlinkMessage<impl NetlinkSerializable>) -> Result<Vec<Answer>, Failure> {
+    /// Sends once and reads to the end of the answer, even of one that is torn: the kernel runs one
+    /// dump at a time.
+    fn exchange(
+        &mut self,
+        message: &mut NetlinkMessage<impl NetlinkSerializable>,
+    ) -> Result<Vec<Answer>, Failure> {
         self.sequence = self.sequence.wrapping_add(1);
         message.header.sequence_number = self.sequence;
         message.finalize();
         let mut request = vec![0; message.buffer_len()];
         message.serialize(&mut request);
-        self.socket.send(&request, 0).map_err(|error| Failure::Socket(Error::socket("write to", &error)))?;
+        self.socket
+            .send(&request, 0)
+            .map_err(|error| Failure::Socket(Error::socket("write to", &error)))?;
 
         let mut answers = Vec::new();
         let mut torn = false;
@@ -194,39 +234,62 @@ impl RequestSocket {
                     continue;
                 }
             }
-            for message in messages(&self.buffer).filter(|message| message.sequence == self.sequence) {
+            for message in
+                messages(&self.buffer).filter(|message| message.sequence == self.sequence)
+            {
                 torn |= message.flags & NLM_F_DUMP_INTR != 0;
                 match message.kind {
                     NLMSG_ERROR | NLMSG_DONE => {
                         verdict(&message)?;
-                        return if torn { Err(Failure::Incomplete) } else { Ok(answers) };
+                        return if torn {
+                            Err(Failure::Incomplete)
+                        } else {
+                            Ok(answers)
+                        };
                     }
                     NLMSG_NOOP | NLMSG_OVERRUN => {}
-                    kind => answers.push(Answer { kind, payload: message.payload.to_vec() }),
+                    kind => answers.push(Answer {
+                        kind,
+                        payload: message.payload.to_vec(),
+                    }),
                 }
             }
         }
     }
 }
 
-/// The outcome in a message that ends an answer: an error number, in an error the header of the request (`CAP_ACK`),
-/// and attributes.
+/// The outcome in a message that ends an answer: an error number, in an error the header of the
+/// request (`CAP_ACK`), and attributes.
 fn verdict(end: &Message<'_>) -> Result<(), Failure> {
     const ERRNO_BYTES: usize = 4;
     const HEADER_BYTES: usize = 16;
 
-    let code = end.payload.first_chunk().map_or(0, |bytes| i32::from_ne_bytes(*bytes));
+    let code = end
+        .payload
+        .first_chunk()
+        .map_or(0, |bytes| i32::from_ne_bytes(*bytes));
     if code >= 0 {
         return Ok(());
     }
-    let skip = if end.kind == NLMSG_ERROR { ERRNO_BYTES + HEADER_BYTES } else { ERRNO_BYTES };
-    let hint = end.payload.get(skip..).filter(|_| end.flags & NLM_F_ACK_TLVS != 0).and_then(|rest| {
-        attributes(rest).find_map(|attribute| match attribute {
-            Ok((NLMSGERR_ATTR_MSG, value)) => Some(text(value)),
-            _ => None,
-        })
-    });
-    Err(Failure::Refused(Errno::from_raw(code.saturating_neg()), hint))
+    let skip = if end.kind == NLMSG_ERROR {
+        ERRNO_BYTES + HEADER_BYTES
+    } else {
+        ERRNO_BYTES
+    };
+    let hint = end
+        .payload
+        .get(skip..)
+        .filter(|_| end.flags & NLM_F_ACK_TLVS != 0)
+        .and_then(|rest| {
+            attributes(rest).find_map(|attribute| match attribute {
+                Ok((NLMSGERR_ATTR_MSG, value)) => Some(text(value)),
+                _ => None,
+            })
+        });
+    Err(Failure::Refused(
+        Errno::from_raw(code.saturating_neg()),
+        hint,
+    ))
 }
 
 #[cfg(test)]
@@ -245,11 +308,17 @@ mod tests {
     /// Asks a kernel that answers the nth attempt with the nth of `answers`.
     fn ask(answers: Vec<Vec<Vec<u8>>>) -> Result<Vec<Vec<u8>>, Error> {
         let flags = SockFlag::empty();
-        let (ours, kernel) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("socketpair");
+        let (ours, kernel) =
+            socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("socketpair");
         setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::milliseconds(50)).expect("timeout");
         // SAFETY: the descriptor is open and nobody else's.
         let socket = unsafe { Socket::from_raw_fd(ours.into_raw_fd()) };
-        let mut requests = RequestSocket { socket, protocol: NETLINK_ROUTE, sequence: 0, buffer: buffer() };
+        let mut requests = RequestSocket {
+            socket,
+            protocol: NETLINK_ROUTE,
+            sequence: 0,
+            buffer: buffer(),
+        };
         let server = thread::spawn(move || serve(&kernel, answers));
         let message = RouteNetlinkMessage::GetLink(LinkMessage::default());
         let result = requests.dump(&"ask", message);
@@ -260,7 +329,9 @@ mod tests {
 
     fn serve(kernel: &OwnedFd, mut answers: Vec<Vec<Vec<u8>>>) {
         let mut request = [0; 4096];
-        while recv(kernel.as_raw_fd(), &mut request, MsgFlags::empty()).is_ok_and(|length| length > 0) {
+        while recv(kernel.as_raw_fd(), &mut request, MsgFlags::empty())
+            .is_ok_and(|length| length > 0)
+        {
             for datagram in answers.drain(..answers.len().min(1)).flatten() {
                 send(kernel.as_raw_fd(), &datagram, MsgFlags::empty()).expect("send");
             }
@@ -297,8 +368,13 @@ mod tests {
         let mut requests = RequestSocket::open(NETLINK_ROUTE).expect("a socket");
         let nowhere = std::net::UdpSocket::bind("127.0.0.1:0").expect("another socket");
         // SAFETY: both descriptors are open; the second goes on being the one of its owner.
-        assert_eq!(unsafe { libc::dup2(nowhere.as_raw_fd(), requests.raw()) }, requests.raw());
-        let links = requests.dump(&"ask", RouteNetlinkMessage::GetLink(LinkMessage::default())).expect("an answer");
+        assert_eq!(
+            unsafe { libc::dup2(nowhere.as_raw_fd(), requests.raw()) },
+            requests.raw()
+        );
+        let links = requests
+            .dump(&"ask", RouteNetlinkMessage::GetLink(LinkMessage::default()))
+            .expect("an answer");
         assert!(!links.is_empty(), "not even lo");
     }
 
@@ -311,30 +387,54 @@ mod tests {
 
     #[test]
     fn a_torn_answer_is_asked_for_again() {
-        let torn = message(libc::RTM_NEWLINK, NLM_F_MULTIPART | NLM_F_DUMP_INTR, 1, b"torn");
-        let answer = ask(vec![vec![torn, done(1)], vec![link(2, b"two"), done(2)]]).expect("an answer");
+        let torn = message(
+            libc::RTM_NEWLINK,
+            NLM_F_MULTIPART | NLM_F_DUMP_INTR,
+            1,
+            b"torn",
+        );
+        let answer =
+            ask(vec![vec![torn, done(1)], vec![link(2, b"two"), done(2)]]).expect("an answer");
         assert_eq!(answer, [b"two"]);
     }
 
     #[test]
     fn a_lost_answer_is_asked_for_again() {
         let oversized = link(2, &vec![0; BUFFER_BYTES]);
-        let answers = vec![vec![link(1, b"one")], vec![oversized, done(2)], vec![done(3)]];
+        let answers = vec![
+            vec![link(1, b"one")],
+            vec![oversized, done(2)],
+            vec![done(3)],
+        ];
         assert_eq!(ask(answers).expect("an answer"), Vec::<Vec<u8>>::new());
-        assert_eq!(ask(vec![]).unwrap_err().to_string(), "cannot ask: no complete answer after 8 attempts");
+        assert_eq!(
+            ask(vec![]).unwrap_err().to_string(),
+            "cannot ask: no complete answer after 8 attempts"
+        );
     }
 
     #[test]
     fn a_refusal_carries_the_text_of_the_kernel() {
         let code = (-libc::EBUSY).to_ne_bytes();
-        let text = [&9u16.to_ne_bytes()[..], &NLMSGERR_ATTR_MSG.to_ne_bytes(), b"Busy\0\0\0\0"].concat();
+        let text = [
+            &9u16.to_ne_bytes()[..],
+            &NLMSGERR_ATTR_MSG.to_ne_bytes(),
+            b"Busy\0\0\0\0",
+        ]
+        .concat();
         let error = [&code[..], &[0; 16], &text].concat();
         let done = [&code[..], &text].concat();
         for (kind, payload) in [(NLMSG_ERROR, error), (NLMSG_DONE, done)] {
             let told = ask(vec![vec![message(kind, NLM_F_ACK_TLVS, 1, &payload)]]).unwrap_err();
-            assert_eq!(told.to_string(), "cannot ask: Device or resource busy (EBUSY): Busy");
+            assert_eq!(
+                told.to_string(),
+                "cannot ask: Device or resource busy (EBUSY): Busy"
+            );
             let mute = ask(vec![vec![message(kind, 0, 1, &payload)]]).unwrap_err();
-            assert_eq!(mute.to_string(), "cannot ask: Device or resource busy (EBUSY)");
+            assert_eq!(
+                mute.to_string(),
+                "cannot ask: Device or resource busy (EBUSY)"
+            );
         }
     }
 }

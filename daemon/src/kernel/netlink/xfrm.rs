@@ -63,7 +63,10 @@ pub(super) enum Xfrm {
 
 /// Whether the kernel has no IPsec.
 pub(super) fn is_missing(error: &Error) -> bool {
-    matches!(error.errno(), Some(Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT))
+    matches!(
+        error.errno(),
+        Some(Errno::EPROTONOSUPPORT | Errno::EAFNOSUPPORT)
+    )
 }
 
 impl Netlink {
@@ -79,28 +82,50 @@ impl Netlink {
                 Err(error) => return Err(error),
             };
         }
-        let Xfrm::Open(socket) = &mut self.xfrm else { return Ok(Policies::default()) };
+        let Xfrm::Open(socket) = &mut self.xfrm else {
+            return Ok(Policies::default());
+        };
         let what = "list the IPsec policies";
-        let answers = socket.dump(&what, Request { kind: XFRM_MSG_GETPOLICY, bytes: ID_BYTES })?;
+        let answers = socket.dump(
+            &what,
+            Request {
+                kind: XFRM_MSG_GETPOLICY,
+                bytes: ID_BYTES,
+            },
+        )?;
         let policies = each(&what, &answers, XFRM_MSG_NEWPOLICY, policy)?;
         let what = "read the default IPsec policy";
-        let blocks_the_rest = match socket.single(&what, Request { kind: XFRM_MSG_GETDEFAULT, bytes: 4 }, 0) {
+        let blocks_the_rest = match socket.single(
+            &what,
+            Request {
+                kind: XFRM_MSG_GETDEFAULT,
+                bytes: 4,
+            },
+            0,
+        ) {
             Ok(answers) => each(&what, &answers, XFRM_MSG_GETDEFAULT, default)?.contains(&true),
             // there is none before 5.15
             Err(error) if error.errno() == Some(Errno::EINVAL) => false,
             Err(error) => return Err(error),
         };
-        Ok(Policies { policies: policies.into_iter().flatten().collect(), blocks_the_rest })
+        Ok(Policies {
+            policies: policies.into_iter().flatten().collect(),
+            blocks_the_rest,
+        })
     }
 }
 
 /// Decodes `struct xfrm_userpolicy_default`: whether what is sent is blocked.
 fn default(payload: &[u8]) -> Result<bool, DecodeError> {
     // in, forward, out
-    payload.get(2).map(|&out| out == BLOCK_BY_DEFAULT).ok_or_else(|| DecodeError::from("a default that is cut off"))
+    payload
+        .get(2)
+        .map(|&out| out == BLOCK_BY_DEFAULT)
+        .ok_or_else(|| DecodeError::from("a default that is cut off"))
 }
 
-/// Decodes `struct xfrm_userpolicy_info`. `None` for a policy that is not about what this host sends.
+/// Decodes `struct xfrm_userpolicy_info`. `None` for a policy that is not about what this host
+/// sends.
 fn policy(payload: &[u8]) -> Result<Option<Policy>, DecodeError> {
     const SELECTOR: (usize, usize, usize, usize) = (0, 16, 32, 36);
     const FAMILY: usize = 40;
@@ -111,21 +136,28 @@ fn policy(payload: &[u8]) -> Result<Option<Policy>, DecodeError> {
     const DIRECTION: usize = 160;
     const ACTION: usize = 161;
 
-    let info: &[u8; INFO_BYTES] =
-        payload.first_chunk().ok_or_else(|| DecodeError::from("an IPsec policy that is cut off"))?;
+    let info: &[u8; INFO_BYTES] = payload
+        .first_chunk()
+        .ok_or_else(|| DecodeError::from("an IPsec policy that is cut off"))?;
     if info[DIRECTION] != XFRM_POLICY_OUT {
         return Ok(None);
     }
     let word = |at: usize| u32::from_ne_bytes([info[at], info[at + 1], info[at + 2], info[at + 3]]);
     // in network byte order, with the bits that count behind
-    let port =
-        |at: usize| (u16::from_be_bytes([info[at], info[at + 1]]), u16::from_be_bytes([info[at + 2], info[at + 3]]));
+    let port = |at: usize| {
+        (
+            u16::from_be_bytes([info[at], info[at + 1]]),
+            u16::from_be_bytes([info[at + 2], info[at + 3]]),
+        )
+    };
     let address = |at: usize| -> Result<IpAddr, DecodeError> {
         let bytes: [u8; 16] = std::array::from_fn(|byte| info[at + byte]);
         match i32::from(u16::from_ne_bytes([info[FAMILY], info[FAMILY + 1]])) {
             libc::AF_INET => Ok(Ipv4Addr::new(bytes[0], bytes[1], bytes[2], bytes[3]).into()),
             libc::AF_INET6 => Ok(Ipv6Addr::from(bytes).into()),
-            family => Err(DecodeError::from(format!("an IPsec policy of address family {family}"))),
+            family => Err(DecodeError::from(format!(
+                "an IPsec policy of address family {family}"
+            ))),
         }
     };
     let (destination, source, destination_port, source_port) = SELECTOR;
@@ -140,7 +172,11 @@ fn policy(payload: &[u8]) -> Result<Option<Policy>, DecodeError> {
         kind: 0,
         mark: (0, 0),
         if_id: 0,
-        action: if info[ACTION] == XFRM_POLICY_BLOCK { Action::Block } else { Action::Clear },
+        action: if info[ACTION] == XFRM_POLICY_BLOCK {
+            Action::Block
+        } else {
+            Action::Clear
+        },
     };
     for attribute in attributes(&payload[INFO_BYTES..]) {
         match attribute? {
@@ -162,7 +198,8 @@ fn policy(payload: &[u8]) -> Result<Option<Policy>, DecodeError> {
 mod tests {
     use super::*;
 
-    /// `ip xfrm policy add src 10.9.0.0/24 dst 10.9.0.11 proto udp dport 6080 dir out priority 7`, and attributes.
+    /// `ip xfrm policy add src 10.9.0.0/24 dst 10.9.0.11 proto udp dport 6080 dir out priority 7`,
+    /// and attributes.
     fn bytes(change: impl Fn(&mut [u8]), attributes: &[(u16, &[u8])]) -> Vec<u8> {
         let mut info = vec![0; INFO_BYTES];
         info[..4].copy_from_slice(&[10, 9, 0, 11]);
@@ -209,10 +246,22 @@ mod tests {
             (XFRMA_TMPL, &[1; 64]),
         ];
         let transforms = policy(&bytes(|_| {}, &all)).unwrap().unwrap();
-        let expected = Policy { mark: (5, 0xff), if_id: 9, kind: 1, action: Action::Transform, ..expected };
+        let expected = Policy {
+            mark: (5, 0xff),
+            if_id: 9,
+            kind: 1,
+            action: Action::Transform,
+            ..expected
+        };
         assert_eq!(transforms, expected);
         let blocks = policy(&bytes(|info| info[161] = 1, &all)).unwrap().unwrap();
-        assert_eq!(blocks, Policy { action: Action::Block, ..expected });
+        assert_eq!(
+            blocks,
+            Policy {
+                action: Action::Block,
+                ..expected
+            }
+        );
     }
 
     #[test]
@@ -226,7 +275,10 @@ mod tests {
         assert_eq!(read.destination, (IpAddr::from([0xfd; 16]), 128));
         assert_eq!(read.source, (IpAddr::from([0xfc; 16]), 7));
         for direction in [0, 2, 3, 4] {
-            assert_eq!(policy(&bytes(|info| info[160] = direction, &[])).unwrap(), None);
+            assert_eq!(
+                policy(&bytes(|info| info[160] = direction, &[])).unwrap(),
+                None
+            );
         }
     }
 
@@ -249,7 +301,9 @@ mod tests {
         };
         for length in (0..260).cycle().take(20_000) {
             // small values make many plausible attributes
-            let mut bytes: Vec<u8> = (0..length).map(|_| random() % if length % 2 == 0 { 24 } else { 255 }).collect();
+            let mut bytes: Vec<u8> = (0..length)
+                .map(|_| random() % if length % 2 == 0 { 24 } else { 255 })
+                .collect();
             if let Some(direction) = bytes.get_mut(160) {
                 *direction = XFRM_POLICY_OUT;
             }

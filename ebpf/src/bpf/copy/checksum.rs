@@ -21,9 +21,10 @@ pub(crate) const UNKNOWN: u32 = 1 << 17;
 /// It is one that no helper computes (CRC32c), and may still have to be filled in.
 pub(crate) const OPEN: u32 = 1 << 18;
 
-/// The transport checksum, if it was left to the output interface (`CHECKSUM_PARTIAL`), which must not compute it from a
-/// fragment: then there is the sum over the pseudo header in its place. A checksum that just looks like that is what is
-/// computed, too. A global function: the verifier checks it once.
+/// The transport checksum, if it was left to the output interface (`CHECKSUM_PARTIAL`), which must
+/// not compute it from a fragment: then there is the sum over the pseudo header in its place. A
+/// checksum that just looks like that is what is computed, too. A global function: the verifier
+/// checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn finish_checksum(skb: *mut __sk_buff, packet: *const Packet) -> u32 {
@@ -51,22 +52,33 @@ pub(crate) extern "C" fn finish_checksum(skb: *mut __sk_buff, packet: *const Pac
         // of CRC32c there is no trace before it is computed
         return if field == 0 { OPEN } else { 0 };
     }
-    let length = packet.ip_bytes().wrapping_sub(u32::from(packet.transport.wrapping_sub(packet.offset)));
+    let length = packet
+        .ip_bytes()
+        .wrapping_sub(u32::from(packet.transport.wrapping_sub(packet.offset)));
     if u16::from_be(field) != packet.pseudo_header(length) {
         return 0;
     }
     let folded = !(sum_of(skb, packet.transport.into(), length) as u16);
     // RFC 768: 0 would mean that there is none
-    let checksum = if folded == 0 && packet.protocol == protocol::UDP { 0xffff } else { folded };
+    let checksum = if folded == 0 && packet.protocol == protocol::UDP {
+        0xffff
+    } else {
+        folded
+    };
     FINISHED | at << AT_SHIFT | u32::from(checksum)
 }
 
-/// The sum of words in network byte order of so many bytes of a frame, folded to one (RFC 1071). A global function: the verifier
-/// checks it once.
+/// The sum of words in network byte order of so many bytes of a frame, folded to one (RFC 1071). A
+/// global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn sum_of(skb: *mut __sk_buff, at: u32, bytes: u32) -> u32 {
-    let mut sum = Sum { skb: Skb(skb), at, left: bytes, sum: 0 };
+    let mut sum = Sum {
+        skb: Skb(skb),
+        at,
+        left: bytes,
+        sum: 0,
+    };
     each(u16::MAX as usize / SCRATCH_BYTES + 1, add_chunk, &mut sum);
     u32::from(fold(sum.sum))
 }
@@ -82,12 +94,20 @@ struct Sum {
 unsafe extern "C" fn add_chunk(_: u32, sum: *mut Sum) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let sum = unsafe { &mut *sum };
-    let Some(scratch) = SCRATCH.get_ptr_mut(0) else { return STOP };
+    let Some(scratch) = SCRATCH.get_ptr_mut(0) else {
+        return STOP;
+    };
     let scratch = scratch.cast::<u32>();
     if sum.left >= SCRATCH_BYTES as u32 {
         // SAFETY: as many bytes as the element has.
         unsafe {
-            if bpf_skb_load_bytes(sum.skb.0.cast(), sum.at, scratch.cast::<c_void>(), SCRATCH_BYTES as u32) != 0 {
+            if bpf_skb_load_bytes(
+                sum.skb.0.cast(),
+                sum.at,
+                scratch.cast::<c_void>(),
+                SCRATCH_BYTES as u32,
+            ) != 0
+            {
                 return STOP;
             }
             sum.sum = bpf_csum_diff(null_mut(), 0, scratch, SCRATCH_BYTES as u32, sum.sum) as u32;

@@ -1,4 +1,5 @@
-//! Input: a packet of which some endpoints get no copy, for one reason. Output: its packets, counted for each of them.
+//! Input: a packet of which some endpoints get no copy, for one reason. Output: its packets,
+//! counted for each of them.
 
 use core::ffi::c_long;
 
@@ -17,15 +18,25 @@ struct Lost {
     /// Packets on the wire, for each endpoint.
     packets: u32,
     /// Which copy of the endpoints counts.
-    parity: u32,
+    bank: u32,
 }
 
-/// Counts copies that are not sent to these endpoints, for a [`Drop`] as a number, of so many packets on the wire each. A global
-/// function: it has a stack frame that others need not make room for.
+/// Counts copies that are not sent to these endpoints, for a [`Drop`] as a number, of so many
+/// packets on the wire each. A global function: it has a stack frame that others need not make room
+/// for.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn count_lost(endpoints: u64, reason: u32, packets: u32, parity: u32) -> u32 {
-    each(MAX_ENDPOINTS, next_lost, &mut Lost { endpoints, reason, packets, parity });
+pub(crate) extern "C" fn count_lost(endpoints: u64, reason: u32, packets: u32, bank: u32) -> u32 {
+    each(
+        MAX_ENDPOINTS,
+        next_lost,
+        &mut Lost {
+            endpoints,
+            reason,
+            packets,
+            bank,
+        },
+    );
     0
 }
 
@@ -37,11 +48,14 @@ unsafe extern "C" fn next_lost(_: u32, lost: *mut Lost) -> c_long {
     }
     let index = lowest_bit(lost.endpoints);
     lost.endpoints &= lost.endpoints - 1;
-    let (Some(pair), Some(stats)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index)) else { return STOP };
+    let (Some(pair), Some(stats)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index))
+    else {
+        return STOP;
+    };
     // SAFETY: a per-CPU element.
     let stats = unsafe { &mut *stats };
     if lost.reason == Drop::Unwrapped as u32 {
-        stats.fuse = pair[lost.parity as usize & 1].generation;
+        stats.tripped = pair[lost.bank as usize & 1].breaker;
     }
     count_drop(stats, lost.reason, lost.packets);
     go_on_if(lost.endpoints != 0)
@@ -49,7 +63,8 @@ unsafe extern "C" fn next_lost(_: u32, lost: *mut Lost) -> c_long {
 
 #[inline(always)]
 pub(crate) fn count_drop(stats: &mut EndpointStats, reason: u32, packets: u32) {
-    // the verifier checks a bound: `state` comes from a map, and of a function it does not know what it answers
+    // the verifier checks a bound: `state` comes from a map, and of a function it does not know
+    // what it answers
     let reason = opaque(reason);
     if let Some(drops) = stats.drops.get_mut(reason as usize) {
         *drops += u64::from(packets);

@@ -1,5 +1,6 @@
-//! Input: a packet and the endpoints that get a copy. Output: a clone to the output interface of each, where `encap` takes
-//! it. Those for which the packet is too long, or whose copies have a checksum, are left to [`fragment`](crate::bpf::copy::fragment) and
+//! Input: a packet and the endpoints that get a copy. Output: a clone to the output interface of
+//! each, where `encap` takes it. Those for which the packet is too long, or whose copies have a
+//! checksum, are left to [`fragment`](crate::bpf::copy::fragment) and
 //! [`segmenter`](crate::bpf::segmenter).
 
 use core::ffi::c_long;
@@ -7,9 +8,11 @@ use core::intrinsics::cold_path;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_coarse_ns, bpf_ktime_get_ns};
-use traffic_mirror_ebpf::abi::{Control, Cpu, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, Receipt, Relay, cb};
+use traffic_mirror_ebpf::abi::{
+    Control, Cpu, Drop, Endpoint, EndpointStats, MAX_ENDPOINTS, Receipt, Relay, cb,
+};
 use traffic_mirror_ebpf::classify::lowest_bit;
-use traffic_mirror_ebpf::fit::{Shape, Size};
+use traffic_mirror_ebpf::fit::{Fit, Size};
 use traffic_mirror_ebpf::packet::{Packet, protocol};
 
 use crate::bpf::copy::clonable::is_brittle;
@@ -26,7 +29,8 @@ use crate::bpf::verifier::{STOP, each, go_on_if};
 
 /// How often a copy goes to a next hop that does not answer, so that the kernel looks for it.
 const PROBE_NS: u64 = 1_000_000_000;
-/// After so many bytes, with what the kernel keeps beside them, a CPU looks at the output interface's queue again.
+/// After so many bytes, with what the kernel keeps beside them, a CPU looks at the output
+/// interface's queue again.
 const LOOK_BYTES: u64 = 256 << 10;
 /// A queue that was full is left alone for so long: a tick of the coarse clock at most.
 const FULL_NS: u64 = 1_000_000;
@@ -38,7 +42,7 @@ pub(crate) struct FanOut {
     pub endpoints: u64,
     /// Endpoints that get theirs in fragments, with a checksum, or cut into packets first, as bits.
     pub oversize: u64,
-    pub parity: u32,
+    pub bank: u32,
     flow: u32,
     /// Bits of [`cb::ENDPOINT`] that are the same for all of them.
     word: u32,
@@ -46,19 +50,33 @@ pub(crate) struct FanOut {
     pub size: Size,
 }
 
-/// Sends a copy to each of the endpoints. Answers those that cannot have it in one piece, as bits. A global function: the
-/// verifier checks it once.
+/// Sends a copy to each of the endpoints. Answers those that cannot have it in one piece, as bits.
+/// A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn fan_out(skb: *mut __sk_buff, packet: *const Packet, endpoints: u64, parity: u32) -> u64 {
-    let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
+pub(crate) extern "C" fn fan_out(
+    skb: *mut __sk_buff,
+    packet: *const Packet,
+    endpoints: u64,
+    bank: u32,
+) -> u64 {
+    let Some(cpu) = CPU.get_ptr_mut(0) else {
+        return 0;
+    };
     if packet.is_null() {
         return 0;
     }
     // SAFETY: the caller passes a pointer to a local variable.
     let packet = unsafe { &*packet };
     let mut copies = Copies {
-        fan: FanOut::of(Skb(skb), packet, measure(Skb(skb), packet), flow_of(packet, parity), endpoints, parity),
+        fan: FanOut::of(
+            Skb(skb),
+            packet,
+            measure(Skb(skb), packet),
+            flow_of(packet, bank),
+            endpoints,
+            bank,
+        ),
         control: control(),
         cpu,
     };
@@ -74,8 +92,9 @@ struct Copies<'a> {
     cpu: *mut Cpu,
 }
 
-/// As [`fan_out`], for one endpoint at most: a call costs as much as much else. What a [`Memo`] says of the packet is counted before, if
-/// there is one. A global function: the verifier checks it once.
+/// As [`fan_out`], for one endpoint at most: a call costs as much as much else. What a [`Memo`]
+/// says of the packet is counted before, if there is one. A global function: the verifier checks it
+/// once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn copy_to_one(
@@ -83,9 +102,11 @@ pub(crate) extern "C" fn copy_to_one(
     packet: *const Packet,
     memo: *const Memo,
     endpoints: u64,
-    parity: u32,
+    bank: u32,
 ) -> u64 {
-    let Some(cpu) = CPU.get_ptr_mut(0) else { return 0 };
+    let Some(cpu) = CPU.get_ptr_mut(0) else {
+        return 0;
+    };
     if packet.is_null() {
         return 0;
     }
@@ -98,7 +119,9 @@ pub(crate) extern "C" fn copy_to_one(
         while nth < FOUND_MAX {
             // SAFETY: the caller passes a pointer to a per-CPU element.
             let filter = unsafe { (*memo).filters[nth] };
-            let Some(stats) = FILTER_STATS.get_ptr_mut(filter) else { break };
+            let Some(stats) = FILTER_STATS.get_ptr_mut(filter) else {
+                break;
+            };
             // SAFETY: as above.
             unsafe { &mut (*stats).matched }.add(size.packets, size.bytes);
             nth += 1;
@@ -107,8 +130,12 @@ pub(crate) extern "C" fn copy_to_one(
     if endpoints == 0 {
         return 0;
     }
-    let fan = FanOut::of(Skb(skb), packet, size, flow(packet, parity), endpoints, parity);
-    let mut copies = Copies { fan, control: control(), cpu };
+    let fan = FanOut::of(Skb(skb), packet, size, flow(packet, bank), endpoints, bank);
+    let mut copies = Copies {
+        fan,
+        control: control(),
+        cpu,
+    };
     copies.prepare(packet.protocol);
     copies.send_next();
     copies.fan.oversize
@@ -128,7 +155,9 @@ impl Copies<'_> {
     /// Finds out what matters of some superpackets.
     #[inline(always)]
     fn prepare(&mut self, protocol: u8) {
-        let Size { gso, bare, brittle, .. } = &mut self.fan.size;
+        let Size {
+            gso, bare, brittle, ..
+        } = &mut self.fan.size;
         if *gso != 0 && protocol == protocol::UDP {
             *bare = is_bare(self.fan.skb.0);
         }
@@ -143,15 +172,19 @@ impl Copies<'_> {
         let Self { fan, control, cpu } = self;
         let index = lowest_bit(fan.endpoints);
         fan.endpoints &= fan.endpoints - 1;
-        let (Some(pair), Some(stats)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index)) else { return };
-        let endpoint = &pair[fan.parity as usize & 1];
+        let (Some(pair), Some(stats)) = (ENDPOINTS.get(index), ENDPOINT_STATS.get_ptr_mut(index))
+        else {
+            return;
+        };
+        let endpoint = &pair[fan.bank as usize & 1];
         // SAFETY: a per-CPU element.
         let stats = unsafe { &mut *stats };
-        let mut shape = Shape::default();
-        let reason = fan.shape(endpoint, stats, &mut shape);
+        let mut fit = Fit::default();
+        let reason = fan.fit(endpoint, stats, &mut fit);
         if reason != Drop::None as u32 {
             count_drop(stats, reason, fan.size.packets);
-        } else if shape.fragments != 1 || endpoint.summed != 0 && endpoint.state == Drop::None as u32 {
+        } else if fit.fragments != 1 || endpoint.summed != 0 && endpoint.state == Drop::None as u32
+        {
             // what looks for a next hop that is silent is one plain packet
             if endpoint.state == Drop::None as u32 {
                 fan.oversize |= 1 << index;
@@ -159,32 +192,33 @@ impl Copies<'_> {
                 count_drop(stats, endpoint.state, fan.size.packets);
             }
         } else {
-            let reason = match fan.request(endpoint, index, stats, &shape) {
+            let reason = match fan.request(endpoint, index, stats, &fit) {
                 Some(request) => send_by(fan.skb, &request, control, *cpu),
                 None => Drop::Limit as u32,
             };
-            fan.account(endpoint, stats, &shape, reason);
+            fan.account(endpoint, stats, &fit, reason);
         }
     }
 }
 
-/// [`Shape::of`]; answers 0 or the [`Drop`] as a number. A global function: the verifier checks its many ways once.
+/// [`Fit::of`]; answers 0 or the [`Drop`] as a number. A global function: the verifier checks its
+/// many ways once.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn find_shape(
+pub(crate) extern "C" fn find_fit(
     size: *const Size,
     protocol: u32,
     endpoint: *const Endpoint,
-    shape: *mut Shape,
+    fit: *mut Fit,
 ) -> u32 {
-    if size.is_null() || endpoint.is_null() || shape.is_null() {
+    if size.is_null() || endpoint.is_null() || fit.is_null() {
         return Drop::Oversize as u32;
     }
     // SAFETY: the caller passes pointers to local variables and to an element of a map.
-    match unsafe { Shape::of(&*size, protocol, &*endpoint) } {
+    match unsafe { Fit::of(&*size, protocol, &*endpoint) } {
         Ok(found) => {
             // SAFETY: as above.
-            unsafe { *shape = found }
+            unsafe { *fit = found }
             0
         }
         Err(reason) => reason as u32,
@@ -194,45 +228,59 @@ pub(crate) extern "C" fn find_shape(
 /// [`Packet::flow_hash`], where there is no room for it on the stack.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(crate) extern "C" fn flow_of(packet: *const Packet, parity: u32) -> u32 {
+pub(crate) extern "C" fn flow_of(packet: *const Packet, bank: u32) -> u32 {
     if packet.is_null() {
         return 0;
     }
     // SAFETY: the caller passes a pointer to a local variable.
-    flow(unsafe { &*packet }, parity)
+    flow(unsafe { &*packet }, bank)
 }
 
 #[inline(always)]
-fn flow(packet: &Packet, parity: u32) -> u32 {
-    packet.flow_hash(&control().view[parity as usize & 1].flow_keys)
+fn flow(packet: &Packet, bank: u32) -> u32 {
+    packet.flow_hash(&control().banks[bank as usize & 1].flow_keys)
 }
 
 impl FanOut {
     /// `flow` is the hash of the packet's flow.
     #[inline(always)]
-    pub(crate) fn of(skb: Skb, packet: &Packet, size: Size, flow: u32, endpoints: u64, parity: u32) -> Self {
+    pub(crate) fn of(
+        skb: Skb,
+        packet: &Packet,
+        size: Size,
+        flow: u32,
+        endpoints: u64,
+        bank: u32,
+    ) -> Self {
         Self {
             skb,
             endpoints,
             oversize: 0,
-            parity,
+            bank,
             flow,
-            word: parity << cb::PARITY_SHIFT
+            word: bank << cb::BANK_SHIFT
                 | if packet.version == 6 { cb::IPV6 } else { 0 }
-                | if packet.headerless != 0 { cb::HEADERLESS } else { 0 },
+                | if packet.headerless != 0 {
+                    cb::HEADERLESS
+                } else {
+                    0
+                },
             protocol: u32::from(packet.protocol),
             size,
         }
     }
 
-    /// Finds how the copy goes to an endpoint; answers the [`Drop`] as a number, as [`Endpoint::state`] has it. The shape stays
-    /// where it is: moved, it would be on the stack twice.
+    /// Finds how the copy goes to an endpoint; answers the [`Drop`] as a number, as
+    /// [`Endpoint::state`] has it. The fit stays where it is: moved, it would be on the stack
+    /// twice.
     #[inline(always)]
-    pub(crate) fn shape(&self, endpoint: &Endpoint, stats: &mut EndpointStats, shape: &mut Shape) -> u32 {
-        if endpoint.state != 0 && !(endpoint.state == Drop::NoNeighbour as u32 && is_probe_due(stats)) {
+    pub(crate) fn fit(&self, endpoint: &Endpoint, stats: &mut EndpointStats, fit: &mut Fit) -> u32 {
+        if endpoint.state != 0
+            && !(endpoint.state == Drop::NoNeighbour as u32 && is_probe_due(stats))
+        {
             return endpoint.state;
         }
-        if stats.fuse == endpoint.generation {
+        if stats.tripped == endpoint.breaker {
             return Drop::Unwrapped as u32;
         }
         if !is_sampled(self.flow, endpoint.sample) {
@@ -241,30 +289,33 @@ impl FanOut {
         if stats.full_ns != 0 && is_still_full(stats) {
             return Drop::Backlog as u32;
         }
-        if Shape::is_plain(&self.size, endpoint) {
-            // laid out as if it were the rare way, it is what the verifier looks at last: it knows more of it than of the other one, which
-            // then is enough for both
+        if Fit::is_plain(&self.size, endpoint) {
+            // laid out as if it were the rare way, it is what the verifier looks at last: it knows
+            // more of it than of the other one, which then is enough for both
             cold_path();
-            *shape = Shape::plain(&self.size, endpoint);
+            *fit = Fit::plain(&self.size, endpoint);
             return Drop::None as u32;
         }
-        find_shape(&raw const self.size, self.protocol, endpoint, shape)
+        find_fit(&raw const self.size, self.protocol, endpoint, fit)
     }
 
-    /// What is sent of a copy, or the first of its fragments; `None` if the endpoint's limit does not allow it.
+    /// What is sent of a copy, or the first of its fragments; `None` if the endpoint's limit does
+    /// not allow it.
     #[inline(always)]
     pub(crate) fn request(
         &self,
         endpoint: &Endpoint,
         index: u32,
         stats: &mut EndpointStats,
-        shape: &Shape,
+        fit: &Fit,
     ) -> Option<CloneRequest> {
         let credit = &raw mut stats.credit_ns;
-        if endpoint.is_limited() && limit::admits(endpoint, credit, index, self.size.packets, shape.outer_bytes) == 0 {
+        if endpoint.is_limited()
+            && limit::admits(endpoint, credit, index, self.size.packets, fit.outer_bytes) == 0
+        {
             return None;
         }
-        let mut word = self.word | index | shape.flags;
+        let mut word = self.word | index | fit.flags;
         if endpoint.link_bytes == 0 {
             // the kernel takes off whatever stands before the IP header (`__bpf_redirect_no_mac`)
             word &= !cb::HEADERLESS;
@@ -273,27 +324,38 @@ impl FanOut {
             word |= cb::PROBE;
         }
         // each clone holds the packet as it is until it is cut
-        let clones = if shape.fragments > 1 { shape.fragments } else { 1 };
+        let clones = if fit.fragments > 1 { fit.fragments } else { 1 };
         stats.unlooked += u64::from(clones) * (u64::from(self.skb.len()) + PACKET_BYTES);
         if stats.unlooked > LOOK_BYTES || stats.full_ns != 0 {
             (stats.unlooked, stats.full_ns) = (0, 0);
             word |= cb::LOOK;
         }
-        Some(CloneRequest { interface: endpoint.interface, word, flow: self.flow, length: shape.length })
+        Some(CloneRequest {
+            interface: endpoint.interface,
+            word,
+            flow: self.flow,
+            length: fit.length,
+        })
     }
 
     /// Counts what has become of a copy.
     #[inline(always)]
-    pub(crate) fn account(&self, endpoint: &Endpoint, stats: &mut EndpointStats, shape: &Shape, reason: u32) {
+    pub(crate) fn account(
+        &self,
+        endpoint: &Endpoint,
+        stats: &mut EndpointStats,
+        fit: &Fit,
+        reason: u32,
+    ) {
         let packets = self.size.packets;
         if reason == Drop::None as u32 {
-            stats.sent.add(packets, shape.bytes);
-            stats.truncated += u64::from(packets * shape.is_truncated);
-            stats.fragmented += u64::from(shape.fragments > 1);
+            stats.sent.add(packets, fit.bytes);
+            stats.truncated += u64::from(packets * fit.is_truncated);
+            stats.fragmented += u64::from(fit.fragments > 1);
             return;
         }
         if reason == Drop::Unwrapped as u32 {
-            stats.fuse = endpoint.generation;
+            stats.tripped = endpoint.breaker;
         }
         if reason == Drop::Budget as u32 {
             // it was to look, perhaps, and did not
@@ -317,7 +379,8 @@ fn is_still_full(stats: &EndpointStats) -> bool {
     coarse_now() - stats.full_ns < FULL_NS
 }
 
-/// Whether a flow is the one of so many. The hash also makes the outer source port, so other bits of it decide.
+/// Whether a flow is the one of so many. The hash also makes the outer source port, so other bits
+/// of it decide.
 #[inline(always)]
 fn is_sampled(flow: u32, sample: u32) -> bool {
     (u64::from(flow.wrapping_mul(0x9e37_79b1)) * u64::from(sample)) >> 32 == 0
@@ -387,7 +450,8 @@ fn is_over(cpu: *mut Cpu, budget_ns: u64) -> bool {
     false
 }
 
-/// Sends a clone; answers a [`Drop`] as a number. A global function: it has a stack frame that others need not make room for.
+/// Sends a clone; answers a [`Drop`] as a number. A global function: it has a stack frame that
+/// others need not make room for.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn send(skb: *mut __sk_buff, request: *const CloneRequest) -> u32 {
@@ -396,19 +460,25 @@ pub(crate) extern "C" fn send(skb: *mut __sk_buff, request: *const CloneRequest)
     }
     // SAFETY: the caller passes a pointer to a local variable.
     let request = unsafe { &*request };
-    let Some(cpu) = CPU.get_ptr_mut(0) else { return Drop::Clone as u32 };
+    let Some(cpu) = CPU.get_ptr_mut(0) else {
+        return Drop::Clone as u32;
+    };
     send_by(Skb(skb), request, control(), cpu)
 }
 
 /// As [`send`], for those whose stack frame has the room.
 #[inline(always)]
 fn send_by(skb: Skb, request: &CloneRequest, control: &Control, cpu: *mut Cpu) -> u32 {
-    let view = &control.view[(request.word >> cb::PARITY_SHIFT & 1) as usize];
-    if is_over(cpu, view.budget_ns) {
+    let active = &control.banks[(request.word >> cb::BANK_SHIFT & 1) as usize];
+    if is_over(cpu, active.budget_ns) {
         return Drop::Budget as u32;
     }
     let is_relayed = request.word & cb::HEADERLESS != 0;
-    let (interface, onward) = if is_relayed { (skb.ifindex(), request.interface) } else { (request.interface, 0) };
+    let (interface, onward) = if is_relayed {
+        (skb.ifindex(), request.interface)
+    } else {
+        (request.interface, 0)
+    };
     let depth = depth(cpu);
     let level = level(cpu, depth);
     // SAFETY: a per-CPU element; volatile, since `encap` writes it while the helper runs.
@@ -418,16 +488,26 @@ fn send_by(skb: Skb, request: &CloneRequest, control: &Control, cpu: *mut Cpu) -
         (&raw mut (*cpu).depth).write_volatile(depth + 1);
         receipt.write_volatile(Receipt::Missing as u32);
         if is_relayed {
-            relay.write_volatile(Relay { interface: onward, answer: 0 });
+            relay.write_volatile(Relay {
+                interface: onward,
+                answer: 0,
+            });
         }
     }
-    let before = [skb.cb::<0>(), skb.cb::<1>(), skb.cb::<2>(), skb.cb::<3>(), skb.cb::<4>()];
+    let before = [
+        skb.cb::<0>(),
+        skb.cb::<1>(),
+        skb.cb::<2>(),
+        skb.cb::<3>(),
+        skb.cb::<4>(),
+    ];
     skb.set_cb::<{ cb::SECRET }>(control.secret as u32);
     skb.set_cb::<{ cb::SECRET + 1 }>((control.secret >> 32) as u32);
     skb.set_cb::<{ cb::ENDPOINT }>(request.word | control.generation << cb::GENERATION_SHIFT);
     skb.set_cb::<{ cb::FLOW }>(request.flow);
     skb.set_cb::<{ cb::LENGTH }>(request.length);
-    // SAFETY: the context is valid; the clone leaves by the egress of the output interface, where `encap` takes it.
+    // SAFETY: the context is valid; the clone leaves by the egress of the output interface, where
+    // `encap` takes it.
     let failed = unsafe { bpf_clone_redirect(skb.0, interface, 0) };
     skb.set_cb::<0>(before[0]);
     skb.set_cb::<1>(before[1]);
@@ -437,10 +517,21 @@ fn send_by(skb: Skb, request: &CloneRequest, control: &Control, cpu: *mut Cpu) -
     // SAFETY: as above.
     let (receipt, relay) = unsafe {
         (&raw mut (*cpu).depth).write_volatile(depth);
-        let relay = if is_relayed { relay.read_volatile() } else { Relay { interface: onward, answer: 0 } };
+        let relay = if is_relayed {
+            relay.read_volatile()
+        } else {
+            Relay {
+                interface: onward,
+                answer: 0,
+            }
+        };
         (receipt.read_volatile(), relay)
     };
-    let failed = if is_relayed && relay.interface == 0 { relay.answer.into() } else { failed };
+    let failed = if is_relayed && relay.interface == 0 {
+        relay.answer.into()
+    } else {
+        failed
+    };
     if failed < 0 {
         Drop::Clone as u32
     } else if receipt == Receipt::Missing as u32 {

@@ -1,5 +1,6 @@
-//! Input: what a copy would send. Output: whether the endpoint's limit allows it. A token bucket for all CPUs, as a time
-//! up to which it is used up (GCRA, ITU-T I.371): CPUs take from it by the share, so that they seldom meet.
+//! Input: what a copy would send. Output: whether the endpoint's limit allows it. A token bucket
+//! for all CPUs, as a time up to which it is used up (GCRA, ITU-T I.371): CPUs take from it by the
+//! share, so that they seldom meet.
 
 use core::intrinsics::{AtomicOrdering, atomic_cxchg};
 
@@ -16,8 +17,9 @@ const SHARE_NS: u64 = 100_000;
 const TRIES: u32 = 4;
 const NS: u64 = 1_000_000_000;
 
-/// Whether so many packets with so many bytes may be sent: 1 takes them off the limit, 0 does not. `credit` is what this CPU has taken from
-/// the bucket and not used yet, in nanoseconds. A global function: the verifier checks it once.
+/// Whether so many packets with so many bytes may be sent: 1 takes them off the limit, 0 does not.
+/// `credit` is what this CPU has taken from the bucket and not used yet, in nanoseconds. A global
+/// function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn admits(
@@ -30,7 +32,8 @@ pub(super) extern "C" fn admits(
     if endpoint.is_null() || credit.is_null() {
         return 0;
     }
-    // SAFETY: the caller passes a pointer to an element of a map, and one that comes from its own reference to a per-CPU element.
+    // SAFETY: the caller passes a pointer to an element of a map, and one that comes from its own
+    // reference to a per-CPU element.
     let (endpoint, mut credit_ns) = unsafe { (&*endpoint, credit.read()) };
     // a limit of 0 is none
     let by_bits = (u64::from(bytes) * (8 * NS)).checked_div(endpoint.limit_bits);
@@ -48,11 +51,14 @@ pub(super) extern "C" fn admits(
     1
 }
 
-/// Takes at least `missing` from the bucket, and answers how much; 0 if there is nothing. As long as anything is in it, a packet may
-/// take more than there is, which those behind it wait for: else one that costs more than the depth would never go.
+/// Takes at least `missing` from the bucket, and answers how much; 0 if there is nothing. As long
+/// as anything is in it, a packet may take more than there is, which those behind it wait for: else
+/// one that costs more than the depth would never go.
 #[inline(always)]
 fn borrow(index: u32, missing: u64) -> u64 {
-    let Some(bucket) = BUCKETS.get_ptr_mut(index) else { return 0 };
+    let Some(bucket) = BUCKETS.get_ptr_mut(index) else {
+        return 0;
+    };
     // SAFETY: an element of the map.
     let bucket = unsafe { &raw mut (*bucket).used_up_to_ns };
     // SAFETY: no arguments.
@@ -61,17 +67,30 @@ fn borrow(index: u32, missing: u64) -> u64 {
     while tries < TRIES {
         // SAFETY: aligned; one instruction, so what is read was written at once.
         let used = unsafe { bucket.read_volatile() };
-        let from = if used + DEPTH_NS < now { now - DEPTH_NS } else { used };
+        let from = if used + DEPTH_NS < now {
+            now - DEPTH_NS
+        } else {
+            used
+        };
         if from >= now {
             return 0;
         }
-        let share = if now - from < SHARE_NS { now - from } else { SHARE_NS };
+        let share = if now - from < SHARE_NS {
+            now - from
+        } else {
+            SHARE_NS
+        };
         let taken = if share > missing { share } else { missing };
         // SAFETY: as above.
         let (found, _) = unsafe {
-            atomic_cxchg::<u64, { AtomicOrdering::Relaxed }, { AtomicOrdering::Relaxed }>(bucket, used, from + taken)
+            atomic_cxchg::<u64, { AtomicOrdering::Relaxed }, { AtomicOrdering::Relaxed }>(
+                bucket,
+                used,
+                from + taken,
+            )
         };
-        // 2026-11-30: rustc 1.98.1 branches on the other part, a `bool`, as on a number of 8 bits, which LLVM rejects ("Invalid record")
+        // 2026-11-30: rustc 1.98.1 branches on the other part, a `bool`, as on a number of 8 bits,
+        // which LLVM rejects ("Invalid record")
         if found == used {
             return taken;
         }

@@ -1,5 +1,5 @@
-//! What a copy costs, all the way: cloned, wrapped, given to a NIC that drops it at once. A bare clone to a NIC of the same
-//! kind is what no mirror can do without.
+//! What a copy costs, all the way: cloned, wrapped, given to a NIC that drops it at once. A bare
+//! clone to a NIC of the same kind is what no mirror can do without.
 
 use anyhow::{Result, ensure};
 use std::net::IpAddr;
@@ -26,7 +26,8 @@ const FILTERS: usize = 10_000;
 
 pub(crate) const BARE: &str = "a bare clone";
 
-/// A namespace with two NICs of the same kind. Their peers drop what they get, as early as a receiver can.
+/// A namespace with two NICs of the same kind. Their peers drop what they get, as early as a
+/// receiver can.
 pub(crate) struct Nics {
     pub(crate) netns: Netns,
     _drop: Foreign,
@@ -47,7 +48,12 @@ impl Nics {
             stage::attach(&mut drop, &netns, &peer)?;
         }
         let (out, bare) = (netns.index("out")?, netns.index("bare")?);
-        Ok(Self { netns, _drop: drop, out, bare })
+        Ok(Self {
+            netns,
+            _drop: drop,
+            out,
+            bare,
+        })
     }
 }
 
@@ -86,28 +92,83 @@ pub(crate) fn copied(session: &mut Session, nics: &Nics) -> Result<()> {
 
 fn cases(flows: &[Flow]) -> Vec<Case> {
     let (v4, v6): (Vec<Flow>, Vec<Flow>) = flows.iter().partition(|flow| flow.0.is_ipv4());
-    let over4 = |what, load, filters| Case { what, endpoint: "192.0.2.1", source: "192.0.2.9", load, filters };
-    let over6 = |what, load, filters| Case { what, endpoint: "2001:db8::1", source: "2001:db8::9", load, filters };
+    let over4 = |what, load, filters| Case {
+        what,
+        endpoint: "192.0.2.1",
+        source: "192.0.2.9",
+        load,
+        filters,
+    };
+    let over6 = |what, load, filters| Case {
+        what,
+        endpoint: "2001:db8::1",
+        source: "2001:db8::9",
+        load,
+        filters,
+    };
     let once = |flow: &Flow, payload| Load::repeated(vec![frame(flow, payload)]);
     // as many as caches of a host have to do with
     let mixed = |flows: &[Flow]| Load::mixed(flows[..1024].to_vec(), 100);
     vec![
-        over4("copied over IPv4, IPv4 TCP of 64 bytes", once(&v4[0], 10), Filters::One),
-        over4("copied over IPv4, IPv4 TCP of 154 bytes", once(&v4[0], 100), Filters::One),
-        over4("copied over IPv4, IPv4 TCP of 1454 bytes", once(&v4[0], 1400), Filters::One),
-        over4("copied over IPv4, IPv4 TCP, mixed flows", mixed(&v4), Filters::One),
-        over4("copied over IPv4, IPv4 TCP, 10,000 filters of all fields", once(&v4[0], 100), Filters::Many),
-        over4("copied over IPv4, IPv4 TCP, 10,000 of all fields, mixed flows", mixed(&v4), Filters::Many),
-        over4("copied over IPv4, IPv6 TCP, 10,000 of all fields, mixed flows", mixed(&v6), Filters::Many),
-        over6("copied over IPv6, IPv4 TCP of 154 bytes", once(&v4[0], 100), Filters::One),
-        over6("copied over IPv6, IPv6 TCP, mixed flows", mixed(&v6), Filters::One),
-        over4("copied in two fragments over IPv4, IPv4 TCP of 1514 bytes", once(&v4[0], 1460), Filters::One),
+        over4(
+            "copied over IPv4, IPv4 TCP of 64 bytes",
+            once(&v4[0], 10),
+            Filters::One,
+        ),
+        over4(
+            "copied over IPv4, IPv4 TCP of 154 bytes",
+            once(&v4[0], 100),
+            Filters::One,
+        ),
+        over4(
+            "copied over IPv4, IPv4 TCP of 1454 bytes",
+            once(&v4[0], 1400),
+            Filters::One,
+        ),
+        over4(
+            "copied over IPv4, IPv4 TCP, mixed flows",
+            mixed(&v4),
+            Filters::One,
+        ),
+        over4(
+            "copied over IPv4, IPv4 TCP, 10,000 filters of all fields",
+            once(&v4[0], 100),
+            Filters::Many,
+        ),
+        over4(
+            "copied over IPv4, IPv4 TCP, 10,000 of all fields, mixed flows",
+            mixed(&v4),
+            Filters::Many,
+        ),
+        over4(
+            "copied over IPv4, IPv6 TCP, 10,000 of all fields, mixed flows",
+            mixed(&v6),
+            Filters::Many,
+        ),
+        over6(
+            "copied over IPv6, IPv4 TCP of 154 bytes",
+            once(&v4[0], 100),
+            Filters::One,
+        ),
+        over6(
+            "copied over IPv6, IPv6 TCP, mixed flows",
+            mixed(&v6),
+            Filters::One,
+        ),
+        over4(
+            "copied in two fragments over IPv4, IPv4 TCP of 1514 bytes",
+            once(&v4[0], 1460),
+            Filters::One,
+        ),
     ]
 }
 
 fn copy(session: &mut Session, nics: &Nics, case: &Case, many: &str) -> Result<()> {
     let head = |filters: &str| {
-        let endpoint = format!("[endpoint.ids]\naddress = \"{}\"\nmtu = 1500\n", case.endpoint);
+        let endpoint = format!(
+            "[endpoint.ids]\naddress = \"{}\"\nmtu = 1500\n",
+            case.endpoint
+        );
         format!("[[interface]]\nname = \"eth0\"\n{endpoint}{filters}")
     };
     let text = match case.filters {
@@ -119,7 +180,10 @@ fn copy(session: &mut Session, nics: &Nics, case: &Case, many: &str) -> Result<(
     let mut encap = subject.loaded.generation().encap()?;
     let link: SchedClassifierLinkId = encap.attach(c"out", TcAttachType::Egress)?;
     let bare = bare_clone(nics.bare)?.classifier()?;
-    let [ours, bare] = &race(ROUNDS, &mut [subject.ours(&case.load)?, subject.over(&bare, &case.load)?])?[..] else {
+    let [ours, bare] = &race(
+        ROUNDS,
+        &mut [subject.ours(&case.load)?, subject.over(&bare, &case.load)?],
+    )?[..] else {
         anyhow::bail!("two were in the race")
     };
     encap.detach(link)?;
@@ -127,9 +191,23 @@ fn copy(session: &mut Session, nics: &Nics, case: &Case, many: &str) -> Result<(
     let total = |pick: fn(&EndpointStats) -> u64| stats.iter().map(pick).sum::<u64>();
     let sent = total(|cpu| cpu.sent.packets);
     let matched = subject.packets_matched()?;
-    ensure!(matched > 0 && sent == matched, "{}: {matched} matched, {sent} sent", case.what);
-    let filters = if case.filters == Filters::One { 1 } else { FILTERS };
-    let line = Line::new(Group::Copied, case.what, filters, Unit::Nanoseconds, &ours.over);
+    ensure!(
+        matched > 0 && sent == matched,
+        "{}: {matched} matched, {sent} sent",
+        case.what
+    );
+    let filters = if case.filters == Filters::One {
+        1
+    } else {
+        FILTERS
+    };
+    let line = Line::new(
+        Group::Copied,
+        case.what,
+        filters,
+        Unit::Nanoseconds,
+        &ours.over,
+    );
     session.add(line.against(BARE, &ours.over, &bare.over));
     Ok(())
 }

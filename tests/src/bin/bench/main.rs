@@ -1,8 +1,10 @@
-//! What packets cost, what a file costs, what the maps cost: each beside something that it is compared with, in the same rounds.
+//! What packets cost, what a file costs, what the maps cost: each beside something that it is
+//! compared with, in the same rounds.
 //!
-//! Without arguments: lines for people. `--json`: all values. `--only TEXT`: the lines that contain it. `--publish`: all of it,
-//! written to `docs/bench.json`, and from there to the plots below `docs/bench/` and the tables of README.md and
-//! docs/performance.md; `--tables` does the latter from the file as it is.
+//! Without arguments: lines for people. `--json`: all values. `--only TEXT`: the lines that contain
+//! it. `--publish`: all of it, written to `docs/bench.json`, and from there to the plots below
+//! `docs/bench/` and the tables of README.md and docs/performance.md; `--tables` does the latter
+//! from the file as it is.
 //!
 //! scenario -> samples of interleaved rounds -> ratios -> report -> text, JSON, plots, tables
 

@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 use std::net::IpAddr;
 use traffic_mirror::kernel::{Attachment, Role};
-use traffic_mirror::network::{Hook, LinkKind};
+use traffic_mirror::network::{Direction, LinkKind};
 use traffic_mirror_tests::lab::packet::eth;
 use traffic_mirror_tests::oracle::large;
 use traffic_mirror_tests::oracle::random::Random;
@@ -20,7 +20,8 @@ const ROUNDS: usize = 15;
 const SIZES: [usize; 6] = [0, 1, 100, 1_000, 10_000, 16_384];
 /// Packets that are chosen at random: the cost is their mean.
 const SAMPLE: usize = 32;
-/// Most that an unmatched packet may cost over the empty program, ns: IPv4 and IPv6, up to 10,000 filters.
+/// Most that an unmatched packet may cost over the empty program, ns: IPv4 and IPv6, up to 10,000
+/// filters.
 const LIMITS_NS: [f64; 2] = [18.0, 28.0];
 
 /// The look-ups over the same packets.
@@ -45,11 +46,24 @@ pub(crate) const WORST: &str = "worst file and packets, IPv4 TCP, mixed flows";
 pub(crate) const MATCHED: &str = "matched, no route, IPv4 TCP";
 pub(crate) const MATCHED_MIXED: &str = "matched, no route, IPv4 TCP, mixed flows";
 
-/// Usual kinds of files, each beside random packets of the internet: one after the other, and mixed.
+/// Usual kinds of files, each beside random packets of the internet: one after the other, and
+/// mixed.
 const KINDS: [([&str; 2], File, usize); 3] = [
-    (["random, beside hosts and ports, IPv4 TCP", HOSTS], large::hosts_and_ports, 10_000),
-    (["random, beside networks and ranges, IPv4 TCP", TYPICAL], large::typical, 10_000),
-    (["random, beside lists of networks, IPv4 TCP", LISTS], large::lists, 1_000),
+    (
+        ["random, beside hosts and ports, IPv4 TCP", HOSTS],
+        large::hosts_and_ports,
+        10_000,
+    ),
+    (
+        ["random, beside networks and ranges, IPv4 TCP", TYPICAL],
+        large::typical,
+        10_000,
+    ),
+    (
+        ["random, beside lists of networks, IPv4 TCP", LISTS],
+        large::lists,
+        1_000,
+    ),
 ];
 pub(crate) const HOSTS: &str = "random, beside hosts and ports, IPv4 TCP, mixed flows";
 pub(crate) const TYPICAL: &str = "random, beside networks and ranges, IPv4 TCP, mixed flows";
@@ -91,7 +105,9 @@ fn compare(
     }
     let raced = race(ROUNDS, &mut runners)?;
     let ours = &raced[0];
-    let is_limited = what.starts_with("outside") && !what.ends_with(MIXED) && (1..=LIMITED_FILTERS).contains(&filters);
+    let is_limited = what.starts_with("outside")
+        && !what.ends_with(MIXED)
+        && (1..=LIMITED_FILTERS).contains(&filters);
     let mut line = Line::new(group, what, filters, Unit::Nanoseconds, &ours.over)
         .against(YARDSTICK, &ours.over, &raced[1].over)
         .limit(is_limited.then_some(LIMITS_NS[usize::from(is_v6)]));
@@ -113,25 +129,52 @@ enum Case {
     /// Random ones of the internet, IPv6 if so.
     Strangers(bool),
     /// See [`Subject::inside`]; those that so many filters match.
-    Inside { v6: bool, source: Option<IpAddr>, wanted_port: bool, matching: usize },
+    Inside {
+        v6: bool,
+        source: Option<IpAddr>,
+        wanted_port: bool,
+        matching: usize,
+    },
 }
 
 fn cases() -> Result<Vec<(&'static str, Case)>> {
     let outside4: Flow = ("192.0.2.1".parse()?, "198.51.100.2".parse()?, 40_000, 443);
     let outside6: Flow = ("2001:db8::1".parse()?, "2001:db8::2".parse()?, 40_000, 443);
-    let inside = |v6, source, wanted_port, matching| Case::Inside { v6, source, wanted_port, matching };
-    let mut cases: Vec<_> = outside(&outside4, &outside6).map(|(what, frame)| (what, Case::Frame(frame))).into();
+    let inside = |v6, source, wanted_port, matching| Case::Inside {
+        v6,
+        source,
+        wanted_port,
+        matching,
+    };
+    let mut cases: Vec<_> = outside(&outside4, &outside6)
+        .map(|(what, frame)| (what, Case::Frame(frame)))
+        .into();
     cases.extend([
         (OUTSIDE_MIXED, Case::Strangers(false)),
         ("outside, IPv6 TCP, mixed flows", Case::Strangers(true)),
-        ("from outside to random inside, IPv4 TCP", inside(false, Some(outside4.0), false, 0)),
-        ("from outside to random inside, IPv6 TCP", inside(true, Some(outside6.0), false, 0)),
+        (
+            "from outside to random inside, IPv4 TCP",
+            inside(false, Some(outside4.0), false, 0),
+        ),
+        (
+            "from outside to random inside, IPv6 TCP",
+            inside(true, Some(outside6.0), false, 0),
+        ),
         (INSIDE, inside(false, None, false, 0)),
         (INSIDE_MIXED, inside(false, None, false, 0)),
-        ("random inside, IPv4 TCP to a wanted port", inside(false, None, true, 0)),
+        (
+            "random inside, IPv4 TCP to a wanted port",
+            inside(false, None, true, 0),
+        ),
         ("random inside, IPv6 TCP", inside(true, None, false, 0)),
-        ("random inside, IPv6 TCP, mixed flows", inside(true, None, false, 0)),
-        ("random inside, IPv6 TCP to a wanted port", inside(true, None, true, 0)),
+        (
+            "random inside, IPv6 TCP, mixed flows",
+            inside(true, None, false, 0),
+        ),
+        (
+            "random inside, IPv6 TCP to a wanted port",
+            inside(true, None, true, 0),
+        ),
         (MATCHED, inside(false, None, true, 1)),
         (MATCHED_MIXED, inside(false, None, true, 1)),
         ("matched, no route, IPv6 TCP", inside(true, None, true, 1)),
@@ -141,7 +184,10 @@ fn cases() -> Result<Vec<(&'static str, Case)>> {
 
 /// Networks, ports and protocols as they come, half of the filters for IPv6.
 fn mixed(session: &mut Session, output: u32, filters: usize) -> Result<()> {
-    let cases: Vec<_> = cases()?.into_iter().filter(|(what, _)| session.wants(what)).collect();
+    let cases: Vec<_> = cases()?
+        .into_iter()
+        .filter(|(what, _)| session.wants(what))
+        .collect();
     if cases.is_empty() {
         return Ok(());
     }
@@ -151,26 +197,53 @@ fn mixed(session: &mut Session, output: u32, filters: usize) -> Result<()> {
         let count = if what.ends_with(MIXED) { FLOWS } else { SAMPLE };
         let (group, flows) = match case {
             Case::Frame(frame) => {
-                compare(session, &subject, Group::Unmatched, what, filters, &Load::repeated(vec![frame]))?;
+                compare(
+                    session,
+                    &subject,
+                    Group::Unmatched,
+                    what,
+                    filters,
+                    &Load::repeated(vec![frame]),
+                )?;
                 continue;
             }
             Case::Strangers(v6) => {
-                let unmatched = strangers(&mut random, v6).filter(|flow| subject.matches(flow) == 0);
+                let unmatched =
+                    strangers(&mut random, v6).filter(|flow| subject.matches(flow) == 0);
                 (Group::Unmatched, unmatched.take(count).collect())
             }
-            Case::Inside { v6, source, wanted_port, matching } => {
-                let group = if matching == 0 { Group::Unmatched } else { Group::Matched };
-                (group, subject.inside(&mut random, source, v6, wanted_port, matching, count))
+            Case::Inside {
+                v6,
+                source,
+                wanted_port,
+                matching,
+            } => {
+                let group = if matching == 0 {
+                    Group::Unmatched
+                } else {
+                    Group::Matched
+                };
+                (
+                    group,
+                    subject.inside(&mut random, source, v6, wanted_port, matching, count),
+                )
             }
         };
         if filters == 0 && !what.starts_with("outside") || flows.is_empty() {
             continue;
         }
         let before = subject.packets_matched()?;
-        let load = if what.ends_with(MIXED) { Load::mixed(flows, 100) } else { each(&flows) };
+        let load = if what.ends_with(MIXED) {
+            Load::mixed(flows, 100)
+        } else {
+            each(&flows)
+        };
         compare(session, &subject, group, what, filters, &load)?;
         let has_matched = subject.packets_matched()? > before;
-        ensure!(has_matched == (group == Group::Matched), "{what}: packets have matched: {has_matched}");
+        ensure!(
+            has_matched == (group == Group::Matched),
+            "{what}: packets have matched: {has_matched}"
+        );
     }
     Ok(())
 }
@@ -184,18 +257,36 @@ fn outside(v4: &Flow, v6: &Flow) -> [(&'static str, Vec<u8>); 9] {
     [
         (OUTSIDE, frame(v4, 100)),
         ("outside, IPv4 UDP", end(ip(v4).udp(v4.2, v4.3))),
-        ("outside, IPv4 TCP, VLAN tag in the frame", dress(v4, 100, |packet| packet.vlan(7))),
+        (
+            "outside, IPv4 TCP, VLAN tag in the frame",
+            dress(v4, 100, |packet| packet.vlan(7)),
+        ),
         ("outside, IPv6 TCP", frame(v6, 100)),
         ("outside, IPv6 UDP", end(ip(v6).udp(v6.2, v6.3))),
-        ("outside, IPv6 TCP behind an extension header", end(ip(v6).destination_options().tcp(v6.2, v6.3))),
+        (
+            "outside, IPv6 TCP behind an extension header",
+            end(ip(v6).destination_options().tcp(v6.2, v6.3)),
+        ),
         ("unwanted protocol, IPv4 ICMP", end(ip(v4).icmp(8, 0))),
-        ("unwanted protocol, IPv4 SCTP", end(ip(v4).raw(SCTP, ports(v4)))),
-        ("unwanted protocol, IPv6 SCTP", end(ip(v6).raw(SCTP, ports(v6)))),
+        (
+            "unwanted protocol, IPv4 SCTP",
+            end(ip(v4).raw(SCTP, ports(v4))),
+        ),
+        (
+            "unwanted protocol, IPv6 SCTP",
+            end(ip(v6).raw(SCTP, ports(v6))),
+        ),
     ]
 }
 
 /// Whatever comes to a host, beside a file of a usual kind.
-fn kind(session: &mut Session, output: u32, names: [&str; 2], file: File, filters: usize) -> Result<()> {
+fn kind(
+    session: &mut Session,
+    output: u32,
+    names: [&str; 2],
+    file: File,
+    filters: usize,
+) -> Result<()> {
     if !session.wants_any(&names) {
         return Ok(());
     }
@@ -204,7 +295,10 @@ fn kind(session: &mut Session, output: u32, names: [&str; 2], file: File, filter
     let flows = strangers(&mut random, false).filter(|flow| subject.matches(flow) == 0);
     let flows: Vec<Flow> = flows.take(FLOWS).collect();
     let [once, mixed] = names;
-    for (what, load) in [(once, each(&flows[..SAMPLE])), (mixed, Load::mixed(flows, 100))] {
+    for (what, load) in [
+        (once, each(&flows[..SAMPLE])),
+        (mixed, Load::mixed(flows, 100)),
+    ] {
         if session.wants(what) {
             compare(session, &subject, Group::Unmatched, what, filters, &load)?;
         }
@@ -214,7 +308,10 @@ fn kind(session: &mut Session, output: u32, names: [&str; 2], file: File, filter
 
 /// All fields of all filters, and packets that have each field of another one.
 fn listed(session: &mut Session, output: u32, filters: usize) -> Result<()> {
-    let names = ["every field listed somewhere, IPv6 TCP", "every field listed somewhere, IPv6 TCP, mixed flows"];
+    let names = [
+        "every field listed somewhere, IPv6 TCP",
+        "every field listed somewhere, IPv6 TCP, mixed flows",
+    ];
     if !session.wants_any(&[LISTED, LISTED_MIXED, names[0], names[1]]) {
         return Ok(());
     }
@@ -225,10 +322,24 @@ fn listed(session: &mut Session, output: u32, filters: usize) -> Result<()> {
     for (known, [once, mixed]) in [(v4, [LISTED, LISTED_MIXED]), (v6, names)] {
         let crossed = crossings(&mut random, &known, FLOWS);
         if session.wants(once) {
-            compare(session, &subject, Group::Unmatched, once, filters, &each(&crossed[..SAMPLE]))?;
+            compare(
+                session,
+                &subject,
+                Group::Unmatched,
+                once,
+                filters,
+                &each(&crossed[..SAMPLE]),
+            )?;
         }
         if session.wants(mixed) {
-            compare(session, &subject, Group::Unmatched, mixed, filters, &Load::mixed(crossed, 100))?;
+            compare(
+                session,
+                &subject,
+                Group::Unmatched,
+                mixed,
+                filters,
+                &Load::mixed(crossed, 100),
+            )?;
         }
     }
     ensure!(subject.packets_matched()? == 0, "a packet has matched");
@@ -242,7 +353,14 @@ fn worst(session: &mut Session, output: u32, filters: usize) -> Result<()> {
     }
     let (text, flows) = crossed(&mut Random::new(SEED), filters);
     let subject = Subject::new(&text, output)?;
-    compare(session, &subject, Group::Unmatched, WORST, filters, &Load::mixed(flows, 100))
+    compare(
+        session,
+        &subject,
+        Group::Unmatched,
+        WORST,
+        filters,
+        &Load::mixed(flows, 100),
+    )
 }
 
 fn each(flows: &[Flow]) -> Load {
@@ -251,7 +369,10 @@ fn each(flows: &[Flow]) -> Load {
 
 /// What the program costs that looks for errors about copies.
 fn received(session: &mut Session, output: u32) -> Result<()> {
-    let (ip4, ip6) = (eth().ip("10.0.0.1", "10.0.0.2"), eth().ip("2001:db8::1", "2001:db8::2"));
+    let (ip4, ip6) = (
+        eth().ip("10.0.0.1", "10.0.0.2"),
+        eth().ip("2001:db8::1", "2001:db8::2"),
+    );
     let packets = [
         ("received, IPv4 TCP", ip4.clone().tcp(40_000, 443)),
         ("received, IPv6 TCP", ip6.clone().tcp(40_000, 443)),
@@ -262,13 +383,25 @@ fn received(session: &mut Session, output: u32) -> Result<()> {
         return Ok(());
     }
     let subject = Subject::new(&large::mixed(&mut Random::new(SEED), 1), output)?;
-    let role = Role::Errors { generation: subject.loaded.generation().number() };
-    let attachment = Attachment { role, interface: 0, direction: Hook::Ingress };
-    let errors = subject.loaded.generation().program_of(attachment, LinkKind::Ethernet)?;
+    let role = Role::Errors {
+        generation: subject.loaded.generation().number(),
+    };
+    let attachment = Attachment {
+        role,
+        interface: 0,
+        direction: Direction::Ingress,
+    };
+    let errors = subject
+        .loaded
+        .generation()
+        .program_of(attachment, LinkKind::Ethernet)?;
     for (what, packet) in packets {
         if session.wants(what) {
             let load = Load::repeated(vec![packet.payload([0; 100]).build()]);
-            let raced = race(ROUNDS, &mut [subject.over(&errors, &load)?, subject.yardstick()?])?;
+            let raced = race(
+                ROUNDS,
+                &mut [subject.over(&errors, &load)?, subject.yardstick()?],
+            )?;
             let line = Line::new(Group::Received, what, 1, Unit::Nanoseconds, &raced[0].over);
             session.add(line.against(YARDSTICK, &raced[0].over, &raced[1].over));
         }

@@ -25,18 +25,28 @@ pub(crate) struct Load {
 
 impl Load {
     pub(crate) fn repeated(frames: Vec<Vec<u8>>) -> Self {
-        Self { frames, flows: Vec::new() }
+        Self {
+            frames,
+            flows: Vec::new(),
+        }
     }
 
     /// As many of the flows as a power of two has.
     pub(crate) fn mixed(mut flows: Vec<Flow>, payload: usize) -> Self {
         flows.truncate(1 << flows.len().ilog2());
-        Self { frames: vec![frame(&flows[0], payload)], flows }
+        Self {
+            frames: vec![frame(&flows[0], payload)],
+            flows,
+        }
     }
 
     /// How many packets a program meets in so many repetitions.
     fn runs(&self, repeat: u32) -> (usize, u32) {
-        let runs = self.frames.len().max(RUNS).next_multiple_of(self.frames.len());
+        let runs = self
+            .frames
+            .len()
+            .max(RUNS)
+            .next_multiple_of(self.frames.len());
         (runs, (repeat / runs as u32).max(1))
     }
 }
@@ -49,7 +59,11 @@ pub(crate) fn frame(flow: &Flow, payload: usize) -> Vec<u8> {
 /// The same with something between Ethernet and IP.
 pub(crate) fn dress(flow: &Flow, payload: usize, dress: impl FnOnce(Packet) -> Packet) -> Vec<u8> {
     let &(source, destination, from, to) = flow;
-    dress(eth()).ip(source, destination).tcp(from, to).payload(vec![0; payload]).build()
+    dress(eth())
+        .ip(source, destination)
+        .tcp(from, to)
+        .payload(vec![0; payload])
+        .build()
 }
 
 /// Nanoseconds for a packet.
@@ -75,7 +89,8 @@ pub(crate) struct Raced {
 /// # Errors
 /// The kernel refuses a run.
 pub(crate) fn race(rounds: usize, runners: &mut [Runner<'_, Cost>]) -> Result<Vec<Raced>> {
-    let samples = |costs: &[Cost], pick: fn(&Cost) -> f64| Samples(costs.iter().map(pick).collect());
+    let samples =
+        |costs: &[Cost], pick: fn(&Cost) -> f64| Samples(costs.iter().map(pick).collect());
     let raced = |costs: Vec<Cost>| Raced {
         over: samples(&costs, |cost| cost.over),
         whole: samples(&costs, |cost| cost.over + cost.empty),
@@ -95,7 +110,10 @@ pub(crate) fn over<'a>(
 ) -> Result<Runner<'a, Cost>> {
     let mixers = match load.flows.is_empty() {
         true => None,
-        false => Some([Mixer::new(&load.flows, program)?, Mixer::new(&load.flows, noop)?]),
+        false => Some([
+            Mixer::new(&load.flows, program)?,
+            Mixer::new(&load.flows, noop)?,
+        ]),
     };
     let time = move |index: usize, repeat: u32| -> Result<f64> {
         let program = match &mixers {
@@ -103,14 +121,28 @@ pub(crate) fn over<'a>(
             None => [program, noop][index],
         };
         let (runs, repeat) = load.runs(repeat);
-        let times = load.frames.iter().cycle().take(runs).map(|frame| -> Result<f64> {
-            Ok(TestRun { repeat, ..TestRun::new(frame) }.run(program)?.duration.as_nanos() as f64)
-        });
+        let times = load
+            .frames
+            .iter()
+            .cycle()
+            .take(runs)
+            .map(|frame| -> Result<f64> {
+                Ok(TestRun {
+                    repeat,
+                    ..TestRun::new(frame)
+                }
+                .run(program)?
+                .duration
+                .as_nanos() as f64)
+            });
         Ok(times.sum::<Result<f64>>()? / runs as f64)
     };
     let repeat = (ROUND_NS / time(0, 4_000)?.max(1.0)).clamp(8_000.0, 1e6) as u32;
     Ok(Box::new(move || {
         let (whole, empty) = (time(0, repeat)?, time(1, repeat)?);
-        Ok(Cost { over: whole - empty, empty })
+        Ok(Cost {
+            over: whole - empty,
+            empty,
+        })
     }))
 }

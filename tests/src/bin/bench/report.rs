@@ -111,7 +111,13 @@ pub(crate) struct Against {
 
 impl Line {
     /// Panics without a round.
-    pub(crate) fn new(group: Group, what: &str, filters: usize, unit: Unit, samples: &Samples) -> Self {
+    pub(crate) fn new(
+        group: Group,
+        what: &str,
+        filters: usize,
+        unit: Unit,
+        samples: &Samples,
+    ) -> Self {
         Self {
             group,
             what: what.to_owned(),
@@ -127,7 +133,11 @@ impl Line {
     /// Compares it with what was measured in the same rounds.
     pub(crate) fn against(mut self, what: &str, samples: &Samples, reference: &Samples) -> Self {
         let (value, ratio) = (reference.spread(), samples.ratio(reference).spread());
-        self.against.push(Against { what: what.to_owned(), value, ratio });
+        self.against.push(Against {
+            what: what.to_owned(),
+            value,
+            ratio,
+        });
         self
     }
 
@@ -138,7 +148,10 @@ impl Line {
 
     /// Of the thing to a reference, if that was measured.
     pub(crate) fn ratio(&self, to: &str) -> Option<Spread> {
-        self.against.iter().find(|against| against.what == to).map(|against| against.ratio)
+        self.against
+            .iter()
+            .find(|against| against.what == to)
+            .map(|against| against.ratio)
     }
 }
 

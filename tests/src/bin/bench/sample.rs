@@ -19,7 +19,13 @@ pub(crate) struct Spread {
 impl Samples {
     /// Round by round, so that what slows both for a while does not show.
     pub(crate) fn ratio(&self, to: &Self) -> Self {
-        Self(self.0.iter().zip(&to.0).map(|(over, under)| over / under).collect())
+        Self(
+            self.0
+                .iter()
+                .zip(&to.0)
+                .map(|(over, under)| over / under)
+                .collect(),
+        )
     }
 
     /// Panics without a round.
@@ -32,7 +38,11 @@ impl Samples {
             let (here, next) = (sorted[place], sorted[(place + 1).min(last)]);
             digits(here + (next - here) * rest)
         };
-        Spread { low: at(1), median: at(2), high: at(3) }
+        Spread {
+            low: at(1),
+            median: at(2),
+            high: at(3),
+        }
     }
 }
 
@@ -43,7 +53,11 @@ fn digits(value: f64) -> f64 {
     }
     let places = 3 - value.abs().log10().floor() as i32;
     let scale = 10_f64.powi(places.abs());
-    if places >= 0 { (value * scale).round() / scale } else { (value / scale).round() * scale }
+    if places >= 0 {
+        (value * scale).round() / scale
+    } else {
+        (value / scale).round() * scale
+    }
 }
 
 #[cfg(test)]
@@ -53,9 +67,30 @@ mod tests {
     #[test]
     fn the_middle_and_the_quartiles() {
         let spread = |values: &[f64]| Samples(values.to_vec()).spread();
-        assert_eq!(spread(&[5.0]), Spread { low: 5.0, median: 5.0, high: 5.0 });
-        assert_eq!(spread(&[4.0, 1.0, 3.0, 2.0, 5.0]), Spread { low: 2.0, median: 3.0, high: 4.0 });
-        assert_eq!(spread(&[1.0, 2.0]), Spread { low: 1.25, median: 1.5, high: 1.75 });
+        assert_eq!(
+            spread(&[5.0]),
+            Spread {
+                low: 5.0,
+                median: 5.0,
+                high: 5.0
+            }
+        );
+        assert_eq!(
+            spread(&[4.0, 1.0, 3.0, 2.0, 5.0]),
+            Spread {
+                low: 2.0,
+                median: 3.0,
+                high: 4.0
+            }
+        );
+        assert_eq!(
+            spread(&[1.0, 2.0]),
+            Spread {
+                low: 1.25,
+                median: 1.5,
+                high: 1.75
+            }
+        );
     }
 
     #[test]
@@ -66,6 +101,9 @@ mod tests {
 
     #[test]
     fn numbers_keep_four_digits() {
-        assert_eq!([12.34567, 0.012345678, 123_456.0, 0.0].map(digits), [12.35, 0.01235, 123_500.0, 0.0]);
+        assert_eq!(
+            [12.34567, 0.012345678, 123_456.0, 0.0].map(digits),
+            [12.35, 0.01235, 123_500.0, 0.0]
+        );
     }
 }

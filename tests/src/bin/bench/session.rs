@@ -1,4 +1,5 @@
-//! A run as it goes: what is wanted of it, what it has found, and the lines that it prints meanwhile.
+//! A run as it goes: what is wanted of it, what it has found, and the lines that it prints
+//! meanwhile.
 
 use anyhow::Result;
 
@@ -19,7 +20,16 @@ pub(crate) struct Session {
 
 impl Session {
     pub(crate) fn new(machine: Machine, text: bool, only: String) -> Self {
-        Self { report: Report { machine, lines: Vec::new(), left_out: Vec::new() }, text, only, heading: None }
+        Self {
+            report: Report {
+                machine,
+                lines: Vec::new(),
+                left_out: Vec::new(),
+            },
+            text,
+            only,
+            heading: None,
+        }
     }
 
     /// What the next lines are about.
@@ -46,7 +56,10 @@ impl Session {
         // of what a tool says the end, and none of the names of this run
         let why = why.root_cause().to_string();
         let why = why.lines().last().unwrap_or_default().to_owned();
-        let left_out = LeftOut { what: what.to_owned(), why };
+        let left_out = LeftOut {
+            what: what.to_owned(),
+            why,
+        };
         self.print(&format!("left out: {what}: {}", left_out.why));
         self.report.left_out.push(left_out);
     }
@@ -64,8 +77,8 @@ impl Session {
 /// Something that takes a value.
 pub(crate) type Runner<'a, T = f64> = Box<dyn FnMut() -> Result<T> + 'a>;
 
-/// Lets each of them take a value in each round. Each round begins with another one, so that none is always the one behind a
-/// certain other.
+/// Lets each of them take a value in each round. Each round begins with another one, so that none
+/// is always the one behind a certain other.
 pub(crate) fn turns<T>(count: usize, runners: &mut [Runner<'_, T>]) -> Result<Vec<Vec<T>>> {
     let mut taken: Vec<Vec<T>> = runners.iter().map(|_| Vec::new()).collect();
     for round in 0..count {

@@ -1,5 +1,5 @@
-//! A client, an edge that mirrors what comes from it, and a collector that drops what it gets at once, so that no mirror is
-//! charged with what a collector does.
+//! A client, an edge that mirrors what comes from it, and a collector that drops what it gets at
+//! once, so that no mirror is charged with what a collector does.
 
 use anyhow::{Context as _, Result, ensure};
 use std::collections::HashSet;
@@ -8,7 +8,7 @@ use std::net::Ipv4Addr;
 use traffic_mirror_tests::lab::daemon::Daemon;
 use traffic_mirror_tests::lab::foreign::{Foreign, Side, Verdict};
 use traffic_mirror_tests::lab::netns::Netns;
-use traffic_mirror_tests::lab::socket::Direction;
+use traffic_mirror_tests::lab::socket::PacketType;
 use traffic_mirror_tests::lab::veth::Veth;
 use traffic_mirror_tests::lab::{TempDir, kernel};
 use traffic_mirror_tests::oracle::large;
@@ -33,7 +33,8 @@ pub(crate) enum Mirror {
     Ours,
     /// A program that clones.
     BareClone,
-    /// `tc` u32 and mirred, as packets are: without a tunnel, so that only a neighbour can receive them.
+    /// `tc` u32 and mirred, as packets are: without a tunnel, so that only a neighbour can receive
+    /// them.
     Mirred,
     /// The same into the kernel's VXLAN.
     MirredVxlan,
@@ -53,14 +54,29 @@ const FILTERS: usize = 10_000;
 const TC_FILTERS: usize = 1_000;
 
 impl Mirror {
-    /// Those that mirror all of it, and none of it; in both nobody is the first and ours the second.
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Nobody, Self::Ours, Self::BareClone, Self::Mirred, Self::MirredVxlan, Self::NftDup];
-    pub(crate) const BESIDE: [Self; 4] = [Self::Nobody, Self::OursBeside, Self::MirredBeside, Self::NftBeside];
+    /// Those that mirror all of it, and none of it; in both nobody is the first and ours the
+    /// second.
+    pub(crate) const ALL: [Self; 6] = [
+        Self::Nobody,
+        Self::Ours,
+        Self::BareClone,
+        Self::Mirred,
+        Self::MirredVxlan,
+        Self::NftDup,
+    ];
+    pub(crate) const BESIDE: [Self; 4] = [
+        Self::Nobody,
+        Self::OursBeside,
+        Self::MirredBeside,
+        Self::NftBeside,
+    ];
 
     /// Whether it is to mirror what comes.
     pub(crate) const fn mirrors(self) -> bool {
-        matches!(self, Self::Ours | Self::BareClone | Self::Mirred | Self::MirredVxlan | Self::NftDup)
+        matches!(
+            self,
+            Self::Ours | Self::BareClone | Self::Mirred | Self::MirredVxlan | Self::NftDup
+        )
     }
 
     pub(crate) const fn name(self) -> &'static str {
@@ -91,27 +107,42 @@ pub(crate) struct Stage {
 impl Stage {
     /// An error of a tool or of the kernel, if there is no such mirror here.
     pub(crate) fn new(mirror: Mirror) -> Result<Self> {
-        let [client, edge, collector] = ["client", "edge", "collector"].map(|name| -> Result<Netns> {
-            let netns = Netns::new(name)?;
-            netns.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
-            Ok(netns)
-        });
+        let [client, edge, collector] =
+            ["client", "edge", "collector"].map(|name| -> Result<Netns> {
+                let netns = Netns::new(name)?;
+                netns.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
+                Ok(netns)
+            });
         let (client, edge, collector) = (client?, edge?, collector?);
         Veth::default().create(&edge, "eth0", &client, "eth0")?;
-        Veth { mtu: OUTPUT_MTU, ..Veth::default() }.create(&edge, "eth1", &collector, "eth0")?;
+        Veth {
+            mtu: OUTPUT_MTU,
+            ..Veth::default()
+        }
+        .create(&edge, "eth1", &collector, "eth0")?;
         client.address("eth0", "198.51.100.1/24")?;
         edge.address("eth0", &format!("{EDGE}/24"))?;
         edge.address("eth1", &format!("{SOURCE}/24"))?;
         collector.address("eth0", &format!("{COLLECTOR}/24"))?;
         // nobody answers at a collector that drops all
-        let mac = collector.mac("eth0")?.map(|byte| format!("{byte:02x}")).join(":");
-        edge.run(&format!("ip neigh add {COLLECTOR} lladdr {mac} dev eth1 nud permanent"))?;
+        let mac = collector
+            .mac("eth0")?
+            .map(|byte| format!("{byte:02x}"))
+            .join(":");
+        edge.run(&format!(
+            "ip neigh add {COLLECTOR} lladdr {mac} dev eth1 nud permanent"
+        ))?;
         let mut drop = Foreign::load("drop", Verdict::Drop)?;
         attach(&mut drop, &collector, "eth0")?;
         let (mut daemon, mut programs) = (None, vec![drop]);
         match mirror {
             Mirror::Nobody => {}
-            Mirror::Ours => daemon = Some(Daemon::start(&edge, &file("protocol = [\"tcp\", \"udp\"]\n"))?),
+            Mirror::Ours => {
+                daemon = Some(Daemon::start(
+                    &edge,
+                    &file("protocol = [\"tcp\", \"udp\"]\n"),
+                )?)
+            }
             Mirror::OursBeside => daemon = Some(Daemon::start(&edge, &beside())?),
             Mirror::BareClone => {
                 let mut clone = bare_clone(edge.index("eth1")?)?;
@@ -129,15 +160,29 @@ impl Stage {
             Mirror::MirredBeside => mirred_beside(&edge)?,
             Mirror::NftDup => dup(&edge, "", "meta protocol ip")?,
             Mirror::NftBeside => {
-                let hosts: Vec<String> = others().take(FILTERS).map(|host| host.to_string()).collect();
-                let set = format!("set hosts {{\ntype ipv4_addr\nelements = {{ {} }}\n}}\n", hosts.join(", "));
+                let hosts: Vec<String> = others()
+                    .take(FILTERS)
+                    .map(|host| host.to_string())
+                    .collect();
+                let set = format!(
+                    "set hosts {{\ntype ipv4_addr\nelements = {{ {} }}\n}}\n",
+                    hosts.join(", ")
+                );
                 dup(&edge, &set, "ip saddr @hosts")?;
             }
         }
-        Ok(Self { mirror, _daemon: daemon, _programs: programs, client, edge, collector })
+        Ok(Self {
+            mirror,
+            _daemon: daemon,
+            _programs: programs,
+            client,
+            edge,
+            collector,
+        })
     }
 
-    /// Packets that the edge has got from the client so far, and those that the collector has got: superpackets count as one.
+    /// Packets that the edge has got from the client so far, and those that the collector has got:
+    /// superpackets count as one.
     pub(crate) fn passed(&self) -> Result<(u64, u64)> {
         Ok((received(&self.edge)?, received(&self.collector)?))
     }
@@ -167,10 +212,10 @@ fn others() -> impl Iterator<Item = Ipv4Addr> {
 /// On the ingress, in the newest way that the kernel has.
 pub(crate) fn attach(program: &mut Foreign, netns: &Netns, interface: &str) -> Result<()> {
     if kernel()? >= (6, 6) {
-        return program.attach(netns, "tcx", interface, Direction::Incoming, Side::Last);
+        return program.attach(netns, "tcx", interface, PacketType::Incoming, Side::Last);
     }
     netns.run(&format!("tc qdisc add dev {interface} clsact"))?;
-    program.attach(netns, "clsact", interface, Direction::Incoming, Side::Last)
+    program.attach(netns, "clsact", interface, PacketType::Incoming, Side::Last)
 }
 
 /// IPv4 that comes in by `eth0`, to another interface.
@@ -203,8 +248,12 @@ fn dup(edge: &Netns, sets: &str, matches: &str) -> Result<()> {
     ensure!(is_installed, "nft is not installed");
     let directory = TempDir::new()?;
     let path = directory.path().join("dup.nft");
-    let chain = format!("type filter hook ingress device \"eth0\" priority 0;\n{matches} dup to \"eth1\"");
-    std::fs::write(&path, format!("table netdev bench {{\n{sets}chain copy {{\n{chain}\n}}\n}}\n"))?;
+    let chain =
+        format!("type filter hook ingress device \"eth0\" priority 0;\n{matches} dup to \"eth1\"");
+    std::fs::write(
+        &path,
+        format!("table netdev bench {{\n{sets}chain copy {{\n{chain}\n}}\n}}\n"),
+    )?;
     edge.run(&format!("nft -f {}", path.display())).map(drop)
 }
 
@@ -212,8 +261,12 @@ fn dup(edge: &Netns, sets: &str, matches: &str) -> Result<()> {
 fn received(netns: &Netns) -> Result<u64> {
     netns.enter(|| {
         let text = read_to_string("/proc/thread-self/net/dev").context("read /proc/net/dev")?;
-        let line = text.lines().find_map(|line| line.trim_start().strip_prefix("eth0:"));
-        let packets = line.and_then(|line| line.split_whitespace().nth(1)).context("no count of packets")?;
+        let line = text
+            .lines()
+            .find_map(|line| line.trim_start().strip_prefix("eth0:"));
+        let packets = line
+            .and_then(|line| line.split_whitespace().nth(1))
+            .context("no count of packets")?;
         Ok(packets.parse()?)
     })
 }

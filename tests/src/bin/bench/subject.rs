@@ -1,4 +1,5 @@
-//! A file in the kernel, beside the empty program and the reference that has the file's own values in its lists.
+//! A file in the kernel, beside the empty program and the reference that has the file's own values
+//! in its lists.
 
 use anyhow::Result;
 use std::net::{IpAddr, Ipv4Addr};
@@ -33,7 +34,8 @@ pub(crate) struct Subject {
     yardstick: Yardstick,
 }
 
-/// The look-ups with lists of random values, and random packets, of which none is listed: the same beside all files.
+/// The look-ups with lists of random values, and random packets, of which none is listed: the same
+/// beside all files.
 struct Yardstick {
     lookups: Lookups,
     load: Load,
@@ -55,7 +57,10 @@ impl Yardstick {
             destination_ports: distinct(known.iter().map(|flow| flow.3)),
         };
         let load = Load::mixed(flows.take(FLOWS).collect(), 100);
-        Ok(Self { lookups: Lookups::new(&listed, output)?, load })
+        Ok(Self {
+            lookups: Lookups::new(&listed, output)?,
+            load,
+        })
     }
 }
 
@@ -73,7 +78,14 @@ impl Subject {
         let loaded = Loaded::new(&tables, Random::new(1).bits())?;
         let noop = loaded.noop()?;
         let lookups = Lookups::new(&listed(&desired.filters), output)?;
-        Ok(Self { desired, place, loaded, noop, lookups, yardstick: Yardstick::new(output)? })
+        Ok(Self {
+            desired,
+            place,
+            loaded,
+            noop,
+            lookups,
+            yardstick: Yardstick::new(output)?,
+        })
     }
 
     /// What our program costs.
@@ -86,31 +98,48 @@ impl Subject {
         self.over(self.lookups.program(), load)
     }
 
-    /// What random look-ups cost for random packets, of which none is listed: what files are compared by.
+    /// What random look-ups cost for random packets, of which none is listed: what files are
+    /// compared by.
     pub(crate) fn yardstick(&self) -> Result<Runner<'_, Cost>> {
         self.over(self.yardstick.lookups.program(), &self.yardstick.load)
     }
 
     /// What any program costs.
-    pub(crate) fn over<'a>(&'a self, program: &'a SchedClassifier, load: &'a Load) -> Result<Runner<'a, Cost>> {
+    pub(crate) fn over<'a>(
+        &'a self,
+        program: &'a SchedClassifier,
+        load: &'a Load,
+    ) -> Result<Runner<'a, Cost>> {
         over(program, &self.noop, load)
     }
 
     /// Packets that a filter has matched so far, once for each filter.
     pub(crate) fn packets_matched(&self) -> Result<u64> {
-        Ok(self.loaded.matched()?.iter().map(|count| count.packets).sum())
+        Ok(self
+            .loaded
+            .matched()?
+            .iter()
+            .map(|count| count.packets)
+            .sum())
     }
 
     /// How many filters want a TCP packet.
     pub(crate) fn matches(&self, &(source, destination, from, to): &Flow) -> usize {
         let (ports, unknown) = (Some((from, to)), Unknown::Nothing);
-        let flow = naive::Flow { source, destination, protocol: TCP, ports, vlan: 0, unknown };
+        let flow = naive::Flow {
+            source,
+            destination,
+            protocol: TCP,
+            ports,
+            vlan: 0,
+            unknown,
+        };
         ask(&self.desired, &self.place, &flow).filters.len()
     }
 
-    /// TCP flows to random addresses in the networks that the filters of `large::mixed` lie in, from such addresses or from
-    /// `source`, to ports that some filter asks for if `wanted_port`; those that so many filters match, as many as asked for
-    /// if there are.
+    /// TCP flows to random addresses in the networks that the filters of `large::mixed` lie in,
+    /// from such addresses or from `source`, to ports that some filter asks for if `wanted_port`;
+    /// those that so many filters match, as many as asked for if there are.
     pub(crate) fn inside(
         &self,
         random: &mut Random,
@@ -120,8 +149,13 @@ impl Subject {
         matching: usize,
         count: usize,
     ) -> Vec<Flow> {
-        let ports: Vec<u16> =
-            self.desired.filters.iter().flat_map(|f| &f.destination_port).map(|r| *r.start()).collect();
+        let ports: Vec<u16> = self
+            .desired
+            .filters
+            .iter()
+            .flat_map(|f| &f.destination_port)
+            .map(|r| *r.start())
+            .collect();
         let chosen = (0..200_000).filter_map(|_| {
             let mut address = || -> IpAddr {
                 match v6 {
@@ -130,7 +164,11 @@ impl Subject {
                 }
             };
             let (source, destination) = (source.unwrap_or_else(&mut address), address());
-            let port = if wanted_port && !ports.is_empty() { *random.pick(&ports) } else { random.bits() as u16 };
+            let port = if wanted_port && !ports.is_empty() {
+                *random.pick(&ports)
+            } else {
+                random.bits() as u16
+            };
             let flow = (source, destination, 40_000, port);
             (self.matches(&flow) == matching).then_some(flow)
         });
@@ -141,14 +179,24 @@ impl Subject {
 /// The first values of the filters, and others until the lists are full.
 fn listed(filters: &[Arc<Filter>]) -> Listed {
     let number = 0..LISTED as u16;
-    let sources = filters.iter().flat_map(|filter| &filter.source).filter_map(|network| match network {
-        ipnet::IpNet::V4(network) => Some((network.network(), u32::from(network.prefix_len()))),
-        ipnet::IpNet::V6(_) => None,
-    });
-    let others = number.clone().map(|host| (Ipv4Addr::new(203, 0, 113, host as u8), 32));
+    let sources = filters
+        .iter()
+        .flat_map(|filter| &filter.source)
+        .filter_map(|network| match network {
+            ipnet::IpNet::V4(network) => Some((network.network(), u32::from(network.prefix_len()))),
+            ipnet::IpNet::V6(_) => None,
+        });
+    let others = number
+        .clone()
+        .map(|host| (Ipv4Addr::new(203, 0, 113, host as u8), 32));
     let ports = |pick: fn(&Filter) -> &[std::ops::RangeInclusive<u16>]| {
-        let is_v4 = |filter: &&Arc<Filter>| filter.source.iter().all(|network| network.addr().is_ipv4());
-        let wanted = filters.iter().filter(is_v4).flat_map(|filter| pick(filter)).map(|range| *range.start());
+        let is_v4 =
+            |filter: &&Arc<Filter>| filter.source.iter().all(|network| network.addr().is_ipv4());
+        let wanted = filters
+            .iter()
+            .filter(is_v4)
+            .flat_map(|filter| pick(filter))
+            .map(|range| *range.start());
         distinct(wanted.chain(number.clone().map(|port| 62_000 + port)))
     };
     Listed {
@@ -172,9 +220,20 @@ fn distinct<T: PartialEq>(values: impl Iterator<Item = T>) -> Vec<T> {
 /// A network in which every endpoint is on the link of interface `index`.
 pub(crate) fn reaching(index: u32, source: IpAddr) -> Network {
     let mut network = at_loopback(configuration::network());
-    let template = network.links.values().find(|link| link.name == "eth1").cloned();
+    let template = network
+        .links
+        .values()
+        .find(|link| link.name == "eth1")
+        .cloned();
     if let Some(link) = template {
-        network.links.insert(index, Link { index, name: "out".to_owned(), ..link });
+        network.links.insert(
+            index,
+            Link {
+                index,
+                name: "out".to_owned(),
+                ..link
+            },
+        );
     }
     let route = Route {
         interface: index,
@@ -184,7 +243,11 @@ pub(crate) fn reaching(index: u32, source: IpAddr) -> Network {
         kind: RouteKind::Unicast,
         assumed: false,
     };
-    let path = Path { route: Some(route), mac: Some([2, 0, 0, 0, 0, 9]), ..Path::default() };
+    let path = Path {
+        route: Some(route),
+        mac: Some([2, 0, 0, 0, 0, 9]),
+        ..Path::default()
+    };
     network.paths.insert("ids".to_owned(), path);
     network
 }

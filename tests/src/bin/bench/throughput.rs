@@ -1,5 +1,5 @@
-//! What is left of a TCP stream, and of a flood of small packets, while all of it is mirrored: each mirror in a place of its own, all in
-//! turns.
+//! What is left of a TCP stream, and of a flood of small packets, while all of it is mirrored: each
+//! mirror in a place of its own, all in turns.
 
 use anyhow::{Context as _, Result, ensure};
 use std::io::{Read as _, Write as _};
@@ -21,8 +21,8 @@ const FLOOD: usize = 65_536;
 const BATCH: usize = 64;
 /// With headers of Ethernet, IPv4 and UDP, and the checksum of Ethernet, 64 bytes.
 const PAYLOAD: [u8; 18] = [0; 18];
-/// Least part of the packets that must have come to the collector; a mirror that loses more is not compared. Where nothing is to be
-/// mirrored: that must not have come.
+/// Least part of the packets that must have come to the collector; a mirror that loses more is not
+/// compared. Where nothing is to be mirrored: that must not have come.
 const LEAST_COPIED: f64 = 0.99;
 const PORT: u16 = 5000;
 const SENTINEL_PORT: u16 = 5001;
@@ -36,14 +36,29 @@ pub(crate) const OURS: &str = Mirror::Ours.name();
 
 /// All of them.
 pub(crate) fn throughput(session: &mut Session) -> Result<()> {
-    session.heading(&format!("What is left while all is mirrored: median (quartiles) of {ROUNDS} rounds"));
-    let mirrored = [(STREAM, Group::Stream, Unit::Gigabits), (FLOODED, Group::Flood, Unit::Packets)];
+    session.heading(&format!(
+        "What is left while all is mirrored: median (quartiles) of {ROUNDS} rounds"
+    ));
+    let mirrored = [
+        (STREAM, Group::Stream, Unit::Gigabits),
+        (FLOODED, Group::Flood, Unit::Packets),
+    ];
     measure(session, &Mirror::ALL, &mirrored)?;
-    session.heading(&format!("What is left beside filters for something else: median (quartiles) of {ROUNDS} rounds"));
-    measure(session, &Mirror::BESIDE, &[(BESIDE, Group::Beside, Unit::Packets)])
+    session.heading(&format!(
+        "What is left beside filters for something else: median (quartiles) of {ROUNDS} rounds"
+    ));
+    measure(
+        session,
+        &Mirror::BESIDE,
+        &[(BESIDE, Group::Beside, Unit::Packets)],
+    )
 }
 
-fn measure(session: &mut Session, mirrors: &[Mirror], wanted: &[(&str, Group, Unit)]) -> Result<()> {
+fn measure(
+    session: &mut Session,
+    mirrors: &[Mirror],
+    wanted: &[(&str, Group, Unit)],
+) -> Result<()> {
     let names: Vec<&str> = wanted.iter().map(|(what, ..)| *what).collect();
     if !session.wants_any(&names) {
         return Ok(());
@@ -61,7 +76,10 @@ fn measure(session: &mut Session, mirrors: &[Mirror], wanted: &[(&str, Group, Un
         if !session.wants(what) {
             continue;
         }
-        let before = stages.iter().map(Stage::passed).collect::<Result<Vec<_>>>()?;
+        let before = stages
+            .iter()
+            .map(Stage::passed)
+            .collect::<Result<Vec<_>>>()?;
         let mut runners: Vec<Runner<'_>> = Vec::new();
         for stage in &stages {
             runners.push(match group {
@@ -94,8 +112,15 @@ fn is_right(stage: &Stage, (in_before, out_before): (u64, u64)) -> Result<()> {
     let (received, copied) = stage.passed()?;
     let (received, copied) = (received - in_before, copied - out_before);
     let share = copied as f64 / received as f64;
-    let is_right = if stage.mirror.mirrors() { share >= LEAST_COPIED } else { share <= 1.0 - LEAST_COPIED };
-    ensure!(is_right, "{copied} copies of {received} packets have come to the collector");
+    let is_right = if stage.mirror.mirrors() {
+        share >= LEAST_COPIED
+    } else {
+        share <= 1.0 - LEAST_COPIED
+    };
+    ensure!(
+        is_right,
+        "{copied} copies of {received} packets have come to the collector"
+    );
     Ok(())
 }
 
@@ -103,9 +128,13 @@ fn is_right(stage: &Stage, (in_before, out_before): (u64, u64)) -> Result<()> {
 fn stream(stage: &Stage) -> Result<f64> {
     let cpus = Cpu::all()?;
     let (first, last) = (cpus[0], *cpus.last().context("no CPU")?);
-    let listener = stage.edge.enter(|| TcpListener::bind((EDGE, 0)).context("listen"))?;
+    let listener = stage
+        .edge
+        .enter(|| TcpListener::bind((EDGE, 0)).context("listen"))?;
     let to = listener.local_addr()?;
-    let mut near = stage.client.enter(|| TcpStream::connect_timeout(&to, DEADLINE).context("connect"))?;
+    let mut near = stage
+        .client
+        .enter(|| TcpStream::connect_timeout(&to, DEADLINE).context("connect"))?;
     let (mut far, _) = listener.accept().context("accept")?;
     for end in [&near, &far] {
         end.set_read_timeout(Some(DEADLINE))?;
@@ -135,8 +164,8 @@ fn receive(connection: &mut TcpStream) -> Result<f64> {
     }
 }
 
-/// Thousands of packets in a second, until the last one has been dealt with. All happens on one CPU, in the order in which it is
-/// sent: so a packet behind them that arrives says that they have.
+/// Thousands of packets in a second, until the last one has been dealt with. All happens on one
+/// CPU, in the order in which it is sent: so a packet behind them that arrives says that they have.
 fn flood(stage: &Stage) -> Result<f64> {
     let last = *Cpu::all()?.last().context("no CPU")?;
     let [_sink, sentinel] = stage.edge.enter(|| {
@@ -156,12 +185,17 @@ fn flood(stage: &Stage) -> Result<f64> {
                 send_batch(&socket)?;
             }
             loop {
-                behind.send_to(&PAYLOAD, (EDGE, SENTINEL_PORT)).context("send")?;
+                behind
+                    .send_to(&PAYLOAD, (EDGE, SENTINEL_PORT))
+                    .context("send")?;
                 if sentinel.recv(&mut [0; 64]).is_ok() {
                     break;
                 }
                 // it found a full queue
-                ensure!(begin.elapsed() < DEADLINE, "what is sent behind a flood does not arrive");
+                ensure!(
+                    begin.elapsed() < DEADLINE,
+                    "what is sent behind a flood does not arrive"
+                );
             }
             Ok(FLOOD as f64 / begin.elapsed().as_secs_f64() / 1e3)
         })
@@ -170,18 +204,40 @@ fn flood(stage: &Stage) -> Result<f64> {
 
 /// What comes is dropped at the socket, as early as a receiver can.
 fn refuse_all(socket: &UdpSocket) -> Result<()> {
-    let mut code = libc::sock_filter { code: (libc::BPF_RET | libc::BPF_K) as u16, jt: 0, jf: 0, k: 0 };
-    let program = libc::sock_fprog { len: 1, filter: &raw mut code };
+    let mut code = libc::sock_filter {
+        code: (libc::BPF_RET | libc::BPF_K) as u16,
+        jt: 0,
+        jf: 0,
+        k: 0,
+    };
+    let program = libc::sock_fprog {
+        len: 1,
+        filter: &raw mut code,
+    };
     // SAFETY: the kernel reads the program and its one instruction, which live through the call.
     let done = unsafe {
-        let (value, length) = ((&raw const program).cast(), size_of::<libc::sock_fprog>() as libc::socklen_t);
-        libc::setsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_ATTACH_FILTER, value, length)
+        let (value, length) = (
+            (&raw const program).cast(),
+            size_of::<libc::sock_fprog>() as libc::socklen_t,
+        );
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_ATTACH_FILTER,
+            value,
+            length,
+        )
     };
-    nix::errno::Errno::result(done).context("attach a filter to a socket").map(drop)
+    nix::errno::Errno::result(done)
+        .context("attach a filter to a socket")
+        .map(drop)
 }
 
 fn send_batch(socket: &UdpSocket) -> Result<()> {
-    let mut part = libc::iovec { iov_base: PAYLOAD.as_ptr().cast_mut().cast(), iov_len: PAYLOAD.len() };
+    let mut part = libc::iovec {
+        iov_base: PAYLOAD.as_ptr().cast_mut().cast(),
+        iov_len: PAYLOAD.len(),
+    };
     // SAFETY: a struct of numbers and pointers, of which all zeros are a valid value.
     let mut message: libc::mmsghdr = unsafe { std::mem::zeroed() };
     (message.msg_hdr.msg_iov, message.msg_hdr.msg_iovlen) = (&raw mut part, 1);
@@ -189,8 +245,10 @@ fn send_batch(socket: &UdpSocket) -> Result<()> {
     let mut sent = 0;
     while sent < BATCH {
         let rest = &mut messages[sent..];
-        // SAFETY: the messages point to `part`, and that to `PAYLOAD`, which the kernel only reads; all live through the call.
-        let done = unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as u32, 0) };
+        // SAFETY: the messages point to `part`, and that to `PAYLOAD`, which the kernel only reads;
+        // all live through the call.
+        let done =
+            unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as u32, 0) };
         sent += nix::errno::Errno::result(done).context("send")? as usize;
     }
     Ok(())

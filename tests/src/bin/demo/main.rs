@@ -1,5 +1,6 @@
-//! `make demo`: the real daemon between real hosts made of network namespaces. Its file is edited while traffic flows,
-//! and each copy that a collector unwraps is compared with its original. Exit code 0 if all is as it should be, else 1.
+//! `make demo`: the real daemon between real hosts made of network namespaces. Its file is edited
+//! while traffic flows, and each copy that a collector unwraps is compared with its original. Exit
+//! code 0 if all is as it should be, else 1.
 
 mod round;
 mod screen;
@@ -13,7 +14,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::objects::{Objects, tc_filters, tcx_programs};
-use traffic_mirror_tests::lab::socket::Direction;
+use traffic_mirror_tests::lab::socket::PacketType;
 
 use round::{Rule, Totals};
 use screen::Screen;
@@ -52,9 +53,24 @@ bidirectional = true
 to = ["archive"]
 "#;
 
-const WEB: Rule = Rule { filter: "web", protocol: 6, port: 443, endpoint: "ids" };
-const DNS: Rule = Rule { filter: "dns", protocol: 17, port: 53, endpoint: "ids" };
-const NTP_RULE: Rule = Rule { filter: "ntp", protocol: 17, port: 123, endpoint: "archive" };
+const WEB: Rule = Rule {
+    filter: "web",
+    protocol: 6,
+    port: 443,
+    endpoint: "ids",
+};
+const DNS: Rule = Rule {
+    filter: "dns",
+    protocol: 17,
+    port: 53,
+    endpoint: "ids",
+};
+const NTP_RULE: Rule = Rule {
+    filter: "ntp",
+    protocol: 17,
+    port: 123,
+    endpoint: "archive",
+};
 
 /// One change of the file and what must come of it.
 struct Edit {
@@ -121,8 +137,14 @@ fn main() -> ExitCode {
         }
         Err(error) => {
             // whoever was interrupted too has failed in its own words
-            let reason = if is_interrupted() { "interrupted".to_owned() } else { format!("{error:#}") };
-            screen.failed(&format!("{reason}; everything that was made has been removed"));
+            let reason = if is_interrupted() {
+                "interrupted".to_owned()
+            } else {
+                format!("{error:#}")
+            };
+            screen.failed(&format!(
+                "{reason}; everything that was made has been removed"
+            ));
             ExitCode::FAILURE
         }
     }
@@ -135,7 +157,8 @@ fn watch_interrupts() -> Result<()> {
     }
     for number in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         // SAFETY: the handler stores to an atomic and nothing else.
-        unsafe { signal(number, SigHandler::Handler(interrupt)) }.with_context(|| format!("catch {number}"))?;
+        unsafe { signal(number, SigHandler::Handler(interrupt)) }
+            .with_context(|| format!("catch {number}"))?;
     }
     Ok(())
 }
@@ -157,7 +180,13 @@ fn play(screen: &Screen) -> Result<Totals> {
     screen.heading("The file, and what the daemon makes of it");
     screen.text(FILE);
     screen.daemon(&stage.report(|line| line.contains(" changes, "))?);
-    round::play(screen, &mut stage, &mut totals, &[DNS, WEB], stage::COLLECTOR_A)?;
+    round::play(
+        screen,
+        &mut stage,
+        &mut totals,
+        &[DNS, WEB],
+        stage::COLLECTOR_A,
+    )?;
 
     let mut file = FILE.to_owned();
     for edit in &EDITS {
@@ -183,7 +212,11 @@ fn apply(file: &str, edit: &Edit) -> Result<String> {
     if edit.find.is_empty() {
         return Ok(format!("{file}{}", edit.replace));
     }
-    ensure!(file.matches(edit.find).count() == 1, "the file has {:?} not once", edit.find);
+    ensure!(
+        file.matches(edit.find).count() == 1,
+        "the file has {:?} not once",
+        edit.find
+    );
     Ok(file.replace(edit.find, edit.replace))
 }
 
@@ -196,11 +229,17 @@ fn take(screen: &Screen, stage: &mut Stage, edit: &Edit) -> Result<()> {
     }
     // a neighbour that was found meanwhile is no change of the file
     let lines = stage.report(|line| line.contains(" map write") && !line.contains("0 changes"))?;
-    let lines: Vec<String> = lines.into_iter().filter(|line| !line.starts_with("0 changes")).collect();
+    let lines: Vec<String> = lines
+        .into_iter()
+        .filter(|line| !line.starts_with("0 changes"))
+        .collect();
     screen.daemon(&lines);
     let (_, changes) = lines.split_last().context("no report")?;
     if changes != edit.report {
-        bail!("the daemon reports {changes:?} instead of {:?}", edit.report);
+        bail!(
+            "the daemon reports {changes:?} instead of {:?}",
+            edit.report
+        );
     }
     Ok(())
 }
@@ -209,7 +248,10 @@ fn take(screen: &Screen, stage: &mut Stage, edit: &Edit) -> Result<()> {
 fn stop(screen: &Screen, stage: &mut Stage) -> Result<()> {
     screen.heading("SIGTERM: nothing is left in the kernel");
     let objects = Objects::below(stage.daemon.pin_path())?;
-    ensure!(!objects.programs.is_empty() && !objects.maps.is_empty(), "there is nothing to remove: {objects}");
+    ensure!(
+        !objects.programs.is_empty() && !objects.maps.is_empty(),
+        "there is nothing to remove: {objects}"
+    );
     stage.daemon.signal(Signal::SIGTERM)?;
     let code = stage.daemon.wait_exit(deadline())?;
     screen.daemon(&stage.rest());
@@ -217,18 +259,25 @@ fn stop(screen: &Screen, stage: &mut Stage) -> Result<()> {
     screen.fact("the daemon exits with", "0");
 
     for interface in stage::EDGE {
-        let programs = [Direction::Incoming, Direction::Outgoing]
+        let programs = [PacketType::Incoming, PacketType::Outgoing]
             .into_iter()
             .map(|direction| tcx_programs(&stage.edge, interface, direction))
             .collect::<Result<Vec<_>>>()?
             .concat();
         let filters = tc_filters(&stage.edge, interface)?;
-        ensure!(programs.is_empty() && filters.is_empty(), "left on {interface}: {programs:?} {filters}");
+        ensure!(
+            programs.is_empty() && filters.is_empty(),
+            "left on {interface}: {programs:?} {filters}"
+        );
     }
     screen.fact("tcx links and tc filters on eth0, eth1, eth2, eth3", "none");
     objects.wait_gone(deadline() + Duration::from_secs(10))?;
     screen.fact(&format!("its {objects} in the kernel"), "all gone");
-    ensure!(!stage.daemon.pin_path().exists(), "{} is left", stage.daemon.pin_path().display());
+    ensure!(
+        !stage.daemon.pin_path().exists(),
+        "{} is left",
+        stage.daemon.pin_path().display()
+    );
     screen.fact(&format!("{}", stage.daemon.pin_path().display()), "gone");
     stage.silent()
 }

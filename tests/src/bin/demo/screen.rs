@@ -28,7 +28,11 @@ impl Screen {
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+        if self.colour {
+            format!("\x1b[{code}m{text}\x1b[0m")
+        } else {
+            text.to_owned()
+        }
     }
 
     fn green(&self, text: &str) -> String {
@@ -45,7 +49,8 @@ impl Screen {
 
     /// A text as it is, set in.
     pub(crate) fn text(&self, text: &str) {
-        text.lines().for_each(|line| println!("{}", format!("  {line}").trim_end()));
+        text.lines()
+            .for_each(|line| println!("{}", format!("  {line}").trim_end()));
     }
 
     /// What is edited in the file, as a diff.
@@ -54,14 +59,20 @@ impl Screen {
         let removed = find.lines().filter(|line| !has(replace, line));
         removed.for_each(|line| println!("  {}", self.paint("31", &format!("-{line}"))));
         for line in replace.trim_start_matches('\n').lines() {
-            let line = if has(find, line) { format!(" {line}") } else { self.green(&format!("+{line}")) };
+            let line = if has(find, line) {
+                format!(" {line}")
+            } else {
+                self.green(&format!("+{line}"))
+            };
             println!("  {line}");
         }
     }
 
     /// What the daemon says.
     pub(crate) fn daemon(&self, lines: &[String]) {
-        lines.iter().for_each(|line| println!("  {} {line}", self.paint("2", "daemon:")));
+        lines
+            .iter()
+            .for_each(|line| println!("  {} {line}", self.paint("2", "daemon:")));
     }
 
     /// A line of a table.

@@ -31,19 +31,30 @@ pub(crate) struct Stage {
     pub(crate) edge: Netns,
     client: Netns,
     server: Netns,
-    // without a listener a collector's kernel answers copies with errors, which the daemon would report within a second
+    // without a listener a collector's kernel answers copies with errors, which the daemon would
+    // report within a second
     _listeners: [UdpSocket; 2],
     _collector_hosts: [Netns; 2],
 }
 
 impl Stage {
     pub(crate) fn new(file: &str) -> Result<Self> {
-        let [client, edge, server] = [Netns::new("client")?, Netns::new("edge")?, Netns::new("server")?];
+        let [client, edge, server] = [
+            Netns::new("client")?,
+            Netns::new("edge")?,
+            Netns::new("server")?,
+        ];
         let hosts = [Netns::new("collector-a")?, Netns::new("collector-b")?];
         // without offloads a capture holds what a wire would carry
-        let production = Veth { offload: false, ..Veth::default() };
+        let production = Veth {
+            offload: false,
+            ..Veth::default()
+        };
         // room for the outer headers of full-size packets
-        let monitoring = Veth { mtu: 1600, ..production.clone() };
+        let monitoring = Veth {
+            mtu: 1600,
+            ..production.clone()
+        };
         production.create(&edge, EDGE[0], &client, "eth0")?;
         production.create(&edge, EDGE[1], &server, "eth0")?;
         monitoring.create(&edge, EDGE[2], &hosts[0], "eth0")?;
@@ -72,7 +83,10 @@ impl Stage {
                 host.run(&format!("ip route add default via {gateway}"))?;
             }
         }
-        let collectors = [Collector::start_gue(&hosts[0], "eth0")?, Collector::start_gue(&hosts[1], "eth0")?];
+        let collectors = [
+            Collector::start_gue(&hosts[0], "eth0")?,
+            Collector::start_gue(&hosts[1], "eth0")?,
+        ];
         // of both address families
         let any = SocketAddr::from((Ipv6Addr::UNSPECIFIED, gue::PORT));
         let listeners = [udp_bind(&hosts[0], any)?, udp_bind(&hosts[1], any)?];
@@ -96,7 +110,10 @@ impl Stage {
         self.daemon.wait_line(&last, deadline())?;
         let output = self.daemon.output();
         let new = &output[self.said..];
-        let length = new.iter().position(|line| last(line)).map_or(new.len(), |at| at + 1);
+        let length = new
+            .iter()
+            .position(|line| last(line))
+            .map_or(new.len(), |at| at + 1);
         self.said += length;
         Ok(new[..length].iter().map(|line| message(line)).collect())
     }
@@ -105,23 +122,45 @@ impl Stage {
     pub(crate) fn rest(&mut self) -> Vec<String> {
         let output = self.daemon.output();
         // a neighbour that was found meanwhile is no news
-        let news = output[self.said..].iter().map(|line| message(line)).filter(|line| !line.starts_with("0 changes, "));
+        let news = output[self.said..]
+            .iter()
+            .map(|line| message(line))
+            .filter(|line| !line.starts_with("0 changes, "));
         let rest = news.collect();
         self.said = output.len();
         rest
     }
 
-    /// Each conversation once, over both IP versions, from client port `port`. Returns when the last packet has
-    /// arrived.
+    /// Each conversation once, over both IP versions, from client port `port`. Returns when the
+    /// last packet has arrived.
     pub(crate) fn traffic(&self, port: u16) -> Result<()> {
         for version in 0..2 {
             let client = address(CLIENT[version], port);
             let server = |port| address(SERVER[version], port);
             let mut stream = Stream::new(port.into());
             let (request, answer) = (stream.bytes(REQUEST_BYTES), stream.bytes(ANSWER_BYTES));
-            tcp_exchange(&self.client, client, &self.server, server(443), &request, &answer)?;
-            udp_exchange(&self.client, client, &self.server, server(53), b"www.example.com?")?;
-            udp_exchange(&self.client, client, &self.server, server(123), b"what time is it?")?;
+            tcp_exchange(
+                &self.client,
+                client,
+                &self.server,
+                server(443),
+                &request,
+                &answer,
+            )?;
+            udp_exchange(
+                &self.client,
+                client,
+                &self.server,
+                server(53),
+                b"www.example.com?",
+            )?;
+            udp_exchange(
+                &self.client,
+                client,
+                &self.server,
+                server(123),
+                b"what time is it?",
+            )?;
         }
         Ok(())
     }
@@ -130,14 +169,22 @@ impl Stage {
     pub(crate) fn originals(&self) -> Result<Vec<(FiveTuple, Vec<u8>)>> {
         let mut originals = Vec::new();
         while let Some(frame) = self.wire.recv(Instant::now())? {
-            ensure!(!frame.checksum_open && frame.vnet.is_none(), "an offload is on");
-            let Ok(packet) = ip_part(&frame.bytes) else { continue };
+            ensure!(
+                !frame.checksum_open && frame.vnet.is_none(),
+                "an offload is on"
+            );
+            let Ok(packet) = ip_part(&frame.bytes) else {
+                continue;
+            };
             let flow = FiveTuple::parse(packet)?;
             if matches!(flow.protocol, 6 | 17) {
                 originals.push((flow, packet.to_owned()));
             }
         }
-        ensure!(self.wire.lost()? == 0, "the capture at the client lost frames");
+        ensure!(
+            self.wire.lost()? == 0,
+            "the capture at the client lost frames"
+        );
         Ok(originals)
     }
 
@@ -147,11 +194,18 @@ impl Stage {
         loop {
             let output = self.daemon.run(&["status"])?;
             let text = String::from_utf8_lossy(&output.stdout).into_owned();
-            ensure!(output.status.success(), "`status` ends with {}:\n{text}", output.status);
+            ensure!(
+                output.status.success(),
+                "`status` ends with {}:\n{text}",
+                output.status
+            );
             if !text.contains("being looked for") {
                 return Ok(text);
             }
-            ensure!(Instant::now() < deadline, "a next hop is not found:\n{text}");
+            ensure!(
+                Instant::now() < deadline,
+                "a next hop is not found:\n{text}"
+            );
         }
     }
 
@@ -160,7 +214,11 @@ impl Stage {
         for (collector, name) in self.collectors.iter_mut().zip([COLLECTOR_A, COLLECTOR_B]) {
             let surplus = collector.take()?;
             let described: Vec<_> = surplus.iter().map(|frame| describe(frame)).collect();
-            ensure!(described.is_empty(), "unexpected at {name}: {}", described.join("; "));
+            ensure!(
+                described.is_empty(),
+                "unexpected at {name}: {}",
+                described.join("; ")
+            );
         }
         Ok(())
     }
@@ -173,5 +231,9 @@ fn address(address: &str, port: u16) -> SocketAddr {
 /// A line of the daemon's log without time and level.
 fn message(line: &str) -> String {
     let levels = [" INFO ", " WARN ", " ERROR "];
-    levels.iter().find_map(|level| line.split_once(level)).map_or(line, |(_, message)| message).to_owned()
+    levels
+        .iter()
+        .find_map(|level| line.split_once(level))
+        .map_or(line, |(_, message)| message)
+        .to_owned()
 }

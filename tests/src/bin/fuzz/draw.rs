@@ -1,9 +1,9 @@
-//! Frames: of flows that filters ask for, dressed in every header, and those that the parser's fuzzer has found, then damaged;
-//! and bytes that are no frame at all.
+//! Frames: of flows that filters ask for, dressed in every header, and those that the parser's
+//! fuzzer has found, then damaged; and bytes that are no frame at all.
 
 use std::fmt;
 
-use traffic_mirror::network::Hook;
+use traffic_mirror::network::Direction;
 use traffic_mirror_ebpf::abi::cb;
 use traffic_mirror_tests::lab::packet::eth;
 use traffic_mirror_tests::lab::testrun::SkBuff;
@@ -17,11 +17,13 @@ use crate::stage::Stage;
 pub(crate) struct Case {
     pub(crate) bytes: Vec<u8>,
     pub(crate) context: SkBuff,
-    pub(crate) direction: Hook,
+    pub(crate) direction: Direction,
 }
 
 /// Bytes that mean something in some header.
-const TELLING: [u8; 20] = [0, 1, 4, 5, 6, 17, 41, 43, 44, 47, 51, 58, 60, 0x45, 0x60, 0x7f, 0x80, 0x81, 0x88, 0xff];
+const TELLING: [u8; 20] = [
+    0, 1, 4, 5, 6, 17, 41, 43, 44, 47, 51, 58, 60, 0x45, 0x60, 0x7f, 0x80, 0x81, 0x88, 0xff,
+];
 const ETHERTYPES: [u16; 6] = [0x0800, 0x86dd, 0x8100, 0x88a8, 0x0806, 0x0001];
 
 impl Case {
@@ -55,7 +57,11 @@ impl Case {
         context.priority = random.bits() as u32;
         context.ifindex = stage.ifindex;
         context.cb = control_block(random, stage);
-        Self { bytes, context, direction: *random.pick(&[Hook::Ingress, Hook::Egress]) }
+        Self {
+            bytes,
+            context,
+            direction: *random.pick(&[Direction::Ingress, Direction::Egress]),
+        }
     }
 
     /// Whether it bears the mark of a copy.
@@ -67,7 +73,11 @@ impl Case {
 
 /// Random bytes behind any EtherType.
 fn noise(random: &mut Random, longest: usize) -> Vec<u8> {
-    let most = if random.percent(80) { 200 } else { longest as u64 };
+    let most = if random.percent(80) {
+        200
+    } else {
+        longest as u64
+    };
     let length = random.within(1, most) as usize;
     let mut bytes = random.bytes(length);
     if let Some(place) = bytes.get_mut(12..14) {
@@ -87,16 +97,27 @@ fn tunnel(random: &mut Random) -> Vec<u8> {
         2 => eth().vlan(5).ip("10.0.0.1", "10.1.0.1"),
         _ => eth().qinq(5, 6).ip("2001:db8::5", "2001:db8::1"),
     };
-    let outer = if random.percent(50) { outer.udp(0xc000, 6080).gue() } else { outer };
+    let outer = if random.percent(50) {
+        outer.udp(0xc000, 6080).gue()
+    } else {
+        outer
+    };
     let length = random.below(1200) as usize;
-    let inner = outer.ip("10.0.0.1", "10.0.0.2").tcp(1000, 443).payload(random.bytes(length));
+    let inner = outer
+        .ip("10.0.0.1", "10.0.0.2")
+        .tcp(1000, 443)
+        .payload(random.bytes(length));
     inner.build()
 }
 
 /// Changes a frame somewhere, mostly in its headers.
 fn damage(random: &mut Random, bytes: &mut Vec<u8>) {
     const HEADERS_BYTES: usize = 100;
-    let reach = if random.percent(90) { bytes.len().min(HEADERS_BYTES) } else { bytes.len() };
+    let reach = if random.percent(90) {
+        bytes.len().min(HEADERS_BYTES)
+    } else {
+        bytes.len()
+    };
     if reach == 0 {
         return;
     }
@@ -156,9 +177,13 @@ fn control_block(random: &mut Random, stage: &Stage) -> [u32; 5] {
         block[random.below(2) as usize] ^= 1 << random.below(32);
     }
     // mostly a copy that can be: an endpoint that is there, this generation, not wrapped yet
-    let (endpoints, flags) = (stage.desired.endpoints.len() as u64 + 1, random.bits() as u32 & 0xff00 & !cb::DONE);
+    let (endpoints, flags) = (
+        stage.desired.endpoints.len() as u64 + 1,
+        random.bits() as u32 & 0xff00 & !cb::DONE,
+    );
     if random.percent(80) {
-        block[cb::ENDPOINT] = random.below(endpoints) as u32 | flags | stage.generation << cb::GENERATION_SHIFT;
+        block[cb::ENDPOINT] =
+            random.below(endpoints) as u32 | flags | stage.generation << cb::GENERATION_SHIFT;
     }
     if random.percent(80) {
         block[cb::LENGTH] = random.below(2000) as u32;
@@ -168,7 +193,11 @@ fn control_block(random: &mut Random, stage: &Stage) -> [u32; 5] {
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { bytes, context, direction } = self;
+        let Self {
+            bytes,
+            context,
+            direction,
+        } = self;
         writeln!(f, "{direction:?}, {} bytes, {context:?}", bytes.len())?;
         bytes.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
     }

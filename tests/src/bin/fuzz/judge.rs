@@ -4,8 +4,8 @@ use std::fmt;
 
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::SchedClassifier;
-use traffic_mirror::network::Hook;
-use traffic_mirror_ebpf::abi::{Drop as Reason, EndpointStats, Unseen, cb};
+use traffic_mirror::network::Direction;
+use traffic_mirror_ebpf::abi::{Drop as Reason, EndpointStats, Skipped, cb};
 use traffic_mirror_tests::lab::testrun::{Outcome, SkBuff, TestRun};
 use traffic_mirror_tests::oracle::naive::Answer;
 
@@ -23,7 +23,7 @@ const REDIRECT: i32 = 7;
 pub(crate) struct Tally {
     frames: u64,
     refused: u64,
-    unseen: u64,
+    skipped: u64,
     marked: u64,
     wrapped: u64,
     matched: u64,
@@ -35,18 +35,34 @@ pub(crate) struct Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { frames, refused, unseen, marked, wrapped, matched, sent, truncated, fragmented, drops } = self;
+        let Self {
+            frames,
+            refused,
+            skipped,
+            marked,
+            wrapped,
+            matched,
+            sent,
+            truncated,
+            fragmented,
+            drops,
+        } = self;
         write!(
             f,
-            "{frames} frames ({refused} refused by the kernel, {unseen} not to be looked at, {matched} matched, "
+            "{frames} frames ({refused} refused by the kernel, {skipped} not to be looked at, {matched} matched, "
         )?;
         write!(
             f,
             "{marked} marked as copies, {wrapped} of them wrapped); {sent} copies sent, {truncated} truncated, "
         )?;
         write!(f, "{fragmented} in fragments, dropped:")?;
-        let dropped = Reason::ALL.iter().zip(drops).filter(|(_, count)| **count != 0);
-        dropped.into_iter().try_for_each(|(reason, count)| write!(f, " {} {count}", reason.label()))
+        let dropped = Reason::ALL
+            .iter()
+            .zip(drops)
+            .filter(|(_, count)| **count != 0);
+        dropped
+            .into_iter()
+            .try_for_each(|(reason, count)| write!(f, " {} {count}", reason.label()))
     }
 }
 
@@ -54,10 +70,25 @@ impl Tally {
     /// That many frames have met all that there is to meet.
     pub(crate) fn ensure_it_was_a_test(&self) -> Result<()> {
         const ENOUGH: u64 = 10_000;
-        let Self { frames, refused, unseen, matched, wrapped, truncated, fragmented, .. } = *self;
-        let all = [unseen, matched, wrapped, truncated, fragmented];
-        ensure!(frames < ENOUGH || all.iter().all(|&count| count > 0), "not much of a test: {self}");
-        ensure!(frames < ENOUGH || refused <= frames / 2, "the kernel refuses most frames: {self}");
+        let Self {
+            frames,
+            refused,
+            skipped,
+            matched,
+            wrapped,
+            truncated,
+            fragmented,
+            ..
+        } = *self;
+        let all = [skipped, matched, wrapped, truncated, fragmented];
+        ensure!(
+            frames < ENOUGH || all.iter().all(|&count| count > 0),
+            "not much of a test: {self}"
+        );
+        ensure!(
+            frames < ENOUGH || refused <= frames / 2,
+            "the kernel refuses most frames: {self}"
+        );
         Ok(())
     }
 }
@@ -70,7 +101,7 @@ struct Counters {
     /// Per endpoint.
     endpoints: Vec<EndpointStats>,
     /// Per hook.
-    unseen: Vec<[u64; Unseen::COUNT]>,
+    skipped: Vec<[u64; Skipped::COUNT]>,
 }
 
 impl Counters {
@@ -78,18 +109,23 @@ impl Counters {
         let generation = stage.loaded.generation();
         let endpoints = generation.endpoint_stats(stage.desired.endpoints.len())?;
         Ok(Self {
-            matched: stage.loaded.matched()?.iter().map(|count| count.packets).collect(),
+            matched: stage
+                .loaded
+                .matched()?
+                .iter()
+                .map(|count| count.packets)
+                .collect(),
             endpoints: endpoints.iter().map(|cpus| sum(cpus)).collect(),
-            unseen: generation
+            skipped: generation
                 .hook_stats(1 + stage.hooks[0].max(stage.hooks[1]))?
                 .iter()
-                .map(|cpus| unseen(cpus))
+                .map(|cpus| skipped(cpus))
                 .collect(),
         })
     }
 }
 
-fn unseen(cpus: &[[u64; Unseen::COUNT]]) -> [u64; Unseen::COUNT] {
+fn skipped(cpus: &[[u64; Skipped::COUNT]]) -> [u64; Skipped::COUNT] {
     std::array::from_fn(|reason| cpus.iter().map(|cpu| cpu[reason]).sum())
 }
 
@@ -100,7 +136,10 @@ fn sum(cpus: &[EndpointStats]) -> EndpointStats {
         sum.sent.bytes += cpu.sent.bytes;
         sum.truncated += cpu.truncated;
         sum.fragmented += cpu.fragmented;
-        sum.drops.iter_mut().zip(cpu.drops).for_each(|(sum, cpu)| *sum += cpu);
+        sum.drops
+            .iter_mut()
+            .zip(cpu.drops)
+            .for_each(|(sum, cpu)| *sum += cpu);
         sum
     })
 }
@@ -114,7 +153,11 @@ pub(crate) struct Judge {
 
 impl Judge {
     pub(crate) fn new(stage: &Stage) -> Result<Self> {
-        Ok(Self { tally: Tally::default(), counters: Counters::read(stage)?, expecter: Expecter::default() })
+        Ok(Self {
+            tally: Tally::default(),
+            counters: Counters::read(stage)?,
+            expecter: Expecter::default(),
+        })
     }
 
     /// Has programs and judge forget all fragments that they have seen.
@@ -134,7 +177,11 @@ impl Judge {
         };
         let mirrored = run(stage.loaded.mirror(case.direction), case).context("mirror")?;
         if is_astray(case, stage) {
-            ensure!(mirrored.verdict == DROP, "mirror: verdict {} on a copy that must not leave", mirrored.verdict);
+            ensure!(
+                mirrored.verdict == DROP,
+                "mirror: verdict {} on a copy that must not leave",
+                mirrored.verdict
+            );
         } else {
             ensure_untouched(&mirrored, &untouched, case).context("mirror")?;
         }
@@ -145,8 +192,14 @@ impl Judge {
         if is_copy(case, stage) {
             // one that cannot be wrapped is dropped
             let Outcome { verdict, data, .. } = wrapped.context("encap")?;
-            ensure!([NEXT, DROP, REDIRECT].contains(&verdict), "encap: verdict {verdict} on a copy");
-            ensure!(verdict == DROP || data != case.bytes, "encap: a copy goes on as it is");
+            ensure!(
+                [NEXT, DROP, REDIRECT].contains(&verdict),
+                "encap: verdict {verdict} on a copy"
+            );
+            ensure!(
+                verdict == DROP || data != case.bytes,
+                "encap: a copy goes on as it is"
+            );
             self.tally.wrapped += u64::from(verdict != DROP);
         } else {
             ensure_untouched(&wrapped.context("encap")?, &untouched, case).context("encap")?;
@@ -161,41 +214,67 @@ impl Judge {
     fn compare_counters(&mut self, stage: &Stage, case: &Case, counters: &Counters) -> Result<()> {
         let before = &self.counters;
         let hook = stage.hooks[case.direction as usize];
-        let nested = Unseen::Nested as usize;
-        let is_nested = counters.unseen[hook][nested] > before.unseen[hook][nested];
-        let Expected { answer: want, unseen } = self.expecter.expect(stage, case, hook as u32, is_nested)?;
-        for (index, (after, before)) in counters.unseen.iter().zip(&before.unseen).enumerate() {
-            for &reason in Unseen::ALL {
+        let nested = Skipped::Nested as usize;
+        let is_nested = counters.skipped[hook][nested] > before.skipped[hook][nested];
+        let Expected {
+            answer: want,
+            skipped,
+        } = self.expecter.expect(stage, case, hook as u32, is_nested)?;
+        for (index, (after, before)) in counters.skipped.iter().zip(&before.skipped).enumerate() {
+            for &reason in Skipped::ALL {
                 let count = after[reason as usize] - before[reason as usize];
-                let is_wanted = index == hook && unseen == Some(reason);
-                // what a mirror has sent is looked at only if summaries say that a filter may want it
-                let is_echo = matches!(reason, Unseen::Loop | Unseen::Nested);
-                let is_spared = is_wanted && is_echo && count == 0 && want.filters.is_empty();
+                let is_wanted = index == hook && skipped == Some(reason);
+                // what a mirror has sent is looked at only if summaries say that a filter may want
+                // it
+                let is_looped = matches!(reason, Skipped::Loop | Skipped::Nested);
+                let is_spared = is_wanted && is_looped && count == 0 && want.filters.is_empty();
                 ensure!(
                     is_spared || count == u64::from(is_wanted),
-                    "hook {index}: {unseen:?} wanted, {after:?} counted"
+                    "hook {index}: {skipped:?} wanted, {after:?} counted"
                 );
             }
         }
-        self.tally.unseen += u64::from(unseen.is_some());
-        let is_echo = matches!(unseen, Some(Unseen::Loop | Unseen::Nested));
-        let want = if is_echo { Answer::default() } else { want };
+        self.tally.skipped += u64::from(skipped.is_some());
+        let is_looped = matches!(skipped, Some(Skipped::Loop | Skipped::Nested));
+        let want = if is_looped { Answer::default() } else { want };
         let packets = self.packets(case, counters, &want)?;
         self.tally.matched += u64::from(!want.filters.is_empty());
-        for (index, (after, before)) in counters.endpoints.iter().zip(&before.endpoints).enumerate() {
+        for (index, (after, before)) in counters.endpoints.iter().zip(&before.endpoints).enumerate()
+        {
             let name = &stage.desired.endpoints[index].name;
-            let copies = if want.endpoints >> index & 1 != 0 { packets } else { 0 };
+            let copies = if want.endpoints >> index & 1 != 0 {
+                packets
+            } else {
+                0
+            };
             let sent = after.sent.packets - before.sent.packets;
-            let drops: [u64; Reason::COUNT] = std::array::from_fn(|reason| after.drops[reason] - before.drops[reason]);
+            let drops: [u64; Reason::COUNT] =
+                std::array::from_fn(|reason| after.drops[reason] - before.drops[reason]);
             let dropped: u64 = drops.iter().sum();
-            ensure!(sent + dropped == copies, "{name}: {copies} wanted, {sent} sent, {drops:?} dropped");
-            ensure!(name == "bare" || drops[Reason::Unwrapped as usize] == 0, "{name}: a copy met no encap");
-            let (truncated, fragmented) = (after.truncated - before.truncated, after.fragmented - before.fragmented);
-            ensure!(truncated.max(fragmented) <= sent, "{name}: {sent} sent, {truncated} cut, {fragmented} in pieces");
+            ensure!(
+                sent + dropped == copies,
+                "{name}: {copies} wanted, {sent} sent, {drops:?} dropped"
+            );
+            ensure!(
+                name == "bare" || drops[Reason::Unwrapped as usize] == 0,
+                "{name}: a copy met no encap"
+            );
+            let (truncated, fragmented) = (
+                after.truncated - before.truncated,
+                after.fragmented - before.fragmented,
+            );
+            ensure!(
+                truncated.max(fragmented) <= sent,
+                "{name}: {sent} sent, {truncated} cut, {fragmented} in pieces"
+            );
             self.tally.sent += sent;
             self.tally.truncated += truncated;
             self.tally.fragmented += fragmented;
-            self.tally.drops.iter_mut().zip(drops).for_each(|(sum, drops)| *sum += drops);
+            self.tally
+                .drops
+                .iter_mut()
+                .zip(drops)
+                .for_each(|(sum, drops)| *sum += drops);
         }
         Ok(())
     }
@@ -204,38 +283,65 @@ impl Judge {
     fn packets(&self, case: &Case, counters: &Counters, want: &Answer) -> Result<u64> {
         let counted = |filter: usize| counters.matched[filter] - self.counters.matched[filter];
         let packets = want.filters.first().map_or(0, |&first| counted(first));
-        let SkBuff { gso_size, gso_segs, .. } = case.context;
+        let SkBuff {
+            gso_size, gso_segs, ..
+        } = case.context;
         match (gso_size, gso_segs) {
             _ if want.filters.is_empty() => {}
             (0, _) => ensure!(packets == 1, "{packets} packets counted for one"),
             // not known: as many as the length makes
-            (_, 0) => ensure!((1..=1 << 16).contains(&packets), "{packets} segments counted"),
-            _ => ensure!(packets == u64::from(gso_segs), "{packets} packets counted for {gso_segs} segments"),
+            (_, 0) => ensure!(
+                (1..=1 << 16).contains(&packets),
+                "{packets} segments counted"
+            ),
+            _ => ensure!(
+                packets == u64::from(gso_segs),
+                "{packets} packets counted for {gso_segs} segments"
+            ),
         }
         for filter in 0..counters.matched.len() {
-            let expect = if want.filters.contains(&filter) { packets } else { 0 };
+            let expect = if want.filters.contains(&filter) {
+                packets
+            } else {
+                0
+            };
             let counted = counted(filter);
-            ensure!(counted == expect, "filter {filter}: {expect} wanted, {counted} counted; {want:?}");
+            ensure!(
+                counted == expect,
+                "filter {filter}: {expect} wanted, {counted} counted; {want:?}"
+            );
         }
         Ok(packets)
     }
 }
 
 fn run(program: &SchedClassifier, case: &Case) -> Result<Outcome> {
-    TestRun { context: case.context, ..TestRun::new(&case.bytes) }.run(program)
+    TestRun {
+        context: case.context,
+        ..TestRun::new(&case.bytes)
+    }
+    .run(program)
 }
 
 /// The original is sacred: the next program finds all as it would have found it.
 fn ensure_untouched(outcome: &Outcome, untouched: &Outcome, case: &Case) -> Result<()> {
     ensure!(outcome.verdict == NEXT, "verdict {}", outcome.verdict);
-    ensure!(outcome.data == case.bytes, "the frame was changed to {:02x?}", outcome.data);
-    ensure!(outcome.context == untouched.context, "the context was changed to {:?}", outcome.context);
+    ensure!(
+        outcome.data == case.bytes,
+        "the frame was changed to {:02x?}",
+        outcome.data
+    );
+    ensure!(
+        outcome.context == untouched.context,
+        "the context was changed to {:?}",
+        outcome.context
+    );
     Ok(())
 }
 
 /// A copy without a link header that no `encap` has taken, about to leave.
 fn is_astray(case: &Case, stage: &Stage) -> bool {
-    case.direction == Hook::Egress
+    case.direction == Direction::Egress
         && case.is_marked(stage.secret())
         && case.context.cb[cb::ENDPOINT] & (cb::HEADERLESS | cb::DONE) == cb::HEADERLESS
 }
@@ -243,5 +349,7 @@ fn is_astray(case: &Case, stage: &Stage) -> bool {
 /// What `encap` takes for a copy of ours.
 fn is_copy(case: &Case, stage: &Stage) -> bool {
     let word = case.context.cb[cb::ENDPOINT];
-    case.is_marked(stage.secret()) && word & cb::DONE == 0 && word >> cb::GENERATION_SHIFT == stage.generation & 0xffff
+    case.is_marked(stage.secret())
+        && word & cb::DONE == 0
+        && word >> cb::GENERATION_SHIFT == stage.generation & 0xffff
 }

@@ -1,7 +1,8 @@
-//! Random frames through the loaded programs by `BPF_PROG_TEST_RUN`: `fuzz [--seed N] [--seconds N] [--frames N]`.
+//! Random frames through the loaded programs by `BPF_PROG_TEST_RUN`: `fuzz [--seed N] [--seconds N]
+//! [--frames N]`.
 //!
-//! Each frame has a seed of its own, the number of the one before and one, so that a failure says how to see it again. Without
-//! `--seed` the first is chosen by the clock; 0 seconds are for ever.
+//! Each frame has a seed of its own, the number of the one before and one, so that a failure says
+//! how to see it again. Without `--seed` the first is chosen by the clock; 0 seconds are for ever.
 
 mod draw;
 mod expect;
@@ -29,8 +30,14 @@ struct Arguments {
 
 impl Arguments {
     fn parse() -> Result<Self> {
-        let clock = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let mut all = Self { seed: clock.as_secs() << 32, seconds: 0, frames: u64::MAX };
+        let clock = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
+        let mut all = Self {
+            seed: clock.as_secs() << 32,
+            seconds: 0,
+            frames: u64::MAX,
+        };
         let mut words = std::env::args().skip(1);
         while let Some(word) = words.next() {
             let value = words.next().and_then(|value| value.parse().ok());
@@ -56,7 +63,10 @@ fn main() -> Result<()> {
 impl Arguments {
     fn examine(&self, stage: &Stage) -> Result<Tally> {
         let longest = stage.longest_frame()?;
-        println!("programs: seed {}, frames of 1 to {longest} bytes: what this kernel takes", self.seed);
+        println!(
+            "programs: seed {}, frames of 1 to {longest} bytes: what this kernel takes",
+            self.seed
+        );
         let (begin, mut told) = (Instant::now(), Instant::now());
         let mut judge = Judge::new(stage)?;
         for number in 0..self.frames {
@@ -64,15 +74,21 @@ impl Arguments {
                 break;
             }
             if told.elapsed() > PERIOD {
-                println!("programs: {:.0} s, {}", begin.elapsed().as_secs_f64(), judge.tally);
+                println!(
+                    "programs: {:.0} s, {}",
+                    begin.elapsed().as_secs_f64(),
+                    judge.tally
+                );
                 told = Instant::now();
-                // long before a fragment is forgotten, which no two clocks would see at the same time
+                // long before a fragment is forgotten, which no two clocks would see at the same
+                // time
                 judge.forget(stage)?;
             }
             let seed = self.seed.wrapping_add(number);
             let case = Case::draw(&mut Random::new(seed), stage, longest);
             let examined = judge.examine(stage, &case);
-            examined.with_context(|| format!("{case}\nto see it again: --seed {seed} --frames 1"))?;
+            examined
+                .with_context(|| format!("{case}\nto see it again: --seed {seed} --frames 1"))?;
         }
         Ok(judge.tally)
     }

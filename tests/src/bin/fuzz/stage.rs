@@ -1,4 +1,5 @@
-//! Where frames go: a namespace with interfaces that lead nowhere, a file with all that an endpoint can be, and its programs.
+//! Where frames go: a namespace with interfaces that lead nowhere, a file with all that an endpoint
+//! can be, and its programs.
 
 use std::cell::Cell;
 use std::collections::BTreeMap;
@@ -6,9 +7,9 @@ use std::collections::BTreeMap;
 use anyhow::{Context as _, Result};
 use aya::programs::{SchedClassifier, TcAttachType};
 use traffic_mirror::desired::Desired;
-use traffic_mirror::network::{Hook, Link, LinkKind, Network, Path, Route, RouteKind};
+use traffic_mirror::network::{Direction, Link, LinkKind, Network, Path, Route, RouteKind};
 use traffic_mirror::tables::Table;
-use traffic_mirror_ebpf::abi::{Control, Endpoint, View};
+use traffic_mirror_ebpf::abi::{Bank, Control, Endpoint};
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::testrun::TestRun;
 use traffic_mirror_tests::lab::tun::Tun;
@@ -84,15 +85,23 @@ impl Stage {
         for name in [OUT, TUN] {
             encap.attach(netns.index(name)?, TcAttachType::Egress)?;
         }
-        let hooks = hooks(tables.view(), &network)?;
+        let hooks = hooks(tables.active_bank(), &network)?;
         Ok(Self {
             secret: Cell::new(SECRET),
             generation: loaded.generation().number(),
             ifindex: netns.index(IN)?,
             mac: netns.mac(IN)?,
             hooks,
-            endpoints: tables.endpoints.iter().map(|[endpoint, _]| *endpoint).collect(),
-            corpus: CORPUS.lines().map(bytes).collect::<Option<_>>().context("the corpus is not hexadecimal")?,
+            endpoints: tables
+                .endpoints
+                .iter()
+                .map(|[endpoint, _]| *endpoint)
+                .collect(),
+            corpus: CORPUS
+                .lines()
+                .map(bytes)
+                .collect::<Option<_>>()
+                .context("the corpus is not hexadecimal")?,
             noop: loaded.noop()?,
             encap,
             _tun: tun,
@@ -102,8 +111,11 @@ impl Stage {
     }
 
     /// Where frames come by, as files call it.
-    pub(crate) fn place(&self, direction: Hook) -> Place {
-        Place { interface: IN.to_owned(), direction }
+    pub(crate) fn place(&self, direction: Direction) -> Place {
+        Place {
+            interface: IN.to_owned(),
+            direction,
+        }
     }
 
     /// The mark of a copy, and what fragments are remembered by.
@@ -114,7 +126,9 @@ impl Stage {
     pub(crate) fn change_secret(&self) -> Result<()> {
         self.secret.set(self.secret() + 1);
         let offset = std::mem::offset_of!(Control, secret);
-        self.loaded.generation().write(Table::Control, [(offset, &self.secret().to_ne_bytes()[..])])?;
+        self.loaded
+            .generation()
+            .write(Table::Control, [(offset, &self.secret().to_ne_bytes()[..])])?;
         Ok(())
     }
 
@@ -127,14 +141,19 @@ impl Stage {
         &self.noop
     }
 
-    /// Bytes of the longest frame that a run takes: a page less what the kernel keeps there (`bpf_test_init`), or any.
+    /// Bytes of the longest frame that a run takes: a page less what the kernel keeps there
+    /// (`bpf_test_init`), or any.
     pub(crate) fn longest_frame(&self) -> Result<usize> {
         let takes = |bytes: usize| TestRun::new(&vec![0; bytes]).run(self.noop()).is_ok();
         let (mut taken, mut refused) = (14, (1 << 16) + 1);
         anyhow::ensure!(takes(taken), "no frame can be run");
         while refused - taken > 1 {
             let between = (taken + refused) / 2;
-            *if takes(between) { &mut taken } else { &mut refused } = between;
+            *if takes(between) {
+                &mut taken
+            } else {
+                &mut refused
+            } = between;
         }
         Ok(taken)
     }
@@ -142,15 +161,21 @@ impl Stage {
 
 fn bytes(line: &str) -> Option<Vec<u8>> {
     let pairs = line.as_bytes().chunks(2);
-    pairs.map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect()
+    pairs
+        .map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok())
+        .collect()
 }
 
-fn hooks(view: &View, network: &Network) -> Result<[usize; 2]> {
+fn hooks(active: &Bank, network: &Network) -> Result<[usize; 2]> {
     let hook = |direction| {
-        let place = Place { interface: IN.to_owned(), direction };
-        traffic_mirror_tests::oracle::hook(view, network, &place).context("the interface has no hook")
+        let place = Place {
+            interface: IN.to_owned(),
+            direction,
+        };
+        traffic_mirror_tests::oracle::hook(active, network, &place)
+            .context("the interface has no hook")
     };
-    Ok([hook(Hook::Ingress)?, hook(Hook::Egress)?])
+    Ok([hook(Direction::Ingress)?, hook(Direction::Egress)?])
 }
 
 /// The interfaces as they are, and the way to each endpoint as this test wants it.
@@ -164,13 +189,29 @@ fn network(netns: &Netns, desired: &Desired) -> Result<Network> {
     ] {
         let index = netns.index(name)?;
         let mac = (kind == LinkKind::Ethernet).then_some([2, 0, 0, 0, 0, 1]);
-        network.links.insert(index, Link { mtu: 65_535, mac, kind, ..Link::ethernet(index, name) });
+        network.links.insert(
+            index,
+            Link {
+                mtu: 65_535,
+                mac,
+                kind,
+                ..Link::ethernet(index, name)
+            },
+        );
     }
-    let paths: BTreeMap<&str, _> =
-        PATHS.into_iter().map(|(name, output, mtu, known)| (name, (output, mtu, known))).collect();
+    let paths: BTreeMap<&str, _> = PATHS
+        .into_iter()
+        .map(|(name, output, mtu, known)| (name, (output, mtu, known)))
+        .collect();
     for endpoint in &desired.endpoints {
-        let Some(&(output, mtu, known)) = paths.get(&*endpoint.name) else { continue };
-        let source = if endpoint.address.is_ipv4() { "192.0.2.254".parse()? } else { "2001:db8::fe".parse()? };
+        let Some(&(output, mtu, known)) = paths.get(&*endpoint.name) else {
+            continue;
+        };
+        let source = if endpoint.address.is_ipv4() {
+            "192.0.2.254".parse()?
+        } else {
+            "2001:db8::fe".parse()?
+        };
         let route = Route {
             interface: netns.index(output)?,
             gateway: None,
@@ -179,7 +220,11 @@ fn network(netns: &Netns, desired: &Desired) -> Result<Network> {
             kind: RouteKind::Unicast,
             assumed: false,
         };
-        let path = Path { route: Some(route), mac: known.then_some([2, 0, 0, 0, 0, 9]), ..Path::default() };
+        let path = Path {
+            route: Some(route),
+            mac: known.then_some([2, 0, 0, 0, 0, 9]),
+            ..Path::default()
+        };
         network.paths.insert(endpoint.name.clone(), path);
     }
     Ok(network)

@@ -36,7 +36,8 @@ pub struct Ends {
 }
 
 impl Scenario {
-    /// `id` must not have been used between these ends for as long as the kernel waits for fragments.
+    /// `id` must not have been used between these ends for as long as the kernel waits for
+    /// fragments.
     pub fn draw(random: &mut Random, ends: &Ends, id: u32) -> Self {
         let family = random.below(2) as usize;
         let (source, destination) = (ends.sources[family], ends.destinations[family]);
@@ -44,9 +45,21 @@ impl Scenario {
         let port = *random.pick(&[PORTS[0], PORTS[0], PORTS[1]]);
         let upper = upper(random, source, destination, protocol, port);
         let link = eth_between(ends.macs[0], ends.macs[1]);
-        let draft = Draft { link, source, destination, protocol, upper, id };
+        let draft = Draft {
+            link,
+            source,
+            destination,
+            protocol,
+            upper,
+            id,
+        };
         let mut scenario = match random.below(4) {
-            0 => Self { frames: vec![draft.whole(random)], bytes: draft.upper.len(), pieces: 1, whole: false },
+            0 => Self {
+                frames: vec![draft.whole(random)],
+                bytes: draft.upper.len(),
+                pieces: 1,
+                whole: false,
+            },
             1 => return draft.plot(random),
             _ => draft.fragments(random),
         };
@@ -76,8 +89,16 @@ impl Scenario {
 }
 
 /// A transport packet with a right checksum, if it is UDP.
-fn upper(random: &mut Random, source: IpAddr, destination: IpAddr, protocol: u8, port: u16) -> Vec<u8> {
-    let mut bytes = [random.within(1024, 65_535) as u16, port].map(u16::to_be_bytes).concat();
+fn upper(
+    random: &mut Random,
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    port: u16,
+) -> Vec<u8> {
+    let mut bytes = [random.within(1024, 65_535) as u16, port]
+        .map(u16::to_be_bytes)
+        .concat();
     let payload = random.below(160) as usize;
     if protocol == 6 {
         bytes.extend([0; 8]);
@@ -106,14 +127,27 @@ struct Draft {
 impl Draft {
     fn ipv4(&self) -> Ipv4 {
         let id = self.id as u16;
-        Ipv4 { id, flags: 0, protocol: Some(self.protocol), ..Ipv4::new(self.source, self.destination) }
+        Ipv4 {
+            id,
+            flags: 0,
+            protocol: Some(self.protocol),
+            ..Ipv4::new(self.source, self.destination)
+        }
     }
 
     fn whole(&self, random: &mut Random) -> Vec<u8> {
         let link = self.link.clone();
         if self.source.is_ipv6() {
-            let headers = if random.percent(60) { random.below(9) } else { random.within(9, 40) };
-            let packet = chain(random, link.layer(Ipv6::new(self.source, self.destination)), headers as usize);
+            let headers = if random.percent(60) {
+                random.below(9)
+            } else {
+                random.within(9, 40)
+            };
+            let packet = chain(
+                random,
+                link.layer(Ipv6::new(self.source, self.destination)),
+                headers as usize,
+            );
             return packet.raw(self.protocol, &self.upper[..]).build();
         }
         let mut ip = self.ipv4();
@@ -127,17 +161,33 @@ impl Draft {
             _ => None,
         };
         let packet = link.layer(ip).payload(&self.upper[..]);
-        if random.percent(10) { packet.pad(random.within(60, 120) as usize).build() } else { packet.build() }
+        if random.percent(10) {
+            packet.pad(random.within(60, 120) as usize).build()
+        } else {
+            packet.build()
+        }
     }
 
     fn fragments(&self, random: &mut Random) -> Scenario {
-        let before = if self.source.is_ipv6() && random.percent(20) { random.within(1, 3) } else { 0 };
+        let before = if self.source.is_ipv6() && random.percent(20) {
+            random.within(1, 3)
+        } else {
+            0
+        };
         // headers that only the first piece has
-        let inside = if self.source.is_ipv6() && random.percent(30) { random.within(1, 12) } else { 0 };
+        let inside = if self.source.is_ipv6() && random.percent(30) {
+            random.within(1, 12)
+        } else {
+            0
+        };
         let (next, body) = if inside == 0 {
             (self.protocol, self.upper.clone())
         } else {
-            let chain = chain(random, Packet::new().layer(Ipv6::new(self.source, self.destination)), inside as usize);
+            let chain = chain(
+                random,
+                Packet::new().layer(Ipv6::new(self.source, self.destination)),
+                inside as usize,
+            );
             let bytes = chain.raw(self.protocol, &self.upper[..]).build();
             (bytes[6], bytes[40..].to_vec())
         };
@@ -145,13 +195,23 @@ impl Draft {
         let mut at = 0;
         while at < body.len() {
             let length = (8 * random.within(1, 6)) as usize;
-            let end = if pieces.len() == 3 { body.len() } else { (at + length).min(body.len()) };
+            let end = if pieces.len() == 3 {
+                body.len()
+            } else {
+                (at + length).min(body.len())
+            };
             pieces.push(at..end);
             at = end;
         }
         let count = pieces.len() as u64;
         let piece = |range: &std::ops::Range<usize>| {
-            self.piece(before as usize, next, range.start, range.end < body.len(), &body[range.clone()])
+            self.piece(
+                before as usize,
+                next,
+                range.start,
+                range.end < body.len(),
+                &body[range.clone()],
+            )
         };
         let mut frames: Vec<Vec<u8>> = pieces.iter().map(piece).collect();
         for _ in 0..random.below(3) {
@@ -163,7 +223,12 @@ impl Draft {
             let again = random.pick(&frames).clone();
             frames.insert(random.below(frames.len() as u64 + 1) as usize, again);
         }
-        Scenario { frames, bytes: self.upper.len(), pieces: count, whole: false }
+        Scenario {
+            frames,
+            bytes: self.upper.len(),
+            pieces: count,
+            whole: false,
+        }
     }
 
     fn piece(&self, before: usize, next: u8, offset: usize, more: bool, bytes: &[u8]) -> Vec<u8> {
@@ -175,7 +240,13 @@ impl Draft {
             return ip.fragment(offset, more, self.id).raw(next, bytes).build();
         }
         let flags = if more { Ipv4::MF } else { 0 };
-        link.layer(Ipv4 { flags, fragment_offset: offset, ..self.ipv4() }).payload(bytes).build()
+        link.layer(Ipv4 {
+            flags,
+            fragment_offset: offset,
+            ..self.ipv4()
+        })
+        .payload(bytes)
+        .build()
     }
 
     /// Another first piece, with another port, which the kernel takes, drops or takes for the same.
@@ -190,7 +261,13 @@ impl Draft {
             1 => self.piece(before, next, 0, true, &bytes[..random.below(4) as usize]),
             2 => self.piece(before, next, 0, false, &bytes),
             3 => self.piece(before, *random.pick(&[58, 59, 6, 17, 60]), 0, true, &bytes),
-            4 => self.piece(before, next, 0, true, &[bytes, vec![0; 8 * random.below(3) as usize]].concat()),
+            4 => self.piece(
+                before,
+                next,
+                0,
+                true,
+                &[bytes, vec![0; 8 * random.below(3) as usize]].concat(),
+            ),
             _ => self.piece(before, next, 0, true, &bytes),
         };
         if self.source.is_ipv6() {
@@ -201,15 +278,36 @@ impl Draft {
                 _ => frame,
             };
         }
-        let ip = Ipv4 { flags: Ipv4::MF, ..self.ipv4() };
-        let macs = [[2, 0, 0, 0, 0, 1], [frame[0], frame[1], frame[2], frame[3], frame[4], frame[5]]];
+        let ip = Ipv4 {
+            flags: Ipv4::MF,
+            ..self.ipv4()
+        };
+        let macs = [
+            [2, 0, 0, 0, 0, 1],
+            [frame[0], frame[1], frame[2], frame[3], frame[4], frame[5]],
+        ];
         match random.below(8) {
             0 => with(frame, 24, [0xba, 0xd0]),
             1 => to_another_host(frame),
             2 => in_vlan(frame),
-            3 => link(macs).layer(Ipv4 { options: options(random), ..ip }).payload(forged).build(),
-            4 => link(macs).layer(Ipv4 { total_length: Some(1400), ..ip }).payload(forged).build(),
-            5 => link(macs).layer(Ipv4 { ttl: 0, ..ip }).payload(forged).build(),
+            3 => link(macs)
+                .layer(Ipv4 {
+                    options: options(random),
+                    ..ip
+                })
+                .payload(forged)
+                .build(),
+            4 => link(macs)
+                .layer(Ipv4 {
+                    total_length: Some(1400),
+                    ..ip
+                })
+                .payload(forged)
+                .build(),
+            5 => link(macs)
+                .layer(Ipv4 { ttl: 0, ..ip })
+                .payload(forged)
+                .build(),
             _ => frame,
         }
     }
@@ -259,7 +357,10 @@ fn damage(random: &mut Random, frame: &mut Vec<u8>) {
         let at = random.below(reach) as usize;
         match random.below(3) {
             0 => frame[at] ^= 1 << random.below(8),
-            1 => frame[at] = *random.pick(&[0, 1, 4, 6, 17, 41, 43, 44, 45, 51, 58, 60, 0x45, 0x60, 0xff]),
+            1 => {
+                frame[at] =
+                    *random.pick(&[0, 1, 4, 6, 17, 41, 43, 44, 45, 51, 58, 60, 0x45, 0x60, 0xff])
+            }
             _ => frame[at] = random.bits() as u8,
         }
     }
@@ -267,7 +368,11 @@ fn damage(random: &mut Random, frame: &mut Vec<u8>) {
         frame.truncate(random.within(14, reach) as usize);
     }
     let header = 4 * usize::from(frame.get(14).map_or(0, |byte| byte & 0xf));
-    if frame.get(12..14) == Some(&[8, 0]) && frame.len() >= 14 + header && header >= 20 && random.percent(80) {
+    if frame.get(12..14) == Some(&[8, 0])
+        && frame.len() >= 14 + header
+        && header >= 20
+        && random.percent(80)
+    {
         frame[24..26].fill(0);
         let sum = checksum::internet(&[&frame[14..14 + header]]);
         frame[24..26].copy_from_slice(&sum.to_be_bytes());
@@ -277,5 +382,8 @@ fn damage(random: &mut Random, frame: &mut Vec<u8>) {
 /// A datagram that the filter for the port matches, to know by that all before it was delivered.
 pub fn marker(ends: &Ends, number: u64) -> Vec<u8> {
     let packet = eth_between(ends.macs[0], ends.macs[1]).ip(ends.sources[0], ends.destinations[0]);
-    packet.udp(7, PORTS[0]).payload(number.to_be_bytes()).build()
+    packet
+        .udp(7, PORTS[0])
+        .payload(number.to_be_bytes())
+        .build()
 }

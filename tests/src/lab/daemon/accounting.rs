@@ -1,8 +1,8 @@
 //! What a daemon counts adds up under each of its configurations.
 //!
-//! A page is opened when a configuration is live and the counters rest, and looked through before the file is replaced,
-//! before the daemon is stopped and when it is dropped. While packets pass nobody can look through it: filters and
-//! endpoints are not read at the same moment.
+//! A page is opened when a configuration is live and the counters rest, and looked through before
+//! the file is replaced, before the daemon is stopped and when it is dropped. While packets pass
+//! nobody can look through it: filters and endpoints are not read at the same moment.
 
 use super::Daemon;
 use crate::lab::account::{Passed, adds_up, load};
@@ -40,7 +40,11 @@ impl Daemon {
     }
 
     fn page_from(&self, before: Status) -> Option<Page> {
-        self.has_books.then(|| Page { text: self.text(), reloads: self.notified_reloads(), before })
+        self.has_books.then(|| Page {
+            text: self.text(),
+            reloads: self.notified_reloads(),
+            before,
+        })
     }
 
     /// What the configuration file says; nothing if there is none.
@@ -49,14 +53,23 @@ impl Daemon {
     }
 
     fn notified_reloads(&self) -> usize {
-        self.log.lock().notifications.lines.iter().filter(|line| *line == "RELOADING=1").count()
+        self.log
+            .lock()
+            .notifications
+            .lines
+            .iter()
+            .filter(|line| *line == "RELOADING=1")
+            .count()
     }
 
-    /// Its last word since it was started was that it is ready: it is not about to reload or to stop.
+    /// Its last word since it was started was that it is ready: it is not about to reload or to
+    /// stop.
     fn is_at_rest(&self) -> bool {
         let record = self.log.lock();
         let said = &record.notifications.lines[self.said_before..];
-        let mut words = said.iter().filter(|line| line.ends_with("ING=1") || *line == "READY=1");
+        let mut words = said
+            .iter()
+            .filter(|line| line.ends_with("ING=1") || *line == "READY=1");
         words.next_back().is_some_and(|word| word == "READY=1")
     }
 
@@ -70,19 +83,26 @@ impl Daemon {
         (first.counters() == second.counters()).then_some(second)
     }
 
-    /// That what was counted since the page was opened adds up (see [`Passed::Unknown`]), if there is a page and no
-    /// packet passes before `patience` ends.
+    /// That what was counted since the page was opened adds up (see [`Passed::Unknown`]), if there
+    /// is a page and no packet passes before `patience` ends.
     pub(super) fn adds_up(&self, patience: Instant) -> Result<()> {
-        let Some(page) = &self.page else { return Ok(()) };
-        if !self.is_at_rest() || page.reloads != self.notified_reloads() || !self.pin_path.exists() {
+        let Some(page) = &self.page else {
+            return Ok(());
+        };
+        if !self.is_at_rest() || page.reloads != self.notified_reloads() || !self.pin_path.exists()
+        {
             return Ok(());
         }
         // of a wrong file nothing has become live
-        let Ok(desired) = load(&String::from_utf8_lossy(&page.text)) else { return Ok(()) };
+        let Ok(desired) = load(&String::from_utf8_lossy(&page.text)) else {
+            return Ok(());
+        };
         let read = || -> Result<Counters> { Status::call_for_counters(self)?.since(&page.before) };
         let mut counters = read()?;
         loop {
-            let Err(error) = adds_up(&desired, &counters, Passed::Unknown, usize::MAX) else { return Ok(()) };
+            let Err(error) = adds_up(&desired, &counters, Passed::Unknown, usize::MAX) else {
+                return Ok(());
+            };
             let later = read()?;
             if later == counters {
                 return Err(error);
@@ -94,7 +114,8 @@ impl Daemon {
         }
     }
 
-    /// Says that others than the daemon change what is live: from here on nobody looks at what it counts.
+    /// Says that others than the daemon change what is live: from here on nobody looks at what it
+    /// counts.
     pub fn changed_by_others(&mut self) {
         self.page = None;
         self.has_books = false;

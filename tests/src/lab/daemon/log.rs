@@ -50,16 +50,28 @@ impl Log {
         let mut record = self.lock();
         loop {
             let lines = select(&mut record);
-            let unseen = &lines.lines[lines.seen..];
-            if let Some((index, line)) = unseen.iter().enumerate().find(|(_, line)| wanted(line)) {
+            let skipped = &lines.lines[lines.seen..];
+            if let Some((index, line)) = skipped.iter().enumerate().find(|(_, line)| wanted(line)) {
                 let found = (lines.times[lines.seen + index], line.clone());
                 lines.seen += index + 1;
                 return Ok(found);
             }
             let left = deadline.saturating_duration_since(Instant::now());
-            ensure!(!left.is_zero(), "{name} did not come in time{}", record.said());
-            ensure!(record.open_streams > 0, "the daemon exited before {name} came{}", record.said());
-            record = self.changed.wait_timeout(record, left).unwrap_or_else(PoisonError::into_inner).0;
+            ensure!(
+                !left.is_zero(),
+                "{name} did not come in time{}",
+                record.said()
+            );
+            ensure!(
+                record.open_streams > 0,
+                "the daemon exited before {name} came{}",
+                record.said()
+            );
+            record = self
+                .changed
+                .wait_timeout(record, left)
+                .unwrap_or_else(PoisonError::into_inner)
+                .0;
         }
     }
 }
@@ -73,8 +85,17 @@ impl Lines {
 
 impl Record {
     pub(super) fn said(&self) -> String {
-        let notifications = self.notifications.lines.iter().map(|line| format!("\n  notified: {line}"));
-        self.output.lines.iter().map(|line| format!("\n  {line}")).chain(notifications).collect()
+        let notifications = self
+            .notifications
+            .lines
+            .iter()
+            .map(|line| format!("\n  notified: {line}"));
+        self.output
+            .lines
+            .iter()
+            .map(|line| format!("\n  {line}"))
+            .chain(notifications)
+            .collect()
     }
 }
 
@@ -95,6 +116,9 @@ pub(super) fn listen(socket: &UnixDatagram, log: &Log) {
     let mut buffer = vec![0; 4096];
     while let Ok(length @ 1..) = socket.recv(&mut buffer) {
         let text = String::from_utf8_lossy(&buffer[..length]).into_owned();
-        log.change(|record| text.lines().for_each(|line| record.notifications.push(line.to_owned())));
+        log.change(|record| {
+            text.lines()
+                .for_each(|line| record.notifications.push(line.to_owned()))
+        });
     }
 }

@@ -1,5 +1,5 @@
-//! The real daemon as a child process, with a configuration, a pin directory and a notification socket of its own.
-//! What it says and notifies is recorded; waiting for it never sleeps.
+//! The real daemon as a child process, with a configuration, a pin directory and a notification
+//! socket of its own. What it says and notifies is recorded; waiting for it never sleeps.
 
 mod accounting;
 mod log;
@@ -39,10 +39,12 @@ pub struct Launch {
     pub env: Vec<(OsString, OsString)>,
 }
 
-/// A daemon in a namespace, which it keeps alive. On drop it is stopped and whatever it pinned is detached.
+/// A daemon in a namespace, which it keeps alive. On drop it is stopped and whatever it pinned is
+/// detached.
 ///
-/// Without being asked, each test that starts one asserts that its counters add up: before [`Self::write_config`] and
-/// SIGTERM, and on drop, which panics if they do not, as nobody is left to return an error to.
+/// Without being asked, each test that starts one asserts that its counters add up: before
+/// [`Self::write_config`] and SIGTERM, and on drop, which panics if they do not, as nobody is left
+/// to return an error to.
 #[derive(Debug)]
 pub struct Daemon {
     netns: OwnedFd,
@@ -61,13 +63,19 @@ pub struct Daemon {
     listener: Option<JoinHandle<()>>,
 }
 
-/// The binary under test: `$TRAFFIC_MIRROR_BIN`, or what the workspace's release or debug build made.
+/// The binary under test: `$TRAFFIC_MIRROR_BIN`, or what the workspace's release or debug build
+/// made.
 pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("TRAFFIC_MIRROR_BIN") {
         return Ok(path.into());
     }
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let candidates = ["release", "debug"].map(|profile| workspace.join("target").join(profile).join("traffic-mirror"));
+    let candidates = ["release", "debug"].map(|profile| {
+        workspace
+            .join("target")
+            .join(profile)
+            .join("traffic-mirror")
+    });
     let found = candidates.into_iter().find(|path| path.exists());
     found.context("traffic-mirror is not built: run `cargo build --release`, or set TRAFFIC_MIRROR_BIN to its path")
 }
@@ -86,7 +94,8 @@ impl Daemon {
         let binary = launch.binary.clone().map_or_else(binary, Ok)?;
         let directory = TempDir::new()?;
         let path = directory.path().join("notify");
-        let notifications = UnixDatagram::bind(&path).with_context(|| format!("bind {}", path.display()))?;
+        let notifications =
+            UnixDatagram::bind(&path).with_context(|| format!("bind {}", path.display()))?;
         let log = Arc::new(Log::default());
         let (socket, recorded) = (notifications.try_clone()?, Arc::clone(&log));
         let mut daemon = Self {
@@ -115,15 +124,24 @@ impl Daemon {
         self.page_of_a_start();
         let mut command = self.command("run")?;
         command.arg("--metrics").arg(self.metrics_path());
-        command.args(&self.launch.args).envs(self.launch.env.iter().cloned());
+        command
+            .args(&self.launch.args)
+            .envs(self.launch.env.iter().cloned());
         command.env("NOTIFY_SOCKET", self.directory.path().join("notify"));
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("start {}", self.binary.display()))?;
+        command
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("start {}", self.binary.display()))?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         self.child = Some(child);
         self.log.lock().open_streams = 2;
-        self.readers.extend(stdout.map(|stream| read_lines(stream, &self.log)));
-        self.readers.extend(stderr.map(|stream| read_lines(stream, &self.log)));
+        self.readers
+            .extend(stdout.map(|stream| read_lines(stream, &self.log)));
+        self.readers
+            .extend(stderr.map(|stream| read_lines(stream, &self.log)));
         Ok(())
     }
 
@@ -133,7 +151,8 @@ impl Daemon {
         self.restart()
     }
 
-    /// A command line of the same binary in the same namespace, with `--config` and `--pin-path` of this daemon.
+    /// A command line of the same binary in the same namespace, with `--config` and `--pin-path` of
+    /// this daemon.
     pub fn command(&self, subcommand: &str) -> Result<Command> {
         let mut command = command_in(&self.netns, &self.binary)?;
         command.args(self.arguments(subcommand));
@@ -142,14 +161,25 @@ impl Daemon {
 
     fn arguments(&self, subcommand: &str) -> Vec<OsString> {
         let [config, pin_path] = [self.config_path(), self.pin_path.clone()].map(OsString::from);
-        vec![subcommand.into(), "--config".into(), config, "--pin-path".into(), pin_path]
+        vec![
+            subcommand.into(),
+            "--config".into(),
+            config,
+            "--pin-path".into(),
+            pin_path,
+        ]
     }
 
     /// Runs a subcommand such as `["status", "--json"]` to its end, whatever its exit status.
     pub fn run(&self, args: &[&str]) -> Result<Output> {
         let (subcommand, rest) = args.split_first().context("no subcommand")?;
         let mut command = Command::new(&self.binary);
-        self.enter(|| process::output(command.args(self.arguments(subcommand)).args(rest), deadline()))
+        self.enter(|| {
+            process::output(
+                command.args(self.arguments(subcommand)).args(rest),
+                deadline(),
+            )
+        })
     }
 
     /// Runs `work` on a thread inside its namespace.
@@ -159,12 +189,18 @@ impl Daemon {
 
     /// The configuration file.
     pub fn config_path(&self) -> PathBuf {
-        self.launch.config.clone().unwrap_or_else(|| self.directory.path().join("mirror.toml"))
+        self.launch
+            .config
+            .clone()
+            .unwrap_or_else(|| self.directory.path().join("mirror.toml"))
     }
 
     /// The file with its metrics.
     pub fn metrics_path(&self) -> PathBuf {
-        self.launch.metrics.clone().unwrap_or_else(|| self.directory.path().join("metrics.prom"))
+        self.launch
+            .metrics
+            .clone()
+            .unwrap_or_else(|| self.directory.path().join("metrics.prom"))
     }
 
     /// The directory of its pins.
@@ -182,7 +218,8 @@ impl Daemon {
         self.adds_up(Instant::now())?;
         let beside = self.config_path().with_file_name(".mirror.toml.new");
         fs::write(&beside, text).with_context(|| format!("write {}", beside.display()))?;
-        fs::rename(&beside, self.config_path()).with_context(|| format!("replace {}", self.config_path().display()))
+        fs::rename(&beside, self.config_path())
+            .with_context(|| format!("replace {}", self.config_path().display()))
     }
 
     /// Waits for `READY=1`. That the daemon exits instead is an error at once.
@@ -199,8 +236,8 @@ impl Daemon {
         self.notified("RELOADING=1", deadline).map(drop)
     }
 
-    /// Waits for `RELOADING=1` and the `READY=1` after it, both sent after what was last waited for. Returns when the
-    /// latter came.
+    /// Waits for `RELOADING=1` and the `READY=1` after it, both sent after what was last waited
+    /// for. Returns when the latter came.
     pub fn reload_done(&mut self, deadline: Instant) -> Result<Instant> {
         self.reloading(deadline)?;
         let time = self.notified("READY=1", deadline)?;
@@ -209,14 +246,22 @@ impl Daemon {
     }
 
     fn notified(&self, wanted: &str, deadline: Instant) -> Result<Instant> {
-        let (time, _) = self.log.wait(|record| &mut record.notifications, wanted, |line| line == wanted, deadline)?;
+        let (time, _) = self.log.wait(
+            |record| &mut record.notifications,
+            wanted,
+            |line| line == wanted,
+            deadline,
+        )?;
         Ok(time)
     }
 
-    /// Waits for a line of output for which `wanted` holds, after the line that was last waited for. Lines of
-    /// standard output and standard error are in one record, in the order they were read.
+    /// Waits for a line of output for which `wanted` holds, after the line that was last waited
+    /// for. Lines of standard output and standard error are in one record, in the order they were
+    /// read.
     pub fn wait_line(&self, wanted: impl Fn(&str) -> bool, deadline: Instant) -> Result<String> {
-        self.log.wait(|record| &mut record.output, "the line", wanted, deadline).map(|(_, line)| line)
+        self.log
+            .wait(|record| &mut record.output, "the line", wanted, deadline)
+            .map(|(_, line)| line)
     }
 
     /// All it has notified so far, since the first start.
@@ -235,14 +280,20 @@ impl Daemon {
         if signal == Signal::SIGTERM {
             self.adds_up(Instant::now())?;
         }
-        kill(Pid::from_raw(pid as i32), signal).with_context(|| format!("send {signal} to process {pid}"))
+        kill(Pid::from_raw(pid as i32), signal)
+            .with_context(|| format!("send {signal} to process {pid}"))
     }
 
-    /// Waits until it has exited, and returns its exit code, or 128 and the number of the signal that killed it.
+    /// Waits until it has exited, and returns its exit code, or 128 and the number of the signal
+    /// that killed it.
     pub fn wait_exit(&mut self, deadline: Instant) -> Result<i32> {
         let child = self.child.as_mut().context("the daemon does not run")?;
         let Some(status) = process::wait(child, deadline)? else {
-            bail!("process {} did not exit in time{}", child.id(), self.log.lock().said());
+            bail!(
+                "process {} did not exit in time{}",
+                child.id(),
+                self.log.lock().said()
+            );
         };
         self.child = None;
         for reader in self.readers.drain(..) {
@@ -261,14 +312,22 @@ impl Daemon {
             }
         }
         process::succeed(&mut self.command("detach")?, deadline())?;
-        ensure!(!self.pin_path.exists(), "`detach` left {}", self.pin_path.display());
+        ensure!(
+            !self.pin_path.exists(),
+            "`detach` left {}",
+            self.pin_path.display()
+        );
         Ok(())
     }
 }
 
 impl Drop for Daemon {
     fn drop(&mut self) {
-        let accounting = if std::thread::panicking() { Ok(()) } else { self.adds_up(deadline()) };
+        let accounting = if std::thread::panicking() {
+            Ok(())
+        } else {
+            self.adds_up(deadline())
+        };
         if let Err(error) = self.stop() {
             eprintln!("{error:#}{}", self.log.lock().said());
             // nothing may stay behind, not even after a daemon that fails at it
@@ -285,6 +344,11 @@ impl Drop for Daemon {
         if let Some(Err(panic)) = self.listener.take().map(JoinHandle::join) {
             eprintln!("the listener panicked: {panic:?}");
         }
-        assert!(accounting.is_ok(), "{:#}{}", accounting.unwrap_err(), self.log.lock().said());
+        assert!(
+            accounting.is_ok(),
+            "{:#}{}",
+            accounting.unwrap_err(),
+            self.log.lock().said()
+        );
     }
 }

@@ -2,7 +2,8 @@
 
 use super::*;
 
-/// Speaks the daemon's protocol: ready with a configuration that has no `bad` in it, again at SIGHUP.
+/// Speaks the daemon's protocol: ready with a configuration that has no `bad` in it, again at
+/// SIGHUP.
 const STUB: &str = r#"
 use Socket; use IO::Handle; STDOUT->autoflush(1);
 my ($command, %option) = @ARGV;
@@ -22,20 +23,33 @@ sleep 1 while 1;
 #[test]
 fn the_daemon_is_driven_through_its_life() -> Result<()> {
     let directory = TempDir::new()?;
-    let (source, binary) = (directory.path().join("stub.pl"), directory.path().join("stub"));
+    let (source, binary) = (
+        directory.path().join("stub.pl"),
+        directory.path().join("stub"),
+    );
     std::fs::write(&source, format!("#!/usr/bin/perl\n{STUB}"))?;
     // copied by another process: a file that this one has open for writing cannot be executed
     process::succeed(Command::new("install").args([&source, &binary]), deadline())?;
     let netns = Netns::new("lab-daemon")?;
-    let launch = Launch { binary: Some(binary), ..Launch::default() };
+    let launch = Launch {
+        binary: Some(binary),
+        ..Launch::default()
+    };
 
     let mut daemon = Daemon::spawn(&netns, "first", launch.clone())?;
     daemon.ready(deadline())?;
     daemon.write_config("second")?;
     daemon.signal(Signal::SIGHUP)?;
     daemon.reload_done(deadline())?;
-    assert_eq!(daemon.wait_line(|line| line.starts_with("config s"), deadline())?, "config second");
-    assert!(daemon.wait_line(|line| line.starts_with("config"), Instant::now()).is_err());
+    assert_eq!(
+        daemon.wait_line(|line| line.starts_with("config s"), deadline())?,
+        "config second"
+    );
+    assert!(
+        daemon
+            .wait_line(|line| line.starts_with("config"), Instant::now())
+            .is_err()
+    );
     let output = daemon.run(&["status", "--json"])?;
     assert_eq!((output.status.code(), daemon.output().len()), (Some(3), 3));
 
@@ -51,8 +65,15 @@ fn the_daemon_is_driven_through_its_life() -> Result<()> {
     assert!(!pins.exists());
 
     let mut bad = Daemon::spawn(&netns, "bad", launch)?;
-    let error = bad.ready(deadline()).expect_err("not ready with a bad configuration");
-    assert!(error.to_string().starts_with("the daemon exited before READY=1 came\n  config bad"), "{error:#}");
+    let error = bad
+        .ready(deadline())
+        .expect_err("not ready with a bad configuration");
+    assert!(
+        error
+            .to_string()
+            .starts_with("the daemon exited before READY=1 came\n  config bad"),
+        "{error:#}"
+    );
     assert_eq!(bad.wait_exit(deadline())?, 78);
     Ok(())
 }

@@ -2,11 +2,13 @@
 
 use super::checksum;
 use super::extension::{Extension, final_destination};
-use super::layer::{Ether, GueHeader, Icmp, Ipv4, Ipv6, Mac, Sctp, Tcp, Udp, Vlan, length16, parse};
+use super::layer::{
+    Ether, GueHeader, Icmp, Ipv4, Ipv6, Mac, Sctp, Tcp, Udp, Vlan, length16, parse,
+};
 use std::net::IpAddr;
 
-/// A packet layer by layer, outermost first. Lengths, protocol numbers and checksums are right unless a layer
-/// overrides them.
+/// A packet layer by layer, outermost first. Lengths, protocol numbers and checksums are right
+/// unless a layer overrides them.
 ///
 /// ```
 /// use traffic_mirror_tests::lab::packet::{Ipv4, eth};
@@ -27,7 +29,11 @@ pub fn eth() -> Packet {
 
 /// A frame from one MAC address to another.
 pub fn eth_between(source: Mac, destination: Mac) -> Packet {
-    Packet::default().layer(Ether { source, destination, ethertype: None })
+    Packet::default().layer(Ether {
+        source,
+        destination,
+        ethertype: None,
+    })
 }
 
 impl Packet {
@@ -44,12 +50,21 @@ impl Packet {
 
     /// An 802.1Q tag with VLAN identifier `id`.
     pub fn vlan(self, id: u16) -> Self {
-        self.layer(Vlan { tpid: 0x8100, tci: id, ethertype: None })
+        self.layer(Vlan {
+            tpid: 0x8100,
+            tci: id,
+            ethertype: None,
+        })
     }
 
     /// An 802.1ad tag and an 802.1Q tag within.
     pub fn qinq(self, outer: u16, inner: u16) -> Self {
-        self.layer(Vlan { tpid: 0x88a8, tci: outer, ethertype: None }).vlan(inner)
+        self.layer(Vlan {
+            tpid: 0x88a8,
+            tci: outer,
+            ethertype: None,
+        })
+        .vlan(inner)
     }
 
     /// IPv4 or IPv6, as the addresses say. Panics if they are none, or of two families.
@@ -97,22 +112,38 @@ impl Packet {
 
     /// UDP.
     pub fn udp(self, source_port: u16, destination_port: u16) -> Self {
-        self.layer(Udp { source_port, destination_port, ..Udp::default() })
+        self.layer(Udp {
+            source_port,
+            destination_port,
+            ..Udp::default()
+        })
     }
 
     /// SCTP's common header.
     pub fn sctp(self, source_port: u16, destination_port: u16) -> Self {
-        self.layer(Sctp { source_port, destination_port, ..Sctp::default() })
+        self.layer(Sctp {
+            source_port,
+            destination_port,
+            ..Sctp::default()
+        })
     }
 
     /// ICMP of type `kind`.
     pub fn icmp(self, kind: u8, code: u8) -> Self {
-        self.layer(Layer::Icmp(Icmp { kind, code, ..Icmp::default() }))
+        self.layer(Layer::Icmp(Icmp {
+            kind,
+            code,
+            ..Icmp::default()
+        }))
     }
 
     /// ICMPv6 of type `kind`.
     pub fn icmpv6(self, kind: u8, code: u8) -> Self {
-        self.layer(Layer::Icmpv6(Icmp { kind, code, ..Icmp::default() }))
+        self.layer(Layer::Icmpv6(Icmp {
+            kind,
+            code,
+            ..Icmp::default()
+        }))
     }
 
     /// The GUE base header; put IP behind it.
@@ -132,19 +163,29 @@ impl Packet {
 
     /// Pads the frame with zeros to at least `bytes`, as Ethernet does to 60.
     pub fn pad(self, bytes: usize) -> Self {
-        Self { pad_to: bytes, ..self }
+        Self {
+            pad_to: bytes,
+            ..self
+        }
     }
 
     /// Cuts the built frame to at most `bytes`, headers saying what they said.
     pub fn truncate(self, bytes: usize) -> Self {
-        Self { cut_at: Some(bytes), ..self }
+        Self {
+            cut_at: Some(bytes),
+            ..self
+        }
     }
 
     /// The bytes. Panics if a length does not fit its field and is not overridden.
     pub fn build(&self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (index, layer) in self.layers.iter().enumerate().rev() {
-            bytes = layer.wrap(self.layers.get(index + 1), self.addresses_above(index), bytes);
+            bytes = layer.wrap(
+                self.layers.get(index + 1),
+                self.addresses_above(index),
+                bytes,
+            );
         }
         bytes.resize(bytes.len().max(self.pad_to), 0);
         bytes.truncate(self.cut_at.unwrap_or(usize::MAX));
@@ -154,21 +195,29 @@ impl Packet {
     /// Source and destination of the pseudo-header for layer `index`.
     fn addresses_above(&self, index: usize) -> Option<(IpAddr, IpAddr)> {
         let mut routed = None;
-        self.layers[..index].iter().rev().find_map(|layer| match layer {
-            Layer::Extension(header) if header.kind == Extension::ROUTING => {
-                routed = final_destination(&header.body);
-                None
-            }
-            Layer::Ipv4(ip) => Some((ip.source.into(), ip.destination.into())),
-            Layer::Ipv6(ip) => Some((ip.source.into(), routed.unwrap_or(ip.destination).into())),
-            _ => None,
-        })
+        self.layers[..index]
+            .iter()
+            .rev()
+            .find_map(|layer| match layer {
+                Layer::Extension(header) if header.kind == Extension::ROUTING => {
+                    routed = final_destination(&header.body);
+                    None
+                }
+                Layer::Ipv4(ip) => Some((ip.source.into(), ip.destination.into())),
+                Layer::Ipv6(ip) => {
+                    Some((ip.source.into(), routed.unwrap_or(ip.destination).into()))
+                }
+                _ => None,
+            })
     }
 }
 
 /// A layer of a [`Packet`].
 #[derive(Clone, Debug)]
-#[expect(missing_docs, reason = "each variant is named like the header it holds")]
+#[expect(
+    missing_docs,
+    reason = "each variant is named like the header it holds"
+)]
 pub enum Layer {
     Ether(Ether),
     Vlan(Vlan),
@@ -196,7 +245,13 @@ macro_rules! layer_from {
     )*};
 }
 
-layer_from!(Ether(Ether), Vlan(Vlan), Ipv4(Ipv4), Ipv6(Ipv6), Extension(Extension));
+layer_from!(
+    Ether(Ether),
+    Vlan(Vlan),
+    Ipv4(Ipv4),
+    Ipv6(Ipv6),
+    Extension(Extension)
+);
 layer_from!(Tcp(Tcp), Udp(Udp), Sctp(Sctp), Gue(GueHeader));
 
 impl Layer {
@@ -217,7 +272,8 @@ impl Layer {
         }
     }
 
-    /// The EtherType that a frame holds before this layer; 0x88b5 is for local experiments (IEEE 802).
+    /// The EtherType that a frame holds before this layer; 0x88b5 is for local experiments (IEEE
+    /// 802).
     fn ethertype(&self) -> u16 {
         match self {
             Self::Ipv4(_) => 0x0800,
@@ -246,7 +302,13 @@ impl Layer {
             Self::Udp(header) => {
                 let length = header.length.unwrap_or_else(|| length16(8 + body.len()));
                 let words = [header.source_port, header.destination_port, length, 0];
-                self.transport(words.map(u16::to_be_bytes).concat(), body, 6, header.checksum, ends)
+                self.transport(
+                    words.map(u16::to_be_bytes).concat(),
+                    body,
+                    6,
+                    header.checksum,
+                    ends,
+                )
             }
             Self::Icmp(header) | Self::Icmpv6(header) => {
                 let bytes = [&[header.kind, header.code, 0, 0][..], &header.rest].concat();
@@ -254,7 +316,9 @@ impl Layer {
                 self.transport(bytes, body, 2, header.checksum, ends)
             }
             Self::Sctp(header) => {
-                let ports = [header.source_port, header.destination_port].map(u16::to_be_bytes).concat();
+                let ports = [header.source_port, header.destination_port]
+                    .map(u16::to_be_bytes)
+                    .concat();
                 let mut bytes = [&ports[..], &header.tag.to_be_bytes(), &[0; 4], &body].concat();
                 let checksum = header.checksum.unwrap_or_else(|| checksum::crc32c(&bytes));
                 bytes[8..12].copy_from_slice(&checksum.to_le_bytes());
@@ -268,7 +332,8 @@ impl Layer {
         }
     }
 
-    /// Header and body with the Internet checksum at `offset`, over the pseudo-header too where there are `ends`.
+    /// Header and body with the Internet checksum at `offset`, over the pseudo-header too where
+    /// there are `ends`.
     fn transport(
         &self,
         mut bytes: Vec<u8>,
@@ -278,11 +343,16 @@ impl Layer {
         ends: Option<(IpAddr, IpAddr)>,
     ) -> Vec<u8> {
         bytes.extend(body);
-        let pseudo = ends
-            .map(|(source, destination)| checksum::pseudo_header(source, destination, self.protocol(), bytes.len()));
+        let pseudo = ends.map(|(source, destination)| {
+            checksum::pseudo_header(source, destination, self.protocol(), bytes.len())
+        });
         let computed = checksum::internet(&[pseudo.as_deref().unwrap_or_default(), &bytes]);
         // a UDP checksum of 0 means "none", so that a computed 0 is sent as its twin
-        let computed = if matches!(self, Self::Udp(_)) && computed == 0 { 0xffff } else { computed };
+        let computed = if matches!(self, Self::Udp(_)) && computed == 0 {
+            0xffff
+        } else {
+            computed
+        };
         bytes[offset..offset + 2].copy_from_slice(&given.unwrap_or(computed).to_be_bytes());
         bytes
     }

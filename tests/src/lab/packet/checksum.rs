@@ -2,23 +2,28 @@
 
 use std::net::IpAddr;
 
-/// The Internet checksum (RFC 1071) of `parts` end to end, in host order. Only the last part may have an odd length.
+/// The Internet checksum (RFC 1071) of `parts` end to end, in host order. Only the last part may
+/// have an odd length.
 pub fn internet(parts: &[&[u8]]) -> u16 {
     !sum(parts)
 }
 
 /// The ones' complement sum of `parts`, folded to 16 bits and not inverted, in host order: what a
-/// `CHECKSUM_PARTIAL` packet carries for its pseudo-header, and `0xffff` over data with a right checksum in it.
+/// `CHECKSUM_PARTIAL` packet carries for its pseudo-header, and `0xffff` over data with a right
+/// checksum in it.
 pub fn sum(parts: &[&[u8]]) -> u16 {
     let words = parts.iter().flat_map(|part| part.chunks(2));
-    let mut sum: u64 = words.map(|pair| u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0))).sum();
+    let mut sum: u64 = words
+        .map(|pair| u64::from(pair[0]) << 8 | u64::from(*pair.get(1).unwrap_or(&0)))
+        .sum();
     while sum > 0xffff {
         sum = (sum >> 16) + (sum & 0xffff);
     }
     sum as u16
 }
 
-/// The pseudo-header of TCP, UDP and ICMPv6 (RFC 9293, RFC 8200 section 8.1) for `length` bytes of upper layer.
+/// The pseudo-header of TCP, UDP and ICMPv6 (RFC 9293, RFC 8200 section 8.1) for `length` bytes of
+/// upper layer.
 ///
 /// It has IPv6's layout for both families: the extra zeros do not change IPv4's sum.
 pub fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, length: usize) -> Vec<u8> {
@@ -38,7 +43,13 @@ pub fn pseudo_header(source: IpAddr, destination: IpAddr, protocol: u8, length: 
 /// (RFC 9260 appendix A).
 pub fn crc32c(bytes: &[u8]) -> u32 {
     !bytes.iter().fold(!0, |crc, byte| {
-        (0..8).fold(crc ^ u32::from(*byte), |crc, _| if crc & 1 == 1 { crc >> 1 ^ 0x82f6_3b78 } else { crc >> 1 })
+        (0..8).fold(crc ^ u32::from(*byte), |crc, _| {
+            if crc & 1 == 1 {
+                crc >> 1 ^ 0x82f6_3b78
+            } else {
+                crc >> 1
+            }
+        })
     })
 }
 

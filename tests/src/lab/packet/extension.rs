@@ -9,7 +9,8 @@ pub struct Extension {
     pub kind: u8,
     /// Next header; by default that of the next layer.
     pub next_header: Option<u8>,
-    /// The second byte; by default the header's length in the unit of its kind, 0 in a fragment header.
+    /// The second byte; by default the header's length in the unit of its kind, 0 in a fragment
+    /// header.
     pub length: Option<u8>,
     /// What follows these two bytes.
     pub body: Vec<u8>,
@@ -27,7 +28,8 @@ impl Extension {
     /// Destination options.
     pub const DESTINATION: u8 = 60;
 
-    /// Options of `kind` [`Self::HOP_BY_HOP`] or [`Self::DESTINATION`], padded to a multiple of 8 bytes.
+    /// Options of `kind` [`Self::HOP_BY_HOP`] or [`Self::DESTINATION`], padded to a multiple of 8
+    /// bytes.
     pub fn options(kind: u8, options: &[u8]) -> Self {
         let mut body = options.to_vec();
         match (options.len() + 2).next_multiple_of(8) - options.len() - 2 {
@@ -38,25 +40,56 @@ impl Extension {
                 body.resize(body.len() + pad - 2, 0);
             }
         }
-        Self { kind, next_header: None, length: None, body }
+        Self {
+            kind,
+            next_header: None,
+            length: None,
+            body,
+        }
     }
 
     /// A routing header of type `routing_type`; `data` is what follows the segments-left byte.
     pub fn routing(routing_type: u8, segments_left: u8, data: &[u8]) -> Self {
         let body = [&[routing_type, segments_left], data].concat();
-        Self { kind: Self::ROUTING, next_header: None, length: None, body }
+        Self {
+            kind: Self::ROUTING,
+            next_header: None,
+            length: None,
+            body,
+        }
     }
 
     /// A fragment header; `offset` in units of 8 bytes.
     pub fn fragment(offset: u16, more: bool, id: u32) -> Self {
-        let body = [&(offset << 3 | u16::from(more)).to_be_bytes()[..], &id.to_be_bytes()].concat();
-        Self { kind: Self::FRAGMENT, next_header: None, length: None, body }
+        let body = [
+            &(offset << 3 | u16::from(more)).to_be_bytes()[..],
+            &id.to_be_bytes(),
+        ]
+        .concat();
+        Self {
+            kind: Self::FRAGMENT,
+            next_header: None,
+            length: None,
+            body,
+        }
     }
 
-    /// An authentication header; over IPv6 `icv` (the check value) is 4 bytes more than a multiple of 8.
+    /// An authentication header; over IPv6 `icv` (the check value) is 4 bytes more than a multiple
+    /// of 8.
     pub fn authentication(spi: u32, sequence: u32, icv: &[u8]) -> Self {
-        let body = [&[0, 0][..], &spi.to_be_bytes(), &sequence.to_be_bytes(), icv].concat();
-        Self { kind: Self::AUTHENTICATION, next_header: None, length: None, body }
+        let body = [
+            &[0, 0][..],
+            &spi.to_be_bytes(),
+            &sequence.to_be_bytes(),
+            icv,
+        ]
+        .concat();
+        Self {
+            kind: Self::AUTHENTICATION,
+            next_header: None,
+            length: None,
+            body,
+        }
     }
 
     pub(super) fn wrap(&self, protocol: u8, body: Vec<u8>) -> Vec<u8> {
@@ -66,12 +99,18 @@ impl Extension {
             Self::AUTHENTICATION => (bytes / 4).saturating_sub(2) as u8,
             _ => (bytes / 8).saturating_sub(1) as u8,
         });
-        [&[self.next_header.unwrap_or(protocol), length][..], &self.body, &body].concat()
+        [
+            &[self.next_header.unwrap_or(protocol), length][..],
+            &self.body,
+            &body,
+        ]
+        .concat()
     }
 }
 
-/// The address that a routing header with segments left ends at, from what follows its length byte: the first
-/// segment of an SRv6 list (RFC 8754), the last address of the other types. The checksum covers this address.
+/// The address that a routing header with segments left ends at, from what follows its length byte:
+/// the first segment of an SRv6 list (RFC 8754), the last address of the other types. The checksum
+/// covers this address.
 pub(super) fn final_destination(body: &[u8]) -> Option<Ipv6Addr> {
     let (routing_type, segments_left) = (*body.first()?, *body.get(1)?);
     let address: [u8; 16] = match routing_type {

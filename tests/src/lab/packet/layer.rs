@@ -1,4 +1,5 @@
-//! One struct for each header: every field can be set, and what is `None` is worked out from the frame around it.
+//! One struct for each header: every field can be set, and what is `None` is worked out from the
+//! frame around it.
 
 use super::checksum;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -19,7 +20,11 @@ pub struct Ether {
 
 impl Default for Ether {
     fn default() -> Self {
-        Self { source: [2, 0, 0, 0, 0, 1], destination: [2, 0, 0, 0, 0, 2], ethertype: None }
+        Self {
+            source: [2, 0, 0, 0, 0, 1],
+            destination: [2, 0, 0, 0, 0, 2],
+            ethertype: None,
+        }
     }
 }
 
@@ -28,7 +33,8 @@ impl Default for Ether {
 pub struct Vlan {
     /// EtherType of the tag itself: 0x8100 (802.1Q) or 0x88a8 (802.1ad).
     pub tpid: u16,
-    /// Tag control information: priority (3 bits), drop eligible (1 bit), VLAN identifier (12 bits).
+    /// Tag control information: priority (3 bits), drop eligible (1 bit), VLAN identifier (12
+    /// bits).
     pub tci: u16,
     /// EtherType of what follows; by default that of the next layer.
     pub ethertype: Option<u16>,
@@ -96,7 +102,9 @@ impl Ipv4 {
     pub(super) fn wrap(&self, protocol: u8, body: Vec<u8>) -> Vec<u8> {
         let options = self.options.len().next_multiple_of(4);
         let ihl = self.ihl.unwrap_or((5 + options / 4) as u8);
-        let total_length = self.total_length.unwrap_or_else(|| length16(20 + options + body.len()));
+        let total_length = self
+            .total_length
+            .unwrap_or_else(|| length16(20 + options + body.len()));
         let mut bytes = vec![self.version << 4 | ihl & 0xf, self.dscp << 2 | self.ecn];
         bytes.extend(total_length.to_be_bytes());
         bytes.extend(self.id.to_be_bytes());
@@ -106,7 +114,9 @@ impl Ipv4 {
         bytes.extend(self.destination.octets());
         bytes.extend(&self.options);
         bytes.resize(20 + options, 0);
-        let checksum = self.checksum.unwrap_or_else(|| checksum::internet(&[&bytes]));
+        let checksum = self
+            .checksum
+            .unwrap_or_else(|| checksum::internet(&[&bytes]));
         bytes[10..12].copy_from_slice(&checksum.to_be_bytes());
         bytes.extend(body);
         bytes
@@ -158,7 +168,11 @@ impl Ipv6 {
             | u32::from(self.ecn) << 20
             | self.flow_label & 0xf_ffff;
         let mut bytes = first.to_be_bytes().to_vec();
-        bytes.extend(self.payload_length.unwrap_or_else(|| length16(body.len())).to_be_bytes());
+        bytes.extend(
+            self.payload_length
+                .unwrap_or_else(|| length16(body.len()))
+                .to_be_bytes(),
+        );
         bytes.extend([self.next_header.unwrap_or(protocol), self.hop_limit]);
         bytes.extend(self.source.octets());
         bytes.extend(self.destination.octets());
@@ -206,15 +220,28 @@ impl Tcp {
 
     /// A data segment: ACK and PSH, a window of 65,535.
     pub fn new(source_port: u16, destination_port: u16) -> Self {
-        Self { source_port, destination_port, flags: Self::ACK | Self::PSH, window: 0xffff, ..Self::default() }
+        Self {
+            source_port,
+            destination_port,
+            flags: Self::ACK | Self::PSH,
+            window: 0xffff,
+            ..Self::default()
+        }
     }
 
     pub(super) fn header(&self) -> Vec<u8> {
         let options = self.options.len().next_multiple_of(4);
-        let mut bytes = [self.source_port.to_be_bytes(), self.destination_port.to_be_bytes()].concat();
+        let mut bytes = [
+            self.source_port.to_be_bytes(),
+            self.destination_port.to_be_bytes(),
+        ]
+        .concat();
         bytes.extend(self.sequence.to_be_bytes());
         bytes.extend(self.acknowledgement.to_be_bytes());
-        bytes.extend([self.data_offset.unwrap_or((5 + options / 4) as u8) << 4, self.flags]);
+        bytes.extend([
+            self.data_offset.unwrap_or((5 + options / 4) as u8) << 4,
+            self.flags,
+        ]);
         bytes.extend(self.window.to_be_bytes());
         bytes.extend([0, 0]);
         bytes.extend(self.urgent.to_be_bytes());
@@ -263,11 +290,12 @@ pub struct Icmp {
     pub rest: [u8; 4],
 }
 
-/// The base header of Generic UDP Encapsulation, variant 0 (draft-ietf-intarea-gue-09); a control bit, optional
-/// fields and a length to match can be set without being meaningful.
+/// The base header of Generic UDP Encapsulation, variant 0 (draft-ietf-intarea-gue-09); a control
+/// bit, optional fields and a length to match can be set without being meaningful.
 #[derive(Clone, Debug, Default)]
 pub struct GueHeader {
-    /// The first byte: variant (2 bits), control (1 bit), length of the optional fields in 4-byte words (5 bits).
+    /// The first byte: variant (2 bits), control (1 bit), length of the optional fields in 4-byte
+    /// words (5 bits).
     pub control: u8,
     /// Protocol; by default that of the next layer.
     pub protocol: Option<u8>,
@@ -278,7 +306,8 @@ pub struct GueHeader {
 /// Parses an address that a test wrote down.
 pub(super) fn parse<T: std::str::FromStr>(text: impl ToString) -> T {
     let text = text.to_string();
-    text.parse().unwrap_or_else(|_| panic!("{text:?} is not an address of this family"))
+    text.parse()
+        .unwrap_or_else(|_| panic!("{text:?} is not an address of this family"))
 }
 
 /// A length as its header field holds it.

@@ -17,11 +17,32 @@ fn run(command: &mut Command) -> Result<String> {
 fn vim() -> Result<()> {
     let mut desk = Desk::new()?;
     // the file is renamed and made anew, or written in place after a copy of it, or without one
-    for setting in ["backupcopy=no", "backupcopy=yes", "backupcopy=auto", "nowritebackup", "backup"] {
+    for setting in [
+        "backupcopy=no",
+        "backupcopy=yes",
+        "backupcopy=auto",
+        "nowritebackup",
+        "backup",
+    ] {
         desk.save(&format!("vim with {setting}"), |save| {
             let mut vim = Command::new("vim");
-            vim.args(["-N", "-u", "NONE", "-i", "NONE", "-es", "-c", &format!("set {setting}")]);
-            vim.args(["-c", &format!("%s/\\<{}\\>/{}/g", save.port, save.port + 1), "-c", "wq"]).arg(&save.file);
+            vim.args([
+                "-N",
+                "-u",
+                "NONE",
+                "-i",
+                "NONE",
+                "-es",
+                "-c",
+                &format!("set {setting}"),
+            ]);
+            vim.args([
+                "-c",
+                &format!("%s/\\<{}\\>/{}/g", save.port, save.port + 1),
+                "-c",
+                "wq",
+            ])
+            .arg(&save.file);
             run(&mut vim).map(drop)
         })?;
     }
@@ -44,14 +65,22 @@ fn nano(save: &Save, options: &str) -> Result<()> {
     // what is typed before it has set up the terminal is lost
     while !String::from_utf8_lossy(&shown).contains("Exit") {
         let length = screen.read(&mut buffer)?;
-        ensure!(length > 0, "nano ended: {}", String::from_utf8_lossy(&shown));
+        ensure!(
+            length > 0,
+            "nano ended: {}",
+            String::from_utf8_lossy(&shown)
+        );
         shown.extend(&buffer[..length]);
     }
     // replace all, save, exit
     write!(keys, "\x1c{}\r{}\rA\x13\x18", save.port, save.port + 1)?;
     screen.read_to_end(&mut shown)?;
     let status = process::wait(&mut script, traffic_mirror_tests::lab::deadline())?;
-    ensure!(status.is_some_and(|status| status.success()), "nano: {}", String::from_utf8_lossy(&shown));
+    ensure!(
+        status.is_some_and(|status| status.success()),
+        "nano: {}",
+        String::from_utf8_lossy(&shown)
+    );
     Ok(())
 }
 
@@ -70,9 +99,21 @@ fn ansible_template_and_copy() -> Result<()> {
     for module in ["template", "copy"] {
         desk.save(&format!("ansible.builtin.{module}"), |save| {
             let home = TempDir::new()?;
-            let arguments = format!("src={} dest={} mode=0640", save.new.display(), save.file.display());
+            let arguments = format!(
+                "src={} dest={} mode=0640",
+                save.new.display(),
+                save.file.display()
+            );
             let mut ansible = Command::new("ansible");
-            ansible.args(["localhost", "-c", "local", "-m", &format!("ansible.builtin.{module}"), "-a", &arguments]);
+            ansible.args([
+                "localhost",
+                "-c",
+                "local",
+                "-m",
+                &format!("ansible.builtin.{module}"),
+                "-a",
+                &arguments,
+            ]);
             run(ansible.env("HOME", home.path())).map(drop)
         })?;
     }
@@ -90,7 +131,12 @@ fn puppet_file() -> Result<()> {
             save.new.display()
         );
         let mut puppet = Command::new("puppet");
-        puppet.arg("apply").arg("--confdir").arg(state.path()).arg("--vardir").arg(state.path());
+        puppet
+            .arg("apply")
+            .arg("--confdir")
+            .arg(state.path())
+            .arg("--vardir")
+            .arg(state.path());
         let said = run(puppet.args(["-e", &manifest]))?;
         ensure!(said.contains("content changed"), "{said}");
         Ok(())

@@ -15,11 +15,18 @@ fn what_is_renamed_into_place_is_taken_at_once() -> Result<()> {
     for port in 54..54 + RENAMES {
         daemon.write_config(&config(&[port]))?;
         let then = Instant::now();
-        took.push(daemon.reload_done(deadline())?.saturating_duration_since(then));
+        took.push(
+            daemon
+                .reload_done(deadline())?
+                .saturating_duration_since(then),
+        );
     }
     println!("{took:?}");
     // on a busy machine most take longer; whoever waits for anything has no quick one
     let quickest = took.iter().min();
-    ensure!(quickest.is_some_and(|quickest| *quickest <= Duration::from_millis(50)), "{took:?}");
+    ensure!(
+        quickest.is_some_and(|quickest| *quickest <= Duration::from_millis(50)),
+        "{took:?}"
+    );
     Ok(())
 }

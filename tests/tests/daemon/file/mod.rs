@@ -25,7 +25,8 @@ const LIVE_WITHIN: Duration = Duration::from_millis(500);
 /// Filters that are in each file, so that it takes several writes.
 const OTHERS: std::ops::Range<u16> = 20_000..21_000;
 
-/// What to save: the file has a filter for a UDP port, and has to have one for the next in its place.
+/// What to save: the file has a filter for a UDP port, and has to have one for the next in its
+/// place.
 struct Save {
     file: PathBuf,
     /// A file with what is to become of it.
@@ -60,7 +61,13 @@ impl Desk {
         let site = Site::new()?;
         let daemon = site.launch(&ports(FIRST), launch)?;
         let read = daemon.output().len();
-        Ok(Self { site, daemon, directory: TempDir::new()?, port: FIRST, read })
+        Ok(Self {
+            site,
+            daemon,
+            directory: TempDir::new()?,
+            port: FIRST,
+            read,
+        })
     }
 
     /// A file for that port. Each of its parts that ends before a filter is right, too.
@@ -72,7 +79,11 @@ impl Desk {
     fn next(&self) -> Result<Save> {
         let new = self.directory.path().join("new.toml");
         fs::write(&new, Self::text(self.port + 1))?;
-        Ok(Save { file: self.daemon.config_path(), new, port: self.port })
+        Ok(Save {
+            file: self.daemon.config_path(),
+            new,
+            port: self.port,
+        })
     }
 
     /// Saves: what was saved is live in time, for packets, too, and nothing else was between.
@@ -87,15 +98,28 @@ impl Desk {
 
     /// The same, for what has been saved just then.
     fn saved(&mut self, then: Stopwatch, way: &str) -> Result<()> {
-        let live = self.daemon.reload_done(deadline()).with_context(|| way.to_owned())?;
+        let live = self
+            .daemon
+            .reload_done(deadline())
+            .with_context(|| way.to_owned())?;
         let took = then.until(live);
         println!("{way}: {took:?}");
         ensure!(took <= LIVE_WITHIN, "{way}: live after {took:?}");
-        let lived = self.lived_until(self.port + 1).with_context(|| way.to_owned())?;
-        ensure!(lived == [self.port + 1], "{way}: {lived:?} were live, and not only {}", self.port + 1);
-        self.site.expect(self.port, 0).with_context(|| way.to_owned())?;
+        let lived = self
+            .lived_until(self.port + 1)
+            .with_context(|| way.to_owned())?;
+        ensure!(
+            lived == [self.port + 1],
+            "{way}: {lived:?} were live, and not only {}",
+            self.port + 1
+        );
+        self.site
+            .expect(self.port, 0)
+            .with_context(|| way.to_owned())?;
         self.port += 1;
-        self.site.expect(self.port, 1).with_context(|| way.to_owned())
+        self.site
+            .expect(self.port, 1)
+            .with_context(|| way.to_owned())
     }
 
     /// What has been live since the last look, up to that port: whole files, or it is an error.
@@ -106,14 +130,26 @@ impl Desk {
             // the log comes by another way than notifications
             let output = self.daemon.output();
             let texts = output[self.read..].iter().filter(|line| said_of_file(line));
-            let texts: Vec<_> = texts.map(|line| line.split_once("INFO ").map_or(&**line, |(_, text)| text)).collect();
-            ensure!(Instant::now() < deadline, "{} was not live: {texts:?}", last);
+            let texts: Vec<_> = texts
+                .map(|line| line.split_once("INFO ").map_or(&**line, |(_, text)| text))
+                .collect();
+            ensure!(
+                Instant::now() < deadline,
+                "{} was not live: {texts:?}",
+                last
+            );
             let (reloads, rest) = texts.as_chunks::<3>();
-            if rest.is_empty() && !reloads.is_empty() && texts[texts.len() - 2].ends_with(&format!("-{last}")) {
+            if rest.is_empty()
+                && !reloads.is_empty()
+                && texts[texts.len() - 2].ends_with(&format!("-{last}"))
+            {
                 for reload in reloads {
-                    let next = reload[1].strip_prefix("+ filter port-").and_then(|port| port.parse().ok());
+                    let next = reload[1]
+                        .strip_prefix("+ filter port-")
+                        .and_then(|port| port.parse().ok());
                     let next = next.with_context(|| format!("{reload:?}"))?;
-                    let whole = reload[0] == format!("- filter port-{port}") && reload[2].starts_with("2 changes, ");
+                    let whole = reload[0] == format!("- filter port-{port}")
+                        && reload[2].starts_with("2 changes, ");
                     ensure!(whole, "{reload:?}");
                     lived.push(next);
                     port = next;
@@ -128,9 +164,15 @@ impl Desk {
     /// A while in which nothing becomes live and nothing is complained about.
     fn nothing(&self, time: Duration) -> Result<()> {
         let ended = self.daemon.wait_line(|_| false, Instant::now() + time);
-        ensure!(ended.is_err_and(|error| error.to_string().contains("in time")), "the daemon ended");
+        ensure!(
+            ended.is_err_and(|error| error.to_string().contains("in time")),
+            "the daemon ended"
+        );
         let output = self.daemon.output();
-        let said: Vec<_> = output[self.read..].iter().filter(|line| said_of_file(line)).collect();
+        let said: Vec<_> = output[self.read..]
+            .iter()
+            .filter(|line| said_of_file(line))
+            .collect();
         ensure!(said.is_empty(), "{said:?}");
         Ok(())
     }
@@ -151,5 +193,9 @@ fn said_of_file(line: &str) -> bool {
 }
 
 fn lines_of(paths: &[&Path]) -> String {
-    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" ")
+    paths
+        .iter()
+        .map(|path| path.display().to_string())
+        .collect::<Vec<_>>()
+        .join(" ")
 }

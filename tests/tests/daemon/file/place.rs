@@ -14,7 +14,10 @@ use crate::site::{Site, config};
 /// A daemon whose file is at that path.
 fn desk_at(file: PathBuf) -> Result<Desk> {
     fs::create_dir_all(file.parent().context("no directory")?)?;
-    Desk::launch(Launch { config: Some(file), ..Launch::default() })
+    Desk::launch(Launch {
+        config: Some(file),
+        ..Launch::default()
+    })
 }
 
 /// Makes a symbolic link, or replaces the one that is there.
@@ -45,7 +48,9 @@ fn the_data_directory_of_kubernetes_is_swapped() -> Result<()> {
             fs::write(volume.join(&name).join("mirror.toml"), save.text()?)?;
             symlink(&name, volume.join("..data_tmp"))?;
             fs::rename(volume.join("..data_tmp"), volume.join("..data"))?;
-            Ok(fs::remove_dir_all(volume.join(format!("..v{}", version - 1)))?)
+            Ok(fs::remove_dir_all(
+                volume.join(format!("..v{}", version - 1)),
+            )?)
         })?;
     }
     desk.end()
@@ -67,7 +72,9 @@ fn symbolic_links_are_followed_over_several_directories() -> Result<()> {
     link("../a/link", &at("etc/mirror.toml"))?;
 
     desk.save("written through the links", write)?;
-    desk.save("the target is replaced", |save| Ok(fs::rename(&save.new, at("c/one/mirror.toml"))?))?;
+    desk.save("the target is replaced", |save| {
+        Ok(fs::rename(&save.new, at("c/one/mirror.toml"))?)
+    })?;
     desk.save("the target is deleted and made again", |save| {
         fs::remove_file(at("c/one/mirror.toml"))?;
         write(save)
@@ -76,7 +83,9 @@ fn symbolic_links_are_followed_over_several_directories() -> Result<()> {
         fs::rename(&save.new, at("c/two/mirror.toml"))?;
         link("two", &at("c/real"))
     })?;
-    desk.save("the target behind it", |save| Ok(fs::rename(&save.new, at("c/two/mirror.toml"))?))?;
+    desk.save("the target behind it", |save| {
+        Ok(fs::rename(&save.new, at("c/two/mirror.toml"))?)
+    })?;
     desk.save("a link in the middle", |save| {
         fs::rename(&save.new, at("c/other.toml"))?;
         link("../c/other.toml", &at("b/link"))
@@ -98,7 +107,9 @@ fn symbolic_links_are_followed_over_several_directories() -> Result<()> {
         fs::rename(&save.new, at("a/real.toml"))?;
         Ok(symlink("real.toml", at("a/link"))?)
     })?;
-    desk.save("a file in place of the first link", |save| Ok(fs::rename(&save.new, &save.file)?))?;
+    desk.save("a file in place of the first link", |save| {
+        Ok(fs::rename(&save.new, &save.file)?)
+    })?;
     desk.end()
 }
 
@@ -113,16 +124,29 @@ fn directories_on_the_way_are_replaced() -> Result<()> {
         Ok(fs::rename(&save.new, directory.join("mirror.toml"))?)
     }
     for depth in ["x/y/z", "x/y", "x"] {
-        let below = "x/y/z".strip_prefix(depth).unwrap_or_default().trim_start_matches('/').to_owned();
-        desk.save(&format!("{depth}: moved away, and another in its place"), |save| {
-            again(save, &at("new").join(&below))?;
-            fs::rename(at(depth), at("old"))?;
-            Ok(fs::rename(at("new"), at(depth))?)
-        })?;
+        let below = "x/y/z"
+            .strip_prefix(depth)
+            .unwrap_or_default()
+            .trim_start_matches('/')
+            .to_owned();
+        desk.save(
+            &format!("{depth}: moved away, and another in its place"),
+            |save| {
+                again(save, &at("new").join(&below))?;
+                fs::rename(at(depth), at("old"))?;
+                Ok(fs::rename(at("new"), at(depth))?)
+            },
+        )?;
         fs::remove_dir_all(at("old"))?;
         desk.save(&format!("{depth}: exchanged"), |save| {
             again(save, &at("new").join(&below))?;
-            Ok(renameat2(AT_FDCWD, &at("new"), AT_FDCWD, &at(depth), RenameFlags::RENAME_EXCHANGE)?)
+            Ok(renameat2(
+                AT_FDCWD,
+                &at("new"),
+                AT_FDCWD,
+                &at(depth),
+                RenameFlags::RENAME_EXCHANGE,
+            )?)
         })?;
         fs::remove_dir_all(at("new"))?;
         desk.save(&format!("{depth}: deleted and made again"), |save| {
@@ -151,17 +175,26 @@ fn a_directory_that_is_missing_is_waited_for() -> Result<()> {
     let place = TempDir::new()?;
     let directory = place.path().join("x/y");
     fs::create_dir_all(&directory)?;
-    let launch = Launch { config: Some(directory.join("mirror.toml")), ..Launch::default() };
+    let launch = Launch {
+        config: Some(directory.join("mirror.toml")),
+        ..Launch::default()
+    };
     let daemon = site.launch(&[53], launch)?;
     for (gone, port) in [(directory.clone(), 54), (place.path().join("x"), 55)] {
         fs::remove_dir_all(&gone)?;
-        daemon.wait_line(|line| line.contains("the running configuration was kept"), deadline())?;
+        daemon.wait_line(
+            |line| line.contains("the running configuration was kept"),
+            deadline(),
+        )?;
         site.expect(port - 1, 1)?;
         // each on its own, so that the daemon may have looked in between
         fs::create_dir_all(gone.parent().context("no parent")?)?;
         fs::create_dir_all(&directory)?;
         fs::write(directory.join("mirror.toml"), config(&[port]))?;
-        daemon.wait_line(|line| line.ends_with(&format!("INFO + filter port-{port}")), deadline())?;
+        daemon.wait_line(
+            |line| line.ends_with(&format!("INFO + filter port-{port}")),
+            deadline(),
+        )?;
         daemon.wait_line(|line| line.contains("INFO 2 changes, "), deadline())?;
         site.expect(port, 1)?;
     }

@@ -17,7 +17,8 @@ const SOON: Duration = Duration::from_secs(10);
 const SOMEBODY: u32 = 1234;
 
 fn chmod(path: &Path, mode: u32) -> Result<()> {
-    fs::set_permissions(path, Permissions::from_mode(mode)).with_context(|| path.display().to_string())
+    fs::set_permissions(path, Permissions::from_mode(mode))
+        .with_context(|| path.display().to_string())
 }
 
 /// The file is `place/conf/mirror.toml`, by the link `place/shared/link`; `shared` is sticky.
@@ -30,17 +31,27 @@ struct Place {
 impl Place {
     fn new() -> Result<Self> {
         let directory = TempDir::new()?;
-        let (conf, shared) = (directory.path().join("conf"), directory.path().join("shared"));
+        let (conf, shared) = (
+            directory.path().join("conf"),
+            directory.path().join("shared"),
+        );
         fs::create_dir(&conf)?;
         fs::create_dir(&shared)?;
         chmod(&shared, 0o1777)?;
         let (file, link) = (conf.join("mirror.toml"), shared.join("link"));
         symlink(&conf, &link)?;
-        Ok(Self { directory, file, link })
+        Ok(Self {
+            directory,
+            file,
+            link,
+        })
     }
 
     fn launch(&self) -> Launch {
-        Launch { config: Some(self.link.join("mirror.toml")), ..Launch::default() }
+        Launch {
+            config: Some(self.link.join("mirror.toml")),
+            ..Launch::default()
+        }
     }
 }
 
@@ -48,7 +59,11 @@ impl Place {
 type Deed = (&'static str, fn(&Place) -> Result<()>, fn(&Place) -> String);
 
 const DEEDS: [Deed; 7] = [
-    ("a file for all", |place| chmod(&place.file, 0o666), |place| others(&place.file, "0666")),
+    (
+        "a file for all",
+        |place| chmod(&place.file, 0o666),
+        |place| others(&place.file, "0666"),
+    ),
     (
         "a file for a group",
         |place| {
@@ -57,7 +72,11 @@ const DEEDS: [Deed; 7] = [
         },
         |place| others(&place.file, "0664"),
     ),
-    ("a file of somebody", |place| Ok(chown(&place.file, Some(SOMEBODY), None)?), |place| belongs(&place.file)),
+    (
+        "a file of somebody",
+        |place| Ok(chown(&place.file, Some(SOMEBODY), None)?),
+        |place| belongs(&place.file),
+    ),
     (
         "a directory for all",
         |place| chmod(place.file.parent().context("no parent")?, 0o777),
@@ -73,7 +92,11 @@ const DEEDS: [Deed; 7] = [
         |place| chmod(&place.link.with_file_name(""), 0o777),
         |place| others(&place.link.with_file_name(""), "0777"),
     ),
-    ("a link that is somebody's", |place| Ok(lchown(&place.link, Some(SOMEBODY), None)?), |place| belongs(&place.link)),
+    (
+        "a link that is somebody's",
+        |place| Ok(lchown(&place.link, Some(SOMEBODY), None)?),
+        |place| belongs(&place.link),
+    ),
 ];
 
 fn name(path: &Path) -> String {
@@ -90,7 +113,9 @@ fn belongs(path: &Path) -> String {
 
 /// What the error says to do.
 fn remedy(line: &str) -> Result<&str> {
-    line.rsplit_once("; ").map(|(_, remedy)| remedy).context("no remedy")
+    line.rsplit_once("; ")
+        .map(|(_, remedy)| remedy)
+        .context("no remedy")
 }
 
 fn reasons(status: &serde_json::Value) -> String {
@@ -106,22 +131,33 @@ fn what_others_may_write_changes_nothing_until_its_rights_are_right() -> Result<
         let said = daemon.output().len();
         deed(&place).context(what)?;
         let told = told(&place);
-        let line =
-            daemon.wait_line(|line| line.contains(&told), deadline()).with_context(|| format!("{what}: {told}"))?;
+        let line = daemon
+            .wait_line(|line| line.contains(&told), deadline())
+            .with_context(|| format!("{what}: {told}"))?;
         ensure!(line.contains(" ERROR "), "{what}: {line}");
         fs::write(&place.file, config(&[port + 1]))?;
         let reason = |status: &serde_json::Value| reasons(status).contains(&told);
         status_until(&daemon, |code, status| code == 1 && reason(status)).context(what)?;
         site.expect(port, 1).context(what)?;
-        let errors = daemon.output()[said..].iter().filter(|line| line.contains(" ERROR ")).count();
+        let errors = daemon.output()[said..]
+            .iter()
+            .filter(|line| line.contains(" ERROR "))
+            .count();
         ensure!(errors == 1, "{what}: {:?}", &daemon.output()[said..]);
 
         let begin = Instant::now();
         shell(remedy(&line)?)?;
         daemon
-            .wait_line(|line| line.ends_with(&format!("INFO + filter port-{}", port + 1)), deadline())
+            .wait_line(
+                |line| line.ends_with(&format!("INFO + filter port-{}", port + 1)),
+                deadline(),
+            )
             .context(what)?;
-        ensure!(begin.elapsed() < SOON, "{what}: live after {:?}", begin.elapsed());
+        ensure!(
+            begin.elapsed() < SOON,
+            "{what}: live after {:?}",
+            begin.elapsed()
+        );
         status_until(&daemon, |code, _| code == 0).context(what)?;
         site.expect(port + 1, 1).context(what)?;
         // as before
@@ -140,15 +176,26 @@ fn with_a_file_that_others_may_write_nothing_begins() -> Result<()> {
     chmod(&place.file, 0o666)?;
     let told = others(&place.file, "0666");
     daemon.wait_line(|line| line.contains(&told), deadline())?;
-    for (args, code) in [(&["check"][..], 1), (&["plan"], 1), (&["wait", "--timeout", "10"], 1)] {
+    for (args, code) in [
+        (&["check"][..], 1),
+        (&["plan"], 1),
+        (&["wait", "--timeout", "10"], 1),
+    ] {
         let output = daemon.run(args)?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        ensure!(process::code(output.status) == code && said.contains(&told), "{args:?}: {said}");
+        ensure!(
+            process::code(output.status) == code && said.contains(&told),
+            "{args:?}: {said}"
+        );
     }
     // of another file nobody says that a daemon follows it
     let path = path.display().to_string();
     let output = process::output(&mut command(&["check", &path, "--any-host"])?, deadline())?;
-    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    ensure!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
     daemon.signal(nix::sys::signal::Signal::SIGTERM)?;
     assert_eq!(daemon.wait_exit(deadline())?, 0);
     daemon.restart()?;
@@ -172,7 +219,10 @@ fn on_a_read_only_mount_nobody_can_write() -> Result<()> {
     let launch = |env: &[(&str, &str)]| Launch {
         binary: Some(script.clone()),
         config: Some(files.join("..1/mirror.toml")),
-        env: env.iter().map(|(name, value)| (name.into(), value.into())).collect(),
+        env: env
+            .iter()
+            .map(|(name, value)| (name.into(), value.into()))
+            .collect(),
         ..Launch::default()
     };
     let mut daemon = site.launch(&[53], launch(&[]))?;
@@ -180,7 +230,13 @@ fn on_a_read_only_mount_nobody_can_write() -> Result<()> {
     daemon.signal(nix::sys::signal::Signal::SIGTERM)?;
     assert_eq!(daemon.wait_exit(deadline())?, 0);
     // systemd mounts over what everybody else can write (ProtectSystem=)
-    let mut daemon = Daemon::spawn(&site.edge, &config(&[53]), launch(&[("INVOCATION_ID", "1")]))?;
+    let mut daemon = Daemon::spawn(
+        &site.edge,
+        &config(&[53]),
+        launch(&[("INVOCATION_ID", "1")]),
+    )?;
     assert_eq!(daemon.wait_exit(deadline())?, 78);
-    daemon.wait_line(|line| line.contains(&others(&files, "0777")), deadline()).map(drop)
+    daemon
+        .wait_line(|line| line.contains(&others(&files, "0777")), deadline())
+        .map(drop)
 }

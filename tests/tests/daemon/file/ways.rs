@@ -36,11 +36,21 @@ const IN_PLACE: [Way; 6] = [
     ("truncate and write", truncate_and_write),
     ("two halves", in_two_halves),
     ("cp", |save| copy_by("cp", save)),
-    ("dd", |save| shell(&format!("dd if={} of={} bs=512", save.new.display(), save.file.display())).map(drop)),
+    ("dd", |save| {
+        shell(&format!(
+            "dd if={} of={} bs=512",
+            save.new.display(),
+            save.file.display()
+        ))
+        .map(drop)
+    }),
     ("opened and closed again and again", |save| {
         File::create(&save.file)?;
         for part in save.text()?.as_bytes().chunks(1000) {
-            OpenOptions::new().append(true).open(&save.file)?.write_all(part)?;
+            OpenOptions::new()
+                .append(true)
+                .open(&save.file)?
+                .write_all(part)?;
         }
         Ok(())
     }),
@@ -55,9 +65,17 @@ const OTHERWISE: [Way; 9] = [
     ("mv", |save| copy_by("mv", save)),
     ("install", |save| copy_by("install -m644", save)),
     ("sed -i", |save| {
-        shell(&format!("sed -i s/\\b{}\\b/{}/ {}", save.port, save.port + 1, save.file.display())).map(drop)
+        shell(&format!(
+            "sed -i s/\\b{}\\b/{}/ {}",
+            save.port,
+            save.port + 1,
+            save.file.display()
+        ))
+        .map(drop)
     }),
-    ("cp --remove-destination", |save| copy_by("cp --remove-destination", save)),
+    ("cp --remove-destination", |save| {
+        copy_by("cp --remove-destination", save)
+    }),
     ("delete and create", |save| {
         fs::remove_file(&save.file)?;
         truncate_and_write(save)
@@ -68,7 +86,8 @@ const OTHERWISE: [Way; 9] = [
         Ok(fs::remove_file(&save.new)?)
     }),
     ("mv from another file system", |save| {
-        let there = PathBuf::from("/dev/shm").join(format!("traffic-mirror-test-{}.toml", std::process::id()));
+        let there = PathBuf::from("/dev/shm")
+            .join(format!("traffic-mirror-test-{}.toml", std::process::id()));
         fs::copy(&save.new, &there)?;
         shell(&format!("mv {}", lines_of(&[&there, &save.file]))).map(drop)
     }),
@@ -89,24 +108,41 @@ fn a_saved_file_is_live_in_time_however_it_is_saved() -> Result<()> {
     desk.end()
 }
 
-/// A shell script that starts the daemon as another user than the file's owner, with the rights that it needs and none to a lease
-/// on the files of others.
+/// A shell script that starts the daemon as another user than the file's owner, with the rights
+/// that it needs and none to a lease on the files of others.
 pub(super) fn without_leases(directory: &TempDir) -> Result<Launch> {
     let script = directory.path().join("without-leases");
     let user = "--reuid=65534 --regid=65534 --clear-groups";
-    let kept = "-all,+bpf,+net_admin,+net_raw,+perfmon,+sys_admin,+dac_override,+dac_read_search,+fowner";
+    let kept =
+        "-all,+bpf,+net_admin,+net_raw,+perfmon,+sys_admin,+dac_override,+dac_read_search,+fowner";
     let rights = format!("--inh-caps={kept} --ambient-caps={kept} --bounding-set={kept}");
     let binary = traffic_mirror_tests::lab::daemon::binary()?;
-    install(&script, &format!("#!/bin/sh\nexec setpriv {user} {rights} {} \"$@\"\n", binary.display()))?;
-    Ok(Launch { binary: Some(script), ..Launch::default() })
+    install(
+        &script,
+        &format!(
+            "#!/bin/sh\nexec setpriv {user} {rights} {} \"$@\"\n",
+            binary.display()
+        ),
+    )?;
+    Ok(Launch {
+        binary: Some(script),
+        ..Launch::default()
+    })
 }
 
-/// A shell script that starts the daemon, by some other command, where a directory can only be read.
+/// A shell script that starts the daemon, by some other command, where a directory can only be
+/// read.
 pub(super) fn read_only(directory: &Path, by: &str) -> Result<String> {
-    let (binary, directory) = (traffic_mirror_tests::lab::daemon::binary()?, directory.display());
-    let mount = format!("mount --bind {directory} {directory} && mount -o remount,bind,ro {directory}");
+    let (binary, directory) = (
+        traffic_mirror_tests::lab::daemon::binary()?,
+        directory.display(),
+    );
+    let mount =
+        format!("mount --bind {directory} {directory} && mount -o remount,bind,ro {directory}");
     let inside = format!("{mount} && {by} {} \"$@\"", binary.display());
-    Ok(format!("#!/bin/sh\nexec unshare --mount sh -c '{inside}' sh \"$@\"\n"))
+    Ok(format!(
+        "#!/bin/sh\nexec unshare --mount sh -c '{inside}' sh \"$@\"\n"
+    ))
 }
 
 /// Whether the daemon cannot have a lease on the file.
@@ -114,9 +150,20 @@ pub(super) fn has_no_leases(daemon: &Daemon) -> Result<()> {
     /// The bit of `CAP_LEASE`.
     const CAP_LEASE: u32 = 28;
     let status = fs::read_to_string(format!("/proc/{}/status", daemon.pid().unwrap_or_default()))?;
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:")).unwrap_or_default();
-    ensure!(u64::from_str_radix(effective.trim(), 16)? >> CAP_LEASE & 1 == 0, "it has CAP_LEASE");
-    ensure!(status.lines().any(|line| line.starts_with("Uid:\t65534\t65534")), "it is the owner of the file");
+    let effective = status
+        .lines()
+        .find_map(|line| line.strip_prefix("CapEff:"))
+        .unwrap_or_default();
+    ensure!(
+        u64::from_str_radix(effective.trim(), 16)? >> CAP_LEASE & 1 == 0,
+        "it has CAP_LEASE"
+    );
+    ensure!(
+        status
+            .lines()
+            .any(|line| line.starts_with("Uid:\t65534\t65534")),
+        "it is the owner of the file"
+    );
     Ok(())
 }
 

@@ -31,14 +31,23 @@ fn half_written(desk: &Desk) -> Result<(File, String)> {
 fn provoke(desk: &Desk) -> Result<()> {
     let path = desk.daemon.config_path();
     fs::write(path.with_file_name("another.toml"), "nonsense")?;
-    fs::rename(path.with_file_name("another.toml"), path.with_file_name("third.toml"))?;
+    fs::rename(
+        path.with_file_name("another.toml"),
+        path.with_file_name("third.toml"),
+    )?;
     fs::read(&path)?;
     shell(&format!("chmod 640 {}", path.display()))?;
-    desk.site.edge.run("ip link add other type veth peer peer")?;
+    desk.site
+        .edge
+        .run("ip link add other type veth peer peer")?;
     desk.site.edge.run("ip link del other").map(drop)
 }
 
-fn pause_half_way(mut desk: Desk, pause: Duration, provoke: impl FnOnce(&Desk) -> Result<()>) -> Result<()> {
+fn pause_half_way(
+    mut desk: Desk,
+    pause: Duration,
+    provoke: impl FnOnce(&Desk) -> Result<()>,
+) -> Result<()> {
     let (mut file, rest) = half_written(&desk)?;
     provoke(&desk)?;
     desk.nothing(pause)?;
@@ -83,11 +92,16 @@ fn a_writer_in_a_directory_that_is_moved_into_place_is_waited_for() -> Result<()
     let place = TempDir::new()?;
     let live = place.path().join("live");
     fs::create_dir(&live)?;
-    let mut desk = Desk::launch(Launch { config: Some(live.join("mirror.toml")), ..Launch::default() })?;
+    let mut desk = Desk::launch(Launch {
+        config: Some(live.join("mirror.toml")),
+        ..Launch::default()
+    })?;
     let (save, new) = (desk.next()?, place.path().join("new"));
     fs::create_dir(&new)?;
     let (text, mut file) = (save.text()?, File::create(new.join("mirror.toml"))?);
-    let half = text.find("\n[[filter]]\nname = \"port-20500\"").context("no such filter")?;
+    let half = text
+        .find("\n[[filter]]\nname = \"port-20500\"")
+        .context("no such filter")?;
     file.write_all(&text.as_bytes()[..half])?;
     fs::rename(&live, place.path().join("old"))?;
     fs::rename(&new, &live)?;
@@ -102,17 +116,28 @@ fn a_writer_in_a_directory_that_is_moved_into_place_is_waited_for() -> Result<()
 fn a_file_that_is_mapped_for_writing_is_taken_when_it_is_unmapped() -> Result<()> {
     let mut desk = Desk::new()?;
     let save = desk.next()?;
-    let (text, file) = (save.text()?, OpenOptions::new().read(true).write(true).open(&save.file)?);
+    let (text, file) = (
+        save.text()?,
+        OpenOptions::new().read(true).write(true).open(&save.file)?,
+    );
     let length = text.len().try_into()?;
-    let (protection, flags) = (ProtFlags::PROT_READ | ProtFlags::PROT_WRITE, MapFlags::MAP_SHARED);
+    let (protection, flags) = (
+        ProtFlags::PROT_READ | ProtFlags::PROT_WRITE,
+        MapFlags::MAP_SHARED,
+    );
     // SAFETY: a new mapping, of a file whose length stays.
     let address = unsafe { mmap(None, length, protection, flags, &file, 0) }?;
     drop(file);
     // SAFETY: the mapping is that long, and nothing else refers to it.
-    let mapped = unsafe { std::slice::from_raw_parts_mut(address.cast::<u8>().as_ptr(), text.len()) };
+    let mapped =
+        unsafe { std::slice::from_raw_parts_mut(address.cast::<u8>().as_ptr(), text.len()) };
     let half = text.len() / 2;
     // the port is written, its name is not
-    mapped[..half].copy_from_slice(&Desk::text(save.port).replacen("[1000]", "[1001]", 1).as_bytes()[..half]);
+    mapped[..half].copy_from_slice(
+        &Desk::text(save.port)
+            .replacen("[1000]", "[1001]", 1)
+            .as_bytes()[..half],
+    );
     shell(&format!("touch {}", save.file.display()))?;
     desk.nothing(LIVE_WITHIN)?;
     mapped.copy_from_slice(text.as_bytes());
@@ -129,8 +154,12 @@ fn a_file_that_is_cut_without_being_opened_is_taken() -> Result<()> {
     let last = text.rfind("\n[[filter]]").context("no filter")?;
     nix::unistd::truncate(&desk.daemon.config_path(), last.try_into()?)?;
     let then = desk.stopwatch();
-    desk.daemon.wait_line(|line| line.ends_with(&format!("INFO - filter port-{}", OTHERS.end - 1)), deadline())?;
-    desk.daemon.wait_line(|line| line.contains("INFO 1 change, "), deadline())?;
+    desk.daemon.wait_line(
+        |line| line.ends_with(&format!("INFO - filter port-{}", OTHERS.end - 1)),
+        deadline(),
+    )?;
+    desk.daemon
+        .wait_line(|line| line.contains("INFO 1 change, "), deadline())?;
     ensure!(then.elapsed() <= LIVE_WITHIN, "{:?}", then.elapsed());
     Ok(())
 }
@@ -141,7 +170,8 @@ fn a_writer_that_began_before_the_daemon_is_waited_for_but_not_for_ever() -> Res
     for finishes in [true, false] {
         desk.daemon.signal(Signal::SIGTERM)?;
         assert_eq!(desk.daemon.wait_exit(deadline())?, 0);
-        desk.daemon.wait_line(|line| line.contains("INFO stopped"), deadline())?;
+        desk.daemon
+            .wait_line(|line| line.contains("INFO stopped"), deadline())?;
         desk.read = desk.daemon.output().len();
         let (mut file, rest) = half_written(&desk)?;
         desk.daemon.restart()?;
@@ -152,15 +182,26 @@ fn a_writer_that_began_before_the_daemon_is_waited_for_but_not_for_ever() -> Res
             drop(file);
             desk.daemon.ready(deadline())?;
         } else {
-            desk.daemon.wait_line(|line| line.contains("is open for writing; it is taken as it is"), deadline())?;
+            desk.daemon.wait_line(
+                |line| line.contains("is open for writing; it is taken as it is"),
+                deadline(),
+            )?;
             desk.daemon.ready(deadline())?;
         }
         // an interface, an endpoint and the filters
         let all = format!("INFO {} changes, ", 3 + OTHERS.len());
-        let report = desk.daemon.wait_line(|line| line.contains("INFO ") && line.contains(" changes, "), deadline())?;
+        let report = desk.daemon.wait_line(
+            |line| line.contains("INFO ") && line.contains(" changes, "),
+            deadline(),
+        )?;
         let output = desk.daemon.output();
         assert_eq!(report.contains(&all), finishes, "{report}");
-        assert_eq!(output[desk.read..].iter().any(|line| line.contains("taken as it is")), !finishes);
+        assert_eq!(
+            output[desk.read..]
+                .iter()
+                .any(|line| line.contains("taken as it is")),
+            !finishes
+        );
     }
     Ok(())
 }
@@ -171,26 +212,46 @@ fn stream(saves: u16, save: fn(&super::Save) -> Result<()>) -> Result<Vec<u16>> 
     let mut desk = Desk::new()?;
     let (begin, first) = (Instant::now(), desk.port);
     for number in 0..saves {
-        let next = super::Save { port: first + number, ..desk.next()? };
+        let next = super::Save {
+            port: first + number,
+            ..desk.next()?
+        };
         fs::write(&next.new, Desk::text(next.port + 1))?;
         save(&next)?;
         let wrong = |line: &str| line.contains("ERROR") || line.contains("error");
-        let said = desk.daemon.wait_line(wrong, begin + PERIOD * u32::from(number + 1));
+        let said = desk
+            .daemon
+            .wait_line(wrong, begin + PERIOD * u32::from(number + 1));
         ensure!(said.is_err(), "{said:?}");
     }
     let (then, last) = (desk.stopwatch(), first + saves);
     // lines that were waited for are not found again
     let said = format!("INFO + filter port-{last}");
-    while !desk.daemon.output().iter().any(|line| line.ends_with(&said)) {
+    while !desk
+        .daemon
+        .output()
+        .iter()
+        .any(|line| line.ends_with(&said))
+    {
         let took = PERIOD + then.elapsed();
-        ensure!(took <= LIVE_WITHIN, "the last save is not live after {took:?}");
+        ensure!(
+            took <= LIVE_WITHIN,
+            "the last save is not live after {took:?}"
+        );
         std::thread::yield_now();
     }
     let took = PERIOD + then.elapsed();
     let lived = desk.lived_until(last)?;
-    println!("{saves} saves in {:?}: {} were live, the last after {took:?}", begin.elapsed(), lived.len());
+    println!(
+        "{saves} saves in {:?}: {} were live, the last after {took:?}",
+        begin.elapsed(),
+        lived.len()
+    );
     ensure!(took <= LIVE_WITHIN, "live after {took:?}");
-    ensure!(lived.is_sorted_by(|a, b| a < b) && lived.last() == Some(&last), "{lived:?}");
+    ensure!(
+        lived.is_sorted_by(|a, b| a < b) && lived.last() == Some(&last),
+        "{lived:?}"
+    );
     desk.site.expect(last, 1)?;
     desk.site.expect(last - 1, 0)?;
     desk.end()?;
@@ -225,10 +286,14 @@ fn whole_files_are_taken_from_a_writer_that_never_rests() -> Result<()> {
     fs::write(&path, Desk::text(first + 3))?;
     let then = desk.stopwatch();
     let said = format!("INFO + filter port-{}", first + 3);
-    desk.daemon.wait_line(|line| line.ends_with(&said), deadline())?;
+    desk.daemon
+        .wait_line(|line| line.ends_with(&said), deadline())?;
     let took = then.elapsed();
     let lived = desk.lived_until(first + 3)?;
-    println!("{saves} saves, {} were live, the last after {took:?}", lived.len());
+    println!(
+        "{saves} saves, {} were live, the last after {took:?}",
+        lived.len()
+    );
     ensure!(took <= LIVE_WITHIN, "live after {took:?}");
     desk.end()
 }

@@ -15,9 +15,14 @@ pub(crate) enum Attach {
 }
 
 impl Attach {
-    /// What this kernel has; TCX came with 6.6. `TEST_ATTACH` asks for one of them, where both would take too long.
+    /// What this kernel has; TCX came with 6.6. `TEST_ATTACH` asks for one of them, where both
+    /// would take too long.
     pub(crate) fn all() -> Result<&'static [Self]> {
-        let all: &[Self] = if kernel()? >= (6, 6) { &[Self::Tcx, Self::Clsact] } else { &[Self::Clsact] };
+        let all: &[Self] = if kernel()? >= (6, 6) {
+            &[Self::Tcx, Self::Clsact]
+        } else {
+            &[Self::Clsact]
+        };
         match std::env::var("TEST_ATTACH").as_deref() {
             Err(_) => Ok(all),
             Ok("tcx") if all.contains(&Self::Tcx) => Ok(&[Self::Tcx]),
@@ -31,7 +36,10 @@ impl Attach {
             Self::Tcx => "tcx",
             Self::Clsact => "clsact",
         };
-        Launch { args: ["--attach", word].map(OsString::from).to_vec(), ..Launch::default() }
+        Launch {
+            args: ["--attach", word].map(OsString::from).to_vec(),
+            ..Launch::default()
+        }
     }
 }
 

@@ -1,6 +1,6 @@
 //! Packets as fast as this machine can send them, by all CPUs at once.
 
-use super::{Copies, Edge, Way, marker, sort, take_one};
+use super::{Copies, Direction, Edge, marker, sort, take_one};
 use crate::account::Passed;
 use anyhow::{Context as _, Result};
 use std::sync::Barrier;
@@ -26,15 +26,24 @@ pub(crate) struct Arrived {
 }
 
 impl Edge {
-    /// Sends a frame from the client again and again, by all CPUs at once. Returns the time that goes beyond `patience` in
-    /// each gap between two frames, before the first and behind the last: others have had the CPUs meanwhile.
-    pub(crate) fn flood(&self, frame: &[u8], time: Duration, patience: Duration) -> Result<Duration> {
+    /// Sends a frame from the client again and again, by all CPUs at once. Returns the time that
+    /// goes beyond `patience` in each gap between two frames, before the first and behind the last:
+    /// others have had the CPUs meanwhile.
+    pub(crate) fn flood(
+        &self,
+        frame: &[u8],
+        time: Duration,
+        patience: Duration,
+    ) -> Result<Duration> {
         let (begin, client) = (Instant::now(), &self.hosts[0]);
         let (last, idle) = (AtomicU64::new(0), AtomicU64::new(0));
         let sent = || {
             let now = begin.elapsed().as_nanos() as u64;
             let gap = now.saturating_sub(last.fetch_max(now, Ordering::Relaxed));
-            idle.fetch_add(gap.saturating_sub(patience.as_nanos() as u64), Ordering::Relaxed);
+            idle.fetch_add(
+                gap.saturating_sub(patience.as_nanos() as u64),
+                Ordering::Relaxed,
+            );
         };
         let send = |cpu: Cpu| {
             let socket = PacketSocket::open(client, "eth0", Capture::Nothing)?;
@@ -48,18 +57,25 @@ impl Edge {
         };
         let send = &send;
         std::thread::scope(|scope| {
-            let threads: Vec<_> = Cpu::all()?.into_iter().map(|cpu| scope.spawn(move || send(cpu))).collect();
-            threads.into_iter().try_for_each(|thread| thread.join().expect("a sender does not panic"))
+            let threads: Vec<_> = Cpu::all()?
+                .into_iter()
+                .map(|cpu| scope.spawn(move || send(cpu)))
+                .collect();
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().expect("a sender does not panic"))
         })?;
         sent();
         Ok(Duration::from_nanos(idle.into_inner()))
     }
 
     /// Sends each share of frames on a CPU of its own, all at once, and takes what comes of them.
-    pub(crate) fn barrage(&mut self, shares: &[Vec<(Way, Vec<u8>)>]) -> Result<Arrived> {
+    pub(crate) fn barrage(&mut self, shares: &[Vec<(Direction, Vec<u8>)>]) -> Result<Arrived> {
         let cpus = Cpu::all()?;
-        let send_all = |share: &[(Way, Vec<u8>)]| {
-            share.iter().try_for_each(|(way, frame)| self.senders[*way as usize].plain.send(frame))
+        let send_all = |share: &[(Direction, Vec<u8>)]| {
+            share
+                .iter()
+                .try_for_each(|(way, frame)| self.senders[*way as usize].plain.send(frame))
         };
         std::thread::scope(|scope| {
             let threads: Vec<_> = shares
@@ -67,13 +83,20 @@ impl Edge {
                 .zip(cpus.iter().cycle())
                 .map(|(share, cpu)| scope.spawn(move || cpu.run(|| send_all(share))))
                 .collect();
-            threads.into_iter().try_for_each(|thread| thread.join().expect("a sender does not panic"))
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().expect("a sender does not panic"))
         })?;
         self.gather()
     }
 
-    /// Sends the superpackets so many times, each on a CPU of its own and by itself, all at once, and takes what comes of them.
-    pub(crate) fn storm(&mut self, superpackets: &[(Vec<u8>, VnetHeader)], times: usize) -> Result<Arrived> {
+    /// Sends the superpackets so many times, each on a CPU of its own and by itself, all at once,
+    /// and takes what comes of them.
+    pub(crate) fn storm(
+        &mut self,
+        superpackets: &[(Vec<u8>, VnetHeader)],
+        times: usize,
+    ) -> Result<Arrived> {
         let edge = &self.edge;
         let start = Barrier::new(superpackets.len());
         let send_all = |frame: &[u8], header: VnetHeader| {
@@ -87,9 +110,13 @@ impl Edge {
             let threads: Vec<_> = superpackets
                 .iter()
                 .zip(Cpu::all()?.into_iter().cycle())
-                .map(|((frame, header), cpu)| scope.spawn(move || cpu.run(|| send_all(frame, *header))))
+                .map(|((frame, header), cpu)| {
+                    scope.spawn(move || cpu.run(|| send_all(frame, *header)))
+                })
                 .collect();
-            threads.into_iter().try_for_each(|thread| thread.join().expect("a sender does not panic"))
+            threads
+                .into_iter()
+                .try_for_each(|thread| thread.join().expect("a sender does not panic"))
         })?;
         self.gather()
     }
@@ -97,38 +124,68 @@ impl Edge {
     /// Takes what comes of all that was sent.
     fn gather(&mut self) -> Result<Arrived> {
         let cpus = Cpu::all()?;
-        let send_all = |share: &[(Way, Vec<u8>)]| {
-            share.iter().try_for_each(|(way, frame)| self.senders[*way as usize].plain.send(frame))
+        let send_all = |share: &[(Direction, Vec<u8>)]| {
+            share
+                .iter()
+                .try_for_each(|(way, frame)| self.senders[*way as usize].plain.send(frame))
         };
         let markers: Vec<_> = cpus.iter().map(|_| marker()).collect();
         for (cpu, marker) in cpus.iter().zip(&markers) {
-            cpu.run(|| send_all(&[(Way::Ingress, marker.clone()), (Way::Egress, marker.clone())]))?;
+            cpu.run(|| {
+                send_all(&[
+                    (Direction::Ingress, marker.clone()),
+                    (Direction::Egress, marker.clone()),
+                ])
+            })?;
         }
-        let at_server = self.at_server.until_all(&markers, deadline()).context("at the server")?;
-        let at_client = self.at_client.until_all(&markers, deadline()).context("at the client")?;
+        let at_server = self
+            .at_server
+            .until_all(&markers, deadline())
+            .context("at the server")?;
+        let at_client = self
+            .at_client
+            .until_all(&markers, deadline())
+            .context("at the client")?;
         // only now all copies are on their way: ksoftirqd may have had the packets until then
         for (cpu, marker) in cpus.iter().zip(&markers) {
             cpu.run(|| self.flush.send(marker))?;
         }
-        let (copies, strangers) = sort(self.copies.until_all(&markers, deadline()).context("at the collector")?)?;
+        let (copies, strangers) = sort(
+            self.copies
+                .until_all(&markers, deadline())
+                .context("at the collector")?,
+        )?;
         let status = Status::count(&self.daemon)?;
         self.daemon.check(&status, Passed::Traffic)?;
         let mut moved = status.since(&self.status)?;
         self.status = status;
-        for way in markers.iter().flat_map(|_| [Way::Ingress, Way::Egress]) {
+        for way in markers
+            .iter()
+            .flat_map(|_| [Direction::Ingress, Direction::Egress])
+        {
             take_one(&mut moved, &format!("{} not-ip", way.hook()));
         }
-        Ok(Arrived { originals: [at_server, at_client], copies, strangers, moved })
+        Ok(Arrived {
+            originals: [at_server, at_client],
+            copies,
+            strangers,
+            moved,
+        })
     }
 
     /// How many packets the interfaces of the laboratory have dropped.
     pub(crate) fn lost(&self) -> Result<u64> {
         let lost_in = |netns: &Netns| -> Result<u64> {
-            let links: serde_json::Value = serde_json::from_str(&netns.run("ip -statistics -json link show")?)?;
+            let links: serde_json::Value =
+                serde_json::from_str(&netns.run("ip -statistics -json link show")?)?;
             let of = |link: &serde_json::Value, way: &str| link["stats64"][way]["dropped"].as_u64();
             let links = links.as_array().context("no list of links")?;
-            let counts = links.iter().flat_map(|link| [of(link, "rx"), of(link, "tx")]);
-            counts.sum::<Option<u64>>().context("links without counters of drops")
+            let counts = links
+                .iter()
+                .flat_map(|link| [of(link, "rx"), of(link, "tx")]);
+            counts
+                .sum::<Option<u64>>()
+                .context("links without counters of drops")
         };
         self.hosts.iter().chain([&self.edge]).map(lost_in).sum()
     }

@@ -1,7 +1,9 @@
-//! The laboratory of the table: a bridge under test between two hosts without any protocol stack, and a collector.
+//! The laboratory of the table: a bridge under test between two hosts without any protocol stack,
+//! and a collector.
 //!
-//! `client` and `server` hang on a bridge in `edge` (`eth0`, `eth2`), so that whatever passes the hooks of `eth0` is
-//! caught behind them, of any protocol and however damaged. `eth1` leads to `collector`. Nobody but the test sends.
+//! `client` and `server` hang on a bridge in `edge` (`eth0`, `eth2`), so that whatever passes the
+//! hooks of `eth0` is caught behind them, of any protocol and however damaged. `eth1` leads to
+//! `collector`. Nobody but the test sends.
 
 mod attach;
 mod barrage;
@@ -27,8 +29,12 @@ use traffic_mirror_tests::lab::veth::Veth;
 use traffic_mirror_tests::lab::vnet::VnetHeader;
 
 /// Endpoints that each configuration of the table has: name, outer address and port.
-pub(crate) const ENDPOINTS: [(&str, &str, u16); 4] =
-    [("a", "10.9.0.11", 6080), ("b", "10.9.0.12", 6080), ("six", "fd09::13", 6080), ("odd", "fd09::14", 7000)];
+pub(crate) const ENDPOINTS: [(&str, &str, u16); 4] = [
+    ("a", "10.9.0.11", 6080),
+    ("b", "10.9.0.12", 6080),
+    ("six", "fd09::13", 6080),
+    ("odd", "fd09::14", 7000),
+];
 
 /// MTU of the interfaces that are looked at.
 pub(crate) const MTU: u32 = 9000;
@@ -37,7 +43,7 @@ pub(crate) const OUTPUT_MTU: u32 = MTU + 52;
 
 /// The way a frame takes through the hooks of `eth0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Way {
+pub(crate) enum Direction {
     /// From the client: received by `eth0`. An outermost VLAN tag is beside the frame.
     Ingress,
     /// From the server, forwarded: sent by `eth0`. An outermost VLAN tag is beside the frame.
@@ -46,7 +52,7 @@ pub(crate) enum Way {
     Local,
 }
 
-impl Way {
+impl Direction {
     /// The hook of `eth0`, as status names it.
     pub(crate) fn hook(self) -> &'static str {
         match self {
@@ -58,7 +64,7 @@ impl Way {
 
 /// How the bytes of a frame lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Shape {
+pub(crate) enum SkbLayout {
     /// In one piece.
     Linear,
     /// The first bytes in the linear part, the rest in page fragments.
@@ -68,7 +74,7 @@ pub(crate) enum Shape {
 }
 
 /// A frame and how its bytes lie in memory.
-pub(crate) type Shaped = (Vec<u8>, Shape);
+pub(crate) type LaidOut = (Vec<u8>, SkbLayout);
 
 /// Copies by endpoint, in order.
 pub(crate) type Copies = BTreeMap<&'static str, Vec<Gue>>;
@@ -106,7 +112,11 @@ const THERE: Mac = [2, 0, 0, 0, 0, 0xbb];
 
 /// A frame between two hosts behind the bridge.
 pub(crate) fn frame() -> Packet {
-    Packet::new().layer(Ether { source: HERE, destination: THERE, ethertype: None })
+    Packet::new().layer(Ether {
+        source: HERE,
+        destination: THERE,
+        ethertype: None,
+    })
 }
 
 impl Edge {
@@ -127,13 +137,19 @@ impl Edge {
         for netns in [&client, &edge, &server] {
             netns.sysctl("net.ipv6.conf.default.disable_ipv6", "1")?;
         }
-        let inside = Veth { mtu: MTU, ..Veth::default() };
+        let inside = Veth {
+            mtu: MTU,
+            ..Veth::default()
+        };
         inside.create(&client, "eth0", &edge, "eth0")?;
         inside.create(&server, "eth0", &edge, "eth2")?;
         bridge(&edge)?;
         connect(&edge, &collector)?;
         let sinks = if live {
-            [6080, 7000].map(|port| udp_bind(&collector, ([0; 16], port).into())).into_iter().collect::<Result<_>>()?
+            [6080, 7000]
+                .map(|port| udp_bind(&collector, ([0; 16], port).into()))
+                .into_iter()
+                .collect::<Result<_>>()?
         } else {
             Vec::new()
         };
@@ -141,8 +157,13 @@ impl Edge {
             if live {
                 collector.address("eth0", &with_length(address))?;
             } else {
-                let mac = collector.mac("eth0")?.map(|byte| format!("{byte:02x}")).join(":");
-                edge.run(&format!("ip neighbour add {address} lladdr {mac} dev eth1 nud permanent"))?;
+                let mac = collector
+                    .mac("eth0")?
+                    .map(|byte| format!("{byte:02x}"))
+                    .join(":");
+                edge.run(&format!(
+                    "ip neighbour add {address} lladdr {mac} dev eth1 nud permanent"
+                ))?;
             }
         }
         let copies = copies_at(&collector)?;
@@ -151,9 +172,21 @@ impl Edge {
         let daemon = start(&edge, config, attach)?;
         daemon.wait_line(is_verdict, deadline())?;
         let status = Status::run(&daemon)?;
-        ensure!(status.0["degraded"] == false, "not all is well at the start: {:#}", status.0);
-        ensure!(status.0 == Status::call(&daemon)?.0, "the subcommand prints something else: {:#}", status.0);
-        let senders = [Senders::open(&client)?, Senders::open(&server)?, Senders::open(&edge)?];
+        ensure!(
+            status.0["degraded"] == false,
+            "not all is well at the start: {:#}",
+            status.0
+        );
+        ensure!(
+            status.0 == Status::call(&daemon)?.0,
+            "the subcommand prints something else: {:#}",
+            status.0
+        );
+        let senders = [
+            Senders::open(&client)?,
+            Senders::open(&server)?,
+            Senders::open(&edge)?,
+        ];
         let flush = PacketSocket::open(&edge, "eth1", Capture::Nothing)?;
         let (cpu, config) = (Cpu::next()?, config.to_owned());
         let hosts = [client, server, collector];
@@ -187,7 +220,10 @@ impl Edge {
         self.config = config.to_owned();
         self.daemon.reload_done(deadline())?;
         let said = self.daemon.wait_line(is_verdict, deadline())?;
-        ensure!(!said.contains("kept"), "the configuration was refused: {said}\n{config}");
+        ensure!(
+            !said.contains("kept"),
+            "the configuration was refused: {said}\n{config}"
+        );
         self.status = Status::count(&self.daemon)?;
         self.daemon.begin(&self.status);
         Ok(())
@@ -196,47 +232,69 @@ impl Edge {
     /// Gives all interfaces that originals pass another MTU.
     pub(crate) fn widen(&self, mtu: u32) -> Result<()> {
         let [client, server, _] = &self.hosts;
-        for (netns, interface) in
-            [(client, "eth0"), (server, "eth0"), (&self.edge, "eth0"), (&self.edge, "eth2"), (&self.edge, "br0")]
-        {
+        for (netns, interface) in [
+            (client, "eth0"),
+            (server, "eth0"),
+            (&self.edge, "eth0"),
+            (&self.edge, "eth2"),
+            (&self.edge, "br0"),
+        ] {
             netns.run(&format!("ip link set {interface} mtu {mtu}"))?;
         }
         Ok(())
     }
 
-    /// Sends one frame and says what came of it. Nothing can come later: on one CPU all queues are in order.
-    pub(crate) fn pass(&mut self, frame: &[u8], shape: Shape, way: Way) -> Result<Seen> {
-        self.pass_as(Passed::Packet, &[(frame.to_vec(), shape)], way)
+    /// Sends one frame and says what came of it. Nothing can come later: on one CPU all queues are
+    /// in order.
+    pub(crate) fn pass(&mut self, frame: &[u8], layout: SkbLayout, way: Direction) -> Result<Seen> {
+        self.pass_as(Passed::Packet, &[(frame.to_vec(), layout)], way)
     }
 
-    /// Sends frames one behind the other and says what came of all of them, in their order. Where it is not asked which of them has
-    /// moved a counter, this is many times as fast.
-    pub(crate) fn pass_all(&mut self, frames: &[Shaped], way: Way) -> Result<Seen> {
+    /// Sends frames one behind the other and says what came of all of them, in their order. Where
+    /// it is not asked which of them has moved a counter, this is many times as fast.
+    pub(crate) fn pass_all(&mut self, frames: &[LaidOut], way: Direction) -> Result<Seen> {
         self.pass_as(Passed::Traffic, frames, way)
     }
 
-    fn pass_as(&mut self, passed: Passed, frames: &[Shaped], way: Way) -> Result<Seen> {
-        let originals = self.shaped(frames, way)?;
+    fn pass_as(&mut self, passed: Passed, frames: &[LaidOut], way: Direction) -> Result<Seen> {
+        let originals = self.laid_out(frames, way)?;
         let (copies, strangers) = self.copies()?;
         let moved = self.moved_by(passed, way)?;
-        Ok(Seen { originals, copies, strangers, moved })
+        Ok(Seen {
+            originals,
+            copies,
+            strangers,
+            moved,
+        })
     }
 
     /// Sends frames and a marker, and takes what arrives on the other side before the marker does.
-    pub(crate) fn originals(&mut self, frames: &[Vec<u8>], shape: Shape, way: Way) -> Result<Vec<Vec<u8>>> {
-        let shaped: Vec<_> = frames.iter().map(|frame| (frame.clone(), shape)).collect();
-        self.shaped(&shaped, way)
+    pub(crate) fn originals(
+        &mut self,
+        frames: &[Vec<u8>],
+        layout: SkbLayout,
+        way: Direction,
+    ) -> Result<Vec<Vec<u8>>> {
+        let laid_out: Vec<_> = frames.iter().map(|frame| (frame.clone(), layout)).collect();
+        self.laid_out(&laid_out, way)
     }
 
     /// The same for frames that lie in memory each in its own way.
-    fn shaped(&mut self, frames: &[Shaped], way: Way) -> Result<Vec<Vec<u8>>> {
+    fn laid_out(&mut self, frames: &[LaidOut], way: Direction) -> Result<Vec<Vec<u8>>> {
         let marker = marker();
         self.cpu.run(|| {
-            frames.iter().try_for_each(|(frame, shape)| self.send(frame, *shape, way))?;
-            self.send(&marker, Shape::Linear, way)
+            frames
+                .iter()
+                .try_for_each(|(frame, layout)| self.send(frame, *layout, way))?;
+            self.send(&marker, SkbLayout::Linear, way)
         })?;
-        let at = if way == Way::Ingress { &mut self.at_server } else { &mut self.at_client };
-        at.until(|frame| frame == marker, deadline()).context("on the other side")
+        let at = if way == Direction::Ingress {
+            &mut self.at_server
+        } else {
+            &mut self.at_client
+        };
+        at.until(|frame| frame == marker, deadline())
+            .context("on the other side")
     }
 
     /// Takes the copies of packets whose originals have arrived.
@@ -244,7 +302,11 @@ impl Edge {
         // the program has run by now; what it sent lies before this in the collector's queue
         let marker = marker();
         self.cpu.run(|| self.flush.send(&marker))?;
-        sort(self.copies.until(|frame| frame == marker, deadline()).context("at the collector")?)
+        sort(
+            self.copies
+                .until(|frame| frame == marker, deadline())
+                .context("at the collector")?,
+        )
     }
 
     /// Sends a frame to the collector, behind the copies.
@@ -259,15 +321,18 @@ impl Edge {
 
     /// Takes the next copy, however long it was on its way; `None` at the deadline.
     pub(crate) fn next_copy(&mut self, deadline: Instant) -> Result<Option<Gue>> {
-        self.copies.next(deadline)?.map(|frame| Gue::parse(&frame)).transpose()
+        self.copies
+            .next(deadline)?
+            .map(|frame| Gue::parse(&frame))
+            .transpose()
     }
 
     /// The counters that have moved since the last time, but for the marker.
-    pub(crate) fn moved(&mut self, way: Way) -> Result<Counters> {
+    pub(crate) fn moved(&mut self, way: Direction) -> Result<Counters> {
         self.moved_by(Passed::Traffic, way)
     }
 
-    fn moved_by(&mut self, passed: Passed, way: Way) -> Result<Counters> {
+    fn moved_by(&mut self, passed: Passed, way: Direction) -> Result<Counters> {
         let status = Status::count(&self.daemon)?;
         self.daemon.check(&status, passed)?;
         let mut moved = status.since(&self.status)?;
@@ -299,12 +364,14 @@ impl Edge {
         Ok(())
     }
 
-    fn send(&self, frame: &[u8], shape: Shape, way: Way) -> Result<()> {
+    fn send(&self, frame: &[u8], layout: SkbLayout, way: Direction) -> Result<()> {
         let senders = &self.senders[way as usize];
-        match shape {
-            Shape::Linear => senders.plain.send(frame),
-            Shape::Scattered(linear) => senders.scattered.send(frame, linear, VnetHeader::default()),
-            Shape::Vnet(header) => senders.vnet.send_vnet(frame, header),
+        match layout {
+            SkbLayout::Linear => senders.plain.send(frame),
+            SkbLayout::Scattered(linear) => {
+                senders.scattered.send(frame, linear, VnetHeader::default())
+            }
+            SkbLayout::Vnet(header) => senders.vnet.send_vnet(frame, header),
         }
     }
 }
@@ -328,7 +395,12 @@ impl Senders {
 
 /// The output interface and the way to the collector.
 fn connect(edge: &Netns, collector: &Netns) -> Result<()> {
-    Veth { mtu: OUTPUT_MTU, offload: false, ..Veth::default() }.create(edge, "eth1", collector, "eth0")?;
+    Veth {
+        mtu: OUTPUT_MTU,
+        offload: false,
+        ..Veth::default()
+    }
+    .create(edge, "eth1", collector, "eth0")?;
     edge.sysctl("net.ipv6.conf.eth1.disable_ipv6", "0")?;
     edge.address("eth1", "10.9.0.1/24")?;
     edge.address("eth1", "fd09::1/64")
@@ -347,7 +419,8 @@ fn is_verdict(line: &str) -> bool {
     line.contains(" map write") || line.contains("configuration was kept")
 }
 
-/// A bridge of `eth0` and `eth2` that forwards whatever comes, link-local groups included where the kernel lets it.
+/// A bridge of `eth0` and `eth2` that forwards whatever comes, link-local groups included where the
+/// kernel lets it.
 fn bridge(edge: &Netns) -> Result<()> {
     edge.run("ip link add br0 type bridge mcast_snooping 0 group_fwd_mask 0xfff8")?;
     edge.run(&format!("ip link set br0 mtu {MTU} up"))?;
@@ -372,7 +445,12 @@ fn bridge(edge: &Netns) -> Result<()> {
 /// A frame that no filter can match, each with a number of its own.
 pub(crate) fn marker() -> Vec<u8> {
     static NEXT: AtomicU64 = AtomicU64::new(0);
-    frame().payload(format!("marker {:040}", NEXT.fetch_add(1, Ordering::Relaxed))).build()
+    frame()
+        .payload(format!(
+            "marker {:040}",
+            NEXT.fetch_add(1, Ordering::Relaxed)
+        ))
+        .build()
 }
 
 pub(crate) fn is_marker(frame: &[u8]) -> bool {
@@ -381,9 +459,13 @@ pub(crate) fn is_marker(frame: &[u8]) -> bool {
 
 /// ARP, and what IPv6 sends when it gets an address or looks for a neighbour.
 pub(crate) fn is_housekeeping(frame: &[u8]) -> bool {
-    let Ok(link) = Link::parse(frame) else { return false };
-    let icmpv6 =
-        || Ip::parse(&frame[link.length..]).is_ok_and(|ip| ip.protocol == 58 && matches!(ip.upper, [130..=143, ..]));
+    let Ok(link) = Link::parse(frame) else {
+        return false;
+    };
+    let icmpv6 = || {
+        Ip::parse(&frame[link.length..])
+            .is_ok_and(|ip| ip.protocol == 58 && matches!(ip.upper, [130..=143, ..]))
+    };
     link.ethertype == 0x0806 || link.ethertype == 0x86dd && icmpv6()
 }
 
@@ -392,18 +474,33 @@ fn sort(frames: Vec<Vec<u8>>) -> Result<(Copies, Vec<Vec<u8>>)> {
     let mut copies: BTreeMap<_, Vec<_>> = BTreeMap::new();
     let (mut strangers, mut fragments) = (Vec::new(), Reassembler::default());
     for frame in frames {
-        let Some(frame) = fragments.push(frame)? else { continue };
+        let Some(frame) = fragments.push(frame)? else {
+            continue;
+        };
         let Ok(copy) = Gue::parse(&frame) else {
             strangers.push(frame);
             continue;
         };
-        ensure!(copy.outer_vlan.is_none(), "a copy in VLAN {:?}", copy.outer_vlan);
+        ensure!(
+            copy.outer_vlan.is_none(),
+            "a copy in VLAN {:?}",
+            copy.outer_vlan
+        );
         match endpoint(copy.outer_dst, copy.dport) {
             Some(name) => copies.entry(name).or_default().push(copy),
-            None => bail!("a copy to {} port {}: {}", copy.outer_dst, copy.dport, describe(&frame)),
+            None => bail!(
+                "a copy to {} port {}: {}",
+                copy.outer_dst,
+                copy.dport,
+                describe(&frame)
+            ),
         }
     }
-    ensure!(fragments.incomplete() == 0, "{} copies lack fragments", fragments.incomplete());
+    ensure!(
+        fragments.incomplete() == 0,
+        "{} copies lack fragments",
+        fragments.incomplete()
+    );
     Ok((copies, strangers))
 }
 

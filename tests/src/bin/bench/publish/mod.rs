@@ -28,12 +28,17 @@ pub(crate) fn publish(report: &Report) -> Result<()> {
 /// A row for each line, so that two runs can be compared.
 pub(crate) fn json(report: &Report) -> Result<String> {
     let rows = |values: Vec<serde_json::Result<String>>| -> Result<String> {
-        Ok(values.into_iter().collect::<Result<Vec<_>, _>>()?.join(",\n"))
+        Ok(values
+            .into_iter()
+            .collect::<Result<Vec<_>, _>>()?
+            .join(",\n"))
     };
     let machine = serde_json::to_string(&report.machine)?;
     let lines = rows(report.lines.iter().map(serde_json::to_string).collect())?;
     let left_out = rows(report.left_out.iter().map(serde_json::to_string).collect())?;
-    Ok(format!("{{\"machine\": {machine},\n\"lines\": [\n{lines}\n],\n\"left_out\": [\n{left_out}\n]}}\n"))
+    Ok(format!(
+        "{{\"machine\": {machine},\n\"lines\": [\n{lines}\n],\n\"left_out\": [\n{left_out}\n]}}\n"
+    ))
 }
 
 /// Makes all that is made of the run in the repository anew.
@@ -47,12 +52,15 @@ pub(crate) fn made() -> Result<()> {
 
 fn read() -> Result<Report> {
     let text = read_to_string(path(JSON)).with_context(|| format!("read {JSON}"))?;
-    serde_json::from_str(&text).with_context(|| format!("{JSON} is of another version: run `make bench`"))
+    serde_json::from_str(&text)
+        .with_context(|| format!("{JSON} is of another version: run `make bench`"))
 }
 
 /// Each file with its content.
 fn files(report: &Report) -> Result<Vec<(String, String)>> {
-    let pictures = charts::pictures(report).into_iter().map(|(name, text)| Ok((format!("{PLOTS}/{name}"), text)));
+    let pictures = charts::pictures(report)
+        .into_iter()
+        .map(|(name, text)| Ok((format!("{PLOTS}/{name}"), text)));
     let texts = TEXTS.iter().map(|name| {
         let text = read_to_string(path(name)).with_context(|| format!("read {name}"))?;
         Ok(((*name).to_owned(), tables::replace(&text, report)?))
@@ -75,7 +83,10 @@ mod tests {
     #[test]
     fn tables_and_plots_are_those_of_the_published_run() -> Result<()> {
         for (name, text) in files(&read()?)? {
-            assert!(read_to_string(path(&name))? == text, "{name} is not what {JSON} says: `bench --tables` writes it");
+            assert!(
+                read_to_string(path(&name))? == text,
+                "{name} is not what {JSON} says: `bench --tables` writes it"
+            );
         }
         Ok(())
     }

@@ -1,11 +1,14 @@
-//! Tables of Markdown, and their places: what stands between `<!-- bench:NAME -->` and `<!-- bench:end -->` is written here.
+//! Tables of Markdown, and their places: what stands between `<!-- bench:NAME -->` and `<!--
+//! bench:end -->` is written here.
 
 use anyhow::{Context as _, Result};
 
 use crate::LIMITED_FILTERS;
 use crate::control::{KINDS, ONE};
 use crate::copies::BARE;
-use crate::packets::{EMPTY, HOSTS, INSIDE_MIXED, LISTED_MIXED, LISTS, SAME, TYPICAL, WORST, YARDSTICK};
+use crate::packets::{
+    EMPTY, HOSTS, INSIDE_MIXED, LISTED_MIXED, LISTS, SAME, TYPICAL, WORST, YARDSTICK,
+};
 use crate::report::{Group, Line, Report};
 use crate::sample::Spread;
 use crate::stage::Mirror;
@@ -35,7 +38,12 @@ fn table(name: &str, report: &Report) -> Option<String> {
     Some(match name {
         "machine" => machine(report),
         "summary" => summary(report),
-        "unmatched" => lines(report, &[Group::Unmatched, Group::Matched], &[SAME, YARDSTICK, EMPTY], is_large),
+        "unmatched" => lines(
+            report,
+            &[Group::Unmatched, Group::Matched],
+            &[SAME, YARDSTICK, EMPTY],
+            is_large,
+        ),
         "received" => lines(report, &[Group::Received], &[YARDSTICK], |_| true),
         "copied" => lines(report, &[Group::Copied], &[BARE], |_| true),
         "throughput" => throughput(report),
@@ -56,7 +64,11 @@ fn value(line: &Line) -> String {
 
 fn machine(report: &Report) -> String {
     let machine = &report.machine;
-    let kind = if machine.hypervisor { "virtual machine" } else { "machine" };
+    let kind = if machine.hypervisor {
+        "virtual machine"
+    } else {
+        "machine"
+    };
     let (cpus, cpu, kernel) = (machine.cpus, &machine.cpu, &machine.kernel);
     let busy = match machine.load {
         load if load > 0.5 => format!("; others had work for it, too (load {load})"),
@@ -72,23 +84,62 @@ fn machine(report: &Report) -> String {
 /// What most want to know of packets.
 fn summary(report: &Report) -> String {
     let at = |what: &str, filters: usize| {
-        report.lines.iter().find(move |line| line.what == what && (filters == 0 || line.filters == filters))
+        report
+            .lines
+            .iter()
+            .find(move |line| line.what == what && (filters == 0 || line.filters == filters))
     };
     let many = LIMITED_FILTERS;
     let packets = [
-        ("no filter matches: random packets, filters for hosts and ports", HOSTS, many, SAME),
-        ("no filter matches: random packets, filters for networks and ranges", TYPICAL, many, SAME),
-        ("no filter matches: packets inside networks that overlap", INSIDE_MIXED, many, SAME),
-        ("no filter matches, each field is listed; the look-ups copy it wrongly", LISTED_MIXED, many, SAME),
-        ("no filter matches: the worst file with its worst packets, ever different", WORST, many, YARDSTICK),
+        (
+            "no filter matches: random packets, filters for hosts and ports",
+            HOSTS,
+            many,
+            SAME,
+        ),
+        (
+            "no filter matches: random packets, filters for networks and ranges",
+            TYPICAL,
+            many,
+            SAME,
+        ),
+        (
+            "no filter matches: packets inside networks that overlap",
+            INSIDE_MIXED,
+            many,
+            SAME,
+        ),
+        (
+            "no filter matches, each field is listed; the look-ups copy it wrongly",
+            LISTED_MIXED,
+            many,
+            SAME,
+        ),
+        (
+            "no filter matches: the worst file with its worst packets, ever different",
+            WORST,
+            many,
+            YARDSTICK,
+        ),
         ("copied: one flow, one filter in all", COPY_ONE, 1, BARE),
-        ("copied: 1,024 flows, filters of all fields", COPY_MANY, many, BARE),
+        (
+            "copied: 1,024 flows, filters of all fields",
+            COPY_MANY,
+            many,
+            BARE,
+        ),
     ];
     let mut text =
         "| a packet of TCP over IPv4, beside 10,000 filters if not said otherwise | median | against | ratio |\n|---|---|---|---|\n".to_owned();
     for (label, what, filters, against) in packets {
-        if let Some((line, ratio)) = at(what, filters).and_then(|line| Some((line, line.ratio(against)?))) {
-            text += &format!("| {label} | {} | {against} | **{}** |\n", value(line), spread(ratio));
+        if let Some((line, ratio)) =
+            at(what, filters).and_then(|line| Some((line, line.ratio(against)?)))
+        {
+            text += &format!(
+                "| {label} | {} | {against} | **{}** |\n",
+                value(line),
+                spread(ratio)
+            );
         }
     }
     text
@@ -109,10 +160,19 @@ fn throughput(report: &Report) -> String {
                     | traffic-mirror to this |\n|---|---|---|---|---|---|---|\n"
         .to_owned();
     // a share of 0.8 where ours is 0.9: 1.13
-    let inverse = |ratio: Spread| Spread { low: 1.0 / ratio.high, median: 1.0 / ratio.median, high: 1.0 / ratio.low };
+    let inverse = |ratio: Spread| Spread {
+        low: 1.0 / ratio.high,
+        median: 1.0 / ratio.median,
+        high: 1.0 / ratio.low,
+    };
     let cells = |line: Option<&Line>| -> [String; 3] {
         let ratio = |to| line.and_then(|line| line.ratio(to));
-        [line.map(value), ratio(NONE).map(spread), ratio(OURS).map(inverse).map(spread)].map(Option::unwrap_or_default)
+        [
+            line.map(value),
+            ratio(NONE).map(spread),
+            ratio(OURS).map(inverse).map(spread),
+        ]
+        .map(Option::unwrap_or_default)
     };
     for mirror in Mirror::ALL {
         let of = |group| {
@@ -135,17 +195,31 @@ fn beside(report: &Report) -> String {
             .to_owned();
     for line in report.group(Group::Beside) {
         let name = line.what.split_once(": ").map_or("", |(_, name)| name);
-        text += &format!("| {name} | {} | {} |\n", value(line), line.ratio(NONE).map(spread).unwrap_or_default());
+        text += &format!(
+            "| {name} | {} | {} |\n",
+            value(line),
+            line.ratio(NONE).map(spread).unwrap_or_default()
+        );
     }
     text
 }
 
 fn lines(report: &Report, groups: &[Group], against: &[&str], wanted: fn(&Line) -> bool) -> String {
     let mut text = "| | filters | median |".to_owned();
-    against.iter().for_each(|against| text += &format!(" against {against} |"));
+    against
+        .iter()
+        .for_each(|against| text += &format!(" against {against} |"));
     text += &format!("\n|---|---|---|{}\n", "---|".repeat(against.len()));
-    for line in report.lines.iter().filter(|line| groups.contains(&line.group) && wanted(line)) {
-        let filters = if line.filters == 0 { String::new() } else { line.filters.to_string() };
+    for line in report
+        .lines
+        .iter()
+        .filter(|line| groups.contains(&line.group) && wanted(line))
+    {
+        let filters = if line.filters == 0 {
+            String::new()
+        } else {
+            line.filters.to_string()
+        };
         text += &format!("| {} | {filters} | {} |", line.what, value(line));
         for against in against {
             text += &format!(" {} |", line.ratio(against).map(spread).unwrap_or_default());
@@ -165,26 +239,43 @@ fn files(report: &Report) -> String {
         (Group::Maps, "maps"),
     ];
     let mut text = "| filters | of this kind |".to_owned();
-    COLUMNS.iter().for_each(|(_, column)| text += &format!(" {column} |"));
+    COLUMNS
+        .iter()
+        .for_each(|(_, column)| text += &format!(" {column} |"));
     text += &format!("\n|---|---|{}\n", "---|".repeat(COLUMNS.len()));
     let cell = |group, prefix: &str, filters| {
-        let mut lines = report.group(group).filter(|line| line.filters == filters && line.what.starts_with(prefix));
+        let mut lines = report
+            .group(group)
+            .filter(|line| line.filters == filters && line.what.starts_with(prefix));
         lines.next()
     };
     for (kind, _, filters) in KINDS {
         let prefix = format!("{kind}: ");
-        let found: Vec<_> = COLUMNS.iter().map(|(group, _)| cell(*group, &prefix, filters)).collect();
+        let found: Vec<_> = COLUMNS
+            .iter()
+            .map(|(group, _)| cell(*group, &prefix, filters))
+            .collect();
         if found.iter().all(Option::is_some) {
             text += &format!("| {filters} | {kind} |");
-            found.into_iter().flatten().for_each(|line| text += &format!(" {} |", value(line)));
+            found
+                .into_iter()
+                .flatten()
+                .for_each(|line| text += &format!(" {} |", value(line)));
             text += "\n";
         }
     }
-    let one = COLUMNS
-        .map(|(group, _)| report.group(group).next().and_then(|line| line.against.iter().find(|a| a.what == ONE)));
+    let one = COLUMNS.map(|(group, _)| {
+        report
+            .group(group)
+            .next()
+            .and_then(|line| line.against.iter().find(|a| a.what == ONE))
+    });
     if one.iter().all(Option::is_some) {
         text += "| 1 | |";
-        let units = COLUMNS.iter().filter_map(|(group, _)| report.group(*group).next()).map(|line| line.unit.symbol());
+        let units = COLUMNS
+            .iter()
+            .filter_map(|(group, _)| report.group(*group).next())
+            .map(|line| line.unit.symbol());
         for (against, unit) in one.into_iter().flatten().zip(units) {
             text += &format!(" {} {unit} |", number(against.value.median));
         }
@@ -199,7 +290,12 @@ fn left_out(report: &Report) -> String {
     }
     let mut text = "| not measured on this machine | because |\n|---|---|\n".to_owned();
     for left_out in &report.left_out {
-        let why = left_out.why.lines().collect::<Vec<_>>().join(" ").replace('|', "/");
+        let why = left_out
+            .why
+            .lines()
+            .collect::<Vec<_>>()
+            .join(" ")
+            .replace('|', "/");
         text += &format!("| {} | {why} |\n", left_out.what);
     }
     text
@@ -221,9 +317,17 @@ mod tests {
             load: 0.1,
         };
         let (ours, bare) = (Samples(vec![130.0]), Samples(vec![100.0]));
-        let line = Line::new(Group::Copied, COPY_ONE, 1, Unit::Nanoseconds, &ours).against(BARE, &ours, &bare);
-        let left_out = vec![LeftOut { what: "nft dup".to_owned(), why: "no nft".to_owned() }];
-        Report { machine, lines: vec![line], left_out }
+        let line = Line::new(Group::Copied, COPY_ONE, 1, Unit::Nanoseconds, &ours)
+            .against(BARE, &ours, &bare);
+        let left_out = vec![LeftOut {
+            what: "nft dup".to_owned(),
+            why: "no nft".to_owned(),
+        }];
+        Report {
+            machine,
+            lines: vec![line],
+            left_out,
+        }
     }
 
     #[test]
@@ -231,8 +335,14 @@ mod tests {
         let text = "before\n<!-- bench:copied -->\nold\n<!-- bench:end -->\nbetween\n<!-- bench:left-out --><!-- bench:end -->\n";
         let replaced = replace(text, &report())?;
         assert!(replaced.starts_with("before\n<!-- bench:copied -->\n| | filters |"));
-        assert!(replaced.contains("| 1 | 130 ns | 1.30 (1.30 to 1.30) |\n<!-- bench:end -->\nbetween\n"));
-        assert!(replaced.contains("| nft dup | no nft |\n<!-- bench:end -->\n") && !replaced.contains("old"));
+        assert!(
+            replaced
+                .contains("| 1 | 130 ns | 1.30 (1.30 to 1.30) |\n<!-- bench:end -->\nbetween\n")
+        );
+        assert!(
+            replaced.contains("| nft dup | no nft |\n<!-- bench:end -->\n")
+                && !replaced.contains("old")
+        );
         assert_eq!(replace(&replaced, &report())?, replaced);
         Ok(())
     }
@@ -245,8 +355,17 @@ mod tests {
 
     #[test]
     fn the_machine_is_named_and_so_is_its_load() {
-        let busy = Report { machine: Machine { load: 3.0, ..report().machine }, ..report() };
-        assert!(machine(&report()).contains("commit abc: a virtual machine with 2 CPUs (a CPU), Linux 6.18."));
+        let busy = Report {
+            machine: Machine {
+                load: 3.0,
+                ..report().machine
+            },
+            ..report()
+        };
+        assert!(
+            machine(&report())
+                .contains("commit abc: a virtual machine with 2 CPUs (a CPU), Linux 6.18.")
+        );
         assert!(machine(&busy).contains("load 3"));
     }
 }
