@@ -56,8 +56,6 @@ pub enum Role {
 const MIRROR: &str = "mirror";
 pub(super) const ENCAP: &str = "encap";
 pub(super) const SEGMENTER: &str = "segmenter";
-/// What earlier versions called it: their pins are known, so that they go.
-const EARLIER_SEGMENTER: &str = "lane";
 pub(super) const ERRORS: &str = "icmp_errors";
 
 impl Role {
@@ -124,11 +122,7 @@ impl Attachment {
             role.strip_prefix(word)
                 .and_then(|generation: &str| generation.parse().ok())
         };
-        let role = match (
-            of(ENCAP),
-            of(SEGMENTER).or_else(|| of(EARLIER_SEGMENTER)),
-            of(ERRORS),
-        ) {
+        let role = match (of(ENCAP), of(SEGMENTER), of(ERRORS)) {
             (Some(generation), ..) => Role::Encap { generation },
             (_, Some(generation), _) => Role::Segmenter { generation },
             (.., Some(generation)) => Role::Errors { generation },

@@ -114,6 +114,7 @@ impl Kernel {
         let attachments = Attachments::below(pin_path);
         let cleared = attachments.clear(pin_path)?;
         claim::namespace::claim(pin_path)?;
+        claim::earlier::rename_pins(pin_path)?;
         let mut netlink = Netlink::open()?;
         attachments.end_relocations(&mut netlink)?;
         attachments.detach_doubles(&mut netlink, mechanism)?;

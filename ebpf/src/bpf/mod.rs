@@ -72,19 +72,19 @@ pub(crate) fn explain(ctx: TcContext) -> i32 {
 /// While one of the others goes to another place of its hook.
 #[classifier]
 pub(crate) fn relocate_first(ctx: TcContext) -> i32 {
-    crate::bpf::relocate::mark(&ctx)
+    crate::bpf::relocate::first(&ctx)
 }
 
 /// As [`relocate_first`].
 #[classifier]
 pub(crate) fn relocate_second(ctx: TcContext) -> i32 {
-    crate::bpf::relocate::check(&ctx)
+    crate::bpf::relocate::second(&ctx)
 }
 
 /// As [`relocate_first`].
 #[classifier]
 pub(crate) fn relocate_drain(ctx: TcContext) -> i32 {
-    crate::bpf::relocate::clear(&ctx)
+    crate::bpf::relocate::drain(&ctx)
 }
 
 /// Does nothing: what the others' cost is measured against.

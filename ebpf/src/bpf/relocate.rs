@@ -1,5 +1,5 @@
 //! For the time in which an attached program goes to another place of its hook, and so is there
-//! twice: all packets of a hook pass `mark` or `clear` first and `check` behind, on one CPU, and
+//! twice: all packets of a hook pass `first` or `drain` first and `second` behind, on one CPU, and
 //! exactly one of the two places passes them on to the program.
 
 use aya_ebpf::macros::map;
@@ -12,24 +12,24 @@ use crate::bpf::level::depth;
 use crate::bpf::maps::CPU;
 use crate::bpf::skb::{NEXT, Skb};
 
-/// The program that turns. Like [`SEEN`] it belongs to those who have loaded the three.
+/// The program that is relocated. Like [`SEEN`] it belongs to those who have loaded the three.
 #[map]
-static TURNING: ProgramArray = ProgramArray::with_max_entries(1, 0);
+static RELOCATING: ProgramArray = ProgramArray::with_max_entries(1, 0);
 /// Whether the program has had the packet at hand, by the number of clones that are being sent:
 /// what comes by meanwhile says nothing about the packet that they are made of.
 #[map]
 static SEEN: PerCpuArray<u32> = PerCpuArray::with_max_entries(LEVELS as u32 + 1, 0);
 
-/// Where packets come by first: the program has it, and `check` lets it pass.
+/// Where packets come by first: the program has it, and `second` lets it pass.
 #[inline(always)]
-pub(super) fn mark(context: &TcContext) -> i32 {
+pub(super) fn first(context: &TcContext) -> i32 {
     see(1);
     run(context)
 }
 
 /// Where packets come by later: the program has what it has not had.
 #[inline(always)]
-pub(super) fn check(context: &TcContext) -> i32 {
+pub(super) fn second(context: &TcContext) -> i32 {
     let Some(seen) = seen() else { return NEXT };
     if is_copy(context) {
         return NEXT;
@@ -39,15 +39,15 @@ pub(super) fn check(context: &TcContext) -> i32 {
         if seen.read_volatile() == 0 {
             return run(context);
         }
-        // without a `mark` before it this must not go on
+        // without a `first` before it this must not go on
         seen.write_volatile(0);
     }
     NEXT
 }
 
-/// In the place of `mark`: from now on the program has its packets where `check` is.
+/// In the place of `first`: from now on the program has its packets where `second` is.
 #[inline(always)]
-pub(super) fn clear(context: &TcContext) -> i32 {
+pub(super) fn drain(context: &TcContext) -> i32 {
     if !is_copy(context) {
         see(0);
     }
@@ -85,6 +85,6 @@ fn seen() -> Option<*mut u32> {
 fn run(context: &TcContext) -> i32 {
     // SAFETY: nothing of this program is needed afterwards; without a program in the array this
     // goes on here.
-    unsafe { TURNING.tail_call(context, 0) };
+    unsafe { RELOCATING.tail_call(context, 0) };
     NEXT
 }

@@ -4,6 +4,8 @@
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use std::cell::Cell;
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::collector::Collector;
 use traffic_mirror_tests::lab::daemon::Daemon;
@@ -237,6 +239,76 @@ fn a_segmenter_outlives_the_daemon_and_is_taken_over() -> Result<()> {
         ensure!(dropped(&daemon)? == 0, "{mechanism}: copies were dropped");
     }
     Ok(())
+}
+
+/// An earlier version called the segmenter's program `lane`, and the place of programs that are
+/// relocated `turns`.
+#[test]
+fn pins_of_an_earlier_version_are_taken_over() -> Result<()> {
+    for mechanism in mechanisms()? {
+        let mut site = Site::new()?;
+        site.edge.run("ip link set eth1 mtu 1500")?;
+        let mut daemon = site.launch(&[PORT, 4000, 4001], attach(mechanism))?;
+        let mut sender = Sender::new(&site)?;
+        wait_used(&site, &daemon)?;
+        sender.resumes(&site, BYTES)?;
+        daemon.signal(Signal::SIGKILL)?;
+        daemon.wait_exit(deadline())?;
+
+        let pins = daemon.pin_path().to_owned();
+        let mut renamed = 0;
+        for dir in ["links", "filters"] {
+            for name in names(&pins.join(dir)) {
+                if let Some(rest) = name.strip_prefix("segmenter") {
+                    let earlier = pins.join(dir).join(format!("lane{rest}"));
+                    fs::rename(pins.join(dir).join(&name), earlier)?;
+                    renamed += 1;
+                }
+            }
+        }
+        ensure!(renamed == 1, "{mechanism}: {renamed} pins of the segmenter");
+        let maps = names(&pins)
+            .into_iter()
+            .find(|name| name.starts_with("maps-"));
+        let maps = maps.context("no maps")?;
+        let earlier = maps.rsplit_once('-').context("no build id")?.0;
+        fs::rename(pins.join(&maps), pins.join(format!("{earlier}-00000001")))?;
+        fs::create_dir(pins.join("turns"))?;
+        // what has another name than its today's is still at work
+        sender.arrives(&site, BYTES)?;
+
+        let sent = site.flood(|| {
+            daemon.restart()?;
+            daemon.ready(deadline())
+        })?;
+        println!(
+            "{mechanism}: {} packets meanwhile, each copied once",
+            sent.sent
+        );
+        // those are on the same wire
+        sender.collector.take()?;
+        sender.arrives(&site, BYTES)?;
+        let left: Vec<String> = ["", "links", "filters"]
+            .iter()
+            .flat_map(|dir| names(&pins.join(dir)))
+            .collect();
+        let is_earlier = |name: &String| name.starts_with("lane") || name == "turns";
+        ensure!(!left.iter().any(is_earlier), "{mechanism}: {left:?}");
+        let segmenters = left.iter().filter(|name| name.starts_with("segmenter"));
+        ensure!(segmenters.count() == 1, "{mechanism}: {left:?}");
+        daemon.signal(Signal::SIGTERM)?;
+        daemon.wait_exit(deadline())?;
+        site.bare(&pins)?;
+    }
+    Ok(())
+}
+
+/// What is in a directory; nothing if there is none.
+fn names(dir: &Path) -> Vec<String> {
+    let entries = fs::read_dir(dir).into_iter().flatten();
+    entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .collect()
 }
 
 #[test]

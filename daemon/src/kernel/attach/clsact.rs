@@ -80,13 +80,13 @@ impl Attachments {
             return Ok(Vec::new());
         }
         let relocation = self.relocation_dir(attachment);
-        let turning = names(&relocation)?
+        let relocating = names(&relocation)?
             .into_iter()
             .map(|name| relocation.join(name));
         let pins: Vec<PathBuf> = self
             .filter_pins(attachment)
             .into_iter()
-            .chain(turning)
+            .chain(relocating)
             .collect();
         let pins: Vec<(u32, PathBuf)> = pins
             .into_iter()

@@ -25,6 +25,11 @@ use crate::desired::Order;
 use crate::kernel::attach::tcx::anchor;
 use crate::kernel::bpf::link::Link;
 
+pub(in crate::kernel) const LINKS: &str = "links";
+pub(in crate::kernel) const FILTERS: &str = "filters";
+pub(in crate::kernel) const RELOCATIONS: &str = "relocations";
+pub(in crate::kernel) const ORDERS: &str = "orders";
+
 /// The attachments below a pin path.
 #[derive(Debug)]
 pub struct Attachments {
@@ -42,7 +47,7 @@ impl Attachments {
     /// Those below `pin_path`.
     pub fn below(pin_path: &Path) -> Self {
         let [links, filters, qdiscs, relocations, orders] =
-            ["links", "filters", "qdiscs", "relocations", "orders"].map(|name| pin_path.join(name));
+            [LINKS, FILTERS, "qdiscs", RELOCATIONS, ORDERS].map(|name| pin_path.join(name));
         Self {
             links,
             filters,

@@ -24,10 +24,10 @@ use crate::kernel::netlink::Netlink;
 use crate::kernel::pins::{make_dir, names, remove_dir, remove_pins, rename};
 use crate::network::LinkKind;
 
-const MARK: &str = "relocate_first";
-const CHECK: &str = "relocate_second";
-const CLEAR: &str = "relocate_drain";
-const ARRAY: &str = "TURNING";
+const FIRST: &str = "relocate_first";
+const SECOND: &str = "relocate_second";
+const DRAIN: &str = "relocate_drain";
+const ARRAY: &str = "RELOCATING";
 /// The pin of the program that is relocated.
 const PROGRAM: &str = "program";
 /// The pin of its link in the new place.
@@ -126,9 +126,9 @@ impl Attachments {
         let chain = self.chain(netlink, &self.list()?, attachment, mechanism)?;
         let position = chain.position(order);
         let (live, fresh) = if chain.is_earlier(position) {
-            (CHECK, MARK)
+            (SECOND, FIRST)
         } else {
-            (MARK, CHECK)
+            (FIRST, SECOND)
         };
         if attachment.role.counts() {
             before(Step::Attach)?;
@@ -141,7 +141,7 @@ impl Attachments {
         let fresh = pinned(&dir.join(if attachment.role.counts() {
             fresh
         } else {
-            MARK
+            FIRST
         }))?;
         let fresh = fresh.fd().map_err(|e| error(&e))?.as_fd();
         match mechanism {
@@ -218,9 +218,9 @@ impl Attachments {
         if counts {
             if let Some(live) = &live {
                 before(Step::Attach)?;
-                live.update(fd(&pinned(&dir.join(CLEAR))?)?)
+                live.update(fd(&pinned(&dir.join(DRAIN))?)?)
                     .map_err(error)?;
-                // packets that have passed `mark` must have passed `check`
+                // packets that have passed `first` must have passed `second`
                 rcu::synchronize()?;
             }
             before(Step::Attach)?;
@@ -253,8 +253,8 @@ impl Attachments {
         if ours.len() > 1 {
             let old = ours.remove(old_of(&ours, &dir, priority));
             if attachment.role.counts() {
-                put(netlink, &old, &dir.join(CLEAR))?;
-                // packets that have passed `mark` must have passed `check`
+                put(netlink, &old, &dir.join(DRAIN))?;
+                // packets that have passed `first` must have passed `second`
                 rcu::synchronize()?;
             }
             put(netlink, &ours[0], &dir.join(PROGRAM))?;
@@ -304,9 +304,9 @@ fn old_of(ours: &[LiveFilter], dir: &Path, priority: Option<u16>) -> usize {
     let has = |name: &str| ours.iter().position(|filter| filter.pin == dir.join(name));
     let untouched = || ours.iter().position(|filter| !filter.pin.starts_with(dir));
     known
-        .or_else(|| has(CLEAR))
+        .or_else(|| has(DRAIN))
         .or_else(untouched)
-        .or_else(|| has(MARK))
+        .or_else(|| has(FIRST))
         .unwrap_or_default()
 }
 
@@ -336,10 +336,10 @@ impl Generation {
             map: ARRAY.to_owned(),
             source: io::Error::other(source),
         };
-        let mut turning = self.program_of(attachment, kind)?;
+        let mut relocating = self.program_of(attachment, kind)?;
         let mut object = self.load(|_| {})?;
         let pin_failed = |path: &Path, error| pin_error("create", path, io::Error::other(error));
-        for name in [MARK, CHECK, CLEAR] {
+        for name in [FIRST, SECOND, DRAIN] {
             let path = dir.join(name);
             program::load(&mut object, name)?
                 .pin(&path)
@@ -351,7 +351,7 @@ impl Generation {
         };
         let map = object.ebpf.map_mut(ARRAY).ok_or_else(missing)?;
         let mut array = ProgramArray::try_from(map).map_err(error)?;
-        let program = turning.fd().map_err(|error| KernelError::Program {
+        let program = relocating.fd().map_err(|error| KernelError::Program {
             program: "relocation",
             reason: error.to_string(),
         })?;
@@ -363,6 +363,8 @@ impl Generation {
             .map_err(|error| pin_error("create", &path, io::Error::other(error)))?;
         // the last: what is there with it is complete
         let path = dir.join(PROGRAM);
-        turning.pin(&path).map_err(|error| pin_failed(&path, error))
+        relocating
+            .pin(&path)
+            .map_err(|error| pin_failed(&path, error))
     }
 }

@@ -2,6 +2,7 @@
 //! of its network namespace.
 
 pub(super) mod capability;
+pub(super) mod earlier;
 pub(super) mod lock;
 pub(super) mod namespace;
 
