@@ -227,3 +227,137 @@ fn the_list_of_faults_is_read_as_it_is_written() {
         expected.map(|(file, test)| (file.to_owned(), test.to_owned()))
     );
 }
+
+/// Words of our own that had a standard term in their place: see the glossary in ARCHITECTURE.md.
+const RETIRED: &[(&str, &str)] = &[
+    ("lane", "segmenter"),
+    ("fuse", "circuit breaker"),
+    ("blown", "tripped"),
+    ("unseen", "skipped"),
+    ("parcel", "clone request"),
+    ("gardener", "trie writer"),
+    ("planter", "trie builder"),
+    ("blueprint", "source"),
+    ("parity", "bank"),
+    ("kin", "lookup"),
+    ("recall", "fragment cache"),
+    ("twin", "reverse"),
+    ("seat", "position"),
+    ("spot", "anchor"),
+    ("ticket", "sequence number"),
+];
+
+/// Where they may stand: pins of earlier versions have them in their names, and this list.
+const RETIRED_IN: &[&str] = &[
+    "daemon/src/kernel/claim/earlier.rs",
+    "tests/tests/daemon/segmenter.rs",
+    "tests/tests/house.rs",
+];
+
+/// The words of names and of prose, in small letters; of `is_a_Word` and `aWord`, too. Words in
+/// capitals are constants or the names of others.
+fn words(text: &str) -> impl Iterator<Item = String> {
+    let parts = text.split(|c: char| !c.is_ascii_alphabetic());
+    parts.flat_map(|part| {
+        let mut found: Vec<String> = Vec::new();
+        let mut before = ' ';
+        for letter in part.chars() {
+            if found.is_empty() || letter.is_ascii_uppercase() && before.is_ascii_lowercase() {
+                found.push(String::new());
+            }
+            found.last_mut().expect("there is one").push(letter);
+            before = letter;
+        }
+        found.retain(|word| {
+            word.chars()
+                .skip(1)
+                .all(|letter| letter.is_ascii_lowercase())
+        });
+        found.into_iter().map(|word| word.to_ascii_lowercase())
+    })
+}
+
+fn retired(text: &str) -> Vec<(String, &'static str)> {
+    let one = |word: String| {
+        let is_it = |old: &str| word == old || word.strip_suffix('s') == Some(old);
+        let (_, new) = RETIRED.iter().find(|(old, _)| is_it(old))?;
+        Some((word, *new))
+    };
+    words(text).filter_map(one).collect()
+}
+
+#[test]
+fn retired_words_do_not_come_back() {
+    let places = [
+        "daemon",
+        "ebpf",
+        "tests",
+        "docs",
+        "etc",
+        "packaging",
+        "systemd",
+    ];
+    let pages = fs::read_dir(workspace())
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    let pages = pages.filter(|path| path.extension().is_some_and(|e| e == "md"));
+    let below = places
+        .iter()
+        .flat_map(|place| texts(&workspace().join(place)));
+    let mut checked = 0;
+    for path in below.chain(pages) {
+        let name = path.strip_prefix(workspace()).unwrap();
+        if RETIRED_IN.iter().any(|there| Path::new(there) == name) {
+            continue;
+        }
+        let found = retired(&fs::read_to_string(&path).unwrap());
+        assert!(found.is_empty(), "{} has {found:?}", name.display());
+        checked += 1;
+    }
+    assert!(checked > 400, "only {checked} files were found");
+}
+
+/// Files that people write, below a directory.
+fn texts(path: &Path) -> Vec<PathBuf> {
+    const WRITTEN: [&str; 8] = ["rs", "md", "toml", "sh", "service", "yaml", "yml", "conf"];
+    if path.is_file() {
+        let is_text = path
+            .extension()
+            .is_some_and(|e| WRITTEN.iter().any(|known| e == *known));
+        return Vec::from_iter(is_text.then(|| path.to_owned()));
+    }
+    let is_made = |path: &Path| path.ends_with("target") || path.ends_with("tests/golden");
+    let entries = fs::read_dir(path)
+        .unwrap()
+        .map(|entry| entry.unwrap().path());
+    entries
+        .filter(|path| !is_made(path))
+        .flat_map(|path| texts(&path))
+        .collect()
+}
+
+#[test]
+fn a_retired_word_is_noticed_wherever_it_stands() {
+    let names = [
+        "Lane",
+        "has_lane",
+        "the_lanes",
+        "hasLane",
+        "a lane.",
+        "`lane`",
+    ];
+    for name in names {
+        assert_eq!(retired(name).len(), 1, "{name}");
+    }
+    for name in [
+        "planet",
+        "FUSE",
+        "the airlane",
+        "refuse",
+        "kind",
+        "spotless",
+        "recalled",
+    ] {
+        assert_eq!(retired(name), [], "{name}");
+    }
+}

@@ -63,7 +63,7 @@ pub struct Kernel {
     /// there.
     refused: BTreeMap<u32, String>,
     /// Interfaces on whose egress `encap` was attached again: copies that left meanwhile have
-    /// tripped the fuses of its endpoints.
+    /// tripped the circuit breakers of its endpoints.
     rewired: BTreeSet<u32>,
     segmenter: Attempts,
     /// There are interfaces of one.

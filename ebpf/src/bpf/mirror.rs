@@ -368,9 +368,9 @@ unsafe extern "C" fn next_slot<const ODD: bool>(_: u32, slots: *mut Slots<'_, '_
         let stats = unsafe { &mut *stats };
         // looked up here, since in `wanted` it would exceed the stack of kernels that round up each
         // frame
-        let has_twin = slot.flags & Slot::REVERSE != 0;
-        let serial = if has_twin { serial() } else { 0 };
-        if !has_twin || stats.serial != serial {
+        let has_reverse = slot.flags & Slot::REVERSE != 0;
+        let serial = if has_reverse { serial() } else { 0 };
+        if !has_reverse || stats.serial != serial {
             stats.matched.add(wanted.packets, wanted.bytes);
             stats.serial = serial;
             let found = wanted.kept.found;

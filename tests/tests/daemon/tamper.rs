@@ -269,7 +269,7 @@ fn a_copy_that_was_redirected_by_hand_does_not_stop_the_endpoint() -> Result<()>
         let at = copy * size_of::<Endpoint>() + offset_of!(Endpoint, interface);
         maps.write(Table::Endpoints, [(at, &index.to_ne_bytes()[..])])?;
     }
-    // no `encap` there: fuses blow
+    // no `encap` there: circuit breakers trip
     for _ in 0..4 {
         site.send_by("eth0", "eth0", 53)?;
     }

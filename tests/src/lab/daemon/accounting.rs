@@ -34,13 +34,13 @@ impl Daemon {
     /// A configuration has become live.
     pub(super) fn open_page(&mut self) {
         self.page = None;
-        if self.has_books {
+        if self.has_accounts {
             self.page = self.resting().and_then(|status| self.page_from(status));
         }
     }
 
     fn page_from(&self, before: Status) -> Option<Page> {
-        self.has_books.then(|| Page {
+        self.has_accounts.then(|| Page {
             text: self.text(),
             reloads: self.notified_reloads(),
             before,
@@ -118,6 +118,6 @@ impl Daemon {
     /// counts.
     pub fn changed_by_others(&mut self) {
         self.page = None;
-        self.has_books = false;
+        self.has_accounts = false;
     }
 }

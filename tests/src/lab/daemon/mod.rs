@@ -56,7 +56,7 @@ pub struct Daemon {
     log: Arc<Log>,
     child: Option<Child>,
     page: Option<Page>,
-    has_books: bool,
+    has_accounts: bool,
     /// How many notifications there were when it was last started.
     said_before: usize,
     readers: Vec<JoinHandle<()>>,
@@ -108,7 +108,7 @@ impl Daemon {
             log,
             child: None,
             page: None,
-            has_books: true,
+            has_accounts: true,
             said_before: 0,
             readers: Vec::new(),
             listener: Some(std::thread::spawn(move || listen(&socket, &recorded))),

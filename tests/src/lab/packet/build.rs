@@ -347,7 +347,7 @@ impl Layer {
             checksum::pseudo_header(source, destination, self.protocol(), bytes.len())
         });
         let computed = checksum::internet(&[pseudo.as_deref().unwrap_or_default(), &bytes]);
-        // a UDP checksum of 0 means "none", so that a computed 0 is sent as its twin
+        // a UDP checksum of 0 means "none", so that a computed 0 is sent as 0xffff
         let computed = if matches!(self, Self::Udp(_)) && computed == 0 {
             0xffff
         } else {
