@@ -22,19 +22,20 @@ help:
 setup:
 	@./setup.sh
 
-build: setup
+build:
+	@./setup.sh demo
 	$(CARGO) build --release --locked
 
 demo: build
 	$(CARGO) run --release --locked --quiet --package traffic-mirror-tests --bin demo
 
-test: build
+test: setup build
 	$(CARGO) test --release --locked --workspace
 
-fuzz: build
+fuzz: setup build
 	./tests/fuzz/run.sh "$(TARGET)" "$(TIME)"
 
-vm: build
+vm: setup build
 	./tests/vm/setup.sh
 	./packaging/deb/build.sh
 	./tests/vm/run.sh package packets
@@ -48,7 +49,7 @@ check: setup
 	cd tests/fuzz && $(CARGO) fmt --check && $(CARGO) clippy --locked --release -- --deny warnings
 	RUSTDOCFLAGS="--deny warnings" $(CARGO) doc --locked --workspace --no-deps --document-private-items
 
-bench: build
+bench: setup build
 	$(CARGO) run --release --locked --quiet --package traffic-mirror-tests --bin bench -- --publish
 
 bless: setup
