@@ -21,7 +21,8 @@ use crate::network::{Link, Network, Path};
 use crate::obstacle;
 use crate::obstacle::Line;
 use crate::pulse::Pulse;
-use crate::reconcile::{State, proceed};
+use crate::reconcile::proceed;
+use crate::reconciled::Reconciled;
 use crate::report::plural;
 use crate::source::Source;
 use crate::triggers::{End, Trigger, Triggers, queue, watch_network, watch_signals};
@@ -86,7 +87,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     kernel.refuse_strays()?;
     kernel.introduce(&options.config);
     let mut metrics = Textfile::new(options.metrics.as_deref(), &options.pin_path);
-    let (mut state, mut health) = (State::default(), Health::default());
+    let (mut state, mut health) = (Reconciled::default(), Health::default());
     // what cannot be read is found out again
     if let Ok((known, now)) = kernel.known_health() {
         health.resume(known, now);
@@ -136,7 +137,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
 /// What the daemon works with.
 struct Site {
     kernel: Kernel,
-    state: State,
+    state: Reconciled,
     source: Source,
     metrics: Textfile,
     health: Health,
@@ -245,7 +246,7 @@ fn serve(
 /// the network is to be looked at again.
 fn look_after(
     kernel: &mut Kernel,
-    state: &State,
+    state: &Reconciled,
     health: &mut Health,
     metrics: &mut Textfile,
 ) -> Result<bool, KernelError> {
@@ -293,7 +294,7 @@ fn reject(kernel: &mut Kernel, source: &Source, metrics: &mut Textfile) {
 /// Whether the network is as it was when all that is desired was last made to hold: then there is
 /// nothing to do. Most changes of routes concern nobody, and to read the tables and compile anew
 /// takes a hundred times as long as to ask for what concerns us.
-fn is_same(kernel: &mut Kernel, state: &State, desired: &Desired) -> bool {
+fn is_same(kernel: &mut Kernel, state: &Reconciled, desired: &Desired) -> bool {
     kernel
         .observe(desired)
         .is_ok_and(|network| network == state.network)
@@ -493,7 +494,7 @@ enum Reason {
 
 fn take(
     kernel: &mut Kernel,
-    state: &mut State,
+    state: &mut Reconciled,
     metrics: &mut Textfile,
     desired: &Desired,
     reason: Reason,

@@ -1,6 +1,7 @@
 //! The daemon behind `traffic-mirror`: text -> Config -> Desired -> Tables -> Plan -> apply ->
 //! Report.
 
+pub mod attached;
 pub mod chain;
 pub mod compile;
 pub mod config;
@@ -19,6 +20,7 @@ pub mod plan;
 pub mod preview;
 pub mod pulse;
 pub mod reconcile;
+pub mod reconciled;
 pub mod report;
 pub mod source;
 pub mod status;

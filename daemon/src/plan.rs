@@ -6,10 +6,7 @@ use std::mem::offset_of;
 
 use traffic_mirror_ebpf::abi::Control;
 
-use crate::compile;
-use crate::compile::{Cache, Compiled, Made, Reachable, Then, compile};
-use crate::desired::Desired;
-use crate::network::Network;
+use crate::compile::{Compiled, Made, Reachable, Then};
 use crate::tables::{Live, Table, Tables};
 
 /// How to get from what is live to what is wanted.
@@ -22,45 +19,12 @@ pub enum Transition {
     NewMaps,
 }
 
-/// Compiles for the live maps if they have room, else for new ones. `None` if even those have none.
-/// If there are to be new ones, the live tables are forgotten first, so that not both take memory.
-pub fn decide(
-    desired: &Desired,
-    network: &Network,
-    live: &mut Option<Live>,
-    cache: &mut Cache,
-) -> Option<(Compiled, Transition)> {
-    if let Some((want, plan)) = live
-        .as_ref()
-        .and_then(|live| in_place(desired, network, live, cache))
-    {
-        return Some((want, Transition::InPlace(plan)));
-    }
-    let served = live
-        .take()
-        .map_or_else(Vec::new, |live| live.tables.hooks.to_vec());
-    cache.forget();
-    Some((
-        compile::new_maps(desired, network, &served, cache)?,
-        Transition::NewMaps,
-    ))
-}
-
-fn in_place(
-    desired: &Desired,
-    network: &Network,
-    live: &Live,
-    cache: &mut Cache,
-) -> Option<(Compiled, Plan)> {
-    // what a copy is known by cannot be written while programs use it
-    let control = &live.tables.control;
-    let want = (control.secret != 0 && control.generation == live.generation)
-        .then(|| compile(desired, network, &live.tables, cache))??;
-    let fits = Table::ALL
-        .iter()
-        .all(|&table| want.tables.len(table) <= live.tables.len(table));
-    fits.then(|| Plan::new(&live.tables, &want))
-        .map(|plan| (want, plan))
+/// How to get from the live tables to those that were compiled from them; without live ones, by new
+/// maps.
+pub fn difference(live: Option<&Live>, want: &Compiled) -> Transition {
+    live.map_or(Transition::NewMaps, |live| {
+        Transition::InPlace(Plan::new(&live.tables, want))
+    })
 }
 
 /// Writes that change nothing for any packet, and a store of the epoch that does. Before them, no

@@ -7,10 +7,11 @@ use std::fmt;
 use serde::Serialize;
 use traffic_mirror_ebpf::abi::{self, Field};
 
+use crate::attached::Attached;
 use crate::chain::Chain;
 use crate::compile::{
-    Cache, Compiled, Described, DescribedFilter, HookKey, describe, key, mac, not_mirrored, outer,
-    state,
+    Cache, Compiled, Described, DescribedFilter, HookKey, describe, key, mac, next_tables,
+    not_mirrored, outer, state,
 };
 use crate::desired::{Action, Desired, Unparsed};
 use crate::network::Network;
@@ -57,18 +58,6 @@ pub struct FieldDifference {
     pub live: Option<Vec<String>>,
     /// In the kernel when the file has been taken.
     pub want: Option<Vec<String>>,
-}
-
-/// Which programs are attached, and in force.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Attached {
-    /// The programs are this version's: else the maps are not changed in place, but new ones take
-    /// over.
-    pub are_ours: bool,
-    /// `mirror`: index of the interface, direction; with what is on the hook.
-    pub mirrors: BTreeMap<HookKey, Chain>,
-    /// `encap` of the live generation: index of the output interface.
-    pub encaps: BTreeSet<u32>,
 }
 
 /// Steps of a reload, at most.
@@ -182,8 +171,9 @@ struct Foreseen {
 fn foresee(desired: &Desired, network: &Network, live: Option<&Live>) -> Option<Foreseen> {
     let (mut cache, mut live, mut writes) = (Cache::default(), live.cloned(), 0);
     for _ in 0..MAX_STEPS {
-        let (want, change) = plan::decide(desired, network, &mut live, &mut cache)?;
-        let (Transition::InPlace(plan), Some(live)) = (change, live.as_mut()) else {
+        let want = next_tables(desired, network, &mut live, &mut cache)?;
+        let difference = plan::difference(live.as_ref(), &want);
+        let (Transition::InPlace(plan), Some(live)) = (difference, live.as_mut()) else {
             return Some(Foreseen {
                 writes: writes + want.tables.elements(),
                 want,

@@ -4,49 +4,14 @@ use std::time::Instant;
 
 use crate::compile::{Cache, TooLarge};
 use crate::desired::Desired;
-use crate::kernel::{Kernel, KernelError};
+use crate::kernel::{Kernel, KernelError, NotApplied};
 use crate::network::Network;
-use crate::obstacle::Obstacle;
 use crate::plan::Plan;
+use crate::reconciled::Reconciled;
 use crate::report::{Report, plural};
 use crate::step_budget::StepBudget;
-use crate::tables::Tables;
+use crate::tables::{Live, Tables};
 use crate::{compile, plan, report};
-
-/// What was last made to hold.
-pub struct State {
-    /// What the file asked for.
-    pub desired: Desired,
-    /// What the network was like.
-    pub network: Network,
-    /// What could not be.
-    pub obstacles: Vec<Obstacle>,
-    /// What may come as a surprise and is none of these, a line each; all that was said since the
-    /// file was last another.
-    pub advice: Vec<String>,
-    /// What is known of the live tables.
-    pub cache: Cache,
-    /// Whether anything was made to hold yet: before, nobody knows what a predecessor did.
-    has_held: bool,
-}
-
-impl Default for State {
-    /// Before the first file: nothing to mirror, and mirroring is on unless a file says otherwise.
-    fn default() -> Self {
-        let desired = Desired {
-            enabled: true,
-            ..Desired::default()
-        };
-        Self {
-            desired,
-            network: Network::default(),
-            obstacles: Vec::new(),
-            advice: Vec::new(),
-            cache: Cache::default(),
-            has_held: false,
-        }
-    }
-}
 
 /// Makes the kernel hold what is desired, and says what that took. If it refuses, what held before
 /// is desired again.
@@ -55,7 +20,7 @@ impl Default for State {
 /// The kernel refuses; what held before does again, unless the error says more.
 pub fn reconcile(
     kernel: &mut Kernel,
-    state: &mut State,
+    state: &mut Reconciled,
     desired: &Desired,
 ) -> Result<Report, KernelError> {
     let mut report = proceed(kernel, state, desired)?;
@@ -72,7 +37,7 @@ pub fn reconcile(
 /// As [`reconcile`].
 pub fn proceed(
     kernel: &mut Kernel,
-    state: &mut State,
+    state: &mut Reconciled,
     desired: &Desired,
 ) -> Result<Report, KernelError> {
     converge(kernel, state, desired).map_err(|error| {
@@ -94,7 +59,7 @@ pub fn proceed(
 
 fn converge(
     kernel: &mut Kernel,
-    state: &mut State,
+    state: &mut Reconciled,
     desired: &Desired,
 ) -> Result<Report, KernelError> {
     let done = steps(kernel, state, desired);
@@ -109,81 +74,40 @@ fn converge(
 /// predecessor left in the middle is no special case. The live tables are taken for what they were
 /// last made, and read once all is done: so a change is live before they are read, and what
 /// somebody else has written is found all the same.
-///
-/// That is undone first: so it is known for what it is, and nothing that was counted changes hands.
-fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Report, KernelError> {
+fn steps(
+    kernel: &mut Kernel,
+    state: &mut Reconciled,
+    desired: &Desired,
+) -> Result<Report, KernelError> {
     let begin = Instant::now();
-    let (mut repaired, mut writes) = (Vec::new(), 0);
-    let mut step_budget = StepBudget::default();
-    let mut must_read = false;
+    let (mut repaired, mut writes) = (lost_maps(kernel, &state.cache)?, 0);
+    let (mut step_budget, mut basis) = (StepBudget::default(), Basis::Cache);
     loop {
         kernel.beat();
-        let number = kernel.live_number()?;
-        let expected = state
-            .cache
-            .expected()
-            .filter(|live| !must_read && number == Some(live.generation));
-        let is_read = expected.is_none();
-        let mut live = if is_read {
-            kernel.live(state.cache.tables())?
-        } else {
-            expected
-        };
-        if step_budget.is_fresh() && live.is_none() {
-            match kernel.flaw()? {
-                Some(flaw) => repaired.push(format!(
-                    "{flaw}; all maps were made again, and counters begin at zero"
-                )),
-                None if !state.cache.is_empty() => {
-                    repaired.push("maps were removed by somebody else; made again".to_owned());
-                }
-                None => {}
-            }
-        }
-        if is_read
-            && let Some(plan) = live
-                .as_ref()
-                .and_then(|live| undo(&live.tables, &state.cache))
-        {
-            kernel.restore(&plan)?;
-            let elements = plural(plan.elements(), "element");
-            repaired.push(format!(
-                "maps were changed by somebody else; {elements} written again"
-            ));
-            live = kernel.live(state.cache.tables())?;
-        }
+        let mut live = live_tables(kernel, &state.cache, &mut basis, &mut repaired)?;
         let network = kernel.observe(desired)?;
         step_budget.spend(&network)?;
-        let (want, change) = plan::decide(desired, &network, &mut live, &mut state.cache)
+        let want = compile::next_tables(desired, &network, &mut live, &mut state.cache)
             .ok_or_else(|| no_room(desired, &network))?;
-        let refusals = kernel.refusals();
-        let applied = match kernel.apply(&change, &want) {
+        let difference = plan::difference(live.as_ref(), &want);
+        let applied = match kernel.apply(&difference, &want) {
             Ok(applied) => applied,
-            // an output interface that takes no `encap`: nothing has changed so far, and nothing
-            // may be sent there
-            Err(_) if kernel.refusals() > refusals => {
+            Err(NotApplied::Refused) => {
                 // what was compiled has not been written
                 state.cache.forget();
                 continue;
             }
-            Err(error) => return Err(error),
+            Err(NotApplied::Failed(error)) => return Err(error),
         };
         repaired.extend(applied.repaired);
         writes += applied.writes;
-        let is_over = applied.is_done || applied.left > 0;
-        must_read = is_over && !is_read && kernel.live(state.cache.tables())? != live;
-        if is_over && !must_read {
+        if !applied.is_done && applied.left == 0 {
+            basis = Basis::Cache;
+        } else if basis == Basis::Cache && kernel.live(state.cache.tables())? != live {
+            basis = Basis::Kernel;
+        } else {
             let changes = report::changes(&state.desired, desired);
-            let mut obstacles = report::obstacles(desired, &network, &want);
-            obstacles.extend(applied.obstacles.into_iter().map(Obstacle::from));
-            let advice = report::advice(desired, &network, &want);
-            // what comes and goes with a route is said once
-            state
-                .advice
-                .retain(|line| state.desired == *desired && !advice.contains(line));
-            state.advice.extend(advice);
-            (state.desired, state.network, state.obstacles) = (desired.clone(), network, obstacles);
-            state.has_held = true;
+            state.holds(desired, network, &want, applied.obstacles);
             return Ok(Report {
                 changes,
                 repaired,
@@ -195,24 +119,76 @@ fn steps(kernel: &mut Kernel, state: &mut State, desired: &Desired) -> Result<Re
     }
 }
 
+/// What the live tables of a step are taken from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Basis {
+    /// What they were last made.
+    Cache,
+    /// They were read.
+    Kernel,
+}
+
+/// The live tables; says what they are taken from. What somebody else has written is undone first: so it
+/// is known for what it is, and nothing that was counted changes hands.
+fn live_tables(
+    kernel: &mut Kernel,
+    cache: &Cache,
+    basis: &mut Basis,
+    repaired: &mut Vec<String>,
+) -> Result<Option<Live>, KernelError> {
+    let number = kernel.live_number()?;
+    let expected = cache
+        .expected()
+        .filter(|live| *basis == Basis::Cache && number == Some(live.generation));
+    if expected.is_some() {
+        return Ok(expected);
+    }
+    *basis = Basis::Kernel;
+    let live = kernel.live(cache.tables())?;
+    let Some(plan) = live.as_ref().and_then(|live| undo(&live.tables, cache)) else {
+        return Ok(live);
+    };
+    kernel.restore(&plan)?;
+    let elements = plural(plan.elements(), "element");
+    repaired.push(format!(
+        "maps were changed by somebody else; {elements} written again"
+    ));
+    kernel.live(cache.tables())
+}
+
+/// Why there are no live tables where there were some, if it is so.
+fn lost_maps(kernel: &Kernel, cache: &Cache) -> Result<Vec<String>, KernelError> {
+    if kernel.live_number()?.is_some() {
+        return Ok(Vec::new());
+    }
+    let lost = match kernel.flaw()? {
+        Some(flaw) => Some(format!(
+            "{flaw}; all maps were made again, and counters begin at zero"
+        )),
+        None if cache.is_empty() => None,
+        None => Some("maps were removed by somebody else; made again".to_owned()),
+    };
+    Ok(lost.into_iter().collect())
+}
+
 fn undo(live: &Tables, cache: &Cache) -> Option<Plan> {
     Plan::restore(live, &cache.made(live)?)
 }
 
 fn no_room(desired: &Desired, network: &Network) -> KernelError {
     if !compile::have_table(desired, network) {
-        return KernelError::Missing {
+        return KernelError::Limit {
             what: "the indices of the interfaces that are listed fit into no table".to_owned(),
             remedy: "list fewer of them",
         };
     }
     if let Err(too_large) = compile::Rooms::default().check(desired) {
-        return KernelError::Missing {
+        return KernelError::Limit {
             what: too_large.to_string(),
             remedy: TooLarge::REMEDY,
         };
     }
-    KernelError::Missing {
+    KernelError::Limit {
         what: "the filters need more than 32,768 slots".to_owned(),
         remedy: "make fewer of them, or fewer of them bidirectional",
     }

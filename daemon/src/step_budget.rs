@@ -18,7 +18,7 @@ pub struct StepBudget {
 
 impl StepBudget {
     /// Whether no step was taken yet.
-    pub fn is_fresh(&self) -> bool {
+    fn is_fresh(&self) -> bool {
         self.last.is_none()
     }
 
@@ -35,13 +35,13 @@ impl StepBudget {
             self.last = Some(network.clone());
         }
         if self.changes > CHANGES {
-            return Err(KernelError::Missing {
+            return Err(KernelError::Unsettled {
                 what: format!("the network has changed {} times meanwhile", self.changes),
                 remedy: "it is looked at again within half a minute",
             });
         }
         if self.steps > STEPS {
-            return Err(KernelError::Missing {
+            return Err(KernelError::Unsettled {
                 what: format!("after {STEPS} steps the maps still differ from what was written"),
                 remedy: "something else writes them; run `traffic-mirror detach` and start again",
             });

@@ -6,11 +6,12 @@ use std::fmt::{self, Write as _};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use traffic_mirror::attached::Attached;
 use traffic_mirror::chain::{Chain, Entry};
 use traffic_mirror::desired::{self, Action, Desired, Filter, Order};
 use traffic_mirror::diagnostic::{Code, Diagnostic, Severity, locate, render};
 use traffic_mirror::network::Direction;
-use traffic_mirror::preview::{Attached, preview};
+use traffic_mirror::preview::preview;
 use traffic_mirror_tests::oracle::configuration;
 use traffic_mirror_tests::oracle::maps::Maps;
 

@@ -4,10 +4,11 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, bail};
+use traffic_mirror::attached::Attached;
 use traffic_mirror::desired::Desired;
 use traffic_mirror::kernel::Observer;
 use traffic_mirror::network::Network;
-use traffic_mirror::preview::{Attached, Preview, preview};
+use traffic_mirror::preview::{Preview, preview};
 use traffic_mirror::tables::Live;
 
 use super::{File, distrust_of, load, print, print_json};

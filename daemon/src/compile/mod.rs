@@ -14,6 +14,7 @@ mod interface;
 mod limit;
 mod listed;
 mod names;
+mod next;
 mod peers;
 mod segmenter;
 
@@ -46,6 +47,7 @@ pub use describe::{
 pub use hooks::{Hook, have_table};
 pub use interface::called;
 pub use listed::{NotMirrored, Why, entries, entry_of, not_mirrored, refused};
+pub use next::next_tables;
 
 /// What the kernel must hold next.
 #[derive(Clone)]

@@ -7,7 +7,7 @@ use super::Kernel;
 use super::attach::batch::Slice;
 use super::attachment::{Attachment, Role, catchers, mirror_of, watchers};
 use super::bpf::rcu;
-use super::error::KernelError;
+use super::error::{KernelError, NotApplied};
 use super::failpoint::Step;
 use super::features::memory;
 use super::generation::Generation;
@@ -37,7 +37,7 @@ impl Kernel {
     ///
     /// # Errors
     /// The maps or programs cannot be made; the live ones stay as they were.
-    pub fn apply(&mut self, change: &Transition, want: &Compiled) -> Result<Applied, KernelError> {
+    pub fn apply(&mut self, change: &Transition, want: &Compiled) -> Result<Applied, NotApplied> {
         let live = Generation::list(&self.pin_path)?.pop();
         let is_written = !matches!(change, Transition::InPlace(plan) if !plan.is_empty());
         // with many hooks it takes a while: at the beginning of a look, and at its end
@@ -126,7 +126,7 @@ impl Kernel {
         number: u32,
         want: &Compiled,
         slice: &mut Slice,
-    ) -> Result<Vec<String>, KernelError> {
+    ) -> Result<Vec<String>, NotApplied> {
         let live = Generation::open(&self.pin_path, number);
         self.attach_catchers(&live, want)?;
         if !plan.is_empty() {

@@ -62,17 +62,71 @@ pub enum KernelError {
         /// What failed on the way back.
         again: Box<KernelError>,
     },
-    /// The kernel lacks something.
+    /// The kernel has no such feature.
     #[error("{what}; {remedy}")]
-    Missing {
+    Unsupported {
+        /// Which.
+        what: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// Something around this process is not as it must be: its capabilities, a directory, a file
+    /// system.
+    #[error("{what}; {remedy}")]
+    Environment {
         /// What.
         what: String,
         /// What to do.
         remedy: &'static str,
     },
+    /// The pin path or a hook is another's: a daemon's, a network namespace's, a program's.
+    #[error("{what}; {remedy}")]
+    Conflict {
+        /// Whose.
+        what: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The maps are laid out in another way.
+    #[error(
+        "the maps were made by another version of traffic-mirror; ask that version, or start this one in its place"
+    )]
+    OtherVersion,
+    /// The file asks for more than the maps can hold.
+    #[error("{what}; {remedy}")]
+    Limit {
+        /// For what.
+        what: String,
+        /// What to do.
+        remedy: &'static str,
+    },
+    /// The network or the maps change again and again while they are worked on.
+    #[error("{what}; {remedy}")]
+    Unsettled {
+        /// Which.
+        what: String,
+        /// What happens next, or what to do.
+        remedy: &'static str,
+    },
     /// A netlink request failed.
     #[error(transparent)]
     Netlink(#[from] netlink::Error),
+}
+
+/// Why a change was not applied.
+#[derive(Debug)]
+pub enum NotApplied {
+    /// An output interface or the segmenter takes no program that clones are sent to. Nothing has
+    /// changed so far, and nothing may be sent there: what is wanted must be compiled anew.
+    Refused,
+    /// Anything else.
+    Failed(KernelError),
+}
+
+impl From<KernelError> for NotApplied {
+    fn from(error: KernelError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 /// What to do about an error, where that is known.

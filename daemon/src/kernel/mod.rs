@@ -37,7 +37,7 @@ pub use bpf::program::Program;
 pub use claim::lock::{Holder, holder};
 pub use claim::namespace::require as require_namespace;
 pub use claim::require_capabilities;
-pub use error::{KernelError, reason};
+pub use error::{KernelError, NotApplied, reason};
 pub use failpoint::Step;
 pub use features::realtime::require as require_serial_softirqs;
 pub use generation::Generation;
@@ -216,11 +216,5 @@ impl Kernel {
         self.relocated.clear();
         self.attaching.all_again();
         self.segmenter.look();
-    }
-
-    /// How many interfaces have refused a program that clones are sent to: with each, what is
-    /// wanted must be compiled anew.
-    pub fn refusals(&self) -> usize {
-        self.refused.len() + usize::from(self.segmenter.refused().is_some())
     }
 }

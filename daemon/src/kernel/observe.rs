@@ -11,6 +11,7 @@ use traffic_mirror_ebpf::abi::{self, Drop};
 
 use super::netlink::Netlink;
 use super::offload::Offloads;
+use crate::attached::Attached;
 use crate::compile::{HookKey, entry_of, outer, refused};
 use crate::desired::{Desired, Endpoint};
 use crate::kernel::attach::Attachments;
@@ -22,7 +23,6 @@ use crate::kernel::{Kernel, segmenter};
 use crate::network::{
     Direction, Link, LinkKind, Neighbour, NeighbourState, Network, Path, RouteKind,
 };
-use crate::preview::Attached;
 use crate::tables::{Live, names};
 
 impl Kernel {

@@ -7,7 +7,7 @@ use crate::compile::{Compiled, Hook};
 use crate::kernel::Kernel;
 use crate::kernel::attachment::{Attachment, Mechanism, mirror_of};
 use crate::kernel::bpf::rcu;
-use crate::kernel::error::KernelError;
+use crate::kernel::error::{KernelError, NotApplied};
 use crate::kernel::failpoint::Step;
 use crate::kernel::generation::Generation;
 use crate::kernel::generation::counters::Staying;
@@ -21,7 +21,7 @@ impl Kernel {
         &mut self,
         live: Option<u32>,
         want: &Compiled,
-    ) -> Result<(u32, Vec<KernelError>), KernelError> {
+    ) -> Result<(u32, Vec<KernelError>), NotApplied> {
         let number = self.next_number()?;
         (self.before)(Step::Create)?;
         let mut generation = Generation::create(&self.pin_path, number, &want.tables)?;
@@ -73,7 +73,7 @@ impl Kernel {
     }
 
     /// Makes everything ready that no packet notices.
-    fn prepare(&mut self, generation: &Generation, want: &Compiled) -> Result<(), KernelError> {
+    fn prepare(&mut self, generation: &Generation, want: &Compiled) -> Result<(), NotApplied> {
         self.fill(generation, want)?;
         (self.before)(Step::Load)?;
         generation.load_programs()?;

@@ -7,12 +7,13 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use traffic_mirror::compile::{Cache, new_maps};
+use traffic_mirror::attached::Attached;
+use traffic_mirror::compile::{Cache, new_maps, next_tables};
 use traffic_mirror::desired::{self, Desired, Rereader};
 use traffic_mirror::diagnostic::{Diagnostic, locate, render};
 use traffic_mirror::network::{Network, Path, Route, RouteKind};
-use traffic_mirror::plan::{Transition, decide};
-use traffic_mirror::preview::{Attached, preview};
+use traffic_mirror::plan::{Transition, difference};
+use traffic_mirror::preview::preview;
 use traffic_mirror::tables::Live;
 use traffic_mirror::{report, status};
 use traffic_mirror_tests::oracle::{configuration, load};
@@ -99,13 +100,10 @@ fn take(desired: &Desired) {
     let other = &*OTHER;
     let network = network(desired);
     let live = live(desired, &network);
-    let (_, change) = decide(
-        desired,
-        &network,
-        &mut Some(live.clone()),
-        &mut Cache::default(),
-    )
-    .expect("there is room");
+    let mut now = Some(live.clone());
+    let want =
+        next_tables(desired, &network, &mut now, &mut Cache::default()).expect("there is room");
+    let change = difference(now.as_ref(), &want);
     assert!(
         matches!(&change, Transition::InPlace(plan) if plan.is_empty()),
         "not settled: {change:?}"

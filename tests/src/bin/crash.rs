@@ -16,7 +16,8 @@ use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use traffic_mirror::compile::{Cache, new_maps};
 use traffic_mirror::desired::{self, Desired};
 use traffic_mirror::kernel::{Kernel, KernelError, Mechanism};
-use traffic_mirror::reconcile::{State, reconcile};
+use traffic_mirror::reconcile::reconcile;
+use traffic_mirror::reconciled::Reconciled;
 use traffic_mirror::tables::{Table, Tables};
 
 fn main() -> Result<()> {
@@ -35,12 +36,12 @@ fn main() -> Result<()> {
     match (what.as_str(), rest) {
         ("die", [steps]) => die(&mut kernel, &desired, steps.parse()?),
         ("next", [next, steps]) => {
-            reconcile(&mut kernel, &mut State::default(), &desired)?;
+            reconcile(&mut kernel, &mut Reconciled::default(), &desired)?;
             verify(&mut kernel, &desired)?;
             die(&mut kernel, &load(next)?, steps.parse()?)
         }
         ("verify", []) => {
-            reconcile(&mut kernel, &mut State::default(), &desired)?;
+            reconcile(&mut kernel, &mut Reconciled::default(), &desired)?;
             verify(&mut kernel, &desired)
         }
         ("fail", [next, step, number]) => {
@@ -68,13 +69,13 @@ fn die(kernel: &mut Kernel, desired: &Desired, steps: u64) -> Result<()> {
         }
         Ok(())
     });
-    reconcile(kernel, &mut State::default(), desired)?;
+    reconcile(kernel, &mut Reconciled::default(), desired)?;
     Ok(())
 }
 
 /// Takes one file after the other.
 fn swap(kernel: &mut Kernel, files: [&Desired; 2], reloads: usize) -> Result<()> {
-    let mut state = State::default();
+    let mut state = Reconciled::default();
     for (reload, desired) in files.into_iter().cycle().take(reloads).enumerate() {
         let report = reconcile(kernel, &mut state, desired)?;
         ensure!(
@@ -93,7 +94,7 @@ fn fail(
     step: &str,
     number: u64,
 ) -> Result<()> {
-    let mut state = State::default();
+    let mut state = Reconciled::default();
     reconcile(kernel, &mut state, desired)?;
     let (mut left, has_failed) = (number, Rc::new(Cell::new(false)));
     let (step, tell) = (step.to_owned(), has_failed.clone());
@@ -118,7 +119,7 @@ fn fail(
     match taken {
         Err(error) => {
             ensure!(error.to_string().contains("what a test forbids"), "{error}");
-            let again = reconcile(kernel, &mut State::default(), desired)?;
+            let again = reconcile(kernel, &mut Reconciled::default(), desired)?;
             ensure!(
                 again.writes == 0,
                 "{} elements were left to write back",
@@ -144,7 +145,7 @@ fn fail(
 /// Nothing may be left to write, and each table must have as many elements in use as new maps would
 /// have.
 fn verify(kernel: &mut Kernel, desired: &Desired) -> Result<()> {
-    let again = reconcile(kernel, &mut State::default(), desired)?;
+    let again = reconcile(kernel, &mut Reconciled::default(), desired)?;
     ensure!(
         again.writes == 0,
         "{} elements were left to write",

@@ -1,9 +1,9 @@
 //! Maps in memory: what a reload does to them, step by step.
 
-use traffic_mirror::compile::Cache;
+use traffic_mirror::compile::{Cache, next_tables};
 use traffic_mirror::desired::Desired;
 use traffic_mirror::network::Network;
-use traffic_mirror::plan::{Plan, Transition, decide};
+use traffic_mirror::plan::{Plan, Transition, difference};
 use traffic_mirror::tables::{Live, Tables};
 use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS, MAX_INTERFACES, MAX_SLOTS};
 
@@ -45,14 +45,7 @@ impl Maps {
     /// What must be written next; `None` if nothing is left to do. Panics if it cannot be done in
     /// place.
     pub fn next(&mut self, desired: &Desired, network: &Network) -> Option<Plan> {
-        let (_, change) = decide(
-            desired,
-            network,
-            &mut Some(self.live.clone()),
-            &mut self.cache,
-        )
-        .expect("there is room");
-        let Transition::InPlace(plan) = change else {
+        let Some(plan) = in_place(&self.live, desired, network, &mut self.cache) else {
             panic!("the tables have room and do not contradict themselves")
         };
         (!plan.is_empty()).then_some(plan)
@@ -65,14 +58,8 @@ impl Maps {
 
     /// Whether one who has only just come finds nothing to do, either.
     pub fn is_settled(&self, desired: &Desired, network: &Network) -> bool {
-        let (_, change) = decide(
-            desired,
-            network,
-            &mut Some(self.live.clone()),
-            &mut Cache::default(),
-        )
-        .expect("there is room");
-        matches!(change, Transition::InPlace(plan) if plan.is_empty())
+        in_place(&self.live, desired, network, &mut Cache::default())
+            .is_some_and(|plan| plan.is_empty())
     }
 
     /// Stores the epoch.
@@ -93,5 +80,15 @@ impl Maps {
             plans.push(plan);
         }
         plans
+    }
+}
+
+/// How to get from what is live to what is wanted, if that can be done in place.
+fn in_place(live: &Live, desired: &Desired, network: &Network, cache: &mut Cache) -> Option<Plan> {
+    let mut live = Some(live.clone());
+    let want = next_tables(desired, network, &mut live, cache).expect("there is room");
+    match difference(live.as_ref(), &want) {
+        Transition::InPlace(plan) => Some(plan),
+        Transition::NewMaps => None,
     }
 }

@@ -11,7 +11,7 @@ use crate::compile::{Compiled, Hook};
 use crate::desired::Order;
 use crate::kernel::Kernel;
 use crate::kernel::attachment::{Attachment, Mechanism, Role, catchers, mirror_of, watchers};
-use crate::kernel::error::{KernelError, reason};
+use crate::kernel::error::{KernelError, NotApplied, reason};
 use crate::kernel::failpoint::Step;
 use crate::kernel::generation::Generation;
 
@@ -100,14 +100,15 @@ impl Kernel {
         &mut self,
         generation: &Generation,
         want: &Compiled,
-    ) -> Result<(), KernelError> {
+    ) -> Result<(), NotApplied> {
         let present = self.attachments.list()?;
         let mut failed = Ok(());
         for attachment in catchers(generation.number(), want) {
             if present.binary_search(&(attachment, self.mechanism)).is_ok() {
                 continue;
             }
-            let Some(link) = self.netlink.link(attachment.interface)? else {
+            let link = self.netlink.link(attachment.interface);
+            let Some(link) = link.map_err(KernelError::from)? else {
                 continue;
             };
             (self.before)(Step::Attach)?;
@@ -119,7 +120,7 @@ impl Kernel {
                     Role::Segmenter { .. } => self.segmenter.refuse(&reason(&error)),
                     _ => drop(self.refused.insert(attachment.interface, error.to_string())),
                 }
-                failed = Err(error);
+                failed = Err(NotApplied::Refused);
             }
         }
         failed
@@ -132,7 +133,7 @@ impl Kernel {
         number: u32,
         want: &Compiled,
         slice: &mut Slice,
-    ) -> Result<Vec<String>, KernelError> {
+    ) -> Result<Vec<String>, NotApplied> {
         let generation = Generation::open(&self.pin_path, number);
         self.attach_catchers(&generation, want)?;
         let present = self.attachments.list()?;
@@ -180,7 +181,8 @@ impl Kernel {
             if present.binary_search(&(attachment, self.mechanism)).is_ok() {
                 continue;
             }
-            let Some(link) = self.netlink.link(attachment.interface)? else {
+            let link = self.netlink.link(attachment.interface);
+            let Some(link) = link.map_err(KernelError::from)? else {
                 continue;
             };
             (self.before)(Step::Attach)?;

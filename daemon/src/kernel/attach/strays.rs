@@ -98,7 +98,7 @@ impl Kernel {
             "another file system is mounted over the pins below {}",
             self.pin_path.display()
         );
-        Err(KernelError::Missing {
+        Err(KernelError::Conflict {
             what,
             remedy: UMOUNT,
         })
@@ -110,7 +110,7 @@ const REMOVE: &str = "take it off (`bpftool net`, `tc filter del`) before this d
                       twice";
 
 fn refusal(stray: &Stray, remedy: &'static str) -> KernelError {
-    KernelError::Missing {
+    KernelError::Conflict {
         what: stray.to_string(),
         remedy,
     }

@@ -212,7 +212,7 @@ impl Link {
 
 /// One program on a TCX hook.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(in crate::kernel) struct Attached {
+pub(in crate::kernel) struct LinkedProgram {
     /// Number of the program.
     pub(in crate::kernel) program: u32,
     /// Number of its link; 0 without one.
@@ -227,7 +227,7 @@ pub(in crate::kernel) struct Attached {
 pub(in crate::kernel) fn attached_to(
     interface: u32,
     direction: Direction,
-) -> io::Result<Vec<Attached>> {
+) -> io::Result<Vec<LinkedProgram>> {
     #[repr(C)]
     struct Attributes {
         interface: u32,
@@ -268,7 +268,7 @@ pub(in crate::kernel) fn attached_to(
                 .zip(links)
                 .take(attributes.count as usize);
             Ok(both
-                .map(|(program, link)| Attached { program, link })
+                .map(|(program, link)| LinkedProgram { program, link })
                 .collect())
         }
     }

@@ -59,7 +59,7 @@ pub(in crate::kernel) fn claim(pin_path: &Path) -> Result<Flock<File>, KernelErr
                 let process = owner
                     .map(|pid| format!(", process {pid},"))
                     .unwrap_or_default();
-                return Err(KernelError::Missing {
+                return Err(KernelError::Conflict {
                     what: format!(
                         "another traffic-mirror{process} uses {}",
                         pin_path.display()

@@ -22,7 +22,7 @@ pub fn require_capabilities() -> Result<(), KernelError> {
         return Ok(());
     }
     let what = format!("this process lacks {}", missing.join(", "));
-    Err(KernelError::Missing {
+    Err(KernelError::Environment {
         what,
         remedy: "run it as root, or by its systemd unit",
     })
@@ -35,13 +35,13 @@ pub fn require_capabilities() -> Result<(), KernelError> {
 pub(super) fn require_bpf_file_system(pin_path: &Path) -> Result<(), KernelError> {
     let parent = pin_path.parent().unwrap_or(pin_path);
     if !parent.is_dir() {
-        return Err(KernelError::Missing {
+        return Err(KernelError::Environment {
             what: format!("there is no directory {}", parent.display()),
             remedy: "make it, or give another --pin-path",
         });
     }
     if statfs(parent).map(|stat| stat.filesystem_type()) != Ok(BPF_FS_MAGIC) {
-        return Err(KernelError::Missing {
+        return Err(KernelError::Environment {
             what: format!("{} is not a bpf file system", parent.display()),
             remedy: "mount it: mount -t bpf bpf /sys/fs/bpf",
         });

@@ -23,7 +23,7 @@ pub fn require(pin_path: &Path) -> Result<(), KernelError> {
         .into_iter()
         .find(|&inode| inode != ours && is_alive(inode));
     match alive {
-        Some(inode) if Attachments::below(pin_path).are_anywhere()? => Err(KernelError::Missing {
+        Some(inode) if Attachments::below(pin_path).are_anywhere()? => Err(KernelError::Conflict {
             what: format!(
                 "what is below {} belongs to network namespace {inode}",
                 pin_path.display()

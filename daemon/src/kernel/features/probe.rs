@@ -20,7 +20,7 @@ const LOOPBACK: u32 = 1;
 /// The kernel lacks what the programs cannot do without.
 pub(in crate::kernel) fn require() -> Result<(), KernelError> {
     if lacks_helper(BPF_LOOP) {
-        return Err(KernelError::Missing {
+        return Err(KernelError::Unsupported {
             what: "the kernel lacks the helper bpf_loop".to_owned(),
             remedy: "Linux 5.17 has it, and so have older ones to which it was brought",
         });
@@ -34,7 +34,7 @@ pub(in crate::kernel) fn require_tcx() -> Result<(), KernelError> {
     if has_tcx() {
         return Ok(());
     }
-    Err(KernelError::Missing {
+    Err(KernelError::Unsupported {
         what: "the kernel has no TCX links".to_owned(),
         remedy: "run without --attach, or with --attach clsact",
     })

@@ -62,7 +62,7 @@ fn judge(release: &str, config: Option<&str>) -> Result<(), KernelError> {
             "this kernel has PREEMPT_RT, and no /boot/config-{release} says whether with {LOCK}: two packets could share what belongs to one CPU"
         )
     };
-    Err(KernelError::Missing {
+    Err(KernelError::Unsupported {
         what,
         remedy: "boot a kernel with that option, or one without PREEMPT_RT",
     })

@@ -96,10 +96,7 @@ impl Generation {
         if self.has_our_layout() {
             return Ok(());
         }
-        Err(KernelError::Missing {
-            what: "the maps were made by another version of traffic-mirror".to_owned(),
-            remedy: "ask that version, or start this one in its place",
-        })
+        Err(KernelError::OtherVersion)
     }
 
     /// Whether it has our programs, too: only then its maps can be changed in place.
