@@ -40,11 +40,7 @@ const TC_PRIO_BULK: u32 = 2;
 #[inline(always)]
 pub(super) fn encap(skb: Skb) -> i32 {
     let control = control();
-    // somebody who clears the map must not have production wrapped
-    if control.secret == 0 {
-        return NEXT;
-    }
-    if skb.cb::<0>() != control.secret as u32 || skb.cb::<1>() != (control.secret >> 32) as u32 {
+    if !skb.is_clone(control.secret) {
         return NEXT;
     }
     let word = skb.cb::<{ cb::ENDPOINT }>();

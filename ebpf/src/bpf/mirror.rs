@@ -45,10 +45,7 @@ pub(super) fn mirror(skb: Skb, egress: bool) -> i32 {
 #[inline(always)]
 fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
     let control = control();
-    let is_copy =
-        skb.cb::<0>() == control.secret as u32 && skb.cb::<1>() == (control.secret >> 32) as u32;
-    // without a secret, as while somebody has cleared the map, any packet would look like a copy
-    if is_copy && control.secret != 0 {
+    if skb.is_clone(control.secret) {
         // a copy that `encap` will hand to the kernel's neighbour code comes by again
         cold_path();
         let again =

@@ -58,9 +58,7 @@ pub(super) fn drain(context: &TcContext) -> i32 {
 /// made of, and says nothing about that one.
 #[inline(always)]
 fn is_copy(context: &TcContext) -> bool {
-    let skb = Skb::of(context);
-    let secret = control().secret;
-    secret != 0 && skb.cb::<0>() == secret as u32 && skb.cb::<1>() == (secret >> 32) as u32
+    Skb::of(context).is_clone(control().secret)
 }
 
 #[inline(always)]

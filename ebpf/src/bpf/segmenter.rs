@@ -105,9 +105,7 @@ pub(super) fn segmenter(skb: Skb) -> i32 {
         return NEXT;
     };
     let control = control();
-    let is_ours = control.secret != 0
-        && skb.cb::<0>() == control.secret as u32
-        && skb.cb::<1>() == (control.secret >> 32) as u32
+    let is_ours = skb.is_clone(control.secret)
         && skb.cb::<{ cb::ENDPOINT }>() >> cb::GENERATION_SHIFT == control.generation & 0xffff;
     if !is_ours {
         return NEXT;

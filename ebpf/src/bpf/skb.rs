@@ -7,6 +7,7 @@ use aya_ebpf::EbpfContext as _;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_skb_vlan_pop};
 use aya_ebpf::programs::TcContext;
+use traffic_mirror_ebpf::abi::cb;
 use traffic_mirror_ebpf::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, Frame, WINDOW_BYTES, Window};
 
 /// Go on with the next program or filter: `TC_ACT_UNSPEC`, `TCX_NEXT`.
@@ -62,6 +63,15 @@ impl Skb {
                 .add(I)
                 .write_volatile(value)
         }
+    }
+
+    /// Whether it is a clone of ours, which has our secret. Without one, as while somebody has
+    /// cleared the map, any packet would look like a clone.
+    #[inline(always)]
+    pub(super) fn is_clone(self, secret: u64) -> bool {
+        self.cb::<{ cb::SECRET }>() == secret as u32
+            && self.cb::<{ cb::SECRET + 1 }>() == (secret >> 32) as u32
+            && secret != 0
     }
 
     #[inline(always)]
