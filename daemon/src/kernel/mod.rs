@@ -13,6 +13,7 @@ mod health;
 pub mod netlink;
 mod object;
 mod observe;
+mod observer;
 mod offload;
 mod pins;
 mod record;
@@ -28,7 +29,13 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use attach::batch::Attaching;
+use netlink::{Event, Netlink};
 use nix::fcntl::Flock;
+use offload::Offloads;
+use segmenter::Attempts;
+
+use crate::tables::{Live, Tables};
 
 pub use attach::Attachments;
 pub use attach::strays::{Stray, strays};
@@ -43,15 +50,9 @@ pub use features::realtime::require as require_serial_softirqs;
 pub use generation::Generation;
 pub use generation::history::Note;
 pub use generation::test_run::Explainer;
-pub use observe::Observer;
+pub use observer::Observer;
 pub use record::{Hash, Record, Rejection, hash, mounts, record, uptime};
 pub use segmenter::without_segmenters;
-
-use crate::tables::{Live, Tables};
-use attach::batch::Attaching;
-use netlink::{Event, Netlink};
-use offload::Offloads;
-use segmenter::Attempts;
 
 /// What is ours in the kernel, below one pin path.
 pub struct Kernel {

@@ -4,8 +4,10 @@ use std::collections::BTreeSet;
 
 use traffic_mirror_ebpf::abi::{self, BLOCK_SLOTS, Row, Slot};
 
-use super::{FilterStatus, elements, sorted, used};
+use super::FilterStatus;
+use super::read::{sorted, used};
 use crate::kernel::{Generation, KernelError};
+use crate::tables::elements;
 use crate::tables::{Table, names};
 
 pub(super) fn filters(

@@ -1,100 +1,23 @@
 //! The tables as the maps hold them: the output of `compile`, one side of a diff. Pure data; must
 //! not know the kernel.
 
+mod paged;
 mod pages;
+mod search;
+mod table;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use bytemuck::{Pod, Zeroable};
+use paged::Paged;
 use traffic_mirror_ebpf::abi::{
     Bank, Block, Class, Control, EndpointPair, Hook, Listed, Name, Node, Row, Skip, Slot, Values,
 };
-use traffic_mirror_ebpf::classify;
 
+pub use paged::Content;
 pub use pages::Pages;
-
-/// A table that the daemon writes: the name of its map.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[expect(
-    missing_docs,
-    reason = "each is described at its element type in abi.rs"
-)]
-pub enum Table {
-    Blocks,
-    Classes,
-    Summaries,
-    Nodes,
-    Skips,
-    Slots,
-    Rows,
-    Filters,
-    EndpointNames,
-    Hooks,
-    Listed,
-    Endpoints,
-    Values,
-    Control,
-}
-
-impl Table {
-    /// All of them, each before those that point into it.
-    pub const ALL: [Self; 14] = [
-        Self::Blocks,
-        Self::Classes,
-        Self::Summaries,
-        Self::Nodes,
-        Self::Skips,
-        Self::Slots,
-        Self::Rows,
-        Self::Filters,
-        Self::EndpointNames,
-        Self::Hooks,
-        Self::Listed,
-        Self::Endpoints,
-        Self::Values,
-        Self::Control,
-    ];
-
-    /// Name of its map.
-    pub const fn map_name(self) -> &'static str {
-        match self {
-            Self::Blocks => "BLOCKS",
-            Self::Classes => "CLASSES",
-            Self::Summaries => "SUMMARIES",
-            Self::Nodes => "NODES",
-            Self::Skips => "SKIPS",
-            Self::Slots => "SLOTS",
-            Self::Rows => "ROWS",
-            Self::Filters => "FILTERS",
-            Self::EndpointNames => "ENDPOINT_NAMES",
-            Self::Hooks => "HOOKS",
-            Self::Listed => "LISTED",
-            Self::Endpoints => "ENDPOINTS",
-            Self::Values => "VALUES",
-            Self::Control => "CONTROL",
-        }
-    }
-
-    /// Bytes of an element.
-    pub const fn element_bytes(self) -> usize {
-        match self {
-            Self::Blocks => size_of::<Block>(),
-            Self::Classes => size_of::<Class>(),
-            Self::Summaries => size_of::<u64>(),
-            Self::Nodes => size_of::<Node>(),
-            Self::Skips => size_of::<Skip>(),
-            Self::Slots => size_of::<Slot>(),
-            Self::Rows => size_of::<Row>(),
-            Self::Filters | Self::EndpointNames => size_of::<Name>(),
-            Self::Hooks => size_of::<Hook>(),
-            Self::Listed => size_of::<Listed>(),
-            Self::Endpoints => size_of::<EndpointPair>(),
-            Self::Values => size_of::<Values>(),
-            Self::Control => size_of::<Control>(),
-        }
-    }
-}
+pub use table::Table;
 
 /// The content of all tables. A copy shares what stays the same.
 #[derive(Clone)]
@@ -403,127 +326,6 @@ impl PartialEq for Tables {
 /// Whether two pieces are the same; one that both share is not looked at.
 fn are_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && (one.as_ptr() == other.as_ptr() || one == other)
-}
-
-/// A table somewhere else.
-pub trait Content {
-    /// Why it cannot be had.
-    type Error;
-
-    /// How long it is, bytes.
-    fn bytes(&self) -> usize;
-
-    /// Copies what stands from an offset on, bytes.
-    ///
-    /// # Errors
-    /// It cannot be had.
-    fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), Self::Error>;
-}
-
-/// A table, whatever its elements are.
-trait Paged {
-    fn elements(&self) -> usize;
-    fn page_bytes(&self) -> usize;
-    /// What is in a page; nothing beyond the last.
-    fn page(&self, number: usize) -> &[u8];
-    fn store(&mut self, offset: usize, bytes: &[u8]);
-}
-
-impl<T: Pod> Paged for Pages<T> {
-    fn elements(&self) -> usize {
-        self.len()
-    }
-
-    fn page_bytes(&self) -> usize {
-        Self::PAGE_BYTES
-    }
-
-    fn page(&self, number: usize) -> &[u8] {
-        self.page(number)
-    }
-
-    fn store(&mut self, offset: usize, bytes: &[u8]) {
-        self.store(offset, bytes);
-    }
-}
-
-impl Paged for Arc<Values> {
-    fn elements(&self) -> usize {
-        1
-    }
-
-    fn page_bytes(&self) -> usize {
-        size_of::<Values>()
-    }
-
-    fn page(&self, number: usize) -> &[u8] {
-        if number == 0 {
-            bytemuck::bytes_of(&**self)
-        } else {
-            &[]
-        }
-    }
-
-    fn store(&mut self, offset: usize, bytes: &[u8]) {
-        bytemuck::bytes_of_mut(Arc::make_mut(self))[offset..offset + bytes.len()]
-            .copy_from_slice(bytes);
-    }
-}
-
-impl Paged for Control {
-    fn elements(&self) -> usize {
-        1
-    }
-
-    fn page_bytes(&self) -> usize {
-        size_of::<Self>()
-    }
-
-    fn page(&self, number: usize) -> &[u8] {
-        if number == 0 {
-            bytemuck::bytes_of(self)
-        } else {
-            &[]
-        }
-    }
-
-    fn store(&mut self, offset: usize, bytes: &[u8]) {
-        bytemuck::bytes_of_mut(self)[offset..offset + bytes.len()].copy_from_slice(bytes);
-    }
-}
-
-fn get<T: Pod>(table: &Pages<T>, id: u32) -> Option<&T> {
-    table.get(id as usize)
-}
-
-impl classify::Tables for Tables {
-    fn values(&self) -> Option<&Values> {
-        Some(&self.values)
-    }
-
-    fn summary(&self, class: u32) -> Option<&u64> {
-        get(&self.summaries, class)
-    }
-
-    fn class(&self, id: u32) -> Option<&Class> {
-        get(&self.classes, id)
-    }
-
-    fn block(&self, id: u32) -> Option<&Block> {
-        get(&self.blocks, id)
-    }
-
-    fn node(&self, id: u32) -> Option<&Node> {
-        get(&self.nodes, id)
-    }
-
-    fn skip(&self, id: u32) -> Option<&Skip> {
-        get(&self.skips, id)
-    }
-
-    fn row(&self, id: u32) -> Option<&Row> {
-        get(&self.rows, id)
-    }
 }
 
 /// What the maps hold at the moment, elements that are not in use included.

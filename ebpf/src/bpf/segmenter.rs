@@ -10,8 +10,9 @@ use traffic_mirror_ebpf::classify::lowest_bit;
 use traffic_mirror_ebpf::packet::Packet;
 
 use crate::bpf::copy::drops::count_lost;
-use crate::bpf::copy::fan_out::{CloneRequest, fan_out, send, was_over};
+use crate::bpf::copy::fan_out::fan_out;
 use crate::bpf::copy::fragment::fragment;
+use crate::bpf::copy::send::{CloneRequest, send, was_over};
 use crate::bpf::direct::control;
 use crate::bpf::level::{depth, is_too_deep, level};
 use crate::bpf::maps::{CPU, ENDPOINTS};

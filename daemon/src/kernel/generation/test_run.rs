@@ -10,7 +10,7 @@ use traffic_mirror_ebpf::abi::Explained;
 use crate::kernel::bpf::program::Program;
 use crate::kernel::error::{KernelError, reason};
 use crate::kernel::generation::Generation;
-use crate::kernel::observe::Observer;
+use crate::kernel::observer::Observer;
 
 const EXPLAIN: &str = "explain";
 const EXPLAINED: &str = "EXPLAINED";

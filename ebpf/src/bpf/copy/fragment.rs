@@ -13,7 +13,8 @@ use traffic_mirror_ebpf::packet::Packet;
 
 use crate::bpf::copy::checksum::{AT_SHIFT, FINISHED, OPEN, UNKNOWN, finish_checksum};
 use crate::bpf::copy::drops::count_lost;
-use crate::bpf::copy::fan_out::{CloneRequest, FanOut, flow_of, send};
+use crate::bpf::copy::fan_out::{FanOut, flow_of};
+use crate::bpf::copy::send::{CloneRequest, send};
 use crate::bpf::level::own;
 use crate::bpf::maps::{ENDPOINT_STATS, ENDPOINTS};
 use crate::bpf::measure::measure;

@@ -7,6 +7,7 @@ pub(super) mod fan_out;
 pub(super) mod fragment;
 mod limit;
 pub(super) mod relay;
+pub(super) mod send;
 
 use traffic_mirror_ebpf::abi::Cpu;
 

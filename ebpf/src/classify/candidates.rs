@@ -1,45 +1,11 @@
-//! Input: a packet and the tables. Output: the slots of the filters that match it (Aggregated Bit
-//! Vectors: Baboescu and Varghese, SIGCOMM 2001). Must not know: maps; it reads them through
-//! [`Tables`], so that the same code runs in the kernel and in tests.
+//! Which blocks may have slots that match.
 
+use super::{OutOfTable, Search, Tables, class_of, lowest_bit, set_of};
 use crate::abi::{
-    ANY_CLASS, BLOCK_SLOTS, BLOCK_WORDS, BLOCKS, Bank, Block, Class, EMPTY_CLASS, Entry, FIELDS,
-    Field, Interfaces, MAX_HOOKS, Node, Root, Row, Skip, VLANS, Values,
+    ANY_CLASS, BLOCK_SLOTS, BLOCK_WORDS, Bank, Block, EMPTY_CLASS, FIELDS, Field, MAX_HOOKS, Root,
+    VLANS,
 };
-use crate::packet::{Address, Packet};
-
-/// Read access to the tables. `None` means an index beyond the table: the tables contradict each
-/// other.
-pub trait Tables {
-    /// The one element of `VALUES`.
-    fn values(&self) -> Option<&Values>;
-    /// An element of `SUMMARIES`.
-    fn summary(&self, class: u32) -> Option<&u64>;
-    /// An element of `CLASSES`.
-    fn class(&self, id: u32) -> Option<&Class>;
-    /// An element of `BLOCKS`.
-    fn block(&self, id: u32) -> Option<&Block>;
-    /// An element of `NODES`.
-    fn node(&self, id: u32) -> Option<&Node>;
-    /// An element of `SKIPS`.
-    fn skip(&self, id: u32) -> Option<&Skip>;
-    /// An element of `ROWS`.
-    fn row(&self, id: u32) -> Option<&Row>;
-}
-
-/// The hook of one direction of an interface; `None` if it is not looked at.
-#[inline(always)]
-#[must_use]
-pub fn hook_of(active: &Bank, interface: u32, egress: bool) -> Option<usize> {
-    Some(hook_at(active.interfaces.find(interface)?, egress))
-}
-
-/// The hook of one direction of the interface at a place; flags of the place do not matter.
-#[inline(always)]
-#[must_use]
-pub const fn hook_at(place: u32, egress: bool) -> usize {
-    2 * (place & Interfaces::PLACE) as usize + egress as usize
-}
+use crate::packet::Packet;
 
 /// What the summaries leave: blocks that may hold a match, and the classes to ask there.
 #[repr(C)]
@@ -338,7 +304,7 @@ impl Candidates {
 
 /// Bit w is set if word w is not zero.
 #[inline(always)]
-fn words_of(block: &Block) -> u32 {
+pub(super) fn words_of(block: &Block) -> u32 {
     let mut words = 0;
     let mut w = 0;
     while w < BLOCK_WORDS {
@@ -350,146 +316,4 @@ fn words_of(block: &Block) -> u32 {
         w += 1;
     }
     words
-}
-
-/// The slots that match in one block, one after the other.
-#[derive(Debug, Clone, Copy)]
-pub struct Search {
-    /// The block's first slot.
-    first: u32,
-    /// Bit w is set if word w of `matches` is not zero.
-    words: u32,
-    matches: Block,
-}
-
-impl Search {
-    /// Whether there is nothing more to find.
-    #[inline(always)]
-    #[must_use]
-    pub const fn is_empty(&self) -> bool {
-        self.words == 0
-    }
-
-    /// All of them, as the bits of the block, while none has been taken.
-    #[inline(always)]
-    #[must_use]
-    pub const fn matches(&self) -> &Block {
-        &self.matches
-    }
-
-    /// Takes the next slot.
-    #[inline(always)]
-    pub fn next_slot(&mut self) -> Option<u32> {
-        if self.words == 0 {
-            return None;
-        }
-        let word = lowest_bit(self.words.into()) as usize % BLOCK_WORDS;
-        let bits = self.matches[word];
-        let left = bits & bits.wrapping_sub(1);
-        self.matches[word] = left;
-        if left == 0 {
-            self.words &= self.words - 1;
-        }
-        Some(self.first + word as u32 * 64 + lowest_bit(bits))
-    }
-}
-
-/// The slots in a block that a class holds.
-#[inline(always)]
-fn set_of<T: Tables>(tables: &T, class: u32, block: u32) -> Result<&Block, OutOfTable> {
-    let class = tables.class(class).ok_or(OutOfTable)?;
-    tables
-        .block(class.blocks[block as usize % BLOCKS])
-        .ok_or(OutOfTable)
-}
-
-/// Number of the lowest bit that is set, below 64; `bits` must not be 0. BPF has no instruction for
-/// it: a de Bruijn sequence and a table (Leiserson, Prokop and Randall, 1998).
-#[inline(always)]
-#[must_use]
-pub fn lowest_bit(bits: u64) -> u32 {
-    const SEQUENCE: u64 = 0x03f7_9d71_b4cb_0a89;
-    // With the plain positions the compiler sees what the table computes and drops the bound that
-    // the verifier needs.
-    const OFFSET: u8 = 64;
-    static POSITION: [u8; 64] = {
-        let mut table = [0; 64];
-        let mut i = 0;
-        while i < 64 {
-            table[((SEQUENCE << i) >> 58) as usize] = OFFSET | i as u8;
-            i += 1;
-        }
-        table
-    };
-    let index = bits.isolate_lowest_one().wrapping_mul(SEQUENCE) >> 58;
-    u32::from(POSITION[index as usize]) & 63
-}
-
-/// A table pointed beyond another one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct OutOfTable;
-
-/// Steps of an address look-up at most, behind the root: a node for each byte of an IPv6 address,
-/// and a skip at the end.
-const MAX_STEPS: usize = 17;
-
-/// The class of an address: walks from `root` to a class.
-#[inline(always)]
-pub fn class_of<T: Tables>(tables: &T, root: &Skip, address: Address) -> Option<u32> {
-    let mut entry = pass(root, address);
-    let mut steps = 0;
-    while entry & Entry::INNER != 0 {
-        if steps == MAX_STEPS {
-            return None;
-        }
-        steps += 1;
-        let id = entry & Entry::ID_MASK;
-        if entry & Entry::SKIP != 0 {
-            entry = pass(tables.skip(id)?, address);
-        } else {
-            let byte = entry >> Entry::BYTE_SHIFT & 15;
-            let half = if byte & 8 == 0 {
-                address[0]
-            } else {
-                address[1]
-            };
-            let child = half >> (56 - 8 * (byte & 7)) & 0xff;
-            entry = tables.node(id)?.child[child as usize];
-        }
-    }
-    Some(entry)
-}
-
-#[inline(always)]
-fn pass(skip: &Skip, address: Address) -> u32 {
-    let differs =
-        (address[0] ^ skip.expect[0]) & skip.mask[0] | (address[1] ^ skip.expect[1]) & skip.mask[1];
-    if differs == 0 { skip.hit } else { skip.miss }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn words_of_every_bit() {
-        for word in 0..BLOCK_WORDS {
-            for bit in 0..64 {
-                let mut block = [0; BLOCK_WORDS];
-                block[word] = 1 << bit;
-                assert_eq!(words_of(&block), 1 << word);
-                block[word] = !0 << bit;
-                assert_eq!(words_of(&block), 1 << word);
-            }
-        }
-        assert_eq!((words_of(&[0; _]), words_of(&[!0; _])), (0, 0xff));
-    }
-
-    #[test]
-    fn lowest_bit_of_every_bit() {
-        for bit in 0..64 {
-            assert_eq!(lowest_bit(1 << bit), bit);
-            assert_eq!(lowest_bit(!0 << bit), bit);
-        }
-    }
 }

@@ -1,13 +1,15 @@
 //! Input: what the kernel found out about a packet, and what the live tables stand for. Output:
 //! what happens to the packet, and why. Pure.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+mod frame;
+mod text;
+
+use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::Serialize;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Explained, Field, Row};
-use traffic_mirror_ebpf::packet::{ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_VLAN, Packet};
+use traffic_mirror_ebpf::packet::Packet;
 
 use crate::compile::{
     Described, DescribedFilter, DescribedSlot, HookKey, called, key, not_mirrored, outer, state,
@@ -17,6 +19,9 @@ use crate::desired::{Action, Unparsed, protocol_name};
 use crate::network::{Direction, Network};
 use crate::preview::{hook_name, interface_name};
 use crate::report::list;
+
+pub use frame::{frame, framed};
+pub use text::Capture;
 
 /// A packet as filters see it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -280,201 +285,10 @@ impl Flow {
     }
 }
 
-impl fmt::Display for Flow {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let end = |address: IpAddr, port: Option<u16>| match (address, port) {
-            (IpAddr::V6(address), Some(port)) => format!("[{address}]:{port}"),
-            (address, Some(port)) => format!("{address}:{port}"),
-            (address, None) => address.to_string(),
-        };
-        let (source, destination) = (
-            end(self.source, self.source_port),
-            end(self.destination, self.destination_port),
-        );
-        write!(f, "{} {source} -> {destination}", self.protocol)?;
-        self.vlan
-            .map_or(Ok(()), |vlan| write!(f, " in VLAN {vlan}"))?;
-        self.unknown
-            .map_or(Ok(()), |unknown| write!(f, " ({unknown} unknown)"))
-    }
-}
-
 const SKIP: &str = "skip";
 
 /// What stands for a value that cannot be read.
 const UNKNOWN: &str = "unknown";
-
-/// Near misses that are shown.
-const SHOWN: usize = 10;
-
-impl fmt::Display for Verdict {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(reason) = self.skipped {
-            return writeln!(f, "not looked at: {reason}");
-        }
-        if let (Some(unknown), Some(unparsed)) = (
-            self.packet.as_ref().and_then(|flow| flow.unknown),
-            self.unparsed,
-        ) {
-            let how = if unparsed == SKIP {
-                "none"
-            } else {
-                "any to filters that mirror, none to those that exclude"
-            };
-            writeln!(f, "unknown  {unknown}: {how} (unparsed = {unparsed:?})")?;
-        }
-        for Match { filter, action, to } in &self.matches {
-            let preposition = if *action == "mirror" { "to" } else { "from" };
-            writeln!(f, "matches  {filter}: {action} {preposition} {}", list(to))?;
-        }
-        for Miss {
-            filter,
-            field,
-            has,
-            wants,
-        } in self.near_misses.iter().take(SHOWN)
-        {
-            match wants[..] {
-                [] => writeln!(f, "misses   {filter}: it is in force nowhere")?,
-                _ => writeln!(
-                    f,
-                    "misses   {filter}: {field} is {has}, the filter wants {}",
-                    list(wants)
-                )?,
-            }
-        }
-        if self.near_misses.len() > SHOWN {
-            writeln!(
-                f,
-                "misses   {} more by one field",
-                self.near_misses.len() - SHOWN
-            )?;
-        }
-        self.excluded
-            .iter()
-            .try_for_each(|endpoint| writeln!(f, "excluded {endpoint}"))?;
-        for Target {
-            endpoint,
-            state,
-            address,
-            port,
-            interface,
-        } in &self.goes_to
-        {
-            match (address, port, interface) {
-                (Some(address), Some(port), Some(by)) => {
-                    writeln!(f, "goes to  {endpoint}: {address} port {port} by {by}")?
-                }
-                _ => writeln!(f, "goes to  {endpoint}, where it is dropped: {state}")?,
-            }
-        }
-        if self.goes_to.is_empty() {
-            writeln!(f, "goes nowhere")?;
-        }
-        Ok(())
-    }
-}
-
-/// What happens to the packets of a capture, by their number.
-pub struct Capture<'a>(pub &'a [Verdict]);
-
-impl fmt::Display for Capture<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
-        for (number, verdict) in (1..).zip(self.0) {
-            let names = |names: Vec<&str>| names.join(", ");
-            write!(f, "{number:>6}  ")?;
-            match (&verdict.packet, verdict.skipped) {
-                (_, Some(reason)) => writeln!(f, "not looked at: {reason}")?,
-                (None, None) => writeln!(f, "not looked at")?,
-                (Some(packet), None) if verdict.matches.is_empty() => {
-                    writeln!(f, "{packet}: no filter")?
-                }
-                (Some(packet), None) => {
-                    let filters = names(verdict.matches.iter().map(|one| &*one.filter).collect());
-                    let to = names(verdict.goes_to.iter().map(|one| &*one.endpoint).collect());
-                    let to = if to.is_empty() { "nowhere" } else { &to };
-                    writeln!(f, "{packet}: {filters}, goes to {to}")?;
-                }
-            }
-            for target in &verdict.goes_to {
-                *counts.entry(&target.endpoint).or_default() += 1;
-            }
-        }
-        let to = counts
-            .iter()
-            .map(|(endpoint, count)| format!(", {count} to {endpoint}"))
-            .collect::<String>();
-        writeln!(f, "{}{to}", crate::report::plural(self.0.len(), "packet"))
-    }
-}
-
-/// An Ethernet frame with that packet, tagged if there is a VLAN: eight bytes of payload, which are
-/// the ports if the protocol has any. `None` if the addresses are not of one family.
-pub fn frame(
-    protocol: u8,
-    source: (IpAddr, u16),
-    destination: (IpAddr, u16),
-    vlan: Option<u16>,
-) -> Option<Vec<u8>> {
-    const PAYLOAD: usize = 8;
-    const TTL: u8 = 64;
-    let (mut header, addresses, ethertype) = match (source.0, destination.0) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => {
-            let header = vec![
-                0x45,
-                0,
-                0,
-                20 + PAYLOAD as u8,
-                0,
-                0,
-                0,
-                0,
-                TTL,
-                protocol,
-                0,
-                0,
-            ];
-            (
-                header,
-                [source.octets(), destination.octets()].concat(),
-                ETHERTYPE_IPV4,
-            )
-        }
-        (IpAddr::V6(source), IpAddr::V6(destination)) => {
-            let header = vec![0x60, 0, 0, 0, 0, PAYLOAD as u8, protocol, TTL];
-            (
-                header,
-                [source.octets(), destination.octets()].concat(),
-                ETHERTYPE_IPV6,
-            )
-        }
-        _ => return None,
-    };
-    header.extend(addresses);
-    let mut frame = vec![0; 12];
-    if let Some(vlan) = vlan {
-        frame.extend(ETHERTYPE_VLAN.to_be_bytes());
-        frame.extend(vlan.to_be_bytes());
-    }
-    frame.extend(ethertype.to_be_bytes());
-    frame.extend(header);
-    frame.extend(source.1.to_be_bytes());
-    frame.extend(destination.1.to_be_bytes());
-    frame.extend([0; PAYLOAD - 4]);
-    Some(frame)
-}
-
-/// An Ethernet frame with a packet that has no link header.
-pub fn framed(packet: &[u8]) -> Vec<u8> {
-    let is_ipv6 = packet.first().is_some_and(|byte| byte >> 4 == 6);
-    let ethertype = if is_ipv6 {
-        ETHERTYPE_IPV6
-    } else {
-        ETHERTYPE_IPV4
-    };
-    [&[0; 12][..], &ethertype.to_be_bytes(), packet].concat()
-}
 
 /// The index of a hook; `None` if packets are not looked at there.
 pub fn hook_of(live: &Described, place: HookKey) -> Option<u32> {

@@ -1,0 +1,93 @@
+//! `run`: the loop around [`reconcile`](crate::reconcile).
+
+mod complaint;
+mod load;
+mod notify;
+mod pending;
+mod site;
+mod take;
+mod timers;
+
+use std::path::PathBuf;
+
+use anyhow::Context;
+use sd_notify::NotifyState;
+use tracing::{error, info};
+
+use crate::kernel::netlink::Monitor;
+use crate::kernel::{Kernel, Mechanism, require_serial_softirqs};
+use crate::metrics::Textfile;
+use crate::source::Source;
+use crate::triggers::{End, queue, watch_network, watch_signals};
+use load::load;
+use notify::notify;
+use site::Site;
+
+/// How to run.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The file.
+    pub config: PathBuf,
+    /// Where maps and links are pinned.
+    pub pin_path: PathBuf,
+    /// How programs are attached; the kernel's best if absent.
+    pub mechanism: Option<Mechanism>,
+    /// Where metrics are written; where they are looked for if absent.
+    pub metrics: Option<PathBuf>,
+}
+
+/// Why the daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// It was asked to.
+    Stopped,
+    /// The file is wrong, and nothing is mirrored; nothing was touched.
+    BadConfig,
+}
+
+/// Runs until a signal. With a wrong file what a predecessor left is kept as it is, until the file
+/// is right.
+///
+/// # Errors
+/// The kernel refuses at the start. Later it is logged, and the last state stays.
+pub fn run(options: &Options) -> anyhow::Result<Outcome> {
+    let (sender, triggers) = queue();
+    watch_signals(sender.clone()).context("cannot install signal handlers")?;
+    let mut source = Source::open(&options.config, sender.clone())?;
+    let desired = load(&mut source);
+    let is_live = Kernel::is_live(&options.pin_path)?;
+    if desired.is_none() && !is_live {
+        return Ok(Outcome::BadConfig);
+    }
+    require_serial_softirqs()?;
+    let mut kernel = Kernel::claim(&options.pin_path, options.mechanism)?;
+    // before the first look, so that nothing is missed
+    let monitor = Monitor::open()?;
+    kernel.refuse_strays()?;
+    kernel.introduce(&options.config);
+    let metrics = Textfile::new(options.metrics.as_deref(), &options.pin_path);
+    let mut site = Site::new(kernel, source, metrics, desired);
+    site.resume();
+    if let Err(error) = site.begin() {
+        // what a predecessor left keeps mirroring
+        if !is_live && let Err(failure) = site.kernel.remove() {
+            error!("{failure}");
+        }
+        return Err(error.into());
+    }
+    watch_network(monitor, sender).context("cannot watch the network")?;
+    site.announce();
+    let end = site.serve(&triggers);
+    notify(&[NotifyState::Stopping]);
+    match end {
+        End::Remove => {
+            site.metrics.remove();
+            site.kernel.remove()?;
+            info!("stopped; nothing is left in the kernel");
+        }
+        End::Leave => {
+            info!("stopped; the kernel goes on mirroring until the next daemon takes over")
+        }
+    }
+    Ok(Outcome::Stopped)
+}

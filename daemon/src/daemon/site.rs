@@ -1,0 +1,271 @@
+//! What the daemon works with, and its loop.
+
+use std::time::Instant;
+
+use sd_notify::NotifyState;
+use tracing::{error, info, warn};
+
+use super::complaint::Complaint;
+use super::load::load;
+use super::notify::{notify, notify_reloading};
+use super::pending::{Pending, gather};
+use super::take::{Cause, take};
+use super::timers::{Timers, worked};
+use crate::desired::Desired;
+use crate::health::Health;
+use crate::kernel::{Kernel, KernelError, Note};
+use crate::metrics::Textfile;
+use crate::reconciled::Reconciled;
+use crate::source::Source;
+use crate::triggers::{End, Triggers};
+
+/// What the service manager is told of a mirror that was adopted.
+const ADOPTED: &str = "the file is wrong; what was mirrored before is mirrored until it is right";
+
+/// What the daemon works with.
+pub(super) struct Site {
+    pub(super) kernel: Kernel,
+    state: Reconciled,
+    source: Source,
+    pub(super) metrics: Textfile,
+    health: Health,
+    /// What the file last asked for when it was right; `None` until it is for the first time.
+    desired: Option<Desired>,
+    /// Programs that are still to be attached or detached for it.
+    left: usize,
+    /// The service manager is to be told once all is attached.
+    is_awaited: bool,
+    timers: Timers,
+    complaint: Complaint,
+    blindness: Complaint,
+}
+
+impl Site {
+    /// Nothing has been done so far.
+    pub(super) fn new(
+        kernel: Kernel,
+        source: Source,
+        metrics: Textfile,
+        desired: Option<Desired>,
+    ) -> Self {
+        Self {
+            kernel,
+            state: Reconciled::default(),
+            source,
+            metrics,
+            health: Health::default(),
+            is_awaited: desired.is_some(),
+            desired,
+            left: 0,
+            timers: Timers::new(),
+            complaint: Complaint::default(),
+            blindness: Complaint::default(),
+        }
+    }
+
+    /// Goes on with what a predecessor has found out; what cannot be read is found out again.
+    pub(super) fn resume(&mut self) {
+        if let Ok((known, now)) = self.kernel.known_health() {
+            self.health.resume(known, now);
+            self.kernel.follow_path_mtus(self.health.path_mtus());
+        }
+    }
+
+    /// Takes what the file asks for, if it is right.
+    ///
+    /// # Errors
+    /// The kernel refuses.
+    pub(super) fn begin(&mut self) -> Result<(), KernelError> {
+        if let Some(desired) = &self.desired {
+            let (kernel, state) = (&mut self.kernel, &mut self.state);
+            self.left = take(kernel, state, &mut self.metrics, desired, Cause::File)?;
+        }
+        Ok(())
+    }
+
+    /// Says what became of the file.
+    pub(super) fn announce(&mut self) {
+        if self.desired.is_some() {
+            self.tell_live();
+        } else {
+            self.reject();
+            error!("{ADOPTED}");
+            notify(&[NotifyState::Ready, NotifyState::Status(ADOPTED)]);
+        }
+    }
+
+    /// Does what is asked for until it is time to end.
+    pub(super) fn serve(&mut self, triggers: &Triggers) -> End {
+        self.timers = Timers::new();
+        loop {
+            if self.is_awaited && self.left == 0 {
+                notify(&[NotifyState::Ready]);
+                self.is_awaited = false;
+            }
+            let (source, metrics) = (&mut self.source, &mut self.metrics);
+            let mut pending = match gather(triggers, source, metrics, &self.timers, self.left > 0) {
+                Ok(pending) => pending,
+                Err(end) => return end,
+            };
+            self.kernel.hear(&pending.network);
+            pending.timer = self.timers.is_drift_due();
+            if pending.timer {
+                self.kernel.try_again();
+            }
+            let mut is_concerned = self.is_concerned(&pending);
+            let mut is_changed = self.left > 0;
+            if self.timers.pulse.due() <= Instant::now() {
+                is_changed |= self.beat();
+                is_concerned |= is_changed;
+            }
+            let is_new = self.is_new(&pending);
+            if is_new {
+                notify_reloading();
+                is_concerned &= !self.reload();
+            }
+            if is_concerned {
+                let is_due = is_changed || pending.may_have_undone() || self.complaint.is_open();
+                self.follow_network(is_due);
+            }
+            if is_new {
+                self.is_awaited = true;
+                self.metrics.hurry();
+            }
+        }
+    }
+
+    /// Whether anything that was seen bears on what is desired.
+    fn is_concerned(&self, pending: &Pending) -> bool {
+        self.desired
+            .as_ref()
+            .is_some_and(|desired| self.left > 0 || pending.concerns(&self.state.network, desired))
+    }
+
+    /// Whether the file is to be read.
+    fn is_new(&mut self, pending: &Pending) -> bool {
+        if pending.reload {
+            self.source.force();
+            return true;
+        }
+        self.source.look(pending.timer)
+    }
+
+    /// Gives a sign of life and looks after copies; answers whether the network is to be looked at
+    /// again.
+    fn beat(&mut self) -> bool {
+        self.timers.pulse.beat(&mut self.kernel);
+        self.source.poll();
+        let looked = self.look_after();
+        let is_changed = matches!(looked, Ok(true)) || self.kernel.has_asked_enough();
+        self.blindness.about(looked.map(|_| 0));
+        is_changed
+    }
+
+    /// Reads the file, and takes it if it is right; answers whether it was.
+    fn reload(&mut self) -> bool {
+        let Some(desired) = load(&mut self.source) else {
+            self.reject();
+            warn!("the running configuration was kept; nothing changed");
+            return false;
+        };
+        self.kernel.try_again();
+        self.kernel.try_segmenter_again();
+        let (kernel, state) = (&mut self.kernel, &mut self.state);
+        let taken = take(kernel, state, &mut self.metrics, &desired, Cause::File);
+        match taken {
+            Ok(left) => {
+                self.left = left;
+                self.tell_live();
+            }
+            Err(_) => self.note_rejected(),
+        }
+        self.left = self.complaint.about(taken);
+        if self.desired.replace(desired).is_none() {
+            notify(&[NotifyState::Status("")]);
+        }
+        true
+    }
+
+    /// Has what is desired hold in the network as it is now, if that is due or the network is not
+    /// as it was.
+    fn follow_network(&mut self, is_due: bool) {
+        let Some(desired) = &self.desired else { return };
+        let before = worked();
+        let (kernel, state) = (&mut self.kernel, &mut self.state);
+        if is_due || !is_same(kernel, state, desired) {
+            let taken = take(kernel, state, &mut self.metrics, desired, Cause::Network);
+            let before = self.left;
+            if let Ok(left) = taken {
+                self.left = left;
+                self.tell_live();
+            }
+            self.left = self.complaint.about(taken);
+            if before > 0 && self.left == 0 {
+                info!("all programs are attached");
+            }
+        }
+        self.timers.rest(worked().saturating_sub(before));
+    }
+
+    /// Whether copies arrive, as far as this host can know. Says what has changed, and answers
+    /// whether the network is to be looked at again.
+    fn look_after(&mut self) -> Result<bool, KernelError> {
+        let Self {
+            kernel,
+            state,
+            health,
+            ..
+        } = self;
+        kernel.look_after_next_hops(&state.network, &state.desired);
+        let (samples, now) = kernel.sample()?;
+        let changes = health.look(samples, now);
+        if !changes.is_empty() {
+            self.metrics.hurry();
+        }
+        for (name, change) in changes {
+            let Some(endpoint) = state
+                .desired
+                .endpoints
+                .iter()
+                .find(|endpoint| endpoint.name == name)
+            else {
+                continue;
+            };
+            if change.is_loss() {
+                warn!("{}", change.line(endpoint));
+            } else {
+                info!("{}", change.line(endpoint));
+            }
+        }
+        kernel.note_health(health)?;
+        Ok(kernel.follow_path_mtus(health.path_mtus()))
+    }
+
+    /// The file that was last right is the live one, once all is attached that it asks for.
+    fn tell_live(&mut self) {
+        if let Some(hash) = self.source.right().filter(|_| self.left == 0) {
+            self.kernel.tell_live(hash);
+        }
+    }
+
+    /// The file was read, and is wrong or cannot be read.
+    fn reject(&mut self) {
+        self.metrics.process.rejected();
+        self.note_rejected();
+    }
+
+    /// The kernel remembers that the file was not taken.
+    fn note_rejected(&mut self) {
+        let _ = self.kernel.note(Note::Rejected);
+        self.kernel.tell_rejected(self.source.found());
+    }
+}
+
+/// Whether the network is as it was when all that is desired was last made to hold: then there is
+/// nothing to do. Most changes of routes concern nobody, and to read the tables and compile anew
+/// takes a hundred times as long as to ask for what concerns us.
+fn is_same(kernel: &mut Kernel, state: &Reconciled, desired: &Desired) -> bool {
+    kernel
+        .observe(desired)
+        .is_ok_and(|network| network == state.network)
+}

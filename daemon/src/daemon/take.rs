@@ -1,0 +1,70 @@
+//! Takes what is desired, and says what came of it.
+
+use tracing::{info, warn};
+
+use crate::desired::Desired;
+use crate::kernel::{Kernel, KernelError, Note};
+use crate::metrics::Textfile;
+use crate::obstacle::{self, Line};
+use crate::reconcile::proceed;
+use crate::reconciled::Reconciled;
+use crate::report::plural;
+
+/// Why the kernel is looked at again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cause {
+    /// The file was read.
+    File,
+    /// Something else changed.
+    Network,
+}
+
+pub(super) fn take(
+    kernel: &mut Kernel,
+    state: &mut Reconciled,
+    metrics: &mut Textfile,
+    desired: &Desired,
+    cause: Cause,
+) -> Result<usize, KernelError> {
+    let (before, advised) = (state.obstacles.clone(), state.advice.clone());
+    let reconciled = proceed(kernel, state, desired);
+    metrics
+        .process
+        .applied(cause == Cause::File, reconciled.as_ref().ok());
+    let report = reconciled?;
+    report.lines().for_each(|line| info!("{line}"));
+    report.repaired.iter().for_each(|line| warn!("{line}"));
+    let lines = obstacle::lines(&before, &state.obstacles);
+    for Line { is_warning, text } in &lines {
+        if *is_warning {
+            warn!("{text}")
+        } else {
+            info!("{text}")
+        }
+    }
+    if !lines.is_empty() {
+        metrics.hurry();
+    }
+    state
+        .advice
+        .iter()
+        .filter(|line| !advised.contains(line))
+        .for_each(|line| info!("{line}"));
+    if report.writes > 0 || cause == Cause::File {
+        info!("{}", report.summary());
+        if report.left > 0 {
+            info!(
+                "{} to be attached or detached, bit by bit",
+                plural(report.left, "program")
+            );
+        }
+    }
+    // the maps may be those of a version that had no place for it
+    if !report.repaired.is_empty() {
+        let _ = kernel.note(Note::Repaired(report.repaired.len()));
+    }
+    if cause == Cause::File || !report.changes.is_empty() {
+        let _ = kernel.note(Note::Loaded);
+    }
+    Ok(report.left)
+}

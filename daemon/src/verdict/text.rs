@@ -1,0 +1,132 @@
+//! Verdicts for people.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+
+use super::{Flow, Match, Miss, SKIP, Target, Verdict};
+use crate::report::list;
+
+impl fmt::Display for Flow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = |address: IpAddr, port: Option<u16>| match (address, port) {
+            (IpAddr::V6(address), Some(port)) => format!("[{address}]:{port}"),
+            (address, Some(port)) => format!("{address}:{port}"),
+            (address, None) => address.to_string(),
+        };
+        let (source, destination) = (
+            end(self.source, self.source_port),
+            end(self.destination, self.destination_port),
+        );
+        write!(f, "{} {source} -> {destination}", self.protocol)?;
+        self.vlan
+            .map_or(Ok(()), |vlan| write!(f, " in VLAN {vlan}"))?;
+        self.unknown
+            .map_or(Ok(()), |unknown| write!(f, " ({unknown} unknown)"))
+    }
+}
+
+/// Near misses that are shown.
+const SHOWN: usize = 10;
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(reason) = self.skipped {
+            return writeln!(f, "not looked at: {reason}");
+        }
+        if let (Some(unknown), Some(unparsed)) = (
+            self.packet.as_ref().and_then(|flow| flow.unknown),
+            self.unparsed,
+        ) {
+            let how = if unparsed == SKIP {
+                "none"
+            } else {
+                "any to filters that mirror, none to those that exclude"
+            };
+            writeln!(f, "unknown  {unknown}: {how} (unparsed = {unparsed:?})")?;
+        }
+        for Match { filter, action, to } in &self.matches {
+            let preposition = if *action == "mirror" { "to" } else { "from" };
+            writeln!(f, "matches  {filter}: {action} {preposition} {}", list(to))?;
+        }
+        for Miss {
+            filter,
+            field,
+            has,
+            wants,
+        } in self.near_misses.iter().take(SHOWN)
+        {
+            match wants[..] {
+                [] => writeln!(f, "misses   {filter}: it is in force nowhere")?,
+                _ => writeln!(
+                    f,
+                    "misses   {filter}: {field} is {has}, the filter wants {}",
+                    list(wants)
+                )?,
+            }
+        }
+        if self.near_misses.len() > SHOWN {
+            writeln!(
+                f,
+                "misses   {} more by one field",
+                self.near_misses.len() - SHOWN
+            )?;
+        }
+        self.excluded
+            .iter()
+            .try_for_each(|endpoint| writeln!(f, "excluded {endpoint}"))?;
+        for Target {
+            endpoint,
+            state,
+            address,
+            port,
+            interface,
+        } in &self.goes_to
+        {
+            match (address, port, interface) {
+                (Some(address), Some(port), Some(by)) => {
+                    writeln!(f, "goes to  {endpoint}: {address} port {port} by {by}")?
+                }
+                _ => writeln!(f, "goes to  {endpoint}, where it is dropped: {state}")?,
+            }
+        }
+        if self.goes_to.is_empty() {
+            writeln!(f, "goes nowhere")?;
+        }
+        Ok(())
+    }
+}
+
+/// What happens to the packets of a capture, by their number.
+pub struct Capture<'a>(pub &'a [Verdict]);
+
+impl fmt::Display for Capture<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut counts: BTreeMap<&str, usize> = BTreeMap::new();
+        for (number, verdict) in (1..).zip(self.0) {
+            let names = |names: Vec<&str>| names.join(", ");
+            write!(f, "{number:>6}  ")?;
+            match (&verdict.packet, verdict.skipped) {
+                (_, Some(reason)) => writeln!(f, "not looked at: {reason}")?,
+                (None, None) => writeln!(f, "not looked at")?,
+                (Some(packet), None) if verdict.matches.is_empty() => {
+                    writeln!(f, "{packet}: no filter")?
+                }
+                (Some(packet), None) => {
+                    let filters = names(verdict.matches.iter().map(|one| &*one.filter).collect());
+                    let to = names(verdict.goes_to.iter().map(|one| &*one.endpoint).collect());
+                    let to = if to.is_empty() { "nowhere" } else { &to };
+                    writeln!(f, "{packet}: {filters}, goes to {to}")?;
+                }
+            }
+            for target in &verdict.goes_to {
+                *counts.entry(&target.endpoint).or_default() += 1;
+            }
+        }
+        let to = counts
+            .iter()
+            .map(|(endpoint, count)| format!(", {count} to {endpoint}"))
+            .collect::<String>();
+        writeln!(f, "{}{to}", crate::report::plural(self.0.len(), "packet"))
+    }
+}
