@@ -9,6 +9,7 @@ use traffic_mirror_ebpf::fit::{Fit, Size};
 use traffic_mirror_ebpf::packet::protocol::{SCTP, TCP, UDP};
 
 use crate::compile::Compiled;
+use crate::compile::hooks::Hook;
 use crate::compile::segmenter::{cut, longest, takes};
 use crate::desired::{Action, Desired, Filter};
 use crate::network::{Direction, Link, Network};
@@ -41,77 +42,117 @@ pub struct Costly {
 /// packets that match one filter, and those that match anything. What matches several filters only
 /// by chance is not looked for.
 pub fn costly(desired: &Desired, network: &Network, compiled: &Compiled) -> Option<Costly> {
-    let link = longest(&compiled.hooks, network)?;
-    let packets = (SUPERPACKET_BYTES / link.mtu.max(1)).max(1);
-    let tables = &compiled.tables;
-    let indices: BTreeMap<&str, u32> = names(&tables.endpoint_names)
-        .map(|(index, name)| (name, index))
-        .collect();
-    let live = |position: &usize| {
-        let index = *indices.get(desired.endpoints[*position].name.as_str())?;
-        Some(tables.endpoints[index as usize][0]).filter(abi::Endpoint::has_way)
-    };
-    let hooks: Vec<_> = compiled
-        .hooks
-        .values()
-        .filter(|hook| hook.interface == link.index)
-        .collect();
-    let is_sent_bare = network.unsummed.contains(&link.index)
-        && hooks.iter().any(|hook| hook.direction == Direction::Egress);
-    let here = |action| {
-        let hooks = &hooks;
-        let applies = move |filter: &&Filter| {
-            filter.action == action && hooks.iter().any(|hook| hook.has(filter))
+    let passage = Passage::new(desired, network, compiled)?;
+    let (included, excluded): (BTreeSet<_>, BTreeSet<_>) = (
+        passage.always(Action::Mirror).collect(),
+        passage.always(Action::Exclude).collect(),
+    );
+    let most = passage
+        .filters(Action::Mirror)
+        .map(|filter| {
+            let to: BTreeSet<&usize> = filter.to.iter().chain(included.iter().copied()).collect();
+            passage.cost(filter, to.difference(&excluded).copied())
+        })
+        .max_by_key(|costly| costly.copies)?;
+    (desired.enabled && most.time > desired.budget.0).then_some(most)
+}
+
+/// Where the longest packets come by.
+struct Passage<'a> {
+    desired: &'a Desired,
+    compiled: &'a Compiled,
+    link: &'a Link,
+    /// Packets of a superpacket.
+    packets: u32,
+    is_sent_bare: bool,
+    /// Indices of endpoints.
+    indices: BTreeMap<&'a str, u32>,
+}
+
+impl<'a> Passage<'a> {
+    fn new(desired: &'a Desired, network: &'a Network, compiled: &'a Compiled) -> Option<Self> {
+        let link = longest(&compiled.hooks, network)?;
+        let mut passage = Self {
+            desired,
+            compiled,
+            link,
+            packets: (SUPERPACKET_BYTES / link.mtu.max(1)).max(1),
+            is_sent_bare: false,
+            indices: names(&compiled.tables.endpoint_names)
+                .map(|(index, name)| (name, index))
+                .collect(),
         };
-        desired
-            .filters
-            .iter()
-            .map(|filter| &**filter)
+        passage.is_sent_bare = network.unsummed.contains(&link.index)
+            && passage
+                .hooks()
+                .any(|hook| hook.direction == Direction::Egress);
+        Some(passage)
+    }
+
+    fn hooks(&self) -> impl Iterator<Item = &'a Hook> {
+        let index = self.link.index;
+        let hooks = self.compiled.hooks.values();
+        hooks.filter(move |hook| hook.interface == index)
+    }
+
+    /// The filters of that action that are in force there.
+    fn filters(&self, action: Action) -> impl Iterator<Item = &'a Filter> {
+        let filters = self.desired.filters.iter().map(|filter| &**filter);
+        filters
             .filter(|filter| filter.enabled)
-            .filter(applies)
-    };
-    let always = |action| {
-        here(action)
+            .filter(move |filter| {
+                filter.action == action && self.hooks().any(|hook| hook.has(filter))
+            })
+    }
+
+    /// The endpoints of filters that match anything.
+    fn always(&self, action: Action) -> impl Iterator<Item = &'a usize> {
+        self.filters(action)
             .filter(|filter| is_for_anything(filter))
             .flat_map(|filter| &filter.to)
-    };
-    let (included, excluded): (BTreeSet<_>, BTreeSet<_>) = (
-        always(Action::Mirror).collect(),
-        always(Action::Exclude).collect(),
-    );
-    let cost = |filter: &Filter| -> Costly {
-        let to: BTreeSet<&usize> = filter.to.iter().chain(included.iter().copied()).collect();
-        let endpoints: Vec<_> = to
-            .difference(&excluded)
-            .filter_map(|position| live(position))
-            .collect();
-        // of one protocol
-        let copies = |protocol| -> u32 {
-            let of = |endpoint: &abi::Endpoint| {
-                let is_cut = cut(endpoint, Some(link), is_sent_bare).contains(&Some(protocol));
-                (if is_cut { packets } else { 1 }) * fragments(endpoint, link)
-            };
-            endpoints.iter().map(of).sum()
-        };
+    }
+
+    /// How to reach an endpoint of the file.
+    fn reached(&self, position: usize) -> Option<abi::Endpoint> {
+        let index = *self
+            .indices
+            .get(self.desired.endpoints[position].name.as_str())?;
+        let record = self.compiled.tables.endpoints[index as usize][0];
+        Some(record).filter(abi::Endpoint::has_way)
+    }
+
+    /// What a superpacket takes that a filter matches, and which goes to these endpoints.
+    fn cost<'e>(&self, filter: &Filter, to: impl Iterator<Item = &'e usize>) -> Costly {
+        let endpoints: Vec<_> = to.filter_map(|position| self.reached(*position)).collect();
         let copies = [UDP, SCTP, TCP]
             .into_iter()
             .filter(|protocol| takes(filter, *protocol))
-            .map(copies)
+            .map(|protocol| self.copies(&endpoints, protocol))
             .max();
         let copies = copies.unwrap_or(0);
         Costly {
-            interface: link.name.clone(),
+            interface: self.link.name.clone(),
             filter: filter.name.clone(),
-            packets,
+            packets: self.packets,
             endpoints: endpoints.len(),
             copies,
             time: COPY * copies,
         }
-    };
-    let most = here(Action::Mirror)
-        .map(cost)
-        .max_by_key(|costly| costly.copies)?;
-    (desired.enabled && most.time > desired.budget.0).then_some(most)
+    }
+
+    /// Clones of a superpacket of one protocol.
+    fn copies(&self, endpoints: &[abi::Endpoint], protocol: u8) -> u32 {
+        let of = |endpoint: &abi::Endpoint| {
+            let is_cut = cut(endpoint, Some(self.link), self.is_sent_bare);
+            let packets = if is_cut.contains(&Some(protocol)) {
+                self.packets
+            } else {
+                1
+            };
+            packets * fragments(endpoint, self.link)
+        };
+        endpoints.iter().map(of).sum()
+    }
 }
 
 /// Whether a filter asks for nothing of a packet but where it comes by.

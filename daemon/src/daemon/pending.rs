@@ -41,39 +41,12 @@ impl Pending {
 
     /// Whether anything that was seen of the network bears on what is desired.
     pub(super) fn concerns(&self, network: &Network, desired: &Desired) -> bool {
-        let next_hop = |interface: u32, address: IpAddr| {
-            desired.endpoints.iter().any(|endpoint| {
-                let route = network
-                    .paths
-                    .get(&endpoint.name)
-                    .and_then(|path| path.route.as_ref());
-                route.is_some_and(|r| {
-                    r.interface == interface && r.gateway.unwrap_or(endpoint.address) == address
-                })
-            })
-        };
-        // somebody may have taken our programs off; that we put them there ends in a look that
-        // finds nothing to do
-        let attached = |interface: u32| {
-            let is_output = |path: &Path| {
-                path.route
-                    .as_ref()
-                    .is_some_and(|route| route.interface == interface)
-            };
-            let is_listed = |link: &Link| {
-                desired
-                    .interfaces
-                    .iter()
-                    .any(|listed| called(&listed.name, link).is_some())
-            };
-            network.paths.values().any(is_output)
-                || network.segmenter_parts.contains(&interface)
-                || network.links.get(&interface).is_some_and(is_listed)
-        };
         self.timer
             || self.network.iter().any(|event| match *event {
-                Event::Neighbour { interface, address } => next_hop(interface, address),
-                Event::Tc { interface } => attached(interface),
+                Event::Neighbour { interface, address } => {
+                    is_next_hop(network, desired, interface, address)
+                }
+                Event::Tc { interface } => has_program_of_ours(network, desired, interface),
                 Event::Overrun
                 | Event::Link { .. }
                 | Event::Address
@@ -81,6 +54,38 @@ impl Pending {
                 | Event::Policy => true,
             })
     }
+}
+
+/// Whether copies go by that next hop.
+fn is_next_hop(network: &Network, desired: &Desired, interface: u32, address: IpAddr) -> bool {
+    desired.endpoints.iter().any(|endpoint| {
+        let route = network
+            .paths
+            .get(&endpoint.name)
+            .and_then(|path| path.route.as_ref());
+        route.is_some_and(|r| {
+            r.interface == interface && r.gateway.unwrap_or(endpoint.address) == address
+        })
+    })
+}
+
+/// Whether programs of ours belong on an interface: somebody may have taken them off. That we put
+/// them there ends in a look that finds nothing to do.
+fn has_program_of_ours(network: &Network, desired: &Desired, interface: u32) -> bool {
+    let is_output = |path: &Path| {
+        path.route
+            .as_ref()
+            .is_some_and(|route| route.interface == interface)
+    };
+    let is_listed = |link: &Link| {
+        desired
+            .interfaces
+            .iter()
+            .any(|listed| called(&listed.name, link).is_some())
+    };
+    network.paths.values().any(is_output)
+        || network.segmenter_parts.contains(&interface)
+        || network.links.get(&interface).is_some_and(is_listed)
 }
 
 /// Waits until something is due, the next timer at the latest, or until it is time to end, and

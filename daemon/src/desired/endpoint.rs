@@ -47,28 +47,16 @@ fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<En
         })?;
         Ok(Some(given.get_ref().clone()))
     });
-    let oversize = choice(
+    let oversize = word(
         raw,
         "oversize",
         &raw.oversize,
-        |text: &String| policy::oversize(text),
+        policy::oversize,
         diagnostics,
     );
     let snap = choice(raw, "snap", &raw.snap, policy::snap, diagnostics);
-    let limit = choice(
-        raw,
-        "limit",
-        &raw.limit,
-        |text: &String| policy::limit(text),
-        diagnostics,
-    );
-    let sample = choice(
-        raw,
-        "sample",
-        &raw.sample,
-        |text: &String| policy::sample(text),
-        diagnostics,
-    );
+    let limit = word(raw, "limit", &raw.limit, policy::limit, diagnostics);
+    let sample = word(raw, "sample", &raw.sample, policy::sample, diagnostics);
     // how small it may be depends on the family
     let mtu = address.and_then(|address| {
         choice(
@@ -80,20 +68,8 @@ fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<En
         )
     });
     let checksum = flag(&raw.checksum, false);
-    let ipsec = choice(
-        raw,
-        "ipsec",
-        &raw.ipsec,
-        |text: &String| policy::ipsec(text),
-        diagnostics,
-    );
-    let backlog = choice(
-        raw,
-        "backlog",
-        &raw.backlog,
-        |text: &String| policy::backlog(text),
-        diagnostics,
-    );
+    let ipsec = word(raw, "ipsec", &raw.ipsec, policy::ipsec, diagnostics);
+    let backlog = word(raw, "backlog", &raw.backlog, policy::backlog, diagnostics);
     name?;
     Ok(Endpoint {
         name: raw.name.get_ref().clone(),
@@ -109,6 +85,17 @@ fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<En
         ipsec: ipsec?.unwrap_or(Ipsec::Obey),
         backlog: backlog?.unwrap_or(policy::DEFAULT_BACKLOG),
     })
+}
+
+/// What a string that may be left out means.
+fn word<T>(
+    raw: &config::Endpoint,
+    key: &str,
+    field: &Field<String>,
+    read: fn(&str) -> Result<T, Problem>,
+    diagnostics: &mut Diagnostics,
+) -> Checked<Option<T>> {
+    choice(raw, key, field, |text: &String| read(text), diagnostics)
 }
 
 /// What a field that may be left out means.

@@ -19,7 +19,11 @@ pub(super) fn ports(item: &Item) -> Result<RangeInclusive<u16>, Problem> {
     let (Some(first), Some(last)) = (first, last) else {
         return Err(malformed(text));
     };
-    let (first, last) = (port(first)?, port(last)?);
+    range(port(first)?, port(last)?)
+}
+
+/// From the first to the last.
+pub(super) fn range(first: u16, last: u16) -> Result<RangeInclusive<u16>, Problem> {
     if first > last {
         return Err(Problem::new(
             Code::ReversedRange,

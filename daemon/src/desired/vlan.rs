@@ -2,6 +2,7 @@
 
 use std::ops::RangeInclusive;
 
+use super::port::range;
 use super::problem::Problem;
 use crate::config::Item;
 use crate::diagnostic::Code;
@@ -20,15 +21,7 @@ pub(super) fn vlans(item: &Item) -> Result<RangeInclusive<u16>, Problem> {
     }
     let parsed = |text: &str| text.parse::<i128>().map_err(|_| malformed());
     let (first, last) = text.split_once('-').unwrap_or((text, text));
-    let (first, last) = (number_of(parsed(first)?)?, number_of(parsed(last)?)?);
-    if first > last {
-        return Err(Problem::new(
-            Code::ReversedRange,
-            "which ends before it begins",
-            format!("write \"{last}-{first}\""),
-        ));
-    }
-    Ok(first..=last)
+    range(number_of(parsed(first)?)?, number_of(parsed(last)?)?)
 }
 
 /// 802.1Q: 0 is no VLAN, and 4095 is reserved.

@@ -76,47 +76,52 @@ impl Kernel {
         }
         let is_settled =
             matches!(change, Transition::InPlace(plan) if plan.is_empty()) && rewired.is_empty();
-        let mut is_done = is_settled && slice.left == 0;
         self.rewired = rewired;
-        let mut repaired = std::mem::take(&mut self.cleared);
-        repaired.extend(lost.iter().map(ToString::to_string));
-        let mut obstacles = Vec::new();
-        if is_done {
-            let ordered = self.put_in_order(number, want)?;
-            is_done = ordered.rewired.is_empty();
-            self.rewired = ordered.rewired;
-            repaired.extend(ordered.repaired);
-            obstacles = ordered.obstacles;
+        let mut applied = Applied {
+            repaired: std::mem::take(&mut self.cleared),
+            writes,
+            is_done: is_settled && slice.left == 0,
+            left: if is_settled { slice.left } else { 0 },
+            ..Applied::default()
+        };
+        applied
+            .repaired
+            .extend(lost.iter().map(ToString::to_string));
+        if applied.is_done {
+            self.finish(number, want, &mut applied)?;
         }
-        if is_done
-            && want.segmenter_wanted
-            && want.segmenter.is_none()
-            && self.segmenter.refused().is_none()
-        {
-            // the last: all else need not wait for it
-            is_done = false;
+        let refused = self.refused.values().chain(self.segmenter.refused());
+        applied.obstacles.extend(refused.cloned());
+        applied.obstacles.extend(failed);
+        applied.obstacles.extend(memory::obstacles());
+        self.has_looked = !applied.is_done && applied.left == 0;
+        Ok(applied)
+    }
+
+    /// What must not hold up the rest: the order of programs, and last of all the segmenter. It is
+    /// not done if anything was changed.
+    fn finish(
+        &mut self,
+        number: u32,
+        want: &Compiled,
+        applied: &mut Applied,
+    ) -> Result<(), KernelError> {
+        let ordered = self.put_in_order(number, want)?;
+        applied.is_done = ordered.rewired.is_empty();
+        self.rewired = ordered.rewired;
+        applied.repaired.extend(ordered.repaired);
+        applied.obstacles = ordered.obstacles;
+        let is_missed = want.segmenter_wanted && want.segmenter.is_none();
+        if applied.is_done && is_missed && self.segmenter.refused().is_none() {
+            applied.is_done = false;
             self.make_segmenter()?;
         }
-        if is_done && self.segmenter.settle(want.segmenter) {
-            repaired.push("the segmenter was damaged by somebody else; made again".to_owned());
+        if applied.is_done && self.segmenter.settle(want.segmenter) {
+            applied
+                .repaired
+                .push("the segmenter was damaged by somebody else; made again".to_owned());
         }
-        obstacles.extend(
-            self.refused
-                .values()
-                .chain(self.segmenter.refused())
-                .cloned(),
-        );
-        obstacles.extend(failed);
-        obstacles.extend(memory::obstacles());
-        let left = if is_settled { slice.left } else { 0 };
-        self.has_looked = !is_done && left == 0;
-        Ok(Applied {
-            obstacles,
-            repaired,
-            writes,
-            is_done,
-            left,
-        })
+        Ok(())
     }
 
     /// Writes what differs into the live maps.

@@ -139,6 +139,18 @@ fn remedy(source: &io::Error) -> &'static str {
     }
 }
 
+/// An error about a map.
+pub(super) fn map_error(
+    action: &'static str,
+    map: &str,
+) -> impl Fn(io::Error) -> KernelError + Copy {
+    move |source| KernelError::Map {
+        action,
+        map: map.to_owned(),
+        source,
+    }
+}
+
 pub(super) fn pin_error(action: &'static str, path: &Path, source: io::Error) -> KernelError {
     KernelError::Pin {
         action,

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::io;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aya::maps::{Array, Map, MapData, MapError};
 use nix::time::{ClockId, clock_gettime};
 use traffic_mirror_ebpf::abi::{
     self, Control, Drop, EndpointPair, EndpointStats, IcmpError, MAX_ENDPOINTS, Name, Trouble,
@@ -16,7 +15,7 @@ use crate::compile::outer;
 use crate::desired::Desired;
 use crate::health::{Health, Known, Sample};
 use crate::kernel::Kernel;
-use crate::kernel::error::KernelError;
+use crate::kernel::error::{KernelError, map_error};
 use crate::kernel::generation::Generation;
 use crate::kernel::object::HEALTH;
 use crate::network::Network;
@@ -139,7 +138,7 @@ impl Kernel {
         let (named, records) = generation.endpoints()?;
         let (troubles, path_mtus) = (health.troubles(), health.path_mtus());
         let there = generation.health()?;
-        let mut map = generation.health_map()?;
+        let mut map = generation.array::<abi::Health>(HEALTH)?;
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| since.as_secs());
@@ -177,7 +176,8 @@ impl Kernel {
             };
             if *before != found {
                 map.set(index as u32, &found, 0)
-                    .map_err(|source| map_error("write", source))?;
+                    .map_err(io::Error::other)
+                    .map_err(map_error("write", HEALTH))?;
             }
         }
         Ok(())
@@ -259,24 +259,12 @@ impl Generation {
     /// # Errors
     /// The map is missing or cannot be read.
     pub fn health(&self) -> Result<Vec<abi::Health>, KernelError> {
-        let map = self.health_map()?;
+        let map = self.array::<abi::Health>(HEALTH)?;
         let one = |index| {
             map.get(&index, 0)
-                .map_err(|source| map_error("read", source))
+                .map_err(io::Error::other)
+                .map_err(map_error("read", HEALTH))
         };
         (0..MAX_ENDPOINTS as u32).map(one).collect()
-    }
-
-    fn health_map(&self) -> Result<Array<MapData, abi::Health>, KernelError> {
-        Array::try_from(Map::Array(self.open_map(HEALTH)?))
-            .map_err(|source| map_error("open", source))
-    }
-}
-
-fn map_error(action: &'static str, source: MapError) -> KernelError {
-    KernelError::Map {
-        action,
-        map: HEALTH.to_owned(),
-        source: io::Error::other(source),
     }
 }

@@ -38,10 +38,10 @@ impl Kernel {
             asked,
             ..
         } = self;
-        // however much traffic has the kernel begin anew: it has had its time
-        let is_over = |since: &Instant| since.elapsed() >= PATIENCE;
         let was_silent = |_: &Endpoint, next_hop: (u32, IpAddr)| {
-            silent.contains(&next_hop) || asked.get(&next_hop).is_some_and(is_over)
+            // however much traffic has the kernel begin anew: it has had its time
+            let asked = asked.get(&next_hop);
+            silent.contains(&next_hop) || asked.is_some_and(|since| since.elapsed() >= PATIENCE)
         };
         let mut network = observe(
             netlink,
@@ -51,30 +51,18 @@ impl Kernel {
             Unknown::Resolve,
             pin_path,
         )?;
-        let unresolved = |endpoint: &Endpoint| {
-            let path = network
-                .paths
-                .get(&endpoint.name)
-                .filter(|path| path.mac.is_none())?;
-            Some((next_hop(endpoint, path, &network.links)?, path.silent))
-        };
-        let unresolved: BTreeMap<(u32, IpAddr), bool> =
-            desired.endpoints.iter().filter_map(unresolved).collect();
+        let unresolved = unresolved(desired, &network);
         self.silent = unresolved
             .iter()
             .filter(|(_, silent)| **silent)
             .map(|(next_hop, _)| *next_hop)
             .collect();
-        let since = |next_hop| {
-            (
-                next_hop,
-                self.asked
-                    .get(&next_hop)
-                    .copied()
-                    .unwrap_or_else(Instant::now),
-            )
-        };
-        self.asked = unresolved.keys().copied().map(since).collect();
+        let asked = std::mem::take(&mut self.asked);
+        let now = Instant::now();
+        self.asked = unresolved
+            .into_keys()
+            .map(|next_hop| (next_hop, asked.get(&next_hop).copied().unwrap_or(now)))
+            .collect();
         for (name, mtu) in &self.path_mtus {
             network
                 .paths
@@ -94,6 +82,18 @@ impl Kernel {
             ..network
         })
     }
+}
+
+/// Next hops whose hardware address is not known, and whether they are silent.
+fn unresolved(desired: &Desired, network: &Network) -> BTreeMap<(u32, IpAddr), bool> {
+    let unresolved = desired.endpoints.iter().filter_map(|endpoint| {
+        let path = network
+            .paths
+            .get(&endpoint.name)
+            .filter(|path| path.mac.is_none())?;
+        Some((next_hop(endpoint, path, &network.links)?, path.silent))
+    });
+    unresolved.collect()
 }
 
 /// How long the kernel asks for a hardware address, at its defaults three seconds, and a little

@@ -9,13 +9,13 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use aya::maps::{Array, Map, MapData, MapError};
+use aya::maps::{Array, MapData};
 use nix::time::{ClockId, clock_gettime};
 use sha2::{Digest as _, Sha256};
 use traffic_mirror_ebpf::abi::{self, HASH_BYTES};
 
 use crate::kernel::Kernel;
-use crate::kernel::error::KernelError;
+use crate::kernel::error::{KernelError, map_error};
 use crate::kernel::generation::Generation;
 use crate::kernel::object::DAEMON;
 
@@ -139,7 +139,7 @@ impl Kernel {
             let live = number.map(|number| Generation::open(&self.pin_path, number));
             self.pen.map = live
                 .filter(Generation::has_our_layout)
-                .and_then(|live| live.daemon_map().ok());
+                .and_then(|live| live.array::<abi::Daemon>(DAEMON).ok());
         }
         let Pen { record, map } = &mut self.pen;
         if map
@@ -152,9 +152,10 @@ impl Kernel {
 
     /// Writes the record into maps that are to be the live ones.
     pub(super) fn hand_on(&self, next: &Generation) -> Result<(), KernelError> {
-        next.daemon_map()?
+        next.array::<abi::Daemon>(DAEMON)?
             .set(0, &self.pen.record, 0)
-            .map_err(|source| daemon_error("write", source))
+            .map_err(io::Error::other)
+            .map_err(map_error("write", DAEMON))
     }
 
     /// Other maps are the live ones.
@@ -171,7 +172,8 @@ impl Generation {
         if !self.has_our_layout() {
             return None;
         }
-        let told: Box<abi::Daemon> = Box::new(self.daemon_map().ok()?.get(&0, 0).ok()?);
+        let told: Box<abi::Daemon> =
+            Box::new(self.array::<abi::Daemon>(DAEMON).ok()?.get(&0, 0).ok()?);
         let known = |hash: Hash| (hash != [0; HASH_BYTES]).then_some(hash);
         (told.pid != 0).then(|| Record {
             pid: told.pid,
@@ -187,19 +189,6 @@ impl Generation {
                 hash: known(told.rejected),
             }),
         })
-    }
-
-    fn daemon_map(&self) -> Result<Array<MapData, abi::Daemon>, KernelError> {
-        Array::try_from(Map::Array(self.open_map(DAEMON)?))
-            .map_err(|source| daemon_error("open", source))
-    }
-}
-
-fn daemon_error(action: &'static str, source: MapError) -> KernelError {
-    KernelError::Map {
-        action,
-        map: DAEMON.to_owned(),
-        source: io::Error::other(source),
     }
 }
 

@@ -7,7 +7,7 @@ use crate::desired::Order;
 use crate::kernel::Kernel;
 use crate::kernel::attach::Attachments;
 use crate::kernel::attach::relocate::Relocation;
-use crate::kernel::attachment::{Attachment, Role, catchers, mirror_of, watchers, word};
+use crate::kernel::attachment::{Attachment, Mechanism, Role, catchers, mirror_of, watchers, word};
 use crate::kernel::error::KernelError;
 use crate::kernel::generation::Generation;
 use crate::kernel::pins::{make_dir, names, remove_dir};
@@ -53,64 +53,17 @@ impl Kernel {
         let present = self.attachments.list()?;
         let mut ordered = Ordered::default();
         for (attachment, order, interface) in mirrors.chain(outputs) {
-            let mechanism = self.mechanism;
-            if present.binary_search(&(attachment, mechanism)).is_err() {
-                continue;
+            if present.binary_search(&(attachment, self.mechanism)).is_ok() {
+                let relocation = Relocation {
+                    attachment,
+                    mechanism: self.mechanism,
+                    interface,
+                    order,
+                };
+                let was_held = attachment.role != Role::Mirror
+                    || held.get(&attachment).unwrap_or(&Order::Last) == order;
+                self.put_one_in_order(&generation, &present, &relocation, was_held, &mut ordered)?;
             }
-            let chain =
-                self.attachments
-                    .chain(&mut self.netlink, &present, attachment, mechanism)?;
-            let ours = format!(
-                "{} on the {} of {interface}",
-                attachment.role.word(),
-                word(attachment.direction)
-            );
-            ordered.obstacles.extend(chain.obstacle(order, &ours));
-            if (attachment.role, attachment.direction) == (Role::Mirror, Direction::Ingress)
-                && let Some(loss) = chain.loses_metadata()
-                && self
-                    .netlink
-                    .link(attachment.interface)?
-                    .is_some_and(|link| link.has_xdp)
-            {
-                ordered.obstacles.push(format!(
-                    "{loss}, behind {ours}; let mirror stand last, or leave out {interface}"
-                ));
-            }
-            if chain.ours().is_none() || chain.is_settled(order) {
-                continue;
-            }
-            if let Some(failure) = self.relocated.get(&attachment) {
-                ordered.obstacles.extend(failure.clone());
-                continue;
-            }
-            let relocation = Relocation {
-                attachment,
-                mechanism,
-                interface,
-                order,
-            };
-            let Self {
-                attachments,
-                netlink,
-                before,
-                ..
-            } = self;
-            let relocated = attachments.relocation(netlink, &generation, &relocation, before);
-            let was_held = attachment.role != Role::Mirror
-                || held.get(&attachment).unwrap_or(&Order::Last) == order;
-            match &relocated {
-                Ok(()) if was_held => ordered
-                    .repaired
-                    .push(format!("{ours} was not {order} any more; moved")),
-                Ok(()) => {}
-                Err(error) => ordered.obstacles.push(error.to_string()),
-            }
-            if attachment.role.catches() && relocated.is_ok() {
-                ordered.rewired.insert(attachment.interface);
-            }
-            self.relocated
-                .insert(attachment, relocated.err().map(|error| error.to_string()));
         }
         let wanted = want
             .hooks
@@ -119,6 +72,70 @@ impl Kernel {
         self.attachments
             .note_orders(&wanted.filter(|(_, order)| *order != Order::Last).collect())?;
         Ok(ordered)
+    }
+
+    /// Moves one program, if it does not stand where it should. `was_held`: it has stood there.
+    fn put_one_in_order(
+        &mut self,
+        generation: &Generation,
+        present: &[(Attachment, Mechanism)],
+        relocation: &Relocation<'_>,
+        was_held: bool,
+        ordered: &mut Ordered,
+    ) -> Result<(), KernelError> {
+        let &Relocation {
+            attachment,
+            mechanism,
+            interface,
+            order,
+        } = relocation;
+        let chain = self
+            .attachments
+            .chain(&mut self.netlink, present, attachment, mechanism)?;
+        let ours = format!(
+            "{} on the {} of {interface}",
+            attachment.role.word(),
+            word(attachment.direction)
+        );
+        ordered.obstacles.extend(chain.obstacle(order, &ours));
+        if (attachment.role, attachment.direction) == (Role::Mirror, Direction::Ingress)
+            && let Some(loss) = chain.loses_metadata()
+            && self
+                .netlink
+                .link(attachment.interface)?
+                .is_some_and(|link| link.has_xdp)
+        {
+            ordered.obstacles.push(format!(
+                "{loss}, behind {ours}; let mirror stand last, or leave out {interface}"
+            ));
+        }
+        if chain.ours().is_none() || chain.is_settled(order) {
+            return Ok(());
+        }
+        if let Some(failure) = self.relocated.get(&attachment) {
+            ordered.obstacles.extend(failure.clone());
+            return Ok(());
+        }
+        let Self {
+            attachments,
+            netlink,
+            before,
+            ..
+        } = self;
+        let relocated = attachments.relocation(netlink, generation, relocation, before);
+        match &relocated {
+            Ok(()) if was_held => ordered
+                .repaired
+                .push(format!("{ours} was not {order} any more; moved")),
+            Ok(()) => {}
+            Err(error) => ordered.obstacles.push(error.to_string()),
+        }
+        if attachment.role.catches() && relocated.is_ok() {
+            ordered.rewired.insert(attachment.interface);
+        }
+        self.relocated
+            .insert(attachment, relocated.err().map(|error| error.to_string()));
+        Ok(())
     }
 }
 

@@ -84,53 +84,12 @@ pub fn preview(
         enabled: true,
         ..Described::default()
     });
-    // a hook that comes or goes is a change of its interface, not of every filter
-    let common: BTreeSet<HookKey> = before
-        .hooks
-        .values()
-        .filter(|h| after.hooks.values().any(|o| o == *h))
-        .copied()
-        .collect();
-    let is_enabled = before.enabled && after.enabled;
-    let hooks = is_enabled.then_some(&common);
-    let asked: Orders = want
-        .hooks
-        .values()
-        .map(|hook| ((hook.interface, hook.direction), hook.order.to_string()))
-        .collect();
-    let ordered = want.hooks.values().filter_map(|hook| {
-        let place = (hook.interface, hook.direction);
-        Some((place, attached.mirrors.get(&place)?.order(&hook.order)))
-    });
-    let ordered: Orders = asked.clone().into_iter().chain(ordered).collect();
-    let everywhere = Attached {
-        are_ours: true,
-        mirrors: after
-            .hooks
-            .values()
-            .map(|hook| (*hook, Chain::default()))
-            .collect(),
-        encaps: want.encaps.clone(),
-    };
-    let live = objects(&before, network, attached, &ordered, hooks);
-    let mut want_objects = objects(&after, network, &everywhere, &asked, hooks);
-    let mut live = live;
-    // what it is nobody is told
-    if before.flow_keys != after.flow_keys && !before.hooks.is_empty() {
-        for (objects, seed) in [(&mut live, "one"), (&mut want_objects, "another")] {
-            let mirroring = objects.get_mut(&(0, String::new()));
-            mirroring
-                .into_iter()
-                .for_each(|facts| facts.push(("seed", vec![seed.to_owned()])));
-        }
-    }
-    let changes = differences(&live, &want_objects);
+    let mut changes = changes(&before, &after, network, &want, attached);
     let mut obstacles: Vec<String> = report::obstacles(desired, network, &want)
         .iter()
         .map(ToString::to_string)
         .collect();
     obstacles.extend(report::advice(desired, network, &want));
-    let mut changes = changes;
     if want.segmenter_wanted && want.segmenter.is_none() {
         if network.segmenter_refused {
             obstacles.push(
@@ -160,6 +119,68 @@ pub fn preview(
         new_maps,
         obstacles,
     })
+}
+
+/// The order of each `mirror`: as the file asks for it.
+fn order_of_each(want: &Compiled) -> Orders {
+    want.hooks
+        .values()
+        .map(|hook| ((hook.interface, hook.direction), hook.order.to_string()))
+        .collect()
+}
+
+/// The order of each `mirror`: as it is held where it is attached.
+fn orders_held(want: &Compiled, attached: &Attached) -> Orders {
+    let held = want.hooks.values().filter_map(|hook| {
+        let place = (hook.interface, hook.direction);
+        Some((place, attached.mirrors.get(&place)?.order(&hook.order)))
+    });
+    order_of_each(want).into_iter().chain(held).collect()
+}
+
+/// In what the objects differ.
+fn changes(
+    before: &Described,
+    after: &Described,
+    network: &Network,
+    want: &Compiled,
+    attached: &Attached,
+) -> Vec<ObjectDifference> {
+    // a hook that comes or goes is a change of its interface, not of every filter
+    let common: BTreeSet<HookKey> = before
+        .hooks
+        .values()
+        .filter(|h| after.hooks.values().any(|o| o == *h))
+        .copied()
+        .collect();
+    let hooks = (before.enabled && after.enabled).then_some(&common);
+    let everywhere = Attached {
+        are_ours: true,
+        mirrors: after
+            .hooks
+            .values()
+            .map(|hook| (*hook, Chain::default()))
+            .collect(),
+        encaps: want.encaps.clone(),
+    };
+    let mut live = objects(
+        before,
+        network,
+        attached,
+        &orders_held(want, attached),
+        hooks,
+    );
+    let mut want = objects(after, network, &everywhere, &order_of_each(want), hooks);
+    // what it is nobody is told
+    if before.flow_keys != after.flow_keys && !before.hooks.is_empty() {
+        for (objects, seed) in [(&mut live, "one"), (&mut want, "another")] {
+            let mirroring = objects.get_mut(&(0, String::new()));
+            mirroring
+                .into_iter()
+                .for_each(|facts| facts.push(("seed", vec![seed.to_owned()])));
+        }
+    }
+    differences(&live, &want)
 }
 
 struct Foreseen {

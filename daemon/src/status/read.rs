@@ -249,6 +249,10 @@ fn endpoints(
     let pairs: Vec<abi::EndpointPair> = elements(&generation.read(Table::Endpoints)?).collect();
     let stats = generation.endpoint_stats(used(&named))?;
     let health = generation.health()?;
+    let roles = Roles {
+        attached,
+        generation: generation.number(),
+    };
     let endpoint = |(index, name): (u32, &str)| {
         let (record, cpus) = (&pairs[index as usize][bank], &stats[index as usize]);
         let reached = record.has_way().then_some(record);
@@ -259,25 +263,6 @@ fn endpoints(
             .map(|reason| (reason.label(), total(&|cpu| cpu.drops[*reason as usize])));
         let link =
             |record: &abi::Endpoint| links.get(&record.interface).map(|link| link.name.clone());
-        let wraps = |record: &abi::Endpoint| {
-            let role = Role::Encap {
-                generation: generation.number(),
-            };
-            attached
-                .iter()
-                .any(|(there, _)| there.role == role && there.interface == record.interface)
-        };
-        let segmenter = |record: &abi::Endpoint| {
-            let role = Role::Segmenter {
-                generation: generation.number(),
-            };
-            record.has_segmenter()
-                && links.contains_key(&record.segmenter)
-                && attached.iter().any(|(there, _)| there.role == role)
-        };
-        let is_missed = cpus
-            .iter()
-            .any(|cpu| cpu.drops[Drop::NoSegmenter as usize] > 0);
         let errors = IcmpError::ALL
             .iter()
             .map(|kind| (kind.label(), total(&|cpu| cpu.errors[*kind as usize])));
@@ -291,18 +276,7 @@ fn endpoints(
             .map(|record| mac(&record.link[..6]));
         let (state, is_sent) = match reached {
             None => (state(record), false),
-            Some(record) if !wraps(record) => ("not-attached", false),
-            Some(record) if cpus.iter().any(|cpu| cpu.tripped == record.breaker) => {
-                ("tripped", false)
-            }
-            // without a segmenter superpackets are not copied; all others are
-            Some(record) if (record.segmenter != 0 || is_missed) && !segmenter(record) => {
-                (Drop::NoSegmenter.label(), record.state == Drop::None as u32)
-            }
-            Some(record) => match state(record) {
-                READY => (trouble.map_or(READY, Trouble::label), true),
-                state => (state, false),
-            },
+            Some(record) => roles.state(record, cpus, trouble, links),
         };
         EndpointStatus {
             name: name.to_owned(),
@@ -324,6 +298,56 @@ fn endpoints(
         }
     };
     Ok(sorted(names(&named).map(endpoint), |one| one.name.clone()))
+}
+
+/// The programs that copies meet.
+struct Roles<'a> {
+    attached: &'a [(Attachment, Mechanism)],
+    generation: u32,
+}
+
+impl Roles<'_> {
+    fn has_encap(&self, interface: u32) -> bool {
+        let generation = self.generation;
+        let role = Role::Encap { generation };
+        self.attached
+            .iter()
+            .any(|(there, _)| there.role == role && there.interface == interface)
+    }
+
+    fn has_segmenter(&self) -> bool {
+        let generation = self.generation;
+        let role = Role::Segmenter { generation };
+        self.attached.iter().any(|(there, _)| there.role == role)
+    }
+
+    /// The state of an endpoint that can be reached, and whether copies are sent to it.
+    fn state(
+        &self,
+        record: &abi::Endpoint,
+        cpus: &[abi::EndpointStats],
+        trouble: Option<Trouble>,
+        links: &BTreeMap<u32, network::Link>,
+    ) -> (&'static str, bool) {
+        let is_missed = cpus
+            .iter()
+            .any(|cpu| cpu.drops[Drop::NoSegmenter as usize] > 0);
+        let is_segmented =
+            record.has_segmenter() && links.contains_key(&record.segmenter) && self.has_segmenter();
+        if !self.has_encap(record.interface) {
+            ("not-attached", false)
+        } else if cpus.iter().any(|cpu| cpu.tripped == record.breaker) {
+            ("tripped", false)
+        } else if (record.segmenter != 0 || is_missed) && !is_segmented {
+            // without a segmenter superpackets are not copied; all others are
+            (Drop::NoSegmenter.label(), record.state == Drop::None as u32)
+        } else {
+            match state(record) {
+                READY => (trouble.map_or(READY, Trouble::label), true),
+                state => (state, false),
+            }
+        }
+    }
 }
 
 fn outputs(

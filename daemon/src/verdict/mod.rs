@@ -173,15 +173,10 @@ fn near_miss(
     live: &Described,
     network: &Network,
 ) -> Option<Miss> {
-    let is_any = |field| filter.action == Action::Mirror && is_unknown(packet, field);
-    let admits = |slot: &DescribedSlot, field| {
-        let is_given = !slot.values(field).is_empty();
-        is_any(field) || slot.admits(field, packet) && !(is_given && is_unknown(packet, field))
-    };
     let fails = |slot: &DescribedSlot| -> Vec<Field> {
         Field::ALL
             .into_iter()
-            .filter(|&f| !admits(slot, f))
+            .filter(|&field| !admits(filter, slot, field, packet))
             .collect()
     };
     let (slot, failing) = filter
@@ -216,6 +211,13 @@ fn near_miss(
         has,
         wants,
     })
+}
+
+/// Whether a field is as a slot of the filter wants it, as far as it is known.
+fn admits(filter: &DescribedFilter, slot: &DescribedSlot, field: Field, packet: &Packet) -> bool {
+    let is_any = filter.action == Action::Mirror && is_unknown(packet, field);
+    let is_given = !slot.values(field).is_empty();
+    is_any || slot.admits(field, packet) && !(is_given && is_unknown(packet, field))
 }
 
 fn is_unknown(packet: &Packet, field: Field) -> bool {

@@ -104,18 +104,7 @@ impl Kernel {
         let present = self.attachments.list()?;
         let mut failed = Ok(());
         for attachment in catchers(generation.number(), want) {
-            if present.binary_search(&(attachment, self.mechanism)).is_ok() {
-                continue;
-            }
-            let link = self.netlink.link(attachment.interface);
-            let Some(link) = link.map_err(KernelError::from)? else {
-                continue;
-            };
-            (self.before)(Step::Attach)?;
-            let program = generation.program_of(attachment, link.kind);
-            let attached = program
-                .and_then(|program| self.attach_first(program, &present, attachment, &link.name));
-            if let Err(error) = attached {
+            if let Some(Err(error)) = self.attach_once(generation, &present, attachment)? {
                 match attachment.role {
                     Role::Segmenter { .. } => self.segmenter.refuse(&reason(&error)),
                     _ => drop(self.refused.insert(attachment.interface, error.to_string())),
@@ -178,20 +167,31 @@ impl Kernel {
     ) -> Result<Vec<KernelError>, KernelError> {
         let mut failed = Vec::new();
         for attachment in watchers(generation.number(), want) {
-            if present.binary_search(&(attachment, self.mechanism)).is_ok() {
-                continue;
-            }
-            let link = self.netlink.link(attachment.interface);
-            let Some(link) = link.map_err(KernelError::from)? else {
-                continue;
-            };
-            (self.before)(Step::Attach)?;
-            let program = generation.program_of(attachment, link.kind);
-            let attached = program
-                .and_then(|program| self.attach_first(program, present, attachment, &link.name));
-            failed.extend(attached.err());
+            let attached = self.attach_once(generation, present, attachment)?;
+            failed.extend(attached.and_then(Result::err));
         }
         Ok(failed)
+    }
+
+    /// Attaches a program of a generation where it is not attached yet; `None` if it is, or if the
+    /// interface has gone.
+    fn attach_once(
+        &mut self,
+        generation: &Generation,
+        present: &[(Attachment, Mechanism)],
+        attachment: Attachment,
+    ) -> Result<Option<Result<(), KernelError>>, KernelError> {
+        if present.binary_search(&(attachment, self.mechanism)).is_ok() {
+            return Ok(None);
+        }
+        let Some(link) = self.netlink.link(attachment.interface)? else {
+            return Ok(None);
+        };
+        (self.before)(Step::Attach)?;
+        let program = generation.program_of(attachment, link.kind);
+        Ok(Some(program.and_then(|program| {
+            self.attach_first(program, present, attachment, &link.name)
+        })))
     }
 
     /// Attaches a program before those of strangers: no clone meets one before it is wrapped, no

@@ -3,6 +3,7 @@
 //! exactly once (ebpf/src/bpf/relocate.rs). What was begun is pinned, so that the next daemon can
 //! end it.
 
+use std::error::Error;
 use std::io;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use crate::kernel::attach::tcx::{anchor, once_it_has_gone};
 use crate::kernel::attachment::{Attachment, Mechanism};
 use crate::kernel::bpf::link::Link;
 use crate::kernel::bpf::{program, rcu};
-use crate::kernel::error::{KernelError, pin_error};
+use crate::kernel::error::{KernelError, map_error, pin_error};
 use crate::kernel::failpoint::Step;
 use crate::kernel::generation::Generation;
 use crate::kernel::netlink::Netlink;
@@ -331,14 +332,10 @@ impl Generation {
         attachment: Attachment,
         kind: LinkKind,
     ) -> Result<(), KernelError> {
-        let error = |source: aya::maps::MapError| KernelError::Map {
-            action: "write",
-            map: ARRAY.to_owned(),
-            source: io::Error::other(source),
-        };
+        let error = map_error("write", ARRAY);
         let mut relocating = self.program_of(attachment, kind)?;
         let mut object = self.load(|_| {})?;
-        let pin_failed = |path: &Path, error| pin_error("create", path, io::Error::other(error));
+
         for name in [FIRST, SECOND, DRAIN] {
             let path = dir.join(name);
             program::load(&mut object, name)?
@@ -350,21 +347,28 @@ impl Generation {
             reason: format!("no map {ARRAY}"),
         };
         let map = object.ebpf.map_mut(ARRAY).ok_or_else(missing)?;
-        let mut array = ProgramArray::try_from(map).map_err(error)?;
+        let mut array = ProgramArray::try_from(map)
+            .map_err(io::Error::other)
+            .map_err(error)?;
         let program = relocating.fd().map_err(|error| KernelError::Program {
             program: "relocation",
             reason: error.to_string(),
         })?;
-        array.set(0, program, 0).map_err(error)?;
+        array
+            .set(0, program, 0)
+            .map_err(io::Error::other)
+            .map_err(error)?;
         // without a pin it would be emptied when this process ends (`bpf_fd_array_map_clear`)
         let path = dir.join(ARRAY);
-        array
-            .pin(&path)
-            .map_err(|error| pin_error("create", &path, io::Error::other(error)))?;
+        array.pin(&path).map_err(|error| pin_failed(&path, error))?;
         // the last: what is there with it is complete
         let path = dir.join(PROGRAM);
         relocating
             .pin(&path)
             .map_err(|error| pin_failed(&path, error))
     }
+}
+
+fn pin_failed(path: &Path, error: impl Error + Send + Sync + 'static) -> KernelError {
+    pin_error("create", path, io::Error::other(error))
 }

@@ -5,14 +5,14 @@ use std::fs;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 
-use aya::maps::{MapData, MapError};
+use aya::maps::{Array, Map, MapData, MapError};
 use aya::sys::SyscallError;
 use bytemuck::Pod;
 use traffic_mirror_ebpf::abi::Control;
 
 use super::{Generation, map_spec};
 use crate::kernel::bpf::mapping::Mapping;
-use crate::kernel::error::KernelError;
+use crate::kernel::error::{KernelError, map_error};
 use crate::kernel::object::{STEPS, map_names};
 use crate::plan::Write;
 use crate::tables::{Content, Live, Pages, Table, Tables};
@@ -73,7 +73,7 @@ impl Generation {
         for (offset, bytes) in elements {
             mapping
                 .write(offset, bytes)
-                .map_err(|source| write_error(table, source))?;
+                .map_err(map_error("write", table.map_name()))?;
         }
         Ok(())
     }
@@ -94,7 +94,7 @@ impl Generation {
                 before()?;
                 mapping
                     .write(write.offset, &write.bytes)
-                    .map_err(|source| write_error(same[0].table, source))?;
+                    .map_err(map_error("write", same[0].table.map_name()))?;
             }
         }
         Ok(())
@@ -103,11 +103,7 @@ impl Generation {
     /// Has programs forget what they remember of the tables. What they find from now on is true up
     /// to the next call: nothing that a packet has met changes meanwhile but by a commit.
     pub(in crate::kernel) fn forget_packets(&self) -> Result<(), KernelError> {
-        let error = |source| KernelError::Map {
-            action: "write",
-            map: STEPS.to_owned(),
-            source,
-        };
+        let error = map_error("write", STEPS);
         let mapping = Mapping::of(self.open_map(STEPS)?).map_err(error)?;
         let mut steps = [0; size_of::<u64>()];
         mapping.read(0, &mut steps).map_err(error)?;
@@ -132,14 +128,7 @@ impl Generation {
 
     fn map(&self, table: Table) -> Result<Mapping, KernelError> {
         let name = table.map_name();
-        let error = |action| {
-            move |source| KernelError::Map {
-                action,
-                map: name.to_owned(),
-                source,
-            }
-        };
-        Mapping::of(self.open_map(name)?).map_err(error("map"))
+        Mapping::of(self.open_map(name)?).map_err(map_error("map", name))
     }
 
     fn content(&self, table: Table) -> Result<Reading, KernelError> {
@@ -149,12 +138,18 @@ impl Generation {
         })
     }
 
+    /// A map of records, which is no table.
+    pub(in crate::kernel) fn array<T: aya::Pod>(
+        &self,
+        name: &str,
+    ) -> Result<Array<MapData, T>, KernelError> {
+        Array::try_from(Map::Array(self.open_map(name)?))
+            .map_err(io::Error::other)
+            .map_err(map_error("open", name))
+    }
+
     pub(in crate::kernel) fn open_map(&self, name: &str) -> Result<MapData, KernelError> {
-        let error = |source| KernelError::Map {
-            action: "open",
-            map: name.to_owned(),
-            source,
-        };
+        let error = map_error("open", name);
         let map = MapData::from_pin(self.dir.join(name)).map_err(|refusal| match refusal {
             // so that it can be told that the kernel refuses
             MapError::SyscallError(SyscallError { io_error, .. }) => error(io_error),
@@ -202,11 +197,7 @@ impl Generation {
     pub fn memory(&self) -> Result<Vec<(&'static str, u32, u64)>, KernelError> {
         map_names()
             .map(|name| {
-                let error = |source| KernelError::Map {
-                    action: "inspect",
-                    map: name.to_owned(),
-                    source,
-                };
+                let error = map_error("inspect", name);
                 let map = self.open_map(name)?;
                 let entries = map
                     .info()
@@ -234,20 +225,8 @@ impl Content for Reading {
     }
 
     fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), KernelError> {
-        let error = |source| KernelError::Map {
-            action: "read",
-            map: self.table.map_name().to_owned(),
-            source,
-        };
+        let error = map_error("read", self.table.map_name());
         self.mapping.read(offset, to).map_err(error)
-    }
-}
-
-fn write_error(table: Table, source: io::Error) -> KernelError {
-    KernelError::Map {
-        action: "write",
-        map: table.map_name().to_owned(),
-        source,
     }
 }
 

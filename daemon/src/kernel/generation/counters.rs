@@ -7,7 +7,7 @@ use aya::Pod;
 use aya::maps::{Array, Map, MapData, MapError, PerCpuArray, PerCpuValues};
 use traffic_mirror_ebpf::abi::{Count, EndpointStats, FilterStats, Hook, HookStats};
 
-use crate::kernel::error::KernelError;
+use crate::kernel::error::{KernelError, map_error};
 use crate::kernel::generation::Generation;
 use crate::kernel::object::{CounterMaps, ENDPOINTS, FILTERS, HOOKS};
 use crate::plan::{Plan, Write};
@@ -102,11 +102,7 @@ impl Generation {
         if indices.is_empty() {
             return Ok(());
         }
-        let error = |source| KernelError::Map {
-            action: "clear",
-            map: kind.stats.to_owned(),
-            source,
-        };
+        let error = map_error("clear", kind.stats);
         let (mut stats, mut past) = (self.per_cpu::<T>(kind)?, self.past::<T>(kind)?);
         let cpus = aya::util::nr_cpus().map_err(|(_, source)| error(source))?;
         for &index in indices {
@@ -145,11 +141,7 @@ impl Generation {
     }
 
     fn stats<T: Pod>(&self, kind: CounterMaps, count: usize) -> Result<Vec<Vec<T>>, KernelError> {
-        let error = |source| KernelError::Map {
-            action: "read",
-            map: kind.stats.to_owned(),
-            source,
-        };
+        let error = map_error("read", kind.stats);
         let (stats, past) = (self.per_cpu(kind)?, self.past(kind)?);
         let one = |index| {
             let cpus = stats.get(&index, 0)?;
@@ -163,25 +155,14 @@ impl Generation {
     }
 
     fn per_cpu<T: Pod>(&self, kind: CounterMaps) -> Result<PerCpuArray<MapData, T>, KernelError> {
-        let error = |source| KernelError::Map {
-            action: "open",
-            map: kind.stats.to_owned(),
-            source,
-        };
+        let error = map_error("open", kind.stats);
         PerCpuArray::try_from(Map::PerCpuArray(self.open_map(kind.stats)?))
             .map_err(io::Error::other)
             .map_err(error)
     }
 
     fn past<T: Pod>(&self, kind: CounterMaps) -> Result<Array<MapData, T>, KernelError> {
-        let error = |source| KernelError::Map {
-            action: "open",
-            map: kind.past.to_owned(),
-            source,
-        };
-        Array::try_from(Map::Array(self.open_map(kind.past)?))
-            .map_err(io::Error::other)
-            .map_err(error)
+        self.array(kind.past)
     }
 
     /// Takes for past what another generation has counted, once its programs run no more.
@@ -204,11 +185,7 @@ impl Generation {
         kind: CounterMaps,
         pairs: &[(u32, u32)],
     ) -> Result<(), KernelError> {
-        let error = |source| KernelError::Map {
-            action: "copy",
-            map: kind.past.to_owned(),
-            source,
-        };
+        let error = map_error("copy", kind.past);
         let there = from.stats::<T>(
             kind,
             pairs

@@ -3,11 +3,10 @@
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use aya::maps::{Array, Map, MapData, MapError};
 use traffic_mirror_ebpf::abi::History;
 
 use crate::kernel::Kernel;
-use crate::kernel::error::KernelError;
+use crate::kernel::error::{KernelError, map_error};
 use crate::kernel::generation::Generation;
 use crate::kernel::object::HISTORY;
 
@@ -57,9 +56,10 @@ impl Generation {
     /// # Errors
     /// The map is missing, as with a predecessor that had none, or cannot be read.
     pub fn history(&self) -> Result<History, KernelError> {
-        self.history_map()?
+        self.array::<History>(HISTORY)?
             .get(&0, 0)
-            .map_err(|source| history_error("read", source))
+            .map_err(io::Error::other)
+            .map_err(map_error("read", HISTORY))
     }
 
     /// Leaves it.
@@ -67,21 +67,9 @@ impl Generation {
     /// # Errors
     /// The map is missing or cannot be written.
     pub fn set_history(&self, history: History) -> Result<(), KernelError> {
-        self.history_map()?
+        self.array::<History>(HISTORY)?
             .set(0, &history, 0)
-            .map_err(|source| history_error("write", source))
-    }
-
-    fn history_map(&self) -> Result<Array<MapData, History>, KernelError> {
-        Array::try_from(Map::Array(self.open_map(HISTORY)?))
-            .map_err(|source| history_error("open", source))
-    }
-}
-
-fn history_error(action: &'static str, source: MapError) -> KernelError {
-    KernelError::Map {
-        action,
-        map: HISTORY.to_owned(),
-        source: io::Error::other(source),
+            .map_err(io::Error::other)
+            .map_err(map_error("write", HISTORY))
     }
 }

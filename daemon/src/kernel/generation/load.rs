@@ -6,7 +6,7 @@ use aya::EbpfLoader;
 
 use super::{Generation, direct};
 use crate::kernel::bpf::program::Loading;
-use crate::kernel::error::{KernelError, reason};
+use crate::kernel::error::{KernelError, map_error, reason};
 use crate::kernel::object::{OBJECT, OFFSETS, map_names};
 
 impl Generation {
@@ -43,11 +43,7 @@ impl Generation {
             if pin.exists() {
                 // the object says 1, and aya takes a pinned map only if it has as many elements as
                 // it is to have
-                let error = |source| KernelError::Map {
-                    action: "open",
-                    map: name.to_owned(),
-                    source,
-                };
+                let error = map_error("open", name);
                 let info = self
                     .open_map(name)?
                     .info()

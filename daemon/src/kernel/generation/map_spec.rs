@@ -14,7 +14,7 @@ use aya::maps::MapData;
 use aya_obj::Object;
 
 use crate::kernel::bpf::syscall::{info_of, open_pin};
-use crate::kernel::error::KernelError;
+use crate::kernel::error::{KernelError, map_error};
 use crate::kernel::generation::Generation;
 use crate::kernel::object;
 use crate::kernel::object::{CounterMaps, DAEMON, OBJECT, PINNED, capacity, map_names};
@@ -144,17 +144,17 @@ impl Generation {
             let map = self.open_map(name)?;
             let info = map
                 .info()
-                .map_err(|error| foreign(name, io::Error::other(error)))?;
+                .map_err(|error| map_error("use", name)(io::Error::other(error)))?;
             numbers.insert(name, info.id());
             elements.insert(name, info.max_entries());
         }
         for (CounterMaps { stats, past }, table) in counted() {
             let same = |name: &str| elements.get(name) == elements.get(table.map_name());
             if let Some(name) = [stats, past].into_iter().find(|name| !same(name)) {
-                return Err(foreign(
-                    name,
-                    io::Error::other(format!("it is not as large as {}", table.map_name())),
-                ));
+                return Err(map_error("use", name)(io::Error::other(format!(
+                    "it is not as large as {}",
+                    table.map_name()
+                ))));
             }
         }
         let mut used = BTreeSet::new();
@@ -162,16 +162,14 @@ impl Generation {
             .into_iter()
             .filter(|name| self.dir.join(name).exists())
         {
-            let maps =
-                maps_of(&self.dir.join(name), name).map_err(|source| foreign(name, source))?;
+            let maps = maps_of(&self.dir.join(name), name).map_err(map_error("use", name))?;
             if numbers
                 .get(DAEMON)
                 .is_none_or(|daemon| !maps.contains(daemon))
             {
-                return Err(foreign(
-                    name,
-                    io::Error::other("somebody else has pinned another one in its place"),
-                ));
+                return Err(map_error("use", name)(io::Error::other(
+                    "somebody else has pinned another one in its place",
+                )));
             }
             used.extend(maps);
         }
@@ -180,20 +178,11 @@ impl Generation {
             .iter()
             .find(|&(name, number)| !is_used(name, number))
         {
-            Some((name, _)) => Err(foreign(
-                name,
-                io::Error::other("no program of ours uses the one that is pinned"),
-            )),
+            Some((name, _)) => Err(map_error("use", name)(io::Error::other(
+                "no program of ours uses the one that is pinned",
+            ))),
             None => Ok(()),
         }
-    }
-}
-
-fn foreign(name: &str, source: io::Error) -> KernelError {
-    KernelError::Map {
-        action: "use",
-        map: name.to_owned(),
-        source,
     }
 }
 

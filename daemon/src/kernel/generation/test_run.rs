@@ -3,12 +3,12 @@
 
 use std::io;
 
-use aya::maps::{Array, MapData, MapError};
+use aya::maps::{Array, MapData};
 use aya::programs::{TestRun as _, TestRunOptions};
 use traffic_mirror_ebpf::abi::Explained;
 
 use crate::kernel::bpf::program::Program;
-use crate::kernel::error::{KernelError, reason};
+use crate::kernel::error::{KernelError, map_error, reason};
 use crate::kernel::generation::Generation;
 use crate::kernel::observer::Observer;
 
@@ -65,22 +65,26 @@ impl Explainer {
     /// # Errors
     /// The kernel refuses the run.
     pub fn ask(&mut self, hook: u32, frame: &[u8]) -> Result<Explained, KernelError> {
-        let error = |action, source: MapError| map_error(action, io::Error::other(source));
         self.answer()?
             .set(0, &Explained::nothing(), 0)
-            .map_err(|source| error("write", source))?;
+            .map_err(io::Error::other)
+            .map_err(map_error("write", EXPLAINED))?;
         let mut frame = frame[..frame.len().min(FRAME_BYTES)].to_vec();
         frame.resize(frame.len().max(ETHER_BYTES), 0);
         self.run(hook, &frame)?;
         self.answer()?
             .get(&0, 0)
-            .map_err(|source| error("read", source))
+            .map_err(io::Error::other)
+            .map_err(map_error("read", EXPLAINED))
     }
 
     fn answer(&mut self) -> Result<Array<&mut MapData, Explained>, KernelError> {
         let map = self.program.ebpf_mut().map_mut(EXPLAINED);
-        let map = map.ok_or_else(|| map_error("open", io::ErrorKind::NotFound.into()))?;
-        Array::try_from(map).map_err(|source| map_error("open", io::Error::other(source)))
+        let error = map_error("open", EXPLAINED);
+        let map = map.ok_or_else(|| error(io::ErrorKind::NotFound.into()))?;
+        Array::try_from(map)
+            .map_err(io::Error::other)
+            .map_err(error)
     }
 
     fn run(&mut self, hook: u32, frame: &[u8]) -> Result<(), KernelError> {
@@ -108,13 +112,5 @@ impl Explainer {
                 reason(&error)
             ))
         })
-    }
-}
-
-fn map_error(action: &'static str, source: io::Error) -> KernelError {
-    KernelError::Map {
-        action,
-        map: EXPLAINED.to_owned(),
-        source,
     }
 }

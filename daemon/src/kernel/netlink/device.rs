@@ -1,7 +1,9 @@
 //! Interfaces that the daemon makes, and what it must know of others that route netlink does not
 //! tell.
 
-use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
+use std::fmt::Display;
+
+use netlink_packet_core::{DecodeError, NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{
     InfoData, InfoKind, InfoMacVlan, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage,
@@ -70,17 +72,7 @@ impl Netlink {
     /// # Errors
     /// Any [`Error`].
     pub fn link(&mut self, index: u32) -> Result<Option<Link>, Error> {
-        let what = format_args!("read interface {index}");
-        let mut message = LinkMessage::default();
-        message.header.index = index;
-        match self
-            .socket
-            .single(&what, RouteNetlinkMessage::GetLink(message), 0)
-        {
-            Ok(answers) => Ok(each(&what, &answers, libc::RTM_NEWLINK, decode::link)?.pop()),
-            Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
-            Err(error) => Err(error),
-        }
+        self.of_link(&format_args!("read interface {index}"), index, decode::link)
     }
 
     /// Makes a pair of veth interfaces, down.
@@ -177,6 +169,25 @@ impl Netlink {
         self.socket
             .single(&what, RouteNetlinkMessage::SetLink(message), 0)
             .map(drop)
+    }
+
+    /// What the kernel says of the interface of that index; `None` if there is none.
+    pub(super) fn of_link<T>(
+        &mut self,
+        what: &dyn Display,
+        index: u32,
+        decode: impl Fn(&[u8]) -> Result<T, DecodeError>,
+    ) -> Result<Option<T>, Error> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        match self
+            .socket
+            .single(what, RouteNetlinkMessage::GetLink(message), 0)
+        {
+            Ok(answers) => Ok(each(what, &answers, libc::RTM_NEWLINK, decode)?.pop()),
+            Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Deletes an interface. Fine if it is gone.

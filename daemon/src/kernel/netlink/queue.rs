@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_packet_route::link::LinkMessage;
 use netlink_packet_route::tc::TcMessage;
-use nix::errno::Errno;
 
 use super::{Error, Netlink, decode, each};
 use crate::network::Queue;
@@ -32,19 +30,8 @@ impl Netlink {
     /// Any [`Error`].
     pub fn device_drops(&mut self, interface: u32) -> Result<Option<u64>, Error> {
         let what = format_args!("read the counters of interface {interface}");
-        let mut message = LinkMessage::default();
-        message.header.index = interface;
-        match self
-            .socket
-            .single(&what, RouteNetlinkMessage::GetLink(message), 0)
-        {
-            Ok(answers) => Ok(
-                each(&what, &answers, libc::RTM_NEWLINK, decode::device_drops)?
-                    .pop()
-                    .flatten(),
-            ),
-            Err(error) if error.errno() == Some(Errno::ENODEV) => Ok(None),
-            Err(error) => Err(error),
-        }
+        Ok(self
+            .of_link(&what, interface, decode::device_drops)?
+            .flatten())
     }
 }

@@ -67,14 +67,7 @@ pub(crate) extern "C" fn fan_out(
     // SAFETY: the caller passes a pointer to a local variable.
     let packet = unsafe { &*packet };
     let mut copies = Copies {
-        fan: FanOut::of(
-            Skb(skb),
-            packet,
-            measure(Skb(skb), packet),
-            flow_of(packet, bank),
-            endpoints,
-            bank,
-        ),
+        fan: FanOut::measured(Skb(skb), packet, endpoints, bank),
         control: control(),
         cpu,
     };
@@ -240,16 +233,16 @@ fn flow(packet: &Packet, bank: u32) -> u32 {
 }
 
 impl FanOut {
+    /// Of a packet of which no more is known.
+    #[inline(always)]
+    pub(crate) fn measured(skb: Skb, packet: &Packet, endpoints: u64, bank: u32) -> Self {
+        let (size, flow) = (measure(skb, packet), flow_of(packet, bank));
+        Self::of(skb, packet, size, flow, endpoints, bank)
+    }
+
     /// `flow` is the hash of the packet's flow.
     #[inline(always)]
-    pub(crate) fn of(
-        skb: Skb,
-        packet: &Packet,
-        size: Size,
-        flow: u32,
-        endpoints: u64,
-        bank: u32,
-    ) -> Self {
+    fn of(skb: Skb, packet: &Packet, size: Size, flow: u32, endpoints: u64, bank: u32) -> Self {
         Self {
             skb,
             endpoints,

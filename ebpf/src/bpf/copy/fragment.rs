@@ -13,11 +13,10 @@ use traffic_mirror_ebpf::packet::Packet;
 
 use crate::bpf::copy::checksum::{AT_SHIFT, FINISHED, OPEN, UNKNOWN, finish_checksum};
 use crate::bpf::copy::drops::count_lost;
-use crate::bpf::copy::fan_out::{FanOut, flow_of};
+use crate::bpf::copy::fan_out::FanOut;
 use crate::bpf::copy::send::{CloneRequest, send};
 use crate::bpf::level::own;
 use crate::bpf::maps::{ENDPOINT_STATS, ENDPOINTS};
-use crate::bpf::measure::measure;
 use crate::bpf::skb::Skb;
 use crate::bpf::verifier::{STOP, each, go_on_if};
 
@@ -84,14 +83,7 @@ pub(crate) extern "C" fn fragment(
         (*level).slice.checksum = checksum & 0xffff;
     }
     let mut fragments = Fragments {
-        fan: FanOut::of(
-            Skb(skb),
-            packet,
-            measure(Skb(skb), packet),
-            flow_of(packet, bank),
-            endpoints,
-            bank,
-        ),
+        fan: FanOut::measured(Skb(skb), packet, endpoints, bank),
         is_known: u16::from(is_in_reach && checksum != UNKNOWN),
         is_whole_known: u16::from(is_in_reach || !is_open),
         number: 0,
