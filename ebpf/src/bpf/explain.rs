@@ -97,8 +97,8 @@ extern "C" fn keep_matches(how: u32) -> u32 {
     let Some(candidates) = CANDIDATES.get_ptr_mut(0) else {
         return 1;
     };
-    // SAFETY: a per-CPU element, which `look_up` has just written.
     let mut asked = Asked {
+        // SAFETY: a per-CPU element, which `look_up` has just written.
         candidates: unsafe { (*candidates).candidates },
         how,
         failed: 0,

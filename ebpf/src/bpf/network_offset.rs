@@ -44,9 +44,9 @@ pub(super) extern "C" fn network_offset(skb: *mut __sk_buff) -> u32 {
     if unsafe { bpf_skb_load_bytes_relative(skb.cast(), 0, to, bytes, BPF_HDR_START_NET) } != 0 {
         return NOWHERE;
     }
-    // SAFETY: all of it was written.
     let mut sought = Sought {
         skb,
+        // SAFETY: all of it was written.
         header: unsafe { header.assume_init() },
         at: 0,
         is_found: 0,

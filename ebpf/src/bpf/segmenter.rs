@@ -66,11 +66,11 @@ pub(super) extern "C" fn segment(
         } else {
             0
         };
-        // SAFETY: no arguments.
         let request = CloneRequest {
             interface,
             word,
             flow: sequence,
+            // SAFETY: no arguments.
             length: unsafe { bpf_get_smp_processor_id() },
         };
         let reason = send(skb, &raw const request);

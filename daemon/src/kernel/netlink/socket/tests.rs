@@ -69,8 +69,8 @@ fn an_answer_of_several_datagrams_is_whole() {
 fn a_socket_that_fails_is_opened_anew() {
     let mut requests = RequestSocket::open(NETLINK_ROUTE).expect("a socket");
     let nowhere = std::net::UdpSocket::bind("127.0.0.1:0").expect("another socket");
-    // SAFETY: both descriptors are open; the second goes on being the one of its owner.
     assert_eq!(
+        // SAFETY: both descriptors are open; the second goes on being the one of its owner.
         unsafe { libc::dup2(nowhere.as_raw_fd(), requests.raw()) },
         requests.raw()
     );
