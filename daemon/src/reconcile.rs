@@ -128,8 +128,8 @@ enum Basis {
     Kernel,
 }
 
-/// The live tables; says what they are taken from. What somebody else has written is undone first: so it
-/// is known for what it is, and nothing that was counted changes hands.
+/// The live tables; says what they are taken from. What somebody else has written is undone first:
+/// so it is known for what it is, and nothing that was counted changes hands.
 fn live_tables(
     kernel: &mut Kernel,
     cache: &Cache,

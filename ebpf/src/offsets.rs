@@ -5,7 +5,7 @@
 
 /// What a field of [`Offsets`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
+pub enum BtfQuery {
     /// The offset of a member in a struct, in bits.
     Member(&'static str, &'static str),
     /// The number of a struct in the type information.
@@ -18,7 +18,7 @@ pub enum Source {
 
 macro_rules! offsets {
     ($($(#[$doc:meta])* $field:ident: $kind:ident($($name:literal),+),)*) => {
-        /// As [`Source`] says of each field ([`Offsets::SOURCES`]); [`Offsets::UNKNOWN`] where the
+        /// As [`BtfQuery`] says of each field ([`Offsets::QUERIES`]); [`Offsets::UNKNOWN`] where the
         /// kernel has no such thing.
         #[repr(C)]
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ macro_rules! offsets {
 
         impl Offsets {
             /// What the fields behind the first two are, in their order.
-            pub const SOURCES: &'static [Source] = &[$(Source::$kind($($name),+),)*];
+            pub const QUERIES: &'static [BtfQuery] = &[$(BtfQuery::$kind($($name),+),)*];
 
             /// All of them unknown.
             pub const NONE: Self = Self { reading: 0, can_shrink: 0, $($field: Self::UNKNOWN,)* };

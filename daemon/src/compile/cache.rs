@@ -37,7 +37,7 @@ pub struct Made<'m> {
 }
 
 /// What tables say.
-pub(in crate::compile) struct Known {
+pub(in crate::compile) struct Decompiled {
     pub in_use: Arc<Reachable>,
     /// What each slot stands for.
     pub source: Arc<Source>,
@@ -88,7 +88,7 @@ impl Cache {
     }
 
     /// `None` if the tables contradict themselves.
-    pub(in crate::compile) fn known(&mut self, live: &Tables) -> Option<Known> {
+    pub(in crate::compile) fn known(&mut self, live: &Tables) -> Option<Decompiled> {
         if let Some(last) = self
             .last
             .as_mut()
@@ -102,7 +102,7 @@ impl Cache {
                 Some(in_use) => in_use.clone(),
                 None => last.in_use.insert(Arc::new(Reachable::of(live)?)).clone(),
             };
-            return Some(Known {
+            return Some(Decompiled {
                 in_use,
                 source: last.built_from.clone(),
                 are_built: true,
@@ -115,7 +115,7 @@ impl Cache {
             slots,
             omitted: live.active_bank().omitted,
         };
-        Some(Known {
+        Some(Decompiled {
             in_use,
             source: Arc::new(source),
             are_built: false,

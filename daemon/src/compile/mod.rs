@@ -24,7 +24,7 @@ use std::sync::Arc;
 use bytemuck::Zeroable;
 use traffic_mirror_ebpf::abi::{self, Listed, MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES, Name};
 
-use crate::compile::cache::Known;
+use crate::compile::cache::Decompiled;
 use crate::compile::classifier::assign::Assignment;
 use crate::compile::classifier::room::Room;
 use crate::compile::classifier::slots::omitted;
@@ -109,7 +109,7 @@ fn step(
     cache: &mut Cache,
     is_new: bool,
 ) -> Option<Compiled> {
-    let Known {
+    let Decompiled {
         in_use,
         source,
         are_built,

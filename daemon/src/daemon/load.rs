@@ -1,14 +1,14 @@
 //! Reads the file.
 
 use crate::desired::Desired;
-use crate::source::Source;
+use crate::source::ConfigSource;
 
 /// A file that takes much more memory to read than what it means.
 const LARGE_BYTES: usize = 2 << 20;
 
 /// What the file means. What reading a large one has needed is given back before anything else is
 /// made of it.
-pub(super) fn load(source: &mut Source) -> Option<Desired> {
+pub(super) fn load(source: &mut ConfigSource) -> Option<Desired> {
     let desired = source.load();
     if source.bytes() > LARGE_BYTES {
         trim();

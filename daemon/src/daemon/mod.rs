@@ -17,7 +17,7 @@ use tracing::{error, info};
 use crate::kernel::netlink::Monitor;
 use crate::kernel::{Kernel, Mechanism, require_serial_softirqs};
 use crate::metrics::Textfile;
-use crate::source::Source;
+use crate::source::ConfigSource;
 use crate::triggers::{End, queue, watch_network, watch_signals};
 use load::load;
 use notify::notify;
@@ -53,7 +53,7 @@ pub enum Outcome {
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let (sender, triggers) = queue();
     watch_signals(sender.clone()).context("cannot install signal handlers")?;
-    let mut source = Source::open(&options.config, sender.clone())?;
+    let mut source = ConfigSource::open(&options.config, sender.clone())?;
     let desired = load(&mut source);
     let is_live = Kernel::is_live(&options.pin_path)?;
     if desired.is_none() && !is_live {

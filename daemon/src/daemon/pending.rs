@@ -12,7 +12,7 @@ use crate::desired::Desired;
 use crate::kernel::netlink::Event;
 use crate::metrics::Textfile;
 use crate::network::{Link, Network, Path};
-use crate::source::Source;
+use crate::source::ConfigSource;
 use crate::triggers::{End, Trigger, Triggers};
 
 /// Changes of the network come in bursts.
@@ -92,7 +92,7 @@ fn has_program_of_ours(network: &Network, desired: &Desired, interface: u32) -> 
 /// meanwhile writes the metrics. In a `hurry` it takes no more than what has come already.
 pub(super) fn gather(
     triggers: &Triggers,
-    source: &mut Source,
+    source: &mut ConfigSource,
     metrics: &mut Textfile,
     timers: &Timers,
     hurry: bool,

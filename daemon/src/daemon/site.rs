@@ -9,14 +9,14 @@ use super::complaint::Complaint;
 use super::load::load;
 use super::notify::{notify, notify_reloading};
 use super::pending::{Pending, gather};
-use super::take::{Cause, take};
+use super::take::{Occasion, take};
 use super::timers::{Timers, worked};
 use crate::desired::Desired;
 use crate::health::Health;
 use crate::kernel::{Kernel, KernelError, Note};
 use crate::metrics::Textfile;
 use crate::reconciled::Reconciled;
-use crate::source::Source;
+use crate::source::ConfigSource;
 use crate::triggers::{End, Triggers};
 
 /// What the service manager is told of a mirror that was adopted.
@@ -26,7 +26,7 @@ const ADOPTED: &str = "the file is wrong; what was mirrored before is mirrored u
 pub(super) struct Site {
     pub(super) kernel: Kernel,
     state: Reconciled,
-    source: Source,
+    source: ConfigSource,
     pub(super) metrics: Textfile,
     health: Health,
     /// What the file last asked for when it was right; `None` until it is for the first time.
@@ -44,7 +44,7 @@ impl Site {
     /// Nothing has been done so far.
     pub(super) fn new(
         kernel: Kernel,
-        source: Source,
+        source: ConfigSource,
         metrics: Textfile,
         desired: Option<Desired>,
     ) -> Self {
@@ -78,7 +78,7 @@ impl Site {
     pub(super) fn begin(&mut self) -> Result<(), KernelError> {
         if let Some(desired) = &self.desired {
             let (kernel, state) = (&mut self.kernel, &mut self.state);
-            self.left = take(kernel, state, &mut self.metrics, desired, Cause::File)?;
+            self.left = take(kernel, state, &mut self.metrics, desired, Occasion::File)?;
         }
         Ok(())
     }
@@ -171,7 +171,7 @@ impl Site {
         self.kernel.try_again();
         self.kernel.try_segmenter_again();
         let (kernel, state) = (&mut self.kernel, &mut self.state);
-        let taken = take(kernel, state, &mut self.metrics, &desired, Cause::File);
+        let taken = take(kernel, state, &mut self.metrics, &desired, Occasion::File);
         match taken {
             Ok(left) => {
                 self.left = left;
@@ -193,7 +193,7 @@ impl Site {
         let before = worked();
         let (kernel, state) = (&mut self.kernel, &mut self.state);
         if is_due || !is_same(kernel, state, desired) {
-            let taken = take(kernel, state, &mut self.metrics, desired, Cause::Network);
+            let taken = take(kernel, state, &mut self.metrics, desired, Occasion::Network);
             let before = self.left;
             if let Ok(left) = taken {
                 self.left = left;

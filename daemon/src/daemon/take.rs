@@ -12,7 +12,7 @@ use crate::report::plural;
 
 /// Why the kernel is looked at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Cause {
+pub(super) enum Occasion {
     /// The file was read.
     File,
     /// Something else changed.
@@ -24,13 +24,13 @@ pub(super) fn take(
     state: &mut Reconciled,
     metrics: &mut Textfile,
     desired: &Desired,
-    cause: Cause,
+    occasion: Occasion,
 ) -> Result<usize, KernelError> {
     let (before, advised) = (state.obstacles.clone(), state.advice.clone());
     let reconciled = proceed(kernel, state, desired);
     metrics
         .process
-        .applied(cause == Cause::File, reconciled.as_ref().ok());
+        .applied(occasion == Occasion::File, reconciled.as_ref().ok());
     let report = reconciled?;
     report.lines().for_each(|line| info!("{line}"));
     report.repaired.iter().for_each(|line| warn!("{line}"));
@@ -50,7 +50,7 @@ pub(super) fn take(
         .iter()
         .filter(|line| !advised.contains(line))
         .for_each(|line| info!("{line}"));
-    if report.writes > 0 || cause == Cause::File {
+    if report.writes > 0 || occasion == Occasion::File {
         info!("{}", report.summary());
         if report.left > 0 {
             info!(
@@ -63,7 +63,7 @@ pub(super) fn take(
     if !report.repaired.is_empty() {
         let _ = kernel.note(Note::Repaired(report.repaired.len()));
     }
-    if cause == Cause::File || !report.changes.is_empty() {
+    if occasion == Occasion::File || !report.changes.is_empty() {
         let _ = kernel.note(Note::Loaded);
     }
     Ok(report.left)

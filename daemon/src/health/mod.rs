@@ -37,7 +37,7 @@ pub struct Sample {
 
 /// What a predecessor has found out, by the endpoint's name: what is counted, trouble, path MTU in
 /// bytes.
-pub type Known = BTreeMap<String, (Sample, Option<Trouble>, Option<u32>)>;
+pub type Findings = BTreeMap<String, (Sample, Option<Trouble>, Option<u32>)>;
 
 /// A difference that is told.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -140,7 +140,7 @@ const MEANING: [(IcmpError, Trouble); IcmpError::COUNT] = [
 impl Health {
     /// Begins with what a predecessor has found out about endpoints to which copies go the same
     /// way: trouble and path MTU, by name.
-    pub fn resume(&mut self, known: Known, now: Duration) {
+    pub fn resume(&mut self, known: Findings, now: Duration) {
         for (name, (last, trouble, path_mtu)) in known {
             let path_mtu = path_mtu.map(|mtu| (mtu, now));
             self.endpoints.insert(

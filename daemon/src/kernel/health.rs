@@ -13,7 +13,7 @@ use traffic_mirror_ebpf::abi::{
 use super::observe::next_hop;
 use crate::compile::outer;
 use crate::desired::Desired;
-use crate::health::{Health, Known, Sample};
+use crate::health::{Findings, Health, Sample};
 use crate::kernel::Kernel;
 use crate::kernel::error::{KernelError, map_error};
 use crate::kernel::generation::Generation;
@@ -96,9 +96,9 @@ impl Kernel {
     ///
     /// # Errors
     /// A map cannot be read; a netlink request fails.
-    pub fn known_health(&mut self) -> Result<(Known, Duration), KernelError> {
+    pub fn known_health(&mut self) -> Result<(Findings, Duration), KernelError> {
         let Some(generation) = self.live_generation()? else {
-            return Ok((Known::new(), now()));
+            return Ok((Findings::new(), now()));
         };
         let (noted, (samples, now)) = (generation.noted()?, self.sample()?);
         let known = |(name, sample)| {

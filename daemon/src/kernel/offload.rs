@@ -9,11 +9,11 @@ use crate::network::Link;
 /// What was answered, by the interface's index.
 #[derive(Debug, Default)]
 pub(super) struct Offloads {
-    answers: BTreeMap<u32, Answer>,
+    answers: BTreeMap<u32, TxChecksums>,
 }
 
 #[derive(Debug)]
-struct Answer {
+struct TxChecksums {
     /// The interface as it was then.
     link: Link,
     /// As [`Netlink::has_tx_checksums`].
@@ -41,7 +41,7 @@ impl Offloads {
             let known = before
                 .remove(&link.index)
                 .filter(|answer| answer.link == *link);
-            let answer = known.unwrap_or_else(|| Answer {
+            let answer = known.unwrap_or_else(|| TxChecksums {
                 link: link.clone(),
                 has_checksums: ask(&link.name),
             });

@@ -56,7 +56,7 @@ impl Unfit {
 }
 
 /// The file, and what was last found there.
-pub struct Source {
+pub struct ConfigSource {
     path: PathBuf,
     watch: FileWatch,
     /// Right or wrong: it is complained about once.
@@ -82,7 +82,7 @@ type FileId = (u64, u64, u64, i64, i64);
 const ORPHAN: &str = "was replaced or deleted outside of this mount, where nobody can see that; start the container anew, or mount \
                       the directory of the file in place of the file";
 
-impl Source {
+impl ConfigSource {
     /// Watches the file and reads it. One that is being written is waited for, but not for ever;
     /// one that cannot be watched is looked at by [`Self::poll`].
     ///

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use traffic_mirror_ebpf::abi::{self, BLOCK_SLOTS, Row, Slot};
 
 use super::FilterStatus;
-use super::read::{sorted, used};
+use super::named::{sorted, used};
 use crate::kernel::{Generation, KernelError};
 use crate::tables::elements;
 use crate::tables::{Table, names};

@@ -5,6 +5,7 @@ mod daemon;
 mod file;
 mod filter;
 mod listed;
+mod named;
 mod rate;
 mod read;
 mod reasons;

@@ -5,8 +5,11 @@ use std::path::Path;
 
 use traffic_mirror_ebpf::abi::{self, Drop, IcmpError, Skipped, Trouble};
 
-use super::{ChainPosition, EndpointStatus, InterfaceStatus, Output, Status};
-use super::{Daemon, File, NotMirrored, Reason, filter};
+use super::named::{sorted, used};
+use super::{
+    ChainPosition, Daemon, EndpointStatus, File, InterfaceStatus, NotMirrored, Output, Reason,
+    Status, filter,
+};
 use crate::compile::{READY, called, entries, entry_of, mac, not_mirrored, outer, refused, state};
 use crate::desired::Order;
 use crate::kernel::netlink::Netlink;
@@ -379,21 +382,4 @@ fn outputs(
         });
     }
     Ok(outputs)
-}
-
-/// Up to which index there are objects.
-pub(super) fn used(named: &[abi::Name]) -> usize {
-    names(named)
-        .last()
-        .map_or(0, |(index, _)| index as usize + 1)
-}
-
-/// Objects keep their place in the maps while others come and go, so they stand there in no order.
-pub(super) fn sorted<T, K: Ord>(
-    objects: impl Iterator<Item = T>,
-    key: impl FnMut(&T) -> K,
-) -> Vec<T> {
-    let mut objects: Vec<T> = objects.collect();
-    objects.sort_by_cached_key(key);
-    objects
 }

@@ -41,7 +41,7 @@ pub use labels::{History, Hook, NAME_BYTES, Name};
 pub use listed::{Listed, ORDER_BYTES, PATTERN_BYTES};
 pub use peer::{MAX_PEERS, Peer};
 pub use relay::Relay;
-pub use trie::{Entry, Node, Root, Skip};
+pub use trie::{Node, Root, Skip, TrieEntry};
 
 /// Filters in a file, at most.
 pub const MAX_FILTERS: usize = 16_384;
@@ -187,17 +187,17 @@ mod tests {
     #[test]
     fn entries_survive_packing() {
         for entry in [
-            Entry::Class(0),
-            Entry::Class(70_000),
-            Entry::Node {
+            TrieEntry::Class(0),
+            TrieEntry::Class(70_000),
+            TrieEntry::Node {
                 byte: 15,
-                id: Entry::ID_MASK,
+                id: TrieEntry::ID_MASK,
             },
-            Entry::Node { byte: 0, id: 0 },
-            Entry::Skip(0),
-            Entry::Skip(Entry::ID_MASK),
+            TrieEntry::Node { byte: 0, id: 0 },
+            TrieEntry::Skip(0),
+            TrieEntry::Skip(TrieEntry::ID_MASK),
         ] {
-            assert_eq!(Entry::unpack(entry.pack()), entry);
+            assert_eq!(TrieEntry::unpack(entry.pack()), entry);
         }
     }
 

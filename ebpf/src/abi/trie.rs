@@ -26,7 +26,7 @@ impl Root {
 /// A trie entry packed into a `u32`, so that one store switches it:
 /// a class (bit 31 clear), a node (bits 31-30 = 10) or a skip (11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Entry {
+pub enum TrieEntry {
     /// The look-up ends with this class.
     Class(u32),
     /// Go on in `NODES[id]` with byte `byte` of the address.
@@ -40,7 +40,7 @@ pub enum Entry {
     Skip(u32),
 }
 
-impl Entry {
+impl TrieEntry {
     /// Bit that tells a node or skip from a class.
     pub const INNER: u32 = 1 << 31;
     /// Bit that tells a skip from a node.
@@ -60,7 +60,7 @@ impl Entry {
         }
     }
 
-    /// The inverse of [`Entry::pack`].
+    /// The inverse of [`TrieEntry::pack`].
     #[must_use]
     pub const fn unpack(raw: u32) -> Self {
         if raw & Self::INNER == 0 {
@@ -76,7 +76,7 @@ impl Entry {
     }
 }
 
-/// An element of `NODES`: the next [`Entry`] for each value of one address byte.
+/// An element of `NODES`: the next [`TrieEntry`] for each value of one address byte.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -105,7 +105,7 @@ pub struct Skip {
 impl Skip {
     /// Compares nothing: the look-up goes on with `entry`.
     #[must_use]
-    pub const fn to(entry: Entry) -> Self {
+    pub const fn to(entry: TrieEntry) -> Self {
         Self {
             expect: [0; 2],
             mask: [0; 2],

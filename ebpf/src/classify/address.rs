@@ -1,7 +1,7 @@
 //! The class of an address.
 
 use super::Tables;
-use crate::abi::{Entry, Skip};
+use crate::abi::{Skip, TrieEntry};
 use crate::packet::Address;
 
 /// Steps of an address look-up at most, behind the root: a node for each byte of an IPv6 address,
@@ -13,16 +13,16 @@ const MAX_STEPS: usize = 17;
 pub fn class_of<T: Tables>(tables: &T, root: &Skip, address: Address) -> Option<u32> {
     let mut entry = pass(root, address);
     let mut steps = 0;
-    while entry & Entry::INNER != 0 {
+    while entry & TrieEntry::INNER != 0 {
         if steps == MAX_STEPS {
             return None;
         }
         steps += 1;
-        let id = entry & Entry::ID_MASK;
-        if entry & Entry::SKIP != 0 {
+        let id = entry & TrieEntry::ID_MASK;
+        if entry & TrieEntry::SKIP != 0 {
             entry = pass(tables.skip(id)?, address);
         } else {
-            let byte = entry >> Entry::BYTE_SHIFT & 15;
+            let byte = entry >> TrieEntry::BYTE_SHIFT & 15;
             let half = if byte & 8 == 0 {
                 address[0]
             } else {

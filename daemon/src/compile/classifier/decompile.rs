@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Class, Entry, FIELDS, Field, Root, Skip};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Class, FIELDS, Field, Root, Skip, TrieEntry};
 
 use crate::compile::classifier::definition::{
     Definition, NO_PORT, NO_PROTOCOL, Networks, PORT_VALUES, PROTOCOL_VALUES, Ranges, VLAN_VALUES,
@@ -201,37 +201,37 @@ const fn behind(bits: u128, length: u8) -> u128 {
 fn compared(sweep: &mut Sweep<'_>, skip: &Skip, bits: u128, depth: u8) -> Option<()> {
     let length = length_of(skip.mask);
     if length == 0 {
-        return walk(sweep, Entry::unpack(skip.hit), bits, depth);
+        return walk(sweep, TrieEntry::unpack(skip.hit), bits, depth);
     }
     let first = bits_of(skip.expect) & mask(length);
     if first > bits {
-        walk(sweep, Entry::unpack(skip.miss), bits, depth)?;
+        walk(sweep, TrieEntry::unpack(skip.miss), bits, depth)?;
     }
-    walk(sweep, Entry::unpack(skip.hit), first, length)?;
+    walk(sweep, TrieEntry::unpack(skip.hit), first, length)?;
     let behind_hit = behind(first, length);
     if behind_hit == behind(bits, depth) {
         return Some(());
     }
-    walk(sweep, Entry::unpack(skip.miss), behind_hit, length)
+    walk(sweep, TrieEntry::unpack(skip.miss), behind_hit, length)
 }
 
 /// Meets the classes below `entry`, whose addresses begin with `bits`, in the order of the
 /// addresses.
-fn walk(sweep: &mut Sweep<'_>, entry: Entry, bits: u128, depth: u8) -> Option<()> {
+fn walk(sweep: &mut Sweep<'_>, entry: TrieEntry, bits: u128, depth: u8) -> Option<()> {
     match entry {
-        Entry::Class(class) => sweep.meet(bits, class),
-        Entry::Skip(id) => {
+        TrieEntry::Class(class) => sweep.meet(bits, class),
+        TrieEntry::Skip(id) => {
             let skip = sweep.tables.skips.get(id as usize)?;
             compared(sweep, skip, bits, depth)
         }
-        Entry::Node { byte, id } => {
+        TrieEntry::Node { byte, id } => {
             let node = sweep.tables.nodes.get(id as usize)?;
             let depth = (byte + 1) * 8;
             (0..=255u8).try_for_each(|value| {
                 let bits = bits | u128::from(value) << (128 - u32::from(depth));
                 walk(
                     sweep,
-                    Entry::unpack(node.child[usize::from(value)]),
+                    TrieEntry::unpack(node.child[usize::from(value)]),
                     bits,
                     depth,
                 )

@@ -2,7 +2,7 @@
 
 use bytemuck::Pod;
 use hashbrown::{DefaultHashBuilder, HashMap, HashTable};
-use traffic_mirror_ebpf::abi::{Block, Class, EMPTY_BLOCK, EMPTY_CLASS, Entry, Root, Skip};
+use traffic_mirror_ebpf::abi::{Block, Class, EMPTY_BLOCK, EMPTY_CLASS, Root, Skip, TrieEntry};
 
 use crate::compile::classifier::definition::{bits_of, length_of, mask};
 use crate::compile::classifier::fingerprint::{hash_of, hash_of_block, summary_of};
@@ -23,7 +23,7 @@ pub struct Reachable {
     /// The leaves of each trie, by [`Root`].
     pub(in crate::compile) leaves: [Vec<Leaf>; 4],
     /// The node or skip at each place of the tries.
-    pub(in crate::compile) entries: HashMap<TriePosition, Entry, DefaultHashBuilder>,
+    pub(in crate::compile) entries: HashMap<TriePosition, TrieEntry, DefaultHashBuilder>,
 }
 
 /// Addresses that select a class; of what misses a skip, all at its place.
@@ -144,25 +144,25 @@ impl Reachable {
         &mut self,
         tables: &Tables,
         root: u8,
-        entry: Entry,
+        entry: TrieEntry,
         depth: u8,
         bits: u128,
     ) -> Option<()> {
         match entry {
-            Entry::Class(class) => self.leaf(root, class, (bits, bits | !mask(depth)))?,
-            Entry::Skip(id) => {
+            TrieEntry::Class(class) => self.leaf(root, class, (bits, bits | !mask(depth)))?,
+            TrieEntry::Skip(id) => {
                 // each way down must be new, or the tables go round in circles
                 self.skips.insert(id)?.then_some(())?;
                 self.entries.insert((root, depth, bits), entry);
                 self.skip(tables, root, tables.skips.get(id as usize)?, depth, bits)?;
             }
-            Entry::Node { byte, id } => {
+            TrieEntry::Node { byte, id } => {
                 let node = tables.nodes.get(id as usize)?;
                 (self.nodes.insert(id)? && depth < 128 && byte * 8 == depth).then_some(())?;
                 self.entries.insert((root, depth, bits), entry);
                 for (value, &child) in (0u32..).zip(&node.child) {
                     let bits = bits | u128::from(value) << (120 - depth);
-                    self.walk(tables, root, Entry::unpack(child), depth + 8, bits)?;
+                    self.walk(tables, root, TrieEntry::unpack(child), depth + 8, bits)?;
                 }
             }
         }
@@ -192,9 +192,9 @@ impl Reachable {
     ) -> Option<()> {
         let length = length_of(skip.mask);
         if length == 0 {
-            return self.walk(tables, root, Entry::unpack(skip.hit), depth, bits);
+            return self.walk(tables, root, TrieEntry::unpack(skip.hit), depth, bits);
         }
-        let Entry::Class(miss) = Entry::unpack(skip.miss) else {
+        let TrieEntry::Class(miss) = TrieEntry::unpack(skip.miss) else {
             return None;
         };
         self.leaf(root, miss, (bits, bits | !mask(depth)))?;
@@ -202,7 +202,7 @@ impl Reachable {
         self.walk(
             tables,
             root,
-            Entry::unpack(skip.hit),
+            TrieEntry::unpack(skip.hit),
             length,
             bits_of(skip.expect),
         )

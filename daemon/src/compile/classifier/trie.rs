@@ -2,7 +2,7 @@
 //! elements of `NODES` and `SKIPS` behind it, at the places where they live already. A chain of
 //! nodes with one way through it is a skip: one comparison.
 
-use traffic_mirror_ebpf::abi::{EMPTY_CLASS, Entry, Node, Root, Skip};
+use traffic_mirror_ebpf::abi::{EMPTY_CLASS, Node, Root, Skip, TrieEntry};
 use traffic_mirror_ebpf::classify::class_of;
 
 use crate::compile::classifier::definition::{halves, mask};
@@ -118,7 +118,8 @@ impl<'a> TrieBuilder<'a, '_> {
 
     /// The node that is live at a place.
     fn there(&self, depth: u8, bits: u128) -> Option<&'a Node> {
-        let Some(Entry::Node { id, .. }) = self.in_use.entries.get(&(self.root as u8, depth, bits))
+        let Some(TrieEntry::Node { id, .. }) =
+            self.in_use.entries.get(&(self.root as u8, depth, bits))
         else {
             return None;
         };
@@ -223,10 +224,10 @@ impl<'a> TrieWriter<'a> {
         }
     }
 
-    fn entry(&mut self, tree: &Tree, place: TriePosition) -> Entry {
+    fn entry(&mut self, tree: &Tree, place: TriePosition) -> TrieEntry {
         match tree {
             Tree::Leaf(selected) => self.class(*selected),
-            Tree::Same(packed) => Entry::unpack(*packed),
+            Tree::Same(packed) => TrieEntry::unpack(*packed),
             Tree::Skip {
                 bits,
                 length,
@@ -235,12 +236,12 @@ impl<'a> TrieWriter<'a> {
             } => {
                 let there = self.live.entries.get(&place).copied();
                 let skip = self.skip(place.0, *bits, *length, hit, *miss);
-                Entry::Skip(self.put_skip(there, skip))
+                TrieEntry::Skip(self.put_skip(there, skip))
             }
             Tree::Node { children } => {
                 let (root, depth, bits) = place;
                 let id = match self.live.entries.get(&place) {
-                    Some(Entry::Node { id, .. }) => *id,
+                    Some(TrieEntry::Node { id, .. }) => *id,
                     _ => self.nodes.next().unwrap_or_default(),
                 };
                 self.tables.nodes.grow(id as usize + 1);
@@ -254,7 +255,7 @@ impl<'a> TrieWriter<'a> {
                     node.child[usize::from(*first)..end].fill(entry);
                 }
                 self.tables.nodes.set(id as usize, node);
-                Entry::Node {
+                TrieEntry::Node {
                     byte: depth / BYTE,
                     id,
                 }
@@ -272,15 +273,15 @@ impl<'a> TrieWriter<'a> {
         }
     }
 
-    fn class(&self, selected: Selected) -> Entry {
-        Entry::Class(self.classes.of(selected))
+    fn class(&self, selected: Selected) -> TrieEntry {
+        TrieEntry::Class(self.classes.of(selected))
     }
 
     /// The live skip of that place, if it compares the same; else a free one.
-    fn put_skip(&mut self, there: Option<Entry>, want: Skip) -> u32 {
+    fn put_skip(&mut self, there: Option<TrieEntry>, want: Skip) -> u32 {
         let same = |live: &Skip| live.expect == want.expect && live.mask == want.mask;
         let id = match there {
-            Some(Entry::Skip(id)) if same(&self.tables.skips[id as usize]) => id,
+            Some(TrieEntry::Skip(id)) if same(&self.tables.skips[id as usize]) => id,
             _ => self.skips.next().unwrap_or_default(),
         };
         self.tables.skips.grow(id as usize + 1);

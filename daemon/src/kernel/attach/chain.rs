@@ -3,7 +3,7 @@
 use crate::chain::{Chain, Entry};
 use crate::kernel::attach::Attachments;
 use crate::kernel::attachment::{Attachment, Mechanism, Role};
-use crate::kernel::bpf::link::{Link, attached_to};
+use crate::kernel::bpf::link::{BpfLink, attached_to};
 use crate::kernel::bpf::syscall::program_name;
 use crate::kernel::error::{KernelError, reason};
 use crate::kernel::netlink::Netlink;
@@ -34,7 +34,7 @@ impl Attachments {
         present: &[(Attachment, Mechanism)],
         attachment: Attachment,
     ) -> Result<Vec<Entry>, KernelError> {
-        let own = Link::open(&self.link_pin(attachment))
+        let own = BpfLink::open(&self.link_pin(attachment))
             .and_then(|link| link.program())
             .ok()
             .flatten();
@@ -103,7 +103,7 @@ impl Attachments {
                     && there != attachment
             });
         let program = |(there, _): (Attachment, Mechanism)| {
-            let link = Link::open(&self.link_pin(there)).ok()?;
+            let link = BpfLink::open(&self.link_pin(there)).ok()?;
             Some((link.program().ok()??, there.role))
         };
         on_hook.filter_map(program).collect()

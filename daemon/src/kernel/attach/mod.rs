@@ -23,7 +23,7 @@ use super::pins::{names, remove_dir, remove_pins};
 use crate::chain::Position;
 use crate::desired::Order;
 use crate::kernel::attach::tcx::anchor;
-use crate::kernel::bpf::link::Link;
+use crate::kernel::bpf::link::BpfLink;
 
 pub(in crate::kernel) const LINKS: &str = "links";
 pub(in crate::kernel) const FILTERS: &str = "filters";
@@ -118,7 +118,7 @@ impl Attachments {
     pub(super) fn are_anywhere(&self) -> Result<bool, KernelError> {
         let is_somewhere = |(attachment, mechanism): (Attachment, Mechanism)| match mechanism {
             Mechanism::Tcx => {
-                Link::open(&self.link_pin(attachment)).is_ok_and(|link| link.is_anywhere())
+                BpfLink::open(&self.link_pin(attachment)).is_ok_and(|link| link.is_anywhere())
             }
             Mechanism::Clsact => true,
         };
@@ -160,7 +160,7 @@ impl Attachments {
         match mechanism {
             Mechanism::Tcx => {
                 let path = self.link_pin(attachment);
-                match Link::open(&path)
+                match BpfLink::open(&path)
                     .and_then(|link| link.is_on(attachment.interface, attachment.direction))
                 {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),

@@ -16,7 +16,7 @@ use crate::kernel::attach::Attachments;
 use crate::kernel::attach::clsact::LiveFilter;
 use crate::kernel::attach::tcx::{anchor, once_it_has_gone};
 use crate::kernel::attachment::{Attachment, Mechanism};
-use crate::kernel::bpf::link::Link;
+use crate::kernel::bpf::link::BpfLink;
 use crate::kernel::bpf::{program, rcu};
 use crate::kernel::error::{KernelError, map_error, pin_error};
 use crate::kernel::failpoint::Step;
@@ -147,7 +147,7 @@ impl Attachments {
         let fresh = fresh.fd().map_err(|e| error(&e))?.as_fd();
         match mechanism {
             Mechanism::Tcx => {
-                let link = Link::create(
+                let link = BpfLink::create(
                     fresh,
                     attachment.interface,
                     attachment.direction,
@@ -201,12 +201,12 @@ impl Attachments {
         let (dir, path) = (self.relocation_dir(attachment), self.link_pin(attachment));
         let error = |source| pin_error("update", &path, source);
         let program = pinned(&dir.join(PROGRAM))?;
-        let update = |link: &Link| -> Result<(), KernelError> {
+        let update = |link: &BpfLink| -> Result<(), KernelError> {
             let program = fd(&program)?;
             once_it_has_gone(|| link.update(program))?.map_err(error)
         };
         let there = |pin: &Path| {
-            let link = Link::open(pin).ok()?;
+            let link = BpfLink::open(pin).ok()?;
             link.is_on(attachment.interface, attachment.direction)
                 .is_ok_and(|is_on| is_on)
                 .then_some(link)
@@ -279,7 +279,7 @@ impl Attachments {
         match mechanism {
             Mechanism::Tcx => {
                 let path = self.link_pin(attachment);
-                let updated = Link::open(&path)
+                let updated = BpfLink::open(&path)
                     .and_then(|link| link.update(fd(&program).map_err(io::Error::other)?));
                 updated.map_err(|source| pin_error("update", &path, source))
             }

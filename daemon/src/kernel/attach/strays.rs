@@ -20,7 +20,7 @@ use traffic_mirror_ebpf::abi;
 use crate::kernel::Kernel;
 use crate::kernel::attach::Attachments;
 use crate::kernel::attachment::{Mechanism, word};
-use crate::kernel::bpf::link::{Link, attached_to};
+use crate::kernel::bpf::link::{BpfLink, attached_to};
 use crate::kernel::error::KernelError;
 use crate::kernel::generation::Generation;
 use crate::kernel::netlink::Netlink;
@@ -244,7 +244,7 @@ fn own(pin_path: &Path) -> Result<BTreeSet<u32>, KernelError> {
         match mechanism {
             Mechanism::Tcx => {
                 own.extend(
-                    Link::open(&attachments.link_pin(attachment))
+                    BpfLink::open(&attachments.link_pin(attachment))
                         .and_then(|link| link.program())
                         .ok()
                         .flatten(),

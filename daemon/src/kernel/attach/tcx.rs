@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use crate::chain::{Chain, Position};
 use crate::kernel::attach::Attachments;
 use crate::kernel::attachment::Attachment;
-use crate::kernel::bpf::link::{Anchor, Link};
+use crate::kernel::bpf::link::{Anchor, BpfLink};
 use crate::kernel::bpf::rcu;
 use crate::kernel::error::{KernelError, pin_error};
 use crate::kernel::pins::{absent_is_fine, make_dir, remove_pins};
@@ -53,7 +53,7 @@ impl Attachments {
         error: impl Fn(io::Error) -> KernelError,
     ) -> Result<(), KernelError> {
         let path = self.link_pin(attachment);
-        if Link::open(&path).is_ok_and(|link| link.update(program).is_ok()) {
+        if BpfLink::open(&path).is_ok_and(|link| link.update(program).is_ok()) {
             return Ok(());
         }
         // its interface may have gone, and another have its index
@@ -61,7 +61,7 @@ impl Attachments {
         make_dir(&self.links)?;
         let create = |anchor| {
             once_it_has_gone(|| {
-                Link::create(program, attachment.interface, attachment.direction, anchor)
+                BpfLink::create(program, attachment.interface, attachment.direction, anchor)
             })
         };
         let link = match create(anchor)? {
@@ -76,7 +76,7 @@ impl Attachments {
 
     pub(in crate::kernel) fn detach_link(&self, attachment: Attachment) -> Result<(), KernelError> {
         let path = self.link_pin(attachment);
-        absent_is_fine(Link::open(&path).and_then(|link| link.detach()))
+        absent_is_fine(BpfLink::open(&path).and_then(|link| link.detach()))
             .map_err(|source| pin_error("detach", &path, source))?;
         remove_pins(&path)
     }

@@ -27,7 +27,7 @@ const BPF_MPROG_MAX: usize = 64;
 const BPF_LINK_TYPE_TCX: u32 = 11;
 
 /// A link.
-pub(in crate::kernel) struct Link(OwnedFd);
+pub(in crate::kernel) struct BpfLink(OwnedFd);
 
 /// The beginning of `struct bpf_link_info` for a TCX link.
 #[repr(C)]
@@ -52,7 +52,7 @@ pub(in crate::kernel) enum Anchor {
     After(u32),
 }
 
-impl Link {
+impl BpfLink {
     /// Attaches a program to a hook.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use aya::programs::ProgramType;
 use aya::sys::{BpfHelper, is_helper_supported};
-use traffic_mirror_ebpf::offsets::{Offsets, Source};
+use traffic_mirror_ebpf::offsets::{BtfQuery, Offsets};
 
 use crate::kernel::features::btf::Btf;
 use crate::kernel::features::{patches, probe};
@@ -21,25 +21,25 @@ const CAST: &str = "bpf_rdonly_cast";
 
 /// How this kernel's memory is read.
 #[derive(Clone, Copy)]
-pub(in crate::kernel) struct Memory {
+pub(in crate::kernel) struct KernelMemory {
     pub(in crate::kernel) offsets: Offsets,
     /// The number of [`CAST`].
     cast: u32,
 }
 
 /// It stays as it is as long as the kernel runs.
-static FOUND: OnceLock<Result<Memory, String>> = OnceLock::new();
+static FOUND: OnceLock<Result<KernelMemory, String>> = OnceLock::new();
 
 /// Of the running kernel; where its memory cannot be read, nothing is known of that.
-pub(in crate::kernel) fn memory() -> &'static Memory {
-    static NOTHING: OnceLock<Memory> = OnceLock::new();
+pub(in crate::kernel) fn memory() -> &'static KernelMemory {
+    static NOTHING: OnceLock<KernelMemory> = OnceLock::new();
     found().as_ref().unwrap_or_else(|_| {
         NOTHING.get_or_init(|| {
             let offsets = Offsets {
                 can_shrink: patches::can_shrink().into(),
                 ..Offsets::NONE
             };
-            Memory { offsets, cast: 0 }
+            KernelMemory { offsets, cast: 0 }
         })
     })
 }
@@ -58,7 +58,7 @@ pub(in crate::kernel) fn obstacles() -> Vec<String> {
         .collect()
 }
 
-fn found() -> &'static Result<Memory, String> {
+fn found() -> &'static Result<KernelMemory, String> {
     FOUND.get_or_init(|| {
         let bytes = fs::read(TYPES).map_err(|error| format!("cannot read {TYPES}: {error}"))?;
         let mut memory = of(&bytes).ok_or_else(|| format!("{TYPES} has another format"))?;
@@ -83,39 +83,39 @@ fn found() -> &'static Result<Memory, String> {
 }
 
 /// By the type information of a kernel.
-fn of(bytes: &[u8]) -> Option<Memory> {
-    let mut names: BTreeSet<&[u8]> = Offsets::SOURCES
+fn of(bytes: &[u8]) -> Option<KernelMemory> {
+    let mut names: BTreeSet<&[u8]> = Offsets::QUERIES
         .iter()
         .map(|source| name(*source).as_bytes())
         .collect();
     names.insert(CAST.as_bytes());
     let btf = Btf::parse(bytes, |name| names.contains(name))?;
-    let values = Offsets::SOURCES
+    let values = Offsets::QUERIES
         .iter()
         .map(|source| value(&btf, *source).unwrap_or(Offsets::UNKNOWN));
     let words: Vec<u32> = [0, 0].into_iter().chain(values).collect();
     let offsets = bytemuck::pod_read_unaligned(bytemuck::cast_slice(&words));
-    Some(Memory {
+    Some(KernelMemory {
         offsets,
         cast: btf.id(CAST).unwrap_or(0),
     })
 }
 
-const fn name(source: Source) -> &'static str {
+const fn name(source: BtfQuery) -> &'static str {
     match source {
-        Source::Member(name, _)
-        | Source::Type(name)
-        | Source::Size(name)
-        | Source::Enumerator(name, _) => name,
+        BtfQuery::Member(name, _)
+        | BtfQuery::Type(name)
+        | BtfQuery::Size(name)
+        | BtfQuery::Enumerator(name, _) => name,
     }
 }
 
-fn value(btf: &Btf<'_>, source: Source) -> Option<u32> {
+fn value(btf: &Btf<'_>, source: BtfQuery) -> Option<u32> {
     match source {
-        Source::Member(structure, member) => btf.member(structure, member),
-        Source::Type(name) => btf.id(name),
-        Source::Size(structure) => btf.size(structure),
-        Source::Enumerator(of, name) => btf.enumerator(of, name),
+        BtfQuery::Member(structure, member) => btf.member(structure, member),
+        BtfQuery::Type(name) => btf.id(name),
+        BtfQuery::Size(structure) => btf.size(structure),
+        BtfQuery::Enumerator(of, name) => btf.enumerator(of, name),
     }
 }
 
@@ -132,7 +132,7 @@ const fn instruction(operation: [u8; 4], value: u32) -> u64 {
     u32::from_le_bytes(operation) as u64 | (value as u64) << 32
 }
 
-impl Memory {
+impl KernelMemory {
     /// An object with calls of [`CAST`] as this kernel takes them.
     pub(in crate::kernel) fn object(&self, object: &[u8]) -> Vec<u64> {
         let words = object.chunks(8).map(|chunk| {
@@ -190,8 +190,8 @@ mod tests {
     fn what_is_read_is_found_on_this_kernel() {
         let Ok(bytes) = fs::read(TYPES) else { return };
         let found = of(&bytes).expect("the kernel's own type information");
-        let words: [u32; 2 + Offsets::SOURCES.len()] = bytemuck::cast(found.offsets);
-        for (source, word) in Offsets::SOURCES.iter().zip(&words[2..]) {
+        let words: [u32; 2 + Offsets::QUERIES.len()] = bytemuck::cast(found.offsets);
+        for (source, word) in Offsets::QUERIES.iter().zip(&words[2..]) {
             println!("{source:?} {word}");
             // there only where the kernel is built with what needs it
             let may_be_missing = ["decrypted", "SKB_EXT_SEC_PATH"];
@@ -211,7 +211,7 @@ mod tests {
             .flat_map(u64::to_le_bytes)
             .chain([5])
             .collect();
-        let memory = |reading| Memory {
+        let memory = |reading| KernelMemory {
             offsets: Offsets {
                 reading,
                 ..Offsets::NONE

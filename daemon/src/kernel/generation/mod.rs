@@ -18,7 +18,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::kernel::error::{KernelError, pin_error};
-use crate::kernel::features::memory::{Memory, memory};
+use crate::kernel::features::memory::{KernelMemory, memory};
 use crate::kernel::generation::build_id::{BuildId, name, parse};
 use crate::kernel::object;
 use crate::kernel::object::{CounterMaps, PROGRAMS, capacity, map_names};
@@ -30,7 +30,7 @@ pub struct Generation {
     number: u32,
     pub(super) dir: PathBuf,
     build_id: BuildId,
-    memory: &'static Memory,
+    memory: &'static KernelMemory,
 }
 
 impl Generation {
