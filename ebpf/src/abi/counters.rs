@@ -83,7 +83,7 @@ pub struct Bucket {
 pub struct First {
     /// The key, exclusive or `value`.
     pub check: u64,
-    /// Ports, protocol, flags, time: see [`datagram`](crate::fragment_key).
+    /// Ports, protocol, flags, time: laid out by [`tell`](crate::fragment_key::tell).
     pub value: u64,
 }
 

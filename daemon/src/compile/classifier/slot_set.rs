@@ -1,4 +1,4 @@
-//! A set of slots, to be looked into.
+//! A set of slots as blocks of bits: this sets, clears and reads the bit that stands for a slot.
 
 use bytemuck::Zeroable;
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, BLOCK_WORDS, Block, Class, EMPTY_BLOCK, Row};

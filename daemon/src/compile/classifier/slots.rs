@@ -1,5 +1,5 @@
 //! Input: what is wanted and what is live, each slot with what it stands for. Output: which slot
-//! stands for what: live ones where they are, new ones clustered by field_set and protocol.
+//! stands for what: live ones where they are, new ones beside others of the same field set and protocol.
 
 use std::sync::Arc;
 
