@@ -116,8 +116,8 @@ pub enum KernelError {
 /// Why a change was not applied.
 #[derive(Debug)]
 pub enum NotApplied {
-    /// An output interface or the segmenter takes no program that clones are sent to. Nothing has
-    /// changed so far, and nothing may be sent there: what is wanted must be compiled anew.
+    /// An output interface or the segmenter rejected a program that clones are sent to. No clones
+    /// may be sent there, so the tables must be compiled again.
     Refused,
     /// Anything else.
     Failed(KernelError),

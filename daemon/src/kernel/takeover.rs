@@ -26,8 +26,11 @@ impl Kernel {
         (self.before)(Step::Create)?;
         let mut generation = Generation::create(&self.pin_path, number, &want.tables)?;
         if let Err(error) = self.prepare(&generation, want) {
-            generation.remove()?;
-            return Err(error);
+            let removed = generation.remove();
+            return Err(match (error, removed) {
+                (NotApplied::Failed(_), Err(unremoved)) => unremoved.into(),
+                (error, _) => error,
+            });
         }
         make_dir(&self.taking_over())?;
         let mut failed = Vec::new();

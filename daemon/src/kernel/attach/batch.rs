@@ -104,7 +104,11 @@ impl Kernel {
         let present = self.attachments.list()?;
         let mut failed = Ok(());
         for attachment in catchers(generation.number(), want) {
-            if let Some(Err(error)) = self.attach_once(generation, &present, attachment)? {
+            let attached = match self.attach_once(generation, &present, attachment) {
+                Err(_) if failed.is_err() => return failed,
+                attached => attached?,
+            };
+            if let Some(Err(error)) = attached {
                 match attachment.role {
                     Role::Segmenter { .. } => self.segmenter.refuse(&reason(&error)),
                     _ => drop(self.refused.insert(attachment.interface, error.to_string())),

@@ -26,12 +26,12 @@ const PROGRAMS: [(&str, &str); 4] = [
 pub(in crate::kernel) fn rename_pins(pin_path: &Path) -> Result<(), KernelError> {
     for (earlier, name) in DIRECTORIES {
         let (from, to) = (pin_path.join(earlier), pin_path.join(name));
-        if from.exists() && to.exists() {
+        if from.is_dir() && to.is_dir() {
             move_all(&from, &to, |name| Some(name.to_owned()))?;
             if names(&from)?.is_empty() {
                 remove_dir(&from)?;
             }
-        } else if from.exists() {
+        } else if from.is_dir() {
             rename(&from, &to)?;
         }
     }
@@ -42,7 +42,10 @@ pub(in crate::kernel) fn rename_pins(pin_path: &Path) -> Result<(), KernelError>
     let relocations = pin_path.join(RELOCATIONS);
     for name in names(&relocations)? {
         let dir = relocations.join(name);
-        move_all(&dir, &dir, today)?;
+        // what another process has put there goes later
+        if dir.is_dir() {
+            move_all(&dir, &dir, today)?;
+        }
     }
     Ok(())
 }
@@ -148,6 +151,18 @@ mod tests {
             found.contains("relocations/mirror-8-ingress/program"),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn what_is_no_directory_is_left_alone() {
+        let dir = std::env::temp_dir().join(format!("tm-files-{}", std::process::id()));
+        fs::create_dir_all(dir.join(RELOCATIONS)).unwrap();
+        for file in ["turns", "relocations/mirror-7-ingress"] {
+            fs::write(dir.join(file), "").unwrap();
+        }
+        let renamed = rename_pins(&dir);
+        fs::remove_dir_all(dir).unwrap();
+        renamed.unwrap();
     }
 
     #[test]
