@@ -2,8 +2,8 @@
 //! child process. It knows the formats on the wire and the daemon's command line, nothing of how
 //! the product works inside.
 //!
-//! Nothing here sleeps to synchronise, and nothing waits for ever: whatever waits takes a deadline,
-//! [`deadline`] by default. A capture that lost frames is an error, never a smaller number.
+//! Nothing here sleeps to synchronise, and nothing waits for ever: whatever waits looks again and
+//! again ([`pause`]) until a deadline, [`deadline`] by default. A capture that lost frames is an error, never a smaller number.
 
 pub mod account;
 pub mod collector;
@@ -20,6 +20,7 @@ pub mod observer;
 pub mod packet;
 pub mod pins;
 pub mod process;
+pub mod recording;
 pub mod scatter;
 pub mod socket;
 pub mod status;
@@ -57,6 +58,12 @@ pub fn patience() -> u32 {
 /// The instant [`DEADLINE`] from here, with [`patience`].
 pub fn deadline() -> Instant {
     Instant::now() + DEADLINE * patience()
+}
+
+/// Between two looks at a condition: short beside what is waited for, and a processor for whoever has
+/// to bring it about.
+pub fn pause() {
+    std::thread::sleep(Duration::from_millis(5));
 }
 
 /// Major and minor number of the running kernel, for tests that must name the kernel they need.

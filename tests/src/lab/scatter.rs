@@ -2,6 +2,7 @@
 //! as page fragments behind a linear part of chosen length (`tpacket_fill_skb`).
 
 use super::netns::Netns;
+use super::recording::Tap;
 use super::socket::{bind, set};
 use super::vnet::VnetHeader;
 use anyhow::{Context as _, Result, ensure};
@@ -29,6 +30,7 @@ pub struct ScatterSocket {
     ring: NonNull<c_void>,
     next: Mutex<usize>,
     interface: String,
+    tap: Option<Tap>,
 }
 
 // SAFETY: the ring is written under the lock alone.
@@ -40,6 +42,7 @@ impl ScatterSocket {
     /// Opens a socket that sends out of `interface`.
     pub fn open(netns: &Netns, interface: &str) -> Result<Self> {
         let index = netns.index(interface)?;
+        let tap = Tap::new(netns.prefix(), interface);
         let open = || {
             let fd = socket(
                 AddressFamily::Packet,
@@ -72,6 +75,7 @@ impl ScatterSocket {
                 ring,
                 next: Mutex::new(0),
                 interface: interface.to_owned(),
+                tap,
             })
         };
         netns
@@ -121,6 +125,9 @@ impl ScatterSocket {
             "{sent} bytes sent instead of {}",
             frame.len()
         );
+        if let Some(tap) = &self.tap {
+            tap.sent(frame);
+        }
         Ok(())
     }
 }

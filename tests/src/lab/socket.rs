@@ -1,6 +1,7 @@
 //! Raw packet sockets: whole Ethernet frames of one interface in a namespace, from anywhere.
 
 use super::netns::Netns;
+use super::recording::Tap;
 use super::vnet::VnetHeader;
 use super::wait_readable;
 use anyhow::{Context as _, Result, bail, ensure};
@@ -89,6 +90,7 @@ pub struct PacketSocket {
     interface: String,
     vnet: bool,
     buffer: Mutex<Vec<u8>>,
+    tap: Option<Tap>,
 }
 
 impl PacketSocket {
@@ -152,6 +154,7 @@ impl PacketSocket {
             interface: interface.to_owned(),
             vnet,
             buffer: Mutex::new(vec![0; FRAME_BYTES]),
+            tap: Tap::new(netns.prefix(), interface),
         })
     }
 
@@ -188,6 +191,10 @@ impl PacketSocket {
             bytes.len(),
             self.interface
         );
+        if let Some(tap) = &self.tap {
+            let header = if self.vnet { VnetHeader::BYTES } else { 0 };
+            tap.sent(&bytes[header..]);
+        }
         Ok(())
     }
 
@@ -269,13 +276,21 @@ impl PacketSocket {
             _ => PacketType::Incoming,
         };
         let (tag, checksum_open) = frame;
-        Ok(Some(Frame {
+        let frame = Frame {
             bytes: buffer[skip..length].to_vec(),
             direction,
             tag,
             checksum_open,
             vnet,
-        }))
+        };
+        if let Some(tap) = &self.tap {
+            let bytes = frame.clone().on_wire();
+            match direction {
+                PacketType::Incoming => tap.received(&bytes),
+                PacketType::Outgoing => tap.sent(&bytes),
+            }
+        }
+        Ok(Some(frame))
     }
 }
 

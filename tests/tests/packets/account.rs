@@ -65,7 +65,7 @@ impl Accounted {
         let Some(before) = self.before.take() else {
             return Ok(());
         };
-        let (mut status, patience) = (status.clone(), deadline());
+        let (mut status, until) = (status.clone(), deadline());
         while let Err(error) = adds_up(
             &self.desired,
             &status.since(&before)?,
@@ -74,7 +74,7 @@ impl Accounted {
         ) {
             // a packet may just be on its way from one counter to the next
             let later = Status::count(&self.daemon)?;
-            if later.counters() == status.counters() || Instant::now() > patience {
+            if later.counters() == status.counters() || Instant::now() > until {
                 return Err(error);
             }
             status = later;

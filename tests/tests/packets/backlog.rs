@@ -158,10 +158,10 @@ fn what_copies_hold_is_bounded_in_bytes() -> Result<()> {
                 status.endpoint("four", "state") == "backlog" && status.0["degraded"] == true
             };
             // what was counted before the first look at a new way is no news
-            let patience = deadline();
+            let until = deadline();
             while !is_told(&Status::read(&routed.daemon)?) {
                 ensure!(
-                    Instant::now() < patience,
+                    Instant::now() < until,
                     "{context}: not told: {:#}",
                     Status::read(&routed.daemon)?.0
                 );

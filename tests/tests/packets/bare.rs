@@ -29,10 +29,10 @@ fn superpackets_without_checksum_offload_arrive_whole() -> Result<()> {
             ethtool::set_features(&lab.edge, "eth0", |feature| {
                 (feature.name.starts_with("tx-checksum-") && feature.available).then_some(false)
             })?;
-            let patience = traffic_mirror_tests::lab::deadline();
+            let until = traffic_mirror_tests::lab::deadline();
             while !lab.has_segmenter()? {
                 ensure!(
-                    std::time::Instant::now() < patience,
+                    std::time::Instant::now() < until,
                     "{attach:?}: there is no segmenter"
                 );
             }

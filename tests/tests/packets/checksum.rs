@@ -225,9 +225,9 @@ fn what_is_sent_in_fragments_has_a_checksum_unasked() -> Result<()> {
 
 /// Waits until endpoint "a" has this MTU, and there is a segmenter.
 fn settled(edge: &Edge, mtu: u32) -> Result<()> {
-    let patience = deadline();
+    let until = deadline();
     while !edge.daemon.run(&["plan"])?.status.success() {
-        ensure!(Instant::now() < patience, "an MTU of {mtu} is not taken");
+        ensure!(Instant::now() < until, "an MTU of {mtu} is not taken");
     }
     Ok(())
 }
@@ -392,9 +392,9 @@ fn an_ordinary_program_takes_copies_over_ipv6() -> Result<()> {
             sent.send_to(b"end", "[fd09::13]:9998")?;
             end.recv(&mut [0; 10]).context("the end")?;
             program.set_nonblocking(true)?;
-            let (mut buffer, mut got, patience) = ([0; 2000], 0, deadline());
+            let (mut buffer, mut got, until) = ([0; 2000], 0, deadline());
             // one that is there may still be in the queue of another CPU
-            while got < arrive && Instant::now() < patience {
+            while got < arrive && Instant::now() < until {
                 got += usize::from(program.recv(&mut buffer).is_ok());
             }
             got += usize::from(program.recv(&mut buffer).is_ok());

@@ -61,12 +61,12 @@ struct Road {
 impl Road {
     /// How long a frame is under way.
     fn pass(&self, (frame, header): &Sent) -> Result<Duration> {
-        let (begin, patience) = (Instant::now(), deadline());
+        let (begin, until) = (Instant::now(), deadline());
         match header {
             Some(header) => self.from_guest.send_vnet(frame, *header)?,
             None => self.from.send(frame)?,
         }
-        let arrived = self.to.recv(patience)?.context("an original got lost")?;
+        let arrived = self.to.recv(until)?.context("an original got lost")?;
         let took = begin.elapsed();
         ensure!(
             arrived.bytes == *frame,
@@ -346,10 +346,10 @@ fn superpackets_wait_no_longer_than_their_packets() -> Result<()> {
     }
     for &attach in Attach::all()? {
         let mut mirrored = Mirrored::new(attach)?;
-        let patience = deadline();
+        let until = deadline();
         while !mirrored.daemon.run(&["plan"])?.status.success() {
             ensure!(
-                Instant::now() < patience,
+                Instant::now() < until,
                 "{attach:?}: the segmenter is not used"
             );
         }

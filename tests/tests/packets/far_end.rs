@@ -58,10 +58,10 @@ fn a_collector_that_does_not_answer_is_told_and_gets_nothing() -> Result<()> {
         edge.edge.run("ip -4 neighbour flush dev eth1")?;
         edge.edge.run("ip -6 neighbour flush dev eth1")?;
         // traffic has the kernel ask again each time that it has given up
-        let patience = in_time();
+        let until = in_time();
         while !told(&Status::read(&edge.daemon)?, &NAMES, "no-neighbour") {
             ensure!(
-                Instant::now() < patience,
+                Instant::now() < until,
                 "{attach:?}: not told: {:#}",
                 Status::read(&edge.daemon)?.0
             );
@@ -93,10 +93,10 @@ fn a_collector_that_does_not_answer_is_told_and_gets_nothing() -> Result<()> {
             "{attach:?}: {copies:?} {strangers:?}"
         );
         answer(&edge, true)?;
-        let patience = in_time();
+        let until = in_time();
         while !told(&Status::read(&edge.daemon)?, &NAMES, "ready") {
             ensure!(
-                Instant::now() < patience,
+                Instant::now() < until,
                 "{attach:?}: still {:#}",
                 Status::read(&edge.daemon)?.0
             );
@@ -198,14 +198,14 @@ fn drops_behind_the_enqueue_are_told() -> Result<()> {
             .udp(1, 2)
             .payload(Stream::new(1).bytes(2000))
             .build();
-        let patience = in_time();
+        let until = in_time();
         let is_told = |status: &Status| {
             // IPv6 makes nothing that long of it
             status.endpoint("a", "state") == "output-drops" && status.0["degraded"] == true
         };
         while !is_told(&Status::read(&edge.daemon)?) {
             ensure!(
-                Instant::now() < patience,
+                Instant::now() < until,
                 "{attach:?}: not told: {:#}",
                 Status::read(&edge.daemon)?.0
             );
@@ -221,10 +221,10 @@ fn drops_behind_the_enqueue_are_told() -> Result<()> {
             output["interface"] == "eth1" && output["device_drops"].as_u64() > Some(0),
             "{attach:?}: {output}"
         );
-        let patience = in_time();
+        let until = in_time();
         while !told(&Status::read(&edge.daemon)?, &NAMES, "ready") {
             ensure!(
-                Instant::now() < patience,
+                Instant::now() < until,
                 "{attach:?}: still {:#}",
                 Status::read(&edge.daemon)?.0
             );
@@ -275,7 +275,7 @@ impl Talk {
 
     /// Talks until `status` says so of these endpoints.
     fn until(&self, bytes: usize, names: &[&str], state: &str) -> Result<()> {
-        let patience = in_time();
+        let until = in_time();
         loop {
             self.say(bytes)?;
             let status = Status::read(&self.lab.daemon)?;
@@ -283,7 +283,7 @@ impl Talk {
                 return Ok(());
             }
             ensure!(
-                Instant::now() < patience,
+                Instant::now() < until,
                 "not {state} in time: {:#}",
                 status.0
             );
@@ -449,10 +449,10 @@ fn a_narrow_link_on_the_way_is_followed_over_ipv6() -> Result<()> {
                 .and_then(|one| one["mtu"].as_u64())
         };
         ensure!(mtu(&Status::read(&talk.lab.daemon)?, "six") == Some(1600));
-        let patience = in_time();
+        let until = in_time();
         while mtu(&Status::read(&talk.lab.daemon)?, "six") != Some(1400) {
             ensure!(
-                Instant::now() < patience,
+                Instant::now() < until,
                 "{attach:?}: not followed: {:#}",
                 Status::read(&talk.lab.daemon)?.0
             );

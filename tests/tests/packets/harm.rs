@@ -216,10 +216,10 @@ fn encap_taken_away() -> Result<()> {
                     }
                 }
                 // the kernel detaches it in its own time
-                let patience = deadline();
+                let until = deadline();
                 while !tcx_programs(&edge.edge, "eth1", PacketType::Outgoing)?.is_empty() {
                     ensure!(
-                        Instant::now() < patience,
+                        Instant::now() < until,
                         "encap stays attached without its pin"
                     );
                 }

@@ -93,14 +93,14 @@ fn cases(oversize: &str, mtus: [usize; 2]) -> Vec<Case> {
 /// Waits until a packet that no longer fits is not copied to an endpoint any more; status does not
 /// tell MTUs.
 fn until_too_long(edge: &mut Edge, endpoint: &str, bytes: usize) -> Result<()> {
-    let (frame, patience) = (sized(FAMILIES[0], bytes).build(), deadline());
+    let (frame, until) = (sized(FAMILIES[0], bytes).build(), deadline());
     loop {
         let seen = edge.pass(&frame, SkbLayout::Linear, Direction::Ingress)?;
         if count(&seen.moved, &format!("endpoint {endpoint} drop oversize")) == 1 {
             return Ok(());
         }
         ensure!(
-            Instant::now() < patience,
+            Instant::now() < until,
             "{bytes} bytes are still sent to {endpoint}"
         );
     }

@@ -155,13 +155,13 @@ fn copies_wait_for_a_neighbour_that_is_looked_for() -> Result<()> {
 /// Sends a frame again and again, each of which must arrive, until a copy for which `wanted` holds
 /// has come from each endpoint.
 fn until_copied(edge: &mut Edge, wanted: impl Fn(&Gue) -> bool) -> Result<()> {
-    let (patience, mut missing) = (
+    let (until, mut missing) = (
         deadline(),
         vec!["10.9.0.11".parse::<IpAddr>()?, "fd09::13".parse()?],
     );
     while !missing.is_empty() {
         ensure!(
-            Instant::now() < patience,
+            Instant::now() < until,
             "nothing of the kind came to {missing:?}"
         );
         let frames = [frame().ip("10.0.0.1", "10.0.0.2").udp(1, 2).build()];
@@ -193,10 +193,10 @@ fn dead_neighbour_comes_back() -> Result<()> {
         until_copied(&mut edge, |_| true).context("at the start")?;
         answer(&edge, false)?;
         // the kernel comes to doubt only while copies flow
-        let patience = deadline();
+        let until = deadline();
         while !unknown(&Status::read(&edge.daemon)?) {
             ensure!(
-                Instant::now() < patience,
+                Instant::now() < until,
                 "{attach:?}: nobody noticed: {:#}",
                 Status::read(&edge.daemon)?.0
             );

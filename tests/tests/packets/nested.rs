@@ -66,9 +66,9 @@ fn fragments_stay_together_whatever_is_copied_meanwhile() -> Result<()> {
             };
             Status::until(&daemon, sent, deadline())?;
         }
-        let (mut fragments, patience) = (Reassembler::default(), deadline());
+        let (mut fragments, until) = (Reassembler::default(), deadline());
         while !missing.is_empty() {
-            let next = arrived.next(patience)?;
+            let next = arrived.next(until)?;
             let frame = next
                 .with_context(|| format!("{attach:?}: {} copies are not whole", missing.len()))?;
             if let Some(whole) = fragments.push(frame)? {
@@ -121,13 +121,13 @@ fn nesting_ends_and_is_counted() -> Result<()> {
         Status::until(&daemon, is_asked, deadline())?;
         daemon.signal(Signal::SIGSTOP)?;
         let _stopped = Stopped(&daemon);
-        let (sender, patience) = (
+        let (sender, until) = (
             PacketSocket::open(&right, "eth0", Capture::Nothing)?,
             deadline(),
         );
         // where nobody has answered for long, one copy a second goes
         while count(&Status::read(&daemon)?.counters(), "eth0 egress recursion") == 0 {
-            ensure!(Instant::now() < patience, "{attach:?}: nothing was counted");
+            ensure!(Instant::now() < until, "{attach:?}: nothing was counted");
             left.run("ip -6 neighbour flush dev eth0")?;
             sender.send(&frame().ip("10.0.0.1", "10.0.0.2").udp(1, 2).build())?;
         }

@@ -35,13 +35,13 @@ fn what_xdp_drops_is_never_seen() -> Result<()> {
         );
         drop(xdp);
         // a child of another test may have the link open until it executes its program
-        let patience = deadline();
+        let until = deadline();
         let seen = loop {
             let seen = edge.pass(&long, SkbLayout::Linear, Direction::Ingress)?;
             if !seen.originals.is_empty() {
                 break seen;
             }
-            ensure!(Instant::now() < patience, "{attach:?}: XDP goes on");
+            ensure!(Instant::now() < until, "{attach:?}: XDP goes on");
             ensure!(seen.copies.is_empty(), "{attach:?}: {:?}", seen.copies);
         };
         ensure!(

@@ -81,7 +81,7 @@ fn what_no_longer_fits_is_truncated_where_that_is_asked() -> Result<()> {
         for (from, to, headers) in FAMILIES {
             for bytes in [1468, 1469, 1500, 9000] {
                 let frame = udp(from, to, (1, 2), bytes - headers).build();
-                let patience = traffic_mirror_tests::lab::deadline();
+                let until = traffic_mirror_tests::lab::deadline();
                 // until the daemon has seen the MTU
                 loop {
                     let seen = edge.pass(&frame, SkbLayout::Linear, Direction::Ingress)?;
@@ -97,7 +97,7 @@ fn what_no_longer_fits_is_truncated_where_that_is_asked() -> Result<()> {
                         break;
                     }
                     ensure!(
-                        Instant::now() < patience,
+                        Instant::now() < until,
                         "{bytes} bytes: {} copies, {:?}",
                         copies.len(),
                         seen.moved

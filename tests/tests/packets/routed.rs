@@ -12,6 +12,7 @@ use traffic_mirror_tests::lab::cpu::Cpu;
 use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{Gue, Reassembler, is_gue};
+use traffic_mirror_tests::lab::recording;
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
 use traffic_mirror_tests::lab::status::{Counters, Status};
 use traffic_mirror_tests::lab::veth::Veth;
@@ -58,6 +59,7 @@ impl Routed {
 
     /// With another link towards the collector.
     pub(crate) fn with_output(config: &str, attach: Attach, output: &Veth) -> Result<Self> {
+        recording::begin();
         let [client, edge, server, collector] =
             ["client", "edge", "server", "collector"].map(|name| Netns::new(&format!("pr-{name}")));
         let (client, edge, server, collector) = (client?, edge?, server?, collector?);

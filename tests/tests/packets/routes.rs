@@ -86,10 +86,10 @@ impl Roads {
                 "{sent} copies to {endpoint}: {moved:?}"
             );
         }
-        let (mut first, mut second, patience) = (Vec::new(), Vec::new(), deadline());
+        let (mut first, mut second, until) = (Vec::new(), Vec::new(), deadline());
         while first.len() + second.len() < 3 * frames.len() {
             ensure!(
-                Instant::now() < patience,
+                Instant::now() < until,
                 "{} and {} copies arrived",
                 first.len(),
                 second.len()
@@ -181,10 +181,10 @@ fn follow(attach: Attach) -> Result<()> {
 
     roads.edge.edge.address("eth3", "10.10.0.77/24")?;
     roads.route(["replace 10.50.0.1 via 10.10.0.2 src 10.10.0.77"])?;
-    let patience = deadline();
+    let until = deadline();
     while came(&roads.copies()?[1], "10.50.0.1", "10.10.0.77", second_mac).is_err() {
         ensure!(
-            Instant::now() < patience,
+            Instant::now() < until,
             "the source address of the route is not taken"
         );
     }

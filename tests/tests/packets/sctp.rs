@@ -108,7 +108,7 @@ fn sctp_arrives_whole() -> Result<()> {
                 let records: Vec<_> = (1..400)
                     .map(|n| Stream::new(n).bytes(100 + n as usize * 7))
                     .collect();
-                let patience = deadline();
+                let until = deadline();
                 let (copies, before, after) = loop {
                     let (_, before) = lab.settle()?;
                     let has_segmenter = lab.has_segmenter()?;
@@ -121,7 +121,7 @@ fn sctp_arrives_whole() -> Result<()> {
                         break (copies, before, after);
                     }
                     ensure!(
-                        Instant::now() < patience,
+                        Instant::now() < until,
                         "{context}: there is no segmenter: {after:?}"
                     );
                     lab.daemon.signal(nix::sys::signal::Signal::SIGHUP)?;

@@ -28,14 +28,14 @@ pub(crate) fn narrow(edge: &mut Edge) -> Result<()> {
         deadline(),
     )?;
     let (frame, header) = superpacket(30_000)?;
-    let patience = deadline();
+    let until = deadline();
     while !edge
         .pass(&frame, SkbLayout::Vnet(header), Direction::Ingress)?
         .copies
         .contains_key("a")
     {
         ensure!(
-            Instant::now() < patience,
+            Instant::now() < until,
             "the segmenter is there, but not used"
         );
     }

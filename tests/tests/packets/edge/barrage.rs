@@ -27,13 +27,13 @@ pub(crate) struct Arrived {
 
 impl Edge {
     /// Sends a frame from the client again and again, by all CPUs at once. Returns the time that
-    /// goes beyond `patience` in each gap between two frames, before the first and behind the last:
+    /// goes beyond `allowed` in each gap between two frames, before the first and behind the last:
     /// others have had the CPUs meanwhile.
     pub(crate) fn flood(
         &self,
         frame: &[u8],
         time: Duration,
-        patience: Duration,
+        allowed: Duration,
     ) -> Result<Duration> {
         let (begin, client) = (Instant::now(), &self.hosts[0]);
         let (last, idle) = (AtomicU64::new(0), AtomicU64::new(0));
@@ -41,7 +41,7 @@ impl Edge {
             let now = begin.elapsed().as_nanos() as u64;
             let gap = now.saturating_sub(last.fetch_max(now, Ordering::Relaxed));
             idle.fetch_add(
-                gap.saturating_sub(patience.as_nanos() as u64),
+                gap.saturating_sub(allowed.as_nanos() as u64),
                 Ordering::Relaxed,
             );
         };

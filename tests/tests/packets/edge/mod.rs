@@ -7,13 +7,16 @@
 
 mod attach;
 mod barrage;
+mod shared;
 
 pub(crate) use attach::{Attach, start};
+pub(crate) use shared::shared;
 
 use crate::account::{Accounted, Passed};
 use anyhow::{Context as _, Result, bail, ensure};
 use std::collections::BTreeMap;
 use std::net::{IpAddr, UdpSocket};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 use traffic_mirror_tests::lab::collector::{Collector, describe};
@@ -21,6 +24,7 @@ use traffic_mirror_tests::lab::cpu::Cpu;
 use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{Ether, Gue, Ip, Link, Mac, Packet, Reassembler};
+use traffic_mirror_tests::lab::recording::{self, Recording};
 use traffic_mirror_tests::lab::scatter::ScatterSocket;
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
 use traffic_mirror_tests::lab::status::{Counters, Status};
@@ -103,6 +107,7 @@ pub(crate) struct Edge {
     at_server: Collector,
     status: Status,
     config: String,
+    recording: Arc<Recording>,
     _sinks: Vec<UdpSocket>,
 }
 
@@ -131,6 +136,7 @@ impl Edge {
     }
 
     fn build(config: &str, attach: Attach, live: bool) -> Result<Self> {
+        let recording = recording::begin();
         let [client, edge, server, collector] =
             ["client", "edge", "server", "collector"].map(|name| Netns::new(&format!("pk-{name}")));
         let (client, edge, server, collector) = (client?, edge?, server?, collector?);
@@ -202,6 +208,7 @@ impl Edge {
             at_server,
             status,
             config,
+            recording,
             _sinks: sinks,
         })
     }

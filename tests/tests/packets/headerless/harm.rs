@@ -115,10 +115,10 @@ fn take_encap_off(host: &Host, attach: Attach) -> Result<()> {
         }
     }
     // the kernel detaches it in its own time
-    let patience = deadline();
+    let until = deadline();
     while programs()?.len() == before {
         ensure!(
-            Instant::now() < patience,
+            Instant::now() < until,
             "encap stays attached without its pin"
         );
     }

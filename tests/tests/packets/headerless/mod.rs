@@ -16,6 +16,7 @@ use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{
     Gue, Icmp, Ip, Ipv4, Layer, Packet, Reassembler, Tcp, eth, ip_part, verify_inner_checksums,
 };
+use traffic_mirror_tests::lab::recording;
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket, PacketType};
 use traffic_mirror_tests::lab::status::{Counters, Status};
 use traffic_mirror_tests::lab::traffic::Stream;
@@ -93,6 +94,7 @@ impl Host {
     fn new(config: &str, attach: Attach, output_mtu: u32) -> Result<Self> {
         let (edge, collector) = (Netns::new("pk-edge")?, Netns::new("pk-collector")?);
         edge.forward(true)?;
+        recording::begin();
         let (tun, out) = (
             Tun::create_vnet(&edge, "tun0")?,
             Tun::create(&edge, "out0")?,
@@ -317,14 +319,14 @@ impl Host {
             10_000,
             3000,
         )?;
-        let patience = deadline();
+        let until = deadline();
         while !self
             .pass(&frame, header, Direction::Egress)?
             .copies
             .contains_key("a")
         {
             ensure!(
-                Instant::now() < patience,
+                Instant::now() < until,
                 "the segmenter is there, but not used"
             );
         }
