@@ -204,23 +204,34 @@ fn named(circle: &[Module]) -> Vec<String> {
     circle.iter().map(|module| module.join("::")).collect()
 }
 
+/// The files of a crate by their modules; programs have a root of their own.
+fn texts(root: &Path) -> BTreeMap<Module, String> {
+    let mut texts = BTreeMap::new();
+    for file in files(root) {
+        let text = fs::read_to_string(&file).unwrap();
+        let inside = file.strip_prefix(root).unwrap();
+        if !inside.starts_with("bin") {
+            texts
+                .entry(module(inside))
+                .and_modify(|both: &mut String| both.push_str(&text))
+                .or_insert(text);
+        }
+    }
+    texts
+}
+
+/// Directories of `directory` that are a crate each: programs and tests of several files.
+fn crates(directory: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(directory).unwrap();
+    let paths = entries.map(|entry| entry.unwrap().path());
+    paths.filter(|path| path.join("main.rs").exists()).collect()
+}
+
 #[test]
 fn no_file_imports_in_a_circle() {
     let workspace = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     for (directory, least) in [("daemon/src", 100), ("ebpf/src", 40), ("tests/src", 50)] {
-        let root = workspace.join(directory);
-        let mut texts = BTreeMap::new();
-        for file in files(&root) {
-            let text = fs::read_to_string(&file).unwrap();
-            // programs have a root of their own
-            let inside = file.strip_prefix(&root).unwrap();
-            if !inside.starts_with("bin") {
-                texts
-                    .entry(module(inside))
-                    .and_modify(|both: &mut String| both.push_str(&text))
-                    .or_insert(text);
-            }
-        }
+        let texts = texts(&workspace.join(directory));
         assert!(texts.len() >= least, "{directory}: {} files", texts.len());
         let graph = graph(&texts);
         let arrows: usize = graph.values().map(BTreeSet::len).sum();
@@ -231,17 +242,30 @@ fn no_file_imports_in_a_circle() {
         let found = circle(&graph).map(|circle| named(&circle));
         assert!(found.is_none(), "{directory}: {found:?}");
     }
+    let several = ["tests/src/bin", "tests/tests"].map(|below| crates(&workspace.join(below)));
+    assert!(
+        several.iter().all(|crates| crates.len() >= 3),
+        "{several:?}"
+    );
+    let found: Vec<_> = several
+        .concat()
+        .into_iter()
+        .filter_map(|root| Some((circle(&graph(&texts(&root)))?, root)))
+        .map(|(circle, root)| format!("{}: {:?}\n", root.display(), named(&circle)))
+        .collect();
+    assert!(found.is_empty(), "{}", found.concat());
 }
 
 #[test]
 fn circles_are_seen() {
-    let texts = |files: &[(&str, &str)]| -> BTreeMap<Module, String> {
+    let by_module = |files: &[(&str, &str)]| -> BTreeMap<Module, String> {
         files
             .iter()
             .map(|(file, text)| (module(Path::new(file)), (*text).to_owned()))
             .collect()
     };
-    let found = |files: &[(&str, &str)]| circle(&graph(&texts(files))).map(|circle| named(&circle));
+    let found =
+        |files: &[(&str, &str)]| circle(&graph(&by_module(files))).map(|circle| named(&circle));
     let ring = [
         ("a.rs", "use crate::b::{One, two};\n"),
         ("b.rs", "use super::c;\n"),

@@ -1,6 +1,6 @@
 //! Network namespaces that go away with the test.
 
-use super::{deadline, process, unique};
+use super::{deadline, pause, process, unique};
 use anyhow::{Context as _, Result, ensure};
 use nix::fcntl::{Flock, FlockArg};
 use nix::mount::{MsFlags, mount};
@@ -101,6 +101,7 @@ impl Netns {
                 Instant::now() < deadline,
                 "`{line}` in namespace {name} still prints\n{printed}"
             );
+            pause();
         }
     }
 

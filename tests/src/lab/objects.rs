@@ -2,6 +2,7 @@
 //! and that it is gone.
 
 use super::netns::Netns;
+use super::pause;
 use super::socket::PacketType;
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::loaded_maps;
@@ -96,7 +97,7 @@ impl Objects {
                 return Ok(());
             }
             ensure!(Instant::now() < deadline, "left in the kernel: {left}");
-            std::thread::yield_now();
+            pause();
         }
     }
 }

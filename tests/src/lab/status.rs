@@ -1,6 +1,7 @@
 //! `status --json` as a flat list of numbers, of which a test can take the difference.
 
 use super::daemon::Daemon;
+use super::pause;
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -87,6 +88,7 @@ impl Status {
             if Instant::now() >= deadline {
                 bail!("status still says {:#}", status.0);
             }
+            pause();
         }
     }
 

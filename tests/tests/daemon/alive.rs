@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use traffic_mirror::kernel::hash;
 use traffic_mirror_ebpf::abi;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
-use traffic_mirror_tests::lab::{TempDir, deadline, process};
+use traffic_mirror_tests::lab::{TempDir, deadline, pause, process};
 
 use crate::life::install;
 use crate::site::{Site, config, maps_of, status_of, status_until};
@@ -75,6 +75,7 @@ fn no_daemon_and_one_that_hangs_are_degraded() -> Result<()> {
             begin.elapsed() < SILENCE + Duration::from_secs(20),
             "{status:#}"
         );
+        pause();
     };
     ensure!(
         begin.elapsed() >= SILENCE - Duration::from_secs(2),

@@ -12,7 +12,7 @@ use traffic_mirror_tests::lab::foreign::{Foreign, Verdict};
 use traffic_mirror_tests::lab::socket::PacketType::Outgoing;
 use traffic_mirror_tests::lab::tun::Tun;
 use traffic_mirror_tests::lab::veth::veth;
-use traffic_mirror_tests::lab::{deadline, process};
+use traffic_mirror_tests::lab::{deadline, pause, process};
 
 use crate::interfaces::{attached, rename};
 use crate::many::{batch, long};
@@ -74,7 +74,7 @@ fn told(daemon: &Daemon, line: &str) -> Result<()> {
             return Ok(());
         }
         ensure!(Instant::now() < deadline, "no {line} in {text}");
-        std::thread::yield_now();
+        pause();
     }
 }
 

@@ -294,7 +294,7 @@ pub(crate) fn memory_kib(daemon: &Daemon) -> Result<(u64, u64)> {
 #[test]
 fn filters_up_to_the_limit_are_taken_and_one_more_is_refused() -> Result<()> {
     const LIMIT: usize = 16_384;
-    let patience = || Instant::now() + Duration::from_secs(60);
+    let until = || Instant::now() + Duration::from_secs(60);
     let mut site = Site::new()?;
     let mut daemon = site.daemon(&[53])?;
     let (small, _) = memory_kib(&daemon)?;
@@ -302,8 +302,8 @@ fn filters_up_to_the_limit_are_taken_and_one_more_is_refused() -> Result<()> {
     assert!(small < 32 << 10, "{small} KiB");
 
     daemon.write_config(&many(LIMIT))?;
-    let report = daemon.wait_line(|line| line.contains("INFO 16385 changes, "), patience())?;
-    daemon.reload_done(patience())?;
+    let report = daemon.wait_line(|line| line.contains("INFO 16385 changes, "), until())?;
+    daemon.reload_done(until())?;
     let (large, most) = memory_kib(&daemon)?;
     println!("{LIMIT} filters: {report}; memory {large} KiB, at most {most} KiB");
     // each kind, the first and the last
@@ -327,22 +327,22 @@ fn filters_up_to_the_limit_are_taken_and_one_more_is_refused() -> Result<()> {
     let refused = |line: &str| {
         line.contains("limit-exceeded") && line.contains("16384") && line.contains("16385")
     };
-    let error = daemon.wait_line(refused, patience())?;
+    let error = daemon.wait_line(refused, until())?;
     println!("{error}");
-    daemon.reload_done(patience())?;
+    daemon.reload_done(until())?;
     site.expect(1000, 1)?;
     site.expect(1000 + LIMIT as u16, 0)?;
-    let output = process::output(&mut daemon.command("check")?, patience())?;
+    let output = process::output(&mut daemon.command("check")?, until())?;
     let said = String::from_utf8(output.stderr)?;
     assert!(
         process::code(output.status) == 1 && said.lines().any(refused),
         "{said}"
     );
     daemon.signal(Signal::SIGTERM)?;
-    assert_eq!(daemon.wait_exit(patience())?, 0);
+    assert_eq!(daemon.wait_exit(until())?, 0);
     site.bare(daemon.pin_path())?;
 
     let mut refusing = Daemon::spawn(&site.edge, &many(LIMIT + 1), Launch::default())?;
-    assert_eq!(refusing.wait_exit(patience())?, 78);
+    assert_eq!(refusing.wait_exit(until())?, 78);
     site.bare(refusing.pin_path())
 }

@@ -10,7 +10,7 @@ use nix::sys::signal::Signal;
 use traffic_mirror_ebpf::abi::MAX_INTERFACES;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 use traffic_mirror_tests::lab::objects::Objects;
-use traffic_mirror_tests::lab::{TempDir, deadline, patience};
+use traffic_mirror_tests::lab::{TempDir, deadline, patience, pause};
 
 use crate::interfaces::make;
 use crate::site::{Site, config, status_until};
@@ -51,6 +51,7 @@ fn served(daemon: &Daemon) -> Result<BTreeSet<u32>> {
 fn until(what: &str, deadline: Instant, is_so: impl Fn() -> Result<bool>) -> Result<()> {
     while !is_so()? {
         ensure!(Instant::now() < deadline, "{what}: not in time");
+        pause();
     }
     Ok(())
 }

@@ -392,10 +392,10 @@ fn who_reads_never_sees_a_part() -> Result<()> {
         // would share one
         let written = (2..=FILES).try_for_each(|n| {
             daemon.signal(Signal::SIGHUP)?;
-            let patience = deadline();
+            let until = deadline();
             while last.load(Ordering::Relaxed) != n {
                 ensure!(
-                    !reader.is_finished() && Instant::now() < patience,
+                    !reader.is_finished() && Instant::now() < until,
                     "the reader has not seen file {n}"
                 );
                 std::thread::yield_now();

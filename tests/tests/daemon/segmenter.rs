@@ -8,19 +8,18 @@ use std::fs;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::collector::Collector;
+use traffic_mirror_tests::lab::cpu::Cpu;
 use traffic_mirror_tests::lab::daemon::Daemon;
-use traffic_mirror_tests::lab::packet::{Gue, eth_between};
+use traffic_mirror_tests::lab::packet::eth_between;
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
 use traffic_mirror_tests::lab::status::Status;
 use traffic_mirror_tests::lab::traffic::Stream;
 use traffic_mirror_tests::lab::vnet::VnetHeader;
-use traffic_mirror_tests::lab::{deadline, ethtool};
+use traffic_mirror_tests::lab::{deadline, ethtool, pause};
 
 use crate::site::{Site, attach, config, mechanisms};
 
 const PORT: u16 = 53;
-/// Behind the last copy of what was sent nothing comes for so long.
-const QUIET: Duration = Duration::from_millis(300);
 /// Time for copies to come.
 const SOON: Duration = Duration::from_secs(2);
 /// Datagrams of a superpacket.
@@ -46,29 +45,33 @@ fn segmenter(site: &Site) -> Result<Vec<String>> {
 
 /// Waits until there is a segmenter, or none.
 fn wait(site: &Site, is_there: bool) -> Result<Vec<String>> {
-    let patience = deadline();
+    let until = deadline();
     loop {
         let found = segmenter(site)?;
         if found.len() == if is_there { 3 } else { 0 } {
             return Ok(found);
         }
-        ensure!(Instant::now() < patience, "there is {found:?}");
+        ensure!(Instant::now() < until, "there is {found:?}");
+        pause();
     }
 }
 
 /// Waits until there is a segmenter and it is used: one that was missed once would stay.
 fn wait_used(site: &Site, daemon: &Daemon) -> Result<()> {
     wait(site, true)?;
-    let patience = deadline();
+    let until = deadline();
     while !daemon.run(&["plan"])?.status.success() {
-        ensure!(Instant::now() < patience, "the segmenter is not used");
+        ensure!(Instant::now() < until, "the segmenter is not used");
+        pause();
     }
     Ok(())
 }
 
-/// Sends superpackets from the client through the edge's `eth0`.
+/// Sends superpackets from the client through the edge's `eth0`, on one CPU, so that their copies
+/// come in order.
 struct Sender {
     socket: PacketSocket,
+    cpu: Cpu,
     collector: Collector,
     /// How many were sent: no two are alike.
     serial: Cell<u64>,
@@ -83,6 +86,7 @@ impl Sender {
         let socket = PacketSocket::open_vnet(&site.client, "eth0", Capture::Nothing)?;
         Ok(Self {
             socket,
+            cpu: Cpu::next()?,
             collector,
             serial: Cell::default(),
         })
@@ -98,34 +102,35 @@ impl Sender {
             .udp(999, PORT);
         let mut frame = frame.payload(&payload[..]).build();
         let header = VnetHeader::gso(&mut frame, bytes.try_into()?)?;
-        self.socket.send_vnet(&frame, header)?;
+        self.cpu.run(|| self.socket.send_vnet(&frame, header))?;
         Ok(payload.chunks(bytes).map(<[u8]>::to_vec).collect())
     }
 
-    /// Each datagram of one comes as a copy, and nothing else does.
+    /// Each datagram of one comes as a copy, and nothing else does. Another one behind it, the
+    /// same way, is the sentinel: what comes after its last datagram belongs to neither.
     fn arrives(&mut self, site: &Site, bytes: usize) -> Result<()> {
-        let datagrams = self.send(site, bytes)?;
+        let mut datagrams = self.send(site, bytes)?;
+        datagrams.extend(self.send(site, bytes)?);
+        let last = datagrams.pop().context("a superpacket of nothing")?;
         // what was sent while the segmenter was being mended may be lost, so whoever tries again
         // must not wait for long
         let copies = self
             .collector
-            .copies(DATAGRAMS, Instant::now() + SOON)
+            .copies_until(|copy| copy.inner.ends_with(&last), Instant::now() + SOON)
             .context("of a superpacket")?;
-        let are_whole = copies
-            .iter()
-            .zip(&datagrams)
-            .all(|(copy, datagram): (&Gue, _)| copy.inner[28..] == datagram[..]);
-        ensure!(are_whole, "the copies are not what was sent");
+        let came: Vec<_> = copies.iter().map(|copy| &copy.inner[28..]).collect();
         ensure!(
-            self.collector.next(Instant::now() + QUIET)?.is_none(),
-            "more comes than was sent"
+            came == datagrams,
+            "{} copies came, or others than the {} sent",
+            came.len(),
+            datagrams.len()
         );
         Ok(())
     }
 
     /// Sends them until the first has come, and takes what came.
     fn resumes(&mut self, site: &Site, bytes: usize) -> Result<()> {
-        let patience = deadline();
+        let until = deadline();
         loop {
             self.send(site, bytes)?;
             // the sentinel is the last, be there copies before it or not
@@ -137,14 +142,15 @@ impl Sender {
             if came >= DATAGRAMS {
                 break;
             }
-            ensure!(Instant::now() < patience, "{came} frames came");
+            ensure!(Instant::now() < until, "{came} frames came");
         }
         // a part of the last one may have come behind
-        let patience = deadline();
-        while self.arrives(site, bytes).is_err() {
-            ensure!(Instant::now() < patience, "no superpacket arrives whole");
-            // all of those before, or each that follows would be taken for the next one
-            while self.collector.next(Instant::now() + QUIET)?.is_some() {}
+        let until = deadline();
+        while let Err(error) = self.arrives(site, bytes) {
+            ensure!(
+                Instant::now() < until,
+                "no superpacket arrives whole: {error:#}"
+            );
         }
         Ok(())
     }
@@ -460,13 +466,9 @@ fn a_segmenter_is_made_when_it_was_missed() -> Result<()> {
     let mut sender = Sender::new(&site)?;
     ensure!(segmenter(&site)?.is_empty(), "there is a segmenter");
     sender.send(&site, LONG_BYTES)?;
-    let patience = deadline();
+    let until = deadline();
     while dropped(&daemon)? != DATAGRAMS as u64 {
-        ensure!(
-            Instant::now() < patience,
-            "{} were dropped",
-            dropped(&daemon)?
-        );
+        ensure!(Instant::now() < until, "{} were dropped", dropped(&daemon)?);
     }
     // sooner than by the timer
     daemon.signal(Signal::SIGHUP)?;
@@ -487,9 +489,9 @@ fn a_file_whose_segmenter_is_missing_is_not_live() -> Result<()> {
         "it is not live before"
     );
     sender.send(&site, 3000)?;
-    let patience = deadline();
+    let until = deadline();
     while dropped(&daemon)? == 0 {
-        ensure!(Instant::now() < patience, "nothing is dropped");
+        ensure!(Instant::now() < until, "nothing is dropped");
     }
     ensure!(
         !daemon.run(&["wait", "--timeout", "0"])?.status.success(),
@@ -548,9 +550,9 @@ fn a_segmenter_that_cannot_be_made_is_said_and_counted() -> Result<()> {
         "it waits for what cannot be"
     );
     sender.send(&site, BYTES)?;
-    let patience = deadline();
+    let until = deadline();
     while dropped(&daemon)? == 0 {
-        ensure!(Instant::now() < patience, "nothing is counted");
+        ensure!(Instant::now() < until, "nothing is counted");
     }
     ensure!(
         state(&Status::run(&daemon)?) == "no-segmenter",

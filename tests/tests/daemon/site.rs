@@ -20,7 +20,7 @@ use traffic_mirror_tests::lab::packet::{
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket, PacketType};
 use traffic_mirror_tests::lab::traffic::udp_bind;
 use traffic_mirror_tests::lab::veth::Veth;
-use traffic_mirror_tests::lab::{deadline, process};
+use traffic_mirror_tests::lab::{deadline, pause, process};
 
 /// The beginning of a file that mirrors what comes and goes by `eth0` to the collector.
 pub(crate) const SITE: &str = r#"
@@ -88,6 +88,7 @@ pub(crate) fn status_until(daemon: &Daemon, wanted: impl Fn(i32, &Value) -> bool
             Instant::now() < deadline,
             "the status is still {code}, {status:#}"
         );
+        pause();
     }
 }
 

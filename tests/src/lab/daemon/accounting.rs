@@ -84,8 +84,8 @@ impl Daemon {
     }
 
     /// That what was counted since the page was opened adds up (see [`Passed::Unknown`]), if there
-    /// is a page and no packet passes before `patience` ends.
-    pub(super) fn adds_up(&self, patience: Instant) -> Result<()> {
+    /// is a page and no packet passes before `until`.
+    pub(super) fn adds_up(&self, until: Instant) -> Result<()> {
         let Some(page) = &self.page else {
             return Ok(());
         };
@@ -107,7 +107,7 @@ impl Daemon {
             if later == counters {
                 return Err(error);
             }
-            if Instant::now() > patience {
+            if Instant::now() > until {
                 return Ok(());
             }
             counters = later;

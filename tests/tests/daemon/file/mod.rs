@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::cpu::Stopwatch;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
-use traffic_mirror_tests::lab::{TempDir, deadline};
+use traffic_mirror_tests::lab::{TempDir, deadline, pause};
 
 use crate::site::{Site, config};
 
@@ -157,7 +157,7 @@ impl Desk {
                 self.read = output.len();
                 return Ok(lived);
             }
-            std::thread::yield_now();
+            pause();
         }
     }
 
