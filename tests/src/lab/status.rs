@@ -30,18 +30,31 @@ impl Status {
         }
     }
 
-    /// The same for its counters alone: what takes longest is to ask for the places among other
-    /// programs and for those that others have attached, which the library leaves out here.
+    /// The counters alone, by a call of the part of the function behind the subcommand that reads
+    /// them: a test asks after each packet, and to start a process takes many times as long. That
+    /// the subcommand prints what the function returns is checked by [`Self::is_printed`].
     pub fn count(daemon: &Daemon) -> Result<Self> {
-        match std::env::var("TEST_STATUS").as_deref() {
-            Ok("library") => Self::call_for_counters(daemon),
-            _ => Self::run(daemon),
-        }
+        Self::called(daemon, status::read_without_places)
     }
 
-    /// Calls the part of the function behind the subcommand that reads the counters.
-    pub fn call_for_counters(daemon: &Daemon) -> Result<Self> {
-        Self::called(daemon, status::read_without_places)
+    /// That the subcommand prints what the library says, and the counters are those of
+    /// [`Self::count`], while nothing moves them. Returns it.
+    pub fn is_printed(daemon: &Daemon) -> Result<Self> {
+        let printed = Self::run(daemon)?;
+        let (called, counted) = (Self::call(daemon)?, Self::count(daemon)?);
+        ensure!(
+            printed.0 == called.0,
+            "the subcommand prints {:#}, the library says {:#}",
+            printed.0,
+            called.0
+        );
+        ensure!(
+            printed.counters() == counted.counters(),
+            "the subcommand prints {:?}, and {:?} is counted",
+            printed.counters(),
+            counted.counters()
+        );
+        Ok(printed)
     }
 
     /// Calls the function behind the subcommand.

@@ -78,7 +78,7 @@ impl Daemon {
         if !self.is_at_rest() {
             return None;
         }
-        let read = || Status::call_for_counters(self).ok();
+        let read = || Status::count(self).ok();
         let (first, second) = (read()?, read()?);
         (first.counters() == second.counters()).then_some(second)
     }
@@ -97,7 +97,7 @@ impl Daemon {
         let Ok(desired) = load(&String::from_utf8_lossy(&page.text)) else {
             return Ok(());
         };
-        let read = || -> Result<Counters> { Status::call_for_counters(self)?.since(&page.before) };
+        let read = || -> Result<Counters> { Status::count(self)?.since(&page.before) };
         let mut counters = read()?;
         loop {
             let Err(error) = adds_up(&desired, &counters, Passed::Unknown, usize::MAX) else {

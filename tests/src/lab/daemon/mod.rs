@@ -122,7 +122,8 @@ impl Daemon {
     pub fn restart(&mut self) -> Result<()> {
         ensure!(self.child.is_none(), "the daemon still runs");
         self.page_of_a_start();
-        let mut command = self.command("run")?;
+        let mut command = Command::new(&self.binary);
+        command.args(self.arguments("run"));
         command.arg("--metrics").arg(self.metrics_path());
         command
             .args(&self.launch.args)
@@ -132,9 +133,11 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
-        let mut child = command
-            .spawn()
-            .with_context(|| format!("start {}", self.binary.display()))?;
+        let mut child = self.enter(|| {
+            command
+                .spawn()
+                .with_context(|| format!("start {}", self.binary.display()))
+        })?;
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         self.child = Some(child);
         self.log.lock().open_streams = 2;
@@ -311,7 +314,8 @@ impl Daemon {
                 self.wait_exit(deadline())?;
             }
         }
-        process::succeed(&mut self.command("detach")?, deadline())?;
+        let mut command = Command::new(&self.binary);
+        self.enter(|| process::succeed(command.args(self.arguments("detach")), deadline()))?;
         ensure!(
             !self.pin_path.exists(),
             "`detach` left {}",

@@ -177,15 +177,10 @@ impl Edge {
         let at_server = Collector::start(&server, "eth0")?;
         let daemon = start(&edge, config, attach)?;
         daemon.wait_line(is_verdict, deadline())?;
-        let status = Status::run(&daemon)?;
+        let status = Status::is_printed(&daemon)?;
         ensure!(
             status.0["degraded"] == false,
             "not all is well at the start: {:#}",
-            status.0
-        );
-        ensure!(
-            status.0 == Status::call(&daemon)?.0,
-            "the subcommand prints something else: {:#}",
             status.0
         );
         let senders = [

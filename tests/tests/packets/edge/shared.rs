@@ -5,6 +5,7 @@ use super::{Attach, Direction, Edge};
 use anyhow::{Context as _, Result};
 use std::sync::{Mutex, MutexGuard, Once, PoisonError};
 use traffic_mirror_tests::lab::recording;
+use traffic_mirror_tests::lab::status::Status;
 
 /// Laboratories that no test uses at the moment.
 static IDLE: Mutex<Vec<(Attach, Edge)>> = Mutex::new(Vec::new());
@@ -33,6 +34,7 @@ pub(crate) fn shared(attach: Attach, test: impl FnOnce(&mut Edge) -> Result<()>)
     test(&mut edge)?;
     edge.copies().context("what the test has left behind")?;
     edge.moved(Direction::Ingress)?;
+    Status::is_printed(&edge.daemon)?;
     edge.recording.clear();
     idle().push((attach, edge));
     Ok(())
