@@ -3,7 +3,7 @@
 CARGO ?= cargo
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup build demo test fuzz vm check bench bless deb clean
+.PHONY: help setup build demo test test-build fuzz fuzz-build vm check bench bless deb clean
 
 # what `make fuzz` runs, for how many seconds each; 0 is until Ctrl-C
 TARGET ?= all
@@ -11,7 +11,7 @@ TIME ?= 60
 
 help:
 	@echo "make demo   the main job on real packets, in network namespaces"
-	@echo "make test   every test"
+	@echo "make test   every test; says which were the slowest"
 	@echo "make fuzz   random input, a minute each; TARGET=frames, fit, toml, programs or hostile, TIME=seconds, SEED=number"
 	@echo "make vm     the package under systemd, the packet tests and the kernel's GUE receiver, in virtual machines"
 	@echo "make check  format, lints, documentation"
@@ -30,7 +30,14 @@ demo: build
 	$(CARGO) run --release --locked --quiet --package traffic-mirror-tests --bin demo
 
 test: setup build
-	$(CARGO) test --release --locked --workspace
+	./tests/run.sh --workspace
+
+# only compiles
+test-build: setup build
+	$(CARGO) test --release --locked --workspace --no-run
+
+fuzz-build: setup build
+	./tests/fuzz/run.sh build
 
 fuzz: setup build
 	./tests/fuzz/run.sh "$(TARGET)" "$(TIME)"

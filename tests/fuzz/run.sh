@@ -2,6 +2,8 @@
 # Runs the fuzzers: run.sh [TARGET [SECONDS]]. TARGET is frames, fit, toml, programs, hostile, or all of them in turns; 0 seconds are
 # until Ctrl-C. SEED begins where another run began.
 #
+# `run.sh build` only compiles them.
+#
 # `run.sh minimise` writes what frames and fit have found on this machine into corpus/, as little of it as covers the same.
 set -eu
 cd "$(dirname "$0")"
@@ -100,6 +102,7 @@ all) for each in frames fit toml; do guided "$each"; done && programs && hostile
 frames | fit | toml) guided "$target" ;;
 programs) programs ;;
 hostile) hostile ;;
+build) cargo build --release --locked --quiet --bins ;;
 minimise) minimise ;;
 *) echo "fuzz: there is no target $target: frames, fit, toml, programs, hostile or all" >&2 && exit 1 ;;
 esac
