@@ -11,6 +11,7 @@ pub mod connection;
 pub mod cpu;
 pub mod daemon;
 pub mod ethtool;
+pub mod file;
 pub mod foreign;
 pub mod memory;
 pub mod multiset;

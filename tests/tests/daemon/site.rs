@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::collector::Collector;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
+use traffic_mirror_tests::lab::file;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::objects::{tc_filters, tcx_programs};
 use traffic_mirror_tests::lab::packet::{
@@ -41,9 +42,8 @@ pub(crate) fn config(ports: &[u16]) -> String {
 }
 
 pub(crate) fn filter(name: &str, port: u16) -> String {
-    format!(
-        "\n[[filter]]\nname = \"{name}\"\nprotocol = [\"udp\"]\ndestination_port = [{port}]\nto = [\"ids\"]\n"
-    )
+    let fields = format!("protocol = [\"udp\"]\ndestination_port = [{port}]");
+    format!("\n{}", file::filter(name, &fields, "\"ids\""))
 }
 
 /// A command line of the daemon that has nothing to do with a running one.

@@ -2,21 +2,17 @@
 
 use std::collections::BTreeSet;
 use std::ffi::CString;
-use std::fs::File;
 use std::io::Write;
 use std::process::{Command, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, setns, unshare};
+use nix::sched::{CloneFlags, unshare};
 use serde_json::Value;
 use traffic_mirror::kernel::netlink::{Event, Monitor};
 use traffic_mirror::network::{Route, RouteKind};
-
-const DEADLINE: Duration = Duration::from_secs(10);
+use traffic_mirror_tests::lab::{deadline, netns, process};
 
 /// An index that no interface has.
 pub(crate) const ABSENT: u32 = 4_000_000;
@@ -58,7 +54,7 @@ pub(crate) fn expected_route(
 }
 
 pub(crate) fn wait_for(monitor: &mut Monitor, event: Event) -> Result<()> {
-    let deadline = Instant::now() + DEADLINE;
+    let deadline = deadline();
     let mut seen = BTreeSet::new();
     while !seen.contains(&event) {
         let left = deadline.saturating_duration_since(Instant::now());
@@ -88,7 +84,7 @@ impl Lab {
         };
         lab.near.ip(&format!(
             "link add va type veth peer name vb netns {}",
-            lab.far.name
+            lab.far.name()
         ))?;
         for (namespace, interface, host) in [(&lab.near, "va", 1), (&lab.far, "vb", 2)] {
             namespace.ip(&format!("link set {interface} addrgenmode none up"))?;
@@ -111,48 +107,29 @@ impl Lab {
     }
 }
 
-/// A network namespace with `lo` up, deleted on drop.
-pub(crate) struct Netns {
-    pub(crate) name: String,
-}
+/// A namespace, with what `ip` and `tc` say in it.
+pub(crate) struct Netns(netns::Netns);
 
 impl Netns {
     pub(crate) fn new() -> Result<Self> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!(
-            "netlink-{}-{}",
-            std::process::id(),
-            COUNT.fetch_add(1, Ordering::Relaxed)
-        );
-        run(Command::new("ip").args(["netns", "add", &name]))?;
-        let namespace = Self { name };
-        namespace.ip("link set lo up")?;
-        Ok(namespace)
+        netns::Netns::new("netlink").map(Self)
     }
 
-    /// Runs `f` on a thread of this namespace.
-    pub(crate) fn inside<T: Send>(&self, f: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-        let enter = || -> Result<T> {
-            setns(
-                File::open(format!("/run/netns/{}", self.name))?,
-                CloneFlags::CLONE_NEWNET,
-            )?;
-            f()
-        };
-        thread::scope(|scope| scope.spawn(enter).join())
-            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    pub(crate) fn name(&self) -> &str {
+        self.0.name()
+    }
+
+    /// Runs `work` on a thread of this namespace.
+    pub(crate) fn inside<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        self.0.enter(work)
     }
 
     pub(crate) fn ip(&self, arguments: &str) -> Result<String> {
-        run(Command::new("ip")
-            .args(["-n", &self.name])
-            .args(arguments.split_whitespace()))
+        self.0.run(&format!("ip {arguments}"))
     }
 
     pub(crate) fn tc(&self, arguments: &str) -> Result<String> {
-        run(Command::new("tc")
-            .args(["-n", &self.name])
-            .args(arguments.split_whitespace()))
+        self.0.run(&format!("tc {arguments}"))
     }
 
     pub(crate) fn json(&self, arguments: &str) -> Result<Value> {
@@ -160,14 +137,15 @@ impl Netns {
     }
 
     pub(crate) fn index(&self, interface: &str) -> Result<u32> {
-        let index = self.json(&format!("link show dev {interface}"))?[0]["ifindex"].as_u64();
-        Ok(u32::try_from(index.context("no ifindex")?)?)
+        self.0.index(interface)
     }
 
     /// Runs one `ip` command per line.
     pub(crate) fn batch(&self, commands: &str) -> Result<()> {
-        let mut child = Command::new("ip")
-            .args(["-n", &self.name, "-batch", "-"])
+        let mut child = self
+            .0
+            .command("ip")?
+            .args(["-batch", "-"])
             .stdin(Stdio::piped())
             .spawn()?;
         child
@@ -178,19 +156,6 @@ impl Netns {
         ensure!(child.wait()?.success(), "ip -batch failed");
         Ok(())
     }
-}
-
-impl Drop for Netns {
-    fn drop(&mut self) {
-        let _ = run(Command::new("ip").args(["netns", "del", &self.name]));
-    }
-}
-
-pub(crate) fn run(command: &mut Command) -> Result<String> {
-    let output = command.output().with_context(|| format!("{command:?}"))?;
-    let error = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "{command:?}: {error}");
-    Ok(String::from_utf8(output.stdout)?)
 }
 
 /// Attaches a tc program that does nothing, by way of a bpffs that only this thread sees.
@@ -234,7 +199,11 @@ pub(crate) fn attach_bpf(interface: &str, arguments: &str) -> Result<()> {
     nix::unistd::close(program)?;
     let filter =
         format!("filter add dev {interface} {arguments} bpf direct-action object-pinned {PATH}");
-    run(Command::new("tc").args(filter.split_whitespace())).map(drop)
+    process::succeed(
+        Command::new("tc").args(filter.split_whitespace()),
+        deadline(),
+    )
+    .map(drop)
 }
 
 pub(crate) fn bpf(command: i32, attributes: &[u64]) -> Result<i32> {

@@ -19,7 +19,7 @@ fn links_are_those_of_ip_link() -> Result<()> {
     lab.near.ip("link add link vc name child type macvlan")?;
     lab.near.ip("link add link va name mover type macvlan")?;
     lab.near
-        .ip(&format!("link set mover netns {}", lab.far.name))?;
+        .ip(&format!("link set mover netns {}", lab.far.name()))?;
     lab.near.ip("tuntap add dev tun0 mode tun")?;
     lab.near
         .ip("link property add dev va altname enp3s0 altname the-uplink-of-this-host")?;

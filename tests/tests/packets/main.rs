@@ -45,29 +45,21 @@ mod table;
 mod tunnels;
 mod unknown;
 
+use traffic_mirror_tests::lab::file::{endpoint, exclude, filter, interface};
+
 /// `eth0` both ways, the endpoints of the table, and `filters`.
 fn config(filters: &str) -> String {
-    with_interfaces("[[interface]]\nname = \"eth0\"\n", filters)
+    with_interfaces(&interface("eth0"), filters)
 }
 
 fn with_interfaces(interfaces: &str, filters: &str) -> String {
     let endpoints = edge::ENDPOINTS.map(|(name, address, port)| {
-        let port = if port == 6080 {
+        let lines = if port == 6080 {
             String::new()
         } else {
             format!("port = {port}\n")
         };
-        format!("[endpoint.{name}]\naddress = \"{address}\"\n{port}")
+        endpoint(name, address, &lines)
     });
     format!("{interfaces}{}{filters}", endpoints.concat())
-}
-
-/// A mirror filter.
-fn filter(name: &str, fields: &str, to: &str) -> String {
-    format!("[[filter]]\nname = \"{name}\"\n{fields}\nto = [{to}]\n")
-}
-
-/// An exclude filter.
-fn exclude(name: &str, fields: &str) -> String {
-    format!("[[filter]]\nname = \"{name}\"\naction = \"exclude\"\n{fields}\n")
 }

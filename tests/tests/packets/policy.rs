@@ -9,16 +9,7 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::packet::{Packet, ip_part};
 
-/// `config` with lines for each endpoint.
-pub(crate) fn policy(config: &str, lines: &str) -> String {
-    let mut parts = config.split("[endpoint.");
-    let mut text = parts.next().unwrap_or_default().to_owned();
-    for part in parts {
-        let (name, rest) = part.split_once('\n').unwrap_or((part, ""));
-        text += &format!("[endpoint.{name}\n{lines}\n{rest}");
-    }
-    text
-}
+pub(crate) use traffic_mirror_tests::lab::file::in_each_endpoint as policy;
 
 fn udp(from: &str, to: &str, ports: (u16, u16), payload: usize) -> Packet {
     frame()
