@@ -49,8 +49,8 @@ const FAMILIES: [&str; 27] = [
     "repairs_total",
     "sent_bytes_total",
     "sent_packets_total",
-    "truncated_packets_total",
     "skipped_packets_total",
+    "truncated_packets_total",
 ];
 
 /// Those that are there while an endpoint is reached by an output.
