@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 root=$PWD
 
 # most tests wait for the kernel or for the daemon most of the time
-export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((3 * $(nproc)))}
+export RUST_TEST_THREADS=${RUST_TEST_THREADS:-$((2 * $(nproc)))}
 times=target/test-times
 mkdir -p target
 : >$times

@@ -14,7 +14,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 
 KERNELS=${KERNELS:-linux-image-cloud-amd64 linux-image-6.12-cloud-amd64}
-TIMEOUT_S=${TIMEOUT_S:-2700}
+TIMEOUT_S=${TIMEOUT_S:-3600}
 MEMORY_MIB=2048
 # Without what an emulator is slow at: another level of page tables, and registers that each change of tasks saves.
 # Without AES, too: the kernel's code for it takes registers for granted that are off. Without fast string instructions, since the

@@ -332,8 +332,13 @@ fn status_tells_by_its_exit_code() -> Result<()> {
     assert_eq!((code, &status["degraded"]), (1, &true.into()), "{status:#}");
     assert_eq!(status["endpoints"][0]["state"], "no-route", "{status:#}");
     let text = String::from_utf8(daemon.run(&["status"])?.stdout)?;
+    // once the daemon has noted since when, the status tells it
+    let mut lines = text.lines();
+    let state = lines.next().unwrap_or_default();
     assert!(
-        text.starts_with("degraded   endpoint ids gets no copies: no-route\ndaemon "),
+        state.starts_with("degraded   ")
+            && state.ends_with("endpoint ids gets no copies: no-route")
+            && lines.next().is_some_and(|line| line.starts_with("daemon ")),
         "{text}"
     );
     assert_eq!(

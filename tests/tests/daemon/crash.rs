@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use traffic_mirror::kernel::Step;
 use traffic_mirror_tests::lab::netns::command_in;
-use traffic_mirror_tests::lab::{TempDir, deadline, process};
+use traffic_mirror_tests::lab::{TempDir, deadline, patience, process};
 
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 
@@ -87,7 +87,10 @@ impl Crash {
             .arg(&self.pin_path)
             .arg(&self.files[file])
             .args(rest);
-        process::output(&mut command, Instant::now() + Duration::from_secs(20))
+        process::output(
+            &mut command,
+            Instant::now() + Duration::from_secs(20) * patience(),
+        )
     }
 
     /// Takes a file and dies before the step of that number; whether there was one.

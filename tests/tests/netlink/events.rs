@@ -138,10 +138,8 @@ fn a_socket_that_fails_is_paused_for_and_opened_anew() -> Result<()> {
             None,
         )?;
         // SAFETY: both descriptors are open; the second goes on being the monitor's.
-        ensure!(
-            unsafe { libc::dup2(broken.as_raw_fd(), monitor.as_fd().as_raw_fd()) } >= 0,
-            "dup2"
-        );
+        let replaced = unsafe { libc::dup2(broken.as_raw_fd(), monitor.as_fd().as_raw_fd()) };
+        ensure!(replaced >= 0, "dup2");
         Ok(watch_network(monitor, sender)?)
     })?;
     let begin = Instant::now();

@@ -9,7 +9,8 @@ esac
 export TEST_PACKETS=5000
 export TRAFFIC_MIRROR_BIN=/vm/traffic-mirror
 export TEST_STATUS=library
-export TEST_PATIENCE=6
+# and the host has its own tests to run
+export TEST_PATIENCE=10
 # Debian's kernels have them all
 export TEST_QDISCS="tbf bfifo htb sfq fq_codel cake"
 export TEST_MODULES="sctp vrf ipvlan xfrm_user ip_gre ipip sit ip6_gre ip6_tunnel wireguard xfrm_interface"
