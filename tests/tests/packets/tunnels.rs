@@ -307,12 +307,15 @@ fn both_ways(lab: &mut Routed, tunnel: &Tunnel) -> Result<()> {
                     for copy in &copies {
                         let ip = Ip::parse(&copy.inner)?;
                         if ip.source == from.parse::<std::net::IpAddr>()? {
-                            let first = ip.fragment.is_none_or(|fragment| fragment.offset == 0);
-                            carried.extend_from_slice(&ip.upper[if first { 8 } else { 0 }..]);
+                            let offset = ip.fragment.as_ref().map_or(0, |one| one.offset);
+                            let header = if offset == 0 { 8 } else { 0 };
+                            carried.push((offset, ip.upper[header..].to_vec()));
                         }
                         verify(&copy.inner, ip.fragment.is_none())?;
                     }
-                    Ok(carried)
+                    // WireGuard has several CPUs at work on the fragments of a datagram
+                    carried.sort_by_key(|(offset, _)| *offset);
+                    Ok(carried.into_iter().flat_map(|(_, bytes)| bytes).collect())
                 };
                 for from in ends {
                     ensure!(of(from)? == payload, "{context}: other bytes from {from}");
