@@ -78,17 +78,18 @@ impl Quiet {
             Ok(())
         })?;
         let mut came: [Vec<Vec<u8>>; 2] = Default::default();
+        let mut is_noisy = false;
         for ((at, sent), came) in self.at.iter_mut().zip(&sent).zip(&mut came) {
-            while came.iter().filter(|frame| !is_housekeeping(frame)).count() < sent.len() {
+            // after noise on one side nobody waits for what will not come on the other
+            while !is_noisy
+                && came.iter().filter(|frame| !is_housekeeping(frame)).count() < sent.len()
+            {
                 // what is missing is told below
                 let Some(frame) = at.next(deadline())? else {
                     break;
                 };
-                let is_noise = is_error(&frame).unwrap_or(false);
+                is_noisy = is_error(&frame).unwrap_or(false);
                 came.push(frame);
-                if is_noise {
-                    break;
-                }
             }
         }
         // on one CPU whatever else they have caused comes before it
