@@ -110,7 +110,7 @@ fn sysroot() -> PathBuf {
         Ok(output) if output.status.success() => {
             String::from_utf8_lossy(&output.stdout).trim().into()
         }
-        _ => stop("rustc does not tell its sysroot"),
+        _ => stop("rustc does not report its sysroot"),
     }
 }
 

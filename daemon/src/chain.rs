@@ -1,5 +1,5 @@
-//! Input: the programs on a hook, and the order that the file asks for. Output: whether ours stands
-//! where it should, and where it should go. Pure.
+//! Input: the programs on a hook, and the order that the file asks for. Output: whether our program
+//! is at the right position, and which position that is. Pure.
 
 use crate::desired::Order;
 
@@ -15,7 +15,7 @@ pub struct Chain {
 pub struct Entry {
     /// Number of the program; 0 for what is no BPF program.
     pub id: u32,
-    /// What it goes by: the filter's name, the program's; none if the kernel does not tell.
+    /// Its names: of the filter and of the program. Empty if the kernel does not report any.
     pub names: Vec<String>,
     /// Priority of a clsact filter.
     pub priority: Option<u16>,
@@ -107,16 +107,16 @@ impl Chain {
         }
     }
 
-    /// What somebody behind ours loses where XDP stands before the hook: to copy a packet the
-    /// kernel makes its head its own, and what XDP has left there for programs behind it is gone
-    /// (`pskb_expand_head`, up to Linux 6.18).
+    /// The loss of a program that runs after ours where XDP is attached: to copy a packet the
+    /// kernel reallocates its head (`pskb_expand_head`), and metadata that XDP left there is lost
+    /// (up to Linux 6.18).
     pub fn loses_metadata(&self) -> Option<String> {
         let ours = self.ours()?;
         let reader = self.programs[ours + 1..]
             .iter()
             .find(|one| one.is_stranger())?;
         Some(format!(
-            "XDP's metadata of packets that are copied does not reach {}",
+            "XDP metadata of copied packets does not reach {}",
             reader.label()
         ))
     }
@@ -137,7 +137,7 @@ impl Chain {
         found.unwrap_or(Position::Last)
     }
 
-    /// Whether the way there is towards the beginning, for one that does not stand right.
+    /// Whether a program at a wrong position must move towards the beginning.
     pub fn is_earlier(&self, position: Position) -> bool {
         matches!(position, Position::First | Position::Before(_))
     }
@@ -156,7 +156,7 @@ impl Chain {
         match position {
             Position::First => {
                 let end = strangers.iter().min().map_or(u16::MAX, |least| *least);
-                // with room before it, for whoever must be there
+                // with room before it, for programs that must run earlier
                 let middle = EARLY.min(end / 2).max(1);
                 (1..=middle)
                     .rev()
@@ -182,8 +182,8 @@ impl Chain {
         self.holds(order) || (is_clsact && self.priority(self.position(order)).is_none())
     }
 
-    /// What stands in the way of an order, for people; `ours` as in "mirror on the ingress of
-    /// eth0".
+    /// Why an order does not hold, as a sentence for operators; `ours` is the subject, as in
+    /// "mirror on the ingress of eth0".
     pub fn obstacle(&self, order: &Order, ours: &str) -> Option<String> {
         if let Some(name) = self.awaited(order) {
             let nameless = self
@@ -191,22 +191,24 @@ impl Chain {
                 .iter()
                 .any(|one| !one.is_ours && one.names.is_empty());
             let why = if nameless {
-                "but to read the names of the programs there takes CAP_SYS_ADMIN".to_owned()
+                "reading the names of the other programs takes CAP_SYS_ADMIN".to_owned()
             } else {
-                format!("and {name} is not there yet")
+                format!("no program \"{name}\" is attached")
             };
             return Some(format!(
-                "{ours} is to be {order}, {why}; it is last meanwhile"
+                "{ours}: order \"{order}\" is pending, {why}; it runs last until then"
             ));
         }
         let is_stuck = !self.holds(order) && self.is_settled(order);
         is_stuck.then(|| {
-            format!("{ours} cannot be {order}: the filters there leave no priority for it")
+            format!(
+                "{ours}: order \"{order}\" is impossible, the other filters leave no \
+                     priority free; change their priorities, or \"order\""
+            )
         })
     }
 
-    /// An order that what is there follows, for people; the one that is asked for, if that is so or
-    /// cannot be otherwise.
+    /// The order that the chain now follows, as text: the requested one if it holds or cannot hold.
     pub fn order(&self, asked: &Order) -> String {
         match self.ours() {
             Some(_) if self.is_settled(asked) => asked.to_string(),
@@ -351,7 +353,7 @@ mod tests {
         let there = chain(&[("ours", 0)]);
         let said = there.obstacle(&before("policy"), "mirror").unwrap();
         assert!(
-            said.ends_with("and policy is not there yet; it is last meanwhile"),
+            said.ends_with("no program \"policy\" is attached; it runs last until then"),
             "{said}"
         );
         assert!(there.holds(&before("policy")), "as last");

@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// When something is due that is put off as long as it goes on happening.
+/// The due time of an action that waits until a burst of events ends.
 #[derive(Debug, Default)]
 pub struct Debounce {
     due: Option<Instant>,

@@ -1,9 +1,9 @@
 //! Input: the IPsec policies of this host. Output: whether one is for what goes to an endpoint.
 //! Pure.
 //!
-//! Copies leave by `bpf_clone_redirect`, which asks no policy: one that encrypts or blocks what
-//! this host sends would be passed by in clear. So what the kernel would decide for an ordinary
-//! program is decided here (`xfrm_policy_match`, `xfrm_selector_match`).
+//! Copies leave by `bpf_clone_redirect`, which applies no policy: they would pass unencrypted where
+//! a policy encrypts or blocks what this host sends. So this module decides as the kernel would for
+//! an ordinary program (`xfrm_policy_match`, `xfrm_selector_match`).
 
 use std::net::IpAddr;
 
@@ -35,7 +35,7 @@ pub struct Policy {
     pub interface: u32,
     /// Of several that match the lowest counts.
     pub priority: u32,
-    /// Main policies (0) are asked after sub policies (1), and both must agree
+    /// Main policies (0) are evaluated after sub policies (1), and both must agree
     /// (`XFRM_POLICY_TYPE_*`).
     pub kind: u8,
     /// Value of the mark, and the bits of it that count.
@@ -57,7 +57,7 @@ pub enum Action {
     Block,
 }
 
-/// Copies on their way to an endpoint. Their protocol is UDP, and their mark 0.
+/// Copies to an endpoint. Their protocol is UDP, and their mark 0.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Copies {
     /// Outer source address.
@@ -83,7 +83,8 @@ impl Policies {
                 .filter(|(_, matches)| *matches != Match::Never)
                 .collect();
             matching.sort_by_key(|(policy, _)| policy.priority);
-            // of those with one priority the oldest counts, which nobody tells: fail closed
+            // among policies of one priority the oldest applies, and the kernel does not report
+            // their age: fail closed
             for same in matching.chunk_by(|(one, _), (other, _)| one.priority == other.priority) {
                 if same
                     .iter()
@@ -119,7 +120,7 @@ impl Policy {
             && (self.interface == 0 || self.interface == copies.interface)
             // (0 & mask) == value
             && self.mark.0 == 0
-            // else an XFRM interface asks for it, and what leaves by that is encrypted
+            // otherwise an XFRM interface evaluates it, and encrypts what leaves by it
             && self.if_id == 0;
         // source ports are those from there on, with all bits below
         let (port, mask) = self.source_port;

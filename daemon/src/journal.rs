@@ -15,8 +15,8 @@ pub fn is_ours() -> bool {
     *IS_OURS.get_or_init(|| is_journal(io::stderr()))
 }
 
-/// Whether a stream is the journal's, as systemd.exec(5) tells: children that write elsewhere
-/// inherit the variable too.
+/// Whether a stream is the journal's, by the variable of systemd.exec(5): children that write to
+/// another stream inherit the variable, too.
 fn is_journal(stream: impl AsFd) -> bool {
     let Ok(stat) = fstat(stream) else {
         return false;
@@ -25,8 +25,7 @@ fn is_journal(stream: impl AsFd) -> bool {
         .is_ok_and(|journal| journal == format!("{}:{}", stat.st_dev, stat.st_ino))
 }
 
-/// Writes to standard error what has several lines, such as diagnostics. What cannot be said is no
-/// reason not to go on.
+/// Writes several lines to standard error, such as diagnostics. A failure to write is ignored.
 pub fn say(level: Level, text: &str) {
     let _ = Line(priority(level)).write_all(text.as_bytes());
 }

@@ -14,14 +14,14 @@ use traffic_mirror::daemon::{self, Options, Outcome};
 use traffic_mirror::journal;
 use traffic_mirror::kernel::{self, Kernel, Mechanism, reason};
 
-/// Mirrors chosen traffic into GUE tunnels, driven by one file
+/// Mirror selected packets to collectors through GUE tunnels, configured by one file
 #[derive(Debug, Parser)]
 #[command(version, max_term_width = 100)]
 struct Arguments {
-    /// The configuration file; if not given, the one that the daemon follows, else /etc/mirror.toml
+    /// Configuration file [default: the file of the running daemon, else /etc/mirror.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
-    /// Directory in a bpf file system for maps and links
+    /// Directory of pinned maps and links, in a bpf file system
     #[arg(
         long,
         global = true,
@@ -35,73 +35,83 @@ struct Arguments {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Mirror until SIGTERM; SIGHUP or saving the file makes changes take effect
+    /// Run the daemon in the foreground until SIGTERM
     ///
-    /// SIGUSR2 ends the daemon, too, but leaves mirroring on, until the next one takes over.
+    /// The daemon loads the file whenever it is saved, and on SIGHUP. SIGTERM removes everything
+    /// from the kernel. SIGUSR2 ends the daemon and leaves mirroring on until the next daemon takes
+    /// over.
+    ///
+    /// Exit code: 0 stopped, 1 the kernel rejected something, 78 the file is invalid and nothing
+    /// was mirrored before.
     Run {
-        /// How programs are attached; the kernel's best if not given
+        /// How to attach programs [default: tcx if the kernel has it, else clsact]
         #[arg(long, value_enum, value_name = "HOW")]
         attach: Option<Attach>,
-        /// Where metrics go; by default traffic-mirror.prom in the directory of node_exporter's
-        /// textfile collector, or if there is none, /run/traffic-mirror/metrics.prom
+        /// File for metrics [default: traffic-mirror.prom in the directory of node_exporter's
+        /// textfile collector if that exists, else /run/traffic-mirror/metrics.prom]
         #[arg(long, value_name = "FILE")]
         metrics: Option<PathBuf>,
     },
-    /// Check a file, without touching anything
+    /// Check whether a file is valid; changes nothing
     ///
-    /// Warns of interfaces that this host does not have. Exits with 0 if the file is right, with 1
-    /// if it is not.
+    /// Also warns of interfaces that this host does not have.
+    ///
+    /// Exit code: 0 valid, 1 invalid.
     Check {
-        /// The file, or - for standard input; if not given, as with --config
+        /// File to check, or - for standard input [default: as for --config]
         file: Option<PathBuf>,
-        /// The file is for another host: do not compare it with the interfaces of this one
+        /// Do not compare the file with the interfaces of this host; for files of other hosts
         #[arg(long)]
         any_host: bool,
     },
-    /// Show what taking the file would change in the kernel, without touching anything
+    /// Show what loading a file would change in the kernel; changes nothing
     ///
-    /// Exits with 0 if nothing would change, 2 if something would, 1 on an error.
+    /// Exit code: 0 no changes, 2 changes, 1 error.
     Plan {
-        /// The file, or - for standard input; if not given, as with --config
+        /// File to compare, or - for standard input [default: as for --config]
         file: Option<PathBuf>,
-        /// For programs
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Wait until the file is the live one
+    /// Wait until the daemon has loaded the file
     ///
-    /// Exits with 0 once it is; with 1 at the end of the time, or at once if the file is wrong, the
-    /// daemon has rejected it, or no daemon is there to take it.
+    /// Exit code: 0 as soon as the file is live; 1 after the timeout, or at once if the file is
+    /// invalid, the daemon has rejected it, or the daemon is not running.
     Wait {
-        /// How long to wait; without end if not given
+        /// Give up after this time [default: wait forever]
         #[arg(long, value_name = "SECONDS", value_parser = seconds)]
         timeout: Option<Duration>,
     },
-    /// Say what happens to a packet and why, asking the kernel's tables; nothing is sent, nothing
-    /// is counted
+    /// Show which filters match a packet, and where its copies go
     ///
-    /// Exits with 0 if there is an answer, 3 if nothing is mirrored, 1 on an error.
+    /// The programs in the kernel evaluate the packet with the live tables. They neither send nor
+    /// count it.
+    ///
+    /// Exit code: 0 answered, 3 nothing is mirrored, 1 error.
     Explain(Question),
-    /// Show what is mirrored, from the kernel
+    /// Show what is mirrored, and what does not work
     ///
-    /// Exits with 0, 1 if something that is wanted does not work, 3 if nothing is mirrored.
+    /// Exit code: 0 ok, 1 degraded, 3 nothing is mirrored.
     Status {
-        /// Packets and bits per second too, which takes a second
+        /// Measure packets and bits per second, for one second
         #[arg(long)]
         rates: bool,
-        /// For programs
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Show rates, live, what moves most on top; one picture if the output is no terminal
+    /// Show rates live, the highest first
     ///
-    /// Exits as status does.
+    /// Prints one screen and exits if the output is not a terminal.
+    ///
+    /// Exit code: as for status.
     Top {
-        /// One picture
+        /// Print one screen and exit
         #[arg(long)]
         once: bool,
     },
-    /// Remove everything from the kernel, after a daemon that could not
+    /// Remove programs, maps and links from the kernel; needed only after a crash
     Detach,
 }
 
@@ -174,8 +184,8 @@ fn main() -> ExitCode {
     })
 }
 
-/// The file to look at: the one that is given, else the one that the daemon follows. Who may not
-/// ask for that, as `check` without privileges, looks at the usual one.
+/// The file that a command uses: the given one, else the one that the daemon follows. A user who
+/// may not read the daemon's record, as in `check` without privileges, gets the default path.
 fn followed(arguments: &Arguments, file: Option<&PathBuf>) -> PathBuf {
     let given = file.or(arguments.config.as_ref()).cloned();
     let told = || kernel::record(&arguments.pin_path).map(|record| record.path);
@@ -219,15 +229,15 @@ fn run(
 }
 
 fn detach(pin_path: &Path) -> anyhow::Result<ExitCode> {
-    // whoever may not look there would find nothing to remove
+    // a user who may not read the pin path would find nothing to remove
     kernel::require_capabilities()?;
     if pin_path
         .try_exists()
-        .with_context(|| format!("cannot look for {}", pin_path.display()))?
+        .with_context(|| format!("cannot access {}", pin_path.display()))?
     {
         Kernel::claim(pin_path, None)?.remove()?;
     } else {
-        // whoever has removed the pins has not removed this
+        // the segmenter has no pin: it stays when another process removes the pins
         Kernel::remove_segmenter_of(pin_path)?;
     }
     Ok(ExitCode::SUCCESS)

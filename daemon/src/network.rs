@@ -1,5 +1,5 @@
-//! What the kernel says about links, routes, neighbours and tc filters, as plain data.
-//! Must not know: netlink, the clock, the file system.
+//! Links, routes, neighbours and tc filters of the kernel, as plain data. Must not know: netlink,
+//! the clock, the file system.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -37,20 +37,20 @@ pub struct Link {
     pub altnames: Vec<String>,
     /// It is an ipvlan in mode l3s, which receives packets on netfilter's hooks.
     pub is_l3s: bool,
-    /// `IFF_NOARP`: nobody is asked for by it.
+    /// `IFF_NOARP`: it needs no neighbour resolution.
     pub no_arp: bool,
-    /// Kind of its root queueing discipline ("noqueue"); empty if the kernel does not say.
+    /// Kind of its root queueing discipline ("noqueue"); empty if the kernel does not report it.
     pub qdisc: String,
-    /// Most segments and bytes of a superpacket that it is handed (`gso_max_segs`, `gso_max_size`);
-    /// 0 if the kernel does not say.
+    /// Most segments and bytes of a superpacket that it accepts (`gso_max_segs`, `gso_max_size`); 0
+    /// if the kernel does not report them.
     pub gso_max: [u32; 2],
     /// An XDP program stands on it.
     pub has_xdp: bool,
 }
 
 impl Link {
-    /// An Ethernet interface that is up, has a carrier, takes packets of 1,500 bytes and has
-    /// nothing else that could be said of it.
+    /// An Ethernet interface that is up, has a carrier and an MTU of 1,500 bytes, and no other
+    /// property.
     pub fn ethernet(index: u32, name: &str) -> Self {
         Self {
             index,
@@ -78,7 +78,7 @@ impl Link {
     }
 }
 
-/// Interfaces of ours that have the kernel cut superpackets into packets.
+/// The daemon's interfaces in which the kernel segments superpackets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Segmenter {
     /// Index of the interface that superpackets are sent to.
@@ -122,14 +122,14 @@ pub struct Route {
     pub mtu: Option<u32>,
     /// What kind of destination it is.
     pub kind: RouteKind,
-    /// No route matched. IPv4 then takes any destination to be on the link of an interface that is
-    /// asked for by index, even one that a `blackhole` route covers or that is this host's own on
+    /// No route matched. If the query names an interface, IPv4 then treats any destination as
+    /// on-link there, even one that a `blackhole` route covers or that belongs to this host on
     /// another interface (`ip_route_output_key_hash_rcu`).
     pub assumed: bool,
 }
 
-/// What kind of destination a route leads to. Routes that refuse (`blackhole`, `unreachable`,
-/// `prohibit`) are no route.
+/// What kind of destination a route leads to. `blackhole`, `unreachable` and `prohibit` count as no
+/// route.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RouteKind {
     /// One host, elsewhere.
@@ -147,7 +147,7 @@ pub enum RouteKind {
 /// One entry of the kernel's neighbour tables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Neighbour {
-    /// Index of the interface on whose link it is.
+    /// Index of the interface of its link.
     pub interface: u32,
     /// Its address.
     pub address: IpAddr,
@@ -179,7 +179,7 @@ pub enum NeighbourState {
     Delay,
     /// Being checked.
     Probe,
-    /// Nobody answered.
+    /// The resolution failed.
     Failed,
     /// Needs no resolution.
     NoArp,
@@ -232,8 +232,7 @@ pub struct TcFilter {
     pub program_id: Option<u32>,
 }
 
-/// The root queueing discipline of an interface, and what it counts: of all packets, whoever sends
-/// them.
+/// The root queueing discipline of an interface, and its counters, which include all packets.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Queue {
     /// Its kind ("fq_codel", "mq").
@@ -242,32 +241,32 @@ pub struct Queue {
     pub packets: u32,
     /// Their bytes.
     pub bytes: u32,
-    /// Packets that it has dropped; the count begins anew at 2^32.
+    /// Packets that it has dropped; the count wraps at 2^32.
     pub drops: u32,
 }
 
-/// What the daemon has seen of the network that bears on what the file asks for.
+/// The part of the network that matters to the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Network {
     /// All interfaces by index.
     pub links: BTreeMap<u32, Link>,
-    /// The way to each endpoint, by its name.
+    /// The path to each endpoint, by its name.
     pub paths: BTreeMap<String, Path>,
-    /// Interfaces on whose egress `encap` could not be attached.
+    /// Interfaces on whose egress the kernel rejected `encap`.
     pub refused: BTreeSet<u32>,
     /// Interfaces that clones are sent to and on which `encap` was missing for a while.
     pub rewired: BTreeSet<u32>,
     /// The segmenter, if there is one. Its interfaces are not among the `links`, and neither are
     /// those of another daemon.
     pub segmenter: Option<Segmenter>,
-    /// Indices of what there is of it, be it not whole.
+    /// Indices of its interfaces that exist, even if others are missing.
     pub segmenter_parts: BTreeSet<u32>,
     /// Copies were dropped because there was none.
     pub segmenter_missed: bool,
-    /// The kernel has refused to make one.
+    /// The kernel has rejected the segmenter.
     pub segmenter_refused: bool,
-    /// Interfaces that leave no checksums of what they send to hardware, of those that are looked
-    /// at: UDP superpackets there can be cut only before they are wrapped.
+    /// Monitored interfaces without TX checksum offload: UDP superpackets there can be segmented
+    /// only before they are encapsulated.
     pub unsummed: BTreeSet<u32>,
     /// IPsec policies.
     pub ipsec: Policies,
@@ -275,18 +274,18 @@ pub struct Network {
     pub secret: u64,
 }
 
-/// The way to an endpoint.
+/// The path to an endpoint.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Path {
     /// The endpoint's address is this host's own.
     pub own: bool,
     /// Where the kernel would send, by the endpoint's interface if it names one.
     pub route: Option<Route>,
-    /// Hardware address of the next hop, if the kernel knows it.
+    /// Hardware address of the next hop, if the kernel has resolved it.
     pub mac: Option<[u8; 6]>,
-    /// The kernel has asked for that address in vain, and nobody has answered since.
+    /// The kernel could not resolve that address, and the next hop has not answered since.
     pub silent: bool,
-    /// MTU that a router on the way has told by ICMP, bytes.
+    /// MTU that a router of the path reported by ICMP, bytes.
     pub path_mtu: Option<u32>,
 }
 

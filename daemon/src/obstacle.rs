@@ -1,5 +1,5 @@
-//! Input: what stood in the way before and what does by now. Output: the lines that the log gets of
-//! it: each thing once when it begins and once when it is over. Pure.
+//! Input: the obstacles before and now. Output: log lines, one when an obstacle begins and one when
+//! it ends. Pure.
 
 use std::fmt;
 
@@ -8,17 +8,18 @@ use std::fmt;
 pub struct Obstacle {
     /// What it is, a sentence that is either true or over.
     pub what: String,
-    /// Why, or what follows from it; empty if `what` says all. Another reason is told as well.
+    /// Its reason or consequence; empty if `what` is complete. An obstacle with another reason is
+    /// logged again.
     pub why: String,
-    /// What it is about in detail, which may change all the time: told with the rest, but no reason
-    /// to tell.
+    /// Details, which may change all the time: they are logged with the rest, but a change of them
+    /// alone is not.
     pub detail: String,
-    /// Whether somebody should do something about it.
+    /// Whether an operator must act.
     pub is_fault: bool,
 }
 
 impl Obstacle {
-    /// Something that somebody should do something about.
+    /// An obstacle that an operator must remove.
     pub fn fault(what: impl Into<String>, why: impl Into<String>) -> Self {
         Self {
             what: what.into(),
@@ -61,14 +62,13 @@ impl fmt::Display for Obstacle {
 /// A line for the log.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Line {
-    /// A warning; else it is for information.
+    /// A warning; otherwise information.
     pub is_warning: bool,
     /// For people.
     pub text: String,
 }
 
-/// What has begun since, and what is over: one whose reason is another one has begun, and is not
-/// over.
+/// Obstacles that begin and that end. One with a new reason begins again and does not end.
 pub fn lines(before: &[Obstacle], now: &[Obstacle]) -> Vec<Line> {
     let begun = now
         .iter()
@@ -82,7 +82,7 @@ pub fn lines(before: &[Obstacle], now: &[Obstacle]) -> Vec<Line> {
     });
     let over = over.map(|one| Line {
         is_warning: false,
-        text: format!("over: {}", one.what),
+        text: format!("resolved: {}", one.what),
     });
     begun.chain(over).collect()
 }
@@ -113,7 +113,7 @@ mod tests {
             ["WARN ids gets no copies: no-route"],
             "another reason is no end"
         );
-        assert_eq!(said(&unreached, &[]), ["INFO over: ids gets no copies"]);
+        assert_eq!(said(&unreached, &[]), ["INFO resolved: ids gets no copies"]);
         assert_eq!(
             said(&[], &["it is late".to_owned().into()]),
             ["WARN it is late"]
@@ -124,7 +124,10 @@ mod tests {
     fn what_needs_nobody_is_for_information() {
         let pending = [Obstacle::notice("nothing matches veth*", "")];
         assert_eq!(said(&[], &pending), ["INFO nothing matches veth*"]);
-        assert_eq!(said(&pending, &[]), ["INFO over: nothing matches veth*"]);
+        assert_eq!(
+            said(&pending, &[]),
+            ["INFO resolved: nothing matches veth*"]
+        );
     }
 
     #[test]

@@ -1,6 +1,6 @@
-//! Once a second the loop that does the work shows that it does: in the kernel, for `status` and
-//! `wait`, and to the service manager's watchdog. Nobody else does, so that a loop that hangs is
-//! seen.
+//! The heartbeat: once a second the main loop writes a sign of life into the kernel, for `status`
+//! and `wait`, and notifies the service manager's watchdog. No other code does, so a hanging loop
+//! is detected.
 
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use crate::kernel::Kernel;
 /// From one sign of life to the next.
 pub const PULSE: Duration = Duration::from_secs(1);
 
-/// When the next sign of life is due, and who waits for it.
+/// When the next heartbeat is due, and who receives it.
 #[derive(Debug)]
 pub struct Pulse {
     due: Instant,

@@ -151,7 +151,7 @@ fn live_tables(
     kernel.restore(&plan)?;
     let elements = plural(plan.elements(), "element");
     repaired.push(format!(
-        "maps were changed by somebody else; {elements} written again"
+        "another process modified the eBPF maps: restored {elements}"
     ));
     kernel.live(cache.tables())
 }
@@ -163,10 +163,10 @@ fn lost_maps(kernel: &Kernel, cache: &Cache) -> Result<Vec<String>, KernelError>
     }
     let lost = match kernel.flaw()? {
         Some(flaw) => Some(format!(
-            "{flaw}; all maps were made again, and counters begin at zero"
+            "{flaw}: loaded new maps, all counters begin at zero"
         )),
         None if cache.is_empty() => None,
-        None => Some("maps were removed by somebody else; made again".to_owned()),
+        None => Some("another process removed the eBPF maps: loaded new ones".to_owned()),
     };
     Ok(lost.into_iter().collect())
 }
@@ -178,8 +178,8 @@ fn undo(live: &Tables, cache: &Cache) -> Option<Plan> {
 fn no_room(desired: &Desired, network: &Network) -> KernelError {
     if !compile::have_table(desired, network) {
         return KernelError::Limit {
-            what: "the indices of the interfaces that are listed fit into no table".to_owned(),
-            remedy: "list fewer of them",
+            what: "the indices of the listed interfaces do not fit into a table".to_owned(),
+            remedy: "list fewer interfaces",
         };
     }
     if let Err(too_large) = compile::Rooms::default().check(desired) {
@@ -190,6 +190,6 @@ fn no_room(desired: &Desired, network: &Network) -> KernelError {
     }
     KernelError::Limit {
         what: "the filters need more than 32,768 slots".to_owned(),
-        remedy: "make fewer of them, or fewer of them bidirectional",
+        remedy: "use fewer filters, or fewer bidirectional ones",
     }
 }

@@ -25,7 +25,7 @@ impl StepBudget {
     /// Takes a step.
     ///
     /// # Errors
-    /// There were too many.
+    /// The limit of steps, or of changes of the network, is reached.
     pub fn spend(&mut self, network: &Network) -> Result<(), KernelError> {
         if self.last.as_ref() == Some(network) {
             self.steps += 1;
@@ -36,14 +36,14 @@ impl StepBudget {
         }
         if self.changes > CHANGES {
             return Err(KernelError::Unsettled {
-                what: format!("the network has changed {} times meanwhile", self.changes),
-                remedy: "it is looked at again within half a minute",
+                what: format!("the network changed {} times during one update", self.changes),
+                remedy: "the daemon retries within 30 s",
             });
         }
         if self.steps > STEPS {
             return Err(KernelError::Unsettled {
                 what: format!("after {STEPS} steps the maps still differ from what was written"),
-                remedy: "something else writes them; run `traffic-mirror detach` and start again",
+                remedy: "another process writes them; run `traffic-mirror detach`, then start the daemon",
             });
         }
         Ok(())

@@ -11,8 +11,8 @@ use traffic_mirror::{diagnostic, status};
 use super::{File, distrust_of, has_color, load};
 use crate::FAILURE;
 
-/// With `is_followed` it is the file of a daemon: nobody else may write it. With `any_host` the
-/// interfaces of this one do not matter.
+/// With `is_followed` the file is that of a daemon: no other user may write it. With `any_host` the
+/// interfaces of this host do not matter.
 pub(crate) fn check(path: &Path, is_followed: bool, any_host: bool) -> anyhow::Result<ExitCode> {
     let file = File::read(path)?;
     if let Some(why) = distrust_of(path, is_followed) {
@@ -35,8 +35,8 @@ pub(crate) fn check(path: &Path, is_followed: bool, any_host: bool) -> anyhow::R
     })
 }
 
-/// Warns of interfaces that this host does not have. Where the kernel does not say which it has,
-/// there is nothing to compare.
+/// Warns of interfaces that this host does not have. Does nothing if the kernel does not list its
+/// interfaces.
 fn warn_of_absent(file: &File) {
     let Ok(links) = Netlink::open().and_then(|mut netlink| netlink.links()) else {
         return;

@@ -25,16 +25,16 @@ use crate::USAGE;
 
 #[derive(Debug, Args)]
 pub(crate) struct Question {
-    /// Interface where the packet is met
+    /// Interface that the packet passes
     #[arg(long, value_name = "NAME")]
     interface: String,
-    /// Way in which it passes there
+    /// Direction in which the packet passes the interface
     #[arg(long, value_enum)]
     direction: DirectionArg,
-    /// Name or number
+    /// IP protocol, a name or a number
     #[arg(long, value_parser = parse_protocol, required_unless_present = "pcap", conflicts_with = "pcap")]
     protocol: Option<u8>,
-    /// IPv4 or IPv6 address
+    /// Source address, IPv4 or IPv6
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -42,10 +42,10 @@ pub(crate) struct Question {
         conflicts_with = "pcap"
     )]
     source: Option<IpAddr>,
-    /// For protocols with ports
+    /// Source port; required for protocols with ports
     #[arg(long, value_name = "PORT", conflicts_with = "pcap")]
     source_port: Option<u16>,
-    /// IPv4 or IPv6 address
+    /// Destination address, IPv4 or IPv6
     #[arg(
         long,
         value_name = "ADDRESS",
@@ -53,16 +53,16 @@ pub(crate) struct Question {
         conflicts_with = "pcap"
     )]
     destination: Option<IpAddr>,
-    /// For protocols with ports
+    /// Destination port; required for protocols with ports
     #[arg(long, value_name = "PORT", conflicts_with = "pcap")]
     destination_port: Option<u16>,
-    /// Number of the VLAN that it is tagged with
+    /// VLAN ID of the outermost tag [default: no tag]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=4094), conflicts_with = "pcap")]
     vlan: Option<u16>,
-    /// Each packet of a capture (pcap or pcapng, Ethernet or raw IP) instead
+    /// Read the packets from a capture instead (pcap or pcapng, Ethernet or raw IP)
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
-    /// For programs
+    /// Print JSON
     #[arg(long)]
     json: bool,
 }
@@ -123,8 +123,8 @@ fn made_up(question: &Question) -> Result<Vec<u8>, &'static str> {
     .ok_or("source and destination must both be IPv4 or both be IPv6")
 }
 
-/// Asks until all answers are of the tables that were read: a reload may come between. `None` if
-/// nothing is live.
+/// Queries the programs, and again if a reload came between reading the tables and the answers.
+/// `None` if nothing is live.
 fn ask(
     question: &Question,
     pin_path: &Path,
@@ -138,11 +138,11 @@ fn ask(
         };
         let network = observer.observe(&Desired::default(), None)?;
         let described = describe(&live.tables, &Desired::default())
-            .context("the live tables contradict themselves")?;
+            .context("the live tables are inconsistent")?;
         let hook = hook(question, &described, &network)?;
         if !observer.is_attached(described.hooks[&hook])? {
             bail!(
-                "no packet is looked at: the program is not attached to {}",
+                "no packet is matched: the program is not attached to {}",
                 hook_name(&network, described.hooks[&hook])
             );
         }
@@ -164,7 +164,7 @@ fn ask(
             return Ok(Some(verdicts));
         }
     }
-    bail!("the tables change all the time; try again");
+    bail!("the tables changed during each of 50 attempts; try again");
 }
 
 fn hook(question: &Question, live: &Described, network: &Network) -> anyhow::Result<u32> {
@@ -176,7 +176,7 @@ fn hook(question: &Question, live: &Described, network: &Network) -> anyhow::Res
     if let (Some(link), Some(vlan)) = (link.filter(|link| link.kind.is_headerless()), question.vlan)
     {
         bail!(
-            "packets of {} have no link header, so none is in VLAN {vlan}; leave out --vlan",
+            "packets of {} have no link header, so none has VLAN {vlan}; leave out --vlan",
             link.name
         );
     }
@@ -213,9 +213,9 @@ fn frames_ng(bytes: &[u8]) -> anyhow::Result<Vec<Vec<u8>>> {
             Block::SimplePacket(packet) => (0, packet.data),
             _ => continue,
         };
-        let framing = framings
-            .get(interface)
-            .with_context(|| format!("it describes no interface {interface}"))?;
+        let framing = framings.get(interface).with_context(|| {
+            format!("a packet names interface {interface}, which the capture does not describe")
+        })?;
         frames.push(framing(&data));
     }
     Ok(frames)
@@ -228,6 +228,6 @@ fn framing(link: DataLink) -> anyhow::Result<Framing> {
     match link {
         DataLink::ETHERNET => Ok(<[u8]>::to_vec),
         DataLink::RAW | DataLink::IPV4 | DataLink::IPV6 => Ok(framed),
-        _ => bail!("its link type is {link:?}; only Ethernet and raw IP are understood"),
+        _ => bail!("link type {link:?} is not supported; use Ethernet or raw IP"),
     }
 }

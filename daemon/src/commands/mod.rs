@@ -54,7 +54,7 @@ impl File {
     }
 }
 
-/// Why a daemon would not take its file, whatever is in it. Any other one may be looked at.
+/// Why a daemon would reject its file because of its permissions. `None` for any other file.
 fn distrust_of(path: &Path, is_followed: bool) -> Option<String> {
     if is_followed && path != Path::new("-") {
         distrust(path)

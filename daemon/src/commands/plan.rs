@@ -14,7 +14,7 @@ use traffic_mirror::tables::Live;
 use super::{File, distrust_of, load, print, print_json};
 use crate::{CHANGES, FAILURE};
 
-/// With `is_followed` it is the file of the daemon, which would not take it if others may write it.
+/// With `is_followed` the file is that of the daemon, which rejects it if other users may write it.
 pub(crate) fn plan(
     path: &Path,
     is_followed: bool,
@@ -66,6 +66,9 @@ impl Seen {
 
     pub(super) fn preview(&self, desired: &Desired) -> anyhow::Result<Preview> {
         let preview = preview(desired, &self.network, self.live.as_ref(), &self.attached);
-        preview.context("the filters need more than 32,768 slots; make fewer of them, or fewer of them bidirectional")
+        preview.context(
+            "the filters need more than 32,768 slots; use fewer filters, or fewer \
+                         bidirectional ones",
+        )
     }
 }

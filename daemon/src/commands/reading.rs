@@ -42,11 +42,14 @@ pub(super) fn exit_code(status: &Status) -> ExitCode {
     }
 }
 
-/// Says that nothing is there to be looked at, or that it cannot be looked at.
+/// Reports that nothing is mirrored, or which programs without a pin prevent an answer.
 pub(super) fn not_running(pin_path: &Path) -> anyhow::Result<ExitCode> {
     let strays = strays(pin_path, &mut Netlink::open()?)?;
     if strays.is_empty() {
-        eprintln!("nothing is mirrored below {}", pin_path.display());
+        eprintln!(
+            "nothing is mirrored: no maps are pinned below {}",
+            pin_path.display()
+        );
         return Ok(NOT_RUNNING.into());
     }
     strays.iter().for_each(|stray| eprintln!("{stray}"));

@@ -15,7 +15,7 @@ use super::plan::Seen;
 use super::{File, load};
 use crate::FAILURE;
 
-/// The kernel tells nobody about stores into maps, so they are read that often; the file is
+/// The kernel has no event for stores into maps, so the maps are read at this interval; the file is
 /// watched.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// A daemon that is being started, or started again, is waited for that long.
@@ -30,7 +30,7 @@ pub(crate) fn wait(
     let (sender, triggers) = queue();
     let mut watch = FileWatch::new(path, sender);
     let mut observer = Observer::open(pin_path)?;
-    // whoever may not look there would take it for a place where no daemon is
+    // a user who may not read the pin path would take that for a missing daemon
     Kernel::is_live(pin_path)?;
     ignore_writers()?;
     let mut file: Option<(File, Desired)> = None;
@@ -76,12 +76,12 @@ pub(crate) fn wait(
             deadline.saturating_duration_since(Instant::now())
         });
         if let Some(why) = taker.refuses(pin_path, bytes) {
-            eprintln!("{} is not live, and will not be: {why}", path.display());
+            eprintln!("{} will not become live: {why}", path.display());
             return Ok(FAILURE.into());
         }
         if left.is_zero() {
             eprintln!(
-                "{} is not live yet; `traffic-mirror plan` says what is missing",
+                "{} is not live yet; `traffic-mirror plan` shows what is missing",
                 path.display()
             );
             return Ok(FAILURE.into());
@@ -90,27 +90,28 @@ pub(crate) fn wait(
     }
 }
 
-/// Who is to take the file.
+/// The daemon that is to load the file.
 #[derive(Debug, Default)]
 struct Taker {
-    /// Since when there has been nobody.
+    /// Since when no daemon has been running.
     missing: Option<Instant>,
 }
 
 impl Taker {
-    /// Why nobody will take the file, if that is so.
+    /// Why no daemon will load the file, if that is so.
     fn refuses(&mut self, pin_path: &Path, file: Option<&[u8]>) -> Option<String> {
         let record = record(pin_path);
         let daemon = Daemon::look(pin_path, record.as_ref());
         if daemon.state == Life::NotRunning {
             let since = *self.missing.get_or_insert_with(Instant::now);
-            return (since.elapsed() >= GRACE)
-                .then(|| "no daemon runs; start it: systemctl start traffic-mirror".to_owned());
+            return (since.elapsed() >= GRACE).then(|| {
+                "the daemon is not running; start it: systemctl start traffic-mirror".to_owned()
+            });
         }
         self.missing = None;
         if let Some(reason) = daemon.reason() {
             return Some(format!(
-                "{}; start it anew: systemctl restart traffic-mirror",
+                "{}; restart it: systemctl restart traffic-mirror",
                 reason.text
             ));
         }
@@ -118,6 +119,6 @@ impl Taker {
             .and_then(|record| record.rejection)
             .and_then(|rejection| rejection.hash);
         let is_it = file.is_some_and(|file| rejected == Some(hash(file)));
-        is_it.then(|| "the daemon has rejected it; its log says why".to_owned())
+        is_it.then(|| "the daemon rejected it; the log has the reason".to_owned())
     }
 }

@@ -1,5 +1,5 @@
-//! Spares the work of finding out again what the live tables say, as long as they are what they
-//! were last made. The tables decide; what is remembered of others is forgotten.
+//! Avoids reading the live tables again while they are as they were last written. The tables
+//! decide; knowledge of other tables is dropped.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ pub struct Cache {
     last: Option<Remembered>,
 }
 
-/// What is known of tables.
+/// The contents of tables, as far as they are known.
 struct Remembered {
     tables: Arc<Tables>,
     /// The epoch that follows them.
@@ -41,22 +41,23 @@ pub(in crate::compile) struct Decompiled {
     pub in_use: Arc<Reachable>,
     /// What each slot stands for.
     pub source: Arc<Source>,
-    /// They were built from that; else it was read in them, and others may be built from it.
+    /// The tables were built from it; otherwise it was read from them, and others may be built from
+    /// it.
     pub are_built: bool,
 }
 
 impl Cache {
-    /// Whether anything is known of live tables.
+    /// Whether the cache holds live tables.
     pub fn is_empty(&self) -> bool {
         self.last.is_none()
     }
 
-    /// Forgets what is known of live tables.
+    /// Forgets the live tables.
     pub fn forget(&mut self) {
         self.last = None;
     }
 
-    /// What the live tables must be, if nobody else has written there.
+    /// The expected live tables, if no other process has written to them.
     pub fn expected(&self) -> Option<Live> {
         let Remembered { tables, epoch, .. } = self
             .last
@@ -78,8 +79,8 @@ impl Cache {
     /// What `live` was last made, if it was.
     pub fn made(&self, live: &Tables) -> Option<Made<'_>> {
         let Remembered { tables, epoch, .. } = self.last.as_ref()?;
-        // new maps have room for more than was compiled for them, and a mark that the compiler does
-        // not know
+        // new maps have more room than was compiled for them, and a mark that the compiler does not
+        // know
         let is_of_these = tables.is_as_long(live) && tables.control.secret != 0;
         is_of_these.then_some(Made {
             tables,
@@ -129,7 +130,7 @@ impl Cache {
         compiled: &Compiled,
         built_from: Source,
     ) {
-        // a commit, be it the only thing that is left to do, changes what packets can meet
+        // a commit changes what packets meet, even if it is the only thing left to do
         let stays = compiled.then == Then::Nothing && *compiled.tables == *live;
         if stays && self.last.is_some() {
             return;

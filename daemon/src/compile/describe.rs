@@ -29,7 +29,7 @@ pub type HookKey = (u32, Direction);
 pub struct Described {
     /// The master switch of the file.
     pub enabled: bool,
-    /// What becomes of packets of which something is unknown.
+    /// Treatment of packets with unknown fields.
     pub unparsed: Unparsed,
     /// How long the copies of one packet may take.
     pub budget: Budget,
@@ -39,7 +39,7 @@ pub struct Described {
     pub flow_keys: abi::FlowKeys,
     /// The interface entries of the file, by name.
     pub listed: Vec<desired::Interface>,
-    /// The hooks that are looked at, by their index.
+    /// The monitored hooks, by their index.
     pub hooks: BTreeMap<u32, HookKey>,
     /// By name.
     pub endpoints: BTreeMap<String, abi::Endpoint>,
@@ -60,7 +60,7 @@ pub struct DescribedFilter {
     pub hooks: BTreeSet<u32>,
 }
 
-/// One way round of a filter.
+/// One definition of a filter.
 #[derive(Debug, Clone)]
 pub struct DescribedSlot {
     /// The slot that stands for it.
@@ -68,9 +68,9 @@ pub struct DescribedSlot {
     definition: Arc<Definition>,
 }
 
-/// Describes tables. Which way round of a bidirectional filter is the one in the file they do not
-/// say: the one that has more in common with the filter of that name in `desired` comes first.
-/// `None` if they contradict themselves.
+/// Describes tables. They do not contain which definition of a bidirectional filter is the one in
+/// the file: the one that has more in common with the filter of that name in `desired` comes first.
+/// `None` if they are inconsistent.
 pub fn describe(tables: &Tables, desired: &Desired) -> Option<Described> {
     // what goes round in circles is found here
     Reachable::of(tables)?;
@@ -343,7 +343,7 @@ pub fn outer(endpoint: &abi::Endpoint) -> (IpAddr, IpAddr, u16) {
     )
 }
 
-/// The word for an endpoint's state: "ready", "resolving" while the kernel asks for the next hop,
+/// The word for an endpoint's state: "ready", "resolving" while the kernel resolves the next hop,
 /// or the reason why copies are dropped.
 pub fn state(endpoint: &abi::Endpoint) -> &'static str {
     match abi::Drop::ALL

@@ -1,6 +1,6 @@
-//! Input: which interface has which place. Output: the table in which the programs look for it.
-//! Nothing but the interfaces decides where in the table they stand: the whole of it is switched by
-//! a commit, so that nothing has to stay.
+//! Input: the place of each interface. Output: the table in which the programs find it. Positions
+//! depend on nothing but the interfaces: a commit switches the whole table, so no element has to
+//! stay.
 
 use bytemuck::Zeroable;
 use traffic_mirror_ebpf::abi::{BUCKET_CELLS, Cell, Interfaces};

@@ -1,5 +1,5 @@
-//! Input: the interfaces that the file lists and those that exist. Output: the hooks to look at,
-//! and which filters apply there.
+//! Input: the interfaces that the file lists and those that exist. Output: the hooks to monitor,
+//! and the filters that apply there.
 
 use std::collections::BTreeMap;
 
@@ -56,8 +56,7 @@ impl Hook {
     }
 }
 
-/// Indices of the interfaces that are listed and have no hooks since nobody could wrap their
-/// copies.
+/// Indices of the listed interfaces without hooks, since the kernel rejected `encap` there.
 pub(super) fn refused(desired: &Desired, network: &Network) -> impl Iterator<Item = u32> {
     let links = network
         .links
@@ -68,9 +67,9 @@ pub(super) fn refused(desired: &Desired, network: &Network) -> impl Iterator<Ite
         .map(|link| link.index)
 }
 
-/// The hooks of the interfaces that the file lists and that exist, [`MAX_INTERFACES`] at most; an
-/// interface that several entries match is looked at in all the directions that they give. Who has
-/// a place keeps it; others, by name, get those that are free, and wait if there are none.
+/// The hooks of the listed interfaces that exist, at most [`MAX_INTERFACES`]. An interface that
+/// several entries match is monitored in all the directions that they give. Interfaces with a place
+/// keep it; others, by name, get the free places, and wait if there are none.
 pub(super) fn hooks(
     desired: &Desired,
     network: &Network,
@@ -87,7 +86,7 @@ pub(super) fn hooks(
             break;
         };
         for direction in [network::Direction::Ingress, network::Direction::Egress] {
-            // of several entries the one that says most about the name gives the order
+            // of several entries the most specific one gives the order
             let can = refusal(link, direction).is_none();
             let wanted = desired
                 .interfaces
@@ -124,7 +123,7 @@ struct Places {
 
 impl Places {
     fn of(live: &[abi::Hook]) -> Self {
-        // what is no hook of ours is nobody's place
+        // an element that is no hook of ours takes no place
         let interface = |pair: &[abi::Hook]| {
             pair.iter()
                 .map(|hook| hook.interface)
@@ -161,7 +160,7 @@ impl Places {
     }
 }
 
-/// What the programs look for a packet's interface in. `None` if there is no such table.
+/// The table in which programs find the interface of a packet. `None` if no such table exists.
 pub(super) fn interfaces(hooks: &BTreeMap<u32, Hook>) -> Option<abi::Interfaces> {
     let flag = |hook: &Hook| {
         if hook.is_headerless {
@@ -234,7 +233,7 @@ mod tests {
             "the first by name"
         );
 
-        // an early name takes nobody's place
+        // an early name takes no other interface's place
         let newcomer = network
             .links
             .values()
@@ -251,8 +250,8 @@ mod tests {
         let second = hooks(&desired, &network, &live);
         assert_eq!(served(&second), before);
 
-        // what has gone has its place until the tables say no more of it; then the first by name
-        // has it
+        // a removed interface keeps its place until the tables do not name it any more; then the
+        // first by name gets it
         let gone = network.links.remove(&9).unwrap();
         let third = hooks(&desired, &network, &live);
         assert_eq!(third.len(), 2 * MAX_INTERFACES - 2);

@@ -9,8 +9,8 @@ use crate::desired::{Directions, Interface};
 use crate::network;
 use crate::network::{Link, LinkKind};
 
-/// Whether packets of the interface can be looked at: they must begin with an Ethernet header or an
-/// IP header.
+/// Whether packets of the interface can be read: they must begin with an Ethernet header or an IP
+/// header.
 pub(crate) fn is_supported(link: &network::Link) -> bool {
     matches!(link.kind, LinkKind::Ethernet | LinkKind::Loopback) || link.kind.is_headerless()
 }
@@ -34,8 +34,8 @@ pub fn called<'l>(pattern: &Pattern, link: &'l Link) -> Option<&'l str> {
     link.names().find(|name| pattern.matches(name))
 }
 
-/// Of some entries the one that says most about an interface: its own name before an alternative
-/// one, a name before a glob, a long glob before a short one. `None` if none of them matches it.
+/// The most specific of some entries for an interface: its own name before an alternative one, a
+/// name before a glob, a long glob before a short one. `None` if none of them matches it.
 pub(super) fn best<'i>(
     entries: impl Iterator<Item = &'i Interface>,
     link: &Link,

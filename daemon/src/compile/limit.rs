@@ -9,7 +9,7 @@ use crate::compile::{Cache, new_maps};
 use crate::desired::{Desired, Filter};
 use crate::network::Network;
 
-/// Bytes of classes, blocks and tries that a file may ask for.
+/// Bytes of classes, blocks and tries that a file may need.
 pub const MOST_BYTES: usize = 160 << 20;
 
 /// Remembers the filters for which there was room.
@@ -45,14 +45,14 @@ impl Rooms {
     /// Whether there is room for what is desired.
     ///
     /// # Errors
-    /// It needs more than [`MOST_BYTES`].
+    /// The file needs more than [`MOST_BYTES`].
     pub fn check(&mut self, desired: &Desired) -> Result<(), TooLarge> {
         let most = |filters: &mut dyn Iterator<Item = &Arc<Filter>>| {
             filters.map(|filter| most_bytes(filter)).sum()
         };
         let mut bytes: usize = most(&mut desired.filters.iter());
         if bytes > MOST_BYTES {
-            // what is there already is known better
+            // the existing tables give a better estimate
             let known = |filter: &&Arc<Filter>| {
                 let place = self
                     .filters

@@ -67,7 +67,7 @@ pub struct Compiled {
     pub encaps: BTreeSet<u32>,
     /// The segmenter, if it is used.
     pub segmenter: Option<Segmenter>,
-    /// It should be used, be it there or not.
+    /// A segmenter should be used, whether or not one exists.
     pub segmenter_wanted: bool,
 }
 
@@ -76,7 +76,7 @@ pub struct Compiled {
 pub enum Then {
     /// This epoch must be stored, and what is live then compiled again.
     Commit(u32),
-    /// Nothing: what is wanted is live, and nothing else is there.
+    /// Nothing: exactly the wanted state is live.
     Nothing,
 }
 
@@ -84,8 +84,8 @@ pub enum Then {
 /// `None` if `live` contradicts itself or has no room for old and new side by side: then compile
 /// for [`new_maps`].
 ///
-/// Each step looks at nothing but the live tables, so that it does not matter who made them and how
-/// far he got:
+/// Each step depends on nothing but the live tables, so it does not matter which daemon wrote them
+/// and how far it got:
 ///
 /// 1. The tables come to say what the active slots and the wanted ones stand for. No packet notices, since the live rows
 ///    do not name the new ones. The commit switches to the wanted rows.
@@ -100,8 +100,7 @@ pub fn compile(
     step(desired, network, live, cache, false)
 }
 
-/// With `is_new` nobody has met the tables so far: what they must hold in the end is the first
-/// step.
+/// With `is_new` no packet has used the tables yet: the first step is the final state.
 fn step(
     desired: &Desired,
     network: &Network,

@@ -1,5 +1,5 @@
-//! Input: what the file says of other mirrors. Output: what the programs know of them, and the keys
-//! of the flow hash.
+//! Input: the file's settings about other mirrors. Output: the table of peers, and the keys of the
+//! flow hash.
 
 use ipnet::IpNet;
 use sha2::{Digest as _, Sha256};
@@ -7,7 +7,7 @@ use traffic_mirror_ebpf::abi::{FLOW_KEYS, FlowKeys, MAX_PEERS, Peer};
 
 use crate::config::Secret;
 
-/// What is hashed with the seed, so that its hash serves nothing else.
+/// Hashed together with the seed, so that the hash serves no other purpose.
 const PURPOSE: &[u8] = b"traffic-mirror flow hash";
 
 /// The table of peers.

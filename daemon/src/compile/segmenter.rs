@@ -9,7 +9,7 @@ use crate::compile::hooks::Hook;
 use crate::desired::{Action, Desired, Filter};
 use crate::network::{Direction, Link, Network};
 
-/// The interface with the longest packets, of those that are looked at.
+/// The monitored interface with the longest packets.
 pub fn longest<'n>(hooks: &BTreeMap<u32, Hook>, network: &'n Network) -> Option<&'n Link> {
     hooks
         .values()
@@ -17,8 +17,8 @@ pub fn longest<'n>(hooks: &BTreeMap<u32, Hook>, network: &'n Network) -> Option<
         .max_by_key(|link| link.mtu)
 }
 
-/// Bytes that the longest packet of an interface has once wrapped, if copies are sent and that is
-/// too long.
+/// Length of an interface's longest packet after encapsulation, bytes, if copies are sent and it
+/// exceeds the MTU.
 pub fn too_long(endpoint: &abi::Endpoint, longest: &Link) -> Option<u32> {
     let bytes = if endpoint.snap == 0 {
         longest.mtu
@@ -29,9 +29,9 @@ pub fn too_long(endpoint: &abi::Endpoint, longest: &Link) -> Option<u32> {
     (endpoint.has_way() && wrapped > endpoint.mtu).then_some(wrapped)
 }
 
-/// A superpacket of the longest packets would not fit, one may come that cannot be cut once it is
-/// wrapped or that has checksums to be computed, or one of any kind has come that could not be sent
-/// without. `endpoints` are in the order of the file.
+/// Whether a segmenter is wanted: a superpacket of the longest packets would not fit, and may be of
+/// a kind that cannot be segmented after encapsulation or has checksums to be computed; or a
+/// superpacket came that could not be sent without one. `endpoints` are in the order of the file.
 pub(in crate::compile) fn is_wanted(
     desired: &Desired,
     endpoints: &[EndpointPair],
@@ -60,9 +60,8 @@ pub(in crate::compile) fn is_wanted(
     desired.enabled && (network.segmenter_missed || endpoints.iter().enumerate().any(needs))
 }
 
-/// Protocols whose superpackets are cut into packets before they are sent to an endpoint, given the
-/// interface with the longest packets and whether an interface that is looked at leaves no
-/// checksums to hardware.
+/// Protocols whose superpackets are segmented before they are sent to an endpoint, given the
+/// interface with the longest packets and whether a monitored interface has no TX checksum offload.
 pub(in crate::compile) fn cut(
     endpoint: &abi::Endpoint,
     longest: Option<&Link>,
@@ -71,7 +70,8 @@ pub(in crate::compile) fn cut(
     let too_long = longest.filter(|longest| too_long(endpoint, longest).is_some());
     let too_long = too_long.filter(|_| endpoint.oversize != Oversize::Drop as u32);
     let is_summed = endpoint.summed != 0;
-    // where TCP does not fit it is cut smaller instead, unless not even what is not wrapped fits
+    // a TCP superpacket that does not fit gets smaller segments instead, unless not even the
+    // original fits
     let is_tcp = is_summed || too_long.is_some_and(|longest| longest.mtu > endpoint.mtu);
     let is_sctp = is_summed || too_long.is_some();
     let is_udp = is_sctp || is_sent_bare;

@@ -1,4 +1,4 @@
-//! Input: a duplicate that `toml` refuses. Output: a diagnostic that shows both places.
+//! Input: a duplicate that `toml` rejects. Output: a diagnostic that shows both places.
 
 use std::ops::Range;
 

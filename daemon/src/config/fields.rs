@@ -8,7 +8,7 @@ use crate::diagnostic::{
     Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, closest,
 };
 
-/// What the format knows about a kind of table.
+/// What the format defines for a kind of table.
 pub(super) struct TableSpec {
     /// As in "keys of a filter".
     pub(super) noun: &'static str,
@@ -18,7 +18,7 @@ pub(super) struct TableSpec {
     pub(super) tables: &'static [(&'static str, &'static str)],
 }
 
-/// One table on its way into the raw table.
+/// One table while it is read into the raw table.
 pub(super) struct Fields<'a, 't> {
     label: &'a str,
     kind: &'static TableSpec,
@@ -299,7 +299,7 @@ impl ValueType {
     }
 }
 
-/// The elements that a single string holds where somebody wrote `"tcp, udp"`.
+/// The elements of a single string in which a user wrote a list: `"tcp, udp"`.
 fn split(words: &str) -> String {
     let words = words.split([',', ' ']).filter(|word| !word.is_empty());
     words

@@ -19,7 +19,7 @@ pub use secret::Secret;
 /// A value that may be left out, and that may have been reported as wrong.
 pub type Field<T> = Option<Checked<Spanned<T>>>;
 
-/// A list of which single elements may have been reported as wrong.
+/// A list in which single elements may have been reported as wrong.
 pub type List<T> = Field<Vec<Checked<Spanned<T>>>>;
 
 /// The file as written: nothing is defaulted, looked up or compared.

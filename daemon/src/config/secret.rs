@@ -1,4 +1,4 @@
-//! A text of the file that nobody is to read anywhere else.
+//! A text of the file that must not appear anywhere else.
 
 use std::fmt;
 

@@ -7,12 +7,12 @@ use toml::de::{DeTable, Error};
 use super::duplicate;
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted};
 
-/// What `toml` says about a key or table that is there already.
+/// The message of `toml` about a key or table that exists already.
 const DUPLICATE: &str = "duplicate key";
 
-/// Parses the text. Duplicates leave a tree to look for further errors in, other errors do not.
-/// Each value that misses its quotes is reported; of the structural errors only the first one,
-/// because what follows it is guesswork.
+/// Parses the text. Duplicates leave a tree in which further errors can be found, other errors do
+/// not. Each value without its quotes is reported. Of the structural errors only the first one is
+/// reported, since the others may follow from it.
 pub(super) fn parse<'i>(text: &'i str, diagnostics: &mut Diagnostics) -> Checked<DeTable<'i>> {
     let (root, errors) = DeTable::parse_recoverable(text);
     let start = |error: &Error| error.span().map_or(text.len(), |span| span.start);
@@ -89,7 +89,7 @@ fn value(error: &Error, text: &str) -> Diagnostic {
     }
 }
 
-/// The whole word of which the error may be about a part.
+/// The whole word, of which an error may cover a part.
 fn word(span: Range<usize>, text: &str) -> Range<usize> {
     let ends = |c: char| {
         c.is_whitespace() || matches!(c, '=' | ',' | '[' | ']' | '{' | '}' | '#' | '"' | '\'')

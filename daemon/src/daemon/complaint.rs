@@ -4,7 +4,10 @@ use tracing::{error, info};
 
 use crate::kernel::{KernelError, reason};
 
-/// What the kernel refuses is said once, however often it is tried again.
+/// What follows a reason for which the kernel was left as it was.
+const KEPT: &str = "; mirroring continues with the last valid version";
+
+/// Logs a rejection by the kernel once, however often it is retried.
 #[derive(Debug, Default)]
 pub(super) struct Complaint(Option<String>);
 
@@ -17,13 +20,13 @@ impl Complaint {
     /// Answers how many programs are still to be attached.
     pub(super) fn about(&mut self, taken: Result<usize, KernelError>) -> usize {
         let (left, failure) = taken.map_or_else(|failure| (0, Some(failure)), |left| (left, None));
-        let failure = failure.map(|failure| match &failure {
-            KernelError::Halfway { .. } => reason(&failure),
-            _ => format!("{}; the running configuration was kept", reason(&failure)),
-        });
+        let is_kept = !matches!(failure, Some(KernelError::Halfway { .. }));
+        let failure = failure.map(|failure| reason(&failure));
         match (&self.0, &failure) {
-            (Some(_), None) => info!("what failed before works again"),
-            (before, Some(text)) if before.as_ref() != Some(text) => error!("{text}"),
+            (Some(before), None) => info!("resolved: {before}"),
+            (before, Some(text)) if before.as_ref() != Some(text) => {
+                error!("{text}{}", if is_kept { KEPT } else { "" });
+            }
             _ => {}
         }
         self.0 = failure;

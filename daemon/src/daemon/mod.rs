@@ -83,10 +83,10 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
         End::Remove => {
             site.metrics.remove();
             site.kernel.remove()?;
-            info!("stopped; nothing is left in the kernel");
+            info!("stopped: removed everything from the kernel");
         }
         End::Leave => {
-            info!("stopped; the kernel goes on mirroring until the next daemon takes over")
+            info!("stopped: the kernel continues to mirror until the next daemon takes over")
         }
     }
     Ok(Outcome::Stopped)

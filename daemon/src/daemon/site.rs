@@ -20,7 +20,7 @@ use crate::source::ConfigSource;
 use crate::triggers::{End, Triggers};
 
 /// What the service manager is told of a mirror that was adopted.
-const ADOPTED: &str = "the file is wrong; what was mirrored before is mirrored until it is right";
+const ADOPTED: &str = "the file is invalid; mirroring continues with the previous configuration until the file is valid";
 
 /// What the daemon works with.
 pub(super) struct Site {
@@ -165,7 +165,7 @@ impl Site {
     fn reload(&mut self) -> bool {
         let Some(desired) = load(&mut self.source) else {
             self.reject();
-            warn!("the running configuration was kept; nothing changed");
+            warn!("rejected the file: mirroring continues with the last valid version");
             return false;
         };
         self.kernel.try_again();

@@ -8,7 +8,7 @@ use crate::metrics::Textfile;
 use crate::obstacle::{self, Line};
 use crate::reconcile::proceed;
 use crate::reconciled::Reconciled;
-use crate::report::plural;
+use crate::report::{self, plural};
 
 /// Why the kernel is looked at again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,6 +27,7 @@ pub(super) fn take(
     occasion: Occasion,
 ) -> Result<usize, KernelError> {
     let (before, advised) = (state.obstacles.clone(), state.advice.clone());
+    let network = state.network.clone();
     let reconciled = proceed(kernel, state, desired);
     metrics
         .process
@@ -50,11 +51,17 @@ pub(super) fn take(
         .iter()
         .filter(|line| !advised.contains(line))
         .for_each(|line| info!("{line}"));
-    if report.writes > 0 || occasion == Occasion::File {
-        info!("{}", report.summary());
+    let is_file = occasion == Occasion::File;
+    if report.writes > 0 || is_file {
+        if is_file {
+            info!("{}", report.summary());
+        } else {
+            let causes = report::network(desired, &network, &state.network);
+            info!("{}", report.update(&causes));
+        }
         if report.left > 0 {
             info!(
-                "{} to be attached or detached, bit by bit",
+                "{} still to attach or detach, in the background",
                 plural(report.left, "program")
             );
         }

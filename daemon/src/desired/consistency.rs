@@ -15,7 +15,7 @@ use crate::diagnostic::{
 };
 use glob::Pattern;
 
-/// A filter of which single values may have been reported as wrong.
+/// A filter in which single values may have been reported as wrong.
 pub(super) struct Parts {
     pub(super) name: Checked<String>,
     pub(super) enabled: Checked<bool>,
@@ -185,7 +185,7 @@ fn coverage(
     }
 }
 
-/// At least one of the filter's interfaces must look at packets that go its way.
+/// At least one of the filter's interfaces must be listed for the filter's direction.
 fn direction(
     raw: &config::Filter,
     filter: &Parts,
@@ -219,7 +219,7 @@ fn direction(
     };
     let (way, other) = (place.get_ref(), first.get_ref());
     let message = format!(
-        "{} never matches: it is for {way}, but its interfaces look at {other} only",
+        "{} never matches: it is for {way}, but its interfaces are listed for {other} only",
         raw.label
     );
     diagnostics.report(

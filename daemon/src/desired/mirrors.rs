@@ -41,7 +41,7 @@ pub(super) fn peers(config: &Config, diagnostics: &mut Diagnostics) -> Checked<V
     Ok(peers)
 }
 
-/// `seed`. What it is no message says.
+/// `seed`. No message contains its value.
 pub(super) fn seed(config: &Config, diagnostics: &mut Diagnostics) -> Checked<Option<Secret>> {
     let Some(seed) = optional(&config.seed)? else {
         return Ok(None);

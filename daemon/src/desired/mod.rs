@@ -84,13 +84,13 @@ fn not_utf8(bytes: &[u8], offset: usize) -> Diagnostic {
     Diagnostic::new(Code::InvalidUtf8, span, message).help("save the file as UTF-8")
 }
 
-/// What the file asks for. Interfaces, endpoints and filters are sorted by name, so that order in
-/// the file never shows.
+/// The meaning of the file. Interfaces, endpoints and filters are sorted by name, so that the order
+/// in the file has no effect.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Desired {
     /// The master switch.
     pub enabled: bool,
-    /// What becomes of packets of which ports or protocol are unknown.
+    /// Treatment of packets whose ports or protocol are unknown.
     pub unparsed: Unparsed,
     /// How long the copies of one packet may take.
     pub budget: Budget,
@@ -100,7 +100,7 @@ pub struct Desired {
     /// What the hash of a flow is made with, so that hosts with the same one sample the same flows;
     /// if absent, a secret of this host.
     pub seed: Option<Secret>,
-    /// The interfaces whose packets are looked at.
+    /// The interfaces whose packets are matched.
     pub interfaces: Vec<Interface>,
     /// The GUE endpoints; at most [`MAX_ENDPOINTS`](traffic_mirror_ebpf::abi::MAX_ENDPOINTS).
     pub endpoints: Vec<Endpoint>,
@@ -123,9 +123,9 @@ impl Desired {
 pub struct Interface {
     /// Name or glob.
     pub name: glob::Pattern,
-    /// Which way packets are looked at.
+    /// The directions in which packets are matched.
     pub direction: Directions,
-    /// Where on its hooks they are looked at.
+    /// The position of our program on its hooks.
     pub order: Order,
 }
 
@@ -149,10 +149,10 @@ impl Default for Budget {
 /// `unparsed` in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Unparsed {
-    /// What is unknown counts as what a `mirror` filter asks for, and excludes nothing.
+    /// An unknown value matches every `mirror` filter and no `exclude` filter.
     #[default]
     Mirror,
-    /// What is unknown counts as nothing that a filter asks for.
+    /// An unknown value matches no filter that gives the field.
     Skip,
 }
 
@@ -179,13 +179,13 @@ pub struct Endpoint {
     pub port: u16,
     /// Output interface; by route if absent.
     pub interface: Option<String>,
-    /// What becomes of a packet that is longer than the output MTU once wrapped.
+    /// Treatment of a packet that exceeds the output MTU after encapsulation.
     pub oversize: Oversize,
     /// So many bytes of a packet at most, from its IP header on; all of it if absent.
     pub snap: Option<u16>,
     /// Most that is sent; any amount if absent.
     pub limit: Option<Limit>,
-    /// Of so many flows the packets of one are sent; 1 for all.
+    /// One of this many flows is sent; 1 for all.
     pub sample: u32,
     /// Largest outer IP packet, bytes, where it is not less by interface and route.
     pub mtu: Option<u32>,
@@ -203,7 +203,7 @@ pub enum Ipsec {
     /// Nothing is sent where a policy of this host would encrypt or block what goes there.
     #[default]
     Obey,
-    /// Copies leave in clear, whatever policies say.
+    /// Copies leave unencrypted, whatever the policies are.
     Bypass,
 }
 
@@ -213,7 +213,7 @@ pub enum Oversize {
     /// It is sent in several outer IP fragments.
     #[default]
     Fragment,
-    /// Its end is cut off.
+    /// The copy is truncated.
     Truncate,
     /// It is not sent.
     Drop,
@@ -255,7 +255,7 @@ pub struct Filter {
     pub bidirectional: bool,
     /// Only packets of these interfaces (names or globs), sorted, no duplicates.
     pub interface: Vec<glob::Pattern>,
-    /// Only packets that go this way.
+    /// Match only packets in this direction.
     pub direction: Directions,
 }
 
@@ -264,6 +264,6 @@ pub struct Filter {
 pub enum Action {
     /// Send a copy to each of its endpoints.
     Mirror,
-    /// Send no copy to any of its endpoints, whatever other filters say.
+    /// Send no copy to any of its endpoints, whatever other filters match.
     Exclude,
 }

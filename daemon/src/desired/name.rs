@@ -73,7 +73,7 @@ pub(super) fn interface_pattern(name: &str) -> Result<Pattern, Problem> {
     }
     if matches!(name, "." | "..") {
         return bad(
-            "which no interface is called".to_owned(),
+            "which is not a valid interface name".to_owned(),
             "write a name that \"ip link\" shows",
         );
     }

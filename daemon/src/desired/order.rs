@@ -64,7 +64,7 @@ pub(super) fn parse(text: &str) -> Result<Order, Problem> {
             let choices = ["first", "last", "before NAME", "after NAME"];
             Err(bad_choice(
                 Code::BadOrder,
-                "which is no place among programs",
+                "which is not a position among programs",
                 text,
                 &choices,
             ))

@@ -20,7 +20,7 @@ pub(super) fn oversize(text: &str) -> Result<Oversize, Problem> {
             let choices = ["fragment", "truncate", "drop"];
             Err(bad_choice(
                 Code::BadOversize,
-                "which is no way to treat what is too long",
+                "which is not a way to treat long packets",
                 text,
                 &choices,
             ))
@@ -28,8 +28,9 @@ pub(super) fn oversize(text: &str) -> Result<Oversize, Problem> {
     }
 }
 
-/// Least `snap`, bytes: the headers of nearly every packet. The kernel cuts no packet before the
-/// end of a checksum that the output interface is still to fill in (`__bpf_skb_min_len`).
+/// Smallest `snap`, bytes: the headers of nearly every packet. The kernel does not truncate a
+/// packet before the end of a checksum that the output interface still has to fill in
+/// (`__bpf_skb_min_len`).
 const SNAP_MIN: u16 = 96;
 
 /// `snap`.
@@ -91,10 +92,10 @@ fn malformed() -> Problem {
     )
 }
 
-/// Most flows of which one is sampled.
+/// Largest divisor of `sample`.
 const MAX_FLOWS: u32 = 1_000_000;
 
-/// `sample`: one flow of so many.
+/// `sample`: the divisor of the flows.
 pub(super) fn sample(text: &str) -> Result<u32, Problem> {
     let flows = text
         .strip_prefix("1/")
@@ -111,8 +112,8 @@ pub(super) fn sample(text: &str) -> Result<u32, Problem> {
     })
 }
 
-/// `mtu`: not less than what each link on the way takes anyway (RFC 8200 section 5), or for IPv4
-/// each host (RFC 791).
+/// `mtu`: at least the length that every link of the path carries (RFC 8200 section 5), or for IPv4
+/// every host accepts (RFC 791).
 pub(super) fn mtu(number: &i128, address: IpAddr) -> Result<u32, Problem> {
     let (least, family) = if address.is_ipv4() {
         (576, "IPv4")
@@ -126,8 +127,8 @@ pub(super) fn mtu(number: &i128, address: IpAddr) -> Result<u32, Problem> {
         Problem::new(
             Code::BadMtu,
             format!("but over {family} it is a number of bytes from {least} to 65535"),
-            "write the largest outer IP packet that the way to the collector takes, or leave it out for what route and \
-             interface say",
+            "write the largest outer IP packet that the path to the collector carries, or leave \
+             it out to use the MTU of route and interface",
         )
     })
 }
@@ -139,7 +140,7 @@ const GIB: u64 = 1 << 30;
 const MEMORY: [(&str, u64); 3] = [("KiB", KIB), ("MiB", MIB), ("GiB", GIB)];
 /// `backlog` where the file gives none.
 pub(super) const DEFAULT_BACKLOG: u64 = 64 * MIB;
-/// Least `backlog`: what copies may be sent between two looks at the queue.
+/// Smallest `backlog`: the bytes that may be sent between two readings of the queue.
 const MIN_BACKLOG: u64 = MIB;
 /// Most.
 const MAX_BACKLOG: u64 = 64 * GIB;
@@ -171,9 +172,9 @@ const TIMES: [(&str, Duration); 2] = [
     ("us", Duration::from_micros(1)),
     ("ms", Duration::from_millis(1)),
 ];
-/// Least `budget`: the first copies are made before the clock is looked at, and take about as long.
+/// Smallest `budget`: the first copies are made before the clock is read, and take about as long.
 const MIN_BUDGET: Duration = Duration::from_micros(100);
-/// Most: the kernel tells of a softirq that takes longer.
+/// Largest: the kernel reports a softirq that takes longer.
 const MAX_BUDGET: Duration = Duration::from_millis(1000);
 
 /// `budget`: a time.
@@ -205,7 +206,7 @@ pub(super) fn ipsec(text: &str) -> Result<Ipsec, Problem> {
         "bypass" => Ok(Ipsec::Bypass),
         _ => Err(bad_choice(
             Code::BadIpsec,
-            "which is no way to treat IPsec policies",
+            "which is not a way to treat IPsec policies",
             text,
             &["obey", "bypass"],
         )),

@@ -44,7 +44,7 @@ pub(super) fn endpoint(number: &i128) -> Result<u16, Problem> {
         )),
         port @ (319 | 320) => Err(Problem::new(
             Code::PortOutOfRange,
-            "which is that of PTP: network cards would take copies for time messages, and give them a timestamp",
+            "which belongs to PTP: network cards would timestamp copies as time messages",
             format!("write 6080, the port of GUE, or a number other than {port}"),
         )),
         port => Ok(port),

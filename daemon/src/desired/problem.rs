@@ -1,4 +1,4 @@
-//! Why a single value is refused, before it is known whose value it is.
+//! Why a single value is rejected, before it is known which object has it.
 
 use std::fmt::Display;
 use std::ops::Range;
@@ -8,7 +8,7 @@ use toml::Spanned;
 use crate::config::Item;
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted};
 
-/// Why a value is refused.
+/// Why a value is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Problem {
     pub(super) code: Code,

@@ -13,7 +13,7 @@ const ICMPV6: u8 = 58;
 const SCTP: u8 = 132;
 const UDPLITE: u8 = 136;
 
-/// The names that the file knows, and their numbers (IANA "Protocol Numbers").
+/// The protocol names of the file format, and their numbers (IANA "Protocol Numbers").
 const NAMES: [(&str, u8); 22] = [
     ("tcp", TCP),
     ("udp", UDP),
@@ -71,7 +71,7 @@ pub(crate) fn name(number: u8) -> String {
 /// A protocol that is given on the command line.
 ///
 /// # Errors
-/// What to write instead.
+/// The remedy for a name or number that is no protocol.
 pub fn parse(text: &str) -> Result<u8, String> {
     protocol(&Item::Text(text.to_owned())).map_err(|problem| problem.help)
 }

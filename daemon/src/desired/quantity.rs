@@ -1,11 +1,11 @@
 //! A whole number and a unit, such as "500Mbit".
 
-/// What the text says.
+/// The parts of the text.
 pub(super) struct Quantity<T> {
     pub(super) number: u64,
     /// As the table of units has it.
     pub(super) unit: &'static str,
-    /// What the table says of the unit.
+    /// The factor of the unit.
     pub(super) value: T,
 }
 

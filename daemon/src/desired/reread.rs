@@ -50,12 +50,11 @@ impl Rereader {
         loaded
     }
 
-    /// `None` if all has to be read: nothing is known, more than filters has changed, or anything
-    /// is odd.
+    /// `None` if the whole file must be read: there is no earlier version, more than filters has
+    /// changed, or the text is unusual.
     ///
-    /// A section that was right by itself stays so: no value that is allowed holds a line that
-    /// looks like a header, so nothing that is open at the end of one section can reach into the
-    /// next and be right.
+    /// A section that was valid alone stays valid: no valid value holds a line that looks like a
+    /// header, so a value that is not closed in one section cannot make the next one valid.
     fn again(&mut self, text: &str) -> Option<Desired> {
         let last = self.last.as_ref()?;
         let (head, sections) = split(text);
@@ -200,8 +199,8 @@ mod tests {
         format!("[[filter]]\nname = \"{name}\"\nto = [\"ids\"]\n{rest}\n")
     }
 
-    /// Reads both files; whether the second was read in part only. It must come to the same either
-    /// way.
+    /// Reads both files, and returns whether the second was read in part only. Both ways must give
+    /// the same result.
     fn reads_in_part(first: &str, second: &str) -> bool {
         let mut rereader = Rereader::default();
         assert_eq!(rereader.load(first.as_bytes()), load(first));

@@ -70,7 +70,7 @@ fn unparsed(config: &Config, diagnostics: &mut Diagnostics) -> Checked<Unparsed>
             "mirror" => Ok(Unparsed::Mirror),
             "skip" => Ok(Unparsed::Skip),
             _ => {
-                let cause = "which is no way to treat packets that cannot be read to their ports";
+                let cause = "which is not a way to treat packets whose ports cannot be read";
                 Err(bad_choice(
                     Code::BadUnparsed,
                     cause,

@@ -3,12 +3,12 @@
 
 use std::fmt;
 
-/// Whether the file is refused.
+/// Whether the file is rejected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// The file changes nothing.
     Error,
-    /// The file is taken, and somebody should look.
+    /// The file is loaded; the operator should check it.
     Warning,
 }
 
@@ -41,7 +41,7 @@ macro_rules! codes {
                 }
             }
 
-            /// Whether a file with this problem is refused.
+            /// Whether a file with this problem is rejected.
             pub fn severity(self) -> Severity {
                 match self {
                     $(Code::$variant => Severity::$severity,)*
@@ -126,7 +126,7 @@ codes! {
     PortOutOfRange = Error "port-out-of-range",
     /// A range that ends before it begins.
     ReversedRange = Error "reversed-range",
-    /// A protocol name that is not known.
+    /// An unknown protocol name.
     UnknownProtocol = Error "unknown-protocol",
     /// A number that does not fit the protocol field.
     ProtocolOutOfRange = Error "protocol-out-of-range",
@@ -142,7 +142,7 @@ codes! {
     UnusedEndpoint = Warning "unused-endpoint",
     /// An interface that the host where the file is checked does not have.
     AbsentInterface = Warning "absent-interface",
-    /// Filters, but no interface whose packets they could see.
+    /// Filters, but no interface whose packets they could match.
     NoInterface = Warning "no-interface",
 }
 

@@ -1,5 +1,5 @@
-//! Input: what is wrong with the user's file, found anywhere. Output: text for people, data for
-//! `--json`. Must not know: what the file means.
+//! Input: the errors of the user's file, from all stages. Output: text for people, data for
+//! `--json`. Must not know: the meaning of the file.
 
 mod code;
 mod render;
@@ -13,7 +13,7 @@ pub use code::{Code, Severity};
 pub use render::{Located, Note, locate, render};
 pub(crate) use suggest::{alternatives, closest, did_you_mean};
 
-/// One thing that is wrong with the file, or looks wrong.
+/// One error or warning about the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Diagnostic {
     /// What kind of problem it is; carries the severity.
@@ -71,7 +71,7 @@ impl Diagnostic {
         self
     }
 
-    /// Whether the file is refused because of it.
+    /// Whether the file is rejected because of it.
     pub fn is_error(&self) -> bool {
         self.code.severity() == Severity::Error
     }
@@ -101,14 +101,14 @@ impl Diagnostics {
     }
 }
 
-/// Stands where a value should be whose error is already reported. Only a report makes one.
+/// Stands for a value whose error is already reported. Only a report creates one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Reported(());
 
 /// A value, or the mark that its error is already reported.
 pub type Checked<T> = Result<T, Reported>;
 
-/// A text of the user in quotes, as it appears in a message: escaped, and cut if it is long.
+/// A text of the user in quotes, as a message shows it: escaped, and shortened if it is long.
 pub(crate) struct Quoted<'a>(pub(crate) &'a str);
 
 impl Display for Quoted<'_> {

@@ -150,13 +150,14 @@ pub fn locate<'a>(diagnostics: &'a [Diagnostic], text: &str) -> Vec<Located<'a>>
         .collect()
 }
 
-/// Where the lines of a text begin: a diagnostic is located by look-up, not by a walk from the top.
+/// Offsets of the lines of a text: a diagnostic is located by a look-up, not by a walk from the
+/// top.
 struct Lines<'a> {
     text: &'a str,
     starts: Vec<usize>,
 }
 
-/// Whole lines cut out of the text.
+/// Whole lines of the text.
 struct Excerpt<'a> {
     text: &'a str,
     start: usize,
@@ -219,7 +220,7 @@ impl<'a> Lines<'a> {
 }
 
 impl Excerpt<'_> {
-    /// The span within the excerpt, whatever was asked for.
+    /// The requested span, limited to the excerpt.
     fn relative(&self, span: &Range<usize>) -> Range<usize> {
         let bound = |offset: usize| offset.saturating_sub(self.start).min(self.text.len());
         let start = self.text.floor_char_boundary(bound(span.start));

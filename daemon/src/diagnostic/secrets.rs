@@ -8,8 +8,8 @@ const SECRETS: [&str; 1] = ["seed"];
 /// What begins and ends a string of several lines.
 const LONG: [&str; 2] = ["\"\"\"", "'''"];
 
-/// The text with a star for each byte of a secret; of a key that looks like one of them, too, since
-/// it may be misspelt.
+/// The text with a star for each byte of a secret. The values of similar keys are hidden, too,
+/// since the key may be misspelt.
 pub(super) fn hidden(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut open: Option<&str> = None;

@@ -21,7 +21,7 @@ pub(crate) fn did_you_mean<'a>(
     closest(given, candidates).map(|candidate| format!("did you mean {candidate:?}?"))
 }
 
-/// The candidates as a list for a note, cut if it is long.
+/// The candidates as a list for a note, shortened if it is long.
 pub(crate) fn alternatives<'a>(candidates: impl IntoIterator<Item = &'a str>) -> String {
     const MAX_SHOWN: usize = 24;
     let all: Vec<&str> = candidates.into_iter().collect();

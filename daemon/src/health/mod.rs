@@ -71,30 +71,30 @@ impl HealthChange {
         }: &desired::Endpoint,
     ) -> String {
         let text = match self {
-            Self::Lost(Trouble::PortClosed) => format!("{address} answers that nobody listens on UDP port {port}"),
+            Self::Lost(Trouble::PortClosed) => format!("{address} reports that no process listens on UDP port {port}; start the receiver"),
             Self::Lost(Trouble::Unreachable) => {
-                format!("ICMP errors say that {address} is unreachable, or that a firewall rejects the copies")
+                format!("ICMP errors report that {address} is unreachable, or that a firewall rejects the copies")
             }
             Self::Lost(Trouble::TooBig) => {
-                "ICMP errors say that copies are too long for a link on the way, although they were made shorter"
+                "ICMP errors report that copies are too long for a link on the path, although the daemon shortened them; set `mtu` of the endpoint"
                     .to_owned()
             }
             Self::Lost(Trouble::TimeExceeded) => {
-                format!("ICMP errors say that copies use up their hop limit, or that {address} misses fragments")
+                format!("ICMP errors report that copies exceed their hop limit, or that {address} misses fragments")
             }
             Self::Lost(Trouble::Backlog) => {
-                "the queue of the output interface holds more than `backlog` allows; copies are dropped until it has sent some"
+                "the queue of the output interface holds more than `backlog` allows; copies are dropped until it has drained"
                     .to_owned()
             }
             Self::Lost(Trouble::OutputDrops) => {
                 "the output interface, or its queue, drops packets; copies may be among them".to_owned()
             }
             Self::Lost(Trouble::None) | Self::Recovered(_) => "ready again".to_owned(),
-            Self::Left(trouble) => format!("{} is over: copies go there no more", trouble.label()),
+            Self::Left(trouble) => format!("{} is over: copies no longer take this path", trouble.label()),
             Self::PathMtu(mtu) => {
-                format!("a link on the way carries packets of at most {mtu} bytes; longer copies are sent in fragments")
+                format!("a link on the path carries packets of at most {mtu} bytes; longer copies are sent in fragments")
             }
-            Self::PathMtuForgotten => "the MTU of the way is tried anew".to_owned(),
+            Self::PathMtuForgotten => "the daemon tries the full path MTU again".to_owned(),
         };
         format!("endpoint {name}: {text}")
     }

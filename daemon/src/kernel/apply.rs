@@ -119,7 +119,7 @@ impl Kernel {
         if applied.is_done && self.segmenter.settle(want.segmenter) {
             applied
                 .repaired
-                .push("the segmenter was damaged by somebody else; made again".to_owned());
+                .push("another process modified the software segmenter: recreated it".to_owned());
         }
         Ok(())
     }

@@ -55,7 +55,7 @@ pub enum KernelError {
     #[error("cannot wait until the running programs have ended: {0}")]
     Wait(#[source] io::Error),
     /// Something failed in the middle, and so did going back.
-    #[error("{}; neither can what held before be restored: {}", reason(error.as_ref()), reason(again.as_ref()))]
+    #[error("{}; the daemon could not restore the previous state either: {}", reason(error.as_ref()), reason(again.as_ref()))]
     Halfway {
         /// What failed first.
         error: Box<KernelError>,
@@ -89,7 +89,7 @@ pub enum KernelError {
     },
     /// The maps are laid out in another way.
     #[error(
-        "the maps were made by another version of traffic-mirror; ask that version, or start this one in its place"
+        "another version of traffic-mirror created the maps; use the commands of that version, or restart the daemon with this one"
     )]
     OtherVersion,
     /// The file asks for more than the maps can hold.

@@ -106,7 +106,7 @@ impl Kernel {
                 .is_some_and(|link| link.has_xdp)
         {
             ordered.obstacles.push(format!(
-                "{loss}, behind {ours}; let mirror stand last, or leave out {interface}"
+                "{loss}, which runs after {ours}; set order = \"last\", or remove {interface} from the file"
             ));
         }
         if chain.ours().is_none() || chain.is_settled(order) {
@@ -126,7 +126,7 @@ impl Kernel {
         match &relocated {
             Ok(()) if was_held => ordered
                 .repaired
-                .push(format!("{ours} was not {order} any more; moved")),
+                .push(format!("{ours} was no longer {order}: moved it back")),
             Ok(()) => {}
             Err(error) => ordered.obstacles.push(error.to_string()),
         }

@@ -175,7 +175,7 @@ impl fmt::Display for Lost {
         } = self;
         write!(
             f,
-            "{} was detached from the {direction} of {interface}; attached again",
+            "another process detached {} from the {direction} of {interface}: attached it again",
             role.word()
         )
     }

@@ -1,4 +1,4 @@
-//! Input: the status as the kernel tells it, and what the daemon has done. Output: metrics in
+//! Input: the status as read from the kernel, and what the daemon has done. Output: metrics in
 //! Prometheus' text format (version 0.0.4). Pure; metrics/textfile.rs writes them.
 
 mod textfile;
@@ -21,9 +21,9 @@ pub use textfile::Textfile;
 /// What a daemon has done since it was started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Process {
-    /// How often the file was read because it had changed, because somebody asked, or at the start.
+    /// Times that the daemon read the file: at its start, after a change, on SIGHUP.
     reloads: u64,
-    /// How often it was wrong or the kernel refused.
+    /// Times that the daemon or the kernel rejected it.
     failures: u64,
     /// The file that was last read is the live one.
     is_live: bool,
@@ -43,8 +43,8 @@ impl Process {
         self.failures += 1;
     }
 
-    /// What the last right file asks for was applied, because it was read (`is_reload`) or for
-    /// another reason. Without a report the kernel has refused.
+    /// The last valid file was applied, because it was read (`is_reload`) or for another reason.
+    /// Without a report the kernel rejected it.
     pub fn applied(&mut self, is_reload: bool, report: Option<&Report>) {
         if is_reload {
             self.is_right = true;
@@ -94,27 +94,27 @@ fn record_process(process: &Process) {
     );
     gauges(
         "traffic_mirror_config_last_reload_successful",
-        "Whether the file that was last read is the live one.",
+        "1 if the file that the daemon last read is live; 0 if the daemon or the kernel rejected it.",
         one(f64::from(process.is_live)),
     );
     gauges(
         "traffic_mirror_config_last_reload_duration_seconds",
-        "How long it took until the file was live, the last time that it was taken.",
+        "Seconds that the last successful reload took.",
         one(process.duration.as_secs_f64()),
     );
     counters(
         "traffic_mirror_config_reloads_total",
-        "How often the file was read: at the start, when it had changed, when somebody asked.",
+        "Times that the daemon read the file: at its start, after a change, on SIGHUP.",
         one(process.reloads),
     );
     counters(
         "traffic_mirror_config_reload_failures_total",
-        "How often the file that was read was wrong, or the kernel refused it.",
+        "Times that the daemon or the kernel rejected the file.",
         one(process.failures),
     );
     counters(
         "traffic_mirror_map_writes_total",
-        "Elements that were written into eBPF maps.",
+        "Elements that the daemon wrote into eBPF maps.",
         one(process.map_writes),
     );
 }
@@ -122,29 +122,29 @@ fn record_process(process: &Process) {
 fn record_status(status: &Status) {
     gauges(
         "traffic_mirror_config_last_reload_success_timestamp_seconds",
-        "When the file was last taken.",
+        "Time of the last successful reload, seconds since 1970.",
         status.last_reload.map(|at| (Vec::new(), at as f64)),
     );
     let file = status.file.as_ref();
     gauges(
         "traffic_mirror_config_info",
-        "Always 1; the SHA-256 of the version of the file that is live is a label.",
+        "Always 1; the SHA-256 of the live version of the file is a label.",
         file.and_then(|file| file.live_sha256.as_ref())
             .map(|hash| (vec![label("sha256", hash)], 1.0)),
     );
     gauges(
         "traffic_mirror_config_file_is_live",
-        "Whether the file on disk is the version that is live.",
+        "1 if the file on disk is the live version.",
         file.map(|file| (Vec::new(), f64::from(file.state == Standing::Live))),
     );
     counters(
         "traffic_mirror_repairs_total",
-        "What somebody else had detached, deleted or written, and was repaired.",
+        "Times that the daemon restored something that another process had detached, deleted or modified.",
         status.repairs.map(|repairs| (Vec::new(), repairs)),
     );
     gauges(
         "traffic_mirror_degraded",
-        "Whether something that is wanted does not work.",
+        "1 if something that the file asks for does not work; traffic-mirror status names it.",
         one(f64::from(status.degraded)),
     );
 }
@@ -176,8 +176,7 @@ fn record_interfaces(interfaces: &[InterfaceStatus], not_mirrored: &[NotMirrored
     });
     gauges(
         "traffic_mirror_interface_attached",
-        "Whether the program is attached there: 0 also for what the file lists and the host does not have, or that is left \
-         out.",
+        "1 if the program is attached; 0 also for listed interfaces that are absent or left out.",
         hooks()
             .map(|(interface, labels)| (labels, f64::from(interface.attached.is_some())))
             .chain(without),
@@ -204,7 +203,8 @@ fn record_interfaces(interfaces: &[InterfaceStatus], not_mirrored: &[NotMirrored
     });
     gauges(
         "traffic_mirror_interface_state",
-        "What became of the interface: attached, not-attached, or the reason why it is not mirrored: 1.",
+        "Always 1; the state is a label: attached, not-attached, or the reason why the \
+         interface is not mirrored.",
         there.chain(not_there),
     );
     let names = interfaces
@@ -213,7 +213,7 @@ fn record_interfaces(interfaces: &[InterfaceStatus], not_mirrored: &[NotMirrored
     let wanted: BTreeSet<&str> = names.chain(missing().map(|one| &*one.name)).collect();
     gauges(
         "traffic_mirror_interfaces_wanted",
-        "Interfaces that the file lists: those that its names and globs match, and names that no interface has.",
+        "Interfaces that names and globs of the file match, and names that no interface has.",
         one(wanted.len() as f64),
     );
     let reasons = Why::LABELS
@@ -222,7 +222,7 @@ fn record_interfaces(interfaces: &[InterfaceStatus], not_mirrored: &[NotMirrored
     let left_out = |reason: &str| missing().filter(|one| one.reason == reason).count() as f64;
     gauges(
         "traffic_mirror_interfaces_left_out",
-        "Those of them that are not mirrored, or not both ways as the file wants it, by reason.",
+        "Wanted interfaces that are not mirrored, or not in all directions that the file lists, by reason.",
         reasons.map(|reason| (vec![label("reason", reason)], left_out(reason))),
     );
     let skipped = |(interface, labels): (&InterfaceStatus, Vec<Label>)| {
@@ -235,8 +235,8 @@ fn record_interfaces(interfaces: &[InterfaceStatus], not_mirrored: &[NotMirrored
     };
     counters(
         "traffic_mirror_skipped_packets_total",
-        "Packets that filters could not be asked about, or (orphan-fragment, ambiguous-fragment, unparsed) only with ports or \
-         protocol unknown, which match as any.",
+        "Packets that no filter was matched against, or (orphan-fragment, ambiguous-fragment, \
+         unparsed) that were matched with unknown ports or protocol, by reason.",
         hooks().flat_map(skipped),
     );
 }
@@ -245,14 +245,14 @@ fn record_filters(filters: &[FilterStatus]) {
     let labels = |filter: &FilterStatus| vec![label("filter", &filter.name)];
     gauges(
         "traffic_mirror_filter_active",
-        "Whether the filter is in force on any interface.",
+        "1 if the filter is in force on an interface.",
         filters
             .iter()
             .map(|filter| (labels(filter), f64::from(filter.active))),
     );
     counters(
         "traffic_mirror_matched_packets_total",
-        "Packets that the filter matched, as they are on the wire.",
+        "Packets that the filter matched; a superpacket counts as its segments.",
         filters
             .iter()
             .map(|filter| (labels(filter), filter.packets)),
@@ -268,14 +268,14 @@ fn record_endpoints(endpoints: &[EndpointStatus]) {
     let labels = |endpoint: &EndpointStatus| vec![label("endpoint", &endpoint.name)];
     gauges(
         "traffic_mirror_endpoint_ready",
-        "Whether copies are sent to the endpoint and nothing says that they do not arrive.",
+        "1 if copies are sent to the endpoint and no error about them is known.",
         endpoints
             .iter()
             .map(|endpoint| (labels(endpoint), f64::from(endpoint.is_ready()))),
     );
     counters(
         "traffic_mirror_sent_packets_total",
-        "Packets of which the output interface, or its queue, took a copy for the endpoint.",
+        "Packets of which the output interface, or its queue, accepted a copy for the endpoint.",
         endpoints
             .iter()
             .map(|endpoint| (labels(endpoint), endpoint.packets)),
@@ -289,21 +289,21 @@ fn record_endpoints(endpoints: &[EndpointStatus]) {
     );
     counters(
         "traffic_mirror_truncated_packets_total",
-        "Packets among those sent of which the end was cut off.",
+        "Packets among those sent whose copy was truncated.",
         endpoints
             .iter()
             .map(|endpoint| (labels(endpoint), endpoint.truncated)),
     );
     counters(
         "traffic_mirror_fragmented_packets_total",
-        "Packets among those sent that went in several outer IP fragments.",
+        "Packets among those sent whose copy went in several outer IP fragments.",
         endpoints
             .iter()
             .map(|endpoint| (labels(endpoint), endpoint.fragmented)),
     );
     gauges(
         "traffic_mirror_endpoint_state",
-        "The state of the endpoint, as in status: 1.",
+        "Always 1; the state of the endpoint, as in status, is a label.",
         endpoints.iter().map(|endpoint| {
             (
                 [&*labels(endpoint), &[label("state", endpoint.state)]].concat(),
@@ -313,7 +313,7 @@ fn record_endpoints(endpoints: &[EndpointStatus]) {
     );
     gauges(
         "traffic_mirror_endpoint_mtu_bytes",
-        "Bytes of an outer packet to the endpoint at most.",
+        "Longest outer IP packet to the endpoint, bytes.",
         endpoints
             .iter()
             .filter_map(|endpoint| Some((labels(endpoint), f64::from(endpoint.mtu?)))),
@@ -321,7 +321,7 @@ fn record_endpoints(endpoints: &[EndpointStatus]) {
     let kinds = || IcmpError::ALL.iter().map(|kind| kind.label());
     counters(
         "traffic_mirror_icmp_errors_total",
-        "ICMP errors that came back about copies to the endpoint.",
+        "ICMP errors that came back about copies to the endpoint, by reason.",
         endpoints.iter().flat_map(|endpoint| {
             by_reason(labels(endpoint), kinds(), |kind| {
                 endpoint.errors.get(kind).copied()
@@ -336,7 +336,7 @@ fn record_endpoints(endpoints: &[EndpointStatus]) {
     };
     counters(
         "traffic_mirror_dropped_packets_total",
-        "Packets that matched for the endpoint and were not copied.",
+        "Packets that matched for the endpoint and of which no copy was sent, by reason.",
         endpoints.iter().flat_map(|endpoint| {
             by_reason(labels(endpoint), reasons(), |reason| {
                 endpoint.drops.get(reason).copied()
@@ -349,7 +349,7 @@ fn record_outputs(outputs: &[Output]) {
     let labels = |output: &Output| vec![label("interface", &output.interface)];
     gauges(
         "traffic_mirror_output_carrier",
-        "Whether an interface that copies leave by has a carrier.",
+        "1 if the output interface has a carrier.",
         outputs
             .iter()
             .map(|output| (labels(output), f64::from(output.carrier))),
@@ -363,7 +363,7 @@ fn record_outputs(outputs: &[Output]) {
     };
     counters(
         "traffic_mirror_output_dropped_packets_total",
-        "Packets that the queue of an interface that copies leave by, or its device, has dropped, whoever sent them.",
+        "Packets, copies and others, that the queue or the device of the output interface dropped.",
         outputs.iter().flat_map(drops),
     );
 }

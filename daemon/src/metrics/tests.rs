@@ -133,57 +133,57 @@ fn the_whole_text() {
         r#"# HELP traffic_mirror_build_info Always 1; the version is a label.
 # TYPE traffic_mirror_build_info gauge
 traffic_mirror_build_info{version="VERSION"} 1
-# HELP traffic_mirror_config_file_is_live Whether the file on disk is the version that is live.
+# HELP traffic_mirror_config_file_is_live 1 if the file on disk is the live version.
 # TYPE traffic_mirror_config_file_is_live gauge
 traffic_mirror_config_file_is_live 0
-# HELP traffic_mirror_config_info Always 1; the SHA-256 of the version of the file that is live is a label.
+# HELP traffic_mirror_config_info Always 1; the SHA-256 of the live version of the file is a label.
 # TYPE traffic_mirror_config_info gauge
 traffic_mirror_config_info{sha256="0123012301230123012301230123012301230123012301230123012301230123"} 1
-# HELP traffic_mirror_config_last_reload_duration_seconds How long it took until the file was live, the last time that it was taken.
+# HELP traffic_mirror_config_last_reload_duration_seconds Seconds that the last successful reload took.
 # TYPE traffic_mirror_config_last_reload_duration_seconds gauge
 traffic_mirror_config_last_reload_duration_seconds 0.004
-# HELP traffic_mirror_config_last_reload_success_timestamp_seconds When the file was last taken.
+# HELP traffic_mirror_config_last_reload_success_timestamp_seconds Time of the last successful reload, seconds since 1970.
 # TYPE traffic_mirror_config_last_reload_success_timestamp_seconds gauge
 traffic_mirror_config_last_reload_success_timestamp_seconds 1735689599
-# HELP traffic_mirror_config_last_reload_successful Whether the file that was last read is the live one.
+# HELP traffic_mirror_config_last_reload_successful 1 if the file that the daemon last read is live; 0 if the daemon or the kernel rejected it.
 # TYPE traffic_mirror_config_last_reload_successful gauge
 traffic_mirror_config_last_reload_successful 1
-# HELP traffic_mirror_config_reload_failures_total How often the file that was read was wrong, or the kernel refused it.
+# HELP traffic_mirror_config_reload_failures_total Times that the daemon or the kernel rejected the file.
 # TYPE traffic_mirror_config_reload_failures_total counter
 traffic_mirror_config_reload_failures_total 0
-# HELP traffic_mirror_config_reloads_total How often the file was read: at the start, when it had changed, when somebody asked.
+# HELP traffic_mirror_config_reloads_total Times that the daemon read the file: at its start, after a change, on SIGHUP.
 # TYPE traffic_mirror_config_reloads_total counter
 traffic_mirror_config_reloads_total 1
-# HELP traffic_mirror_degraded Whether something that is wanted does not work.
+# HELP traffic_mirror_degraded 1 if something that the file asks for does not work; traffic-mirror status names it.
 # TYPE traffic_mirror_degraded gauge
 traffic_mirror_degraded 1
-# HELP traffic_mirror_dropped_packets_total Packets that matched for the endpoint and were not copied.
+# HELP traffic_mirror_dropped_packets_total Packets that matched for the endpoint and of which no copy was sent, by reason.
 # TYPE traffic_mirror_dropped_packets_total counter
 "#
         .replace("VERSION", env!("CARGO_PKG_VERSION")),
         drops("capture"),
         drops("ids"),
-        r#"# HELP traffic_mirror_endpoint_mtu_bytes Bytes of an outer packet to the endpoint at most.
+        r#"# HELP traffic_mirror_endpoint_mtu_bytes Longest outer IP packet to the endpoint, bytes.
 # TYPE traffic_mirror_endpoint_mtu_bytes gauge
 traffic_mirror_endpoint_mtu_bytes{endpoint="capture"} 1500
 traffic_mirror_endpoint_mtu_bytes{endpoint="ids"} 1500
-# HELP traffic_mirror_endpoint_ready Whether copies are sent to the endpoint and nothing says that they do not arrive.
+# HELP traffic_mirror_endpoint_ready 1 if copies are sent to the endpoint and no error about them is known.
 # TYPE traffic_mirror_endpoint_ready gauge
 traffic_mirror_endpoint_ready{endpoint="capture"} 0
 traffic_mirror_endpoint_ready{endpoint="ids"} 1
-# HELP traffic_mirror_endpoint_state The state of the endpoint, as in status: 1.
+# HELP traffic_mirror_endpoint_state Always 1; the state of the endpoint, as in status, is a label.
 # TYPE traffic_mirror_endpoint_state gauge
 traffic_mirror_endpoint_state{endpoint="capture",state="no-route"} 1
 traffic_mirror_endpoint_state{endpoint="ids",state="ready"} 1
-# HELP traffic_mirror_filter_active Whether the filter is in force on any interface.
+# HELP traffic_mirror_filter_active 1 if the filter is in force on an interface.
 # TYPE traffic_mirror_filter_active gauge
 traffic_mirror_filter_active{filter="dns"} 1
 traffic_mirror_filter_active{filter="web-1.a_b"} 1
-# HELP traffic_mirror_fragmented_packets_total Packets among those sent that went in several outer IP fragments.
+# HELP traffic_mirror_fragmented_packets_total Packets among those sent whose copy went in several outer IP fragments.
 # TYPE traffic_mirror_fragmented_packets_total counter
 traffic_mirror_fragmented_packets_total{endpoint="capture"} 0
 traffic_mirror_fragmented_packets_total{endpoint="ids"} 0
-# HELP traffic_mirror_icmp_errors_total ICMP errors that came back about copies to the endpoint.
+# HELP traffic_mirror_icmp_errors_total ICMP errors that came back about copies to the endpoint, by reason.
 # TYPE traffic_mirror_icmp_errors_total counter
 traffic_mirror_icmp_errors_total{endpoint="capture",reason="packet-too-big"} 0
 traffic_mirror_icmp_errors_total{endpoint="capture",reason="port-closed"} 4
@@ -193,15 +193,15 @@ traffic_mirror_icmp_errors_total{endpoint="ids",reason="packet-too-big"} 0
 traffic_mirror_icmp_errors_total{endpoint="ids",reason="port-closed"} 4
 traffic_mirror_icmp_errors_total{endpoint="ids",reason="time-exceeded"} 0
 traffic_mirror_icmp_errors_total{endpoint="ids",reason="unreachable"} 0
-# HELP traffic_mirror_interface_attached Whether the program is attached there: 0 also for what the file lists and the host does not have, or that is left out.
+# HELP traffic_mirror_interface_attached 1 if the program is attached; 0 also for listed interfaces that are absent or left out.
 # TYPE traffic_mirror_interface_attached gauge
 traffic_mirror_interface_attached{interface="eth0",direction="egress"} 0
 traffic_mirror_interface_attached{interface="eth0",direction="ingress"} 1
-# HELP traffic_mirror_interface_state What became of the interface: attached, not-attached, or the reason why it is not mirrored: 1.
+# HELP traffic_mirror_interface_state Always 1; the state is a label: attached, not-attached, or the reason why the interface is not mirrored.
 # TYPE traffic_mirror_interface_state gauge
 traffic_mirror_interface_state{interface="eth0",direction="egress",state="not-attached"} 1
 traffic_mirror_interface_state{interface="eth0",direction="ingress",state="attached"} 1
-# HELP traffic_mirror_interfaces_left_out Those of them that are not mirrored, or not both ways as the file wants it, by reason.
+# HELP traffic_mirror_interfaces_left_out Wanted interfaces that are not mirrored, or not in all directions that the file lists, by reason.
 # TYPE traffic_mirror_interfaces_left_out gauge
 traffic_mirror_interfaces_left_out{reason="absent"} 0
 traffic_mirror_interfaces_left_out{reason="attach-failed"} 0
@@ -210,39 +210,39 @@ traffic_mirror_interfaces_left_out{reason="l3s"} 0
 traffic_mirror_interfaces_left_out{reason="limit"} 0
 traffic_mirror_interfaces_left_out{reason="vrf"} 0
 traffic_mirror_interfaces_left_out{reason="waiting"} 0
-# HELP traffic_mirror_interfaces_wanted Interfaces that the file lists: those that its names and globs match, and names that no interface has.
+# HELP traffic_mirror_interfaces_wanted Interfaces that names and globs of the file match, and names that no interface has.
 # TYPE traffic_mirror_interfaces_wanted gauge
 traffic_mirror_interfaces_wanted 1
-# HELP traffic_mirror_map_writes_total Elements that were written into eBPF maps.
+# HELP traffic_mirror_map_writes_total Elements that the daemon wrote into eBPF maps.
 # TYPE traffic_mirror_map_writes_total counter
 traffic_mirror_map_writes_total 35
 # HELP traffic_mirror_matched_bytes_total Bytes of the packets that the filter matched, from the IP header on.
 # TYPE traffic_mirror_matched_bytes_total counter
 traffic_mirror_matched_bytes_total{filter="dns"} 0
 traffic_mirror_matched_bytes_total{filter="web-1.a_b"} 500
-# HELP traffic_mirror_matched_packets_total Packets that the filter matched, as they are on the wire.
+# HELP traffic_mirror_matched_packets_total Packets that the filter matched; a superpacket counts as its segments.
 # TYPE traffic_mirror_matched_packets_total counter
 traffic_mirror_matched_packets_total{filter="dns"} 0
 traffic_mirror_matched_packets_total{filter="web-1.a_b"} 5
-# HELP traffic_mirror_output_carrier Whether an interface that copies leave by has a carrier.
+# HELP traffic_mirror_output_carrier 1 if the output interface has a carrier.
 # TYPE traffic_mirror_output_carrier gauge
 traffic_mirror_output_carrier{interface="eth1"} 1
-# HELP traffic_mirror_output_dropped_packets_total Packets that the queue of an interface that copies leave by, or its device, has dropped, whoever sent them.
+# HELP traffic_mirror_output_dropped_packets_total Packets, copies and others, that the queue or the device of the output interface dropped.
 # TYPE traffic_mirror_output_dropped_packets_total counter
 traffic_mirror_output_dropped_packets_total{interface="eth1",by="device"} 1
 traffic_mirror_output_dropped_packets_total{interface="eth1",by="queue"} 6
-# HELP traffic_mirror_repairs_total What somebody else had detached, deleted or written, and was repaired.
+# HELP traffic_mirror_repairs_total Times that the daemon restored something that another process had detached, deleted or modified.
 # TYPE traffic_mirror_repairs_total counter
 traffic_mirror_repairs_total 1
 # HELP traffic_mirror_sent_bytes_total Bytes of the packets of which a copy was sent to the endpoint, from the inner IP header on.
 # TYPE traffic_mirror_sent_bytes_total counter
 traffic_mirror_sent_bytes_total{endpoint="capture"} 300
 traffic_mirror_sent_bytes_total{endpoint="ids"} 300
-# HELP traffic_mirror_sent_packets_total Packets of which the output interface, or its queue, took a copy for the endpoint.
+# HELP traffic_mirror_sent_packets_total Packets of which the output interface, or its queue, accepted a copy for the endpoint.
 # TYPE traffic_mirror_sent_packets_total counter
 traffic_mirror_sent_packets_total{endpoint="capture"} 3
 traffic_mirror_sent_packets_total{endpoint="ids"} 3
-# HELP traffic_mirror_skipped_packets_total Packets that filters could not be asked about, or (orphan-fragment, ambiguous-fragment, unparsed) only with ports or protocol unknown, which match as any.
+# HELP traffic_mirror_skipped_packets_total Packets that no filter was matched against, or (orphan-fragment, ambiguous-fragment, unparsed) that were matched with unknown ports or protocol, by reason.
 # TYPE traffic_mirror_skipped_packets_total counter
 traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="ambiguous-fragment"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="copy"} 0
@@ -264,7 +264,7 @@ traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason
 traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="recursion"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="table"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="unparsed"} 0
-# HELP traffic_mirror_truncated_packets_total Packets among those sent of which the end was cut off.
+# HELP traffic_mirror_truncated_packets_total Packets among those sent whose copy was truncated.
 # TYPE traffic_mirror_truncated_packets_total counter
 traffic_mirror_truncated_packets_total{endpoint="capture"} 0
 traffic_mirror_truncated_packets_total{endpoint="ids"} 0

@@ -7,20 +7,20 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::{Process, render};
 use crate::status;
 
-/// From one write to the next, while nothing else is a reason.
+/// Interval between two writes without a special reason.
 const PERIOD: Duration = Duration::from_secs(15);
 const SOON: Duration = Duration::from_secs(1);
-/// Where Debian's node_exporter looks.
+/// Where Debian's node_exporter reads.
 const COLLECTOR: &str = "/var/lib/prometheus/node-exporter";
 const NAME: &str = "traffic-mirror.prom";
-/// Where nobody looks by itself.
+/// The place without node_exporter.
 const ELSEWHERE: &str = "/run/traffic-mirror/metrics.prom";
-/// The collector refuses a whole file that it cannot read.
+/// The collector rejects a whole file if it cannot read a part.
 const MODE: u32 = 0o644;
 
 /// The file with the metrics.
@@ -36,8 +36,8 @@ pub struct Textfile {
 }
 
 impl Textfile {
-    /// One that tells what is below a pin path; without a path where node_exporter looks, and if
-    /// that directory is missing, below /run. Nothing is written so far.
+    /// Metrics of what is below a pin path. Without `path`: the directory of node_exporter, and if
+    /// that is missing, one below /run. Writes nothing yet.
     pub fn new(path: Option<&Path>, pin_path: &Path) -> Self {
         let path = path.map_or_else(usual_path, Path::to_owned);
         Self {
@@ -54,31 +54,30 @@ impl Textfile {
         self.due
     }
 
-    /// Something has happened that is worth to be told soon: not at once, since with thousands of
-    /// filters it takes a tenth of a second, and another reload may follow.
+    /// Makes the next write due soon: not at once, since with thousands of filters it takes a tenth
+    /// of a second, and another reload may follow.
     pub fn hurry(&mut self) {
         self.due = self.due.min(Instant::now() + SOON);
     }
 
-    /// Writes it. What goes wrong is told once.
+    /// Writes the metrics. A failure is logged once, and so is its end.
     pub fn write(&mut self) {
         self.due = Instant::now() + PERIOD;
         let complaint = self.try_write().err().map(|error| format!("{error:#}"));
-        if let Some(complaint) = complaint
-            .as_ref()
-            .filter(|text| self.complaint.as_ref() != Some(*text))
-        {
-            warn!(
-                "cannot write metrics to {}: {complaint}; mirroring goes on",
-                self.path.display()
-            );
+        let path = self.path.display();
+        match (&self.complaint, &complaint) {
+            (Some(_), None) => info!("the daemon writes metrics to {path} again"),
+            (before, Some(why)) if before.as_ref() != Some(why) => {
+                warn!("cannot write metrics to {path}: {why}; mirroring continues");
+            }
+            _ => {}
         }
         self.complaint = complaint;
     }
 
     fn try_write(&self) -> anyhow::Result<()> {
         if let Some(directory) = self.own_directory() {
-            // that it cannot be made is told by what follows
+            // the write below reports a failure
             let _ = fs::create_dir(directory);
         }
         let status = status::read_without_places(&self.pin_path)?;
@@ -86,10 +85,10 @@ impl Textfile {
         Ok(())
     }
 
-    /// Removes it: who has stopped has nothing to tell.
+    /// Removes the file: a stopped daemon has no metrics.
     pub fn remove(self) {
         match fs::remove_file(&self.path) {
-            // that it cannot be written was told
+            // a failure to write was logged already
             Err(error) if error.kind() != io::ErrorKind::NotFound && self.complaint.is_none() => {
                 warn!("cannot remove {}: {error}", self.path.display());
             }
@@ -117,8 +116,8 @@ fn usual_path() -> PathBuf {
     }
 }
 
-/// Replaces a file by one that is complete. What lies beside it begins with a dot and ends
-/// otherwise, so that nobody takes it for metrics.
+/// Replaces a file atomically. The temporary file beside it begins with a dot and has another
+/// suffix, so that no collector reads it.
 fn replace(path: &Path, text: &str) -> io::Result<()> {
     let name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?;
     let beside = path.with_file_name(format!(".{}.new", name.display()));
@@ -131,7 +130,7 @@ fn replace(path: &Path, text: &str) -> io::Result<()> {
     written
 }
 
-/// Follows no link that somebody has put there.
+/// Follows no symbolic link that another user may have created.
 fn write_new(path: &Path, text: &str) -> io::Result<()> {
     let mut file = File::create_new(path)?;
     file.set_permissions(Permissions::from_mode(MODE))?;

@@ -93,7 +93,7 @@ pub fn preview(
     if want.segmenter_wanted && want.segmenter.is_none() {
         if network.segmenter_refused {
             obstacles.push(
-                "there is no segmenter, since the kernel refuses to make it; the log says why"
+                "the kernel rejected the software segmenter; the log has the reason"
                     .to_owned(),
             );
         } else {

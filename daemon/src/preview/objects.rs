@@ -129,7 +129,7 @@ pub(super) fn endpoint_facts(
     let next_hop = if known {
         mac(&endpoint.link[..6])
     } else {
-        "to be found".to_owned()
+        "not resolved yet".to_owned()
     };
     let wrapped = if attached.encaps.contains(&endpoint.interface) {
         YES

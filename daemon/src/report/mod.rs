@@ -2,6 +2,7 @@
 //! reads. Pure.
 
 mod changes;
+mod network;
 mod obstacles;
 #[cfg(test)]
 mod tests;
@@ -12,6 +13,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use changes::changes;
+pub use network::network;
 pub use obstacles::{advice, obstacles};
 
 /// What a reload has changed.
@@ -19,7 +21,7 @@ pub use obstacles::{advice, obstacles};
 pub struct Report {
     /// One line each, such as `+ filter web`.
     pub changes: Vec<Change>,
-    /// What somebody else had undone, a line each.
+    /// What another process had undone, one line each.
     pub repaired: Vec<String>,
     /// Elements of maps that were written.
     pub writes: usize,
@@ -68,7 +70,7 @@ impl fmt::Display for Change {
     }
 }
 
-/// Changes that are told one by one.
+/// Changes that are listed one by one.
 const MOST_LINES: usize = 100;
 
 impl Report {
@@ -93,14 +95,28 @@ impl Report {
         self.left = next.left;
     }
 
-    /// The last line.
+    /// The last line about a file: how much loading it changed, and how long that took.
     pub fn summary(&self) -> String {
+        let changes = plural(self.changes.len(), "change");
+        format!("loaded the file: {changes}, {}", self.cost())
+    }
+
+    /// The line about an update that the network caused. `causes` say what changed there.
+    pub fn update(&self, causes: &[String]) -> String {
+        const MOST: usize = 4;
+        let more = causes.len().saturating_sub(MOST);
+        let shown = causes[..causes.len() - more].join("; ");
+        let causes = match (causes.len(), more) {
+            (0, _) => "updated the maps".to_owned(),
+            (_, 0) => shown,
+            _ => format!("{shown}; {}", plural(more, "more change")),
+        };
+        format!("{causes}; {}", self.cost())
+    }
+
+    fn cost(&self) -> String {
         let ms = self.duration.as_millis();
-        format!(
-            "{}, {}, {ms} ms",
-            plural(self.changes.len(), "change"),
-            plural(self.writes, "map write")
-        )
+        format!("{}, {ms} ms", plural(self.writes, "map write"))
     }
 }
 

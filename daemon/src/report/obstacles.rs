@@ -1,5 +1,5 @@
-//! Input: what is wanted, the network and what was compiled. Output: what stands in the way, and
-//! what is to be thought of.
+//! Input: what is wanted, the network and the compiled tables. Output: what is wanted and cannot be
+//! done, and advice.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -52,7 +52,7 @@ pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> V
     lines
 }
 
-/// A packet of which not all copies are made. The numbers depend on which endpoints can be reached.
+/// A packet that exceeds the budget. The numbers depend on which endpoints can be reached.
 fn over_budget(desired: &Desired, costly: &Costly) -> Obstacle {
     let Costly {
         interface,
@@ -63,14 +63,15 @@ fn over_budget(desired: &Desired, costly: &Costly) -> Obstacle {
         time,
     } = costly;
     let what = format!(
-        "a packet of {interface} may take longer to be copied than the budget of {:?}",
+        "copying one packet of {interface} may take longer than the budget of {:?}",
         desired.budget.0
     );
-    let why = "what is not copied in time is counted as budget; give the output interface an MTU with room for the outer \
-               header, send to fewer endpoints, or raise budget";
+    let why = "copies that are not made in time are dropped as budget; give the output \
+               interface an MTU with room for the outer header, send to fewer endpoints, or \
+               raise budget";
     let detail = format!(
-        "a superpacket of {packets} packets that filter {filter} matches has {copies} copies for {endpoints} endpoints: \
-         some {time:?}, as an estimate that is rather low"
+        "filter {filter} sends a superpacket of {packets} packets to {endpoints} endpoints, \
+         {copies} copies take {time:?} or more"
     );
     Obstacle {
         detail,
@@ -85,12 +86,12 @@ pub(super) fn interfaces(all: &[NotMirrored]) -> Vec<Obstacle> {
         let NotMirrored { name, why, .. } = one;
         let what = match why {
             Why::Limit => return None,
-            Why::Pending => format!("interface {name} is listed, but pending"),
-            Why::Absent => format!("interface {name} is listed, but absent"),
+            Why::Pending => format!("interface {name} is pending"),
+            Why::Absent => format!("interface {name} is absent"),
             Why::Kind(_) | Why::Vrf | Why::L3s | Why::AttachFailed => {
-                format!("interface {name} is listed, but left out")
+                format!("interface {name} is left out")
             }
-            Why::Waiting => format!("interface {name} is listed, but waiting"),
+            Why::Waiting => format!("interface {name} is waiting"),
         };
         Some(Obstacle {
             is_fault: one.is_fault(),
@@ -105,14 +106,14 @@ pub(super) fn interfaces(all: &[NotMirrored]) -> Vec<Obstacle> {
     let limit = (!beyond.is_empty()).then(|| Obstacle {
         detail: format!("left out: {}", list(&beyond)),
         ..Obstacle::fault(
-            "more interfaces are listed than can be mirrored",
+            "the file lists more interfaces than the daemon can mirror",
             Why::Limit.text(),
         )
     });
     all.iter().filter_map(line).chain(limit).collect()
 }
 
-/// Interfaces of which some packets are copied twice, a line for each pair.
+/// Interfaces between which packets are copied twice, one line for each pair.
 fn duplicates(network: &Network, compiled: &Compiled) -> Vec<String> {
     let mut lines = Vec::new();
     for hook in compiled
@@ -126,7 +127,7 @@ fn duplicates(network: &Network, compiled: &Compiled) -> Vec<String> {
         if link.kind == LinkKind::Loopback && is_looked_at(compiled, link.index, Direction::Egress)
         {
             lines.push(format!(
-                "{} is looked at both ways: each packet there is copied twice",
+                "{} is monitored in both directions: each packet on it is copied twice; list one direction",
                 link.name
             ));
         }
@@ -142,7 +143,7 @@ fn duplicates(network: &Network, compiled: &Compiled) -> Vec<String> {
                 .and_then(|other| network.links.get(&other));
             if let Some(Link { name, .. }) = other {
                 lines.push(format!(
-                    "{} is {relation} {name}: packets that pass both are copied for each",
+                    "{} is {relation} {name}: a packet that passes both is copied twice; list one of them",
                     link.name
                 ));
             }
@@ -158,8 +159,8 @@ fn is_looked_at(compiled: &Compiled, interface: u32, direction: Direction) -> bo
         .any(|hook| (hook.interface, hook.direction) == (interface, direction))
 }
 
-/// What is worth knowing and stands on healthy hosts, too, a line each: endpoints for which the
-/// longest packets no longer fit once wrapped.
+/// Advice that also applies to healthy hosts, one line each: endpoints whose MTU is too small for
+/// the longest packets after encapsulation.
 pub fn advice(desired: &Desired, network: &Network, compiled: &Compiled) -> Vec<String> {
     let Some(longest) = compile::longest(&compiled.hooks, network) else {
         return Vec::new();
@@ -172,13 +173,15 @@ pub fn advice(desired: &Desired, network: &Network, compiled: &Compiled) -> Vec<
         let live = &tables.endpoints[*indices.get(endpoint.name.as_str())? as usize][0];
         compile::too_long(live, longest).map(|wrapped| {
             let fate = match endpoint.oversize {
-                Oversize::Fragment => "sent in fragments",
+                Oversize::Fragment => "fragmented",
                 Oversize::Truncate => "truncated",
                 Oversize::Drop => "dropped",
             };
             let (name, from, mtu) = (&endpoint.name, &longest.name, live.mtu);
             format!(
-                "endpoint {name}: a packet of {from} may have {wrapped} bytes once wrapped; over {mtu} it is {fate}"
+                "endpoint {name}: packets from {from} can reach {wrapped} bytes after \
+                 encapsulation, the MTU is {mtu}: longer copies are {fate} (raise the MTU to \
+                 avoid this)"
             )
         })
     };

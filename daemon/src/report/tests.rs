@@ -134,8 +134,8 @@ fn what_is_not_mirrored_is_told() {
     assert_eq!(
         said,
         [
-            "interface eht0 is listed, but absent: no interface has this name; mirrored once there is one",
-            "interface wlan* is listed, but pending: no interface matches; each one that comes is mirrored",
+            "interface eht0 is absent: no interface has this name; the daemon mirrors it when it appears",
+            "interface wlan* is pending: no interface matches; the daemon mirrors each one that appears",
         ]
     );
 }
@@ -213,10 +213,8 @@ fn what_takes_longer_than_the_budget_is_told() {
     assert_eq!(
         told(12, "", "", ""),
         [
-            "a packet of eth0 may take longer to be copied than the budget of 1ms: what is not copied in time is counted as \
-             budget; give the output interface an MTU with room for the outer header, send to fewer endpoints, or raise budget; \
-             a superpacket of 43 packets that filter all matches has 1032 copies for 12 endpoints: some 1.032ms, as an estimate \
-             that is rather low"
+            "copying one packet of eth0 may take longer than the budget of 1ms: copies that are not made in time are dropped as budget; give the output interface an MTU with room for the outer header, send to fewer endpoints, or raise budget; \
+             filter all sends a superpacket of 43 packets to 12 endpoints, 1032 copies take 1.032ms or more"
         ]
     );
     assert_eq!(told(11, "", "", ""), [""; 0]);
@@ -273,9 +271,9 @@ fn what_is_looked_at_twice_is_told() {
     assert_eq!(
         surprises(all),
         [
-            "lo is looked at both ways: each packet there is copied twice",
-            "eth0 is a port of br0: packets that pass both are copied for each",
-            "vlan5 is built on eth0: packets that pass both are copied for each",
+            "lo is monitored in both directions: each packet on it is copied twice; list one direction",
+            "eth0 is a port of br0: a packet that passes both is copied twice; list one of them",
+            "vlan5 is built on eth0: a packet that passes both is copied twice; list one of them",
         ]
     );
     for one in ["eth0", "br0", "vlan5"] {
@@ -316,7 +314,7 @@ fn encap_is_wanted_where_clones_are_sent_to() {
     let left_out = |lines: &[String], name: &str| {
         lines
             .iter()
-            .any(|line| line.contains(&format!("interface {name} is listed, but")))
+            .any(|line| line.contains(&format!("interface {name} is left out")))
     };
     let (encaps, lines) = compiled(&ids, &[]);
     assert_eq!(encaps, [1, 5]);
@@ -340,10 +338,11 @@ fn what_may_not_fit_is_told() {
     };
     let said = |from: &str, wrapped: u32, fate: &str| {
         [format!(
-            "endpoint ids: a packet of {from} may have {wrapped} bytes once wrapped; over 1500 it is {fate}"
+            "endpoint ids: packets from {from} can reach {wrapped} bytes after encapsulation, the MTU is 1500: \
+             longer copies are {fate} (raise the MTU to avoid this)"
         )]
     };
-    assert_eq!(file("eth0", ""), said("eth0", 1532, "sent in fragments"));
+    assert_eq!(file("eth0", ""), said("eth0", 1532, "fragmented"));
     assert_eq!(
         file("vlan5", "oversize = \"truncate\""),
         said("vlan5", 1528, "truncated")
@@ -369,5 +368,13 @@ fn the_summary_counts() {
         duration: Duration::from_millis(4),
         ..Report::default()
     };
-    assert_eq!(report.summary(), "0 changes, 1 map write, 4 ms");
+    assert_eq!(
+        report.summary(),
+        "loaded the file: 0 changes, 1 map write, 4 ms"
+    );
+    let causes = |count| (1..=count).map(|n| n.to_string()).collect::<Vec<_>>();
+    let update = |count| report.update(&causes(count));
+    assert_eq!(update(0), "updated the maps; 1 map write, 4 ms");
+    assert_eq!(update(2), "1; 2; 1 map write, 4 ms");
+    assert_eq!(update(6), "1; 2; 3; 4; 2 more changes; 1 map write, 4 ms");
 }

@@ -1,4 +1,4 @@
-//! The file: when it is read, what was found, what that means. Half-written content is never taken.
+//! The file: when it is read, its content, its meaning. Half-written content is never loaded.
 
 pub mod path;
 pub mod reader;
@@ -28,17 +28,17 @@ pub use watch::FileWatch;
 /// times; at the latest after [`QUIET_MOST`]. What was renamed into place is read at once.
 const QUIET: Duration = Duration::from_millis(150);
 const QUIET_MOST: Duration = Duration::from_secs(1);
-/// A file that is being written is looked at again when it is closed, and in case nobody tells,
-/// after this long, then twice as long, and so on.
+/// A file that is being written is read again when it is closed, and without such an event after
+/// this time, then after twice this time, and so on.
 const PATIENCE: Duration = Duration::from_millis(10);
 const PATIENCE_MOST: Duration = Duration::from_secs(30);
-/// Where the kernel does not tell who writes, a file that has changed since is too new.
+/// Where the kernel does not report writers, a file that changed within this time is too new.
 const SETTLED: Duration = Duration::from_millis(10);
 
-/// What is in the file, or why it is not taken.
+/// The content of the file, or why it is rejected unread.
 pub type Content = Result<Vec<u8>, Unfit>;
 
-/// Why the file is not taken, whatever is in it: a sentence.
+/// Why the file is rejected whatever its content is: a sentence.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unfit {
     /// It cannot be read.
@@ -68,19 +68,20 @@ pub struct ConfigSource {
     patience: Duration,
     /// What was last complained about the watch.
     complaint: Option<String>,
-    /// What the file was like when it was last looked at for want of a watch.
+    /// Identity of the file when it was last polled, without a watch.
     file_id: Option<FileId>,
-    /// The file has no name any more, and this was said.
+    /// The file has no name any more, and that was logged.
     is_orphan: bool,
 }
 
 /// Device, inode, size, last change (`st_ctime`).
 type FileId = (u64, u64, u64, i64, i64);
 
-/// The name of a file that is mounted by itself leads to its inode for ever, whatever was put in
-/// the place that it came from.
-const ORPHAN: &str = "was replaced or deleted outside of this mount, where nobody can see that; start the container anew, or mount \
-                      the directory of the file in place of the file";
+/// The name of a file that is a mount of its own always leads to the same inode, even if another
+/// file replaces the original.
+const ORPHAN: &str = "was replaced or deleted outside of this mount, where the daemon cannot \
+                      see it; restart the container, or mount the directory of the file in \
+                      place of the file";
 
 impl ConfigSource {
     /// Watches the file and reads it. One that is being written is waited for, but not for ever;
@@ -110,10 +111,7 @@ impl ConfigSource {
                 break content;
             }
             if Instant::now() >= latest {
-                warn!(
-                    "{} is open for writing; it is taken as it is",
-                    path.display()
-                );
+                warn!("{} is open for writing: loaded as it is", path.display());
                 break read(path);
             }
             std::thread::sleep(PATIENCE);
@@ -121,14 +119,14 @@ impl ConfigSource {
         Ok(source)
     }
 
-    /// Looks whether the file has changed, if nobody tells. To be called now and then.
+    /// Checks whether the file has changed, if it cannot be watched. To be called once a second.
     pub fn poll(&mut self) {
         if !self.watch.is_blind() {
             return;
         }
         self.rearm();
         let file_id = file_id(&self.path);
-        // what was changed before it was watched was told to nobody
+        // a change from before the watch caused no event
         if file_id != self.file_id || !self.watch.is_blind() {
             self.file_id = file_id;
             self.tell(Save::Changed);
@@ -156,13 +154,13 @@ impl ConfigSource {
         match save {
             Save::Replaced => self.debounce.set(now),
             Save::Changed => self.debounce.extend(now, QUIET, QUIET_MOST),
-            // most writers tell when they are done; some change a file without opening it
+            // most writers close the file; some change it without opening it
             Save::Writing => return self.debounce.set(now + QUIET),
         }
         self.patience = PATIENCE;
     }
 
-    /// When to look at the file; `None` if nothing has happened to it.
+    /// When to read the file; `None` if there was no event.
     pub fn due(&self) -> Option<Instant> {
         self.debounce.due()
     }
@@ -200,9 +198,9 @@ impl ConfigSource {
         let complaint = self.watch.rearm().err();
         let path = self.path.display();
         match (&self.complaint, &complaint) {
-            (Some(_), None) => info!("{path} is watched again"),
+            (Some(_), None) => info!("the daemon receives events of {path} again"),
             (before, Some(why)) if before.as_ref() != Some(why) => {
-                warn!("cannot watch {path}, which is looked at every second meanwhile: {why}");
+                warn!("cannot watch {path}: {why}; the daemon reads it every second until then");
             }
             _ => {}
         }
@@ -210,7 +208,7 @@ impl ConfigSource {
         let is_orphan = is_orphan(&self.path);
         match (self.is_orphan, is_orphan) {
             (false, true) => warn!("{path} {ORPHAN}"),
-            (true, false) => info!("{path} has its name again"),
+            (true, false) => info!("the daemon sees changes of {path} again"),
             _ => {}
         }
         self.is_orphan = is_orphan;
@@ -243,7 +241,7 @@ fn read(path: &Path) -> Content {
         .and_then(|bytes| trusted(path, bytes))
 }
 
-/// What was read, if nobody else can have written it.
+/// The content, unless another user can write the file.
 fn trusted(path: &Path, bytes: Vec<u8>) -> Content {
     trust::distrust(path).map_or(Ok(bytes), |why| Err(Unfit::Untrusted(why)))
 }
@@ -252,7 +250,7 @@ fn trusted(path: &Path, bytes: Vec<u8>) -> Content {
 /// the process.
 ///
 /// # Errors
-/// The kernel refuses.
+/// The kernel rejects the signal action.
 pub fn ignore_writers() -> anyhow::Result<()> {
     // SAFETY: no handler is installed.
     unsafe { signal(Signal::SIGIO, SigHandler::SigIgn) }
@@ -260,7 +258,7 @@ pub fn ignore_writers() -> anyhow::Result<()> {
         .map(drop)
 }
 
-/// What is in the file, unless somebody is writing it.
+/// The content of the file; `None` while another process writes it.
 pub fn read_complete(path: &Path, watch: &FileWatch) -> Option<Content> {
     let mut file = match open(path) {
         Ok(file) => file,
@@ -268,10 +266,10 @@ pub fn read_complete(path: &Path, watch: &FileWatch) -> Option<Content> {
         Err(error) => return Some(Err(Unfit::unreadable(path, &error))),
     };
     let content = match lease(&file) {
-        // nobody can open it for writing until it is closed
+        // the lease keeps writers waiting until the file is closed
         Ok(()) => read_all(&mut file),
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => return None,
-        // only events can tell, and they may be on their way
+        // only events report writers, and they may still be queued
         Err(_) => {
             let before = last_change(&file)?;
             // in the future, if the clock was set back
@@ -318,7 +316,7 @@ pub fn is_orphan(path: &Path) -> bool {
     std::fs::metadata(path).is_ok_and(|file| file.nlink() == 0)
 }
 
-/// The SHA-256 of what is in a regular file, be it half of what somebody writes.
+/// The SHA-256 of a regular file, even if another process is writing it.
 ///
 /// # Errors
 /// It cannot be read.
@@ -326,7 +324,7 @@ pub fn fingerprint(path: &Path) -> io::Result<Hash> {
     open(path).and_then(read_all).map(|bytes| hash(&bytes))
 }
 
-/// Opens a regular file without waiting for anybody.
+/// Opens a regular file without blocking.
 fn open(path: &Path) -> io::Result<File> {
     let file = File::options()
         .read(true)
@@ -340,9 +338,9 @@ fn open(path: &Path) -> io::Result<File> {
     }
 }
 
-/// A read lease: the kernel refuses it while the file is open for writing or mapped so
-/// (`generic_add_lease`), and keeps waiting whoever opens it for writing until it is given back, by
-/// closing the file.
+/// A read lease: the kernel rejects it while the file is open for writing or mapped writable
+/// (`generic_add_lease`). While it is held, the kernel blocks processes that open the file for
+/// writing. Closing the file releases it.
 ///
 /// # Errors
 /// `WouldBlock`: the file is open for writing. Others: it belongs to another user, or the file system has no leases.

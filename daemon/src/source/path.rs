@@ -1,4 +1,4 @@
-//! The way to a file: which names in which directories lead there, over each symbolic link.
+//! The path of a file: the names in all directories, across each symbolic link.
 
 use std::ffi::OsString;
 use std::fs::{self, Metadata};
@@ -8,8 +8,8 @@ use std::path::{Component, Path, PathBuf};
 /// As many symbolic links as the kernel follows (`MAXSYMLINKS`).
 const MAX_LINKS: u32 = 40;
 
-/// A name on the way: that of a directory, a symbolic link, at last of the file, or of what is
-/// missing.
+/// A name of the path: that of a directory, a symbolic link, finally of the file, or a missing
+/// name.
 pub struct Stop {
     /// Where the name is.
     pub directory: PathBuf,
@@ -26,7 +26,7 @@ impl Stop {
     }
 }
 
-/// Follows the way, from `/` on, to the file or as far as there is one.
+/// Follows the path from `/` to the file, or as far as it exists.
 pub fn to(path: &Path) -> Vec<Stop> {
     let (mut directory, mut rest, mut links) = (PathBuf::from("/"), parts(path), 0);
     let mut stops = Vec::new();

@@ -20,7 +20,7 @@ impl Reader {
     /// Reads the bytes of a file.
     ///
     /// # Errors
-    /// What is wrong with the file, or that it is too large.
+    /// The diagnostics of an invalid file, or of one that is too large.
     pub fn load(&mut self, bytes: &[u8]) -> Loaded {
         if bytes.len() > MOST_FILE_BYTES {
             let message = format!("the file is larger than {} MiB", MOST_FILE_BYTES >> 20);
@@ -43,10 +43,10 @@ impl Reader {
     }
 }
 
-/// Reads all of a file, and no more of one that is too large than tells so.
+/// Reads the whole file, but not much more than the limit.
 ///
 /// # Errors
-/// It cannot be read.
+/// The file cannot be read.
 pub fn read_all(file: impl Read) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(MOST_FILE_BYTES as u64 + 1)

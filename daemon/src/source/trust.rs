@@ -1,6 +1,6 @@
-//! Who may change the file: whoever can, has production's packets sent where he likes. So root
-//! alone may, and the user that the daemon runs as, to the file and to each directory on the way to
-//! it, as sudo and sshd have it for theirs.
+//! Permissions of the file: a user who can change it can send production's packets anywhere. So
+//! only root, and the user that the daemon runs as, may write the file and each directory of its
+//! path, as with sudo and sshd.
 
 use std::ffi::CString;
 use std::fs::{self, Metadata};
@@ -17,33 +17,33 @@ const STICKY: u32 = 0o1000;
 const BY_GROUP: u32 = 0o020;
 const BY_OTHERS: u32 = 0o002;
 
-/// What a name on the way leads to.
+/// The kind of object that a name of the path leads to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seen {
-    /// A symbolic link: whoever owns it can only put another in its place.
+    /// A symbolic link: its owner can only replace it.
     is_link: bool,
     is_directory: bool,
     owner: u32,
     group: u32,
     mode: u32,
-    /// More users have rights than the mode tells; the bits of the group say which at most
-    /// (acl(5)).
+    /// More users have rights than the mode shows; the group bits are their upper limit (acl(5)).
     has_list: bool,
-    /// Nobody can write there.
+    /// No user can write there.
     is_read_only: bool,
 }
 
 /// What is wrong with the rights of something.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
-    /// It belongs to somebody else.
+    /// It belongs to another user.
     Owner,
     /// These bits of its mode let others write.
     Mode(u32),
 }
 
-/// Who else than root and `user` can change it, or what a name leads to in it; `is_shared` is the
-/// directory that it is in: everybody may make something there, and change what is his.
+/// Whether users other than root and `user` can change it, or what a name in it leads to.
+/// `is_shared` if it is in a sticky directory: there each user can create files, and change only
+/// his own.
 fn fault(seen: &Seen, user: u32, is_shared: bool) -> Option<Fault> {
     let Seen {
         is_link,
@@ -64,7 +64,7 @@ fn fault(seen: &Seen, user: u32, is_shared: bool) -> Option<Fault> {
     if is_read_only {
         return None;
     }
-    // who may write in a sticky directory may change only what is his
+    // in a sticky directory users may change only their own files
     if is_link || is_directory && mode & STICKY != 0 {
         return None;
     }
@@ -77,8 +77,8 @@ fn fault(seen: &Seen, user: u32, is_shared: bool) -> Option<Fault> {
     (bits != 0).then_some(Fault::Mode(bits))
 }
 
-/// Why the file is not to be trusted, and what to do: who else can change it. `None` if nobody can,
-/// or if it cannot be looked at.
+/// Why the file is not trusted, with the remedy. `None` if only trusted users can change it, or if
+/// it cannot be inspected.
 pub fn distrust(path: &Path) -> Option<String> {
     let (user, is_confined) = (geteuid().as_raw(), is_confined());
     let look = |path: &Path, found: &Metadata| seen(path, found, is_confined);
@@ -118,8 +118,8 @@ fn seen(path: &Path, found: &Metadata, is_confined: bool) -> Seen {
     }
 }
 
-/// A service of systemd may have read-only mounts of its own (`ProtectSystem=`) over what everybody
-/// else can write.
+/// A service of systemd may have read-only mounts (`ProtectSystem=`) over directories that other
+/// users can write.
 fn is_confined() -> bool {
     std::env::var_os("INVOCATION_ID").is_some()
 }
@@ -167,7 +167,8 @@ fn sentence(path: &Path, seen: &Seen, fault: Fault, user: u32) -> String {
                 ""
             };
             format!(
-                "others than {trusted} may write {path} (mode {mode:04o}, owner {owner}, group {group}{list}); chmod {who}-w {path}"
+                "users other than {trusted} may write {path} (mode {mode:04o}, owner {owner}, \
+                 group {group}{list}); chmod {who}-w {path}"
             )
         }
     }
@@ -371,7 +372,8 @@ mod tests {
                 group: 5,
                 ..FILE
             }),
-            "others than root may write /etc/mirror.toml (mode 0666, owner 0, group 5); chmod go-w /etc/mirror.toml"
+            "users other than root may write /etc/mirror.toml (mode 0666, owner 0, group 5); \
+             chmod go-w /etc/mirror.toml"
         );
         assert_eq!(
             told(Seen {

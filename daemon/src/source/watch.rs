@@ -1,7 +1,7 @@
-//! What inotify tells about the file, and about the directories and symbolic links on the way to
-//! it. Output: [`Save`]s. The file is never read here. A file that is a mount point of its own, as
-//! containers have it, is watched by its inode: what is written there is told to the directory that
-//! it comes from, which cannot be seen.
+//! Inotify events of the file and of the directories and symbolic links of its path. Output:
+//! [`Save`]s. The file is never read here. A file that is a mount point, as in containers, is
+//! watched by its inode: the events of its writers go to its original directory, which is invisible
+//! here.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CString, OsString};
@@ -18,7 +18,7 @@ use notify::{Config, Event, EventKind, EventKindMask, RecommendedWatcher, Recurs
 use crate::source::path;
 use crate::triggers::{Save, Trigger, TriggerSender};
 
-/// How often the way is looked at again if it changes all the time.
+/// Attempts to follow a path that changes all the time.
 const MAX_ATTEMPTS: u32 = 8;
 
 /// Watches the file, as long as it lives.
@@ -28,11 +28,11 @@ pub struct FileWatch {
     way: Way,
     told: Arc<Told>,
     watcher: Option<RecommendedWatcher>,
-    /// The way could not be watched, or not all of it.
+    /// The path could not be watched, or not completely.
     is_blind: bool,
 }
 
-/// What the events said last.
+/// The state after the last events.
 #[derive(Debug, Default)]
 struct Told {
     /// The file was written, and not closed since.
@@ -55,16 +55,16 @@ impl FileWatch {
         }
     }
 
-    /// Whether what happens to the file may not be told: it must be looked at.
+    /// Whether events may be missing: then the file must be polled.
     pub fn is_blind(&self) -> bool {
         self.is_blind
     }
 
-    /// Follows the way again, and watches it if it has become another. To be called before the file
-    /// is read, so that no change falls between.
+    /// Follows the path again, and watches it if it has changed. To be called before the file is
+    /// read, so that no change is missed.
     ///
     /// # Errors
-    /// A directory cannot be watched, and why, in words. One that is missing is none.
+    /// A directory cannot be watched; the text has the reason. A missing directory is no error.
     pub fn rearm(&mut self) -> Result<(), String> {
         let armed = self.arm().map_err(|error| reason(&error));
         self.is_blind = armed.is_err();
@@ -95,8 +95,8 @@ impl FileWatch {
         Ok(())
     }
 
-    /// Whether the file is being written, as far as events tell: not if that began before the way
-    /// was watched, or under another name.
+    /// Whether the file is being written, according to the events: not if that began before the
+    /// path was watched, or under another name.
     pub fn is_written(&self) -> bool {
         self.told.is_written.load(Ordering::Relaxed)
     }
@@ -114,7 +114,7 @@ fn listen(
             triggers.send(Trigger::File(save));
         }
     };
-    // who opens or reads a file wakes nobody
+    // opening and reading cause no event
     let kinds = EventKindMask::CORE | EventKindMask::ACCESS_CLOSE;
     RecommendedWatcher::new(hear, Config::default().with_event_kinds(kinds))
 }
@@ -134,7 +134,7 @@ fn reason(error: &notify::Error) -> String {
 
 fn watch(watcher: &mut RecommendedWatcher, directory: &Path) -> notify::Result<()> {
     match watcher.watch(directory, RecursiveMode::NonRecursive) {
-        // deleted meanwhile: the way is another
+        // deleted in the meantime: the path has changed
         Err(error) if matches!(error.kind, notify::ErrorKind::PathNotFound) => Ok(()),
         watched => watched,
     }
@@ -179,8 +179,8 @@ impl Told {
 /// Which names in which directories lead to the file.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Way {
-    /// To watch, by device and inode number: inotify knows a directory but once, whatever its
-    /// paths.
+    /// Directories to watch, by device and inode number: inotify has one watch for a directory,
+    /// whatever its paths.
     directories: BTreeMap<(u64, u64), PathBuf>,
     /// In these directories: directories and symbolic links, and at last the file, or what is
     /// missing.
@@ -194,8 +194,8 @@ impl Way {
         let mut way = Self::default();
         for stop in path::to(path) {
             let is_directory = stop.found.as_ref().is_ok_and(fs::Metadata::is_dir);
-            // a watched directory tells itself that it was moved or deleted, and the root, where
-            // much happens, is not
+            // a watched directory has events of its own for being moved or deleted; the root, with
+            // many events, is not watched
             let is_known = is_directory && stop.directory == Path::new("/");
             let known = if is_known {
                 None
@@ -213,7 +213,7 @@ impl Way {
         way
     }
 
-    /// Answers the name by which events tell of it.
+    /// Returns the name in the events of it.
     fn watch(&mut self, directory: &Path, name: &OsString) -> Option<PathBuf> {
         let metadata = fs::metadata(directory).ok()?;
         let known = self

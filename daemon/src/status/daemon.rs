@@ -1,5 +1,5 @@
-//! Input: who holds the lock of the pin path, and what the daemon has told of itself. Output:
-//! whether a daemon runs, and whether it is alive.
+//! Input: the holder of the lock of the pin path, and the daemon's record. Output: whether a daemon
+//! runs, and whether it is alive.
 
 use std::path::Path;
 use std::time::Duration;
@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::Reason;
 use crate::kernel::{Record, holder, uptime};
 
-/// A daemon gives a sign of life each second. What takes it longest, thousands of filters or
-/// hundreds of interfaces at once, takes some seconds.
+/// A daemon writes a heartbeat each second. Its longest work, thousands of filters or hundreds of
+/// interfaces at once, takes some seconds.
 pub const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The daemon, as others see it.
@@ -18,7 +18,7 @@ pub const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Daemon {
     /// Whether it runs.
     pub state: Life,
-    /// Its process number; absent if it never told.
+    /// Its process number; absent without a record.
     pub pid: Option<u32>,
     /// The number is that of another process namespace: here it may be another process, or none.
     pub is_elsewhere: bool,
@@ -95,11 +95,11 @@ impl Daemon {
             Life::Hangs => {
                 let silent = self.silent_seconds.unwrap_or_default();
                 format!(
-                    "the daemon hangs: no sign of life for {silent} s ({})",
+                    "the daemon hangs: no heartbeat for {silent} s ({})",
                     self.named()
                 )
             }
-            Life::NotRunning => "no daemon runs".to_owned(),
+            Life::NotRunning => "the daemon is not running".to_owned(),
         };
         Some(Reason {
             text,
@@ -123,12 +123,12 @@ impl Daemon {
             Life::Hangs => {
                 let silent = self.silent_seconds.unwrap_or_default();
                 format!(
-                    "HANGS: no sign of life for {silent} s ({}{version}{since})",
+                    "HANGS: no heartbeat for {silent} s ({}{version}{since})",
                     self.named()
                 )
             }
             Life::NotRunning => {
-                "NOT RUNNING: nobody follows routes, interfaces or the file".to_owned()
+                "NOT RUNNING: no process follows routes, interfaces or the file".to_owned()
             }
         }
     }

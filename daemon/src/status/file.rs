@@ -1,5 +1,4 @@
-//! Input: what the daemon has told of its file, and the file. Output: whether the file is the live
-//! one.
+//! Input: the daemon's record of its file, and the file. Output: whether the file is the live one.
 
 use std::io;
 use std::os::unix::fs::MetadataExt as _;
@@ -24,7 +23,7 @@ pub struct File {
     pub sha256: Option<String>,
     /// SHA-256 of the version that is live.
     pub live_sha256: Option<String>,
-    /// SHA-256 of the version that was last rejected, if none was taken since.
+    /// SHA-256 of the version that was last rejected, if none was loaded since.
     pub rejected_sha256: Option<String>,
     /// When that was, seconds since 1970.
     pub rejected_at: Option<u64>,
@@ -82,7 +81,7 @@ impl File {
         file.error = found.as_ref().err().map(ToString::to_string);
         file.state = match found {
             _ if source::is_orphan(&path) => Standing::Orphan,
-            // of another mount namespace it is not known where links lead
+            // in another mount namespace symbolic links may lead elsewhere
             Ok(hash) => match trust::distrust(&path).filter(|_| record.mounts == mounts()) {
                 Some(why) => {
                     file.error = Some(why);
@@ -106,26 +105,32 @@ impl File {
                 self.changed_at,
             ),
             Standing::Rejected => {
-                let why = self.error.as_deref().unwrap_or("the log says why");
+                let why = self.error.as_deref().unwrap_or("the log has the reason");
                 (
-                    format!("{path} was rejected, and what was taken before goes on; {why}"),
+                    format!(
+                        "{path} was rejected; mirroring continues with the last valid version; {why}"
+                    ),
                     self.rejected_at,
                 )
             }
             Standing::Missing => (
-                format!("{path} is missing; what was taken before goes on"),
+                format!("{path} is missing; mirroring continues with the last valid version"),
                 self.rejected_at,
             ),
             Standing::Unreadable => {
                 let error = self.error.as_deref().unwrap_or_default();
                 (
-                    format!("{path} cannot be read ({error}); what was taken before goes on"),
+                    format!(
+                        "the daemon cannot read {path} ({error}); mirroring continues with the \
+                         last valid version"
+                    ),
                     self.rejected_at,
                 )
             }
             Standing::Orphan => (
                 format!(
-                    "{path} was replaced or deleted outside of its mount; start the container anew, or mount its directory"
+                    "{path} was replaced or deleted outside of its mount; restart the \
+                     container, or mount its directory"
                 ),
                 None,
             ),

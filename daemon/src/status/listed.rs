@@ -9,21 +9,23 @@ use crate::compile;
 use crate::desired::Order;
 use crate::report::{list, plural};
 
-/// An interface that the file lists, or an entry without one, whose packets are not mirrored.
+/// An interface that the file lists, or an entry without an interface, whose packets are not
+/// mirrored.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct NotMirrored {
     /// The interface's name; that of the entry if there is no interface.
     pub name: String,
-    /// `name` of the entry of the file; of several the one that says most.
+    /// `name` of the entry of the file; of several the most specific one.
     pub entry: String,
     /// The alternative name that the file lists it by; absent if it does so by its name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub altname: Option<String>,
-    /// "ingress", "egress": those that the file asks for and that are not mirrored.
+    /// "ingress", "egress": the listed directions that are not mirrored.
     pub directions: Vec<&'static str>,
     /// "absent", "pending", "left out", "waiting".
     pub state: &'static str,
-    /// Why, in one word: "absent", "pending", "limit", "kind", "vrf", "l3s", "refused", "waiting".
+    /// Why, in one word: "absent", "pending", "limit", "kind", "vrf", "l3s", "attach-failed",
+    /// "waiting".
     pub reason: &'static str,
     /// The same for people, with what to do about it.
     pub why: String,
@@ -31,7 +33,7 @@ pub struct NotMirrored {
     pub order: String,
     /// Whether the status is degraded by it.
     pub is_fault: bool,
-    /// There is such an interface, or its exact name is asked for.
+    /// The interface exists, or the file lists its exact name.
     #[serde(skip)]
     pub is_interface: bool,
     #[serde(skip)]
@@ -165,8 +167,8 @@ mod tests {
         all.extend((0..46).map(|nth| one(&format!("veth{nth:02}"), "veth*", Why::Limit)));
         let lines: Vec<String> = grouped(&all).iter().map(ToString::to_string).collect();
         assert_eq!(lines.len(), 4, "{lines:#?}");
-        let absent =
-            "eht0            absent   no interface has this name; mirrored once there is one";
+        let absent = "eht0            absent   no interface has this name; the daemon mirrors \
+                      it when it appears";
         assert_eq!(
             lines[0],
             format!("{absent}; order before policy is pending, too")

@@ -18,11 +18,11 @@ pub struct Rate {
     pub drops: f64,
 }
 
-/// What counters say.
+/// The values of counters.
 type Counts = (u64, u64, u64);
 
 impl Rate {
-    /// Counters that are lower than before have begun anew.
+    /// Counters that are lower than before have restarted at zero.
     fn between(before: Option<&Counts>, after: Counts, elapsed: Duration) -> Self {
         let before = before.copied().unwrap_or(after);
         let per_second = |before: u64, after: u64| {

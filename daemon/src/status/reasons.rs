@@ -9,12 +9,12 @@ use super::{EndpointStatus, InterfaceStatus, Output, Status};
 pub struct Reason {
     /// A sentence.
     pub text: String,
-    /// Since when, seconds since 1970, if that is known.
+    /// Since when, seconds since 1970; absent if unknown.
     pub since: Option<u64>,
 }
 
 impl Reason {
-    /// One of which nobody knows when it began.
+    /// A reason without a known beginning.
     pub fn new(text: String) -> Self {
         Self { text, since: None }
     }
@@ -28,7 +28,8 @@ impl Status {
             .last_rejected
             .filter(|_| file.is_none())
             .map(|at| Reason {
-                text: "the file was refused, and what was taken before goes on; the log says why"
+                text: "the kernel rejected the file; mirroring continues with the last valid \
+                       version; the log has the reason"
                     .to_owned(),
                 since: Some(at),
             });
@@ -59,7 +60,7 @@ impl Status {
         reasons.into_iter().for_each(|reason| self.worsen(reason));
     }
 
-    /// One more, from who has looked further.
+    /// Adds a reason.
     pub(super) fn worsen(&mut self, reason: Reason) {
         self.degraded = true;
         self.since = self.since.into_iter().chain(reason.since).min();
@@ -103,7 +104,8 @@ fn place(interface: &InterfaceStatus) -> Option<Reason> {
             .filter(|_| *in_order == Some(false) && pending.is_none())?,
     );
     Some(Reason::new(format!(
-        "the program on the {direction} of {name} is not {order}, as the file wants it{place}"
+        "the program on the {direction} of {name} does not run {order}, as the file asks: it is {}",
+        place.to_string().trim_start_matches(", ")
     )))
 }
 
@@ -116,7 +118,7 @@ fn endpoint(endpoint: &EndpointStatus) -> Option<Reason> {
         ..
     } = endpoint;
     let what = if *is_sent {
-        "may not get its copies"
+        "possibly gets no copies"
     } else {
         "gets no copies"
     };

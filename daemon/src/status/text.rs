@@ -29,7 +29,7 @@ impl fmt::Display for Status {
             let repairs = plural(repairs as usize, "repair");
             writeln!(
                 f,
-                "file       last taken {}, {times} in all; {repairs}",
+                "file       last loaded {}, {times} in all; {repairs}",
                 utc(at)
             )?;
         }
@@ -58,7 +58,7 @@ impl fmt::Display for Status {
                 .unwrap_or_default();
             let order = match (pending, in_order) {
                 (Some(program), _) => {
-                    format!(", last until there is {program}: {order} is pending")
+                    format!(", order \"{order}\" is pending: last until {program} is attached")
                 }
                 (None, Some(false)) => format!(", NOT {order}"),
                 _ => String::new(),
@@ -73,7 +73,7 @@ impl fmt::Display for Status {
             if skipped.contains_key(Skipped::Nested.label()) {
                 writeln!(
                     f,
-                    "{:27}nested is GUE in GUE: if other mirrors send it, name them in \"peers\"",
+                    "{:27}nested counts GUE in GUE: if another mirror sends it, add its address to \"peers\"",
                     ""
                 )?;
             }
@@ -126,7 +126,7 @@ impl fmt::Display for Status {
             )?;
             if let (Some(address), Some(port)) = (endpoint.address, endpoint.port) {
                 let interface = endpoint.interface.as_deref().unwrap_or("?");
-                let next_hop = endpoint.next_hop.as_deref().unwrap_or("not known");
+                let next_hop = endpoint.next_hop.as_deref().unwrap_or("unknown");
                 writeln!(
                     f,
                     "{:27}to {address} port {port} by {interface}, next hop {next_hop}",
@@ -154,7 +154,7 @@ impl fmt::Display for Status {
             let carrier = if *carrier { "carrier" } else { "NO CARRIER" };
             let queue = queue.as_deref().unwrap_or("no queue");
             let drops = format!(
-                "dropped {queue_drops} by {queue}, {device_drops} by the device (of all packets)"
+                "drops of all packets: {queue_drops} by {queue}, {device_drops} by the device"
             );
             let errors = if *hears_errors {
                 ""
@@ -207,7 +207,7 @@ fn shown(rate: Option<Rate>) -> String {
     })
 }
 
-/// Bits per second as people say it.
+/// Bits per second with a unit.
 pub(super) fn bits(bits: f64) -> String {
     let units = ["bit/s", "kbit/s", "Mbit/s", "Gbit/s", "Tbit/s"];
     let (mut value, mut unit) = (bits, 0);

@@ -87,7 +87,7 @@ impl Tables {
     /// it.
     ///
     /// # Errors
-    /// A table cannot be had.
+    /// `content` fails, or a table cannot be read.
     pub fn copy<C: Content>(
         known: Option<&Self>,
         mut content: impl FnMut(Table) -> Result<C, C::Error>,

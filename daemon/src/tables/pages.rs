@@ -42,7 +42,7 @@ impl<T: Pod> Pages<T> {
         self.length
     }
 
-    /// Whether there is none.
+    /// Whether it is empty.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
@@ -117,7 +117,7 @@ impl<T: Pod> Pages<T> {
         }
     }
 
-    /// Whether a page is known to be the same in both, without a look into it.
+    /// Whether a page is known to be equal in both, without reading it.
     fn shares(&self, other: &Self, number: usize) -> bool {
         match (self.pages.get(number), other.pages.get(number)) {
             (Some(one), Some(other)) => Arc::ptr_eq(one, other),
@@ -125,11 +125,11 @@ impl<T: Pod> Pages<T> {
         }
     }
 
-    /// A table of `length` elements whose bytes `read` copies from an offset; pages that are as in
-    /// `known` are shared with it.
+    /// A table of `length` elements whose bytes `read` copies from an offset; pages that equal
+    /// those in `known` are shared with it.
     ///
     /// # Errors
-    /// That of `read`.
+    /// `read` fails.
     pub fn read<E>(
         length: usize,
         known: Option<&Self>,

@@ -16,7 +16,7 @@ use crate::kernel::reason;
 
 pub use crate::triggers::queue::{TriggerSender, Triggers, queue};
 
-/// What has happened to the file, or on the way to it.
+/// An event of the file, or of its path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Save {
     /// Something was renamed into place, which is complete.
@@ -27,7 +27,7 @@ pub enum Save {
     Writing,
 }
 
-/// Why to look again.
+/// Why to reconcile again.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Trigger {
     /// Something has happened to the file.
@@ -45,7 +45,7 @@ pub enum Trigger {
 pub enum End {
     /// Nothing is mirrored any more.
     Remove,
-    /// The kernel goes on mirroring until the next daemon takes over.
+    /// The kernel continues to mirror until the next daemon takes over.
     Leave,
 }
 
@@ -69,12 +69,13 @@ pub fn watch_signals(triggers: TriggerSender) -> std::io::Result<()> {
     })
 }
 
-/// What cannot be heard from is opened anew after so long, then twice as long, and so on.
+/// After a failure the monitor is opened again after this time, then after twice this time, and so
+/// on.
 const PAUSE: Duration = Duration::from_secs(1);
 const PAUSE_MOST: Duration = Duration::from_secs(30);
 
-/// Turns changes of the network into triggers. A monitor that fails is opened anew, in the
-/// namespace of the caller.
+/// Turns network events into triggers. Opens a monitor that fails again, in the caller's network
+/// namespace.
 ///
 /// # Errors
 /// The thread cannot be started.
@@ -88,7 +89,7 @@ pub fn watch_network(mut monitor: Monitor, triggers: TriggerSender) -> std::io::
             let events = match heard {
                 Ok(events) => {
                     if pause.take().is_some() {
-                        info!("changes of the network are heard of again");
+                        info!("the daemon receives network events again");
                     }
                     events
                 }
@@ -96,7 +97,8 @@ pub fn watch_network(mut monitor: Monitor, triggers: TriggerSender) -> std::io::
                     if pause.is_none() {
                         let error = reason(&error);
                         warn!(
-                            "changes of the network are not heard of: {error}; it is looked at every 30 s meanwhile"
+                            "cannot receive network events: {error}; the daemon reads the \
+                             network every 30 s until then"
                         );
                     }
                     let next = pause.map_or(PAUSE, |pause| PAUSE_MOST.min(pause * 2));

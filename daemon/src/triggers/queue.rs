@@ -1,5 +1,5 @@
-//! Triggers on their way to the loop that does the work. However long that is busy, and whatever
-//! happens meanwhile, they do not become more: what says the same again is there once.
+//! Triggers for the main loop. The queue has a bounded length, whatever happens while the loop is
+//! busy: equal triggers are merged.
 
 use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
@@ -8,7 +8,7 @@ use std::time::Duration;
 use crate::kernel::netlink::Event;
 use crate::triggers::Trigger;
 
-/// Of more events in the network only is known that anything may have happened.
+/// More network events than this are merged into one that stands for any change.
 const MOST_EVENTS: usize = 4096;
 
 /// The end that takes triggers out.
@@ -27,7 +27,7 @@ struct Shared {
 
 impl Shared {
     fn waiting(&self) -> MutexGuard<'_, VecDeque<Trigger>> {
-        // whoever panicked has left whole triggers
+        // a thread that panicked has left whole triggers
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -39,7 +39,7 @@ pub fn queue() -> (TriggerSender, Triggers) {
 }
 
 impl TriggerSender {
-    /// Whether there is still somebody to take it.
+    /// Whether a receiver exists.
     pub fn send(&self, trigger: Trigger) -> bool {
         let Some(shared) = self.0.upgrade() else {
             return false;

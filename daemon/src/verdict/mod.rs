@@ -321,7 +321,7 @@ pub fn why_no_hook(
         .find(|one| one.name == real && (link.is_none() || one.directions.contains(&direction)))
     {
         return format!(
-            "no packet is looked at: {name} is listed, but {}: {}",
+            "{name} is not monitored, it is {}: {}",
             one.why.state(),
             one.why.text()
         );
@@ -331,9 +331,9 @@ pub fn why_no_hook(
         .values()
         .map(|hook| hook_name(network, *hook))
         .collect();
-    let only = match hooks[..] {
-        [] => "and neither is any other".to_owned(),
-        _ => format!("only {}", list(&hooks)),
+    let monitored = match hooks[..] {
+        [] => "none".to_owned(),
+        _ => list(&hooks),
     };
     match link {
         None => format!("there is no interface {name}, and the file lists none of this name"),
@@ -344,9 +344,11 @@ pub fn why_no_hook(
                 .any(|entry| called(&entry.name, link).is_some()) =>
         {
             format!(
-                "{asked} is not looked at, {only}: the file lists it for the other direction alone"
+                "{asked} is not monitored, the file lists the other direction only; monitored: {monitored}"
             )
         }
-        Some(_) => format!("{asked} is not looked at, {only}: the file does not list it"),
+        Some(_) => {
+            format!("{asked} is not monitored, the file does not list it; monitored: {monitored}")
+        }
     }
 }

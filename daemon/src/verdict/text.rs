@@ -32,7 +32,7 @@ const SHOWN: usize = 10;
 impl fmt::Display for Verdict {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if let Some(reason) = self.skipped {
-            return writeln!(f, "not looked at: {reason}");
+            return writeln!(f, "skipped: {reason}");
         }
         if let (Some(unknown), Some(unparsed)) = (
             self.packet.as_ref().and_then(|flow| flow.unknown),
@@ -41,7 +41,7 @@ impl fmt::Display for Verdict {
             let how = if unparsed == SKIP {
                 "none"
             } else {
-                "any to filters that mirror, none to those that exclude"
+                "mirror filters match any value, exclude filters that give it do not match"
             };
             writeln!(f, "unknown  {unknown}: {how} (unparsed = {unparsed:?})")?;
         }
@@ -57,7 +57,7 @@ impl fmt::Display for Verdict {
         } in self.near_misses.iter().take(SHOWN)
         {
             match wants[..] {
-                [] => writeln!(f, "misses   {filter}: it is in force nowhere")?,
+                [] => writeln!(f, "misses   {filter}: it is inactive on every interface")?,
                 _ => writeln!(
                     f,
                     "misses   {filter}: {field} is {has}, the filter wants {}",
@@ -68,7 +68,7 @@ impl fmt::Display for Verdict {
         if self.near_misses.len() > SHOWN {
             writeln!(
                 f,
-                "misses   {} more by one field",
+                "misses   {} more filters, by one field",
                 self.near_misses.len() - SHOWN
             )?;
         }
@@ -87,7 +87,7 @@ impl fmt::Display for Verdict {
                 (Some(address), Some(port), Some(by)) => {
                     writeln!(f, "goes to  {endpoint}: {address} port {port} by {by}")?
                 }
-                _ => writeln!(f, "goes to  {endpoint}, where it is dropped: {state}")?,
+                _ => writeln!(f, "goes to  {endpoint}: dropped, {state}")?,
             }
         }
         if self.goes_to.is_empty() {
@@ -107,8 +107,8 @@ impl fmt::Display for Capture<'_> {
             let names = |names: Vec<&str>| names.join(", ");
             write!(f, "{number:>6}  ")?;
             match (&verdict.packet, verdict.skipped) {
-                (_, Some(reason)) => writeln!(f, "not looked at: {reason}")?,
-                (None, None) => writeln!(f, "not looked at")?,
+                (_, Some(reason)) => writeln!(f, "skipped: {reason}")?,
+                (None, None) => writeln!(f, "skipped")?,
                 (Some(packet), None) if verdict.matches.is_empty() => {
                     writeln!(f, "{packet}: no filter")?
                 }

@@ -10,8 +10,7 @@ use traffic_mirror_tests::lab::objects::Objects;
 
 use crate::site::{Site, attach, config, maps_of, mechanisms};
 
-const STATUS: &str =
-    "STATUS=the file is wrong; what was mirrored before is mirrored until it is right";
+const STATUS: &str = "STATUS=the file is invalid; mirroring continues with the previous configuration until the file is valid";
 
 fn wrong() -> String {
     config(&[4000]) + "destination_port = [99999]\n"

@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use traffic_mirror::kernel::hash;
 use traffic_mirror_ebpf::abi;
-use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
+use traffic_mirror_tests::lab::daemon::{Daemon, Launch, is_of_network};
 use traffic_mirror_tests::lab::{TempDir, deadline, pause, process};
 
 use crate::life::install;
@@ -86,7 +86,7 @@ fn no_daemon_and_one_that_hangs_are_degraded() -> Result<()> {
     let reasons = status["reasons"].as_array().context("reasons")?;
     let reason = reasons[0].as_str().context("a sentence")?;
     assert!(
-        reason.starts_with("the daemon hangs: no sign of life for ") && reason.ends_with(&hangs),
+        reason.starts_with("the daemon hangs: no heartbeat for ") && reason.ends_with(&hangs),
         "{reason}"
     );
     let (code, text, _) = said(&daemon, &["status"])?;
@@ -95,7 +95,7 @@ fn no_daemon_and_one_that_hangs_are_degraded() -> Result<()> {
         "{text}"
     );
     assert!(
-        text.contains("\ndaemon     HANGS: no sign of life for "),
+        text.contains("\ndaemon     HANGS: no heartbeat for "),
         "{text}"
     );
     // nothing has changed: what is in the kernel counts
@@ -103,7 +103,7 @@ fn no_daemon_and_one_that_hangs_are_degraded() -> Result<()> {
     daemon.write_config(&config(&[54]))?;
     let (code, _, error) = said(&daemon, &["wait"])?;
     assert!(
-        code == 1 && error.contains(" will not be: the daemon hangs: "),
+        code == 1 && error.contains(" will not become live: the daemon hangs: "),
         "{error}"
     );
     daemon.signal(Signal::SIGCONT)?;
@@ -117,7 +117,7 @@ fn no_daemon_and_one_that_hangs_are_degraded() -> Result<()> {
     let (code, status) = status_of(&daemon)?;
     assert_eq!(
         (code, &status["reasons"]),
-        (1, &json!(["no daemon runs"])),
+        (1, &json!(["the daemon is not running"])),
         "{status:#}"
     );
     assert!(
@@ -126,7 +126,9 @@ fn no_daemon_and_one_that_hangs_are_degraded() -> Result<()> {
     );
     let (_, text, _) = said(&daemon, &["status"])?;
     assert!(
-        text.contains("\ndaemon     NOT RUNNING: nobody follows routes, interfaces or the file\n"),
+        text.contains(
+            "\ndaemon     NOT RUNNING: no process follows routes, interfaces or the file\n"
+        ),
         "{text}"
     );
     site.expect(54, 1)?;
@@ -134,7 +136,7 @@ fn no_daemon_and_one_that_hangs_are_degraded() -> Result<()> {
     daemon.write_config(&config(&[55]))?;
     let (code, _, error) = said(&daemon, &["wait"])?;
     assert!(
-        code == 1 && error.contains(" will not be: no daemon runs; start it"),
+        code == 1 && error.contains(" will not become live: the daemon is not running; start it"),
         "{error}"
     );
     let (_, status) = status_of(&daemon)?;
@@ -223,7 +225,7 @@ fn a_file_that_is_not_the_live_one_is_degraded() -> Result<()> {
     map.set(0, &told, 0)?;
     let (code, _, error) = said(&daemon, &["wait"])?;
     assert!(
-        code == 1 && error.contains("the daemon has rejected it"),
+        code == 1 && error.contains("the daemon rejected it"),
         "{error}"
     );
     assert_eq!(status_of(&daemon)?.1["file"]["state"], "rejected");
@@ -295,7 +297,7 @@ fn the_record_is_kept_in_new_maps_and_in_those_of_a_successor() -> Result<()> {
     let (code, status) = status_of(&daemon)?;
     assert_eq!(
         (code, &status["file"]["state"], &status["reasons"]),
-        (1, &json!("live"), &json!(["no daemon runs"]))
+        (1, &json!("live"), &json!(["the daemon is not running"]))
     );
     daemon.write_config("bad")?;
     daemon.restart()?;
@@ -388,7 +390,7 @@ fn the_journal_gets_priorities_and_a_loss_is_told_once_and_so_is_its_end() -> Re
     let output = daemon.output();
     let advice = output
         .iter()
-        .find(|line| line.contains(" once wrapped"))
+        .find(|line| line.contains(" after encapsulation, "))
         .context("no advice")?;
     assert!(advice.starts_with("<6>"), "{advice}");
     assert!(
@@ -405,13 +407,13 @@ fn the_journal_gets_priorities_and_a_loss_is_told_once_and_so_is_its_end() -> Re
         site.edge.address("eth1", "192.0.2.1/24")?;
         let line = daemon.wait_line(|line| line.contains("gets no copies"), deadline())?;
         assert!(
-            line.starts_with("<6>") && line.contains("INFO over: endpoint ids "),
+            line.starts_with("<6>") && line.contains("INFO resolved: endpoint ids "),
             "{line}"
         );
     }
     daemon.write_config("bad")?;
     daemon.wait_line(
-        |line| line.starts_with("<4>") && line.contains("was kept"),
+        |line| line.starts_with("<4>") && line.contains("rejected the file: "),
         deadline(),
     )?;
     let output = daemon.output();
@@ -426,9 +428,34 @@ fn the_journal_gets_priorities_and_a_loss_is_told_once_and_so_is_its_end() -> Re
     assert_eq!(
         output
             .iter()
-            .filter(|line| line.contains(" once wrapped"))
+            .filter(|line| line.contains(" after encapsulation, "))
             .count(),
         1,
+        "{output:?}"
+    );
+    Ok(())
+}
+
+/// An update that the network causes is one line, which names its cause.
+#[test]
+fn the_log_names_what_changed_in_the_network() -> Result<()> {
+    let site = Site::new()?;
+    let daemon = site.daemon(&[53])?;
+    let said = |cause: &str| {
+        let is_it = |line: &str| line.contains(&format!("INFO {cause}; ")) && is_of_network(line);
+        daemon.wait_line(is_it, deadline())
+    };
+    for mac in ["02:00:00:00:00:77", "02:00:00:00:00:78"] {
+        site.edge.run(&format!(
+            "ip neighbour replace 192.0.2.10 lladdr {mac} dev eth1 nud permanent"
+        ))?;
+        said(&format!("endpoint ids: its next hop has address {mac}"))?;
+    }
+    site.edge.run("ip link set eth1 mtu 1400")?;
+    said("interface eth1: its MTU is 1400")?;
+    let output = daemon.output();
+    assert!(
+        !output.iter().any(|line| line.contains("updated the maps")),
         "{output:?}"
     );
     Ok(())

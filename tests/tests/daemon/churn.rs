@@ -49,7 +49,7 @@ fn interfaces_that_go_are_no_repairs() -> Result<()> {
         let detached = daemon
             .output()
             .into_iter()
-            .filter(|line| line.contains("was detached"))
+            .filter(|line| line.contains("another process detached"))
             .count();
         assert_eq!(detached, 0, "{mechanism}");
         site.expect(53, 1)?;

@@ -357,7 +357,7 @@ fn status_tells_by_its_exit_code() -> Result<()> {
     assert_eq!(
         said,
         format!(
-            "nothing is mirrored below {}\n",
+            "nothing is mirrored: no maps are pinned below {}\n",
             daemon.pin_path().display()
         )
     );
@@ -407,7 +407,7 @@ fn what_belongs_to_another_network_namespace_is_left_alone() -> Result<()> {
         ] {
             let (code, _, stderr) = elsewhere(verb)?;
             assert!(
-                code == 1 && stderr.contains("belongs to network namespace"),
+                code == 1 && stderr.contains("belong to network namespace"),
                 "{verb:?}: {code} {stderr}"
             );
         }

@@ -51,7 +51,8 @@ fn heard_again(site: &mut Site, daemon: &Daemon, mechanism: &str, place: &str) -
     } else {
         site.edge.run("tc filter del dev eth1 ingress")?;
     }
-    let line = format!("WARN icmp_errors was detached from the {place}; attached again");
+    let line =
+        format!("WARN another process detached icmp_errors from the {place}: attached it again");
     daemon.wait_line(|said| said.ends_with(&line), deadline())?;
     site.expect(53, 1)
 }
@@ -99,7 +100,9 @@ fn what_was_taken_off_is_noticed_and_put_on_again() -> Result<()> {
                     .run(&format!("ip link add {role} type veth peer peer-{role}"))?;
             }
             for place in places {
-                let line = format!("WARN {role} was detached from the {place}; attached again");
+                let line = format!(
+                    "WARN another process detached {role} from the {place}: attached it again"
+                );
                 daemon.wait_line(|said| said.ends_with(&line), deadline())?;
             }
             status_until(&daemon, |code, _| code == 0)?;
@@ -126,7 +129,7 @@ fn one_filter_deleted_is_put_on_again_and_all_go_at_the_end() -> Result<()> {
     let mut daemon = site.launch(&[53], attach("clsact"))?;
     site.edge.run("tc filter del dev eth0 ingress")?;
     daemon.wait_line(
-        |line| line.contains("mirror was detached from the ingress of eth0"),
+        |line| line.contains("another process detached mirror from the ingress of eth0"),
         deadline(),
     )?;
     status_until(&daemon, |code, _| code == 0)?;
@@ -168,7 +171,10 @@ fn the_slow_timer_sees_what_no_event_tells_however_busy_the_network_is() -> Resu
     for round in 0.. {
         let second = Instant::now() + Duration::from_secs(1);
         if daemon
-            .wait_line(|line| line.contains("mirror was detached"), second)
+            .wait_line(
+                |line| line.contains("another process detached mirror"),
+                second,
+            )
             .is_ok()
         {
             break;
@@ -192,7 +198,7 @@ fn the_slow_timer_sees_what_no_event_tells_however_busy_the_network_is() -> Resu
     assert_eq!(
         output
             .iter()
-            .filter(|line| line.ends_with("; 1 element written again"))
+            .filter(|line| line.ends_with(": restored 1 element"))
             .count(),
         1,
         "{output:?}"

@@ -88,7 +88,7 @@ const ANSWER: &str = "matches  dns: mirror to ids, other\n\
                       misses   web: protocol is udp, the filter wants tcp\n\
                       excluded other\n\
                       goes to  ids: 192.0.2.10 port 6080 by eth1\n\
-                      goes to  unreachable, where it is dropped: no-route\n";
+                      goes to  unreachable: dropped, no-route\n";
 
 #[test]
 fn each_filter_says_why_and_nothing_happens() -> Result<()> {
@@ -149,7 +149,10 @@ fn each_filter_says_why_and_nothing_happens() -> Result<()> {
     process::succeed(&mut daemon.command("detach")?, deadline())?;
     let (code, stdout, stderr) = explain(&daemon, DNS)?;
     assert_eq!((code, stdout.as_str()), (3, ""));
-    assert!(stderr.starts_with("nothing is mirrored below "), "{stderr}");
+    assert!(
+        stderr.starts_with("nothing is mirrored: no maps are pinned below "),
+        "{stderr}"
+    );
     site.bare(daemon.pin_path())
 }
 
@@ -239,7 +242,7 @@ fn each_packet_of_a_capture_has_its_verdict() -> Result<()> {
     ];
     let expected = "     1  udp 10.0.0.1:999 -> 10.0.0.254:53: dns, lan, not-twice, goes to ids, unreachable\n     \
                     2  udp 10.9.0.1:1 -> 10.9.0.2:5355 in VLAN 7: dns, goes to ids, other\n     \
-                    3  not looked at: not-ip\n     \
+                    3  skipped: not-ip\n     \
                     4  udp 10.9.0.1:1 -> 10.9.0.2:2: no filter\n     \
                     5  udp [2001:db8::1]:1 -> [2001:db8::2]:2: lan, goes to unreachable\n\
                     5 packets, 2 to ids, 1 to other, 2 to unreachable\n";
@@ -327,7 +330,7 @@ fn packets_without_a_link_header() -> Result<()> {
     );
     let (code, _, stderr) = explain(&daemon, &question)?;
     assert!(
-        code == 1 && stderr.contains("only Ethernet and raw IP"),
+        code == 1 && stderr.contains("use Ethernet or raw IP"),
         "{code} {stderr}"
     );
     Ok(())
@@ -360,7 +363,7 @@ fn a_question_without_sense_is_refused() -> Result<()> {
         (
             DNS.replace("eth0", "eth1"),
             1,
-            "eth1 ingress is not looked at, only eth0 ingress, eth0 egress",
+            "eth1 ingress is not monitored, the file does not list it; monitored: eth0 ingress, eth0 egress",
         ),
     ];
     for (question, wanted, said) in cases {

@@ -59,7 +59,7 @@ fn sigterm_and_sigint_leave_nothing_in_the_kernel() -> Result<()> {
             site.expect(53, 0)?;
             let last = daemon.output().pop().context("it said nothing")?;
             assert!(
-                last.ends_with("INFO stopped; nothing is left in the kernel"),
+                last.ends_with("INFO stopped: removed everything from the kernel"),
                 "{last}"
             );
         }
@@ -122,7 +122,7 @@ fn sighup_takes_the_file_again_changed_or_not() -> Result<()> {
         daemon.signal(Signal::SIGHUP)?;
         daemon.reload_done(deadline())?;
         daemon.wait_line(
-            |line| line.contains("INFO 0 changes, 0 map writes, "),
+            |line| line.contains("INFO loaded the file: 0 changes, 0 map writes, "),
             deadline(),
         )?;
     }

@@ -109,12 +109,12 @@ fn a_misspelt_name_is_told_everywhere_until_it_is_there() -> Result<()> {
             "directions": ["ingress", "egress"],
             "state": "absent",
             "reason": "absent",
-            "why": "no interface has this name; mirrored once there is one",
+            "why": "no interface has this name; the daemon mirrors it when it appears",
             "order": "before policy",
             "is_fault": true,
         });
         assert_eq!(absent, wanted);
-        let line = "lan0            absent   no interface has this name; mirrored once there is one; order before policy is \
+        let line = "lan0            absent   no interface has this name; the daemon mirrors it when it appears; order before policy is \
                     pending, too\n";
         let said = text(&daemon, &["status"])?;
         assert!(said.contains(&format!("interface  {line}")), "{said}");
@@ -122,7 +122,7 @@ fn a_misspelt_name_is_told_everywhere_until_it_is_there() -> Result<()> {
         assert!(top.contains(&format!("NOT MIRRORED\n{line}")), "{top}");
         let (code, said) = explain(&daemon, "lan0")?;
         assert!(
-            code == 1 && said.contains("no packet is looked at: lan0 is listed, but absent: "),
+            code == 1 && said.contains("lan0 is not monitored, it is absent: "),
             "{said}"
         );
         told(&daemon, &attached_is(0))?;
@@ -133,13 +133,10 @@ fn a_misspelt_name_is_told_everywhere_until_it_is_there() -> Result<()> {
         told(&daemon, "traffic_mirror_interfaces_wanted 2")?;
         told(&daemon, "traffic_mirror_degraded 1")?;
         daemon.wait_line(
-            |line| line.contains("WARN interface lan0 is listed, but absent"),
+            |line| line.contains("WARN interface lan0 is absent"),
             deadline(),
         )?;
-        assert_eq!(
-            count(&daemon, "WARN interface lan0 is listed, but absent"),
-            times
-        );
+        assert_eq!(count(&daemon, "WARN interface lan0 is absent"), times);
 
         veth(&site.edge, "lan0", &site.client, "c0")?;
         attached(&daemon, &["eth0", "lan0"])?;
@@ -152,16 +149,13 @@ fn a_misspelt_name_is_told_everywhere_until_it_is_there() -> Result<()> {
             "traffic_mirror_interfaces_left_out{reason=\"absent\"} 0",
         )?;
         daemon.wait_line(
-            |line| line.contains("INFO over: interface lan0 is listed, but absent"),
+            |line| line.contains("INFO resolved: interface lan0 is absent"),
             deadline(),
         )?;
         // a look that finds nothing new says nothing
         daemon.signal(Signal::SIGHUP)?;
         daemon.reload_done(deadline())?;
-        assert_eq!(
-            count(&daemon, "interface lan0 is listed, but absent"),
-            2 * times
-        );
+        assert_eq!(count(&daemon, "interface lan0 is absent"), 2 * times);
         site.edge.run("ip link del lan0")?;
     }
     Ok(())
@@ -283,7 +277,7 @@ fn what_is_beyond_the_limit_is_told_and_degrades() -> Result<()> {
     );
     let (code, said) = explain(&daemon, &one)?;
     assert!(
-        code == 1 && said.contains(&format!("{one} is listed, but left out: {why}")),
+        code == 1 && said.contains(&format!("{one} is not monitored, it is left out: {why}")),
         "{said}"
     );
     told(
@@ -300,7 +294,7 @@ fn what_is_beyond_the_limit_is_told_and_degrades() -> Result<()> {
             "traffic_mirror_interface_attached{{interface=\"{one}\",direction=\"ingress\"}} 0"
         ),
     )?;
-    let warning = "WARN more interfaces are listed than can be mirrored";
+    let warning = "WARN the file lists more interfaces than the daemon can mirror";
     daemon.wait_line(|line| line.contains(warning), deadline())?;
     // who goes makes room; that another one waits is nothing new
     site.edge.run("ip link del many000a")?;
@@ -315,7 +309,7 @@ fn what_is_beyond_the_limit_is_told_and_degrades() -> Result<()> {
     status_until(&daemon, |code, status| code == 0 && left_out(status) == 0)?;
     daemon
         .wait_line(
-            |line| line.contains("INFO over: more interfaces are listed"),
+            |line| line.contains("INFO resolved: the file lists more interfaces"),
             deadline(),
         )
         .map(drop)
@@ -401,7 +395,7 @@ fn filters_that_come_with_an_interface_that_takes_no_encap_are_in_force_and_nobo
     let blamed: Vec<String> = daemon
         .output()
         .into_iter()
-        .filter(|line| line.contains("somebody else"))
+        .filter(|line| line.contains("another process"))
         .collect();
     ensure!(blamed.is_empty(), "{blamed:?}");
     Ok(())
@@ -499,7 +493,7 @@ fn explain_does_not_answer_where_no_packet_is_looked_at() -> Result<()> {
     let (code, said) = explain(&daemon, "eth1")?;
     assert!(
         code == 1
-            && said.contains("eth1 ingress is not looked at")
+            && said.contains("eth1 ingress is not monitored")
             && said.contains("the file does not list it"),
         "{said}"
     );
@@ -521,7 +515,7 @@ fn explain_does_not_answer_where_no_packet_is_looked_at() -> Result<()> {
     })?;
     let (code, said) = explain(&daemon, "eth0")?;
     assert!(
-        code == 1 && said.contains("lists it for the other direction alone"),
+        code == 1 && said.contains("the file lists the other direction only"),
         "{said}"
     );
     daemon.write_config(&config(&[53]))?;

@@ -102,7 +102,7 @@ fn each_packet_sees_the_rules_before_or_after_a_reload() -> Result<()> {
         let reports = daemon
             .output()
             .iter()
-            .filter(|line| line.contains("INFO 4 changes, "))
+            .filter(|line| line.contains("INFO loaded the file: 4 changes, "))
             .count();
         // each start, too, has all to report
         assert!(reports >= FLOODS * BY_DAEMON, "{:?}", daemon.output());
@@ -302,7 +302,10 @@ fn filters_up_to_the_limit_are_taken_and_one_more_is_refused() -> Result<()> {
     assert!(small < 32 << 10, "{small} KiB");
 
     daemon.write_config(&many(LIMIT))?;
-    let report = daemon.wait_line(|line| line.contains("INFO 16385 changes, "), until())?;
+    let report = daemon.wait_line(
+        |line| line.contains("INFO loaded the file: 16385 changes, "),
+        until(),
+    )?;
     daemon.reload_done(until())?;
     let (large, most) = memory_kib(&daemon)?;
     println!("{LIMIT} filters: {report}; memory {large} KiB, at most {most} KiB");

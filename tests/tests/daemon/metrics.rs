@@ -152,9 +152,9 @@ fn as_reported(daemon: &Daemon, values: &Values) -> Result<()> {
         let output = daemon.output();
         let reports = output
             .iter()
-            .filter_map(|line| line.split(", ").find(|part| part.contains(" map write")));
-        let writes =
-            reports.map(|part| Ok(part.split(' ').next().unwrap_or_default().parse::<f64>()?));
+            .filter_map(|line| line.split_once(" map write"))
+            .filter_map(|(before, _)| before.rsplit(' ').next());
+        let writes = reports.map(|number| Ok(number.parse::<f64>()?));
         let writes = writes.sum::<Result<f64>>()?;
         if writes == told {
             return Ok(());
@@ -489,7 +489,7 @@ fn where_it_cannot_be_written_mirroring_goes_on_and_one_line_tells() -> Result<(
             daemon.signal(Signal::SIGHUP)?;
             daemon.reload_done(deadline())?;
             daemon.wait_line(
-                |line| line.contains("INFO 0 changes, 0 map writes, "),
+                |line| line.contains("INFO loaded the file: 0 changes, 0 map writes, "),
                 deadline(),
             )?;
         }
@@ -500,7 +500,7 @@ fn where_it_cannot_be_written_mirroring_goes_on_and_one_line_tells() -> Result<(
         };
         let expected = format!("WARN cannot write metrics to {}: {why}", path.display());
         assert!(
-            told.contains(&expected) && told.ends_with("; mirroring goes on"),
+            told.contains(&expected) && told.ends_with("; mirroring continues"),
             "{told}"
         );
         site.expect(53, 1)?;
@@ -509,6 +509,8 @@ fn where_it_cannot_be_written_mirroring_goes_on_and_one_line_tells() -> Result<(
         fs::create_dir_all(there)?;
         fs::set_permissions(there, Permissions::from_mode(0o755))?;
         daemon.signal(Signal::SIGHUP)?;
+        let again = format!("INFO the daemon writes metrics to {} again", path.display());
+        daemon.wait_line(|line| line.ends_with(&again), deadline())?;
         let values = metrics_until(&path, deadline(), |values| !values.is_empty())?;
         assert_eq!(
             values.get("matched_packets_total{filter=\"port-53\"}"),

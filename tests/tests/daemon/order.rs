@@ -222,8 +222,9 @@ fn a_place_is_held_against_those_who_come_later() -> Result<()> {
             )?;
             daemon.ready(deadline())?;
             if order.ends_with("late") {
-                let awaited =
-                    format!("is to be {order}, and late is not there yet; it is last meanwhile");
+                let awaited = format!(
+                    "order \"{order}\" is pending, no program \"late\" is attached; it runs last until then"
+                );
                 daemon.wait_line(|line| line.ends_with(&awaited), deadline())?;
                 wait_for(&site, mechanism, &["a", "mirror"])?;
                 let (code, status) = status_of(&daemon)?;
@@ -235,7 +236,9 @@ fn a_place_is_held_against_those_who_come_later() -> Result<()> {
                 );
                 let said = String::from_utf8(daemon.run(&["status"])?.stdout)?;
                 assert!(
-                    said.contains(&format!(", last until there is late: {order} is pending\n")),
+                    said.contains(&format!(
+                        ", order \"{order}\" is pending: last until late is attached\n"
+                    )),
                     "{said}"
                 );
                 let plan = daemon.run(&["plan"])?;
@@ -264,8 +267,9 @@ fn a_place_is_held_against_those_who_come_later() -> Result<()> {
             site.each_once(poured)?;
             status_until(&daemon, |code, status| code == 0 && status["repairs"] == 2)?;
             for way in ["ingress", "egress"] {
-                let line =
-                    format!("WARN mirror on the {way} of eth0 was not {order} any more; moved");
+                let line = format!(
+                    "WARN mirror on the {way} of eth0 was no longer {order}: moved it back"
+                );
                 daemon.wait_line(|said| said.ends_with(&line), deadline())?;
             }
             site.expect(53, 1)?;
@@ -534,9 +538,9 @@ fn without_a_free_priority_the_rest_works_all_the_same() -> Result<()> {
         status_until(&daemon, |_, status| {
             status["endpoints"][0]["next_hop"].is_string()
         })?;
-        let said = "WARN mirror on the ingress of eth0 cannot be";
+        let said = "WARN mirror on the ingress of eth0: order \"";
         daemon.wait_line(
-            |line| line.contains(said) && line.ends_with("leave no priority for it"),
+            |line| line.contains(said) && line.contains("leave no priority free"),
             deadline(),
         )?;
         assert_eq!(there(&site, "clsact", Incoming)?, ["guard", "mirror"]);
@@ -547,7 +551,7 @@ fn without_a_free_priority_the_rest_works_all_the_same() -> Result<()> {
             "{status:#}"
         );
         let why = format!(
-            "the program on the ingress of eth0 is not {order}, as the file wants it, 2 of 2 after "
+            "the program on the ingress of eth0 does not run {order}, as the file asks: it is 2 of 2 after "
         );
         assert!(
             status["reasons"][0]

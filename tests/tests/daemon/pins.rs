@@ -47,7 +47,7 @@ const DEEDS: [Deed; 13] = [
     (
         "a table of other elements",
         |maps| map(&maps.join("CLASSES"), array(4, 8, MMAPABLE)),
-        "map CLASSES: somebody else has pinned another one",
+        "map CLASSES: another process pinned a different one",
     ),
     (
         "two elements where one is read",
@@ -57,7 +57,7 @@ const DEEDS: [Deed; 13] = [
                 array(Table::Control.element_bytes(), 2, MMAPABLE),
             )
         },
-        "map CONTROL: somebody else has pinned another one",
+        "map CONTROL: another process pinned a different one",
     ),
     (
         "too few endpoints",
@@ -67,7 +67,7 @@ const DEEDS: [Deed; 13] = [
                 array(Table::Endpoints.element_bytes(), 1, MMAPABLE),
             )
         },
-        "map ENDPOINTS: somebody else has pinned another one",
+        "map ENDPOINTS: another process pinned a different one",
     ),
     (
         "a table of another kind",
@@ -83,7 +83,7 @@ const DEEDS: [Deed; 13] = [
                 },
             )
         },
-        "map CONTROL: somebody else has pinned another one",
+        "map CONTROL: another process pinned a different one",
     ),
     (
         "a table that cannot be mapped",
@@ -93,7 +93,7 @@ const DEEDS: [Deed; 13] = [
                 array(Table::Slots.element_bytes(), 4096, 0),
             )
         },
-        "map SLOTS: somebody else has pinned another one",
+        "map SLOTS: another process pinned a different one",
     ),
     (
         "a map as ours, that no program uses",
@@ -103,7 +103,7 @@ const DEEDS: [Deed; 13] = [
                 array(Table::Control.element_bytes(), 1, MMAPABLE),
             )
         },
-        "map CONTROL: no program of ours uses the one that is pinned",
+        "map CONTROL: no program of the daemon uses the map that is pinned there",
     ),
     (
         "fewer counters than filters",
@@ -130,7 +130,7 @@ const DEEDS: [Deed; 13] = [
                 array(size_of::<abi::Daemon>() - 8, 1, 0),
             )
         },
-        "map DAEMON: somebody else has pinned another one",
+        "map DAEMON: another process pinned a different one",
     ),
     (
         "a program in place of a map",
@@ -157,7 +157,7 @@ const DEEDS: [Deed; 13] = [
             fs::remove_file(maps.join("encap"))?;
             pin(&Foreign::load("encap", Verdict::Pass)?, &maps.join("encap"))
         },
-        "map encap: somebody else has pinned another one",
+        "map encap: another process pinned a different one",
     ),
     (
         "one program of ours in place of another",
@@ -168,12 +168,12 @@ const DEEDS: [Deed; 13] = [
                 &maps.join("mirror_egress"),
             )
         },
-        "map mirror_egress: somebody else has pinned another one",
+        "map mirror_egress: another process pinned a different one",
     ),
     (
         "a map in place of a program",
         |maps| map(&maps.join("mirror_ingress"), array(8, 1, 0)),
-        "map mirror_ingress: somebody else has pinned another one",
+        "map mirror_ingress: another process pinned a different one",
     ),
 ];
 
@@ -232,7 +232,7 @@ fn a_running_daemon_makes_maps_anew_for_any_that_somebody_else_has_pinned() -> R
     )?;
     site.edge.run("ip link set dev lo alias nudge")?;
     daemon.wait_line(
-        |line| line.contains("map CLASSES: somebody else has pinned another one"),
+        |line| line.contains("map CLASSES: another process pinned a different one"),
         deadline(),
     )?;
     status_until(&daemon, |code, _| code == 0)?;

@@ -104,7 +104,10 @@ fn a_change_is_foreseen_to_the_element_and_nothing_is_touched() -> Result<()> {
 
         daemon.write_config(&want)?;
         daemon.wait_line(|line| line.ends_with("- filter port-54"), deadline())?;
-        let report = daemon.wait_line(|line| line.contains("INFO 4 changes, "), deadline())?;
+        let report = daemon.wait_line(
+            |line| line.contains("INFO loaded the file: 4 changes, "),
+            deadline(),
+        )?;
         assert_eq!(writes(&report)?, foreseen, "{report}");
         daemon.reload_done(deadline())?;
         assert_eq!(plan(&daemon, &[])?.0, 0);

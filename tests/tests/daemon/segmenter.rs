@@ -362,7 +362,7 @@ fn a_damaged_segmenter_is_mended() -> Result<()> {
             sender
                 .resumes(&site, BYTES)
                 .with_context(|| format!("{mechanism}: {damage}: {:#?}", daemon.output()))?;
-            let repaired = "the segmenter was damaged by somebody else; made again";
+            let repaired = "another process modified the software segmenter: recreated it";
             daemon
                 .wait_line(|line| line.ends_with(repaired), deadline())
                 .with_context(|| damage.to_owned())?;
@@ -397,8 +397,8 @@ fn a_segmenter_is_tried_again() -> Result<()> {
     wait_used(&site, &daemon)?;
     const MOST_REPAIRS: usize = 20;
     let (again, in_vain) = (
-        "the segmenter was damaged by somebody else; made again",
-        "each time that they are made",
+        "another process modified the software segmenter: recreated it",
+        "each time the daemon creates them",
     );
     let told = |daemon: &Daemon| {
         daemon

@@ -118,7 +118,7 @@ fn reloads_and_repairs_are_counted_across_daemons_and_maps() -> Result<()> {
         let (_, said) = text(&daemon, &["status"])?;
         assert!(
             said.lines()
-                .any(|line| line.starts_with("file       last taken 2")),
+                .any(|line| line.starts_with("file       last loaded 2")),
             "{said}"
         );
         assert!(said.contains("Z, 4 times in all; "), "{said}");

@@ -104,7 +104,7 @@ fn who_may_not_ask_whose_a_program_is_trusts_the_mounts() -> Result<()> {
         let text = String::from_utf8(output.stderr)?;
         assert_eq!(process::code(output.status), 1, "{mechanism}: {text}");
         assert!(
-            text.contains("another bpf file system is mounted over its pins; umount it"),
+            text.contains("another bpf file system is mounted over its pins; unmount it"),
             "{mechanism}: {text}"
         );
         site.expect(53, 1)?;
@@ -136,14 +136,14 @@ fn a_running_daemon_attaches_nothing_while_its_pins_are_hidden() -> Result<()> {
         deadline(),
     )?;
     assert!(
-        said.contains("ERROR") && said.contains("umount it"),
+        said.contains("ERROR") && said.contains("unmount it"),
         "{said}"
     );
     site.expect(53, 1)?;
     inside("umount /sys/fs/bpf")?;
     site.edge.run("ip link del nudge")?;
     daemon.wait_line(
-        |line| line.ends_with("what failed before works again"),
+        |line| line.contains("INFO resolved: another file system is mounted over the pins below "),
         deadline(),
     )?;
     status_until(&daemon, |code, _| code == 0)?;

@@ -68,7 +68,7 @@ fn no_socket_but_netlink_and_unix_is_ever_opened() -> Result<()> {
         daemon.write_config(&config(&[54]))?;
         daemon.reload_done(deadline())?;
         daemon.write_config("wrong")?;
-        daemon.wait_line(|line| line.contains("was kept"), deadline())?;
+        daemon.wait_line(|line| line.contains("rejected the file: "), deadline())?;
 
         // as the kernel lists them: family, state, ... , users:(("name",pid=...,fd=...))
         let pid = format!("pid={},", daemon.pid().context("it does not run")?);
@@ -208,7 +208,7 @@ fn a_network_that_cannot_be_heard_of_is_no_reason_to_be_busy() -> Result<()> {
     let daemon = site.launch(&[53], launch)?;
     daemon.wait_line(|line| line.contains(DEAF), deadline())?;
     daemon.wait_line(
-        |line| line.contains(" INFO changes of the network are heard of again"),
+        |line| line.contains(" INFO the daemon receives network events again"),
         deadline(),
     )?;
     assert_eq!(said(&daemon, DEAF), 1);

@@ -128,7 +128,7 @@ fn said(daemon: &Daemon) -> Vec<String> {
     daemon
         .output()
         .into_iter()
-        .filter(|line| line.contains("maps were changed"))
+        .filter(|line| line.contains("modified the eBPF maps"))
         .collect()
 }
 
@@ -188,14 +188,14 @@ fn what_was_written_into_any_table_is_undone_said_and_counted_once() -> Result<(
             repairs += 1;
             nudge(&site, repairs)?;
             let line = daemon
-                .wait_line(|line| line.contains("maps were changed"), deadline())
+                .wait_line(|line| line.contains("modified the eBPF maps"), deadline())
                 .with_context(what)?;
             let count = if elements == 1 {
                 "1 element".to_owned()
             } else {
                 format!("{elements} elements")
             };
-            let wanted = format!(" WARN maps were changed by somebody else; {count} written again");
+            let wanted = format!(" WARN another process modified the eBPF maps: restored {count}");
             // ports are told apart by ranges
             ensure!(
                 line.ends_with(&wanted) || part.0 == Table::Values,
@@ -277,7 +277,7 @@ fn a_copy_that_was_redirected_by_hand_does_not_stop_the_endpoint() -> Result<()>
     daemon.signal(Signal::SIGCONT)?;
     nudge(&site, 0)?;
     daemon.wait_line(
-        |line| line.ends_with("somebody else; 1 element written again"),
+        |line| line.ends_with("another process modified the eBPF maps: restored 1 element"),
         deadline(),
     )?;
     status_until(&daemon, |code, _| code == 0)?;
@@ -303,7 +303,7 @@ fn an_element_written_with_bpftool_is_restored_by_a_reload_that_changes_other_th
     daemon.signal(Signal::SIGCONT)?;
     daemon.wait_line(|line| line.ends_with("INFO + filter port-55"), deadline())?;
     daemon.wait_line(
-        |line| line.ends_with("somebody else; 1 element written again"),
+        |line| line.ends_with("another process modified the eBPF maps: restored 1 element"),
         deadline(),
     )?;
     daemon.reload_done(deadline())?;
@@ -372,7 +372,9 @@ fn maps_whose_pins_were_removed_are_made_again() -> Result<()> {
         } else {
             nudge(&site, turn as usize)?;
             daemon.wait_line(
-                |line| line.ends_with("WARN maps were removed by somebody else; made again"),
+                |line| {
+                    line.ends_with("WARN another process removed the eBPF maps: loaded new ones")
+                },
                 deadline(),
             )?;
         }

@@ -12,7 +12,7 @@ use traffic_mirror_tests::lab::socket::PacketType;
 use crate::order::ordered;
 use crate::site::{Site, attach, mechanisms, status_of, status_until};
 
-const LOSS: &str = "XDP's metadata of packets that are copied does not reach ";
+const LOSS: &str = "XDP metadata of copied packets does not reach ";
 
 #[test]
 fn who_reads_what_xdp_has_left_behind_ours_is_told_of() -> Result<()> {
@@ -57,7 +57,8 @@ fn who_reads_what_xdp_has_left_behind_ours_is_told_of() -> Result<()> {
         }
         let line = daemon.wait_line(|line| line.contains(LOSS), deadline())?;
         ensure!(
-            line.contains(" WARN ") && line.contains("behind mirror on the ingress of eth0"),
+            line.contains(" WARN ")
+                && line.contains("which runs after mirror on the ingress of eth0"),
             "{line}"
         );
         ensure!(said(&daemon).len() == 1, "{:?}", said(&daemon));
@@ -78,7 +79,7 @@ fn who_reads_what_xdp_has_left_behind_ours_is_told_of() -> Result<()> {
         drop(xdp);
         // the kernel takes the program off a moment after the last descriptor is closed, and tells
         // nobody
-        let (over, end) = (format!(" INFO over: {LOSS}"), deadline());
+        let (over, end) = (format!(" INFO resolved: {LOSS}"), deadline());
         while !daemon.output().iter().any(|line| line.contains(&over)) {
             ensure!(Instant::now() < end, "it is not over");
             look(&mut daemon)?;

@@ -674,7 +674,7 @@ fn mirrors_that_do_not_know_each_other_do_not_multiply() -> Result<()> {
                 let most = 2 * PACKETS + 100 * cpus * (begin.elapsed().as_secs() + 2);
                 let said = daemon.run(&["status"])?;
                 ensure!(
-                    String::from_utf8(said.stdout)?.contains("name them in \"peers\""),
+                    String::from_utf8(said.stdout)?.contains("add its address to \"peers\""),
                     "no hint"
                 );
                 ensure!(

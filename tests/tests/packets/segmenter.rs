@@ -231,7 +231,7 @@ fn a_queue_in_the_segmenter_mixes_nothing_up() -> Result<()> {
                 );
             }
             edge.daemon.signal(Signal::SIGCONT)?;
-            let repaired = "the segmenter was damaged by somebody else; made again";
+            let repaired = "another process modified the software segmenter: recreated it";
             edge.daemon
                 .wait_line(|line| line.ends_with(repaired), deadline())?;
         }

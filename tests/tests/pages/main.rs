@@ -2,6 +2,7 @@
 //! described, each link leads somewhere, each file that a page names is there, each file that it
 //! shows is right.
 
+mod english;
 mod files;
 mod links;
 mod metrics;

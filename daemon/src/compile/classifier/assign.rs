@@ -1,5 +1,5 @@
-//! Input: the filters, the live tables and what they say. Output: which slot stands for which way
-//! round of which filter.
+//! Input: the filters, the live tables and their meaning. Output: for each slot the filter and its
+//! orientation (as written or swapped).
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -28,15 +28,15 @@ pub(in crate::compile) struct WantedSlot {
 pub(in crate::compile) struct Assignment {
     /// What is wanted, by slot.
     pub slots: BySlot<WantedSlot>,
-    /// What is wanted and what is active as yet.
+    /// The wanted and the active slots.
     pub union: Slots,
     /// Blocks in which something stands already.
     pub active_blocks: u64,
 }
 
 impl Assignment {
-    /// A live slot of the same filter that stands for the same stays. `known` says what the live
-    /// slots stand for. `None` if there are not enough slots.
+    /// A live slot with the same filter and orientation stays. `known` is the meaning of the live
+    /// slots. `None` if there are not enough slots.
     pub(in crate::compile) fn new(
         desired: &Desired,
         filters: &Names,

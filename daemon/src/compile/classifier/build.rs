@@ -17,11 +17,11 @@ use crate::compile::classifier::source::{Source, SourceDifference};
 use crate::compile::classifier::trie::{Prefix, Tree, TrieBuilder, TrieWriter};
 use crate::tables::Tables;
 
-/// Changes classes, blocks, nodes, skips and values of `tables` so that they say what is wanted.
-/// Elements that `in_use` reaches in the `live` tables keep their place; what is new takes free
-/// ones. A field in which nothing is to change against `built_from`, if that is known, is not
-/// looked at. `active_blocks` are the blocks that have active slots, as bits. Answers the bank,
-/// without rows; `None` if there is no room for what is new.
+/// Changes classes, blocks, nodes, skips and values of `tables` to the wanted meaning. Elements
+/// that `in_use` reaches in the `live` tables keep their place; new ones get free places. A field
+/// that does not differ from `built_from`, if that is known, is not visited. `active_blocks` are
+/// the blocks that have active slots, as bits. Returns the bank, without rows; `None` if there is
+/// no room for the new elements.
 pub(in crate::compile) fn build(
     tables: &mut Tables,
     live: &Tables,
@@ -165,7 +165,7 @@ fn given_networks(definition: &Definition, root: Root) -> &[(u128, u8)] {
         .map_or(ALL, |networks| &networks.0[family])
 }
 
-/// Where addresses may select something else than before.
+/// The addresses for which the selection may change.
 fn changed(difference: &SourceDifference<'_>, root: Root) -> Regions {
     let (field, ..) = field_of(root);
     let given = |source: &Source, slot: u32| -> Vec<(u128, u8)> {

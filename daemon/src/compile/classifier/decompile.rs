@@ -86,7 +86,7 @@ const _: () = assert!(
         && BLOCK_SLOTS == 512
 );
 
-/// The ranges of values in whose class each slot is.
+/// The ranges of values whose class contains each slot.
 fn ranges(tables: &Tables, classes: &[u32]) -> Option<BySlot<Ranges>> {
     let mut sweep = Sweep::new(tables);
     let mut first = 0;
@@ -104,8 +104,8 @@ fn ranges(tables: &Tables, classes: &[u32]) -> Option<BySlot<Ranges>> {
     )
 }
 
-/// Meets the classes of values in ascending order. Of neighbours only the slots in which they
-/// differ are looked at, so that a wide range costs its two ends.
+/// Visits the classes of values in ascending order. Only slots that differ between neighbours are
+/// visited, so that a wide range costs its two ends.
 struct Sweep<'t> {
     tables: &'t Tables,
     /// The last class, and the first of its values.
@@ -161,7 +161,7 @@ impl<'t> Sweep<'t> {
     }
 }
 
-/// The prefixes in whose class each slot is.
+/// The prefixes whose class contains each slot.
 fn regions(tables: &Tables, root: &Skip) -> Option<BySlot<Vec<(u128, u8)>>> {
     let mut sweep = Sweep::new(tables);
     compared(&mut sweep, root, 0, 0)?;
@@ -215,7 +215,7 @@ fn compared(sweep: &mut Sweep<'_>, skip: &Skip, bits: u128, depth: u8) -> Option
     walk(sweep, TrieEntry::unpack(skip.miss), behind_hit, length)
 }
 
-/// Meets the classes below `entry`, whose addresses begin with `bits`, in the order of the
+/// Visits the classes below `entry`, whose addresses begin with `bits`, in the order of the
 /// addresses.
 fn walk(sweep: &mut Sweep<'_>, entry: TrieEntry, bits: u128, depth: u8) -> Option<()> {
     match entry {

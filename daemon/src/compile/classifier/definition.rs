@@ -1,5 +1,5 @@
-//! Input: a filter. Output: what each of its slots stands for, in a canonical form, so that two
-//! ways of writing the same thing are equal.
+//! Input: a filter. Output: the definition of each of its slots, in a canonical form, so that two
+//! notations of the same filter are equal.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,9 +13,9 @@ use crate::desired::Filter;
 pub(in crate::compile) const PORT_VALUES: u32 = 65_537;
 /// The value of a packet that has no ports.
 pub(in crate::compile) const NO_PORT: u32 = 65_536;
-/// Number of protocol values: the protocols, and "nobody can tell".
+/// Number of protocol values: the protocols, and "unknown".
 pub(in crate::compile) const PROTOCOL_VALUES: u32 = 257;
-/// The value of a packet of which nobody can tell the protocol.
+/// The value of a packet with an unknown protocol.
 pub(in crate::compile) const NO_PROTOCOL: u32 = 256;
 
 /// Number of VLAN values: the VLANs, and 0 for none.
@@ -38,12 +38,12 @@ pub(in crate::compile) struct Definition {
     pub vlan: Option<Ranges>,
 }
 
-/// The ways round of each filter, remembered as long as it is the same object: a file that is read
-/// again shares the filters that have not changed.
+/// The definitions of each filter, kept while it is the same object: a file that is read again
+/// shares the filters that have not changed.
 #[derive(Debug, Default)]
 pub(in crate::compile) struct Definitions(Vec<(Arc<Filter>, Ways)>);
 
-/// One way round, or two.
+/// One definition, or two.
 pub(in crate::compile) type Ways = Arc<[Arc<Definition>]>;
 
 impl Definitions {
@@ -72,7 +72,8 @@ impl Definitions {
 }
 
 impl Definition {
-    /// The ways round of a filter: one, or two if it is bidirectional and not the same both ways.
+    /// The definitions of a filter: one, or two if it is bidirectional and swapping source and
+    /// destination changes it.
     pub(in crate::compile) fn of(filter: &Filter) -> Vec<Self> {
         let ranges = |list: &[std::ops::RangeInclusive<u16>], values| {
             let ranges = list
@@ -217,7 +218,7 @@ pub(in crate::compile) fn length_of(mask: [u64; 2]) -> u8 {
     bits_of(mask).count_ones() as u8
 }
 
-/// The bit that tells the two halves of a prefix one bit shorter apart.
+/// The bit that separates the two halves of a prefix one bit shorter.
 const fn half(length: u8) -> u128 {
     1 << (128 - length)
 }

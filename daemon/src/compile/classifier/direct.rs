@@ -1,5 +1,5 @@
-//! Input: what each slot stands for, before and after. Output: what each value of a field selects
-//! whose values stand in a table each.
+//! Input: the definition of each slot, before and after. Output: the selection of each value of a
+//! field whose values have a table each.
 
 use std::collections::BTreeMap;
 
@@ -13,7 +13,7 @@ use crate::compile::classifier::sets::{Cursor, Selected, Sets};
 use crate::compile::classifier::slots::{block_of, deciding};
 use crate::compile::classifier::source::{Source, SourceDifference};
 
-/// A field whose values stand in a table each.
+/// A field whose values have a table each.
 pub(in crate::compile) struct Direct {
     pub field: Field,
     values: u32,
@@ -43,10 +43,10 @@ pub(in crate::compile) const PORTS: [Direct; 2] = [
     },
 ];
 
-/// Slots that may differ for their values to be looked at one by one.
+/// Up to this many slots may differ for their values to be visited one by one.
 const MOST_CHANGED: usize = 64;
 
-/// A slot that is to be put in (true) or taken out.
+/// A slot that is added (true) or removed.
 type SlotChange = (u32, bool);
 /// By the value from which on they apply, until the next.
 type SlotChanges = BTreeMap<u32, Vec<SlotChange>>;
@@ -129,7 +129,7 @@ impl Direct {
     }
 }
 
-/// What values select of which nothing is known.
+/// The selections of values without an earlier state.
 fn anew(sets: &mut Sets<'_>, mut events: &[Event], live: &[u32]) -> Vec<Selected> {
     let mut all = Vec::with_capacity(live.len());
     let mut cursor = Cursor::new();
@@ -150,7 +150,7 @@ fn anew(sets: &mut Sets<'_>, mut events: &[Event], live: &[u32]) -> Vec<Selected
     all
 }
 
-/// What values select that say what they said before, but for some slots.
+/// The selections of values that have an earlier state, except for some slots.
 fn changed_only(sets: &mut Sets<'_>, changed: &SlotChanges, live: &[u32]) -> Vec<Selected> {
     let mut all = Vec::with_capacity(live.len());
     let ends = changed

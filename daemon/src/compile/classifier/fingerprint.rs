@@ -1,4 +1,4 @@
-//! Hashes by which sets and blocks are found that say the same.
+//! Hashes by which equal sets and blocks are found.
 
 use traffic_mirror_ebpf::abi::{Block, Class, EMPTY_BLOCK};
 
@@ -10,8 +10,8 @@ pub(in crate::compile) fn summary_of(class: &Class) -> u64 {
         .fold(0, |summary, (number, _)| summary | 1 << number)
 }
 
-/// A hash of a set, to which each of its blocks gives a part of its own: sets of neighbouring
-/// values differ by a block or two, and cost no more to tell apart (Zobrist hashing).
+/// A hash of a set: the exclusive-or of one part for each block. Sets of neighbouring values differ
+/// in a block or two, so one hash follows from the other at that cost (Zobrist hashing).
 pub(in crate::compile) fn hash_of(class: &Class) -> u64 {
     (0..)
         .zip(&class.blocks)

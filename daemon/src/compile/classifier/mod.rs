@@ -1,5 +1,5 @@
-//! Input: filters and the live tables. Output: the tables in which programs look for the filters of
-//! a packet, changed as little as can be.
+//! Input: filters and the live tables. Output: the tables in which programs find the filters of a
+//! packet, with as few changes as possible.
 
 pub(super) mod assign;
 pub(super) mod build;

@@ -87,8 +87,7 @@ impl Reachable {
         Some(found)
     }
 
-    /// Finds classes and blocks by what they hold. A class whose summary says something else is of
-    /// no use.
+    /// Finds classes and blocks by their contents. A class with another summary is of no use.
     fn index(&mut self, tables: &Tables) -> Option<()> {
         self.by_set.reserve(self.classes.count(), |&id| {
             hash_of(&tables.classes[id as usize])

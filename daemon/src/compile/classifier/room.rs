@@ -1,6 +1,6 @@
 //! What is left of the room for tables while they are being built.
 
-/// Bytes that are left; none once more was asked for.
+/// Bytes that are left; `None` once more was requested.
 #[derive(Debug)]
 pub(in crate::compile) struct Room(Option<usize>);
 

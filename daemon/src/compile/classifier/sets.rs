@@ -18,7 +18,7 @@ pub(in crate::compile) const NOTHING: Class = Class {
     blocks: [EMPTY_BLOCK; BLOCKS],
 };
 
-/// The set at which somebody is who goes over the values of a field in ascending order.
+/// The current set during a pass over the values of a field in ascending order.
 #[derive(Debug)]
 pub(in crate::compile) struct Cursor {
     slots: SlotSet,
@@ -41,7 +41,7 @@ impl Cursor {
         }
     }
 
-    /// Puts a slot into the set, or takes it out.
+    /// Adds a slot to the set, or removes it.
     pub(in crate::compile) fn change(&mut self, slot: u32, is_in: bool) {
         self.changed |= 1 << self.slots.change(slot, is_in);
         self.selected = None;
@@ -98,7 +98,7 @@ impl<'a> Sets<'a> {
         }
     }
 
-    /// Says that tables grow by so many bytes.
+    /// Announces that tables grow by this many bytes.
     pub(in crate::compile) fn spend(&mut self, bytes: usize) {
         self.room.spend(bytes);
     }
@@ -143,7 +143,7 @@ impl<'a> Sets<'a> {
         Selected::New(number)
     }
 
-    /// What a live class holds, with slots put in (true) and taken out. `changes` are sorted by
+    /// The content of a live class, with slots added (true) and removed. `changes` are sorted by
     /// slot.
     pub(in crate::compile) fn patched(&mut self, class: u32, changes: &[(u32, bool)]) -> Selected {
         let Some(mut set) = self
@@ -175,12 +175,12 @@ impl<'a> Sets<'a> {
         self.find(&set, hash)
     }
 
-    /// Says that values go on to select their live classes.
+    /// Announces that values continue to select their live classes.
     pub(in crate::compile) fn keep(&mut self, classes: &[u32]) -> Vec<Selected> {
         classes.iter().map(|&class| self.keep_one(class)).collect()
     }
 
-    /// Says that some go on to select their live class.
+    /// Announces that some values continue to select their live class.
     pub(in crate::compile) fn keep_one(&mut self, class: u32) -> Selected {
         self.stays(class);
         Selected::Class(class)
@@ -191,7 +191,7 @@ impl<'a> Sets<'a> {
         self.kept.insert(class);
     }
 
-    /// Says that values of a live class come to select something else.
+    /// Announces that values of a live class will select another one.
     pub(in crate::compile) fn take(
         &mut self,
         selected: Selected,
@@ -205,10 +205,10 @@ impl<'a> Sets<'a> {
         }
     }
 
-    /// Gives each new set a class: the live one that it takes most of its values from, if that is
-    /// not wanted any more, so that only words change; else a free one. `None` if there is no room
-    /// for all of them. With `alone` no class takes over: it may serve two fields, and is known to
-    /// say the same of the active slots in one of them only.
+    /// Gives each new set a class: the live one from which most of its values come, if that is not
+    /// needed any more, so that only words change; otherwise a free one. `None` if there is no room
+    /// for all of them. With `alone` no class is reused: it may serve two fields, and is known to
+    /// be equal for the active slots in one of them only.
     pub(in crate::compile) fn assign(self, alone: bool) -> Option<Assigned> {
         if self.is_full() {
             return None;

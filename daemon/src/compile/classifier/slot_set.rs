@@ -36,7 +36,7 @@ impl SlotSet {
         self.change(slot, true);
     }
 
-    /// Puts a slot in, or takes it out; answers the number of its block.
+    /// Adds a slot, or removes it; returns the number of its block.
     pub(in crate::compile) fn change(&mut self, slot: u32, is_in: bool) -> u32 {
         let number = block_of(slot);
         change(&mut self.0.blocks[number as usize], slot, is_in);
@@ -60,8 +60,8 @@ impl SlotSet {
     }
 }
 
-/// Calls for each slot that is in one of two classes only, and says whether it is in the other one.
-/// `None` if the tables have no such blocks.
+/// Calls the closure for each slot that is in exactly one of two classes, with whether it is in the
+/// other one. `None` if the tables have no such blocks.
 pub(in crate::compile) fn changes(
     tables: &Tables,
     before: &Class,
@@ -80,7 +80,7 @@ pub(in crate::compile) fn changes(
     Some(())
 }
 
-/// What stands in a block; in the empty one nothing, whatever somebody has written there.
+/// The content of a block; the empty block is empty whatever another process has written there.
 fn block(tables: &Tables, id: u32) -> Option<&Block> {
     const NONE: Block = [0; BLOCK_WORDS];
     if id == EMPTY_BLOCK {
@@ -99,7 +99,7 @@ pub(in crate::compile) fn bits(mut word: u64) -> impl Iterator<Item = u32> {
     })
 }
 
-/// Puts a slot into its block, or takes it out.
+/// Adds a slot to its block, or removes it.
 pub(in crate::compile) fn change(block: &mut Block, slot: u32, is_in: bool) {
     let slot = slot as usize % BLOCK_SLOTS;
     let (word, bit) = (&mut block[slot / 64], 1 << (slot % 64));

@@ -197,9 +197,9 @@ impl<'d> Allocator<'d> {
         self.take(block, definition)
     }
 
-    /// A slot in a block of that field_set, else in an empty one, else in the one that has to give
-    /// the fewest more fields: every slot of a block gets all values of each field that another
-    /// gives.
+    /// A slot in a block of that field set, else in an empty one, else in the block that needs the
+    /// fewest additional fields: each slot of a block gets all values of each field that another
+    /// slot gives.
     fn take_any(&mut self, definition: &'d Definition) -> Option<u32> {
         let field_set = definition.field_set();
         let cost = |block: &Option<Used<'_>>| match block {
@@ -225,9 +225,9 @@ impl<'d> Allocator<'d> {
     }
 }
 
-/// Per field: bit b if no slot of block b gives it, and none has since the block began to be used:
-/// what a live bank says of a block stays until the block has been empty. `active_blocks` are the
-/// blocks that are in use in that bank.
+/// For each field: bit b is set if no slot of block b gives it, and none has since the block came
+/// into use: an entry of a live bank stays until the block is empty. `active_blocks` are the blocks
+/// that are in use in that bank.
 pub(in crate::compile) fn omitted(
     slots: &Slots,
     live: &[u64; FIELDS],

@@ -1,6 +1,6 @@
-//! Input: prefixes and the slots that they satisfy. Output: the first step of a look-up and the
-//! elements of `NODES` and `SKIPS` behind it, at the places where they live already. A chain of
-//! nodes with one way through it is a skip: one comparison.
+//! Input: prefixes and their slots. Output: the first step of a look-up and the elements of `NODES`
+//! and `SKIPS` after it, in their live places. A chain of nodes with only one path is a skip: one
+//! comparison.
 
 use traffic_mirror_ebpf::abi::{EMPTY_CLASS, Node, Root, Skip, TrieEntry};
 use traffic_mirror_ebpf::classify::class_of;
@@ -45,7 +45,7 @@ pub(in crate::compile) struct TrieBuilder<'a, 'l> {
     pub live: &'a Tables,
     pub in_use: &'a Reachable,
     pub root: Root,
-    /// Where anything is to change against the live trie; everywhere if that is not known.
+    /// The part that differs from the live trie; everything if that is not known.
     pub changed: Option<Regions>,
 }
 

@@ -1,6 +1,6 @@
 //! Input: the interface entries of the file, the interfaces of the host, and which of those are
-//! mirrored. Output: what became of the others, and why. `compile`, `status`, `explain` and the log
-//! all ask here, so that they say the same.
+//! mirrored. Output: the state of the others, and why. `compile`, `status`, `explain` and the log
+//! all use it, so that they agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,16 +13,17 @@ use crate::desired::{Directions, Interface, Order};
 use crate::network::{Direction, Link, LinkKind};
 use crate::tables::Pages;
 
-/// An interface that the file lists, or an entry without one, whose packets are not mirrored.
+/// An interface that the file lists, or an entry without an interface, whose packets are not
+/// mirrored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NotMirrored {
     /// The interface's own name; that of the entry if there is no interface.
     pub name: String,
-    /// `name` of the entry of the file; of several the one that says most.
+    /// `name` of the entry of the file; of several the most specific one.
     pub entry: String,
     /// The entry is no glob.
     pub is_exact: bool,
-    /// The directions that its entries ask for and that are not mirrored.
+    /// The listed directions that are not mirrored.
     pub directions: Vec<Direction>,
     /// `order` of the entry.
     pub order: Order,
@@ -48,7 +49,7 @@ pub enum Why {
     /// Its packets have no link header, and `encap` could not be attached to its egress, where
     /// copies pass.
     AttachFailed,
-    /// It could be, but is not so far: it has only just come, or no daemon runs.
+    /// It could be, but is not so far: it has only just come, or the daemon is not running.
     Waiting,
 }
 
@@ -90,11 +91,17 @@ impl Why {
     /// The same for people, with what to do about it.
     pub fn text(self) -> String {
         match self {
-            Self::Absent => "no interface has this name; mirrored once there is one".to_owned(),
-            Self::Pending => "no interface matches; each one that comes is mirrored".to_owned(),
+            Self::Absent => {
+                "no interface has this name; the daemon mirrors it when it appears".to_owned()
+            }
+            Self::Pending => {
+                "no interface matches; the daemon mirrors each one that appears".to_owned()
+            }
             Self::Limit => format!("at most {MAX_INTERFACES} interfaces are mirrored; list fewer"),
             Self::Kind(arphrd) => {
-                format!("packets of its kind (ARPHRD {arphrd}) cannot be mirrored")
+                format!(
+                    "the daemon cannot mirror this kind of interface (ARPHRD {arphrd}); list another one"
+                )
             }
             // `vrf_l3_rcv` hands packets on without another round of `__netif_receive_skb_core`,
             // and `vrf_ip_out_direct` goes around `dev_queue_xmit`. What the host sends to itself
@@ -102,19 +109,20 @@ impl Why {
             Self::Vrf => "tc does not see the packets of a VRF device; list its ports".to_owned(),
             // `ipvlan_nf_input` sets the device behind tc
             Self::L3s => {
-                "tc does not see what an ipvlan in mode l3s receives; list the one below".to_owned()
+                "tc does not see what an ipvlan in mode l3s receives; list the interface below it"
+                    .to_owned()
             }
             Self::AttachFailed => {
-                "encap could not be attached to its egress; the log says why".to_owned()
+                "the kernel rejected encap on its egress; the log has the reason".to_owned()
             }
-            Self::Waiting => "not mirrored yet; a daemon that runs does it at once".to_owned(),
+            Self::Waiting => "not attached yet; a running daemon attaches it at once".to_owned(),
         }
     }
 }
 
 impl NotMirrored {
-    /// Whether something that was asked for does not happen. Who writes a glob asks for whatever
-    /// there is that can be mirrored; who writes a name asks for that interface.
+    /// Whether something that the file asks for is missing. A glob lists all interfaces that can be
+    /// mirrored; an exact name lists that interface.
     pub const fn is_fault(&self) -> bool {
         match self.why {
             Why::Absent | Why::Limit | Why::AttachFailed | Why::Waiting => true,
@@ -143,7 +151,7 @@ pub fn entry_of<'i>(
     )
 }
 
-/// Why a direction of an interface cannot be mirrored, whoever lists it; `None` if it can.
+/// Why a direction of an interface cannot be mirrored, whatever the file lists; `None` if it can.
 pub(super) fn refusal(link: &Link, direction: Direction) -> Option<Why> {
     match link.kind {
         _ if link.is_l3s && direction == Direction::Ingress => Some(Why::L3s),
@@ -153,9 +161,10 @@ pub(super) fn refusal(link: &Link, direction: Direction) -> Option<Why> {
     }
 }
 
-/// What is listed and not mirrored, by name. `links` are without those of the segmenter, `mirrored`
-/// are the indices of the interfaces that have hooks, `refused` of those that took no `encap`. One
-/// of the mirrored is here only with a direction that cannot be mirrored.
+/// The listed interfaces that are not mirrored, by name. `links` are without those of the
+/// segmenter. `mirrored` are the indices of interfaces with hooks, `refused` those on which the
+/// kernel rejected `encap`. A mirrored interface appears only with a direction that cannot be
+/// mirrored.
 pub fn not_mirrored(
     entries: &[Interface],
     links: &BTreeMap<u32, Link>,
@@ -203,7 +212,7 @@ pub fn not_mirrored(
     all
 }
 
-/// The directions that entries ask for.
+/// The directions that entries list.
 fn asked(entries: &[&Interface]) -> Vec<Direction> {
     let is_asked = |way: &Direction| entries.iter().any(|entry| covers(entry.direction, *way));
     [Direction::Ingress, Direction::Egress]
@@ -234,7 +243,8 @@ pub(super) fn element(entry: &Interface) -> abi::Listed {
     listed.unwrap_or_else(abi::Listed::zeroed)
 }
 
-/// The entries that `LISTED` holds, by name. What nobody of us has written there is left away.
+/// The entries that `LISTED` holds, by name. Elements that another process has written are left
+/// out.
 pub fn entries(table: &Pages<abi::Listed>) -> Vec<Interface> {
     let entry = |listed: &abi::Listed| {
         let direction = match listed.directions {
@@ -254,7 +264,7 @@ pub fn entries(table: &Pages<abi::Listed>) -> Vec<Interface> {
     entries
 }
 
-/// Indices of the interfaces that `LISTED` says were refused.
+/// Indices of the interfaces that `LISTED` marks as rejected.
 pub fn refused(table: &Pages<abi::Listed>) -> BTreeSet<u32> {
     table
         .iter()

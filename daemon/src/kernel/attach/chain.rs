@@ -40,7 +40,7 @@ impl Attachments {
             .flatten();
         let there = attached_to(attachment.interface, attachment.direction).map_err(|source| {
             let interface = format!("interface {}", attachment.interface);
-            attachment.error("read what is attached beside", &interface, reason(&source))
+            attachment.error("list the other programs on", &interface, reason(&source))
         })?;
         let ours = self.others_of_ours(present, attachment);
         let entry = |id: u32| {

@@ -76,7 +76,10 @@ impl Attachments {
         for path in ours.into_iter().cloned().chain(maps) {
             if fs::symlink_metadata(&path).is_ok_and(|there| !there.is_dir()) {
                 remove_pins(&path)?;
-                cleared.push(format!("{} was no directory; removed", path.display()));
+                cleared.push(format!(
+                    "removed {}: it was not a directory",
+                    path.display()
+                ));
             }
         }
         Ok(cleared)

@@ -57,7 +57,7 @@ impl fmt::Display for Stray {
         let path = pin_path.display();
         write!(
             f,
-            "program {program} on the {direction} of {interface} is not pinned below {path}, where it was attached: "
+            "program {program} on the {direction} of {interface} has no pin below {path}: "
         )?;
         f.write_str(if *is_covered {
             "another bpf file system is mounted over its pins"
@@ -105,9 +105,10 @@ impl Kernel {
     }
 }
 
-const UMOUNT: &str = "umount it (`findmnt -t bpf` shows both); nothing more is attached meanwhile, since each packet would be copied twice";
-const REMOVE: &str = "take it off (`bpftool net`, `tc filter del`) before this daemon attaches another, since each packet would be copied \
-                      twice";
+const UMOUNT: &str = "unmount it (`findmnt -t bpf` shows both); until then the daemon attaches \
+                      nothing, since each packet would be copied twice";
+const REMOVE: &str = "detach it (`bpftool net`, `tc filter del`): beside it another program \
+                      would copy each packet a second time";
 
 fn refusal(stray: &Stray, remedy: &'static str) -> KernelError {
     KernelError::Conflict {

@@ -37,7 +37,7 @@ pub(super) fn require_bpf_file_system(pin_path: &Path) -> Result<(), KernelError
     if !parent.is_dir() {
         return Err(KernelError::Environment {
             what: format!("there is no directory {}", parent.display()),
-            remedy: "make it, or give another --pin-path",
+            remedy: "create it, or give another --pin-path",
         });
     }
     if statfs(parent).map(|stat| stat.filesystem_type()) != Ok(BPF_FS_MAGIC) {

@@ -25,10 +25,11 @@ pub fn require(pin_path: &Path) -> Result<(), KernelError> {
     match alive {
         Some(inode) if Attachments::below(pin_path).are_anywhere()? => Err(KernelError::Conflict {
             what: format!(
-                "what is below {} belongs to network namespace {inode}",
+                "the pins below {} belong to network namespace {inode}",
                 pin_path.display()
             ),
-            remedy: "run this there (lsns -t net, nsenter --net), or give another --pin-path",
+            remedy: "run the command in that namespace (lsns -t net, nsenter --net), or give \
+                     another --pin-path",
         }),
         _ => Ok(()),
     }

@@ -48,9 +48,11 @@ pub(in crate::kernel) fn memory() -> &'static KernelMemory {
 pub(in crate::kernel) fn obstacles() -> Vec<String> {
     let Err(why) = found() else { return Vec::new() };
     let blind = format!(
-        "packets that must not be cloned are not told from others, and nothing bounds what copies hold in a slow output: {why}; docs/packets.md, \"What is not cloned\", says what to do"
+        "the programs cannot recognise packets that must not be cloned, and `backlog` has no \
+         effect: {why}; docs/packets.md, \"What is not cloned\", has the remedies"
     );
-    let pktgen = "pktgen is loaded, and the kernel panics over the first of its packets that a filter wants: unload it, or exclude its packets";
+    let pktgen = "pktgen is loaded, and the kernel panics when a filter matches one of its \
+                  packets: unload it, or exclude its packets";
     let is_loaded = Path::new("/sys/module/pktgen").exists();
     [blind]
         .into_iter()
@@ -61,7 +63,7 @@ pub(in crate::kernel) fn obstacles() -> Vec<String> {
 fn found() -> &'static Result<KernelMemory, String> {
     FOUND.get_or_init(|| {
         let bytes = fs::read(TYPES).map_err(|error| format!("cannot read {TYPES}: {error}"))?;
-        let mut memory = of(&bytes).ok_or_else(|| format!("{TYPES} has another format"))?;
+        let mut memory = of(&bytes).ok_or_else(|| format!("{TYPES} has an unknown format"))?;
         memory.offsets.can_shrink = patches::can_shrink().into();
         memory.offsets.reading = if memory.takes_types() {
             Offsets::BY_TYPE
@@ -73,7 +75,9 @@ fn found() -> &'static Result<KernelMemory, String> {
             );
             if !matches!(is_there, Ok(true)) {
                 return Err(
-                    "the kernel lets no program read its memory (kernel_lockdown(7))".to_owned(),
+                    "the kernel is locked down and lets no program read its memory \
+                     (kernel_lockdown(7))"
+                        .to_owned(),
                 );
             }
             Offsets::BY_HELPER

@@ -22,7 +22,7 @@ pub(in crate::kernel) fn require() -> Result<(), KernelError> {
     if lacks_helper(BPF_LOOP) {
         return Err(KernelError::Unsupported {
             what: "the kernel lacks the helper bpf_loop".to_owned(),
-            remedy: "Linux 5.17 has it, and so have older ones to which it was brought",
+            remedy: "use Linux 5.17 or newer, or a distribution's kernel that has it",
         });
     }
     Ok(())

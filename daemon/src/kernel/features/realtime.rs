@@ -55,11 +55,12 @@ fn judge(release: &str, config: Option<&str>) -> Result<(), KernelError> {
     }
     let what = if config.is_some() {
         format!(
-            "this kernel has PREEMPT_RT without {LOCK}, so that two packets would share what belongs to one CPU"
+            "this kernel has PREEMPT_RT without {LOCK}, so two packets could share per-CPU data"
         )
     } else {
         format!(
-            "this kernel has PREEMPT_RT, and no /boot/config-{release} says whether with {LOCK}: two packets could share what belongs to one CPU"
+            "this kernel has PREEMPT_RT, and no /boot/config-{release} says whether with \
+             {LOCK}: two packets could share per-CPU data"
         )
     };
     Err(KernelError::Unsupported {

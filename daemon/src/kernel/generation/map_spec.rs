@@ -125,7 +125,8 @@ pub(in crate::kernel) fn check(name: &str, map: &MapData) -> io::Result<()> {
         return Ok(());
     }
     Err(io::Error::other(format!(
-        "somebody else has pinned another one in its place (type {kind}, {elements} elements of {value} bytes)"
+        "another process pinned a different one in its place (type {kind}, {elements} elements \
+         of {value} bytes)"
     )))
 }
 
@@ -152,7 +153,7 @@ impl Generation {
             let same = |name: &str| elements.get(name) == elements.get(table.map_name());
             if let Some(name) = [stats, past].into_iter().find(|name| !same(name)) {
                 return Err(map_error("use", name)(io::Error::other(format!(
-                    "it is not as large as {}",
+                    "its size differs from that of {}",
                     table.map_name()
                 ))));
             }
@@ -168,7 +169,7 @@ impl Generation {
                 .is_none_or(|daemon| !maps.contains(daemon))
             {
                 return Err(map_error("use", name)(io::Error::other(
-                    "somebody else has pinned another one in its place",
+                    "another process pinned a different one in its place",
                 )));
             }
             used.extend(maps);
@@ -179,7 +180,7 @@ impl Generation {
             .find(|&(name, number)| !is_used(name, number))
         {
             Some((name, _)) => Err(map_error("use", name)(io::Error::other(
-                "no program of ours uses the one that is pinned",
+                "no program of the daemon uses the map that is pinned there",
             ))),
             None => Ok(()),
         }
@@ -219,7 +220,7 @@ fn maps_of(pin: &Path, name: &str) -> io::Result<Vec<u32>> {
     let ours = &name.as_bytes()[..name.len().min(NAME_BYTES - 1)];
     if info.name.split(|&byte| byte == 0).next() != Some(ours) {
         return Err(io::Error::other(
-            "somebody else has pinned another one in its place",
+            "another process pinned a different one in its place",
         ));
     }
     numbers.truncate(info.maps as usize);

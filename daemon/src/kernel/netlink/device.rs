@@ -15,7 +15,7 @@ use super::{Error, Netlink, decode, each};
 use crate::network::Link;
 
 /// What people see beside the name.
-const ALIAS: &str = "traffic-mirror: cuts superpackets into packets";
+const ALIAS: &str = "traffic-mirror: segments superpackets";
 
 /// The least that an Ethernet interface takes (`ETH_MIN_MTU`).
 pub const BARE_MTU: u32 = 68;

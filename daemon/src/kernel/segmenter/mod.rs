@@ -204,7 +204,8 @@ impl Attempts {
     pub(in crate::kernel) fn refuse(&mut self, why: &impl Display) {
         let label = Drop::NoSegmenter.label();
         self.refused = Some(format!(
-            "{why}; superpackets that do not fit once wrapped are dropped as {label}; tried again later, and at once by SIGHUP"
+            "{why}; superpackets that do not fit after encapsulation are dropped as {label}; \
+             the daemon retries within an hour, and at once on SIGHUP"
         ));
         self.is_refused = true;
         self.pause = (self.pause * 2).clamp(1, Self::LONGEST_PAUSE);
@@ -267,7 +268,7 @@ impl Kernel {
         if self.segmenter.made > Attempts::MOST_MADE {
             let entrance = &names.entrance;
             self.segmenter.refuse(&format_args!(
-                "somebody changes interface {entrance} or its parts each time that they are made"
+                "another process changes interface {entrance} or its parts each time the daemon creates them"
             ));
             return Ok(());
         }

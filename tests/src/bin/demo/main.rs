@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::{SigHandler, Signal, signal};
+use traffic_mirror_tests::lab::daemon::is_of_network;
 use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::objects::{Objects, tc_filters, tcx_programs};
 use traffic_mirror_tests::lab::socket::PacketType;
@@ -78,7 +79,7 @@ struct Edit {
     /// Replaced in the file; nothing for an addition at its end.
     find: &'static str,
     replace: &'static str,
-    /// What the daemon must report; nothing if it must refuse the file.
+    /// What the daemon must report; nothing if it must reject the file.
     report: &'static [&'static str],
     /// The filters in force afterwards.
     rules: &'static [Rule],
@@ -104,7 +105,7 @@ const EDITS: [Edit; 4] = [
         ids: stage::COLLECTOR_A,
     },
     Edit {
-        title: "A mistake: nothing changes, and the daemon says where it is",
+        title: "An invalid file: the daemon reports the error, and mirroring continues",
         find: "name = \"dns\"\nprotocol = [\"udp\"]\n",
         replace: "name = \"dns\"\nprotocol = [\"upd\"]\n",
         report: &[],
@@ -112,7 +113,7 @@ const EDITS: [Edit; 4] = [
         ids: stage::COLLECTOR_A,
     },
     Edit {
-        title: "The mistake is taken back, and an endpoint moves to collector B",
+        title: "The error is corrected, and endpoint ids moves to collector B",
         find: "address = \"192.0.2.10\"",
         replace: "address = \"203.0.113.20\"",
         report: &["~ endpoint ids"],
@@ -223,15 +224,15 @@ fn apply(file: &str, edit: &Edit) -> Result<String> {
 /// Waits until the daemon has taken or refused the file, and checks what it says about it.
 fn take(screen: &Screen, stage: &mut Stage, edit: &Edit) -> Result<()> {
     if edit.report.is_empty() {
-        let lines = stage.report(|line| line.contains("the running configuration was kept"))?;
+        let lines = stage.report(|line| line.contains("rejected the file: "))?;
         screen.daemon(&lines);
         return Ok(());
     }
     // a neighbour that was found meanwhile is no change of the file
-    let lines = stage.report(|line| line.contains(" map write") && !line.contains("0 changes"))?;
+    let lines = stage.report(|line| line.contains("loaded the file: "))?;
     let lines: Vec<String> = lines
         .into_iter()
-        .filter(|line| !line.starts_with("0 changes"))
+        .filter(|line| !is_of_network(line))
         .collect();
     screen.daemon(&lines);
     let (_, changes) = lines.split_last().context("no report")?;

@@ -5,7 +5,7 @@ use std::net::{Ipv6Addr, SocketAddr, UdpSocket};
 use std::time::Instant;
 use traffic_mirror_ebpf::gue;
 use traffic_mirror_tests::lab::collector::{Collector, describe};
-use traffic_mirror_tests::lab::daemon::Daemon;
+use traffic_mirror_tests::lab::daemon::{Daemon, is_of_network};
 use traffic_mirror_tests::lab::deadline;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{FiveTuple, ip_part};
@@ -125,7 +125,7 @@ impl Stage {
         let news = output[self.said..]
             .iter()
             .map(|line| message(line))
-            .filter(|line| !line.starts_with("0 changes, "));
+            .filter(|line| !is_of_network(line));
         let rest = news.collect();
         self.said = output.len();
         rest

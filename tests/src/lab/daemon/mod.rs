@@ -24,6 +24,12 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+/// Whether a line of the log is about an update that the network caused: such lines may come at any
+/// time, as when a neighbour is found.
+pub fn is_of_network(line: &str) -> bool {
+    line.contains(" map write") && !line.contains("loaded the file: ")
+}
+
 /// How a daemon is started.
 #[derive(Clone, Debug, Default)]
 pub struct Launch {

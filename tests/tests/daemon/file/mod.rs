@@ -15,7 +15,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::cpu::Stopwatch;
-use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
+use traffic_mirror_tests::lab::daemon::{Daemon, Launch, is_of_network};
 use traffic_mirror_tests::lab::{TempDir, deadline, pause};
 
 use crate::site::{Site, config};
@@ -149,7 +149,7 @@ impl Desk {
                         .and_then(|port| port.parse().ok());
                     let next = next.with_context(|| format!("{reload:?}"))?;
                     let whole = reload[0] == format!("- filter port-{port}")
-                        && reload[2].starts_with("2 changes, ");
+                        && reload[2].starts_with("loaded the file: 2 changes, ");
                     ensure!(whole, "{reload:?}");
                     lived.push(next);
                     port = next;
@@ -189,7 +189,7 @@ fn ports(first: u16) -> Vec<u16> {
 
 /// Whether a line of output is about the file: what has changed, what is wrong.
 fn said_of_file(line: &str) -> bool {
-    !line.contains("INFO 0 changes, 1 map write, ")
+    !is_of_network(line)
 }
 
 fn lines_of(paths: &[&Path]) -> String {

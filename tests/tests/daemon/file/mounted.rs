@@ -116,7 +116,10 @@ fn without_an_inotify_instance_the_file_is_looked_at() -> Result<()> {
     daemon.reload_done(deadline())?;
     ensure!(begin.elapsed() < SOON, "live after {:?}", begin.elapsed());
     site.expect(54, 1)?;
-    daemon.wait_line(|line| line.contains(" is watched again"), deadline())?;
+    daemon.wait_line(
+        |line| line.contains("INFO the daemon receives events of "),
+        deadline(),
+    )?;
     assert_eq!(
         daemon.output().iter().filter(is_it).count(),
         1,

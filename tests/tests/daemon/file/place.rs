@@ -183,7 +183,7 @@ fn a_directory_that_is_missing_is_waited_for() -> Result<()> {
     for (gone, port) in [(directory.clone(), 54), (place.path().join("x"), 55)] {
         fs::remove_dir_all(&gone)?;
         daemon.wait_line(
-            |line| line.contains("the running configuration was kept"),
+            |line| line.contains("mirroring continues with the last valid version"),
             deadline(),
         )?;
         site.expect(port - 1, 1)?;
@@ -195,7 +195,10 @@ fn a_directory_that_is_missing_is_waited_for() -> Result<()> {
             |line| line.ends_with(&format!("INFO + filter port-{port}")),
             deadline(),
         )?;
-        daemon.wait_line(|line| line.contains("INFO 2 changes, "), deadline())?;
+        daemon.wait_line(
+            |line| line.contains("INFO loaded the file: 2 changes, "),
+            deadline(),
+        )?;
         site.expect(port, 1)?;
     }
     ensure!(daemon.pid().is_some(), "it ended");

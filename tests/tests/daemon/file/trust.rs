@@ -104,7 +104,10 @@ fn name(path: &Path) -> String {
 }
 
 fn others(path: &Path, mode: &str) -> String {
-    format!("others than root may write {} (mode {mode}, ", name(path))
+    format!(
+        "users other than root may write {} (mode {mode}, ",
+        name(path)
+    )
 }
 
 fn belongs(path: &Path) -> String {

@@ -158,8 +158,10 @@ fn a_file_that_is_cut_without_being_opened_is_taken() -> Result<()> {
         |line| line.ends_with(&format!("INFO - filter port-{}", OTHERS.end - 1)),
         deadline(),
     )?;
-    desk.daemon
-        .wait_line(|line| line.contains("INFO 1 change, "), deadline())?;
+    desk.daemon.wait_line(
+        |line| line.contains("INFO loaded the file: 1 change, "),
+        deadline(),
+    )?;
     ensure!(then.elapsed() <= LIVE_WITHIN, "{:?}", then.elapsed());
     Ok(())
 }
@@ -183,13 +185,13 @@ fn a_writer_that_began_before_the_daemon_is_waited_for_but_not_for_ever() -> Res
             desk.daemon.ready(deadline())?;
         } else {
             desk.daemon.wait_line(
-                |line| line.contains("is open for writing; it is taken as it is"),
+                |line| line.contains("is open for writing: loaded as it is"),
                 deadline(),
             )?;
             desk.daemon.ready(deadline())?;
         }
         // an interface, an endpoint and the filters
-        let all = format!("INFO {} changes, ", 3 + OTHERS.len());
+        let all = format!("INFO loaded the file: {} changes, ", 3 + OTHERS.len());
         let report = desk.daemon.wait_line(
             |line| line.contains("INFO ") && line.contains(" changes, "),
             deadline(),
@@ -199,7 +201,7 @@ fn a_writer_that_began_before_the_daemon_is_waited_for_but_not_for_ever() -> Res
         assert_eq!(
             output[desk.read..]
                 .iter()
-                .any(|line| line.contains("taken as it is")),
+                .any(|line| line.contains("loaded as it is")),
             !finishes
         );
     }

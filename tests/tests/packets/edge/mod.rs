@@ -418,7 +418,7 @@ fn copies_at(collector: &Netns) -> Result<Collector> {
 
 /// The line that ends the daemon's report on a new configuration.
 fn is_verdict(line: &str) -> bool {
-    line.contains(" map write") || line.contains("configuration was kept")
+    line.contains(" map write") || line.contains("mirroring continues with the last valid version")
 }
 
 /// A bridge of `eth0` and `eth2` that forwards whatever comes, link-local groups included where the

@@ -76,7 +76,7 @@ fn encap_taken_off_the_source() -> Result<()> {
             host.daemon.signal(Signal::SIGCONT)?;
             host.daemon.signal(Signal::SIGHUP)?;
             host.daemon.wait_line(
-                |line| line.contains("encap was detached from the egress of tun0"),
+                |line| line.contains("another process detached encap from the egress of tun0"),
                 deadline(),
             )?;
             let is_well = |status: &Status| status.0["degraded"] == false;

@@ -255,7 +255,7 @@ wrong_file
 signal KILL
 check "wrong file and kill -9: systemd starts it again" soon is_successor_of "$pid"
 check "and tells what is wrong" is_property StatusText \
-    "the file is wrong; what was mirrored before is mirrored until it is right"
+    "the file is invalid; mirroring continues with the previous configuration until the file is valid"
 check "systemctl restart with a wrong file" systemctl restart $UNIT
 check "the package is installed anew" apt install --allow-downgrades /vm/this.deb
 check "the unit is active" is_property ActiveState active
