@@ -1,4 +1,4 @@
-//! What is attached, as plain data. Must not know: the kernel, the clock, the file system.
+//! The attached programs, as plain data. Must not know: the kernel, the clock, the file system.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -8,8 +8,8 @@ use crate::compile::HookKey;
 /// Which programs are attached, and in force.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Attached {
-    /// The programs are this version's: else the maps are not changed in place, but new ones take
-    /// over.
+    /// The programs are of this version: otherwise new maps take over, and the live ones are not
+    /// changed in place.
     pub are_ours: bool,
     /// `mirror`: index of the interface, direction; with what is on the hook.
     pub mirrors: BTreeMap<HookKey, Chain>,

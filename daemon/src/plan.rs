@@ -60,8 +60,8 @@ impl Plan {
         Self { writes, commit }
     }
 
-    /// What brings back tables that somebody else has changed since they were `made`; `None` if
-    /// nobody has.
+    /// The plan that restores tables that another process has changed since they were `made`;
+    /// `None` if none has.
     pub fn restore(live: &Tables, made: &Made<'_>) -> Option<Self> {
         let control = Control {
             epoch: made.epoch,
@@ -81,7 +81,7 @@ impl Plan {
         })
     }
 
-    /// Nothing to do: what is wanted is live, and nothing else is there.
+    /// Nothing to do: exactly the wanted state is live.
     pub fn is_empty(&self) -> bool {
         self.writes.is_empty() && self.commit.is_none()
     }

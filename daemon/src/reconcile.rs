@@ -13,11 +13,11 @@ use crate::step_budget::StepBudget;
 use crate::tables::{Live, Tables};
 use crate::{compile, plan, report};
 
-/// Makes the kernel hold what is desired, and says what that took. If it refuses, what held before
-/// is desired again.
+/// Makes the kernel hold the desired state, and reports the changes. After a rejection the previous
+/// state is restored.
 ///
 /// # Errors
-/// The kernel refuses; what held before does again, unless the error says more.
+/// The kernel rejects a change; the previous state is restored, unless the error says otherwise.
 pub fn reconcile(
     kernel: &mut Kernel,
     state: &mut Reconciled,
@@ -30,8 +30,8 @@ pub fn reconcile(
     Ok(report)
 }
 
-/// The same, for those who have more to do: where nothing is left but to attach or detach many
-/// programs, some of them are left for the next call.
+/// The same in parts: of many programs some are attached or detached by the next call, so that the
+/// caller can do other work.
 ///
 /// # Errors
 /// As [`reconcile`].
@@ -70,10 +70,10 @@ fn converge(
     done
 }
 
-/// Compiles the next step from what is live, and applies it, until nothing is left to do. So what a
-/// predecessor left in the middle is no special case. The live tables are taken for what they were
-/// last made, and read once all is done: so a change is live before they are read, and what
-/// somebody else has written is found all the same.
+/// Compiles the next step from the live tables and applies it, until nothing is left to do. So a
+/// change that a predecessor left half done is no special case. The live tables are assumed to be
+/// as last written, and read once all is done: a change is live before they are read, and
+/// modifications by other processes are still found.
 fn steps(
     kernel: &mut Kernel,
     state: &mut Reconciled,
@@ -119,7 +119,7 @@ fn steps(
     }
 }
 
-/// What the live tables of a step are taken from.
+/// The source of a step's live tables.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Basis {
     /// What they were last made.
@@ -128,8 +128,8 @@ enum Basis {
     Kernel,
 }
 
-/// The live tables; says what they are taken from. What somebody else has written is undone first:
-/// so it is known for what it is, and nothing that was counted changes hands.
+/// The live tables and their source. Writes of other processes are undone first: so they are
+/// recognised, and no count changes its owner.
 fn live_tables(
     kernel: &mut Kernel,
     cache: &Cache,

@@ -1,4 +1,4 @@
-//! What a reconciliation leaves behind for the next one. Must not know: the kernel, the clock, the
+//! State that a reconciliation leaves for the next one. Must not know: the kernel, the clock, the
 //! file system.
 
 use crate::compile::{Cache, Compiled};
@@ -9,23 +9,24 @@ use crate::report;
 
 /// What was last made to hold.
 pub struct Reconciled {
-    /// What the file asked for.
+    /// The meaning of the file.
     pub desired: Desired,
     /// What the network was like.
     pub network: Network,
     /// What could not be.
     pub obstacles: Vec<Obstacle>,
-    /// What may come as a surprise and is none of these, a line each; all that was said since the
-    /// file was last another.
+    /// Advice, a line each; all lines since the file last changed.
     pub advice: Vec<String>,
-    /// What is known of the live tables.
+    /// The contents of the live tables, as far as they are known.
     pub cache: Cache,
-    /// Whether anything was made to hold yet: before, nobody knows what a predecessor did.
+    /// Whether a reconciliation has succeeded: before the first, the predecessor's state is
+    /// unknown.
     pub(crate) has_held: bool,
 }
 
 impl Default for Reconciled {
-    /// Before the first file: nothing to mirror, and mirroring is on unless a file says otherwise.
+    /// Before the first file: nothing to mirror, and mirroring is enabled unless a file disables
+    /// it.
     fn default() -> Self {
         let desired = Desired {
             enabled: true,
@@ -43,7 +44,7 @@ impl Default for Reconciled {
 }
 
 impl Reconciled {
-    /// Everything that is desired holds now, but for what the kernel has refused.
+    /// Everything desired holds now, except what the kernel has rejected.
     pub(crate) fn holds(
         &mut self,
         desired: &Desired,
@@ -52,7 +53,7 @@ impl Reconciled {
         refused: Vec<String>,
     ) {
         let advice = report::advice(desired, &network, want);
-        // what comes and goes with a route is said once
+        // advice that comes and goes with a route is logged once
         self.advice
             .retain(|line| self.desired == *desired && !advice.contains(line));
         self.advice.extend(advice);

@@ -8,7 +8,7 @@ const STEPS: usize = 16;
 /// Times at most that the network may change meanwhile: each is a beginning.
 const CHANGES: usize = 16;
 
-/// Gives up in the end: whoever reconciles is deaf meanwhile.
+/// Limits the steps: the daemon handles no event during a reconciliation.
 #[derive(Debug, Default)]
 pub struct StepBudget {
     last: Option<Network>,
@@ -17,7 +17,7 @@ pub struct StepBudget {
 }
 
 impl StepBudget {
-    /// Whether no step was taken yet.
+    /// Whether no step has run yet.
     fn is_fresh(&self) -> bool {
         self.last.is_none()
     }
@@ -36,7 +36,10 @@ impl StepBudget {
         }
         if self.changes > CHANGES {
             return Err(KernelError::Unsettled {
-                what: format!("the network changed {} times during one update", self.changes),
+                what: format!(
+                    "the network changed {} times during one update",
+                    self.changes
+                ),
                 remedy: "the daemon retries within 30 s",
             });
         }

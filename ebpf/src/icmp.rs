@@ -1,5 +1,5 @@
-//! Input: an ICMP error, as a router or the endpoint sends it about a copy. Output: what it says,
-//! and whose copy it quotes.
+//! Input: an ICMP error, as a router or the endpoint sends it about a copy. Output: its kind, and
+//! the copy that it quotes.
 
 use crate::abi::{Endpoint, IcmpError};
 use crate::gue::{OUTER6_BYTES, SOURCE_PORT_BASE};
@@ -14,8 +14,7 @@ const OFFSET6: u16 = 0xfff8;
 /// The header of an error.
 pub type Header = [u8; ICMP_BYTES as usize];
 
-/// What it says: an [`IcmpError`] as a number, or [`IcmpError::COUNT`] if it is none that bears on
-/// copies.
+/// Its kind: an [`IcmpError`] as a number, or [`IcmpError::COUNT`] if it does not concern copies.
 #[must_use]
 #[inline(always)]
 pub const fn kind(header: &Header, ipv6: bool) -> u32 {
@@ -65,8 +64,8 @@ pub const fn is_first6(fragment: &Fragment6) -> bool {
     fragment[0] == protocol::UDP && u16::from_be_bytes([fragment[2], fragment[3]]) & OFFSET6 == 0
 }
 
-/// Whether addresses and ports are those of copies to an endpoint. `addresses` is source and
-/// destination as the quoted header has them, of which IPv4 fills the first two words.
+/// Whether addresses and ports are those of copies to an endpoint. `addresses` are source and
+/// destination as in the quoted header; IPv4 fills the first two words.
 #[must_use]
 #[inline(always)]
 pub fn is_ours(addresses: &[u32; 8], ports: Ports, endpoint: &Endpoint, ipv6: bool) -> bool {

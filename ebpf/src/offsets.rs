@@ -1,7 +1,7 @@
-//! Where the running kernel keeps what no helper tells, and how it is read. The daemon takes it
-//! from the kernel's type information (BTF) and gives it to the programs when it loads them. Where
-//! there is none, or nobody may read, everything is unknown, and the verifier drops the code that
-//! would read.
+//! Offsets of data of the running kernel that no helper returns, and how they are read. The daemon
+//! reads them from the kernel's type information (BTF) and gives them to the programs when it loads
+//! them. Without type information, or without the permission to read, all are unknown, and the
+//! verifier removes the code that would read.
 
 /// What a field of [`Offsets`] is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +27,8 @@ macro_rules! offsets {
             /// How the kernel's memory is read: [`Offsets::BY_TYPE`], [`Offsets::BY_HELPER`], or
             /// not at all.
             pub reading: u32,
-            /// 1 if the kernel can cut any packet that was received in pieces once its segments are
-            /// made smaller; see `skb_segment` and "bpf: Fix a segment issue when downgrading
+            /// 1 if the kernel can segment any packet that was received in pieces with a smaller
+            /// segment size; see `skb_segment` and "bpf: Fix a segment issue when downgrading
             /// gso_size" (CVE-2024-42281).
             pub can_shrink: u32,
             $($(#[$doc])* pub $field: u32,)*
@@ -45,7 +45,7 @@ macro_rules! offsets {
 }
 
 impl Offsets {
-    /// It is not known, and must not be used.
+    /// It is unknown, and must not be used.
     pub const UNKNOWN: u32 = u32::MAX;
 
     /// Programs may load from an address that they call a struct (`bpf_rdonly_cast`, from Linux 6.2
@@ -80,7 +80,7 @@ offsets! {
     skb_extensions: Member("sk_buff", "extensions"),
     /// What stands behind the packet's bytes.
     skb_shared_info: Type("skb_shared_info"),
-    /// Flags for the one who sends it: a byte.
+    /// Flags for the transmission: a byte.
     shared_tx_flags: Member("skb_shared_info", "tx_flags"),
     /// A pointer to the packets that belong to it.
     shared_frag_list: Member("skb_shared_info", "frag_list"),
@@ -108,7 +108,7 @@ offsets! {
     netdev_adjacent: Type("netdev_adjacent"),
     /// The interface in it: a pointer.
     lower_device: Member("netdev_adjacent", "dev"),
-    /// Where the list goes on in it: a `struct list_head`.
+    /// The link to the next element of the list: a `struct list_head`.
     lower_list: Member("netdev_adjacent", "list"),
     /// A link of a list.
     list_head: Type("list_head"),
@@ -146,7 +146,7 @@ offsets! {
     ptr_ring: Type("ptr_ring"),
     /// Where the next packet is put: 4 bytes.
     ring_producer: Member("ptr_ring", "producer"),
-    /// Where the next one is taken: 4 bytes.
+    /// The position of the consumer: 4 bytes.
     ring_consumer: Member("ptr_ring", "consumer_head"),
     /// Packets that it has room for: 4 bytes.
     ring_size: Member("ptr_ring", "size"),

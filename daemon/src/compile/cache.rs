@@ -36,7 +36,7 @@ pub struct Made<'m> {
     pub epoch: u32,
 }
 
-/// What tables say.
+/// The meaning of tables.
 pub(in crate::compile) struct Decompiled {
     pub in_use: Arc<Reachable>,
     /// What each slot stands for.

@@ -5,9 +5,9 @@ use crate::desired::Desired;
 use crate::network::Network;
 use crate::tables::{Live, Table};
 
-/// Compiles for the live maps if they have room, else for new ones. `None` if even those have none.
-/// If there are to be new ones, the live tables are forgotten first, so that not both take memory:
-/// `live` is `None` then.
+/// Compiles for the live maps if they have room, otherwise for new ones. `None` if not even new
+/// ones have room. Before new ones the live tables are freed, so that not both take memory: `live`
+/// is `None` then.
 pub fn next_tables(
     desired: &Desired,
     network: &Network,
@@ -33,7 +33,7 @@ fn in_place(
     live: &Live,
     cache: &mut Cache,
 ) -> Option<Compiled> {
-    // what a copy is known by cannot be written while programs use it
+    // the mark of copies cannot be written while programs use it
     let control = &live.tables.control;
     let want = (control.secret != 0 && control.generation == live.generation)
         .then(|| compile(desired, network, &live.tables, cache))??;

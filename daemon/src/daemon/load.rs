@@ -6,8 +6,8 @@ use crate::source::ConfigSource;
 /// A file that takes much more memory to read than what it means.
 const LARGE_BYTES: usize = 2 << 20;
 
-/// What the file means. What reading a large one has needed is given back before anything else is
-/// made of it.
+/// The meaning of the file. The memory for reading a large file is returned before the file is
+/// compiled.
 pub(super) fn load(source: &mut ConfigSource) -> Option<Desired> {
     let desired = source.load();
     if source.bytes() > LARGE_BYTES {
@@ -16,9 +16,9 @@ pub(super) fn load(source: &mut ConfigSource) -> Option<Desired> {
     desired
 }
 
-/// Gives back what a look has needed for a moment, but not at once, since the next may need it
-/// again: the kernel's type information alone are 6 MiB, and the allocator keeps what lies below
-/// something that stays.
+/// Returns free memory to the kernel, but not after each step, since the next may need it again:
+/// the kernel's type information alone is 6 MiB, and the allocator keeps memory below a live
+/// allocation.
 pub(super) fn trim() {
     #[cfg(target_env = "gnu")]
     // SAFETY: it may be called at any time.

@@ -32,14 +32,14 @@ pub struct Options {
     pub pin_path: PathBuf,
     /// How programs are attached; the kernel's best if absent.
     pub mechanism: Option<Mechanism>,
-    /// Where metrics are written; where they are looked for if absent.
+    /// File for metrics; if absent, the one of [`Textfile::new`].
     pub metrics: Option<PathBuf>,
 }
 
 /// Why the daemon ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// It was asked to.
+    /// SIGTERM, SIGINT or SIGUSR2.
     Stopped,
     /// The file is wrong, and nothing is mirrored; nothing was touched.
     BadConfig,
@@ -49,7 +49,8 @@ pub enum Outcome {
 /// is right.
 ///
 /// # Errors
-/// The kernel refuses at the start. Later it is logged, and the last state stays.
+/// The kernel rejects the programs, maps or attachments of the first configuration. Later
+/// rejections are logged, and the last state stays.
 pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let (sender, triggers) = queue();
     watch_signals(sender.clone()).context("cannot install signal handlers")?;
@@ -61,7 +62,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     }
     require_serial_softirqs()?;
     let mut kernel = Kernel::claim(&options.pin_path, options.mechanism)?;
-    // before the first look, so that nothing is missed
+    // before the network is read for the first time, so that no event is missed
     let monitor = Monitor::open()?;
     kernel.refuse_strays()?;
     kernel.introduce(&options.config);

@@ -1,4 +1,4 @@
-//! What the service manager is told.
+//! Notifications for the service manager.
 
 use sd_notify::NotifyState;
 use tracing::warn;

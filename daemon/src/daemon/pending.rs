@@ -1,4 +1,4 @@
-//! What has been asked for.
+//! The events since the last round.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -19,7 +19,7 @@ use crate::triggers::{End, Trigger, Triggers};
 const QUIET: Duration = Duration::from_millis(20);
 const QUIET_MOST: Duration = Duration::from_secs(1);
 
-/// What has been asked for since the last look, beside what the source knows of.
+/// The events since the last round, except those that the source holds.
 #[derive(Debug, Default)]
 pub(super) struct Pending {
     pub(super) reload: bool,
@@ -28,7 +28,7 @@ pub(super) struct Pending {
 }
 
 impl Pending {
-    /// Whether somebody may have undone what we did, which the network does not show.
+    /// Whether another process may have undone something that the network does not show.
     pub(super) fn may_have_undone(&self) -> bool {
         let is_innocent = |event: &Event| {
             matches!(

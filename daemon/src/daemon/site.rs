@@ -19,8 +19,9 @@ use crate::reconciled::Reconciled;
 use crate::source::ConfigSource;
 use crate::triggers::{End, Triggers};
 
-/// What the service manager is told of a mirror that was adopted.
-const ADOPTED: &str = "the file is invalid; mirroring continues with the previous configuration until the file is valid";
+/// Status for the service manager while the daemon keeps what its predecessor left.
+const ADOPTED: &str = "the file is invalid; mirroring continues with the previous configuration \
+                       until the file is valid";
 
 /// What the daemon works with.
 pub(super) struct Site {
@@ -29,11 +30,11 @@ pub(super) struct Site {
     source: ConfigSource,
     pub(super) metrics: Textfile,
     health: Health,
-    /// What the file last asked for when it was right; `None` until it is for the first time.
+    /// The meaning of the last valid file; `None` before the first.
     desired: Option<Desired>,
     /// Programs that are still to be attached or detached for it.
     left: usize,
-    /// The service manager is to be told once all is attached.
+    /// Whether to notify the service manager once all programs are attached.
     is_awaited: bool,
     timers: Timers,
     complaint: Complaint,
@@ -71,10 +72,10 @@ impl Site {
         }
     }
 
-    /// Takes what the file asks for, if it is right.
+    /// Applies the file if it is valid.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// The kernel rejects the configuration.
     pub(super) fn begin(&mut self) -> Result<(), KernelError> {
         if let Some(desired) = &self.desired {
             let (kernel, state) = (&mut self.kernel, &mut self.state);
@@ -94,7 +95,7 @@ impl Site {
         }
     }
 
-    /// Does what is asked for until it is time to end.
+    /// Handles events until the end.
     pub(super) fn serve(&mut self, triggers: &Triggers) -> End {
         self.timers = Timers::new();
         loop {
@@ -150,8 +151,7 @@ impl Site {
         self.source.look(pending.timer)
     }
 
-    /// Gives a sign of life and looks after copies; answers whether the network is to be looked at
-    /// again.
+    /// Writes a heartbeat and checks copies; returns whether the network must be read again.
     fn beat(&mut self) -> bool {
         self.timers.pulse.beat(&mut self.kernel);
         self.source.poll();
@@ -161,7 +161,7 @@ impl Site {
         is_changed
     }
 
-    /// Reads the file, and takes it if it is right; answers whether it was.
+    /// Reads the file, and applies it if it is valid; returns whether it was.
     fn reload(&mut self) -> bool {
         let Some(desired) = load(&mut self.source) else {
             self.reject();
@@ -207,8 +207,8 @@ impl Site {
         self.timers.rest(worked().saturating_sub(before));
     }
 
-    /// Whether copies arrive, as far as this host can know. Says what has changed, and answers
-    /// whether the network is to be looked at again.
+    /// Checks whether copies arrive, as far as this host can know, and logs changes. Returns
+    /// whether the network must be read again.
     fn look_after(&mut self) -> Result<bool, KernelError> {
         let Self {
             kernel,
@@ -241,7 +241,7 @@ impl Site {
         Ok(kernel.follow_path_mtus(health.path_mtus()))
     }
 
-    /// The file that was last right is the live one, once all is attached that it asks for.
+    /// Marks the last valid file as live, once all its programs are attached.
     fn tell_live(&mut self) {
         if let Some(hash) = self.source.right().filter(|_| self.left == 0) {
             self.kernel.tell_live(hash);
@@ -254,16 +254,16 @@ impl Site {
         self.note_rejected();
     }
 
-    /// The kernel remembers that the file was not taken.
+    /// Records in the kernel that the file was rejected.
     fn note_rejected(&mut self) {
         let _ = self.kernel.note(Note::Rejected);
         self.kernel.tell_rejected(self.source.found());
     }
 }
 
-/// Whether the network is as it was when all that is desired was last made to hold: then there is
-/// nothing to do. Most changes of routes concern nobody, and to read the tables and compile anew
-/// takes a hundred times as long as to ask for what concerns us.
+/// Whether the network is unchanged since the last successful reconciliation: then there is nothing
+/// to do. Most changes of routes do not concern the file, and reading the tables and compiling
+/// takes a hundred times as long as this check.
 fn is_same(kernel: &mut Kernel, state: &Reconciled, desired: &Desired) -> bool {
     kernel
         .observe(desired)

@@ -1,4 +1,4 @@
-//! Takes what is desired, and says what came of it.
+//! Applies the desired state, and logs the result.
 
 use tracing::{info, warn};
 
@@ -10,12 +10,12 @@ use crate::reconcile::proceed;
 use crate::reconciled::Reconciled;
 use crate::report::{self, plural};
 
-/// Why the kernel is looked at again.
+/// Why to reconcile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Occasion {
     /// The file was read.
     File,
-    /// Something else changed.
+    /// Another event.
     Network,
 }
 

@@ -1,4 +1,4 @@
-//! When it is time for what no event tells.
+//! Due times of work that no event triggers.
 
 use std::time::{Duration, Instant};
 
@@ -6,20 +6,19 @@ use nix::time::{ClockId, clock_gettime};
 
 use crate::pulse::Pulse;
 
-/// After a look at the network nothing is looked at for so many times as long as it took: a host
-/// where routes come and go all the time gives us a twentieth of a CPU at most, unless a look takes
-/// very long.
+/// Pause after reading the network, as a multiple of its duration: on a host where routes change
+/// all the time the daemon uses at most a twentieth of a CPU, unless reading takes very long.
 const REST: u32 = 19;
 const REST_MOST: Duration = Duration::from_secs(1);
-/// What failed is tried again, and what no event tells is looked for.
+/// Interval of retries, and of checks for changes without an event.
 const DRIFT: Duration = Duration::from_secs(30);
 
-/// When what is due that no event tells.
+/// Due times of work that no event triggers.
 #[derive(Debug)]
 pub(super) struct Timers {
     pub(super) drift: Instant,
     pub(super) pulse: Pulse,
-    /// However much happens in the network, it is not looked at before.
+    /// Earliest time of the next reading of the network, whatever happens there.
     pub(super) rested: Instant,
 }
 
@@ -33,7 +32,7 @@ impl Timers {
         }
     }
 
-    /// Whether what failed is to be tried again, and what no event tells to be looked for.
+    /// Whether retries and checks without an event are due.
     pub(super) fn is_drift_due(&mut self) -> bool {
         let now = Instant::now();
         let is_due = self.drift <= now;
@@ -43,8 +42,7 @@ impl Timers {
         is_due
     }
 
-    /// A look at the network has taken so much of a CPU: the next one has to wait for so many times
-    /// as long.
+    /// Delays the next reading of the network by a multiple of the CPU time that this one took.
     pub(super) fn rest(&mut self, work: Duration) {
         self.rested = Instant::now() + (work * REST).min(REST_MOST);
     }

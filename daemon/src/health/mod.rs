@@ -1,7 +1,8 @@
-//! Input: what has been counted about each endpoint, once a second. Output: what keeps its copies
-//! from arriving, and the MTU of the way there. Pure: must not know the kernel or the clock.
+//! Input: the counters of each endpoint, once a second. Output: why its copies do not arrive, and
+//! the path MTU. Pure: must not know the kernel or the clock.
 //!
-//! Errors can be forged by who knows the addresses, so they are told, and stop nothing.
+//! A sender who knows the addresses can forge ICMP errors. So errors are reported, and never stop
+//! copies.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -11,11 +12,11 @@ use traffic_mirror_ebpf::abi::{IcmpError, Trouble};
 
 use crate::desired;
 
-/// The way that copies go: address, port, index of the output interface. What is known of one says
-/// nothing of another.
+/// The path of copies: address, port, index of the output interface. Knowledge about one path does
+/// not apply to another.
 pub type Way = (IpAddr, u16, u32);
 
-/// What is known of an endpoint to which copies are sent.
+/// The counters of an endpoint to which copies are sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Sample {
     /// Where they go.
@@ -28,10 +29,10 @@ pub struct Sample {
     pub held_up: u64,
     /// ICMP errors about copies, by [`IcmpError`].
     pub errors: [u64; IcmpError::COUNT],
-    /// What the last packet-too-big said, bytes, and when it came, by a clock that does not jump.
+    /// MTU of the last packet-too-big, bytes, and its time, by a monotonic clock.
     pub path_mtu: Option<(u32, Duration)>,
-    /// Packets that the output interface and its queue have dropped, whoever sent them; a count
-    /// that may begin anew. Absent if it was not asked for.
+    /// Packets, copies and others, that the output interface and its queue dropped; the count may
+    /// restart at zero. Absent if it was not read.
     pub output_drops: Option<u64>,
 }
 
@@ -39,16 +40,17 @@ pub struct Sample {
 /// bytes.
 pub type Findings = BTreeMap<String, (Sample, Option<Trouble>, Option<u32>)>;
 
-/// A difference that is told.
+/// A change that is logged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum HealthChange {
     /// Copies do not arrive, or may not.
     Lost(Trouble),
     /// What kept them from arriving is over.
     Recovered(Trouble),
-    /// What kept them from arriving is of no matter any more: they go another way, or none.
+    /// The reason why copies did not arrive does not matter any more: copies take another path, or
+    /// none.
     Left(Trouble),
-    /// Packets are made no longer than so many bytes.
+    /// Outer packets are at most this long, bytes.
     PathMtu(u32),
     /// What was learned of the path MTU is forgotten.
     PathMtuForgotten,
@@ -71,28 +73,46 @@ impl HealthChange {
         }: &desired::Endpoint,
     ) -> String {
         let text = match self {
-            Self::Lost(Trouble::PortClosed) => format!("{address} reports that no process listens on UDP port {port}; start the receiver"),
+            Self::Lost(Trouble::PortClosed) => format!(
+                "{address} reports that no process \
+                listens on UDP port {port}; start the receiver"
+            ),
             Self::Lost(Trouble::Unreachable) => {
-                format!("ICMP errors report that {address} is unreachable, or that a firewall rejects the copies")
+                format!(
+                    "ICMP errors report that {address} is unreachable, or that a firewall \
+                         rejects the copies"
+                )
             }
             Self::Lost(Trouble::TooBig) => {
-                "ICMP errors report that copies are too long for a link on the path, although the daemon shortened them; set `mtu` of the endpoint"
+                "ICMP errors report that copies are too long for a link on the path, although \
+                 the daemon shortened them; set `mtu` of the endpoint"
                     .to_owned()
             }
             Self::Lost(Trouble::TimeExceeded) => {
-                format!("ICMP errors report that copies exceed their hop limit, or that {address} misses fragments")
+                format!(
+                    "ICMP errors report that copies exceed their hop limit, or that \
+                         {address} misses fragments"
+                )
             }
             Self::Lost(Trouble::Backlog) => {
-                "the queue of the output interface holds more than `backlog` allows; copies are dropped until it has drained"
+                "the queue of the output interface holds more than `backlog` allows; copies are \
+                 dropped until it has drained"
                     .to_owned()
             }
             Self::Lost(Trouble::OutputDrops) => {
-                "the output interface, or its queue, drops packets; copies may be among them".to_owned()
+                "the output interface, or its queue, drops packets; copies may be among them"
+                    .to_owned()
             }
             Self::Lost(Trouble::None) | Self::Recovered(_) => "ready again".to_owned(),
-            Self::Left(trouble) => format!("{} is over: copies no longer take this path", trouble.label()),
+            Self::Left(trouble) => format!(
+                "{} is over: copies no longer take this path",
+                trouble.label()
+            ),
             Self::PathMtu(mtu) => {
-                format!("a link on the path carries packets of at most {mtu} bytes; longer copies are sent in fragments")
+                format!(
+                    "a link on the path carries packets of at most {mtu} bytes; longer \
+                         copies are sent in fragments"
+                )
             }
             Self::PathMtuForgotten => "the daemon tries the full path MTU again".to_owned(),
         };
@@ -100,7 +120,7 @@ impl HealthChange {
     }
 }
 
-/// What is known of all endpoints, by name.
+/// The state of all endpoints, by name.
 #[derive(Debug, Default)]
 pub struct Health {
     endpoints: BTreeMap<String, Monitored>,
@@ -116,20 +136,19 @@ struct Monitored {
     /// Looks in which errors may still be about copies that were sent before the programs knew the
     /// last path MTU.
     in_flight: u32,
-    /// Looks in which the programs did not know it yet.
+    /// Samples since the path MTU was found in which the programs did not know it yet.
     unknown: u32,
 }
 
-/// So many looks without it end a trouble.
+/// A trouble ends after this many samples without it.
 const LOOKS_UNTIL_OVER: u32 = 3;
 const IN_FLIGHT: u32 = 2;
-/// So many looks the programs may take to know a path MTU: what hides an error for longer would
-/// hide a loss.
+/// Samples within which the programs must know a path MTU: a longer time would hide a loss.
 const UNKNOWN: u32 = 60;
 /// How long a path MTU is believed (RFC 8201 section 4).
 const PATH_MTU_LIFE: Duration = Duration::from_secs(600);
 
-/// What an error means; the order is which of several is told.
+/// The meaning of an error; of several errors the first in this order is reported.
 const MEANING: [(IcmpError, Trouble); IcmpError::COUNT] = [
     (IcmpError::PortClosed, Trouble::PortClosed),
     (IcmpError::Unreachable, Trouble::Unreachable),
@@ -138,8 +157,8 @@ const MEANING: [(IcmpError, Trouble); IcmpError::COUNT] = [
 ];
 
 impl Health {
-    /// Begins with what a predecessor has found out about endpoints to which copies go the same
-    /// way: trouble and path MTU, by name.
+    /// Resumes the findings of a predecessor about endpoints whose copies take the same path:
+    /// trouble and path MTU, by name.
     pub fn resume(&mut self, known: Findings, now: Duration) {
         for (name, (last, trouble, path_mtu)) in known {
             let path_mtu = path_mtu.map(|mtu| (mtu, now));
@@ -154,8 +173,8 @@ impl Health {
         }
     }
 
-    /// Takes a look. Endpoints that are not among the samples are forgotten. `now` is of the
-    /// samples' clock.
+    /// Evaluates the samples of a second. Endpoints without a sample are forgotten. `now` is a time
+    /// of the samples' clock.
     pub fn look(
         &mut self,
         samples: BTreeMap<String, Sample>,
@@ -171,7 +190,7 @@ impl Health {
             stays
         });
         for (name, sample) in samples {
-            // what was counted before the first look is the past
+            // counts from before the first sample do not matter
             let endpoint = self
                 .endpoints
                 .entry(name.clone())
@@ -194,7 +213,7 @@ impl Health {
             .collect()
     }
 
-    /// MTUs of the ways, by the endpoint's name, bytes.
+    /// Path MTUs in bytes, by the endpoint's name.
     pub fn path_mtus(&self) -> BTreeMap<String, u32> {
         self.endpoints
             .iter()
@@ -204,7 +223,7 @@ impl Health {
 }
 
 impl Monitored {
-    /// One of which no more is known.
+    /// A new one without findings.
     fn new(last: Sample) -> Self {
         Self {
             last,
@@ -222,8 +241,9 @@ impl Monitored {
         match self.find(&sample, has_sent) {
             Some(found) => {
                 self.quiet = 0;
-                // of what comes in turns the first is told, or each would be told again and again;
-                // but drops of an output, which may be anybody's, hide nothing
+                // of alternating troubles only the first is logged, since each would be logged
+                // again and again; but drops of an output, which may be drops of other packets,
+                // hide nothing
                 if self
                     .trouble
                     .is_none_or(|known| known == Trouble::OutputDrops && found != known)
@@ -242,7 +262,7 @@ impl Monitored {
                 }
             }
         }
-        // what takes time on a busy host is to make the programs know it
+        // on a busy host the programs may learn it late
         let is_known = self.path_mtu.is_none_or(|(mtu, _)| sample.mtu <= mtu);
         self.unknown = if is_known {
             0
@@ -256,7 +276,7 @@ impl Monitored {
         changes
     }
 
-    /// What has gone wrong since the last look.
+    /// The trouble that appeared since the last sample.
     fn find(&self, sample: &Sample, has_sent: bool) -> Option<Trouble> {
         let has_grown =
             |kind: IcmpError| sample.errors[kind as usize] > self.last.errors[kind as usize];
@@ -276,7 +296,7 @@ impl Monitored {
         error.or((has_sent && drops).then_some(Trouble::OutputDrops))
     }
 
-    /// Follows what routers say of the way.
+    /// Follows the path MTU that routers report.
     fn follow(&mut self, sample: &Sample, now: Duration) -> Vec<HealthChange> {
         let before = self.path_mtu.map(|(mtu, _)| mtu);
         if self
@@ -290,7 +310,7 @@ impl Monitored {
                 && now.saturating_sub(told.1) < PATH_MTU_LIFE
                 && told.0 < sample.mtu
         };
-        // a way never gets wider by an error
+        // an error never increases the MTU of a path
         if let Some((mtu, at)) = sample.path_mtu.filter(is_fresh) {
             self.path_mtu = Some((self.path_mtu.map_or(mtu, |(known, _)| known.min(mtu)), at));
         }

@@ -1,6 +1,6 @@
 use super::*;
 
-/// An endpoint at which a look is taken each second.
+/// An endpoint that is sampled each second.
 struct Watched {
     health: Health,
     sample: Sample,
@@ -78,12 +78,11 @@ fn what_was_counted_before_the_first_look_is_the_past() {
     watched.sample.output_drops = None;
     watched.health = Health::default();
     assert_eq!(watched.second(0, &[]), []);
-    // drops are asked for only once copies go: what the output has dropped since it is there is
-    // no news
+    // drops are read only while copies are sent: earlier drops of the output do not matter
     watched.sample.output_drops = Some(1000);
     assert_eq!(watched.second(5, &[]), []);
     assert_eq!(watched.second(5, &[]), []);
-    // another queue counts anew
+    // another queue counts from zero
     watched.sample.output_drops = Some(3);
     assert_eq!(watched.second(5, &[]), []);
 }
@@ -168,7 +167,7 @@ fn what_is_known_of_one_way_says_nothing_of_another() {
         watched.second(1, &[IcmpError::PortClosed]),
         [HealthChange::Lost(Trouble::PortClosed)]
     );
-    // no way at all any more
+    // no path at all any more
     let gone = watched.health.look(BTreeMap::new(), watched.now);
     assert_eq!(
         gone,

@@ -20,27 +20,27 @@ use crate::plan::{Plan, Transition};
 pub struct Applied {
     /// What could not be attached, detached or put in order, a line each.
     pub obstacles: Vec<String>,
-    /// What somebody else had detached or got in the way of, a line each.
+    /// What another process had detached or put in the way, a line each.
     pub repaired: Vec<String>,
     /// Elements that were written.
     pub writes: usize,
     /// What is wanted is live, and nothing was left to do.
     pub is_done: bool,
-    /// Nothing is left to do but to attach or detach so many programs.
+    /// Number of programs that are still to be attached or detached; all else is done.
     pub left: usize,
 }
 
 impl Kernel {
-    /// Applies a change, and attaches again what somebody else has detached. Attachments that fail
-    /// do not undo the rest. Of many that are to come or go some are left for the next time, so
-    /// that nobody waits for all of them.
+    /// Applies a change, and attaches again what another process has detached. A failed attachment
+    /// does not undo the rest. Of many programs some are left for the next call, so that other
+    /// events do not wait for all of them.
     ///
     /// # Errors
     /// The maps or programs cannot be made; the live ones stay as they were.
     pub fn apply(&mut self, change: &Transition, want: &Compiled) -> Result<Applied, NotApplied> {
         let live = Generation::list(&self.pin_path)?.pop();
         let is_written = !matches!(change, Transition::InPlace(plan) if !plan.is_empty());
-        // with many hooks it takes a while: at the beginning of a look, and at its end
+        // with many hooks this takes long: at the beginning of a drift round, and at its end
         let is_asked = is_written || !std::mem::take(&mut self.has_looked);
         let lost = if is_asked {
             self.lost(live, want)?

@@ -74,8 +74,8 @@ impl Role {
         matches!(self, Self::Encap { .. } | Self::Segmenter { .. })
     }
 
-    /// Whether it looks at packets of others, and so must have each exactly once while it goes to
-    /// another place.
+    /// Whether it processes packets of production, and so must process each exactly once while it
+    /// is relocated.
     pub(super) const fn counts(self) -> bool {
         !self.catches()
     }
@@ -89,7 +89,7 @@ impl Role {
         }
     }
 
-    /// The generation whose clones it is for.
+    /// The generation whose clones it encapsulates.
     pub(super) const fn generation(self) -> Option<u32> {
         match self {
             Self::Mirror => None,

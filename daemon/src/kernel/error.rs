@@ -1,4 +1,4 @@
-//! What the kernel refused: the object, what was asked, and its answer.
+//! Rejections by the kernel: the object, the request, and the kernel's answer.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::claim::capability::missing;
 use super::netlink;
 
-/// An error of the kernel or on the way to it.
+/// An error of the kernel, or on the path to it.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
     /// A map could not be created, opened, read or written.
@@ -59,7 +59,7 @@ pub enum KernelError {
     Halfway {
         /// What failed first.
         error: Box<KernelError>,
-        /// What failed on the way back.
+        /// What failed during the restoration.
         again: Box<KernelError>,
     },
     /// The kernel has no such feature.
@@ -82,14 +82,15 @@ pub enum KernelError {
     /// The pin path or a hook is another's: a daemon's, a network namespace's, a program's.
     #[error("{what}; {remedy}")]
     Conflict {
-        /// Whose.
+        /// The owner.
         what: String,
         /// What to do.
         remedy: &'static str,
     },
-    /// The maps are laid out in another way.
+    /// The maps have another layout.
     #[error(
-        "another version of traffic-mirror created the maps; use the commands of that version, or restart the daemon with this one"
+        "another version of traffic-mirror created the maps; use the commands of that version, \
+         or restart the daemon with this one"
     )]
     OtherVersion,
     /// The file asks for more than the maps can hold.
@@ -119,7 +120,7 @@ pub enum NotApplied {
     /// An output interface or the segmenter rejected a program that clones are sent to. No clones
     /// may be sent there, so the tables must be compiled again.
     Refused,
-    /// Anything else.
+    /// Any other error.
     Failed(KernelError),
 }
 
@@ -129,7 +130,7 @@ impl From<KernelError> for NotApplied {
     }
 }
 
-/// What to do about an error, where that is known.
+/// The remedy of an error, where it is known.
 fn remedy(source: &io::Error) -> &'static str {
     let is_refused = source.kind() == io::ErrorKind::PermissionDenied;
     if is_refused && !missing().is_empty() {
@@ -159,7 +160,7 @@ pub(super) fn pin_error(action: &'static str, path: &Path, source: io::Error) ->
     }
 }
 
-/// An error with its causes; of the verifier's log the last line that says something.
+/// An error with its causes; of the verifier's log only the last line with content.
 pub fn reason(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,5 +1,5 @@
-//! Reads what [`health`](crate::health) needs to know, and leaves what it finds out for `status`.
-//! Has the kernel look after the next hops.
+//! Reads the samples of [`health`](crate::health), and leaves its findings for `status`. Makes the
+//! kernel check the next hops.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -26,7 +26,7 @@ fn now() -> Duration {
     clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(Duration::ZERO, Duration::from)
 }
 
-/// When it is worth while to ask what outputs have dropped.
+/// When the drops of outputs are read.
 #[derive(Debug, Default)]
 pub(super) struct Asking {
     sent: u64,
@@ -34,7 +34,7 @@ pub(super) struct Asking {
 }
 
 impl Asking {
-    /// So many looks after the last copy was sent there may still be drops of one.
+    /// For this many samples after the last copy, drops may still be drops of copies.
     const LOOKS: u32 = 5;
 
     fn is_due(&mut self, sent: u64) -> bool {
@@ -63,7 +63,7 @@ impl Kernel {
             .rposition(|name| name.text().is_some())
             .map_or(0, |at| at + 1);
         let stats = generation.endpoint_stats(used)?;
-        // to ask for all queues of a host takes time, and where no copy was sent none was lost
+        // reading the queues of a host takes time, and without copies none was lost
         let asks = self
             .drops
             .is_due(stats.iter().flatten().map(|cpu| cpu.sent.packets).sum());
@@ -183,8 +183,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Has the kernel ask whether the next hops are still there. Copies do not: they carry a header
-    /// that is finished.
+    /// Makes the kernel check the next hops. Copies do not, since they carry a complete header.
     pub fn look_after_next_hops(&mut self, network: &Network, desired: &Desired) {
         for endpoint in &desired.endpoints {
             let Some(path) = network.paths.get(&endpoint.name) else {

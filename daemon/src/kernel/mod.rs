@@ -60,8 +60,8 @@ pub struct Kernel {
     mechanism: Mechanism,
     attachments: Attachments,
     netlink: Netlink,
-    /// Interfaces on whose egress `encap` could not be attached, and why: no clone may be sent
-    /// there.
+    /// Interfaces on whose egress the kernel rejected `encap`, with the reason: no clone may be
+    /// sent there.
     refused: BTreeMap<u32, String>,
     /// Interfaces on whose egress `encap` was attached again: copies that left meanwhile have
     /// tripped the circuit breakers of its endpoints.
@@ -69,25 +69,25 @@ pub struct Kernel {
     segmenter: Attempts,
     /// There are interfaces of one.
     has_segmenter_parts: bool,
-    /// Next hops that the kernel asks for, and since when.
+    /// Next hops that the kernel is resolving, and since when.
     asked: BTreeMap<(u32, IpAddr), Instant>,
     /// What outputs have dropped.
     drops: health::Asking,
-    /// Next hops that the kernel has asked for in vain, by interface: they have not answered since.
+    /// Next hops that the kernel could not resolve, by interface: they have not answered since.
     silent: BTreeSet<(u32, IpAddr)>,
-    /// MTUs that routers have told, by the endpoint's name, bytes.
+    /// MTUs that routers have reported, by the endpoint's name, bytes.
     path_mtus: BTreeMap<String, u32>,
     offloads: Offloads,
-    /// What has gone to another place of its hook lately, and what came in the way, if it has not.
+    /// Recent relocations, with the obstacle of those that failed.
     relocated: BTreeMap<Attachment, Option<String>>,
     attaching: Attaching,
-    /// What somebody else had put in the place of directories of ours, a line each, until it is
-    /// said.
+    /// Objects that another process had put in place of our directories, a line each, until it is
+    /// logged.
     cleared: Vec<String>,
-    /// What has begun is not done, and what was lost before it is known.
+    /// A change has begun and is not complete, and what was lost before it is known.
     has_looked: bool,
     before: Box<dyn FnMut(Step) -> Result<(), KernelError>>,
-    /// Programs may still run that began before the last commit, be it a predecessor's.
+    /// Programs that began before the last commit, possibly a predecessor's, may still run.
     is_switching: bool,
     pen: record::Pen,
     /// What marks copies, and keys the hash of their flows.
@@ -96,7 +96,7 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Claims the pin path. Without `mechanism` the kernel's best is taken.
+    /// Claims the pin path. Without `mechanism` TCX is used if the kernel has it, otherwise clsact.
     ///
     /// # Errors
     /// The kernel lacks something, there is no bpf file system, no permission, another daemon has the pin path, or what is
@@ -146,7 +146,8 @@ impl Kernel {
         })
     }
 
-    /// Has something called before each change of the kernel, in place of which its error is taken.
+    /// Sets a function that is called before each change of the kernel, and whose error replaces
+    /// the change.
     pub fn before(&mut self, call: impl FnMut(Step) -> Result<(), KernelError> + 'static) {
         self.before = Box::new(call);
     }
@@ -159,9 +160,9 @@ impl Kernel {
         Ok(!Generation::list(pin_path)?.is_empty())
     }
 
-    /// The content of the live tables; `None` if there are none, if another version of us made them
-    /// or their programs, if some programs use others, or if somebody has removed the pin of one or
-    /// pinned something else there. What is as in `known` is shared with it.
+    /// The content of the live tables; `None` if there are none, if another version made them or
+    /// their programs, if some programs use others, or if another process has removed or replaced a
+    /// pin. Parts that equal those in `known` are shared with it.
     ///
     /// # Errors
     /// A map cannot be read.
@@ -209,8 +210,8 @@ impl Kernel {
         self.offloads.hear(events);
     }
 
-    /// Forgets which output interfaces have refused `encap`, what has been put in order, and what
-    /// interfaces have answered, so that the next look tries and asks again.
+    /// Forgets rejections of `encap`, relocations and answers of interfaces, so that the next round
+    /// tries and queries again.
     pub fn try_again(&mut self) {
         self.offloads.forget();
         self.refused.clear();

@@ -21,7 +21,7 @@ pub(super) const HEALTH: &str = "HEALTH";
 pub(super) const HISTORY: &str = "HISTORY";
 pub(super) const DAEMON: &str = "DAEMON";
 
-/// What the programs know of the kernel's memory.
+/// The programs' knowledge of the kernel's memory.
 pub(super) const OFFSETS: &str = "OFFSETS";
 
 /// Counters of one kind of object.
@@ -29,8 +29,8 @@ pub(super) const OFFSETS: &str = "OFFSETS";
 pub(super) struct CounterMaps {
     /// The map that the programs count in, each CPU for itself.
     pub(super) stats: &'static str,
-    /// The map of what predecessors have counted in theirs. Programs do not know it: what they
-    /// write, nobody else may.
+    /// The map with the counts of predecessors. Programs do not use it: only they may write their
+    /// own counters.
     pub(super) past: &'static str,
 }
 
@@ -47,10 +47,10 @@ pub(super) const HOOKS: CounterMaps = CounterMaps {
     past: "HOOK_PAST",
 };
 
-/// For interfaces whose packets begin with the IP header, or a tunnel's.
+/// For interfaces whose packets begin with the IP header, or that of a tunnel.
 pub(super) const ERRORS_IP: &str = "icmp_errors_ip";
-/// Those that are attached. They are loaded once and pinned beside the maps, since checking
-/// `mirror` takes the kernel longer than all else.
+/// The programs that are attached. They are loaded once and pinned beside the maps, since verifying
+/// `mirror` is the longest part of a start.
 pub(super) const PROGRAMS: [&str; 5] = [
     mirror(Direction::Ingress),
     mirror(Direction::Egress),
@@ -93,7 +93,7 @@ pub(super) fn capacity(table: Table, used: usize) -> u32 {
     let (least, most) = match table {
         Table::Control | Table::Values => (1, 1),
         Table::Endpoints | Table::EndpointNames => (MAX_ENDPOINTS, MAX_ENDPOINTS),
-        // each is also so many counters on each CPU
+        // each of these has this many counters on each CPU
         Table::Hooks => (128, MAX_HOOKS),
         Table::Listed => (32, MAX_INTERFACES),
         Table::Rows => (8, 2 * MAX_HOOKS + 1),

@@ -1,5 +1,5 @@
-//! Reads what [`Network`] holds. The daemon has the kernel find neighbours that it does not know;
-//! an [`Observer`](crate::kernel::Observer) changes nothing.
+//! Reads the content of [`Network`]. The daemon makes the kernel resolve unknown neighbours; an
+//! [`Observer`](crate::kernel::Observer) changes nothing.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -18,7 +18,8 @@ use crate::network::{
 };
 
 impl Kernel {
-    /// Whether the kernel has asked for a next hop for long enough, which nobody has been told.
+    /// Whether the kernel has tried to resolve a next hop for long enough, and that was not
+    /// reported yet.
     pub fn has_asked_enough(&self) -> bool {
         self.asked
             .iter()
@@ -39,7 +40,7 @@ impl Kernel {
             ..
         } = self;
         let was_silent = |_: &Endpoint, next_hop: (u32, IpAddr)| {
-            // however much traffic has the kernel begin anew: it has had its time
+            // traffic may make the kernel begin again: its time has passed
             let asked = asked.get(&next_hop);
             silent.contains(&next_hop) || asked.is_some_and(|since| since.elapsed() >= PATIENCE)
         };
@@ -96,15 +97,14 @@ fn unresolved(desired: &Desired, network: &Network) -> BTreeMap<(u32, IpAddr), b
     unresolved.collect()
 }
 
-/// How long the kernel asks for a hardware address, at its defaults three seconds, and a little
+/// Time in which the kernel resolves a hardware address, three seconds by default, and a little
 /// more.
 const PATIENCE: Duration = Duration::from_millis(3500);
-/// How long answers are waited for, and how long until the kernel is asked for them again, the
-/// first time.
+/// How long to wait for answers, and until the kernel is asked again the first time.
 const ANSWER: Duration = Duration::from_millis(250);
 const ANSWER_PAUSE: Duration = Duration::from_millis(1);
 
-/// What to do about a next hop whose hardware address the kernel does not know.
+/// What to do about an unresolved next hop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Unknown {
     Resolve,
@@ -144,8 +144,8 @@ pub(super) fn observe(
     Ok(network)
 }
 
-/// The kernel has been asked for hardware addresses. On a link they are there within milliseconds:
-/// what is known then need not be changed a moment later, and no copy meets an endpoint without.
+/// The kernel resolves addresses now. On a link that takes milliseconds: a short wait spares a
+/// second change of the tables, and no copy meets an unresolved endpoint.
 fn await_neighbours(
     netlink: &mut Netlink,
     desired: &Desired,
@@ -177,7 +177,7 @@ fn await_neighbours(
     }
 }
 
-/// Who has to be asked for the hardware address of the way to an endpoint, and by which interface.
+/// The next hop of an endpoint that must be resolved, and its interface.
 pub(super) fn next_hop(
     endpoint: &Endpoint,
     path: &Path,
@@ -200,7 +200,7 @@ fn path(
     was_silent: &impl Fn(&Endpoint, (u32, IpAddr)) -> bool,
     unknown: Unknown,
 ) -> Result<Path, KernelError> {
-    // asked for with an interface, the kernel answers as if even an address of its own were
+    // with an interface in the request, the kernel answers as if even its own addresses were
     // elsewhere
     let destination = SocketAddr::new(endpoint.address, endpoint.port);
     let anywhere = netlink.route(destination, None)?;
@@ -222,15 +222,15 @@ fn path(
     if let Some((interface, next_hop)) = next_hop(endpoint, &path, &network.links) {
         let neighbour = netlink.neighbour(interface, next_hop)?;
         path.mac = neighbour.as_ref().and_then(Neighbour::usable_mac);
-        // the kernel's own patience decides; what it asks for again is as silent as before until
-        // there is an answer
+        // the kernel's timeout decides; a repeated resolution counts as silent until there is an
+        // answer
         let has_failed =
             neighbour.is_some_and(|neighbour| neighbour.state == NeighbourState::Failed);
         path.silent =
             path.mac.is_none() && (has_failed || was_silent(endpoint, (interface, next_hop)));
         if path.mac.is_none() && unknown == Unknown::Resolve {
-            // a full neighbour table, say, must not stand in the way of everything else; the next
-            // look tries again
+            // for instance a full neighbour table must not block everything else; the next round
+            // tries again
             let _ = netlink.resolve(interface, next_hop);
         }
     }

@@ -21,7 +21,7 @@ use crate::kernel::generation::Generation;
 use crate::network::Network;
 use crate::tables::{Live, names};
 
-/// Whether the live tables say that nobody answers on the way to the endpoint.
+/// Whether the live tables mark the endpoint's next hop as silent.
 fn is_silent_in(Live { tables, .. }: &Live, endpoint: &Endpoint, interface: u32) -> bool {
     let place = names(&tables.endpoint_names)
         .find(|(_, name)| *name == endpoint.name)
@@ -42,14 +42,14 @@ pub struct Observer {
     pin_path: PathBuf,
     netlink: Netlink,
     offloads: Offloads,
-    /// When interfaces were last asked anew: nobody tells an observer what happens to them.
+    /// When interfaces were last queried: an observer receives no events about them.
     asked: Instant,
 }
 
 /// How often two readings of the tables are compared, and how long is waited between them.
 const READINGS: usize = 50;
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long an answer of an interface holds for one who looks again and again.
+/// How long a repeated observer uses the answer of an interface.
 const ANSWER_HOLDS: Duration = Duration::from_secs(1);
 
 impl Observer {
@@ -95,15 +95,15 @@ impl Observer {
             };
             let maps = Generation::open(&self.pin_path, generation);
             match maps.require_our_layout().and_then(|()| maps.live(None)) {
-                // another has taken its place
+                // another generation has taken over
                 Err(_) if Generation::list(&self.pin_path)?.last() != Some(&generation) => {}
                 live => return live.map(Some),
             }
         }
     }
 
-    /// What the network is like, for a daemon that would make the file hold. `live` tells which
-    /// interfaces it has found to refuse `encap`, and whether it could make no segmenter.
+    /// The network as a daemon would read it for this file. `live` contains the interfaces that
+    /// rejected `encap`, and whether the segmenter was rejected.
     ///
     /// # Errors
     /// A netlink request fails.
@@ -164,7 +164,7 @@ impl Observer {
     /// Whether `mirror` is attached to a hook, and in force.
     ///
     /// # Errors
-    /// The kernel cannot be asked.
+    /// A link or filter cannot be queried.
     pub fn is_attached(&mut self, (interface, direction): HookKey) -> Result<bool, KernelError> {
         let attachments = Attachments::below(&self.pin_path);
         for (attachment, mechanism) in attachments.list()? {
@@ -182,7 +182,7 @@ impl Observer {
     /// What is attached, and in force.
     ///
     /// # Errors
-    /// The kernel cannot be asked.
+    /// A link or filter cannot be queried.
     pub fn attached(&mut self, generation: u32) -> Result<Attached, KernelError> {
         let attachments = Attachments::below(&self.pin_path);
         let are_ours = Generation::open(&self.pin_path, generation).is_ours();

@@ -1,5 +1,5 @@
-//! Which interfaces leave checksums to hardware. The kernel takes `rtnl_lock` for each answer
-//! (`dev_ioctl`), so none is asked for twice as long as nothing says that it may be another one.
+//! Interfaces with TX checksum offload. The kernel takes `rtnl_lock` for each query (`dev_ioctl`),
+//! so no interface is queried again without a sign of a change.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -77,7 +77,7 @@ impl Offloads {
 mod tests {
     use super::*;
 
-    /// Looks at interfaces, and answers who was asked for.
+    /// Visits interfaces, and returns which were queried.
     fn asked(offloads: &mut Offloads, links: &[Link]) -> Vec<String> {
         let mut asked = Vec::new();
         let unsummed = offloads.look(links.iter(), |name| {

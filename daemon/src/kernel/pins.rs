@@ -6,7 +6,7 @@ use std::path::Path;
 
 use super::error::{KernelError, pin_error};
 
-/// What is in a directory; nothing, if there is none.
+/// The entries of a directory; none if it does not exist.
 pub(super) fn names(dir: &Path) -> Result<Vec<String>, KernelError> {
     match fs::read_dir(dir) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
@@ -37,7 +37,7 @@ pub(super) fn absent_is_fine(result: io::Result<()>) -> io::Result<()> {
     }
 }
 
-/// Removes a directory with what is in it, or what somebody has put in its place.
+/// Removes a directory with its content, or an object that another process has put in its place.
 pub(super) fn remove_pins(dir: &Path) -> Result<(), KernelError> {
     absent_is_fine(remove_all(dir)).map_err(|source| pin_error("remove", dir, source))
 }

@@ -1,5 +1,5 @@
-//! What the daemon tells of itself in the kernel, where everybody else finds it: that it is alive,
-//! which file it follows, and which version of that file is live.
+//! The daemon's record in the kernel, for all other processes: that it is alive, which file it
+//! follows, and which version of that file is live.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -27,7 +27,7 @@ pub fn hash(text: &[u8]) -> Hash {
     Sha256::digest(text).into()
 }
 
-/// What the last daemon has told of itself.
+/// The record of the last daemon.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// Its process number, in its own process namespace.
@@ -46,7 +46,7 @@ pub struct Record {
     pub pin_path: PathBuf,
     /// Which version of the file is live.
     pub live: Option<Hash>,
-    /// That the file was rejected, if it was not taken since.
+    /// The rejection of the file, if it was not loaded since.
     pub rejection: Option<Rejection>,
 }
 
@@ -59,7 +59,7 @@ pub struct Rejection {
     pub hash: Option<Hash>,
 }
 
-/// The record below a pin path; `None` if there is none that can be read.
+/// The record below a pin path; `None` if there is none or it cannot be read.
 pub fn record(pin_path: &Path) -> Option<Record> {
     Generation::open(pin_path, Generation::list(pin_path).ok()?.pop()?).record()
 }
@@ -91,8 +91,8 @@ impl Default for Pen {
 }
 
 impl Kernel {
-    /// Says that this process is the daemon that follows `file`. Until then nothing is told. Which
-    /// version of the file is live is kept as the predecessor has told it.
+    /// Records that this process is the daemon that follows `file`. Before that nothing is
+    /// recorded. The live version of the file is that of the predecessor's record.
     pub fn introduce(&mut self, file: &Path) {
         let before = record(&self.pin_path);
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -166,8 +166,7 @@ impl Kernel {
 }
 
 impl Generation {
-    /// What the last daemon has told of itself; `None` if it has told nothing, or another version
-    /// has.
+    /// The record of the last daemon; `None` if there is none, or it is of another version.
     pub fn record(&self) -> Option<Record> {
         if !self.has_our_layout() {
             return None;
@@ -198,7 +197,7 @@ fn now() -> u64 {
         .map_or(0, |since| since.as_secs())
 }
 
-/// What does not fit is cut off, the last byte being zero.
+/// A text that does not fit is truncated; the last byte is zero.
 fn padded<const BYTES: usize>(text: &[u8]) -> [u8; BYTES] {
     let mut bytes = [0; BYTES];
     let length = text.len().min(BYTES - 1);

@@ -12,7 +12,7 @@ impl Kernel {
     /// Detaches and removes everything, also the pin path, if a daemon has made it.
     ///
     /// # Errors
-    /// The first that the kernel refuses to remove; the rest is tried all the same.
+    /// The first object that the kernel does not remove; the rest is still tried.
     pub fn remove(mut self) -> Result<(), KernelError> {
         let mut result = Ok(());
         let mut attempt = |done: Result<(), KernelError>| {

@@ -16,18 +16,19 @@ use crate::network::Direction;
 /// What came of looking at the places.
 #[derive(Debug, Default)]
 pub(in crate::kernel) struct Ordered {
-    /// What somebody else had changed, a line each.
+    /// What another process had changed, a line each.
     pub(in crate::kernel) repaired: Vec<String>,
     /// What cannot be as it is wanted, a line each.
     pub(in crate::kernel) obstacles: Vec<String>,
-    /// Output interfaces where copies may have met somebody before `encap`, who has not let them go
-    /// on to it.
+    /// Output interfaces where another program may have run before `encap` and not passed copies on
+    /// to it.
     pub(in crate::kernel) rewired: BTreeSet<u32>,
 }
 
 impl Kernel {
-    /// Moves what does not stand where it should. What has been moved is not moved again until
-    /// [`Kernel::try_again`]: who wants the same place as we do would else keep us busy.
+    /// Moves attachments that are not at their positions. None is moved twice before
+    /// [`Kernel::try_again`]: a process that wants the same position would otherwise keep the
+    /// daemon busy.
     pub(in crate::kernel) fn put_in_order(
         &mut self,
         number: u32,
@@ -139,8 +140,8 @@ impl Kernel {
     }
 }
 
-/// What stands between an attachment and its order in the name of a directory. Of what else an
-/// order may hold bpffs takes no dots (`bpf_lookup`) and no slashes.
+/// Separates attachment and order in the name of a directory. bpffs allows no dots (`bpf_lookup`)
+/// and no slashes in the rest.
 const BETWEEN: char = '=';
 
 impl Attachments {

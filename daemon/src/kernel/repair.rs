@@ -1,4 +1,4 @@
-//! What somebody else has detached or written.
+//! Restores what another process has detached or written.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -15,7 +15,7 @@ use crate::plan::Plan;
 use crate::tables::{Table, elements};
 
 impl Kernel {
-    /// Writes what somebody else has changed.
+    /// Restores what another process has changed.
     ///
     /// # Errors
     /// A map is missing or cannot be mapped.
@@ -40,9 +40,8 @@ impl Kernel {
         Ok(())
     }
 
-    /// What is wanted, has a pin, and is not attached all the same; and each program that clones
-    /// are sent to and that has not even a pin. Takes off what is attached elsewhere than its pin
-    /// says.
+    /// Attachments that are wanted and have a pin, but are not in force; and each program that
+    /// clones are sent to without even a pin. Detaches links that are elsewhere than their pins.
     pub(in crate::kernel) fn lost(
         &mut self,
         generation: Option<u32>,
@@ -68,8 +67,7 @@ impl Kernel {
             if wanted.contains(&attachment) {
                 lost.extend(self.lost_at(attachment)?);
             }
-            // a link may have gone elsewhere with its interface, be it back here under another
-            // index
+            // a link may have moved with its interface, or returned under another index
             self.attachments.forget(attachment, mechanism)?;
         }
         let Some(generation) = generation else {
@@ -101,9 +99,8 @@ impl Kernel {
         self.still_there(lost)
     }
 
-    /// An interface that was being deleted while it was looked at has lost its programs by that,
-    /// and nobody has taken them off. By then it is in no list any more
-    /// (`unregister_netdevice_many_notify`).
+    /// An interface that was deleted during the check has lost its programs by that, and not by
+    /// another process. It is in no list any more by then (`unregister_netdevice_many_notify`).
     fn still_there(&mut self, mut lost: Vec<Lost>) -> Result<Vec<Lost>, KernelError> {
         if !lost.is_empty() {
             let links = self.netlink.links()?;

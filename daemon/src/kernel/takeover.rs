@@ -63,7 +63,7 @@ impl Kernel {
         }
         if let Some(live) = live {
             rcu::synchronize()?;
-            // maps that somebody has removed tell nothing any more
+            // maps that another process has removed have no content any more
             failed.extend(self.copy_stats(&generation, live, want).err());
         }
         // only now, or both generations would count an error
@@ -104,8 +104,8 @@ impl Kernel {
         for table in Table::ALL {
             generation.write(table, want.tables.pieces(table))?;
         }
-        // the same secret: while one generation takes over from another, a copy of either is known
-        // for ours
+        // the same secret: while one generation takes over from another, copies of both are
+        // recognised
         generation.identify(self.secret)?;
         self.hand_on(generation)
     }
@@ -118,7 +118,7 @@ impl Kernel {
         want: &Compiled,
     ) -> Result<(), KernelError> {
         let old = Generation::open(&self.pin_path, old);
-        // what somebody else has pinned there has counted nothing
+        // a map that another process has pinned there has counted nothing
         if !old.has_our_layout() || (old.is_complete() && old.flaw().is_some()) {
             return Ok(());
         }
@@ -130,7 +130,7 @@ impl Kernel {
 /// The secret of a predecessor's maps, or a new one.
 pub(super) fn secret(pin_path: &Path) -> Result<u64, KernelError> {
     let live = Generation::list(pin_path)?.pop();
-    // somebody may have cleared or removed it
+    // another process may have cleared or removed it
     let secret = live.and_then(|live| Generation::open(pin_path, live).secret().ok());
     secret
         .filter(|&secret| secret != 0)

@@ -1,5 +1,5 @@
-//! Input: what is live, and what the file means. Output: what taking the file would change in the
-//! kernel, object by object. Pure: the steps of a reload are taken in memory.
+//! Input: what is live, and the meaning of the file. Output: what loading the file would change in
+//! the kernel, object by object. Pure: the steps of a reload run in memory.
 
 mod differences;
 mod objects;
@@ -47,7 +47,7 @@ pub struct ObjectDifference {
     pub object: &'static str,
     /// Its name.
     pub name: String,
-    /// What is to be said of it; of one that changes, what differs.
+    /// Its values; of a changed object, the differences.
     pub fields: Vec<FieldDifference>,
 }
 
@@ -59,7 +59,7 @@ pub struct FieldDifference {
     /// In the kernel; absent if the object is not there. Of a filter's field an empty list means
     /// any.
     pub live: Option<Vec<String>>,
-    /// In the kernel when the file has been taken.
+    /// In the kernel after the file is loaded.
     pub want: Option<Vec<String>>,
 }
 
@@ -93,8 +93,7 @@ pub fn preview(
     if want.segmenter_wanted && want.segmenter.is_none() {
         if network.segmenter_refused {
             obstacles.push(
-                "the kernel rejected the software segmenter; the log has the reason"
-                    .to_owned(),
+                "the kernel rejected the software segmenter; the log has the reason".to_owned(),
             );
         } else {
             changes.push(ObjectDifference {
@@ -171,7 +170,7 @@ fn changes(
         hooks,
     );
     let mut want = objects(after, network, &everywhere, &order_of_each(want), hooks);
-    // what it is nobody is told
+    // the value is secret
     if before.flow_keys != after.flow_keys && !before.hooks.is_empty() {
         for (objects, seed) in [(&mut live, "one"), (&mut want, "another")] {
             let mirroring = objects.get_mut(&(0, String::new()));

@@ -1,4 +1,4 @@
-//! What is live or wanted, object by object, and what is to be said of each.
+//! The live or wanted objects, with their values.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +12,7 @@ use crate::network::Network;
 /// The order of `mirror` on each hook, as in the file.
 pub(super) type Orders = BTreeMap<HookKey, String>;
 
-/// Objects by kind and name, with what is to be said of each. Kinds are in the order in which they
-/// are shown.
+/// Objects by kind and name, with their values. Kinds are in the order of the output.
 pub(super) type Objects = BTreeMap<(usize, String), Facts>;
 pub(super) type Facts = Vec<(&'static str, Vec<String>)>;
 pub(super) const KINDS: [&str; 4] = ["mirroring", "interface", "endpoint", "filter"];

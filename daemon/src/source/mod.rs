@@ -84,8 +84,8 @@ const ORPHAN: &str = "was replaced or deleted outside of this mount, where the d
                       place of the file";
 
 impl ConfigSource {
-    /// Watches the file and reads it. One that is being written is waited for, but not for ever;
-    /// one that cannot be watched is looked at by [`Self::poll`].
+    /// Watches the file and reads it. Waits a limited time while another process writes it.
+    /// [`Self::poll`] checks a file that cannot be watched.
     ///
     /// # Errors
     /// Signals cannot be set.

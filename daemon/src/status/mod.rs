@@ -1,4 +1,4 @@
-//! Input: the maps and pins in the kernel; no daemon is asked. Output: [`Status`], for people and
+//! Input: the maps and pins in the kernel; no daemon is queried. Output: [`Status`], for people and
 //! as JSON.
 
 mod daemon;
@@ -30,27 +30,26 @@ pub struct Status {
     pub degraded: bool,
     /// Why, a sentence each.
     pub reasons: Vec<String>,
-    /// Since when, seconds since 1970, as far as that is known.
+    /// Since when, seconds since 1970, as far as known.
     pub since: Option<u64>,
     /// The daemon.
     pub daemon: Daemon,
-    /// The file that it follows; absent if no daemon has told.
+    /// The file that the daemon follows; absent without a record.
     pub file: Option<File>,
-    /// When the file was last taken, seconds since 1970.
+    /// When the file was last loaded, seconds since 1970.
     pub last_reload: Option<u64>,
-    /// When it was last refused, if it was not taken since: what was taken before goes on, and this
-    /// is degraded.
+    /// When the file was last rejected, if it was not loaded since: mirroring continues with the
+    /// last valid version, and the status is degraded.
     pub last_rejected: Option<u64>,
-    /// How often the file was taken since mirroring began.
+    /// Times that the file was loaded since mirroring began.
     pub reloads: Option<u64>,
-    /// What somebody else had undone: programs that were attached again, and the times that maps
-    /// were written again.
+    /// Times that the daemon attached programs again or restored the maps after another process.
     pub repairs: Option<u64>,
-    /// Where packets are looked at.
+    /// Where packets are matched.
     pub interfaces: Vec<InterfaceStatus>,
-    /// What the file lists beside, and why packets are not looked at there.
+    /// The other interfaces of the file, and why packets are not matched there.
     pub not_mirrored: Vec<NotMirrored>,
-    /// What is looked for.
+    /// The filters.
     pub filters: Vec<FilterStatus>,
     /// Where copies go.
     pub endpoints: Vec<EndpointStatus>,
@@ -58,8 +57,7 @@ pub struct Status {
     pub outputs: Vec<Output>,
 }
 
-/// An interface that copies leave by. What it counts are all packets that it is given to send,
-/// whoever sends them.
+/// An output interface. Its counters include all packets that it sends.
 #[derive(Debug, Clone, Serialize)]
 pub struct Output {
     /// Its name.
@@ -68,7 +66,7 @@ pub struct Output {
     pub carrier: bool,
     /// Kind of its queueing discipline; absent if it has none.
     pub queue: Option<String>,
-    /// Packets that the queueing discipline has dropped, be it after it had accepted them.
+    /// Packets that the queueing discipline has dropped, possibly after it accepted them.
     pub queue_drops: u32,
     /// Packets that the device has dropped or failed to send.
     pub device_drops: u64,
@@ -94,16 +92,15 @@ pub struct InterfaceStatus {
     pub place: Option<ChainPosition>,
     /// Where it is to stand, as in the file.
     pub order: String,
-    /// Whether it stands there; absent if that is not known.
+    /// Whether the order holds; absent if unknown.
     pub in_order: Option<bool>,
     /// The program that `order` names, if it is not there: the place is the last one until it is.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pending: Option<String>,
-    /// What else is worth knowing, and nothing that is wanted here: a sentence.
+    /// A note that degrades nothing: a sentence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
-    /// Packets that filters could not be asked about, or only without their ports, by reason, if
-    /// any.
+    /// Packets that no filter was matched against, or only with unknown ports, by reason, if any.
     pub skipped: BTreeMap<&'static str, u64>,
 }
 
@@ -129,13 +126,13 @@ pub struct FilterStatus {
     /// Whether it is in force somewhere.
     pub active: bool,
     /// "active", or why it is not: "disabled" (its `enabled` is false), "mirroring-off" (that of
-    /// the whole file), "no-interface" (no interface that is looked at is one of its own).
+    /// the whole file), "no-interface" (none of its interfaces is mirrored).
     pub state: &'static str,
     /// Packets that matched, as they are on the wire.
     pub packets: u64,
     /// Their bytes from the IP header on.
     pub bytes: u64,
-    /// How many come at the moment; absent if that was not asked.
+    /// The current rate; absent if it was not measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
 }
@@ -149,7 +146,7 @@ pub struct EndpointStatus {
     pub state: &'static str,
     /// Since when it is not "ready", seconds since 1970, if the daemon has seen it.
     pub since: Option<u64>,
-    /// Copies are sent, and the state says what keeps them from arriving.
+    /// Copies are sent, and the state is the reason why they do not arrive.
     #[serde(skip)]
     pub is_sent: bool,
     /// Outer destination address; absent while the endpoint cannot be reached.
@@ -158,24 +155,24 @@ pub struct EndpointStatus {
     pub port: Option<u16>,
     /// Output interface.
     pub interface: Option<String>,
-    /// Hardware address of the next hop; absent while the kernel looks for it.
+    /// Hardware address of the next hop; absent while the kernel resolves it.
     pub next_hop: Option<String>,
-    /// Bytes of an outer packet at most; less than the interface's MTU if a router has told so.
+    /// Longest outer packet, bytes; less than the interface's MTU if a router has reported that.
     /// Absent while the endpoint cannot be reached.
     pub mtu: Option<u32>,
-    /// ICMP errors that came back about copies, by what they say, if any.
+    /// ICMP errors that came back about copies, by kind, if any.
     pub errors: BTreeMap<&'static str, u64>,
-    /// Packets of which the output interface, or its queue, took a copy.
+    /// Packets of which the output interface, or its queue, accepted a copy.
     pub packets: u64,
     /// Their bytes from the inner IP header on.
     pub bytes: u64,
-    /// Packets among them of which the end was cut off (`snap`, `oversize = "truncate"`).
+    /// Packets among them whose copy was truncated (`snap`, `oversize = "truncate"`).
     pub truncated: u64,
     /// Packets among them that were sent in several outer fragments.
     pub fragmented: u64,
     /// Packets that matched and were not copied, by reason, if any.
     pub drops: BTreeMap<&'static str, u64>,
-    /// How many go at the moment; absent if that was not asked.
+    /// The current rate; absent if it was not measured.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rate: Option<Rate>,
 }
@@ -195,7 +192,7 @@ pub use read::{read, read_without_places};
 pub use reasons::Reason;
 pub use top::{Style, frame};
 
-/// What a file asks for, in a few words.
+/// The content of a file, in a few words.
 pub fn summary(desired: &Desired) -> String {
     let Desired {
         interfaces,

@@ -23,8 +23,8 @@ use crate::{chain, desired, network};
 /// Reads the status; `None` if nothing is live below the pin path.
 ///
 /// # Errors
-/// A map cannot be read, or what others have attached cannot be asked for, which takes `CAP_SYS_ADMIN`
-/// (`bpf_prog_get_fd_by_id`); what is there belongs to another network namespace.
+/// A map cannot be read; the programs of other processes cannot be queried without `CAP_SYS_ADMIN`
+/// (`bpf_prog_get_fd_by_id`); the pin path belongs to another network namespace.
 pub fn read(pin_path: &Path) -> Result<Option<Status>, KernelError> {
     require_namespace(pin_path)?;
     let Some(mut status) = read_without_places(pin_path)? else {
@@ -49,7 +49,7 @@ pub fn read(pin_path: &Path) -> Result<Option<Status>, KernelError> {
     Ok(Some(status))
 }
 
-/// The same without the places among other programs, which the daemon may not ask for.
+/// The same without the positions among other programs, which the daemon may not query.
 ///
 /// # Errors
 /// A map cannot be read.

@@ -63,7 +63,7 @@ impl Tables {
         })
     }
 
-    /// Tables of zeros, each of so many elements.
+    /// Tables of zeros with the given numbers of elements.
     pub fn zeroed(length: impl Fn(Table) -> usize) -> Self {
         Self {
             control: Control::zeroed(),
@@ -83,8 +83,8 @@ impl Tables {
         }
     }
 
-    /// Tables as they are somewhere else, one after the other. What is as in `known` is shared with
-    /// it.
+    /// Copies of tables from elsewhere, one after the other. Parts that equal those in `known` are
+    /// shared with it.
     ///
     /// # Errors
     /// `content` fails, or a table cannot be read.
@@ -216,7 +216,7 @@ impl Tables {
         Table::ALL.iter().map(|&table| self.len(table)).sum()
     }
 
-    /// Bytes of the tables that grow with what filters ask for.
+    /// Bytes of the tables that grow with the filters.
     pub fn filter_bytes(&self) -> usize {
         let grow = [
             Table::Blocks,
@@ -253,7 +253,7 @@ impl Tables {
     }
 
     /// Whether these are the tables `live` with that epoch, as far as a packet can see: the ends of
-    /// larger maps are zeros, and the control block also says whose they are.
+    /// larger maps are zeros, and the control block also holds the owner's mark.
     pub fn are(&self, live: &Self, epoch: u32) -> bool {
         let mut others = Table::ALL
             .into_iter()
@@ -323,7 +323,7 @@ impl PartialEq for Tables {
     }
 }
 
-/// Whether two pieces are the same; one that both share is not looked at.
+/// Whether two pieces are equal; a shared one is not compared.
 fn are_same(one: &[u8], other: &[u8]) -> bool {
     one.len() == other.len() && (one.as_ptr() == other.as_ptr() || one == other)
 }
@@ -337,7 +337,7 @@ pub struct Live {
     pub tables: Tables,
 }
 
-/// The elements of a table, of which these are the bytes.
+/// The elements of a table, from their bytes.
 #[expect(
     clippy::chunks_exact_to_as_chunks,
     reason = "the size of a type parameter is no constant"

@@ -7,7 +7,7 @@ use traffic_mirror_ebpf::abi::{Control, Values};
 
 use super::Pages;
 
-/// A table somewhere else.
+/// A table elsewhere.
 pub trait Content {
     /// Why it cannot be had.
     type Error;

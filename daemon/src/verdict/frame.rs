@@ -1,4 +1,4 @@
-//! Frames for the kernel to look at.
+//! Frames for queries to the kernel.
 
 use std::net::IpAddr;
 

@@ -47,7 +47,7 @@ pub struct Flow {
 pub struct Verdict {
     /// As the kernel parsed it; absent if it could not.
     pub packet: Option<Flow>,
-    /// Why no filter could be asked.
+    /// Why no filter was matched.
     pub skipped: Option<&'static str>,
     /// `unparsed` of the file, if something of the packet is unknown.
     pub unparsed: Option<&'static str>,
@@ -164,7 +164,7 @@ fn has(row: &Row, slot: u32) -> bool {
         .is_some_and(|block| block[bit / 64] >> (bit % 64) & 1 != 0)
 }
 
-/// The one field that fails, if it is one: of the way round that comes closest.
+/// The one field that fails, if it is only one: in the direction that comes closest.
 fn near_miss(
     name: &str,
     filter: &DescribedFilter,
@@ -292,7 +292,7 @@ const SKIP: &str = "skip";
 /// What stands for a value that cannot be read.
 const UNKNOWN: &str = "unknown";
 
-/// The index of a hook; `None` if packets are not looked at there.
+/// The index of a hook; `None` if packets are not matched there.
 pub fn hook_of(live: &Described, place: HookKey) -> Option<u32> {
     live.hooks
         .iter()
@@ -300,7 +300,7 @@ pub fn hook_of(live: &Described, place: HookKey) -> Option<u32> {
         .map(|(&index, _)| index)
 }
 
-/// Why packets are not looked at there.
+/// Why packets are not matched there.
 pub fn why_no_hook(
     name: &str,
     direction: Direction,

@@ -17,14 +17,14 @@ pub const FIXED: u32 = 1 << 9;
 pub const PROBE: u32 = 1 << 10;
 /// Flag of word 2: the inner packet is IPv6.
 pub const IPV6: u32 = 1 << 11;
-/// Flag of word 2: already wrapped.
+/// Flag of word 2: already encapsulated.
 pub const DONE: u32 = 1 << 12;
-/// Flag of word 2: a part of the packet, as [`Cpu`](super::Cpu) says.
+/// Flag of word 2: a part of the packet, described by [`Cpu`](super::Cpu).
 pub const SLICE: u32 = 1 << 13;
 /// Flag of word 2: without a link header, on the egress of the interface that the packet
 /// passes.
 pub const HEADERLESS: u32 = 1 << 14;
-/// Flag of word 2: the output interface's queue is to be looked at.
+/// Flag of word 2: the queue of the output interface must be checked.
 pub const LOOK: u32 = 1 << 15;
 /// Word 2 from here on: the low bits of the generation.
 pub const GENERATION_SHIFT: u32 = 16;

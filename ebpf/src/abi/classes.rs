@@ -21,7 +21,7 @@ pub type Block = [u64; BLOCK_WORDS];
 pub struct Values {
     /// By IP protocol number.
     pub protocol: [u32; 256],
-    /// The class of a packet of which nobody can tell the protocol: what asks for none.
+    /// The class of a packet with an unknown protocol: filters that give none.
     pub no_protocol: u32,
     /// Zero.
     pub reserved: u32,
@@ -74,7 +74,7 @@ pub struct Slot {
 impl Slot {
     /// The slot stands for something.
     pub const USED: u32 = 1;
-    /// Its filter has another slot (bidirectional): it counts a packet once all the same.
+    /// Its filter has another slot (bidirectional) and still counts a packet once.
     pub const REVERSE: u32 = 2;
 }
 
@@ -85,6 +85,6 @@ impl Slot {
 pub struct Action {
     /// Endpoints that get a copy.
     pub include: u64,
-    /// Endpoints that get none, whatever other filters say.
+    /// Endpoints that get no copy, whatever other filters match.
     pub exclude: u64,
 }

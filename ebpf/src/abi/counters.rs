@@ -13,7 +13,7 @@ pub struct Count {
 }
 
 impl Count {
-    /// Counts so many packets, and bytes.
+    /// Adds packets and bytes.
     #[inline(always)]
     pub fn add(&mut self, packets: u32, bytes: u32) {
         self.packets += u64::from(packets);
@@ -40,18 +40,17 @@ pub struct FilterStats {
 pub struct EndpointStats {
     /// Copies that the output interface took.
     pub sent: Count,
-    /// Packets among them of which the end was cut off.
+    /// Packets among them that were truncated.
     pub truncated: u64,
     /// Packets among them that were sent in several outer fragments.
     pub fragmented: u64,
     /// Packets by [`Drop`].
     pub drops: [u64; Drop::COUNT],
-    /// What this CPU has taken from the endpoint's [`Bucket`] and not used yet, ns.
+    /// Time that this CPU has drawn from the endpoint's [`Bucket`] and not used yet, ns.
     pub credit_ns: u64,
     /// When a copy last went to a next hop that does not answer, ns of `CLOCK_MONOTONIC_COARSE`.
     pub probed_ns: u64,
-    /// Bytes that clones of this CPU have taken since it last looked at the output interface's
-    /// queue.
+    /// Bytes that clones of this CPU hold since it last checked the output interface's queue.
     pub unlooked: u64,
     /// When it found there more than the endpoint's bound, ns of `CLOCK_MONOTONIC_COARSE`; 0 if it
     /// did not.
@@ -60,7 +59,7 @@ pub struct EndpointStats {
     pub errors: [u64; IcmpError::COUNT],
     /// When the last packet-too-big came, ns of `CLOCK_MONOTONIC`.
     pub path_mtu_ns: u64,
-    /// What it said, bytes: [`IPV6_MTU_MIN`] at least; 0 if none came.
+    /// Its MTU in bytes, at least [`IPV6_MTU_MIN`]; 0 if none came.
     pub path_mtu: u32,
     /// [`Endpoint::breaker`](super::Endpoint::breaker) in which a copy met no `encap`; until it
     /// changes nothing more is sent.
@@ -76,8 +75,8 @@ pub struct Bucket {
     pub used_up_to_ns: u64,
 }
 
-/// By the low bits of a datagram's key: what is remembered of its first fragment. One who reads an
-/// element while another writes it sees that the two words do not belong together.
+/// Indexed by the low bits of a datagram's key: the cached state of its first fragment. A reader
+/// detects an element that another CPU is writing: its two words do not match.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct First {
@@ -87,11 +86,11 @@ pub struct First {
     pub value: u64,
 }
 
-/// Per CPU and hook: packets that no filter could be asked about, or not with all fields, by
+/// Per CPU and hook: packets that no filter was matched against, or only with unknown fields, by
 /// [`Skipped`].
 pub type HookStats = [u64; Skipped::COUNT];
 
-/// A superpacket on its way through the segmenter, which it leaves packet by packet.
+/// A superpacket in the segmenter, which it leaves packet by packet.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -119,8 +118,8 @@ pub struct Slice {
     pub more: u32,
     /// Bytes of UDP header and payload of the whole.
     pub udp_length: u32,
-    /// Bytes from the inner IP header to some way behind the transport checksum:
-    /// [`Slice::HEAD_MAX`] at most.
+    /// Bytes from the inner IP header to beyond the transport checksum: at most
+    /// [`Slice::HEAD_MAX`].
     pub head: u32,
     /// Offset of the transport checksum from the inner IP header, bytes; 0 if it is right as it is.
     pub checksum_at: u32,
@@ -168,10 +167,10 @@ reasons! {
         InterfaceDown = "interface-down",
         /// The output interface has no carrier.
         NoCarrier = "no-carrier",
-        /// The next hop has not answered for as long as the kernel asks for it.
+        /// The next hop has not answered for as long as the kernel tries to resolve it.
         NoNeighbour = "no-neighbour",
-        /// Given to the kernel while it looks for the next hop's hardware address. It keeps the
-        /// latest of them until there is an answer, so that some may arrive.
+        /// Passed to the kernel while it resolves the next hop's hardware address. The kernel keeps
+        /// the latest few until there is an answer, so some may arrive.
         Resolving = "resolving",
         /// The output interface has no address to send from.
         NoSource = "no-source",
@@ -185,25 +184,25 @@ reasons! {
         Sample = "sample",
         /// Beyond the endpoint's limit.
         Limit = "limit",
-        /// The copies of the packet had taken their time
+        /// The copies of the packet had used up their time
         /// ([`Bank::budget_ns`](super::Bank::budget_ns)).
         Budget = "budget",
         /// The output interface's queue holds more bytes than the endpoint allows.
         Backlog = "backlog",
-        /// Longer than the MTU once wrapped.
+        /// Longer than the MTU after encapsulation.
         Oversize = "oversize",
-        /// To be cut into packets first, and there is no segmenter that does it.
+        /// To be segmented first, and there is no segmenter.
         NoSegmenter = "no-segmenter",
         /// Others hold the packet, too, as those that pktgen sends: the kernel must not clone it.
         Shared = "shared",
-        /// The NIC is to tell when it sends the packet, and would tell it of the copy.
+        /// The NIC reports the transmit time of the packet, and would report that of the copy.
         HardwareTimestamp = "hardware-timestamp",
         /// The NIC is to encrypt the packet, and would encrypt the copy as if it were the packet.
         Offloaded = "offloaded",
-        /// The kernel refused to clone or to send (`bpf_clone_redirect` failed), or the segmenter
-        /// lost it.
+        /// The kernel rejected the clone or its transmission (`bpf_clone_redirect` failed), or the
+        /// segmenter lost it.
         Clone = "clone",
-        /// The kernel refused to wrap (`bpf_skb_adjust_room` failed).
+        /// The kernel could not encapsulate it (`bpf_skb_adjust_room` failed).
         Encap = "encap",
         /// The output interface's queue was full.
         Queue = "queue",
@@ -213,11 +212,11 @@ reasons! {
 }
 
 reasons! {
-    /// Why a packet was not looked at, or not wholly.
+    /// Why a packet was skipped, or matched with unknown fields.
     Skipped {
         /// Neither IPv4 nor IPv6.
         NotIp = "not-ip",
-        /// The IP header is cut off or contradicts itself.
+        /// The IP header is truncated or inconsistent.
         Malformed = "malformed",
         /// A copy of ours.
         Copy = "copy",
@@ -225,14 +224,13 @@ reasons! {
         Table = "table",
         /// A copy of this mirror's or of a peer's, or an error about one.
         Loop = "loop",
-        /// A later fragment whose first one was not seen. As with the two below, filters were
-        /// asked, and its ports, over IPv6 also its protocol, count as any (or, if the file says
-        /// so, as none).
+        /// A later fragment without a cached first one. As with the two below, filters are matched,
+        /// with any ports and over IPv6 any protocol (or with none, if the file says so).
         Orphan = "orphan-fragment",
-        /// A fragment of a datagram of which several first ones were seen that differ.
+        /// A fragment of a datagram with several different first fragments.
         Ambiguous = "ambiguous-fragment",
-        /// Headers that cannot be read up to the ports: cut off, or a chain that is too long; also
-        /// later fragments of such.
+        /// Headers that cannot be read up to the ports: truncated, or a chain that is too long;
+        /// also later fragments of such packets.
         Unparsed = "unparsed",
         /// GUE in GUE, beyond what is copied of that.
         Nested = "nested",
@@ -242,13 +240,13 @@ reasons! {
 }
 
 reasons! {
-    /// What an ICMP error about a copy says.
+    /// The kinds of ICMP errors about a copy.
     IcmpError {
-        /// Nobody listens on the endpoint's port (ICMP type 3 code 3, `ICMPv6` type 1 code 4).
+        /// No process listens on the endpoint's port (ICMP type 3 code 3, `ICMPv6` type 1 code 4).
         PortClosed = "port-closed",
         /// A router or the endpoint cannot or will not deliver (ICMP type 3, `ICMPv6` type 1).
         Unreachable = "unreachable",
-        /// Too long for a link on the way (ICMP type 3 code 4, `ICMPv6` type 2).
+        /// Too long for a link on the path (ICMP type 3 code 4, `ICMPv6` type 2).
         TooBig = "packet-too-big",
         /// The hop limit was used up, or fragments were missing at the endpoint (ICMP type 11,
         /// `ICMPv6` type 3).
@@ -259,7 +257,7 @@ reasons! {
 reasons! {
     /// What the daemon has found out about an endpoint to which copies are sent.
     Trouble {
-        /// None is known of.
+        /// No trouble is known.
         None = "none",
         /// [`IcmpError::PortClosed`] comes back.
         PortClosed = "port-closed",
@@ -282,7 +280,7 @@ reasons! {
 pub const IPV6_MTU_MIN: u32 = 1280;
 
 reasons! {
-    /// What `encap` tells `mirror`.
+    /// Results that `encap` leaves for `mirror`.
     Receipt {
         /// It has not seen the copy.
         Missing = "missing",
@@ -290,7 +288,7 @@ reasons! {
         Passed = "passed",
         /// Given to the kernel's neighbour code, which has not sent it.
         Resolving = "resolving",
-        /// Could not be wrapped.
+        /// The kernel could not encapsulate it.
         Refused = "refused",
         /// The queue holds more than the endpoint allows.
         Full = "full",

@@ -1,15 +1,15 @@
-//! What passes between programs while a copy is on its way.
+//! State that programs share while a copy is being sent.
 
 use super::{Relay, Slice, Transit};
 
-/// Copies that may be on their way on a CPU at the same time, each made of a packet that came by
-/// while the one before it was being sent. The segmenter takes a level of its own.
+/// Copies that a CPU may be sending at the same time, each of a packet that passed while the one
+/// before was being sent. The segmenter takes a level of its own.
 pub const LEVELS: usize = 4;
 
-/// Per CPU. While a clone is being sent (`bpf_clone_redirect`) other packets may come by our hooks
-/// on the same CPU: what the kernel asks for a neighbour, the outer packet of a tunnel, packets
-/// that the queue of a stacked interface sends. So what a run needs until its clone is sent stands
-/// in a level of its own.
+/// Per CPU. While a clone is being sent (`bpf_clone_redirect`), other packets may pass our hooks on
+/// the same CPU: neighbour discovery by the kernel, the outer packet of a tunnel, packets from the
+/// queue of a stacked interface. So the state that a run needs until its clone is sent is in a
+/// level of its own.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -39,7 +39,7 @@ pub struct Cpu {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Level {
-    /// The low bits of the packet's number, by which the fragments of its copies are told from
+    /// The low bits of the packet's number, which distinguish the fragments of its copies from
     /// others.
     pub number: u32,
     /// What `encap` did with the copy: a [`Receipt`](super::Receipt).
@@ -50,12 +50,12 @@ pub struct Level {
     pub transit: Transit,
     /// The copy that is to get an Ethernet header.
     pub relay: Relay,
-    /// The copy that `encap` has wrapped last.
+    /// The copy that `encap` encapsulated last.
     pub wrapped: Wrapped,
 }
 
-/// How a copy is known wherever the kernel carries it on, be it in a tunnel: its outer packet is
-/// the end of what comes by.
+/// Identifies a copy wherever the kernel carries it, also in a tunnel: its outer packet is the end
+/// of the packet that passes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -63,7 +63,7 @@ pub struct Wrapped {
     /// The first bytes of the outer IP header, as they are: length, identification and flow label
     /// among them.
     pub begin: u64,
-    /// Bytes of the outer packet, from the IP header on; 0 if nothing has been wrapped.
+    /// Bytes of the outer packet, from the IP header on; 0 if none was encapsulated.
     pub bytes: u32,
     /// Zero.
     pub reserved: u32,

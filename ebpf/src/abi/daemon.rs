@@ -1,5 +1,5 @@
-//! Who follows the file, and which. For people, for the next daemon and for other processes; no
-//! program reads it.
+//! The daemon's record: who follows which file. For people, for the next daemon and for other
+//! processes; no program reads it.
 
 /// Bytes of a SHA-256 (FIPS 180-4).
 pub const HASH_BYTES: usize = 32;
@@ -23,7 +23,7 @@ pub struct Daemon {
     pub heartbeat: u64,
     /// Inode of its mount namespace: in another one the path of the file may lead elsewhere.
     pub mounts: u64,
-    /// When the file was last rejected, seconds since 1970; 0 if it was taken since.
+    /// When the file was last rejected, seconds since 1970; 0 if it was loaded since.
     pub rejected_at: u64,
     /// SHA-256 of the file that is live; zero if none is.
     pub live: [u8; HASH_BYTES],
@@ -33,7 +33,8 @@ pub struct Daemon {
     pub version: [u8; VERSION_BYTES],
     /// The file, an absolute path.
     pub path: [u8; PATH_BYTES],
-    /// Its pin path, absolute: by this an instance is known, whatever is mounted there meanwhile.
+    /// Its pin path, absolute: it identifies an instance, whatever file system is mounted there
+    /// later.
     pub pin_path: [u8; PATH_BYTES],
 }
 

@@ -1,4 +1,4 @@
-//! Maps of one element whose address programs have in their code.
+//! Maps of one element whose address is in the programs' code.
 
 /// What stands in the object in place of the address of the element of `CONTROL`, until the daemon
 /// puts the map there.

@@ -16,9 +16,9 @@ pub struct Endpoint {
     pub limit_packets: u64,
     /// Nothing is sent while the output interface's queue holds more than this, bytes.
     pub backlog: u64,
-    /// 0 if copies can be sent, else the [`Drop`] that each of them is counted as. With
-    /// [`Drop::NoNeighbour`] the rest is filled in all the same: one copy a second and CPU goes, so
-    /// that the kernel looks for the next hop.
+    /// 0 if copies can be sent, otherwise the [`Drop`] that each of them is counted as. With
+    /// [`Drop::NoNeighbour`] the other fields are still filled in: one copy a second and CPU is
+    /// sent, so that the kernel resolves the next hop.
     pub state: u32,
     /// Index of the output interface.
     pub interface: u32,
@@ -32,18 +32,18 @@ pub struct Endpoint {
     pub link_bytes: u32,
     /// 1 if `link` is filled in; with 0 the kernel finds the neighbour.
     pub link_known: u32,
-    /// What becomes of a packet that is longer than `mtu` once wrapped: an [`Oversize`].
+    /// Treatment of a packet that exceeds `mtu` after encapsulation: an [`Oversize`].
     pub oversize: u32,
     /// Bytes of a packet at most, from its IP header on; 0 for all of it.
     pub snap: u32,
-    /// Of so many flows one is sent; 1 for all.
+    /// One of this many flows is sent; 1 for all.
     pub sample: u32,
     /// The Ethernet header.
     pub link: [u8; 16],
     /// Outer header, network byte order; lengths, identification, checksum, flow label and source
     /// port are zero.
     pub outer: [u8; OUTER_MAX_BYTES],
-    /// Index of the interface that takes what must be cut into packets first, 0 if there is none;
+    /// Index of the interface that accepts packets to be segmented, 0 if there is none;
     /// [`Endpoint::SEGMENTER_REFUSED`].
     pub segmenter: u32,
     /// What is the same in the UDP checksum of all copies that have one: a sum of words in network
@@ -52,22 +52,22 @@ pub struct Endpoint {
     /// 1 if copies need a route of their own, since the output would write into that of the packet
     /// they are made from.
     pub own_route: u32,
-    /// 1 if each copy has a UDP checksum; with 0 only one that is sent in fragments, which could
-    /// not be told from others' otherwise: the identification of IPv4 has 16 bits.
+    /// 1 if each copy has a UDP checksum; with 0 only a copy in fragments, since their
+    /// identification in IPv4 has only 16 bits.
     pub summed: u32,
     /// Zero.
     pub reserved: u32,
 }
 
 impl Endpoint {
-    /// Whether it is known how to get there, be it that the next hop does not answer.
+    /// Whether the path is known, even if the next hop does not answer.
     #[must_use]
     pub const fn has_way(&self) -> bool {
         self.interface != 0
             && (self.state == Drop::None as u32 || self.state == Drop::NoNeighbour as u32)
     }
 
-    /// Whether the next hop's hardware address is needed and not known.
+    /// Whether the next hop's hardware address is needed and unknown.
     #[must_use]
     pub const fn is_unresolved(&self) -> bool {
         self.link_bytes != 0 && self.link_known == 0
@@ -80,7 +80,7 @@ impl Endpoint {
         self.is_unresolved() || self.own_route != 0
     }
 
-    /// [`Endpoint::segmenter`] where one is wanted and the kernel has refused to make it. No
+    /// [`Endpoint::segmenter`] where a segmenter is needed and the kernel has rejected it. No
     /// interface has that index.
     pub const SEGMENTER_REFUSED: u32 = u32::MAX;
 
@@ -105,7 +105,7 @@ impl Endpoint {
 pub enum Oversize {
     /// It is sent in several outer IP fragments.
     Fragment,
-    /// Its end is cut off.
+    /// The copy is truncated.
     Truncate,
     /// It is not sent.
     Drop,

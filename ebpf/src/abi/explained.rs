@@ -7,14 +7,13 @@ use crate::packet::Packet;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Explained {
-    /// [`Explained::SEEN`], or the [`Skipped`] for which no filter could be asked.
+    /// [`Explained::SEEN`], or the [`Skipped`] for which no filter was matched.
     pub skipped: u32,
-    /// The epoch of the tables that were asked.
+    /// The epoch of the tables that were used.
     pub epoch: u32,
     /// The packet as it was parsed.
     pub packet: Packet,
-    /// The slots that match, where what is unknown of the packet counts as what a filter asks for:
-    /// for filters that mirror.
+    /// The slots that match if unknown fields match any value: for filters that mirror.
     pub matches: Row,
     /// The slots that match, where it does not: for filters that exclude.
     pub certain: Row,
@@ -23,10 +22,10 @@ pub struct Explained {
 const _: () = assert!(size_of::<Explained>() == 8 + size_of::<Packet>() + 2 * size_of::<Row>());
 
 impl Explained {
-    /// Filters were asked.
+    /// Filters were matched.
     pub const SEEN: u32 = u32::MAX;
 
-    /// Before a packet was looked at.
+    /// Before a packet is processed.
     #[must_use]
     pub fn nothing() -> Self {
         let none = Row {
@@ -41,7 +40,7 @@ impl Explained {
         }
     }
 
-    /// Why no filter could be asked, if so.
+    /// Why no filter was matched, if so.
     #[must_use]
     pub fn reason(&self) -> Option<Skipped> {
         Skipped::ALL.get(self.skipped as usize).copied()

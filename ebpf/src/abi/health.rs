@@ -6,12 +6,12 @@
 pub struct Health {
     /// What keeps copies from arriving, or may: a [`Trouble`](super::Trouble).
     pub trouble: u32,
-    /// What the endpoint's record said when the daemon last looked: a [`Drop`](super::Drop).
+    /// State of the endpoint when the daemon last read it: a [`Drop`](super::Drop).
     pub state: u32,
     /// Since when it is so, seconds since 1970; 0 if copies are sent and nothing keeps them from
     /// arriving.
     pub since: u64,
-    /// MTU of the way that routers have told, bytes; 0 if none has.
+    /// Path MTU that routers have reported, bytes; 0 if none has.
     pub path_mtu: u32,
     /// Zero.
     pub reserved: u32,

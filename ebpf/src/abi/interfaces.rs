@@ -1,6 +1,6 @@
 //! How a program finds the hooks of an interface: by the interface's index.
 
-/// Interfaces that are looked at, at most.
+/// Most interfaces that are monitored.
 pub const MAX_INTERFACES: usize = 512;
 /// A hook is one direction of one interface: `2 * place` is its ingress, `2 * place + 1` its
 /// egress.
@@ -16,10 +16,9 @@ pub const BUCKET_CELLS: usize = 4;
 /// Cells in all buckets.
 pub const CELLS: usize = BUCKETS * BUCKET_CELLS;
 
-/// A hash table from the index of an interface to its place. An interface stands in the bucket that
-/// its index and the multiplier give, and nowhere else: the daemon looks for a multiplier with
-/// which no bucket has too many, so that a look-up compares at most [`BUCKET_CELLS`] numbers,
-/// whatever the indices are.
+/// A hash table from the index of an interface to its place. The bucket of an interface follows
+/// from its index and the multiplier: the daemon searches a multiplier with which no bucket has too
+/// many, so that a look-up compares at most [`BUCKET_CELLS`] numbers, whatever the indices are.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -32,8 +31,7 @@ pub struct Interfaces {
     pub reserved: u32,
 }
 
-/// A cell of [`Interfaces`]. What is found stands beside what is looked for: one cache line for
-/// both.
+/// A cell of [`Interfaces`]. Key and value are side by side: one cache line for both.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]

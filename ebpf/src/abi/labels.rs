@@ -59,14 +59,13 @@ pub struct Hook {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct History {
-    /// When the file was last taken, seconds since 1970 (`CLOCK_REALTIME`).
+    /// When the file was last loaded, seconds since 1970 (`CLOCK_REALTIME`).
     pub last_reload: u64,
-    /// How often the file was taken.
+    /// Times that the file was loaded.
     pub reloads: u64,
-    /// When it was last refused, seconds since 1970; 0 if it was taken since.
+    /// When it was last rejected, seconds since 1970; 0 if it was loaded since.
     pub last_rejected: u64,
-    /// What somebody else had undone: programs that were attached again, and the times that maps
-    /// were written again.
+    /// Times that the daemon attached programs again or restored the maps after another process.
     pub repairs: u64,
 }
 

@@ -7,7 +7,8 @@ pub const PATTERN_BYTES: usize = 127;
 /// Longest `order` of an interface entry, bytes: "before " and the name of a filter.
 pub const ORDER_BYTES: usize = 71;
 
-/// An element of `LISTED`: one `[[interface]]` of the file, or an interface that was refused.
+/// An element of `LISTED`: one `[[interface]]` of the file, or an interface on which the kernel
+/// rejected `encap`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -18,8 +19,8 @@ pub struct Listed {
     pub order: [u8; ORDER_BYTES + 1],
     /// Its `direction`: [`Listed::INGRESS`], [`Listed::EGRESS`] or both.
     pub directions: u32,
-    /// Index of an interface without a link header that is listed, and whose copies nobody could
-    /// wrap: all else is zero then. 0 in an entry of the file.
+    /// Index of a listed interface without a link header, on which the kernel rejected `encap`: all
+    /// else is zero then. 0 in an entry of the file.
     pub refused: u32,
 }
 
@@ -40,7 +41,7 @@ impl Listed {
         })
     }
 
-    /// An interface that was refused, by its index.
+    /// An interface on which the kernel rejected `encap`, by its index.
     #[must_use]
     pub const fn of_refused(index: u32) -> Self {
         Self {

@@ -1,9 +1,9 @@
-//! The layout of every table that the daemon writes and the programs read, and of every counter the
-//! other way round.
+//! The layout of every table that the daemon writes and the programs read, and of every counter
+//! that the programs write and the daemon reads.
 //!
-//! Law: host byte order unless a field says network; no implicit padding (asserted below); what the
-//! daemon writes and what the kernel writes never share a map; whatever a packet must see change at
-//! once exists twice, in copy `epoch % 2` and in the inactive copy.
+//! Rules: host byte order unless a field says network; no implicit padding (asserted below); the
+//! daemon and the kernel never write the same map; fields that a packet must see change together
+//! exist twice, in bank `epoch % 2` and in the inactive bank.
 
 pub mod cb;
 mod classes;
@@ -21,9 +21,8 @@ mod peer;
 mod relay;
 mod trie;
 
-/// Version of all that is laid out here: to be raised by one whenever anything in it changes, so
-/// that a daemon leaves the maps of another version alone. The first 16 bytes of [`Control`] stay
-/// what they are for ever.
+/// Version of this layout: raise it by one with every change, so that a daemon leaves the maps of
+/// another version alone. The first 16 bytes of [`Control`] never change.
 pub const LAYOUT: u32 = 11;
 
 pub use classes::{
@@ -49,12 +48,10 @@ pub const MAX_FILTERS: usize = 16_384;
 pub const MAX_ENDPOINTS: usize = 64;
 /// Places for what is remembered of first fragments, two for each.
 pub const MAX_FIRSTS: usize = 65_536;
-/// Transmit queues and interfaces that are walked over for one look at what an output interface
-/// holds, at most.
+/// Most transmit queues and interfaces that one check of an output interface visits.
 pub const MAX_LOOKS: usize = 512;
 
-/// Slots in a block. A slot is the bit that stands for a filter (for each way round of a
-/// bidirectional one).
+/// Slots in a block. A slot is the bit of a filter (a bidirectional one has two).
 pub const BLOCK_SLOTS: usize = 512;
 /// `u64` words in a block.
 pub const BLOCK_WORDS: usize = BLOCK_SLOTS / 64;
@@ -63,7 +60,7 @@ pub const BLOCKS: usize = 64;
 /// Slots in all blocks: room for [`MAX_FILTERS`] bidirectional filters.
 pub const MAX_SLOTS: usize = BLOCKS * BLOCK_SLOTS;
 
-/// The fields whose values select classes, in the order of every per-field array.
+/// The fields whose values select classes, in the order of every array by field.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Field {
     /// IP protocol number.
@@ -129,15 +126,15 @@ pub struct Bank {
     pub hooks: [u64; MAX_HOOKS],
     /// Per hook: its row in `ROWS`.
     pub rows: [u32; MAX_HOOKS],
-    /// 1 if the file's master switch (`enabled`) is off, which every row says, too; for `status`,
-    /// no program reads it.
+    /// 1 if the file's master switch (`enabled`) is off, as each row also has it; for `status`, no
+    /// program reads it.
     pub off: u64,
-    /// 1 if what is unknown of a packet matches no filter that asks for it (`unparsed = "skip"`); 0
-    /// if it matches each.
+    /// 1 if an unknown field matches no filter that gives it (`unparsed = "skip"`); 0 if it matches
+    /// each.
     pub skips_unparsed: u64,
     /// How long the copies of one packet may take, ns.
     pub budget_ns: u64,
-    /// Other mirrors, whose copies are not copied: as many as there are, then none.
+    /// Other mirrors, whose copies are not copied; the rest are empty.
     pub peers: [Peer; MAX_PEERS],
     /// What the hash of a flow is made with.
     pub flow_keys: FlowKeys,
@@ -146,10 +143,10 @@ pub struct Bank {
 /// Keys of [`Packet::flow_hash`](crate::packet::Packet::flow_hash): one, and one for each 32 bits
 /// of two addresses, for the ports and for the protocol.
 pub const FLOW_KEYS: usize = 11;
-/// Random numbers that no sender knows.
+/// Random numbers that senders do not know.
 pub type FlowKeys = [u64; FLOW_KEYS];
 
-/// What `skb->tc_index` of a wrapped copy holds: it goes with it through the tunnels and stacked
+/// The value of `skb->tc_index` of an encapsulated copy: it stays through the tunnels and stacked
 /// interfaces of this host, where `skb->cb` is lost. 16 bits, never 0.
 #[must_use]
 #[inline(always)]

@@ -19,8 +19,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Whether a packet comes from there, or goes there. `addresses` is source and destination as
-    /// the header has them, of which IPv4 fills the first two words.
+    /// Whether a packet comes from there, or goes there. `addresses` are source and destination as
+    /// in the header; IPv4 fills the first two words.
     #[must_use]
     #[inline(always)]
     pub const fn has(&self, addresses: &[u32; 8], ipv6: bool) -> bool {

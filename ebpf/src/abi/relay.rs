@@ -7,7 +7,7 @@
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Relay {
-    /// Index of the interface that the copy is to be sent on to; 0 once `encap` has taken it.
+    /// Index of the interface that the copy must be sent to; 0 once `encap` has read it.
     pub interface: u32,
     /// What the kernel has answered to sending it on: 0, a negative error, or a `NET_XMIT_*`.
     pub answer: i32,

@@ -1,6 +1,6 @@
 //! Tries of addresses.
 
-/// Where an address look-up begins.
+/// The first step of an address look-up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Root {
     /// IPv4 source address.
@@ -41,9 +41,9 @@ pub enum TrieEntry {
 }
 
 impl TrieEntry {
-    /// Bit that tells a node or skip from a class.
+    /// The bit that is set for a node or skip, and clear for a class.
     pub const INNER: u32 = 1 << 31;
-    /// Bit that tells a skip from a node.
+    /// The bit that is set for a skip, and clear for a node.
     pub const SKIP: u32 = 1 << 30;
     /// Position of a node's byte number.
     pub const BYTE_SHIFT: u32 = 26;
@@ -103,7 +103,7 @@ pub struct Skip {
 }
 
 impl Skip {
-    /// Compares nothing: the look-up goes on with `entry`.
+    /// Compares nothing: the look-up continues with `entry`.
     #[must_use]
     pub const fn to(entry: TrieEntry) -> Self {
         Self {

@@ -1,6 +1,6 @@
-//! The elements of maps of one element, by their address, which the daemon has put into the code
-//! (`BPF_PSEUDO_MAP_VALUE`): a look-up of an array map is a dozen instructions, one of which waits
-//! for a key that has just been stored.
+//! The elements of maps of one element, by their address, which the daemon has written into the
+//! code (`BPF_PSEUDO_MAP_VALUE`): a look-up of an array map is a dozen instructions, one of which
+//! waits for a key that has just been stored.
 
 use core::arch::asm;
 

@@ -11,12 +11,12 @@ pub(super) const fn nothing(_after: u32) -> usize {
     0
 }
 
-/// 0, computed from what has been read before in a way that the compiler cannot see through: an
-/// address with it is read no earlier. BPF has had loads with a barrier only since Linux 6.15.
+/// 0, computed from an earlier load in a way that the compiler cannot simplify: a load at an
+/// address that includes it happens no earlier. BPF has loads with a barrier only since Linux 6.15.
 #[cfg(weakly_ordered)]
 #[inline(always)]
 pub fn nothing(after: u32) -> usize {
-    // the verifier knows what it holds, so the address stays one
+    // the verifier knows its value, so the address stays valid
     static NOTHING: u32 = 0;
     // SAFETY: it is there for as long as the program, and aligned.
     (after & unsafe { (&raw const NOTHING).read_volatile() }) as usize

@@ -39,7 +39,7 @@ fn try_explain(skb: Skb, explained: &mut Explained) -> Result<(), Skipped> {
     let bank = control.epoch & 1;
     let active = &control.banks[bank as usize];
     if packet.fragment & Packet::LATER != 0 {
-        // of one packet alone nobody can tell what its first has told
+        // for a single packet the ports of its first fragment are unknown
         packet.forget_ports();
     }
     explained.packet = packet;
@@ -63,7 +63,7 @@ fn search(found: u32, how: u32) -> Result<(), Skipped> {
     }
 }
 
-/// As [`look_up`], for a packet of which all is known.
+/// As [`look_up`], for a packet without unknown fields.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn look_up_known(packet: *const Packet, hook: u32, bank: u32) -> u32 {

@@ -1,6 +1,6 @@
-//! Input: a fragment, or a packet of which something is unknown. Output: what is known of it, by
-//! what its datagram's first fragment has told. The table has a fixed size: a flood of fragments
-//! makes orphans of those who come later, and does not make it grow.
+//! Input: a fragment, or a packet with unknown fields. Output: these fields, from the cached first
+//! fragment of its datagram. The table has a fixed size: a flood of fragments turns later ones into
+//! orphans and does not make it grow.
 
 use core::intrinsics::{AtomicOrdering, atomic_xchg};
 
@@ -19,17 +19,16 @@ use crate::bpf::maps::FIRSTS;
 use crate::bpf::skb::{Scattered, Skb};
 use crate::bpf::verifier::opaque;
 
-/// Nothing of the packet is unknown; else [`find_fragment`] answers an [`Skipped`].
+/// No field of the packet is unknown; otherwise [`find_fragment`] returns a [`Skipped`].
 pub(super) const KNOWN: u32 = u32::MAX;
 
-/// Remembers a first fragment; gives a later one the ports of its first. A first one that tells
-/// nothing keeps the ports that it has, but is counted. A global function: the verifier checks it
-/// once.
+/// Caches a first fragment; gives a later one the ports of its first. A first one that is not
+/// cached keeps its own ports, but is counted. A global function: the verifier checks it once.
 ///
-/// A datagram is remembered twice. The kernel puts together what has come by any way, so first
-/// fragments must not differ, wherever they come by; and what a first one tells is for those that
-/// come by as it did, since the kernel may drop what came by otherwise (for another host, in a VLAN
-/// that nobody has, by a broadcast of the link).
+/// A datagram has two entries. The kernel reassembles fragments from all interfaces, so first
+/// fragments must not differ wherever they arrive; but the ports of a first fragment apply only to
+/// fragments that arrive as it did, since the kernel may drop fragments that arrive otherwise (for
+/// another host, in an unused VLAN, as a broadcast of the link).
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn find_fragment(skb: *mut __sk_buff, packet: *mut Packet, hook: u32) -> u32 {
@@ -93,10 +92,10 @@ const ORPHAN: u32 = Lookup::Orphan as u32;
 /// Beside where a first fragment ends: whether a mirror has sent it.
 const LOOP_SHIFT: u32 = 31;
 
-/// Compares a fragment with what is remembered of its datagram on one way, and keeps what is to be
-/// remembered; tells a later one what its first has told. `extent` is from [`reach`] or [`begin`],
-/// with [`LOOP_SHIFT`] for a first one that a mirror has sent. Answers a [`Lookup`]. A global
-/// function, as [`find_fragment`].
+/// Compares a fragment with the cached state of its datagram on one path, and updates the state;
+/// gives a later one the ports of its first. `extent` is from [`reach`] or [`begin`], with
+/// [`LOOP_SHIFT`] for a first one that a mirror has sent. Returns a [`Lookup`]. A global function,
+/// as [`find_fragment`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn compare(packet: *mut Packet, way: u32, secret: u64, extent: u32, now: u64) -> u32 {
@@ -109,7 +108,7 @@ extern "C" fn compare(packet: *mut Packet, way: u32, secret: u64, extent: u32, n
     let Some(place) = FIRSTS.get_ptr_mut(place_of(key, now, |at| FIRSTS.get(at).copied())) else {
         return Lookup::Orphan as u32;
     };
-    // SAFETY: an element of the map; who reads it half written sees that.
+    // SAFETY: an element of the map; a reader detects an element that is half written.
     let there = unsafe { *place };
     let is_first = packet.fragment == Packet::FIRST;
     let (mut left, mut lookup) = if is_first {
@@ -146,7 +145,7 @@ extern "C" fn compare(packet: *mut Packet, way: u32, secret: u64, extent: u32, n
 /// `place` is an element of the map.
 #[inline(always)]
 unsafe fn put(place: *mut First, left: First) -> u64 {
-    // SAFETY: as the caller says; who reads one word of it without the other sees that.
+    // SAFETY: see the caller; a reader detects one word without the other.
     unsafe {
         let found =
             atomic_xchg::<u64, { AtomicOrdering::Relaxed }>(&raw mut (*place).value, left.value);

@@ -1,6 +1,6 @@
 //! Input: every packet that an output interface receives. Output: a count for each ICMP error about
-//! a copy of ours, by endpoint. They are told and stop nothing: who knows the addresses can forge
-//! them.
+//! a copy of ours, by endpoint. Errors are reported and never stop copies: a sender who knows the
+//! addresses can forge them.
 
 use core::ffi::c_long;
 use core::mem::MaybeUninit;
@@ -46,7 +46,7 @@ pub(super) fn errors(skb: Skb, is_ethernet: bool) -> i32 {
     NEXT
 }
 
-/// An error that quotes a copy, and the endpoint that is looked for.
+/// An error that quotes a copy, and the endpoint to find.
 struct Errored {
     addresses: [u32; 8],
     ports: Ports,
@@ -149,8 +149,9 @@ unsafe extern "C" fn next_endpoint(index: u32, errored: *mut Errored) -> c_long 
     go_on_if(true)
 }
 
-/// Bytes from the network header on. The helper that knows where it is reads the linear part alone;
-/// what a driver has left behind that is read as behind an Ethernet header, if there is one.
+/// Bytes from the network header on. The helper that knows its offset reads the linear part alone;
+/// data that a driver has left behind that is read at the offset behind an Ethernet header, if
+/// there is one.
 #[inline(always)]
 fn load<T: Copy>(skb: Skb, at: u32, is_ethernet: bool) -> Option<T> {
     let mut value = MaybeUninit::<T>::uninit();

@@ -7,11 +7,11 @@ use core::mem::{MaybeUninit, transmute};
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use traffic_mirror_ebpf::offsets::Offsets;
 
-/// As the daemon has filled it in; the verifier takes it for constant.
+/// The daemon fills it in; the verifier treats it as constant.
 #[unsafe(no_mangle)]
 pub(super) static OFFSETS: Offsets = Offsets::NONE;
 
-/// A field of [`Offsets`], of which the compiler knows nothing.
+/// A field of [`Offsets`] that the compiler cannot evaluate.
 macro_rules! offset {
     ($field:ident) => {
         // SAFETY: a static of ours.
@@ -73,14 +73,14 @@ impl SkBuff for usize {
     }
 }
 
-/// A copy of the part of it that is asked for most, where each read takes a call of a helper.
+/// A copy of the part that is read most, where each read takes a helper call.
 pub(super) struct Copied {
     skb: usize,
     words: MaybeUninit<[u64; WORDS]>,
 }
 
-/// From before `active_extensions` to behind `users`, which is some 90 bytes further on in all
-/// kernels that we know.
+/// From before `active_extensions` to behind `users`, which is some 90 bytes later in all known
+/// kernels.
 const WORDS: usize = 13;
 const BYTES: u32 = WORDS as u32 * 8;
 
@@ -97,7 +97,7 @@ impl Copied {
         this
     }
 
-    /// Bytes of the struct before `words`. Not kept: the verifier would no longer take it for
+    /// Bytes of the struct before `words`. Not stored: the verifier would no longer treat it as
     /// constant.
     #[inline(always)]
     fn start() -> u32 {

@@ -7,14 +7,13 @@ use traffic_mirror_ebpf::abi::{Cpu, LEVELS, Level};
 use crate::bpf::maps::CPU;
 use crate::bpf::skb::Skb;
 
-/// That of the run at hand. There is one wherever [`is_too_deep`] has been asked.
+/// The level of this run. It exists wherever [`is_too_deep`] has returned.
 #[inline(always)]
 pub(super) fn own() -> Option<*mut Level> {
     CPU.get_ptr_mut(0).map(|cpu| level(cpu, depth(cpu)))
 }
 
-/// That of the run that sends the clone at hand. Outside any helper it is one that nobody waits
-/// for.
+/// The level of the run that sends this clone. Outside any helper no run waits for it.
 #[inline(always)]
 pub(super) fn sender() -> Option<*mut Level> {
     CPU.get_ptr_mut(0)
@@ -40,9 +39,9 @@ pub(super) fn is_too_deep(depth: u32) -> bool {
     depth >= LEVELS as u32
 }
 
-/// Answers 1 if a packet is the copy that is being sent, or has it at its end: a tunnel's outer
-/// packet. Where a filter of tc has overwritten `tc_index`, nothing else tells. A global function:
-/// the verifier checks it once.
+/// Returns 1 if a packet is the copy that is being sent, or ends with it, as a tunnel's outer
+/// packet does. If a tc filter has overwritten `tc_index`, nothing else identifies it. A global
+/// function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn has_wrapped(skb: *mut __sk_buff) -> u32 {

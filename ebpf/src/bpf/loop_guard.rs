@@ -1,7 +1,7 @@
-//! Input: a packet that a filter may want. Output: whether it is a copy of this mirror's or of a
-//! peer's, or an ICMP error about one. Copies of copies would multiply. What a sender can choose is
-//! no reason to leave a packet out: GUE that nobody is known for is copied, and only what is
-//! nested, as where two mirrors that do not know each other copy each other's copies, up to a rate.
+//! Input: a packet that a filter matches. Output: whether it is a copy of this mirror or of a peer,
+//! or an ICMP error about one. Copies of copies would multiply. Properties that a sender can choose
+//! do not exempt a packet: GUE of unknown senders is copied, and only nested GUE, as of two mirrors
+//! that copy each other's copies, is limited by a rate.
 
 use core::ffi::c_long;
 use core::mem::MaybeUninit;
@@ -26,16 +26,16 @@ const ICMP_ERRORS: u32 = 1 << 3 | 1 << 4 | 1 << 5 | 1 << 11 | 1 << 12;
 const ICMP_BYTES: u32 = 8;
 const GUE_BYTES: u32 = ENCAPSULATION_BYTES as u32;
 
-/// GUE headers that are looked for in each other.
+/// Nested GUE headers that are read.
 const NESTING_MAX: u32 = 3;
-/// What a packet with GUE in GUE takes of this CPU's budget, and one with more: of what is wrapped
-/// once more 100 packets a second, of what a loop makes of these one. The budget is filled in a
-/// second.
+/// Cost of a packet with GUE in GUE in this CPU's budget, and of one with deeper nesting: with one
+/// level 100 packets a second pass, of deeper ones, as a loop makes them, one. The budget is filled
+/// in a second.
 const NESTED_NS: u64 = 10_000_000;
 const NESTED_DEEP_NS: u64 = 1_000_000_000;
 const NESTED_DEPTH_NS: u64 = 1_000_000_000;
 
-/// Whether [`find_loop`] is to be asked: a call costs more than this.
+/// Whether [`find_loop`] must be called: a call costs more than this check.
 #[inline(always)]
 pub(super) const fn may_be_loop(number: u8) -> bool {
     matches!(number, protocol::UDP | protocol::ICMP | protocol::ICMPV6)
@@ -86,8 +86,8 @@ fn is_error(skb: *mut __sk_buff, packet: &Packet) -> bool {
     }
 }
 
-/// Whether an error is for the one who has sent what it quotes. Any other is a matter of its
-/// sender's.
+/// Whether an error goes to the sender of the quoted packet. Any other concerns only its own
+/// sender.
 #[inline(always)]
 fn is_sent_to(skb: *mut __sk_buff, at: u32, packet: &Packet) -> bool {
     if packet.version == 6 {
@@ -99,8 +99,8 @@ fn is_sent_to(skb: *mut __sk_buff, at: u32, packet: &Packet) -> bool {
     }
 }
 
-/// An error need not quote more than the ports (RFC 792), by which a copy of this mirror's is
-/// known; what it quotes beyond must be that of a copy.
+/// An error need not quote more than the ports (RFC 792), which identify a copy of this mirror;
+/// anything quoted beyond must be that of a copy.
 #[inline(always)]
 fn is_about_copy(skb: *mut __sk_buff, at: u32, packet: &Packet) -> bool {
     let ipv6 = packet.version == 6;
@@ -122,7 +122,7 @@ fn is_about_copy(skb: *mut __sk_buff, at: u32, packet: &Packet) -> bool {
     is_known(skb, at, at + udp, u32::from(ipv6) | peers) != 0
 }
 
-/// An outer header, and whose it may be.
+/// An outer header, and its possible mirror.
 struct Outer {
     addresses: [u32; 8],
     ports: Ports,
@@ -131,7 +131,7 @@ struct Outer {
     is_known: u32,
 }
 
-/// Flags of [`is_known`]: over IPv6, and whether peers are asked, too.
+/// Flags of [`is_known`]: over IPv6, and whether peers count, too.
 const IPV6: u32 = 1;
 const PEERS: u32 = 2;
 

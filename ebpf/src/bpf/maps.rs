@@ -66,7 +66,7 @@ pub(super) static FILTER_STATS: PerCpuArray<FilterStats> = PerCpuArray::with_max
 pub(super) static ENDPOINT_STATS: PerCpuArray<EndpointStats> = PerCpuArray::with_max_entries(1, 0);
 #[map]
 pub(super) static HOOK_STATS: PerCpuArray<HookStats> = PerCpuArray::with_max_entries(1, 0);
-/// For bytes on their way from one place of a packet to another.
+/// For bytes that are moved from one place of a packet to another.
 #[map]
 pub(super) static SCRATCH: PerCpuArray<[u32; SCRATCH_BYTES / 4]> =
     PerCpuArray::with_max_entries(1, 0);

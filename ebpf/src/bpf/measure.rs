@@ -50,9 +50,10 @@ pub(super) fn measure(skb: Skb, packet: &Packet) -> Size {
     size
 }
 
-/// [`Size::bare`]. No program is told the state of the checksum (`ip_summed`), but the level of a
-/// verified one can be raised where there is none, and not where the checksum is left to the output
-/// interface; it is put back at once. A global function: the verifier checks it once.
+/// [`Size::bare`]. A program cannot read the state of the checksum (`ip_summed`), but it can raise
+/// the level of a verified checksum, also where there is none, but not where the checksum is left
+/// to the output interface; the level is restored at once. A global function: the verifier checks
+/// it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn is_bare(skb: *mut __sk_buff) -> u32 {
@@ -62,7 +63,7 @@ pub(super) extern "C" fn is_bare(skb: *mut __sk_buff) -> u32 {
     const DEC: u64 = 2;
     // SAFETY: the context is valid.
     unsafe {
-        // a list of datagrams that have been received, which is cut as it was put together
+        // a list of received datagrams, which is segmented as it was assembled
         if bpf_csum_level(skb, QUERY) >= 0 {
             return 0;
         }

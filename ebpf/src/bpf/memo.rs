@@ -1,11 +1,10 @@
-//! What is remembered of packets that filters match: packets with the same classes are alike to
-//! every filter, so what has been found for one holds for the next, as long as the tables say what
-//! they said.
+//! A cache of matches: packets with the same classes match the same filters, so the result of one
+//! holds for the next, as long as the tables do not change.
 //!
-//! The daemon raises `STEPS` before the writes of a plan, and no packet may tell what it writes up
-//! to the next commit, however long it takes (plan.rs). So what was found in one epoch and after
-//! one such step would be found again at any time in both. Where it writes what packets do see,
-//! over what somebody else has written, it raises `STEPS` afterwards, too.
+//! The daemon raises `STEPS` before the writes of a plan, and no packet can observe these writes
+//! before the next commit, however long that takes (plan.rs). So a result of one epoch and one such
+//! step is valid at any time in both. Where the daemon writes what packets do observe, over writes
+//! of another process, it raises `STEPS` afterwards, too.
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
@@ -88,7 +87,7 @@ impl Key {
 #[map]
 pub(super) static CANDIDATES: PerCpuArray<Kept> = PerCpuArray::with_max_entries(1, 0);
 
-/// What is known of the packet at hand.
+/// The cached result for this packet.
 #[repr(C)]
 pub(super) struct Kept {
     pub candidates: Candidates,
@@ -104,7 +103,7 @@ pub(super) struct Kept {
 #[map]
 pub(super) static MEMOS: PerCpuArray<[Memo; PLACES]> = PerCpuArray::with_max_entries(1, 0);
 
-/// What has been found for a packet like this one; null if nothing is known of it.
+/// The result for a packet with the same classes; null if none is cached.
 #[inline(always)]
 pub(super) fn find(key: &Key) -> *const Memo {
     match key.memo() {

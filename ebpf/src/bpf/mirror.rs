@@ -1,5 +1,5 @@
 //! Input: every packet of a hook. Output: a clone for each endpoint that the filters name; the
-//! packet itself goes on as it came.
+//! packet itself continues unchanged.
 
 use core::ffi::c_long;
 use core::intrinsics::cold_path;
@@ -35,7 +35,7 @@ pub(super) fn mirror(skb: Skb, egress: bool) -> i32 {
         let is_bare =
             |skb: Skb| skb.cb::<{ cb::ENDPOINT }>() & (cb::HEADERLESS | cb::DONE) == cb::HEADERLESS;
         if egress && reason == Skipped::Copy && is_bare(skb) {
-            // somebody has taken off the `encap` that it was for: it must not leave as it is
+            // another process has detached its `encap`: it must not leave without encapsulation
             return DROP;
         }
     }
@@ -69,7 +69,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
     } else {
         parse_packet(skb, &mut packet)?;
     }
-    // the outermost tag is beside the frame, as a rule; most files do not ask
+    // the outermost tag is usually beside the frame; most files do not match VLANs
     if active.omitted[Field::Vlan as usize] != u64::MAX && skb.vlan_present() != 0 {
         packet.vlan = skb.vlan_tci() as u16 & VLAN_MASK;
     }
@@ -115,7 +115,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
     if skb.tc_index() == tc_index_tag(control.secret) || depth != 0 && has_wrapped(skb.0) != 0 {
         return Err(Skipped::Loop);
     }
-    // `find_fragment` has asked that of a fragment
+    // `find_fragment` has checked that for a fragment
     if packet.fragment == 0 && may_be_loop(packet.protocol) {
         match opaque(find_loop(skb.0, &raw const packet)) {
             0 => {}
@@ -171,11 +171,9 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
 const LOOP: u32 = Skipped::Loop as u32;
 const NESTED: u32 = Skipped::Nested as u32;
 
-/// Beside the bank: only filters that mirror are asked, and what is unknown of the packet counts as
-/// what they ask for.
+/// Beside the bank: only filters that mirror are matched, and unknown fields match any value.
 pub(super) const INCLUDES: u32 = 1 << 1;
-/// Beside the bank: only filters that exclude are asked, and what is unknown of the packet counts
-/// as nothing that they ask for.
+/// Beside the bank: only filters that exclude are matched, and unknown fields match no value.
 pub(super) const EXCLUDES: u32 = 1 << 2;
 
 /// No filter can match.
@@ -185,8 +183,8 @@ pub(super) const FOUND: u32 = 1;
 /// The tables contradict each other.
 pub(super) const FAILED: u32 = 2;
 
-/// Puts the candidates for a packet of which something is unknown into the map: [`FOUND`], or
-/// [`NONE`] if there are none. A global function, as [`gather`].
+/// Puts the candidates for a packet with unknown fields into the map: [`FOUND`], or [`NONE`] if
+/// there are none. A global function, as [`gather`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn look_up(packet: *const Packet, hook: u32, how: u32) -> u32 {
@@ -230,8 +228,8 @@ fn keep(candidates: &Candidates, epoch: u32) -> Result<&'static mut Kept, Skippe
     }
 }
 
-/// Counts a packet that no filter was asked about, by its reason ([`Skipped`]). A global function,
-/// as [`gather`].
+/// Counts a packet that no filter was matched against, by its reason ([`Skipped`]). A global
+/// function, as [`gather`].
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn count_skipped(skb: *mut __sk_buff, egress: u32, reason: u32) -> u32 {
@@ -261,7 +259,7 @@ struct Gathered<'a> {
     exclude: u64,
     packets: u32,
     bytes: u32,
-    /// The bank, with [`INCLUDES`] or [`EXCLUDES`] if only such filters are asked.
+    /// The bank, with [`INCLUDES`] or [`EXCLUDES`] if only such filters are matched.
     how: u32,
     failed: u32,
 }
@@ -269,7 +267,7 @@ struct Gathered<'a> {
 /// Counts the filters that match and answers the endpoints that get a copy, as bits; with
 /// [`EXCLUDES`] those that get none.
 ///
-/// A global function: the verifier checks it once, not for each way through the parser, and it has
+/// A global function: the verifier checks it once, not for each path through the parser, and it has
 /// a stack frame of its own. Hence pointers, which it has to check.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -312,7 +310,7 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, how: u32) -> u6
     }
 }
 
-/// `ODD` is for packets of which something is unknown.
+/// `ODD` is for packets with unknown fields.
 unsafe extern "C" fn next_block<const ODD: bool>(_: u32, wanted: *mut Gathered<'_>) -> c_long {
     // SAFETY: `each` passes a valid pointer.
     let wanted = unsafe { &mut *wanted };

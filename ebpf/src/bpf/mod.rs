@@ -27,13 +27,13 @@ use aya_ebpf::programs::TcContext;
 
 use crate::bpf::skb::Skb;
 
-/// On the ingress of the interfaces that are looked at.
+/// On the ingress of monitored interfaces.
 #[classifier]
 pub(crate) fn mirror_ingress(ctx: TcContext) -> i32 {
     crate::bpf::mirror::mirror(Skb::of(&ctx), false)
 }
 
-/// On the egress of the interfaces that are looked at.
+/// On the egress of monitored interfaces.
 #[classifier]
 pub(crate) fn mirror_egress(ctx: TcContext) -> i32 {
     crate::bpf::mirror::mirror(Skb::of(&ctx), true)

@@ -1,7 +1,6 @@
-//! Input: a packet of an interface without link headers. Output: where its IP header begins. The
-//! kernel knows, but a program sees more at the front where somebody has left headers there
-//! (`skb->mac_len`): on ingress GRE and SIT leave theirs, and IPsec an Ethernet header
-//! (`skb_mac_header_rebuild`).
+//! Input: a packet of an interface without link headers. Output: the offset of its IP header. A
+//! program may see headers in front of it that earlier code has left there (`skb->mac_len`): on
+//! ingress GRE and SIT leave theirs, and IPsec an Ethernet header (`skb_mac_header_rebuild`).
 
 use core::ffi::{c_long, c_void};
 use core::mem::MaybeUninit;
@@ -12,7 +11,7 @@ use aya_ebpf::helpers::generated::{bpf_skb_load_bytes, bpf_skb_load_bytes_relati
 
 use crate::bpf::verifier::{STOP, each, go_on_if};
 
-/// What [`network_offset`] answers if it cannot tell.
+/// The result of [`network_offset`] if the offset is unknown.
 pub(super) const NOWHERE: u32 = u32::MAX;
 
 /// Bytes that are compared: an IPv4 header. No two headers of a packet have these the same, since
@@ -33,8 +32,8 @@ struct Sought {
 }
 
 /// Offset of the network header, bytes; [`NOWHERE`] if there is none in the linear part. No helper
-/// tells it, but there is one that reads from there: what it reads is looked for. A global
-/// function: the verifier checks it once.
+/// returns it, but one reads from there: its bytes are searched in the packet. A global function:
+/// the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn network_offset(skb: *mut __sk_buff) -> u32 {

@@ -1,4 +1,4 @@
-//! Input: a packet of a hook. Output: the [`Packet`] that filters are asked about, wherever its
+//! Input: a packet of a hook. Output: the [`Packet`] that filters are matched against, wherever its
 //! bytes are.
 
 use aya_ebpf::bindings::__sk_buff;

@@ -1,10 +1,10 @@
-//! Input: a copy on its way into the queue of its output interface. Output: whether the queue holds
-//! more than the endpoint allows.
+//! Input: a copy before it enters the queue of its output interface. Output: whether the queue
+//! holds more than the endpoint allows.
 //!
-//! Nobody else bounds in bytes what copies hold: a clone belongs to no socket, and a queue counts
-//! packets, of which each may have 64 KiB. So the programs read the queueing disciplines of the
-//! interface, and where it has none, as a VLAN or a bond, those of the interfaces below. What a
-//! driver holds is not seen.
+//! Nothing else limits in bytes what copies hold: a clone belongs to no socket, and a queue counts
+//! packets of up to 64 KiB each. So the programs read the queueing disciplines of the interface,
+//! and if it has none, as a VLAN or a bond, those of the interfaces below. Packets in a driver do
+//! not count.
 
 use core::ffi::c_long;
 
@@ -26,8 +26,8 @@ const LIST_BYTES: usize = 16;
 const NOLOCK: u32 = 0x100;
 /// `PFIFO_FAST_BANDS`.
 const BANDS: usize = 3;
-/// Packets of a ring whose memory stands for that of all, where the kernel counts packets alone. A
-/// stream's copies and those of its acknowledgements lie side by side.
+/// Packets of a ring from which the memory of all is extrapolated, where the kernel counts packets
+/// alone. Copies of a stream and of its acknowledgements alternate.
 const SAMPLES: usize = 16;
 
 /// A walk over queues.
@@ -37,7 +37,7 @@ struct Walk {
     device: usize,
     entry: usize,
     head: usize,
-    /// Its transmit queues, of which some may share one discipline.
+    /// Its transmit queues; some may share one discipline.
     queues: usize,
     before: usize,
     count: u32,
@@ -51,7 +51,7 @@ struct Walk {
     rings: usize,
 }
 
-/// A ring of packets, of which some are looked at.
+/// A ring of packets, of which some are read.
 struct Ring {
     /// Its places: an address.
     places: usize,
@@ -59,12 +59,12 @@ struct Ring {
     /// Where the first packet is.
     first: u32,
     packets: u32,
-    /// How many have been looked at, and the memory that they take, bytes.
+    /// Number of packets read, and their memory in bytes.
     seen: u32,
     bytes: u64,
 }
 
-/// Answers 1 if there is more than so many bytes. A global function: the verifier checks it once.
+/// Returns 1 if there is more than this many bytes. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn is_full(skb: *mut __sk_buff, most: u64) -> u32 {
@@ -210,7 +210,7 @@ unsafe extern "C" fn look_at_ring(nth: u32, walk: *mut Walk) -> c_long {
         bytes: 0,
     };
     each(SAMPLES, look_at_packet, &mut ring);
-    // else they were taken out while the ring was looked at
+    // otherwise they left the ring while it was read
     if ring.seen != 0 {
         walk.held += u64::from(packets) * (ring.bytes / u64::from(ring.seen));
     }

@@ -12,11 +12,11 @@ use crate::bpf::level::depth;
 use crate::bpf::maps::CPU;
 use crate::bpf::skb::{NEXT, Skb};
 
-/// The program that is relocated. Like [`SEEN`] it belongs to those who have loaded the three.
+/// The program that is relocated. Like [`SEEN`] it belongs to those who loaded the three.
 #[map]
 static RELOCATING: ProgramArray = ProgramArray::with_max_entries(1, 0);
-/// Whether the program has had the packet at hand, by the number of clones that are being sent:
-/// what comes by meanwhile says nothing about the packet that they are made of.
+/// Whether the program has processed this packet, by the number of clones that are being sent:
+/// packets that pass meanwhile are independent of the packet that they are copies of.
 #[map]
 static SEEN: PerCpuArray<u32> = PerCpuArray::with_max_entries(LEVELS as u32 + 1, 0);
 
@@ -39,7 +39,7 @@ pub(super) fn second(context: &TcContext) -> i32 {
         if seen.read_volatile() == 0 {
             return run(context);
         }
-        // without a `first` before it this must not go on
+        // without a `first` before it the packet must not continue here
         seen.write_volatile(0);
     }
     NEXT
@@ -54,8 +54,8 @@ pub(super) fn drain(context: &TcContext) -> i32 {
     NEXT
 }
 
-/// A copy of ours may leave by the same hook while the program is at work on the packet that it is
-/// made of, and says nothing about that one.
+/// A copy of ours may leave by the same hook while the program processes its original, and is
+/// independent of that.
 #[inline(always)]
 fn is_copy(context: &TcContext) -> bool {
     Skb::of(context).is_clone(control().secret)
@@ -81,8 +81,8 @@ fn seen() -> Option<*mut u32> {
 
 #[inline(always)]
 fn run(context: &TcContext) -> i32 {
-    // SAFETY: nothing of this program is needed afterwards; without a program in the array this
-    // goes on here.
+    // SAFETY: nothing of this program is needed afterwards; without a program in the array
+    // execution continues here.
     unsafe { RELOCATING.tail_call(context, 0) };
     NEXT
 }

@@ -1,7 +1,7 @@
-//! What must be cut into packets before it can be wrapped: superpackets whose packets no longer
-//! fit, and SCTP packets whose checksum was left to the output interface. [`segment`] sends a clone
-//! into the segmenter, an interface of ours that the kernel cuts everything for; at its exit,
-//! below, [`segmenter`] gets the packets one by one, while the helper of the first still runs.
+//! Packets that must be segmented before encapsulation: superpackets whose packets exceed the MTU,
+//! and SCTP packets whose checksum was left to the output interface. [`segment`] sends a clone into
+//! the segmenter, interfaces of ours in which the kernel segments everything; at their exit, below,
+//! [`segmenter`] gets the packets one by one, while the helper of the first still runs.
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
@@ -83,7 +83,8 @@ pub(super) extern "C" fn segment(
         } else if was_over(cpu) {
             Drop::Budget as u32
         } else {
-            // whatever stands in its way: what has not come out by now is lost inside this host
+            // whatever the reason is: packets that have not come out by now are lost inside this
+            // host
             Drop::Clone as u32
         }
     };
@@ -120,20 +121,21 @@ pub(super) fn segmenter(skb: Skb) -> i32 {
         sequence,
         ..
     } = unsafe { (*sender).transit };
-    // Where somebody has put a queue, it comes later, or on a CPU that is sending another one.
+    // If another process has added a queue, it comes later, or on a CPU that is sending another
+    // one.
     // SAFETY: no arguments.
     let is_here = skb.cb::<{ cb::FLOW }>() == sequence
         && skb.cb::<{ cb::LENGTH }>() == unsafe { bpf_get_smp_processor_id() };
-    // Else it counts as lost: that, what is not cut all the same, and fragments of a datagram,
-    // which is what a guest may leave to us (UFO). How many there are is not known before, and they
+    // Otherwise it counts as lost. So do packets that are not segmented, and fragments of a
+    // datagram that a guest leaves to this host (UFO): their number is unknown before, and they
     // belong to another flow.
     let is_packet = is_here
         && endpoints != 0
-        // else it is among those that `segment` counts
+        // otherwise it is among those that `segment` counts
         && !was_over(cpu)
         && !is_too_deep(depth)
         && skb.gso_size() == 0
-        // an output without a link header would be sent a tag that cannot be taken off any more
+        // an output without a link header would get a tag that cannot be removed any more
         && pop_tags(skb).is_some()
         && parse_scattered(skb.0, &raw mut packet) == 0;
     if is_packet && packet.fragment == 0 {

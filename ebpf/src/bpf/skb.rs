@@ -15,7 +15,7 @@ pub(super) const NEXT: i32 = -1;
 /// Drop: only ever the verdict on a copy of ours. `TC_ACT_SHOT`, `TCX_DROP`.
 pub(super) const DROP: i32 = 2;
 
-/// Tags that a frame may carry: one beside it, and in it as many as the parser looks through.
+/// Tags that a frame may carry: one beside it, and in it as many as the parser reads.
 const MAX_TAGS: u32 = 4;
 
 /// The packet at hand.
@@ -65,8 +65,8 @@ impl Skb {
         }
     }
 
-    /// Whether it is a clone of ours, which has our secret. Without one, as while somebody has
-    /// cleared the map, any packet would look like a clone.
+    /// Whether it is a clone of ours, which carries our secret. Without a secret, as after another
+    /// process clears the map, any packet would look like a clone.
     #[inline(always)]
     pub(super) fn is_clone(self, secret: u64) -> bool {
         self.cb::<{ cb::SECRET }>() == secret as u32
@@ -107,7 +107,7 @@ impl Skb {
         }
     }
 
-    /// Whether the frame goes on behind its linear part.
+    /// Whether the frame continues beyond its linear part.
     #[inline(always)]
     pub(super) fn is_scattered(self) -> bool {
         self.len() as usize > self.data_end() as usize - self.data() as usize
@@ -121,8 +121,8 @@ pub(super) struct Linear {
 }
 
 impl Frame for Linear {
-    // The verifier would get lost in the many ways through a chain of headers, each with its own
-    // bounds check, if they were not a function of its own.
+    // A function of its own: otherwise the many paths through a chain of headers, each with its own
+    // bounds check, exceed the verifier's limits.
     const WALKS: bool = false;
 
     #[inline(always)]

@@ -4,9 +4,9 @@ use core::ffi::{c_long, c_void};
 
 use aya_ebpf::helpers::generated::bpf_loop;
 
-/// Calls `step` with 0, 1, ... until it answers [`STOP`], at most `count` times. The verifier knows
-/// nothing of that number, so it checks one round; a number that `step` counts by itself would have
-/// it check them all.
+/// Calls `step` with 0, 1, ... until it returns [`STOP`], at most `count` times. That number is
+/// unknown to the verifier, so it checks one round; with a counter in `step` it would check them
+/// all.
 #[inline(always)]
 pub(super) fn each<S>(
     count: usize,
@@ -31,8 +31,9 @@ pub(super) const fn go_on_if(more: bool) -> c_long {
     !more as c_long
 }
 
-/// A value of which the compiler knows nothing: else it drops a bound that it can tell from code
-/// which the verifier checks apart, or from a comparison of which the verifier learns nothing.
+/// A value that the compiler cannot evaluate: otherwise it drops a bound that it derives from code
+/// which the verifier checks separately, or from a comparison from which the verifier learns
+/// nothing.
 #[inline(always)]
 pub(super) fn opaque(value: u32) -> u32 {
     let mut slot = value;
@@ -43,12 +44,13 @@ pub(super) fn opaque(value: u32) -> u32 {
     }
 }
 
-/// A pointer to what the compiler knows nothing of.
+/// A pointer whose target is opaque to the compiler.
 #[inline(always)]
 pub(super) fn opaque_pointer<T>(pointer: *mut T) -> *mut T {
     let mut pointer = pointer;
-    // an instruction: without any its line would be that of the next one, which the kernel refuses
-    // (`check_btf_line`) SAFETY: it does nothing.
+    // an instruction: without it its line would be that of the next one, which the kernel rejects
+    // (`check_btf_line`)
+    // SAFETY: it does nothing.
     unsafe { core::arch::asm!("{0} = {0}", inout(reg) pointer, options(nostack, preserves_flags)) };
     pointer
 }

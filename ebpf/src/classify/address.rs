@@ -4,8 +4,8 @@ use super::Tables;
 use crate::abi::{Skip, TrieEntry};
 use crate::packet::Address;
 
-/// Steps of an address look-up at most, behind the root: a node for each byte of an IPv6 address,
-/// and a skip at the end.
+/// Most steps of an address look-up after the root: a node for each byte of an IPv6 address, and a
+/// skip at the end.
 const MAX_STEPS: usize = 17;
 
 /// The class of an address: walks from `root` to a class.

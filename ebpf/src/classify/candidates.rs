@@ -7,7 +7,8 @@ use crate::abi::{
 };
 use crate::packet::Packet;
 
-/// What the summaries leave: blocks that may hold a match, and the classes to ask there.
+/// The candidates that the summaries leave: blocks that may hold a match, and the classes to search
+/// there.
 #[repr(C)]
 #[derive(Debug, Clone, Copy)]
 pub struct Candidates {
@@ -63,9 +64,9 @@ impl Candidates {
         )
     }
 
-    /// As [`Candidates::of`], for a packet of which something is [`Packet::unknown`]: its ports,
-    /// and its protocol if that is unknown, count with `any` as whatever a filter asks for, else as
-    /// nothing that it does. To be searched with `ODD`.
+    /// As [`Candidates::of`], for a packet with [`Packet::unknown`] fields: its ports, and its
+    /// protocol if that is unknown, match with `any` every value, otherwise none. To be searched
+    /// with `ODD`.
     ///
     /// # Errors
     /// An index beyond a table.
@@ -103,8 +104,8 @@ impl Candidates {
         )
     }
 
-    /// What addresses, VLAN and protocol leave of `blocks`. `ODD` is for [`Candidates::of_odd`],
-    /// which knows the class of the protocol.
+    /// The part of `blocks` that addresses, VLAN and protocol leave. `ODD` is for
+    /// [`Candidates::of_odd`], which knows the class of the protocol.
     #[inline(always)]
     fn of_rest<T: Tables, const ODD: bool>(
         tables: &T,
@@ -154,7 +155,7 @@ impl Candidates {
             values.protocol[packet.protocol as usize]
         };
         if !ODD || protocol != ANY_CLASS {
-            // the bank may say more of a protocol than its class still does
+            // the bank may hold more of a protocol than its class still does
             blocks &= summary(tables, protocol)? | omitted[Field::Protocol as usize];
             if blocks == 0 {
                 return Ok(None);
@@ -176,13 +177,13 @@ impl Candidates {
     }
 }
 
-/// Blocks that [`Candidates::rule_out`] looks at, at most.
+/// Most blocks that [`Candidates::rule_out`] checks.
 const QUICK_LOOKS: usize = 2;
 
 /// The blocks that a class has slots in.
 #[inline(always)]
 fn summary<T: Tables>(tables: &T, class: u32) -> Result<u64, OutOfTable> {
-    // what most packets have: values that no filter asks for
+    // the usual case: values that no filter gives
     if class == EMPTY_CLASS {
         return Ok(0);
     }
@@ -197,8 +198,8 @@ impl Candidates {
         &self.classes
     }
 
-    /// Takes a quick look at the first blocks, and leaves out those that are ruled out; answers
-    /// whether one is left.
+    /// Checks the first blocks quickly, and leaves out those without a match; returns whether one
+    /// is left.
     ///
     /// # Errors
     /// An index beyond a table.
@@ -273,8 +274,8 @@ impl Candidates {
         })
     }
 
-    /// A quick look: summaries leave many a block in which each field has a slot, but not the same,
-    /// and mostly the two fields that tell packets apart best say so.
+    /// A quick check: summaries leave many blocks in which each field has a slot, but not the same
+    /// one. Mostly the two most selective fields show that.
     #[inline(always)]
     fn is_ruled_out<T: Tables>(
         &self,

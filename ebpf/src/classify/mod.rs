@@ -31,7 +31,7 @@ pub trait Tables {
     fn row(&self, id: u32) -> Option<&Row>;
 }
 
-/// The hook of one direction of an interface; `None` if it is not looked at.
+/// The hook of one direction of an interface; `None` if it is not monitored.
 #[inline(always)]
 #[must_use]
 pub fn hook_of(active: &Bank, interface: u32, egress: bool) -> Option<usize> {

@@ -21,7 +21,7 @@ impl Search {
         self.words == 0
     }
 
-    /// All of them, as the bits of the block, while none has been taken.
+    /// All of them, as the bits of the block, until one is taken.
     #[inline(always)]
     #[must_use]
     pub const fn matches(&self) -> &Block {

@@ -1,4 +1,4 @@
-//! Input: how long a packet is, and an endpoint. Output: how the packet is sent there. Must not
+//! Input: the length of a packet, and an endpoint. Output: how the packet is sent there. Must not
 //! know: maps, the kernel.
 
 use crate::abi::{Drop, Endpoint, Oversize, cb};
@@ -17,11 +17,11 @@ pub struct Size {
     pub segment: u32,
     /// Payload bytes of a segment, or [`GSO_BY_FRAGS`]; 0 if the packet is no superpacket.
     pub gso: u32,
-    /// Length without Ethernet padding, 0 if there is none.
+    /// Length without Ethernet padding, 0 if there is no packet.
     pub trim: u32,
-    /// 1 for a superpacket that the kernel can cut only as long as it is not wrapped: of UDP, and
-    /// its checksums are not left to the output interface. Whatever makes room in it leaves
-    /// `csum_start` as it is (`skb_headers_offset_update`), so that `__udp_gso_segment` refuses it.
+    /// 1 for a superpacket that the kernel can segment only before encapsulation: of UDP, with
+    /// checksums that are not left to the output interface. Making room in it leaves `csum_start`
+    /// as it is (`skb_headers_offset_update`), so `__udp_gso_segment` rejects it.
     pub bare: u32,
     /// 1 for a superpacket that this kernel may not survive cutting once its segments are made
     /// smaller.
@@ -42,15 +42,15 @@ pub struct Fit {
     pub outer_bytes: u32,
     /// 1 if not all of it is sent.
     pub is_truncated: u32,
-    /// Outer fragments; 1 if it is sent whole, 0 if it must be cut into packets first, which are
-    /// then looked at one by one.
+    /// Outer fragments; 1 if it is sent whole, 0 if it must be segmented first; the packets are
+    /// then checked one by one.
     pub fragments: u32,
     /// Outer payload of each fragment but the last, bytes: a multiple of 8.
     pub piece: u32,
 }
 
-/// Least that a fragment carries, bytes: the kernel leaves an IP header in a packet that it cuts
-/// the front of (`bpf_skb_adjust_room`).
+/// Smallest payload of a fragment, bytes: the kernel leaves an IP header in a packet whose front it
+/// removes (`bpf_skb_adjust_room`).
 const PIECE_MIN: u32 = 64;
 /// [`Size::gso`] of a superpacket whose packets have different lengths: one of SCTP
 /// (include/linux/skbuff.h).
@@ -128,8 +128,8 @@ impl Fit {
         }
     }
 
-    /// Bytes of the longest outer packet that its header can tell the length of, be it in fragments
-    /// (RFC 791, RFC 8200).
+    /// Bytes of the longest outer packet that a header can describe, even in fragments (RFC 791,
+    /// RFC 8200).
     #[inline(always)]
     const fn most(endpoint: &Endpoint) -> u32 {
         let is_ipv6 = endpoint.outer_bytes == OUTER6_BYTES as u32;
@@ -188,7 +188,7 @@ impl Fit {
         // each of its packets has a checksum of its own
         let is_apart = endpoint.summed != 0;
         if size.segment > snap && snap <= room && !is_apart {
-            // cut, it is no superpacket any more (`bpf_skb_change_tail`)
+            // a truncated superpacket becomes a plain packet (`bpf_skb_change_tail`)
             return Ok(Self {
                 flags: cb::FIXED,
                 length: snap,

@@ -115,7 +115,8 @@ fn what_does_not_fit_is_treated_as_asked() {
     );
 }
 
-/// What was put together of them would be longer than an IP header can tell: nobody could.
+/// The reassembled packet would be longer than an IP header can describe: no receiver could
+/// reassemble it.
 #[test]
 fn no_outer_packet_is_longer_than_its_header_can_say() {
     for (outer_bytes, most) in [(32, 65_535 - 32), (52, 65_535 - 12)] {

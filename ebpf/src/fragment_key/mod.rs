@@ -1,30 +1,31 @@
-//! What is remembered of a datagram's first fragment, which alone has ports, for the later ones.
-//! Input: fragments. Output: what filters are to be told of them. Must not know: maps, the clock.
+//! The cached state of a datagram's first fragment, which alone has ports, for the later ones.
+//! Input: fragments. Output: the ports that filters are matched against. Must not know: maps, the
+//! clock.
 //!
-//! Whoever sends the first fragment chooses the ports, and a receiver takes the one that comes
-//! first and drops what overlaps (`inet_frag_queue_insert`). So one that differs from another never
-//! takes its place: the datagram becomes ambiguous. The receiver may also throw a first fragment
-//! away later, for reasons that nobody knows here. Then the true first comes within its time for
-//! the rest, and differs: so what a first has told is compared for longer than it is passed on.
+//! The sender of the first fragment chooses the ports, and a receiver takes the one that comes
+//! first and drops those that overlap (`inet_frag_queue_insert`). So a fragment that differs never
+//! replaces another: the datagram becomes ambiguous. The receiver may also drop a first fragment
+//! later, for reasons that are unknown here. Then the true first arrives within the receiver's
+//! timeout and differs: so a first fragment is compared for longer than its ports are used.
 
 use crate::abi::{First, MAX_FIRSTS};
 use crate::packet::{
     ETHER_BYTES, Frame, IPV4_BYTES, IPV6_BYTES, MAX_TAGS, Packet, VLAN_BYTES, mix, protocol,
 };
 
-/// How long what a first fragment has told is passed on, in units of 2^30 ns. Fragments of a
-/// datagram come one after the other, though a busy host may let them wait.
+/// How long the ports of a first fragment are used, in units of 2^30 ns. Fragments of a datagram
+/// come one after the other, though a busy host may delay them.
 const TOLD_FOR: u64 = 8;
-/// How long it is compared with what other first fragments tell, in the same units: a later
-/// fragment that was told the last moment waits for as long as Linux waits for the rest of an IPv4
-/// datagram (30 s, `IP_FRAG_TIME`) or of an IPv6 one (60 s, `IPV6_FRAG_TIMEOUT`), and its timers
-/// are late by an eighth at most (`calc_wheel_index`).
+/// How long it is compared with other first fragments, in the same units: a later fragment that got
+/// its ports at the last moment waits for as long as Linux waits for the rest of an IPv4 datagram
+/// (30 s, `IP_FRAG_TIME`) or of an IPv6 one (60 s, `IPV6_FRAG_TIMEOUT`), and its timers are late by
+/// at most an eighth (`calc_wheel_index`).
 const HELD_FOR: [u64; 2] = [TOLD_FOR + 33, TOLD_FOR + 64];
-/// Offsets of fragments are in units of so many bytes (RFC 791).
+/// Unit of fragment offsets, bytes (RFC 791).
 const UNIT_BYTES: u32 = 8;
 /// Bytes of an IPv6 fragment header.
 const FRAGMENT_BYTES: u32 = 8;
-/// Bytes of a TCP header, of which an IPv6 first fragment must have all
+/// Bytes of a TCP header, which an IPv6 first fragment must hold completely
 /// (`ipv6frag_thdr_truncated`).
 const TCP_BYTES: u32 = 20;
 /// Bits of the time that are kept: a week.
@@ -33,7 +34,7 @@ const TIME_BITS: u32 = 19;
 const PROTOCOL_SHIFT: u32 = 32;
 const LOOP: u64 = 1 << 40;
 const PORTED_SHIFT: u32 = 41;
-/// First fragments that differ, or that may be thrown away because of a later one.
+/// First fragments that differ, or that the receiver may drop because of a later one.
 const AMBIGUOUS: u64 = 1 << 42;
 /// A first fragment that cannot be read up to its ports, or that the kernel may drop for its
 /// headers.
@@ -44,16 +45,15 @@ const TOLD: u64 = (1 << TIME_SHIFT) - 1;
 
 /// Places that a datagram may have: two that fall together do not push each other out.
 const PLACES: u32 = 4;
-/// Bits of a key that its places in the table say, which have room for where the first fragment
-/// ends.
+/// Bits of a key that follow from its place in the table; they hold the end of the first fragment.
 const PLACE_BITS: u32 = 14;
 const _: () = assert!(MAX_FIRSTS == (PLACES as usize) << PLACE_BITS);
 
-/// What stands for every way in [`key`].
+/// The path that stands for all paths in [`key`].
 pub const ANY_WAY: u32 = u32::MAX;
 
-/// Which datagram a fragment belongs to (RFC 791, RFC 8200 section 4.5), on one way, as a hash. The
-/// secret keeps senders from aiming at others' datagrams.
+/// The datagram of a fragment (RFC 791, RFC 8200 section 4.5), on one path, as a hash. The secret
+/// keeps senders from targeting the datagrams of others.
 #[must_use]
 #[inline(always)]
 pub fn key(packet: &Packet, way: u32, secret: u64) -> u64 {
@@ -71,8 +71,8 @@ pub fn key(packet: &Packet, way: u32, secret: u64) -> u64 {
     mix(key ^ (u64::from(packet.identification) | u64::from(way) << 32))
 }
 
-/// The secret of [`key`] for one way, which differs with the VLAN tags in the frame: that of the
-/// outermost is not all that the kernel goes by.
+/// The secret of [`key`] for one path, which differs with the VLAN tags in the frame: the kernel
+/// does not use the outermost alone.
 #[must_use]
 #[inline(always)]
 pub fn secret_of_tags<F: Frame>(frame: &mut F, packet: &Packet, secret: u64) -> u64 {
@@ -95,8 +95,8 @@ pub fn secret_of_tags<F: Frame>(frame: &mut F, packet: &Packet, secret: u64) -> 
     secret
 }
 
-/// The place of the datagram with this key, or else a free one, or else one that is in use. `read`
-/// says what stands at a place.
+/// The place of the datagram with this key, otherwise a free one, otherwise one that is in use.
+/// `read` returns the content of a place.
 #[must_use]
 #[inline(always)]
 pub fn place_of(key: u64, now: u64, read: impl Fn(u32) -> Option<First>) -> u32 {
@@ -118,24 +118,24 @@ pub fn place_of(key: u64, now: u64, read: impl Fn(u32) -> Option<First>) -> u32 
 /// What a fragment is; of two the greater counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Lookup {
-    /// One whose ports are known, be it from its first fragment.
+    /// A fragment with known ports, possibly those of its first fragment.
     Known,
     /// Of an outer packet of a mirror's.
     Loop,
-    /// A first one that tells nothing, or a later one of such.
+    /// A first one that is not cached, or a later one of such a datagram.
     Unparsed,
-    /// A later one whose first was not seen, or is forgotten.
+    /// A later one whose first was not seen, or is no longer cached.
     Orphan,
-    /// Of a datagram of which several first fragments were seen that differ, or a later one that
-    /// has the kernel throw it away.
+    /// Of a datagram with several different first fragments, or with a later one that makes the
+    /// kernel drop it.
     Ambiguous,
 }
 
 /// What `place` is to hold once a first fragment was seen, and what that is. `reach` is from
 /// [`reach`], `now` the time in ns.
 ///
-/// A place that is in use for another datagram stays so: a flood makes orphans of those who come
-/// later, and nobody is forgotten for it.
+/// A place that is in use for another datagram stays so: a flood turns later datagrams into orphans
+/// and evicts none.
 #[must_use]
 #[inline(always)]
 pub fn first(
@@ -183,7 +183,7 @@ fn ends(place: First, key: u64) -> u64 {
     place.check ^ place.value ^ key
 }
 
-/// What a first fragment tells the later ones.
+/// The state that a first fragment leaves for the later ones.
 #[inline(always)]
 fn telling(packet: &Packet, reach: u32, is_loop: bool) -> u64 {
     let version = u64::from(packet.version == 6) << IPV6_SHIFT;
@@ -201,7 +201,7 @@ fn is_live(First { check, value }: First, now: u64, lifetime: [u64; 2]) -> bool 
     check | value != 0 && age <= lifetime[(value >> IPV6_SHIFT & 1) as usize]
 }
 
-/// What a place is to hold of a datagram of which two CPUs have seen fragments at the same time.
+/// The content of a place after two CPUs have seen fragments of its datagram at the same time.
 #[must_use]
 #[inline(always)]
 pub fn contested(packet: &Packet, key: u64, now: u64) -> First {
@@ -213,8 +213,8 @@ pub fn contested(packet: &Packet, key: u64, now: u64) -> First {
     )
 }
 
-/// What `place` is to hold once a later fragment was seen that begins at `begin` (from [`begin`]),
-/// and what that is. Where it is [`Lookup::Known`], [`tell`] says the ports.
+/// The content of `place` after a later fragment that begins at `begin` (from [`begin`]), and its
+/// lookup result. If that is [`Lookup::Known`], [`tell`] gives the ports.
 #[must_use]
 #[inline(always)]
 pub fn follow(place: First, key: u64, begin: u32, now: u64) -> (First, Lookup) {
@@ -244,7 +244,7 @@ pub fn follow(place: First, key: u64, begin: u32, now: u64) -> (First, Lookup) {
     }
 }
 
-/// Tells a later fragment what its first one has told.
+/// Gives a later fragment the ports of its first one.
 #[inline(always)]
 pub fn tell(packet: &mut Packet, First { value, .. }: First) {
     packet.protocol = (value >> PROTOCOL_SHIFT) as u8;
@@ -253,14 +253,14 @@ pub fn tell(packet: &mut Packet, First { value, .. }: First) {
     packet.ported = (value >> PORTED_SHIFT & 1) as u16;
 }
 
-/// Whether any host drops a first fragment of which there are so many bytes, from the IP header on:
-/// for its IPv4 checksum (`ip_rcv_core`), or because it is longer than that. It tells later
-/// fragments nothing, and is compared with no other.
+/// Whether any host drops a first fragment with this many bytes, from the IP header on: for its
+/// IPv4 checksum (`ip_rcv_core`), or because its header claims more. It is not cached, and compared
+/// with no other.
 #[must_use]
 #[inline(always)]
 pub fn is_dropped<F: Frame>(frame: &mut F, packet: &Packet, bytes: u32) -> bool {
     let mut sum = 0xffff;
-    // one with options tells nothing anyway
+    // one with options is not cached anyway
     if packet.version == 4
         && header_bytes(packet) == IPV4_BYTES
         && let Some(header) = frame.window::<{ IPV4_BYTES as usize }>(packet.offset.into())
@@ -276,9 +276,9 @@ pub fn is_dropped<F: Frame>(frame: &mut F, packet: &Packet, bytes: u32) -> bool 
     folded != 0xffff || packet.ip_bytes() > bytes
 }
 
-/// Where the payload of a first fragment ends, in units of 8 bytes; 0 if the kernel may drop it
-/// while it takes others of the datagram, or throws the datagram away because of it. Such a one
-/// tells nothing.
+/// The end of a first fragment's payload, in units of 8 bytes; 0 if the kernel may drop it while it
+/// accepts others of the datagram, or drops the datagram because of it. Such a fragment is not
+/// cached.
 ///
 /// What IPv4 options and IPv6 extension headers must be like depends on the kernel and its settings
 /// (`ip_options_compile`, `ip6_parse_tlv`, `accept_source_route`), and some in a row are dropped (a

@@ -38,8 +38,8 @@ pub const FRAGMENT6_BYTES: usize = 8;
 /// in bytes. `None` if the addresses are of different families.
 ///
 /// DSCP and ECN are 0: a copy competes with production traffic as best effort. DF is 0: a router on
-/// the way may cut a copy rather than lose it. In place of the IPv4 checksum stands the sum of the
-/// words that do not vary.
+/// the path may fragment a copy instead of dropping it. The IPv4 checksum field holds the sum of
+/// the constant words.
 #[must_use]
 pub fn template(
     source: IpAddr,
@@ -127,9 +127,9 @@ pub const WORDS6: usize = OUTER6_BYTES.div_ceil(8);
 /// With a fragment header.
 pub const FRAGMENT_WORDS6: usize = (OUTER6_BYTES + FRAGMENT6_BYTES).div_ceil(8);
 
-/// Completes an outer header over IPv4. `template` is its beginning, and both are words as they
-/// stand in memory: who writes it into a packet in larger pieces than it was put together in waits
-/// for each of them.
+/// Completes an outer header over IPv4. `template` is its beginning, and both are words in memory
+/// order: a writer that copies them into a packet in larger pieces than they were assembled in
+/// waits for each.
 #[must_use]
 #[inline(always)]
 pub fn outer4(template: [u64; WORDS4], variable: Variable) -> [u64; WORDS4] {
@@ -152,7 +152,7 @@ pub fn outer4(template: [u64; WORDS4], variable: Variable) -> [u64; WORDS4] {
     ]
 }
 
-/// Completes an outer header over IPv6, of which the last half word is nothing.
+/// Completes an outer header over IPv6, whose last half word is unused.
 #[must_use]
 #[inline(always)]
 pub fn outer6(template: [u64; WORDS6 - 1], variable: Variable) -> [u64; WORDS6] {
@@ -233,7 +233,7 @@ const fn checksum(variable: Variable, port: u16, length: u16, gue: u32) -> u16 {
     // the length stands in the pseudo header, too
     let sum = words[0] as u32 + words[1] as u32 + words[2] as u32 + 2 * length.to_be() as u32;
     match !fold(variable.checksum + sum) {
-        // RFC 768: 0 would mean that there is none
+        // RFC 768: 0 would mean that there is no checksum
         0 => 0xffff,
         checksum => u16::from_be(checksum),
     }
@@ -251,9 +251,9 @@ pub const fn fold(sum: u32) -> u16 {
 /// order.
 pub type Head = [u32; 4];
 
-/// Whether a UDP packet that begins like this is one of a mirror's: a data message of GUE variant 0
-/// without fields, and an IP packet in it that is at least as long as what follows (copies may be
-/// cut). The port does not matter: another mirror may use any.
+/// Whether the beginning of a UDP packet is that of a mirror: a data message of GUE variant 0
+/// without fields, with an IP packet in it that is at least as long as the rest (copies may be
+/// truncated). The port does not matter: another mirror may use any.
 #[must_use]
 #[inline(always)]
 pub const fn is_wrapped(head: &Head) -> bool {

@@ -164,7 +164,7 @@ fn checksums_are_those_of_rfc_768_and_8200() {
         let pseudo = [addresses, &112u32.to_be_bytes(), &[0, 0, 0, PROTOCOL_UDP]].concat();
         let all = sum(&pseudo) + sum(&filled) + sum(&inner);
         assert_eq!(fold(all), 0xffff, "{source}");
-        // one that is 0 says that there is none
+        // a checksum of 0 means that there is none
         let found = u16::from_ne_bytes([filled[6], filled[7]]);
         let zero = payload
             .wrapping_add(found)

@@ -2,8 +2,8 @@
 
 /// A frame that can be read.
 pub trait Frame {
-    /// Whether IPv6 extension headers are looked through. Where they are not, a packet that has
-    /// them is left with the first one as its protocol ([`Packet::is_extended`]).
+    /// Whether IPv6 extension headers are read. Otherwise a packet that has them keeps the first
+    /// one as its protocol ([`Packet::is_extended`]).
     const WALKS: bool;
 
     /// A pointer to `N` readable bytes at `offset`, valid until the next call; `None` if the frame

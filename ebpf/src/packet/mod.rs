@@ -1,5 +1,5 @@
-//! Input: a frame and what the kernel says of it. Output: the [`Packet`] that filters are asked
-//! about, or why not. Must not know: maps, filters.
+//! Input: a frame and its metadata from the kernel. Output: the [`Packet`] that filters are matched
+//! against, or why there is none. Must not know: maps, filters.
 
 mod frame;
 mod parse;
@@ -23,7 +23,7 @@ pub const ETHER_BYTES: u32 = 14;
 pub(crate) const VLAN_BYTES: u32 = 4;
 /// The VLAN's number in the tag control information (802.1Q).
 pub const VLAN_MASK: u16 = 0x0fff;
-/// VLAN tags that are looked through.
+/// Most VLAN tags that are read.
 pub(crate) const MAX_TAGS: u32 = 3;
 pub(crate) const IPV4_BYTES: u32 = 20;
 pub(crate) const IPV6_BYTES: u32 = 40;
@@ -63,11 +63,11 @@ pub const fn has_ports(number: u8) -> bool {
 /// the first.
 pub type Address = [u64; 2];
 
-/// What filters are asked about.
+/// The fields that filters are matched against.
 ///
-/// Small integers, no `bool`: the verifier forgets the range of what is stored in less than four
-/// bytes, so that the many ways through the parser lead to one state. No padding: a pointer to it
-/// goes to functions that the verifier checks by themselves.
+/// Small integers, no `bool`: the verifier forgets the range of values that are stored in less than
+/// four bytes, so that the many paths through the parser lead to one state. No padding: a pointer
+/// to it goes to functions that the verifier checks separately.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Packet {
@@ -92,7 +92,7 @@ pub struct Packet {
     pub protocol: u8,
     /// [`Packet::FIRST`] or [`Packet::LATER`] for a fragment, else 0.
     pub fragment: u8,
-    /// What nobody can tell: [`Packet::PORTS`] and [`Packet::PROTOCOL`], as bits.
+    /// Unknown fields: [`Packet::PORTS`] and [`Packet::PROTOCOL`], as bits.
     pub unknown: u8,
     /// Number of the outermost VLAN, 0 for none.
     pub vlan: u16,
@@ -100,7 +100,7 @@ pub struct Packet {
     pub identification: u32,
     /// 1 if the packet has ports, and they are known.
     pub ported: u16,
-    /// 1 if no link header stands before the IP header, whatever else does.
+    /// 1 if the packet begins without a link header, whatever else precedes the IP header.
     pub headerless: u16,
 }
 
@@ -112,9 +112,9 @@ impl Packet {
     /// Another fragment: without ports, but for what is remembered of the first.
     pub const LATER: u8 = 2;
 
-    /// It has ports, and nobody can tell which.
+    /// It has ports, and they are unknown.
     pub const PORTS: u8 = 1;
-    /// Nobody can tell its transport protocol, and whether that has ports.
+    /// Its transport protocol is unknown, and so is whether that has ports.
     pub const PROTOCOL: u8 = 2;
 
     /// Whether it is a fragment or something of it is unknown, which hardly any packet is: one
@@ -125,8 +125,8 @@ impl Packet {
         u16::from_ne_bytes([self.fragment, self.unknown]) != 0
     }
 
-    /// Forgets the ports, and with IPv6 the protocol, which later fragments do not tell either (RFC
-    /// 8200 section 4.5). What has no ports by nature has none still.
+    /// Clears the ports, and with IPv6 the protocol, which later fragments do not carry either (RFC
+    /// 8200 section 4.5). A packet of a protocol without ports still has none.
     #[inline(always)]
     pub fn forget_ports(&mut self) {
         (self.ported, self.source_port, self.destination_port) = (0, 0, 0);
@@ -137,7 +137,7 @@ impl Packet {
         }
     }
 
-    /// Whether extension headers have not been looked through.
+    /// Whether there are extension headers that have not been read.
     #[must_use]
     #[inline(always)]
     pub const fn is_extended(&self) -> bool {
@@ -163,8 +163,9 @@ impl Packet {
         }
     }
 
-    /// Whether an IPv6 superpacket of so many bytes is so long that its length stands in a header
-    /// of its own (RFC 2675), which no packet that is cut from it has (`ipv6_hopopt_jumbo_remove`).
+    /// Whether an IPv6 superpacket of this many bytes is so long that its length is in a header of
+    /// its own (RFC 2675), which the packets segmented from it do not have
+    /// (`ipv6_hopopt_jumbo_remove`).
     #[must_use]
     #[inline(always)]
     pub const fn is_jumbo(&self, bytes: u32) -> bool {
@@ -173,7 +174,7 @@ impl Packet {
         is_long && !self.is_extended() && headers >= IPV6_BYTES + JUMBO_BYTES
     }
 
-    /// Sum over the pseudo header of a transport packet of so many bytes (RFC 9293, RFC 768, RFC
+    /// Sum over the pseudo header of a transport packet of this many bytes (RFC 9293, RFC 768, RFC
     /// 8200 section 8.1), host byte order, not complemented.
     #[must_use]
     #[inline(always)]
@@ -191,10 +192,10 @@ impl Packet {
         ((sum & 0xffff) + (sum >> 16)) as u16
     }
 
-    /// A hash that is the same for both directions of a flow, and that nobody can tell who does not
-    /// know the keys: of any two flows the hashes are independent of each other and uniform
-    /// (multilinear hashing, which is strongly universal: Carter and Wegman 1981; Lemire and Kaser
-    /// 2014), so that flows which a sender has chosen are sampled like any others.
+    /// A hash that is the same for both directions of a flow, and that cannot be computed without
+    /// the keys: the hashes of any two flows are independent of each other and uniform (multilinear
+    /// hashing, which is strongly universal: Carter and Wegman 1981; Lemire and Kaser 2014), so
+    /// that flows which a sender has chosen are sampled like any others.
     #[must_use]
     #[inline(always)]
     pub fn flow_hash(&self, keys: &FlowKeys) -> u32 {
@@ -232,7 +233,7 @@ impl Packet {
             .wrapping_add(addresses)
             .wrapping_add(ports)
             .wrapping_add(protocol);
-        // one to one (MurmurHash3), so that who sees some hashes does not compute others
+        // one to one (MurmurHash3), so that an observer of some hashes cannot compute others
         let mut hash = (sum >> 32) as u32;
         hash = (hash ^ hash >> 16).wrapping_mul(0x85eb_ca6b);
         hash = (hash ^ hash >> 13).wrapping_mul(0xc2b2_ae35);

@@ -7,17 +7,16 @@ use super::{
 use crate::abi::Skipped;
 
 const ETHERTYPE_QINQ: u16 = 0x88a8;
-/// IPv6 extension headers that are looked through (RFC 8200 names six).
+/// Most IPv6 extension headers that are read (RFC 8200 defines six).
 const MAX_EXTENSIONS: u32 = 8;
 
 /// Parses a frame with an Ethernet header. `ethertype` is the kernel's `skb->protocol`, host byte
 /// order: behind a VLAN tag that is kept beside the frame, before one that is in it.
 ///
-/// Ports that are cut off, and headers that cannot be followed to the transport header, are
-/// [`Packet::unknown`]. A later fragment has no ports until somebody who has seen its first one
-/// says more ([`datagram`](crate::fragment_key)). The packet is written where the caller keeps it,
-/// since the verifier does not let pass what the compiler makes of a returned `Result` with a
-/// packet in it.
+/// Ports that are truncated, and headers that cannot be followed to the transport header, are
+/// [`Packet::unknown`]. A later fragment has no ports until the fragment cache gives it those of
+/// its first ([`datagram`](crate::fragment_key)). The packet is written into the caller's memory,
+/// since the verifier does not accept the code of a returned `Result` with a packet in it.
 ///
 /// # Errors
 /// [`Skipped::NotIp`], [`Skipped::Malformed`] (RFC 791, RFC 8200).
@@ -28,8 +27,8 @@ pub fn parse<F: Frame>(frame: &mut F, ethertype: u16, packet: &mut Packet) -> Re
     parse_ip(frame, offset, ethertype, packet)
 }
 
-/// Looks through the VLAN tags of a frame with an Ethernet header: answers the offset of what is
-/// behind them, and has `ethertype` say what that is. `None` if the frame ends before.
+/// Reads the VLAN tags of a frame with an Ethernet header: returns the offset behind them, and sets
+/// `ethertype` to the type there. `None` if the frame ends before.
 #[inline(always)]
 pub fn skip_tags<F: Frame>(frame: &mut F, ethertype: &mut u16, packet: &mut Packet) -> Option<u32> {
     let mut offset = ETHER_BYTES;
@@ -126,8 +125,7 @@ pub fn parse_extensions<F: Frame>(frame: &mut F, packet: &mut Packet) {
 #[inline(always)]
 pub(super) const fn is_extension(number: u8) -> bool {
     use protocol::*;
-    // to Linux mobility, HIP and shim6 headers are protocols, which it hands to whoever asks for
-    // them
+    // to Linux mobility, HIP and shim6 headers are protocols, which any process may receive
     matches!(
         number,
         HOP_BY_HOP | ROUTING | FRAGMENT | AUTHENTICATION | DESTINATION_OPTIONS
@@ -161,9 +159,9 @@ fn follow_chain<F: Frame>(frame: &mut F, packet: &mut Packet) -> bool {
         let mut later = false;
         let bytes = match packet.protocol {
             protocol::FRAGMENT => {
-                // half a header says nothing; so the packet still counts as cut off. A fragment of
-                // a fragment is put together twice, and its later parts have only the outer header
-                // in common with it.
+                // half a header is unusable, so the packet still counts as truncated. A fragment of
+                // a fragment is reassembled twice, and its later parts share only the outer header
+                // with it.
                 let Some(header) = frame.window::<8>(u32::from(at)) else {
                     return false;
                 };
@@ -210,7 +208,7 @@ const fn which_fragment(offset: u16, more: u16) -> u8 {
 /// Offsets in a frame that the verifier accepts (`MAX_PACKET_OFF`), with room for a header behind.
 const OFFSET_MASK: u16 = 0x7fff;
 
-/// The same value, of which neither compiler nor verifier knows the range.
+/// The same value, with a range that neither compiler nor verifier knows.
 #[inline(always)]
 fn forget(value: u16) -> u16 {
     let mut slot = value;

@@ -150,7 +150,7 @@ impl Reachable {
         match entry {
             TrieEntry::Class(class) => self.leaf(root, class, (bits, bits | !mask(depth)))?,
             TrieEntry::Skip(id) => {
-                // each way down must be new, or the tables go round in circles
+                // each downward edge must be new, or the tables contain a cycle
                 self.skips.insert(id)?.then_some(())?;
                 self.entries.insert((root, depth, bits), entry);
                 self.skip(tables, root, tables.skips.get(id as usize)?, depth, bits)?;

@@ -277,7 +277,7 @@ impl<'a> TrieWriter<'a> {
         TrieEntry::Class(self.classes.of(selected))
     }
 
-    /// The live skip of that place, if it compares the same; else a free one.
+    /// The live skip of that place, if it makes the same comparison; otherwise a free one.
     fn put_skip(&mut self, there: Option<TrieEntry>, want: Skip) -> u32 {
         let same = |live: &Skip| live.expect == want.expect && live.mask == want.mask;
         let id = match there {

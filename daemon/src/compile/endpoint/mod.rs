@@ -1,5 +1,4 @@
-//! Input: an endpoint of the file and what the network says of the way to it. Output: its element
-//! of `ENDPOINTS`.
+//! Input: an endpoint of the file and the network's path to it. Output: its element of `ENDPOINTS`.
 
 use std::net::IpAddr;
 
@@ -192,8 +191,8 @@ fn with_link(
                 IpAddr::V6(_) => packet::ETHERTYPE_IPV6,
             };
             let mut header = [0; 16];
-            // Until the next hop's address is known the kernel fills in the header; it drops one
-            // that begins with a multicast address, so zeros.
+            // The kernel fills in the header until the next hop's address is known. It drops a
+            // header that begins with a multicast address, so this one is zero.
             header[..6].copy_from_slice(&mac.unwrap_or_default());
             header[6..12].copy_from_slice(&own);
             header[12..14].copy_from_slice(&ethertype.to_be_bytes());

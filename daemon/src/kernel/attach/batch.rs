@@ -15,7 +15,7 @@ use crate::kernel::error::{KernelError, NotApplied, reason};
 use crate::kernel::failpoint::Step;
 use crate::kernel::generation::Generation;
 
-/// After so long something else has its turn, such as a saved file.
+/// Duration of a slice, after which other events such as a saved file are handled.
 const LONG: Duration = Duration::from_millis(300);
 /// The same while there are tables to be written: enough for the interface of a pod.
 const BRIEF: Duration = Duration::from_millis(50);
@@ -42,8 +42,8 @@ impl Attaching {
             .extend(attached.err().map(|error| (attachment, error.to_string())));
     }
 
-    /// What cannot be attached as far as is known, of what is `missing`. Once nobody is left, all
-    /// have their next turn.
+    /// Attachments that failed, among those that are `missing`. Once none is left, all are tried
+    /// again.
     fn failures(&mut self, missing: &BTreeSet<Attachment>, left: usize) -> Vec<String> {
         self.failed
             .retain(|attachment, _| missing.contains(attachment));
@@ -73,7 +73,7 @@ pub(in crate::kernel) struct Slice {
 }
 
 impl Slice {
-    /// A slice that begins now, a long one if nothing else is to be done.
+    /// A slice that begins now; a long one if nothing else is due.
     pub(in crate::kernel) fn begin(is_long: bool) -> Self {
         Self {
             end: Instant::now() + if is_long { LONG } else { BRIEF },
@@ -162,7 +162,7 @@ impl Kernel {
             .collect())
     }
 
-    /// Attaches what counts errors about copies. Where it cannot, copies are sent all the same.
+    /// Attaches `icmp_errors`. If the kernel rejects it, copies are sent without it.
     pub(in crate::kernel) fn attach_watchers(
         &mut self,
         generation: &Generation,
@@ -198,8 +198,8 @@ impl Kernel {
         })))
     }
 
-    /// Attaches a program before those of strangers: no clone meets one before it is wrapped, no
-    /// error before it is counted.
+    /// Attaches a program before those of other processes: they see no clone before its
+    /// encapsulation and no ICMP error before it is counted.
     fn attach_first(
         &mut self,
         mut program: SchedClassifier,

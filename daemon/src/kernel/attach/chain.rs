@@ -14,7 +14,7 @@ impl Attachments {
     /// (`bpf_prog_get_fd_by_id`).
     ///
     /// # Errors
-    /// The kernel cannot be asked.
+    /// A netlink request or a query of the TCX hook fails.
     pub fn chain(
         &self,
         netlink: &mut Netlink,
@@ -68,8 +68,8 @@ impl Attachments {
             .collect())
     }
 
-    /// What else of ours has a link on the same hook: also who may not ask for names must know
-    /// those.
+    /// Our other links on the same hook: they must be known even without the capability to read
+    /// names.
     fn others_of_ours(
         &self,
         present: &[(Attachment, Mechanism)],

@@ -1,7 +1,7 @@
-//! Filters in clsact qdiscs. A qdisc is added where there is none, and never deleted: whoever has
-//! put a filter there meanwhile would lose it, and what production has queued on the interface
-//! would be dropped (`dev_deactivate`). One without filters costs a packet next to nothing: the
-//! kernel keeps no list for it (`mini_qdisc_pair_swap`).
+//! Filters in clsact qdiscs. A missing qdisc is added, and none is ever deleted: that would delete
+//! filters of other processes and drop the packets that are queued on the interface
+//! (`dev_deactivate`). A qdisc without filters costs a packet next to nothing: the kernel keeps no
+//! list for it (`mini_qdisc_pair_swap`).
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -24,13 +24,13 @@ pub(in crate::kernel) struct LiveFilter {
 }
 
 impl Attachments {
-    /// Where the program of a filter is pinned, and where its successor is until it has taken over:
-    /// a filter whose program has no pin would not be known for ours.
+    /// The pins of a filter's program, and of its successor until it has taken over: a filter whose
+    /// program has no pin could not be recognised as ours.
     pub(in crate::kernel) fn filter_pins(&self, attachment: Attachment) -> [PathBuf; 2] {
         ["", "-fresh"].map(|suffix| self.filters.join(attachment.pin_name() + suffix))
     }
 
-    /// Replaces the program of a filter that is ours; makes one of `priority`, if there is none.
+    /// Replaces the program of our filter; without one, creates a filter of `priority`.
     pub(in crate::kernel) fn attach_filter(
         &self,
         netlink: &mut Netlink,
@@ -42,7 +42,7 @@ impl Attachments {
         make_dir(&self.filters)?;
         if !netlink.clsact(attachment.interface)? {
             match netlink.add_clsact(attachment.interface) {
-                // somebody else was faster
+                // another process was faster
                 Err(_) if netlink.clsact(attachment.interface)? => {}
                 added => added.map_err(|e| error(&e))?,
             }

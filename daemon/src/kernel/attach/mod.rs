@@ -1,5 +1,5 @@
-//! Attaching programs to tc hooks so that they outlive the daemon: TCX links, pinned, or filters of
-//! a clsact qdisc, whose programs are pinned so that the next daemon knows them for ours.
+//! Attaches programs to tc hooks so that they outlive the daemon: as pinned TCX links, or as
+//! filters of a clsact qdisc, whose programs are pinned so that the next daemon recognises them.
 
 pub(super) mod batch;
 mod chain;
@@ -37,7 +37,7 @@ pub struct Attachments {
     pub(super) filters: PathBuf,
     /// What a predecessor has left there that deleted the qdiscs that it had made.
     pub(super) qdiscs: PathBuf,
-    /// Holds a directory for each attachment that is on its way to another place.
+    /// Holds a directory for each attachment that is being relocated.
     pub(super) relocations: PathBuf,
     /// Holds a directory for each attachment that is not to be last.
     pub(super) orders: PathBuf,
@@ -57,11 +57,11 @@ impl Attachments {
         }
     }
 
-    /// Removes what somebody else has put below the pin path in place of a directory of ours.
-    /// Answers a line for each.
+    /// Removes objects that another process has put in place of our directories below the pin path.
+    /// Returns a line for each.
     ///
     /// # Errors
-    /// It cannot be removed.
+    /// The object cannot be removed.
     pub(super) fn clear(&self, pin_path: &Path) -> Result<Vec<String>, KernelError> {
         let ours = [
             &self.links,
@@ -114,7 +114,7 @@ impl Attachments {
         Ok(found)
     }
 
-    /// Whether any of them may be in force, be it out of sight.
+    /// Whether any of them may be in force, even without a pin.
     ///
     /// # Errors
     /// The pins cannot be read.
@@ -128,10 +128,10 @@ impl Attachments {
         Ok(self.list()?.into_iter().any(is_somewhere))
     }
 
-    /// Takes a `mirror` off that is on a hook by the other mechanism, too: both would copy.
+    /// Detaches a `mirror` that is also on a hook by the other mechanism: both would copy.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// A link or filter cannot be queried or detached.
     pub(super) fn detach_doubles(
         &self,
         netlink: &mut Netlink,
@@ -153,7 +153,7 @@ impl Attachments {
     /// and the pin of a filter's program outlives the qdisc.
     ///
     /// # Errors
-    /// The kernel cannot be asked.
+    /// A link or filter cannot be queried.
     pub fn is_attached(
         &self,
         netlink: &mut Netlink,
@@ -174,11 +174,11 @@ impl Attachments {
         }
     }
 
-    /// Attaches a program; in place of its predecessor, without a gap, if there is one, else where
-    /// the order wants it. `present` is what has a pin, `interface` is for errors.
+    /// Attaches a program: in place of its predecessor, without a gap, or else at the position of
+    /// the order. `present` are the attachments with pins, `interface` is for errors.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// The kernel rejects the program or its attachment, or a pin cannot be created.
     pub fn attach(
         &self,
         netlink: &mut Netlink,
@@ -201,7 +201,7 @@ impl Attachments {
                     .priority(position)
                     .or_else(|| chain.priority(Position::Last));
                 self.attach_filter(netlink, attachment, program, priority, error).inspect_err(|_| {
-                    // what was prepared must not look like an attachment
+                    // a prepared pin must not look like an attachment
                     let [_, fresh] = self.filter_pins(attachment);
                     if !matches!(self.live_filter(netlink, attachment), Ok(Some(live)) if live.pin == fresh) {
                         let _ = remove_pins(&fresh);
@@ -211,11 +211,11 @@ impl Attachments {
         }
     }
 
-    /// Removes the pin of what is not attached any more where it should be; a link is taken off
+    /// Removes the pin of an attachment that is not in force at its place; detaches its link
     /// wherever it is.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// A link cannot be detached, or a pin cannot be removed.
     pub fn forget(&self, attachment: Attachment, mechanism: Mechanism) -> Result<(), KernelError> {
         match mechanism {
             Mechanism::Tcx => self.detach_link(attachment),
@@ -229,7 +229,7 @@ impl Attachments {
     /// Detaches a program; that it is gone already is no error.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// The kernel rejects the detachment, or a pin cannot be removed.
     pub fn detach(
         &self,
         netlink: &mut Netlink,
@@ -245,7 +245,7 @@ impl Attachments {
     /// Removes the directories, which must be empty.
     ///
     /// # Errors
-    /// One cannot be removed.
+    /// A directory cannot be removed.
     pub fn remove_dirs(&self) -> Result<(), KernelError> {
         for markers in [&self.qdiscs, &self.orders] {
             names(markers)?

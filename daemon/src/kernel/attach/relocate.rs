@@ -171,8 +171,8 @@ impl Attachments {
         }
     }
 
-    /// Has the program in one place only, the new one if it is there. `priority` is that of the new
-    /// filter, if known.
+    /// Leaves the program at one position only, the new one if it exists. `priority` is that of the
+    /// new filter, if known.
     fn end_relocation(
         &self,
         netlink: &mut Netlink,
@@ -295,8 +295,8 @@ impl Attachments {
     }
 }
 
-/// Which of two filters goes. If nobody knows the new one, it is the one that is out of action;
-/// else the one that a next relocation would have to leave again does no harm.
+/// Which of two filters is removed: the one that is out of action if the new one is unknown;
+/// otherwise the one that the next relocation would have to leave again.
 fn old_of(ours: &[LiveFilter], dir: &Path, priority: Option<u16>) -> usize {
     let known = priority.and_then(|priority| {
         ours.iter()

@@ -1,10 +1,10 @@
-//! Programs of this instance that are on hooks and cannot be reached by its pins: another bpf file
-//! system is mounted over them, or somebody has removed them. Whoever attached more beside would
-//! copy each packet twice.
+//! Programs of this instance that are attached and cannot be reached by its pins: another bpf file
+//! system is mounted over the pins, or another process has removed them. Attaching more programs
+//! would copy each packet twice.
 //!
-//! An instance is known by its pin path: several may look at the same interfaces, each with a pin
-//! path of its own. The programs hold the map with the daemon's record, which says the pin path
-//! under which they were attached, so that they tell whose they are wherever their pins are.
+//! The pin path identifies an instance: several may monitor the same interfaces, each with its own
+//! pin path. The programs hold the map with the daemon's record, which contains the pin path under
+//! which they were attached. So they can be identified wherever their pins are.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -34,7 +34,7 @@ const COPYING: [&str; 2] = ["mirror_ingress", "mirror_egress"];
 /// Name of their filters.
 const FILTER: &str = "mirror";
 
-/// A program of this instance that its pins do not tell of.
+/// An attached program of this instance without a pin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stray {
     interface: String,
@@ -69,9 +69,9 @@ impl fmt::Display for Stray {
 
 impl Kernel {
     /// # Errors
-    /// There are [`strays`]: what would be attached beside them would copy each packet a second time. Without
-    /// `CAP_SYS_ADMIN` nobody may ask whose a program is; then any program that may be one is taken for it while another bpf file
-    /// system is mounted over the one with the pins.
+    /// There are [`strays`]: beside them other programs would copy each packet a second time.
+    /// Without `CAP_SYS_ADMIN` the owner of a program cannot be queried; then each possible one
+    /// counts while another bpf file system is mounted over the pins.
     pub fn refuse_strays(&mut self) -> Result<(), KernelError> {
         let found = strays(&self.pin_path, &mut self.netlink)?;
         match found.first() {
@@ -117,10 +117,10 @@ fn refusal(stray: &Stray, remedy: &'static str) -> KernelError {
     }
 }
 
-/// The programs of this instance that its pins do not tell of.
+/// The attached programs of this instance without a pin.
 ///
 /// # Errors
-/// The kernel cannot be asked what is on the hooks.
+/// The interfaces or the programs on a hook cannot be queried.
 pub fn strays(pin_path: &Path, netlink: &mut Netlink) -> Result<Vec<Stray>, KernelError> {
     let first = look(pin_path, netlink)?;
     if first.is_empty() {
@@ -138,7 +138,7 @@ fn look(pin_path: &Path, netlink: &mut Netlink) -> Result<Vec<Stray>, KernelErro
     let is_covered = is_covered(pin_path);
     let candidates = match candidates(pin_path) {
         Some(candidates) if candidates.is_empty() => return Ok(Vec::new()),
-        // who may not ask trusts the mounts
+        // without the capability to query programs, only mounts count
         None if !is_covered => return Ok(Vec::new()),
         candidates => candidates,
     };
@@ -173,7 +173,7 @@ fn on_hook(
     link: &network::Link,
     direction: Direction,
 ) -> Result<Vec<(u32, Option<String>)>, KernelError> {
-    // kernels without TCX refuse the question
+    // kernels without TCX reject the query
     let linked = attached_to(link.index, direction).unwrap_or_default();
     let linked = linked.into_iter().map(|there| (there.program, None));
     let filters = netlink.filters(link.index, direction)?.into_iter();
@@ -182,8 +182,8 @@ fn on_hook(
     Ok(linked.chain(filters).collect())
 }
 
-/// The numbers of the loaded programs that copy and were attached under this pin path; `None` if
-/// this process may not ask.
+/// The ids of the loaded programs that copy packets and were attached under this pin path; `None`
+/// if this process may not query them.
 fn candidates(pin_path: &Path) -> Option<BTreeSet<u32>> {
     let absolute = std::path::absolute(pin_path).ok()?;
     let mut found = BTreeSet::new();

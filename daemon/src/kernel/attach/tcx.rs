@@ -11,7 +11,7 @@ use crate::kernel::bpf::rcu;
 use crate::kernel::error::{KernelError, pin_error};
 use crate::kernel::pins::{absent_is_fine, make_dir, remove_pins};
 
-/// Grace periods to wait for a link that is on its way out.
+/// Grace periods to wait for a link that is being removed.
 const GONE_TRIES: usize = 10;
 
 /// Where a position is, by the numbers of the programs there.
@@ -26,7 +26,8 @@ pub(in crate::kernel) fn anchor(chain: &Chain, position: Position) -> Anchor {
     .unwrap_or(Anchor::Last)
 }
 
-/// No program is on a hook twice, and a link whose pin somebody has removed goes some time later.
+/// A hook holds no program twice, and a link whose pin another process has removed disappears some
+/// time later.
 pub(in crate::kernel) fn once_it_has_gone<T>(
     mut attempt: impl FnMut() -> io::Result<T>,
 ) -> Result<io::Result<T>, KernelError> {

@@ -1,5 +1,5 @@
-//! BPF links of TCX hooks: made by the index of an interface, pinned, updated, asked where they
-//! are, detached at once. aya goes by names, and tells neither.
+//! BPF links of TCX hooks: created by the index of an interface, pinned, updated, queried for their
+//! place, detached at once. aya uses names, and offers neither of the last two.
 
 use std::ffi::CString;
 use std::fs;
@@ -56,8 +56,8 @@ impl BpfLink {
     /// Attaches a program to a hook.
     ///
     /// # Errors
-    /// The kernel refuses: `ENODEV` if there is no such interface, `ENOENT` if what is named is not there, `EEXIST` if the
-    /// program is there already.
+    /// The kernel rejects the link: `ENODEV` if the interface does not exist, `ENOENT` if the named
+    /// neighbour does not exist, `EEXIST` if the program is attached already.
     pub(in crate::kernel) fn create(
         program: BorrowedFd<'_>,
         interface: u32,
@@ -96,7 +96,8 @@ impl BpfLink {
     }
 
     /// # Errors
-    /// `NotFound`: there is no such pin, or it is none of a link. Others: the kernel refuses.
+    /// `NotFound`: the pin does not exist, or is not that of a link. Others: the kernel rejects the
+    /// query.
     pub(in crate::kernel) fn open(pin: &Path) -> io::Result<Self> {
         let opened = open_pin(pin).map(Self);
         match opened {
@@ -109,8 +110,8 @@ impl BpfLink {
         }
     }
 
-    /// Somebody may have pinned another object in its place. Their own description does not tell
-    /// links, maps and programs apart.
+    /// Another process may have pinned another object in its place. Their file names do not
+    /// distinguish links, maps and programs.
     fn is_link(&self) -> bool {
         let what =
             fs::read_link(format!("/proc/self/fd/{}", self.0.as_raw_fd())).unwrap_or_default();
@@ -121,7 +122,7 @@ impl BpfLink {
     /// Has it outlive this process.
     ///
     /// # Errors
-    /// There is such a pin, or the kernel refuses.
+    /// The pin exists already, or the kernel rejects it.
     pub(in crate::kernel) fn pin(&self, pin: &Path) -> io::Result<()> {
         let path = CString::new(pin.as_os_str().as_bytes())?;
         let bpf_fd = self.0.as_raw_fd() as u32;
@@ -137,7 +138,7 @@ impl BpfLink {
     /// Has it run another program from the next packet on.
     ///
     /// # Errors
-    /// The kernel refuses: `ENOLINK` if it is not attached any more.
+    /// The kernel rejects the update: `ENOLINK` if the link is not attached any more.
     pub(in crate::kernel) fn update(&self, program: BorrowedFd<'_>) -> io::Result<()> {
         #[repr(C)]
         struct Attributes {
@@ -157,12 +158,12 @@ impl BpfLink {
         unsafe { bpf(BPF_LINK_UPDATE, &mut attributes) }.map(drop)
     }
 
-    /// Whether it is on a hook of an interface. It is not if somebody has detached it, or the
-    /// interface has gone, be it to another namespace: there it may have the same index, which is
-    /// all that a link tells.
+    /// Whether it is attached to an interface of this namespace. It is not if another process has
+    /// detached it, if the interface is gone, or if it was moved to another namespace: there it may
+    /// have the same index, and a link reports nothing else.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// The kernel rejects the query.
     pub(in crate::kernel) fn is_on(
         &self,
         interface: u32,
@@ -177,7 +178,7 @@ impl BpfLink {
                 .any(|there| there.link == info.id))
     }
 
-    /// Whether it is on an interface, be it in another namespace.
+    /// Whether it is attached to an interface, possibly in another namespace.
     pub(in crate::kernel) fn is_anywhere(&self) -> bool {
         matches!(self.info(), Ok(Some(_)))
     }
@@ -185,7 +186,7 @@ impl BpfLink {
     /// Number of its program; `None` if it is not attached any more (`tcx_link_fill_info`).
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// The kernel rejects the query.
     pub(in crate::kernel) fn program(&self) -> io::Result<Option<u32>> {
         Ok(self.info()?.map(|info| info.program))
     }
@@ -202,7 +203,7 @@ impl BpfLink {
     /// queue.
     ///
     /// # Errors
-    /// The kernel refuses.
+    /// The kernel rejects the detachment.
     pub(in crate::kernel) fn detach(&self) -> io::Result<()> {
         let mut link_fd = self.0.as_raw_fd() as u32;
         // SAFETY: no pointers.
@@ -223,7 +224,7 @@ pub(in crate::kernel) struct LinkedProgram {
 /// this namespace.
 ///
 /// # Errors
-/// The kernel refuses.
+/// The kernel rejects the query.
 pub(in crate::kernel) fn attached_to(
     interface: u32,
     direction: Direction,

@@ -22,7 +22,7 @@ pub(in crate::kernel) struct Mapping {
 
 impl Mapping {
     /// # Errors
-    /// The kernel refuses, or does not tell how large the map is.
+    /// The kernel rejects the mapping, or does not report the size of the map.
     pub(in crate::kernel) fn of(map: MapData) -> io::Result<Self> {
         let info = map.info().map_err(io::Error::other)?;
         let bytes = info.max_entries() as usize * (info.value_size() as usize).next_multiple_of(8);
@@ -66,7 +66,7 @@ impl Mapping {
     /// Copies what stands from an offset on.
     ///
     /// # Errors
-    /// The map has no such place, or the kernel refuses.
+    /// The map has no such offset, or the kernel rejects the mapping.
     pub(in crate::kernel) fn read(&self, offset: usize, to: &mut [u8]) -> io::Result<()> {
         if offset + to.len() > self.bytes {
             return Err(io::Error::other("it is smaller than its elements"));
@@ -85,7 +85,7 @@ impl Mapping {
         Ok(())
     }
 
-    /// Stores bytes, eight at a time where offset and length allow, else four.
+    /// Stores bytes, eight at a time where offset and length allow it, otherwise four.
     ///
     /// # Errors
     /// The map has no such place: it is another one than when it was last read.
@@ -107,14 +107,14 @@ impl Mapping {
                 here.len()
             })?;
         }
-        // whoever sees the store of the epoch, which comes by a call of its own, sees all that was
-        // stored before it
+        // a CPU that sees the store of the epoch, which is a call of its own, also sees all stores
+        // before it
         std::sync::atomic::fence(std::sync::atomic::Ordering::SeqCst);
         Ok(())
     }
 }
 
-/// Stores bytes, eight at a time where address and length allow, else four.
+/// Stores bytes, eight at a time where address and length allow it, otherwise four.
 ///
 /// # Safety
 /// There must be as many bytes at that address, which is a multiple of four.

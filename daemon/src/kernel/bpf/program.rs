@@ -60,7 +60,7 @@ impl Program {
 /// Loads a program of an object.
 ///
 /// # Errors
-/// The kernel refuses it.
+/// The kernel rejects the program.
 pub(in crate::kernel) fn load<'o>(
     object: &'o mut Loading,
     name: &'static str,
@@ -86,7 +86,7 @@ fn classifier<'o>(object: &'o mut Ebpf, name: &str) -> Result<&'o mut SchedClass
 /// Has a program hold a map that it does not use.
 ///
 /// # Errors
-/// The kernel refuses.
+/// The kernel rejects the binding.
 pub(in crate::kernel) fn bind(program: BorrowedFd<'_>, map: &MapData) -> io::Result<()> {
     #[repr(C)]
     struct Attributes {

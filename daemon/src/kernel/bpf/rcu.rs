@@ -16,7 +16,7 @@ const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
 /// `nohz_full`.
 ///
 /// # Errors
-/// The kernel refuses: what may still be in use must not be written then.
+/// The kernel rejects the command: memory that may still be in use must not be written then.
 pub(in crate::kernel) fn synchronize() -> Result<(), KernelError> {
     update_array_of_maps().map_err(KernelError::Wait)
 }

@@ -1,4 +1,4 @@
-//! bpf(2): what is common to all commands, and what is asked of objects of any kind.
+//! bpf(2): what all commands have in common, and queries about objects of any kind.
 
 use std::ffi::CString;
 use std::io;
@@ -48,7 +48,7 @@ pub(in crate::kernel) struct Pin {
 /// What is pinned, whatever it is.
 ///
 /// # Errors
-/// There is no such pin, or the kernel refuses.
+/// The pin does not exist, or the kernel rejects the request.
 pub(in crate::kernel) fn open_pin(pin: &Path) -> io::Result<OwnedFd> {
     let path = CString::new(pin.as_os_str().as_bytes())?;
     let mut attributes = Pin {
@@ -62,13 +62,14 @@ pub(in crate::kernel) fn open_pin(pin: &Path) -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// Has the kernel write what it knows of an object.
+/// Has the kernel write its information about an object.
 ///
 /// # Errors
-/// The kernel refuses.
+/// The kernel rejects the query.
 ///
 /// # Safety
-/// Whatever pointers `info` has are valid for as much as it says, and any bytes are a valid `T`.
+/// The pointers in `info` are valid for the lengths that it contains, and any bytes are a valid
+/// `T`.
 pub(in crate::kernel) unsafe fn info_of<T>(object: &OwnedFd, info: &mut T) -> io::Result<()> {
     #[repr(C)]
     struct Attributes {
@@ -86,7 +87,7 @@ pub(in crate::kernel) unsafe fn info_of<T>(object: &OwnedFd, info: &mut T) -> io
     unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attributes) }.map(drop)
 }
 
-/// The name of a program; `None` if it has none or is gone, or if this process may not ask
+/// The name of a program; `None` if it has none or is gone, or if this process may not query it
 /// (`CAP_SYS_ADMIN`).
 pub(in crate::kernel) fn program_name(id: u32) -> Option<String> {
     /// What the command takes: `open_flags` is left out.
@@ -96,8 +97,7 @@ pub(in crate::kernel) fn program_name(id: u32) -> Option<String> {
         next_id: u32,
         open_flags: u32,
     }
-    /// The beginning of `struct bpf_prog_info`, of which the kernel fills in as much as there is
-    /// room for.
+    /// The beginning of `struct bpf_prog_info`; the kernel fills in as much as fits.
     #[repr(C)]
     #[derive(Default)]
     struct Info {

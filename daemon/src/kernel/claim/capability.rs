@@ -1,4 +1,4 @@
-//! Whether this process may do what it is there for, asked before anything is touched.
+//! The capabilities of this process, checked before anything is changed.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ const NEEDED: [(u32, &str); 3] = [(12, "CAP_NET_ADMIN"), (38, "CAP_PERFMON"), (3
 
 /// Capabilities that this process lacks to change what is attached.
 pub(in crate::kernel) fn missing() -> Vec<&'static str> {
-    // what cannot be read is left to the kernel to refuse
+    // without a readable status the kernel decides
     effective().map(lacking).unwrap_or_default()
 }
 

@@ -1,6 +1,5 @@
-//! Pins that an earlier version has named otherwise. They get their names of today when a daemon
-//! claims the pin path, so that all else knows one name: a link that nobody knows would stay
-//! attached for ever.
+//! Pins with names of earlier versions. They are renamed when a daemon claims the pin path, so that
+//! all other code has one name for each: a link with an unknown name would stay attached for ever.
 
 use std::path::Path;
 
@@ -10,7 +9,7 @@ use crate::kernel::pins::{names, remove_dir, rename};
 
 /// Directories below the pin path.
 const DIRECTORIES: [(&str, &str); 1] = [("turns", RELOCATIONS)];
-/// Programs; a number of maps, or what else a name tells, may follow.
+/// Programs; the name may continue with a number of maps or the like.
 const PROGRAMS: [(&str, &str); 4] = [
     ("lane", "segmenter"),
     ("turn_mark", "relocate_first"),
@@ -50,7 +49,7 @@ pub(in crate::kernel) fn rename_pins(pin_path: &Path) -> Result<(), KernelError>
     Ok(())
 }
 
-/// Moves what gets a name; never in place of another pin, whose link would be detached by that.
+/// Renames a pin; never over another pin, whose link would be detached.
 fn move_all(
     from: &Path,
     to: &Path,
@@ -125,7 +124,7 @@ mod tests {
             "filters/segmenter3-7-egress-fresh",
             "relocations/segmenter3-7-egress/relocate_first",
             "relocations/mirror-7-ingress/program",
-            // nobody reads it: another version's programs are replaced
+            // no code reads it: the programs of another version are replaced
             "maps-3-11-0123abcd/lane",
         ];
         assert_eq!(found, wanted.map(str::to_owned).into());

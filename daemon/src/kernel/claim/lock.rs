@@ -13,7 +13,7 @@ use nix::sys::stat::{major, minor};
 use crate::kernel::error::{KernelError, pin_error};
 use crate::kernel::pins::{make_dir, remove_dir};
 
-/// Whoever asks [`holder`] locks the directory for a moment, too.
+/// [`holder`] also locks the directory for a moment.
 const ATTEMPTS: usize = 20;
 const PAUSE: Duration = Duration::from_millis(5);
 
@@ -24,10 +24,10 @@ pub struct Holder {
     pub pid: Option<u32>,
 }
 
-/// Who has a pin path; `None` if nobody has, or there is none.
+/// The process that holds a pin path; `None` if there is none, or no pin path.
 pub fn holder(pin_path: &Path) -> Option<Holder> {
     let dir = File::open(pin_path).ok()?;
-    // /proc/locks alone does not tell of other process namespaces (`locks_show`), and may be hidden
+    // /proc/locks alone does not show other process namespaces (`locks_show`), and may be hidden
     match Flock::lock(dir, FlockArg::LockSharedNonblock) {
         Ok(_) => None,
         Err((dir, _)) => Some(Holder { pid: owner(&dir) }),
@@ -89,7 +89,7 @@ pub(in crate::kernel) fn remove_pin_path(pin_path: &Path) -> Result<(), KernelEr
     remove_dir(pin_path)
 }
 
-/// Who has locked a file for itself alone, by /proc/locks: `1: FLOCK ADVISORY WRITE <pid>
+/// The process with an exclusive lock of a file, by /proc/locks: `1: FLOCK ADVISORY WRITE <pid>
 /// <major>:<minor>:<inode> 0 EOF`, the device in hexadecimal digits.
 fn owner(file: &File) -> Option<u32> {
     let metadata = file.metadata().ok()?;

@@ -1,6 +1,5 @@
-//! The network namespace that what is below a pin path belongs to. Seen from another one, filters
-//! there look as if somebody had deleted them, and interfaces of the same index as if they were the
-//! same.
+//! The network namespace of a pin path. From another one, its filters look deleted, and interfaces
+//! with the same index look like its interfaces.
 
 use std::fs;
 use std::io;

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-/// What is asked for: aya's reader keeps this to itself.
+/// The requested types: aya's reader does not export them.
 pub(in crate::kernel) struct Btf<'b> {
     types: Vec<Type<'b>>,
     strings: &'b [u8],
@@ -42,8 +42,8 @@ const ENUM64: u32 = 19;
 const DEPTH: usize = 8;
 
 impl<'b> Btf<'b> {
-    /// Reads the types of which `wants` the name. `None` if it is something else, or contradicts
-    /// itself.
+    /// Reads the types whose names `wants` accepts. `None` if the bytes are not BTF, or
+    /// inconsistent.
     pub(in crate::kernel) fn parse(bytes: &'b [u8], wants: impl Fn(&[u8]) -> bool) -> Option<Self> {
         const MAGIC: u16 = 0xeb9f;
         if u16::from_ne_bytes(*bytes.first_chunk()?) != MAGIC {

@@ -1,5 +1,5 @@
-//! How the programs read the kernel's memory: where its structs have their members, and by which
-//! way the kernel lets them.
+//! How the programs read the kernel's memory: the offsets of members in its structs, and the way
+//! that the kernel allows.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -30,7 +30,7 @@ pub(in crate::kernel) struct KernelMemory {
 /// It stays as it is as long as the kernel runs.
 static FOUND: OnceLock<Result<KernelMemory, String>> = OnceLock::new();
 
-/// Of the running kernel; where its memory cannot be read, nothing is known of that.
+/// Those of the running kernel; unknown where its memory cannot be read.
 pub(in crate::kernel) fn memory() -> &'static KernelMemory {
     static NOTHING: OnceLock<KernelMemory> = OnceLock::new();
     found().as_ref().unwrap_or_else(|_| {
@@ -68,7 +68,7 @@ fn found() -> &'static Result<KernelMemory, String> {
         memory.offsets.reading = if memory.takes_types() {
             Offsets::BY_TYPE
         } else {
-            // the kernel refuses it while it is locked down (kernel_lockdown(7))
+            // a kernel that is locked down rejects it (kernel_lockdown(7))
             let is_there = is_helper_supported(
                 ProgramType::SchedClassifier,
                 BpfHelper::BPF_FUNC_probe_read_kernel,
@@ -156,7 +156,7 @@ impl KernelMemory {
             .collect()
     }
 
-    /// The same, read in another way; without any, nothing is known of it.
+    /// The same with another way of reading; without one, all offsets are unknown.
     pub(in crate::kernel) fn read(self, reading: u32) -> Self {
         let known = if reading == 0 {
             Offsets::NONE

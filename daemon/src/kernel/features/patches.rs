@@ -1,4 +1,4 @@
-//! Bugs of kernels that cannot be tried out, since they end in a panic: known by the version.
+//! Kernel bugs that cannot be probed, since they end in a panic: identified by the version.
 
 use nix::sys::utsname::uname;
 
@@ -11,8 +11,8 @@ pub(in crate::kernel) fn can_shrink() -> bool {
     })
 }
 
-/// The version that the kernel's source has by its patches: `uname -r`, but of Debian, which does
-/// not tell it there, `uname -v`.
+/// The upstream version of the kernel: `uname -r`, but for Debian, which has it elsewhere, `uname
+/// -v`.
 fn version_of(release: &str, version: &str) -> [u32; 3] {
     let text = version
         .split_once("Debian ")
@@ -23,8 +23,8 @@ fn version_of(release: &str, version: &str) -> [u32; 3] {
     std::array::from_fn(|_| numbers.next().unwrap_or(0))
 }
 
-/// "bpf: Fix a segment issue when downgrading gso_size" is in these, and in 6.11. A distribution
-/// that has it in another version is not known.
+/// "bpf: Fix a segment issue when downgrading gso_size" is in these, and in 6.11. Backports of
+/// distributions are not known.
 fn is_corrected(version: [u32; 3]) -> bool {
     const SINCE: [[u32; 3]; 3] = [[6, 1, 103], [6, 6, 44], [6, 10, 3]];
     version >= [6, 11, 0]

@@ -45,8 +45,7 @@ pub(in crate::kernel) fn has_tcx() -> bool {
     attached_to(LOOPBACK, Direction::Ingress).is_ok()
 }
 
-/// Whether the verifier does not know a helper. If it does not say so it may be there, and loading
-/// will tell.
+/// Whether the verifier rejects a helper as unknown. Otherwise it may exist, and loading shows it.
 fn lacks_helper(number: u32) -> bool {
     // call; exit
     let code = [u64::from(number) << 32 | 0x85, 0x95];
@@ -54,11 +53,10 @@ fn lacks_helper(number: u32) -> bool {
     load(&code, &mut log).is_err() && is_unknown(&String::from_utf8_lossy(&log))
 }
 
-/// Loads a classifier of a few instructions. What the verifier says goes to the log, if it has room
-/// for anything.
+/// Loads a classifier of a few instructions. The verifier's log goes to `log`, if that has room.
 ///
 /// # Errors
-/// The kernel refuses it.
+/// The kernel rejects the classifier.
 pub(in crate::kernel) fn load(code: &[u64], log: &mut [u8]) -> io::Result<OwnedFd> {
     /// What the command takes, up to where the rest may be zeros.
     #[repr(C)]
@@ -96,7 +94,7 @@ pub(in crate::kernel) fn load(code: &[u64], log: &mut [u8]) -> io::Result<OwnedF
     Ok(unsafe { OwnedFd::from_raw_fd(loaded) })
 }
 
-/// What the verifier says of a helper that it does not know, or not for such a program
+/// The verifier's words for a helper that it does not know, or not for such a program
 /// (`check_helper_call`).
 fn is_unknown(log: &str) -> bool {
     ["invalid func ", "unknown func ", "cannot use helper "]

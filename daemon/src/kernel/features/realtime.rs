@@ -12,10 +12,10 @@ use crate::kernel::error::KernelError;
 const CHOICE: (u32, u32) = (6, 18);
 const LOCK: &str = "CONFIG_PREEMPT_RT_NEEDS_BH_LOCK";
 
-/// Whether softirqs of a CPU run one after the other. Not asked of who only removes what is there.
+/// Requires that the softirqs of a CPU run one after the other. Not required to remove programs.
 ///
 /// # Errors
-/// Two packets may share what belongs to a CPU, or it is not known.
+/// Two packets may share per-CPU data, or it is unknown whether they may.
 pub fn require() -> Result<(), KernelError> {
     let name = nix::sys::utsname::uname().ok();
     let text = |text: &std::ffi::OsStr| text.to_string_lossy().into_owned();
@@ -38,7 +38,7 @@ pub fn require() -> Result<(), KernelError> {
     judge(&release, config.as_deref())
 }
 
-/// What `uname -v` says: `#1 SMP PREEMPT_RT Debian ...`.
+/// The text of `uname -v`: `#1 SMP PREEMPT_RT Debian ...`.
 fn is_realtime_version(version: &str) -> bool {
     version.split_whitespace().any(|word| word == "PREEMPT_RT")
 }

@@ -29,7 +29,7 @@ impl Generation {
         Ok(bytes)
     }
 
-    /// The content of all tables; what is as in `known` is shared with it.
+    /// The content of all tables; parts that equal those in `known` are shared with it.
     ///
     /// # Errors
     /// A map is missing or cannot be mapped.
@@ -41,7 +41,7 @@ impl Generation {
         })
     }
 
-    /// The tables that say which object has which place.
+    /// The tables that assign places to objects.
     ///
     /// # Errors
     /// A map is missing or cannot be mapped.
@@ -151,7 +151,7 @@ impl Generation {
     pub(in crate::kernel) fn open_map(&self, name: &str) -> Result<MapData, KernelError> {
         let error = map_error("open", name);
         let map = MapData::from_pin(self.dir.join(name)).map_err(|refusal| match refusal {
-            // so that it can be told that the kernel refuses
+            // so that a test can have the kernel reject it
             MapError::SyscallError(SyscallError { io_error, .. }) => error(io_error),
             refusal => error(io::Error::other(refusal)),
         })?;
@@ -168,8 +168,7 @@ impl Generation {
     pub fn secret(&self) -> Result<u64, KernelError> {
         let control = self.read(Table::Control)?;
         let at = std::mem::offset_of!(Control, secret);
-        // another version's may be laid out in another way, and what is pinned may be no map of
-        // ours at all
+        // that of another version may have another layout, and the pin may be of another map
         let secret = control
             .get(at..at + size_of::<u64>())
             .unwrap_or(&[0; size_of::<u64>()]);

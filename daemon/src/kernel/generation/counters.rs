@@ -1,4 +1,4 @@
-//! The counters of a generation: read, cleared, taken over from its predecessor.
+//! The counters of a generation: read, cleared, carried over from its predecessor.
 
 use std::collections::BTreeSet;
 use std::io;

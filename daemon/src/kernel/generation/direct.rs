@@ -1,7 +1,7 @@
-//! Maps of one element that programs reach by its address, not by a look-up
-//! (`BPF_PSEUDO_MAP_VALUE`). aya makes no such references but to data of the object itself, and
-//! would write that anew for each program. So the object has numbers in their place, and the maps
-//! are put there before aya sees it.
+//! Maps of one element that programs reach by its address, without a look-up
+//! (`BPF_PSEUDO_MAP_VALUE`). aya creates such references only for data of the object itself, which
+//! it would write again for each program. So the object has numbers in their place, and this module
+//! replaces them by the maps before aya reads it.
 
 use std::os::fd::{AsFd as _, AsRawFd as _, RawFd};
 
@@ -54,7 +54,7 @@ mod tests {
     fn maps_are_put_in_place() {
         let [_, (_, number), _] = DIRECT;
         let (low, high) = (number << VALUE_SHIFT, number >> 32 << VALUE_SHIFT);
-        // into register 3; the same number elsewhere is something else
+        // into register 3; the same number elsewhere has another meaning
         let mut object = [0x318 | low, high, 0x3b7 | low, high, 0x318 | low];
         put(&mut object, [7, 8, 9].into_iter());
         assert_eq!(

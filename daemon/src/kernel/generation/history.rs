@@ -1,4 +1,4 @@
-//! What the daemon leaves for `status` to tell.
+//! History that the daemon leaves for `status`.
 
 use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -10,12 +10,12 @@ use crate::kernel::error::{KernelError, map_error};
 use crate::kernel::generation::Generation;
 use crate::kernel::object::HISTORY;
 
-/// What `status` tells of the past.
+/// The history that `status` shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Note {
     /// The file was loaded.
     Loaded,
-    /// The file, or what it asks for, was rejected.
+    /// The daemon or the kernel rejected the file.
     Rejected,
     /// So much was repaired.
     Repaired(usize),

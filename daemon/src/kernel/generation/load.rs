@@ -41,8 +41,8 @@ impl Generation {
         for name in map_names() {
             let pin = self.dir.join(name);
             if pin.exists() {
-                // the object says 1, and aya takes a pinned map only if it has as many elements as
-                // it is to have
+                // the object has 1, and aya accepts a pinned map only with the number of elements
+                // of the object
                 let error = map_error("open", name);
                 let info = self
                     .open_map(name)?

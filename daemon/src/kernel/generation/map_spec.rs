@@ -1,6 +1,5 @@
-//! Whether what is pinned beside each other is what we have pinned there. Root can put something
-//! else in its place: a map of another size or kind, one that no program uses, another program, a
-//! directory.
+//! Checks that pins are those that the daemon created. Root can replace them: by a map of another
+//! size or kind, a map that no program uses, another program, a directory.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -94,7 +93,7 @@ const fn counted() -> [(CounterMaps, Table); 3] {
 fn specs() -> &'static BTreeMap<String, MapSpec> {
     static SPECS: OnceLock<BTreeMap<String, MapSpec>> = OnceLock::new();
     SPECS.get_or_init(|| {
-        // one that cannot be read cannot be loaded either, which says so
+        // an unreadable object cannot be loaded either, and loading reports it
         let maps = Object::parse(OBJECT)
             .map(|object| object.maps)
             .unwrap_or_default();
@@ -107,7 +106,7 @@ fn specs() -> &'static BTreeMap<String, MapSpec> {
 /// Whether a map is made as ours of that name.
 ///
 /// # Errors
-/// It is not, or does not tell.
+/// It is another map, or cannot be queried.
 pub(in crate::kernel) fn check(name: &str, map: &MapData) -> io::Result<()> {
     let info = map.info().map_err(io::Error::other)?;
     let kind = info.map_type().map_or(0, |kind| kind as u32);
@@ -131,8 +130,8 @@ pub(in crate::kernel) fn check(name: &str, map: &MapData) -> io::Result<()> {
 }
 
 impl Generation {
-    /// What is wrong with its maps and programs, of which each must have its pin; `None` if nothing
-    /// is. They are then of no use.
+    /// What is wrong with its maps and programs, each of which must have a pin; `None` if nothing
+    /// is. They are useless then.
     pub(in crate::kernel) fn flaw(&self) -> Option<String> {
         self.examine()
             .err()
@@ -190,7 +189,7 @@ impl Generation {
 /// The numbers of the maps that a pinned program uses or is bound to.
 ///
 /// # Errors
-/// It is no program of that name, or does not tell.
+/// It is not a program of that name, or cannot be queried.
 fn maps_of(pin: &Path, name: &str) -> io::Result<Vec<u32>> {
     /// The beginning of `struct bpf_prog_info`.
     #[repr(C)]
@@ -212,11 +211,11 @@ fn maps_of(pin: &Path, name: &str) -> io::Result<Vec<u32>> {
         ..Info::default()
     };
     if what.to_string_lossy().ends_with("prog") {
-        // SAFETY: there is room for so many numbers, which live through the call; the rest are
-        // numbers.
+        // SAFETY: the buffer has room for that many numbers and lives through the call; the other
+        // members are numbers.
         unsafe { info_of(&program, &mut info) }?;
     }
-    // a longer name is cut off
+    // a longer name is truncated
     let ours = &name.as_bytes()[..name.len().min(NAME_BYTES - 1)];
     if info.name.split(|&byte| byte == 0).next() != Some(ours) {
         return Err(io::Error::other(

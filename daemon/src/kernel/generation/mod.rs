@@ -80,10 +80,10 @@ impl Generation {
         self.build_id.layout == BuildId::ours().layout
     }
 
-    /// For those who can only read.
+    /// For processes that only read.
     ///
     /// # Errors
-    /// The maps are laid out in another way.
+    /// The maps have another layout.
     pub fn require_our_layout(&self) -> Result<(), KernelError> {
         if self.has_our_layout() {
             return Ok(());
@@ -111,7 +111,8 @@ impl Generation {
     /// Creates the maps, with room for `tables` and some more.
     ///
     /// # Errors
-    /// The kernel refuses; what was made is removed.
+    /// The kernel rejects a map or a program, or a pin cannot be created. Everything that was
+    /// created is removed.
     pub fn create(pin_path: &Path, number: u32, tables: &Tables) -> Result<Self, KernelError> {
         let generation = Self::at(number, Self::unfinished(pin_path), BuildId::ours());
         // left by a daemon that was killed in the middle
@@ -141,8 +142,8 @@ impl Generation {
         }
     }
 
-    /// Has its programs read the kernel's memory in this way
-    /// ([`reading`](traffic_mirror_ebpf::offsets::Offsets::reading)), as older kernels do: for
+    /// Makes its programs read the kernel's memory in this way
+    /// ([`reading`](traffic_mirror_ebpf::offsets::Offsets::reading)), as on older kernels: for
     /// tests.
     #[must_use]
     pub fn reading(self, reading: u32) -> Self {

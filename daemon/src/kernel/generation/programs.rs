@@ -19,11 +19,11 @@ impl Generation {
     /// Loads the programs that are attached.
     ///
     /// # Errors
-    /// The kernel refuses one.
+    /// The kernel rejects a program.
     pub fn load_programs(&self) -> Result<(), KernelError> {
         let (mut here, mut there) = (self.load(|_| {})?, self.load(|_| {})?);
         let (dir, [first, rest @ ..]) = (&self.dir, PROGRAMS);
-        // two at a time: to check them takes the kernel longer than all else that a start does
+        // two at a time: verifying them is the longest part of a start
         std::thread::scope(|scope| {
             let first = scope.spawn(|| pin(dir, &mut there, first));
             let rest = rest
@@ -36,10 +36,10 @@ impl Generation {
         })
     }
 
-    /// The program for an attachment to an interface whose frames begin with this.
+    /// The program for an attachment to an interface with these link headers.
     ///
     /// # Errors
-    /// It has no pin; the kernel refuses it.
+    /// The program has no pin, or the kernel rejects the query.
     pub fn program_of(
         &self,
         attachment: Attachment,
@@ -60,7 +60,7 @@ impl Generation {
     /// The program for packets that come out of the segmenter.
     ///
     /// # Errors
-    /// The kernel refuses it.
+    /// The kernel rejects the program.
     pub fn segmenter(&self) -> Result<SchedClassifier, KernelError> {
         if !self.dir.join(SEGMENTER).exists() {
             pin(&self.dir, &mut self.load(|_| {})?, SEGMENTER)?;
@@ -68,7 +68,7 @@ impl Generation {
         self.pinned(SEGMENTER)
     }
 
-    /// The program that looks at the packets of a direction.
+    /// The program that processes the packets of a direction.
     ///
     /// # Errors
     /// It has no pin.
@@ -93,7 +93,7 @@ impl Generation {
     /// Loads the program that does nothing, for measurements.
     ///
     /// # Errors
-    /// The kernel refuses it.
+    /// The kernel rejects the program.
     pub fn noop(&self) -> Result<Program, KernelError> {
         self.program("noop")
     }
@@ -110,7 +110,7 @@ fn pin(dir: &Path, object: &mut Loading, name: &'static str) -> Result<(), Kerne
         reason,
     };
     let program = program::load(object, name)?;
-    // so that it tells whose it is
+    // so that its owner can be identified
     let record = MapData::from_pin(dir.join(DAEMON)).map_err(|error| refuse(reason(&error)))?;
     let fd = program
         .fd()

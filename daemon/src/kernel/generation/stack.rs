@@ -1,6 +1,6 @@
-//! The programs' stack as Linux 6.1 counts it: 512 bytes for a chain of calls, and each frame is
-//! rounded up. Newer kernels, which round less or give some programs more, take what that one
-//! refuses.
+//! The programs' stack as Linux 6.1 counts it: 512 bytes for a chain of calls, with each frame
+//! rounded up. Newer kernels round less or give some programs more, and accept what that one
+//! rejects.
 
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
@@ -15,7 +15,7 @@ const MOST_BYTES: u32 = 512;
 const UNIT_BYTES: u32 = 32;
 const STACK: u8 = 10;
 
-/// Frames and calls of a program whose functions stand one behind the other.
+/// Frames and calls of a program whose functions follow each other.
 struct Frames {
     /// Bytes of the frame, by where the function begins.
     bytes: BTreeMap<usize, u32>,

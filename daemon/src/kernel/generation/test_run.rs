@@ -15,8 +15,8 @@ use crate::kernel::observer::Observer;
 const EXPLAIN: &str = "explain";
 const EXPLAINED: &str = "EXPLAINED";
 
-/// Most bytes of a frame that are looked at: what the kernel takes for a test run is less than a
-/// page (`bpf_test_init`).
+/// Longest frame that is processed, bytes: the kernel accepts less than a page for a test run
+/// (`bpf_test_init`).
 const FRAME_BYTES: usize = 3072;
 /// Fewest, an Ethernet header.
 const ETHER_BYTES: usize = 14;
@@ -24,7 +24,7 @@ const ETHER_BYTES: usize = 14;
 /// given.
 const CB_WORD: usize = 12;
 
-/// The program, ready to be asked.
+/// The program, ready for queries.
 pub struct Explainer {
     program: Program,
 }
@@ -33,15 +33,15 @@ impl Generation {
     /// Loads the `explain` program.
     ///
     /// # Errors
-    /// The kernel refuses it.
+    /// The kernel rejects the program.
     pub fn explain(&self) -> Result<Program, KernelError> {
         self.program(EXPLAIN)
     }
 
-    /// The same, ready to be asked.
+    /// The same, ready for queries.
     ///
     /// # Errors
-    /// The kernel refuses it.
+    /// The kernel rejects the program.
     pub fn explainer(&self) -> Result<Explainer, KernelError> {
         Ok(Explainer {
             program: self.explain()?,
@@ -53,17 +53,18 @@ impl Observer {
     /// Loads the program for a generation of maps.
     ///
     /// # Errors
-    /// The kernel refuses it, or the generation has gone.
+    /// The kernel rejects the program, or the generation is gone.
     pub fn explainer(&self, generation: u32) -> Result<Explainer, KernelError> {
         Generation::open(self.pin_path(), generation).explainer()
     }
 }
 
 impl Explainer {
-    /// What the programs make of an Ethernet frame on a hook. A frame longer than 3 KiB is cut.
+    /// The programs' answer for an Ethernet frame on a hook. A frame longer than 3 KiB is
+    /// truncated.
     ///
     /// # Errors
-    /// The kernel refuses the run.
+    /// The kernel rejects the run.
     pub fn ask(&mut self, hook: u32, frame: &[u8]) -> Result<Explained, KernelError> {
         self.answer()?
             .set(0, &Explained::nothing(), 0)

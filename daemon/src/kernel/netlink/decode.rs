@@ -211,8 +211,8 @@ fn metric_mtu(value: &[u8]) -> Result<Option<u32>, DecodeError> {
     Ok(None)
 }
 
-/// Decodes `struct ndmsg`, and whether the entry is somebody's: one that the kernel keeps resolved
-/// (`NTF_MANAGED`), that a routing daemon has learned, or that is to stay (`NTF_EXT_LEARNED`,
+/// Decodes `struct ndmsg`, and whether another process manages the entry: the kernel keeps it
+/// resolved (`NTF_MANAGED`), a routing daemon has learned it, or it is to stay (`NTF_EXT_LEARNED`,
 /// `NTF_STICKY`). `None` for a bridge's forwarding entry.
 pub(super) fn neighbour(payload: &[u8]) -> Result<Option<(Neighbour, bool)>, DecodeError> {
     let header = NeighbourHeader::parse(payload)?;
@@ -334,8 +334,8 @@ pub(super) fn queue(payload: &[u8]) -> Result<Option<(u32, Queue)>, DecodeError>
     Ok(Some((interface, queue)))
 }
 
-/// Decodes `tx_errors` and `tx_dropped` of `struct rtnl_link_stats64`, added up. `None` if the
-/// kernel does not say.
+/// Decodes the sum of `tx_errors` and `tx_dropped` of `struct rtnl_link_stats64`. `None` if the
+/// kernel does not report them.
 pub(super) fn device_drops(payload: &[u8]) -> Result<Option<u64>, DecodeError> {
     const TX_ERRORS: usize = 5;
     const TX_DROPPED: usize = 7;

@@ -1,5 +1,4 @@
-//! Interfaces that the daemon makes, and what it must know of others that route netlink does not
-//! tell.
+//! Interfaces that the daemon creates, and properties of others that route netlink does not report.
 
 use std::fmt::Display;
 
@@ -28,8 +27,8 @@ struct Value {
 }
 
 impl Netlink {
-    /// Whether an interface takes packets of which hardware shall compute the checksum, of any kind
-    /// (`ethtool -k`: tx-checksumming); `None` if it is gone or does not say.
+    /// Whether an interface has TX checksum offload of any kind (`ethtool -k`: tx-checksumming);
+    /// `None` if it is gone or does not report it.
     pub fn has_tx_checksums(&self, name: &str) -> Option<bool> {
         const ETHTOOL_GTXCSUM: u32 = 0x16;
         let mut value = Value {
@@ -57,7 +56,7 @@ impl Netlink {
     /// The interface of that name.
     ///
     /// # Errors
-    /// Any [`Error`]: `ENODEV` if there is none.
+    /// Any [`Error`]: `ENODEV` if the interface does not exist.
     pub fn named(&mut self, name: &str) -> Result<Link, Error> {
         let found = self.links()?.into_values().find(|link| link.name == name);
         found.ok_or_else(|| Error::Refused {
@@ -67,7 +66,7 @@ impl Netlink {
         })
     }
 
-    /// The interface of that index; `None` if there is none.
+    /// The interface of that index; `None` if it does not exist.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -88,8 +87,8 @@ impl Netlink {
         self.add_link(name, [LinkAttribute::LinkInfo(info)])
     }
 
-    /// Makes a macvlan interface upon another one, down. What it sends leaves by that one, whoever
-    /// it is for.
+    /// Creates a macvlan interface on another one, down. All packets that it sends leave by that
+    /// one.
     ///
     /// # Errors
     /// Any [`Error`], as [`Netlink::add_veth`].
@@ -119,7 +118,8 @@ impl Netlink {
             .map(drop)
     }
 
-    /// Has the kernel cut what has more segments or bytes before the interface sends it.
+    /// Makes the kernel segment packets with more segments or bytes before the interface sends
+    /// them.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -133,9 +133,9 @@ impl Netlink {
         )
     }
 
-    /// Sets an interface up that nobody shall talk by: without ARP, and with [`BARE_MTU`]. Below
-    /// 1,280 bytes it has no IPv6, which would give it a route for multicast
-    /// (`addrconf_add_mroute`); and a veth lets nothing longer through (`is_skb_forwardable`).
+    /// Sets an interface up that must not be used for other traffic: without ARP, and with
+    /// [`BARE_MTU`]. Below 1,280 bytes it has no IPv6, which would add a multicast route
+    /// (`addrconf_add_mroute`); and a veth drops longer packets (`is_skb_forwardable`).
     ///
     /// # Errors
     /// Any [`Error`].

@@ -1,4 +1,4 @@
-//! What can go wrong on a netlink socket, told with the request and its object.
+//! Errors of a netlink socket, with the request and its object.
 
 use std::{fmt, io};
 
@@ -15,21 +15,21 @@ pub enum Error {
         /// Why not.
         errno: Errno,
     },
-    /// The kernel refused a request.
+    /// The kernel rejected a request.
     #[error("cannot {request}: {}{}", Described(*.errno), Hint(.hint.as_deref()))]
     Refused {
-        /// What was asked, with its object: "read the tc filters of interface 3".
+        /// The request with its object: "read the tc filters of interface 3".
         request: String,
         /// Why not.
         errno: Errno,
         /// The kernel's own explanation (`NLMSGERR_ATTR_MSG`), if it gave one.
         hint: Option<String>,
     },
-    /// The kernel's answer stayed incomplete however often it was asked for: what it lists kept
-    /// changing, or messages were lost.
+    /// The kernel's answer stayed incomplete after all attempts: the listed objects kept changing,
+    /// or messages were lost.
     #[error("cannot {request}: no complete answer after {attempts} attempts")]
     Incomplete {
-        /// What was asked, with its object.
+        /// The request with its object.
         request: String,
         /// How often.
         attempts: usize,
@@ -37,7 +37,7 @@ pub enum Error {
     /// The kernel's answer makes no sense.
     #[error("cannot {request}: unexpected answer: {reason}")]
     Malformed {
-        /// What was asked, with its object.
+        /// The request with its object.
         request: String,
         /// What is wrong with the answer.
         reason: String,

@@ -1,6 +1,6 @@
-//! Links, addresses, routes, neighbours, tc filters and IPsec policies, asked from the kernel over
-//! netlink. Input: requests. Output: types of [`network`](crate::network) and coarse change events.
-//! Opens no other socket.
+//! Links, addresses, routes, neighbours, tc filters and IPsec policies, read over netlink. Input:
+//! requests. Output: types of [`network`](crate::network) and coarse change events. Opens no other
+//! socket.
 
 mod decode;
 mod device;
@@ -84,10 +84,10 @@ impl Netlink {
         Ok(addresses.into_iter().flatten().collect())
     }
 
-    /// Where a UDP packet of this host to `destination` would go, as `ip route get ADDRESS ipproto
-    /// udp dport PORT [oif INTERFACE]` says: rules may ask for protocol and ports. With several
-    /// next hops it is the one that the kernel picks for this destination. `None` if there is no
-    /// route, a route that refuses, or no such interface.
+    /// The route of a UDP packet of this host to `destination`, as in `ip route get ADDRESS ipproto
+    /// udp dport PORT [oif INTERFACE]`: rules may match protocol and ports. Of several next hops it
+    /// is the one that the kernel selects for this destination. `None` if there is no route, a
+    /// route that rejects, or no such interface.
     ///
     /// # Errors
     /// Any [`Error`].
@@ -110,7 +110,7 @@ impl Netlink {
     }
 
     /// One look-up. With [`RouteFlags::FibMatch`] the answer is the matching table entry (no source
-    /// address, all next hops), without it what one packet would get.
+    /// address, all next hops), without it the route of one packet.
     fn look_up(
         &mut self,
         destination: SocketAddr,
@@ -182,10 +182,10 @@ impl Netlink {
         }
     }
 
-    /// Makes the kernel ask for the hardware address of `address`, as a packet to it would; the
-    /// answer comes as an [`Event::Neighbour`]. Leaves alone what needs no help: a usable entry,
-    /// one that is being asked for, and one that the kernel keeps resolved for somebody else.
-    /// Without a link-local address on the interface the kernel asks for no IPv6 neighbour this way
+    /// Makes the kernel resolve the hardware address of `address`, as a packet to it would; the
+    /// answer comes as an [`Event::Neighbour`]. Does nothing for a usable entry, one that is being
+    /// resolved, and one that the kernel keeps resolved for another process. Without a link-local
+    /// address on the interface the kernel does not resolve IPv6 neighbours this way
     /// (`ndisc_send_ns`).
     ///
     /// # Errors
@@ -196,8 +196,7 @@ impl Netlink {
         })
     }
 
-    /// The same, and has the kernel check an entry that nobody has confirmed lately, as a packet to
-    /// it would.
+    /// The same, and also makes the kernel check a stale entry, as a packet to it would.
     ///
     /// # Errors
     /// Any [`Error`].

@@ -24,8 +24,7 @@ const GROUPS: [u32; 10] = [
     libc::RTNLGRP_TC,
     libc::RTNLGRP_IPV4_IFADDR,
     libc::RTNLGRP_IPV6_IFADDR,
-    // what a route look-up depends on: routes, rules that choose among tables, next hops that
-    // routes share
+    // the inputs of a route look-up: routes, rules that select tables, next hops that routes share
     libc::RTNLGRP_IPV4_ROUTE,
     libc::RTNLGRP_IPV6_ROUTE,
     libc::RTNLGRP_IPV4_RULE,
@@ -80,7 +79,7 @@ pub enum Event {
 /// tc hooks and IPsec policies. What happens from [`Monitor::open`] on is not missed: open it
 /// first, then read the state.
 pub struct Monitor {
-    /// One for each protocol, route netlink first, whose messages have numbers of their own.
+    /// One for each protocol, route netlink first; each protocol numbers its own messages.
     sockets: Vec<(Socket, Decode)>,
     buffer: Vec<u8>,
 }
@@ -103,8 +102,8 @@ impl Monitor {
         })
     }
 
-    /// Waits until there is something to drain, for ever without a timeout. `false` if the time has
-    /// passed or a signal was caught.
+    /// Waits until there is something to drain; without a timeout there is no limit. `false` after
+    /// the timeout or a signal.
     ///
     /// # Errors
     /// [`Error::Socket`].
@@ -149,12 +148,12 @@ impl AsFd for Monitor {
     }
 }
 
-/// What a message says.
+/// The event of a message.
 type Decode = fn(&Message<'_>) -> Result<Option<Event>, DecodeError>;
 
 fn subscribe(protocol: isize, groups: &[u32]) -> Result<Socket, Error> {
     let socket = socket::open(protocol)?;
-    // if refused (no CAP_NET_ADMIN), the default buffer overruns sooner, which is an event
+    // if rejected (no CAP_NET_ADMIN), the default buffer overruns sooner, which is an event
     let _ = setsockopt(&socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_BYTES);
     for group in groups {
         socket
@@ -167,8 +166,8 @@ fn subscribe(protocol: isize, groups: &[u32]) -> Result<Socket, Error> {
 fn drain(socket: &Socket, buffer: &mut Vec<u8>, decode: Decode) -> Result<BTreeSet<Event>, Error> {
     let mut events = BTreeSet::new();
     let mut datagrams = 0;
-    // After an overrun the kernel drops everything, and says no more, until the socket is empty
-    // (NETLINK_S_CONGESTED): then the limit does not hold, and cannot be needed.
+    // After an overrun the kernel drops all messages until the socket is empty
+    // (NETLINK_S_CONGESTED): then the limit does not apply, and is not needed.
     while datagrams < DRAIN_DATAGRAMS || events.contains(&Event::Overrun) {
         match socket::receive(socket, buffer, libc::MSG_DONTWAIT)? {
             Received::Nothing => break,

@@ -9,9 +9,9 @@ use super::{Error, Netlink, decode, each};
 use crate::network::Queue;
 
 impl Netlink {
-    /// The root queueing discipline of each interface that has one, by the interface's index. It
-    /// counts for those below it, too (`qdisc_tree_reduce_backlog`, `mq_dump`). Reads those of all
-    /// interfaces: asking for one would notify every monitor before kernel 6.8 (`tc_get_qdisc`).
+    /// The root queueing discipline of each interface that has one, by the interface's index. Its
+    /// counters include those below it (`qdisc_tree_reduce_backlog`, `mq_dump`). Reads those of all
+    /// interfaces: a request for one would notify every monitor before kernel 6.8 (`tc_get_qdisc`).
     ///
     /// # Errors
     /// Any [`Error`].

@@ -44,7 +44,7 @@ impl Netlink {
     }
 
     /// Whether an interface has a clsact queueing discipline. Reads the disciplines of all
-    /// interfaces: asking for one (`tc_get_qdisc`) would notify every monitor before kernel 6.8,
+    /// interfaces: a request for one (`tc_get_qdisc`) would notify every monitor before kernel 6.8,
     /// and so wake its own caller.
     ///
     /// # Errors

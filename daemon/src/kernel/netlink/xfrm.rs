@@ -1,4 +1,4 @@
-//! IPsec policies, asked from the kernel over XFRM netlink (include/uapi/linux/xfrm.h).
+//! IPsec policies, read over XFRM netlink (include/uapi/linux/xfrm.h).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -14,7 +14,7 @@ use crate::ipsec::{Action, Policies, Policy};
 const XFRM_MSG_NEWPOLICY: u16 = 0x13;
 const XFRM_MSG_GETPOLICY: u16 = 0x15;
 const XFRM_MSG_GETDEFAULT: u16 = 0x28;
-/// The group that is told of policies.
+/// The multicast group of policy events.
 pub(super) const XFRMNLGRP_POLICY: u32 = 4;
 
 const XFRMA_TMPL: u16 = 5;
@@ -31,7 +31,7 @@ const BLOCK_BY_DEFAULT: u8 = 1;
 const INFO_BYTES: usize = 168;
 const ID_BYTES: usize = 64;
 
-/// A request whose content is zeros, which means everything.
+/// A request of zeros, which stands for everything.
 struct Request {
     kind: u16,
     bytes: usize,
@@ -51,7 +51,7 @@ impl NetlinkSerializable for Request {
     }
 }
 
-/// The socket for policies, opened when they are first asked for.
+/// The socket for policies, opened by the first request for them.
 #[derive(Default)]
 pub(super) enum Xfrm {
     #[default]
@@ -104,7 +104,7 @@ impl Netlink {
             0,
         ) {
             Ok(answers) => each(&what, &answers, XFRM_MSG_GETDEFAULT, default)?.contains(&true),
-            // there is none before 5.15
+            // kernels before 5.15 have none
             Err(error) if error.errno() == Some(Errno::EINVAL) => false,
             Err(error) => return Err(error),
         };

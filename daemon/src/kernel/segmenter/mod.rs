@@ -1,9 +1,8 @@
-//! The segmenter: interfaces of ours that have the kernel cut a superpacket into its packets. A
-//! clone is sent to the entrance, a macvlan that takes no superpacket, so the kernel cuts it there;
-//! the packets go on to the exit, a veth on which the macvlan is built, and end in the program
-//! there. All that happens while the clone is being sent: no queue, and nothing gets lost that
-//! nobody counts. The other end of the veth is never reached, and only there because there is none
-//! without.
+//! The software segmenter: interfaces of the daemon in which the kernel segments a superpacket. A
+//! clone is sent to the entrance, a macvlan that accepts no superpacket, so the kernel segments it
+//! there; the packets go on to the exit, the veth below the macvlan, and end in the program there.
+//! All that happens while the clone is being sent: there is no queue, and no packet is lost
+//! uncounted. The other end of the veth is never reached; it exists since a veth needs one.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
@@ -21,9 +20,9 @@ use crate::kernel::generation::Generation;
 use crate::kernel::netlink::{BARE_MTU, Error, Netlink};
 use crate::network::{Link, Segmenter};
 
-/// Names of the interfaces of a segmenter. They tell which daemon it belongs to, by a hash of the
-/// pin path and of the file system that it is in: with a bpf file system of its own each,
-/// containers have different pins at the same path.
+/// Names of the interfaces of a segmenter. They identify its daemon by a hash of the pin path and
+/// of its file system: containers with a bpf file system of their own have different pins at the
+/// same path.
 struct Names {
     entrance: String,
     exit: String,
@@ -124,7 +123,7 @@ fn take_out(links: &mut BTreeMap<u32, Link>, names: &Names) -> Found {
 
 /// The segmenter of those names, if it is whole and works.
 fn find(links: &BTreeMap<u32, Link>, names: &Names) -> Option<Segmenter> {
-    // without the end the others have no carrier; whether they have is said only some time later
+    // without the end the others have no carrier; the kernel reports the carrier some time later
     // (`linkwatch_event`)
     let named = |name: &str| {
         links
@@ -181,12 +180,12 @@ pub(in crate::kernel) fn is_missed(pin_path: &Path) -> bool {
 pub(in crate::kernel) struct Attempts {
     /// Why there can be none for now.
     refused: Option<String>,
-    /// The last attempt was in vain, be it that the next one is due.
+    /// The last attempt failed, even if the next one is due.
     is_refused: bool,
-    /// How many slow looks are left until the next attempt, and how many it were the last time.
+    /// Drift rounds until the next attempt, and their number the last time.
     left: u32,
     pause: u32,
-    /// How often it was made since the last slow look.
+    /// Attempts since the last drift round.
     made: u32,
     /// There was one when all was as wanted the last time.
     is_there: bool,
@@ -195,10 +194,10 @@ pub(in crate::kernel) struct Attempts {
 }
 
 impl Attempts {
-    /// In that many slow looks it is tried again at the latest: an hour. Interfaces that are made
-    /// in vain wake others each time.
+    /// Most drift rounds until the next attempt: an hour. Each failed attempt wakes the monitors of
+    /// other processes.
     const LONGEST_PAUSE: u32 = 120;
-    /// Who undoes it more often between two slow looks does it each time.
+    /// A process that undoes it more often between two drift rounds does so each time.
     const MOST_MADE: u32 = 20;
 
     pub(in crate::kernel) fn refuse(&mut self, why: &impl Display) {
@@ -212,7 +211,7 @@ impl Attempts {
         self.left = self.pause;
     }
 
-    /// Whether the last attempt was in vain.
+    /// Whether the last attempt failed.
     pub(in crate::kernel) fn is_refused(&self) -> bool {
         self.is_refused
     }
@@ -244,7 +243,7 @@ impl Attempts {
         };
     }
 
-    /// A slow look has begun.
+    /// A drift round begins.
     pub(in crate::kernel) fn look(&mut self) {
         self.made = 0;
         self.left = self.left.saturating_sub(1);
@@ -254,13 +253,14 @@ impl Attempts {
     }
 }
 
-/// Segments and bytes of superpackets that are not cut: none has fewer. Of those from guests the
-/// kernel does not know the number of segments; it looks at the bytes since 6.8, 6.6.9 and 6.1.70.
+/// Segments and bytes of superpackets that are not segmented: no superpacket has fewer. The kernel
+/// does not know the number of segments of those from guests; it checks the bytes since 6.8, 6.6.9
+/// and 6.1.70.
 const GSO_MAX: [u32; 2] = [1, 1000];
 
 impl Kernel {
-    /// Makes the segmenter, in place of what may be there of it. If the kernel refuses, that is
-    /// remembered, and no error.
+    /// Creates the segmenter, in place of leftovers. A rejection by the kernel is remembered and is
+    /// no error.
     pub(in crate::kernel) fn make_segmenter(&mut self) -> Result<(), KernelError> {
         (self.before)(Step::Attach)?;
         let names = Names::of(&self.pin_path);
@@ -274,9 +274,9 @@ impl Kernel {
         }
         match remove(&mut self.netlink, &names).and_then(|()| add(&mut self.netlink, &names)) {
             Ok(()) => self.segmenter.is_new = true,
-            // somebody has removed a part meanwhile
+            // another process has removed a part meanwhile
             Err(error) if error.errno() == Some(Errno::ENODEV) => {}
-            // what is left of it is removed with the next look
+            // the next round removes what is left of it
             Err(error) => self.segmenter.refuse(&reason(&KernelError::from(error))),
         }
         Ok(())
@@ -296,7 +296,7 @@ impl Kernel {
     /// Removes what there is of the segmenter of a pin path, which may have been removed itself.
     ///
     /// # Errors
-    /// The kernel refuses to.
+    /// The kernel does not remove an interface.
     pub fn remove_segmenter_of(pin_path: &Path) -> Result<(), KernelError> {
         Ok(remove(&mut Netlink::open()?, &Names::of(pin_path))?)
     }

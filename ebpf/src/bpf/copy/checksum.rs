@@ -16,15 +16,15 @@ use crate::bpf::verifier::{STOP, each, go_on_if, opaque};
 pub(crate) const FINISHED: u32 = 1 << 16;
 /// The offset of the checksum in the transport header, from this bit on.
 pub(crate) const AT_SHIFT: u32 = 24;
-/// It cannot be told.
+/// It is unknown.
 pub(crate) const UNKNOWN: u32 = 1 << 17;
 /// It is one that no helper computes (CRC32c), and may still have to be filled in.
 pub(crate) const OPEN: u32 = 1 << 18;
 
 /// The transport checksum, if it was left to the output interface (`CHECKSUM_PARTIAL`), which must
-/// not compute it from a fragment: then there is the sum over the pseudo header in its place. A
-/// checksum that just looks like that is what is computed, too. A global function: the verifier
-/// checks it once.
+/// not compute it from a fragment: then the field holds the sum over the pseudo header. A checksum
+/// that has this value by chance is also computed, with the same result. A global function: the
+/// verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn finish_checksum(skb: *mut __sk_buff, packet: *const Packet) -> u32 {
@@ -59,7 +59,7 @@ pub(crate) extern "C" fn finish_checksum(skb: *mut __sk_buff, packet: *const Pac
         return 0;
     }
     let folded = !(sum_of(skb, packet.transport.into(), length) as u16);
-    // RFC 768: 0 would mean that there is none
+    // RFC 768: 0 would mean that there is no checksum
     let checksum = if folded == 0 && packet.protocol == protocol::UDP {
         0xffff
     } else {
@@ -68,8 +68,8 @@ pub(crate) extern "C" fn finish_checksum(skb: *mut __sk_buff, packet: *const Pac
     FINISHED | at << AT_SHIFT | u32::from(checksum)
 }
 
-/// The sum of words in network byte order of so many bytes of a frame, folded to one (RFC 1071). A
-/// global function: the verifier checks it once.
+/// The sum of words in network byte order of this many bytes of a frame, folded to one (RFC 1071).
+/// A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn sum_of(skb: *mut __sk_buff, at: u32, bytes: u32) -> u32 {
@@ -83,7 +83,7 @@ pub(crate) extern "C" fn sum_of(skb: *mut __sk_buff, at: u32, bytes: u32) -> u32
     u32::from(fold(sum.sum))
 }
 
-/// A sum on its way.
+/// An intermediate sum.
 struct Sum {
     skb: Skb,
     at: u32,

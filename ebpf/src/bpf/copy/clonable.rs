@@ -23,8 +23,7 @@ pub(crate) fn clonable(
     endpoints: u64,
     bank: u32,
 ) -> u64 {
-    // whoever sends can ask for a timestamp: only what clocks send is taken at its word, or anybody
-    // could hide
+    // any sender can request a timestamp: only packets of clocks count, or a sender could hide
     let may_be_timed = is_of_clocks(packet);
     let reason = match offset!(reading) {
         // a call would cost three times as much as what it is for
@@ -38,8 +37,8 @@ pub(crate) fn clonable(
     endpoints
 }
 
-/// Whether a packet is one of NTP, or an event message of PTP, whose time the NIC may be asked for
-/// (IANA).
+/// Whether a packet is one of NTP, or an event message of PTP, for which a process may request a
+/// hardware timestamp (IANA).
 #[inline(always)]
 fn is_of_clocks(packet: *const Packet) -> bool {
     const NTP: u16 = 123;
@@ -57,7 +56,7 @@ fn is_of_clocks(packet: *const Packet) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn reason_by_helper(skb: *mut __sk_buff, may_be_timed: u32) -> u32 {
-    // older kernels check it even where nobody calls it
+    // older kernels verify it even if it is never called
     if offset!(reading) != Offsets::BY_HELPER {
         return Drop::None as u32;
     }
@@ -86,8 +85,8 @@ extern "C" fn refuse(
 /// Why it must not be cloned; a [`Drop`] as a number.
 #[inline(always)]
 fn reason(kernels: &impl SkBuff, may_be_timed: bool) -> u32 {
-    // the helper has the kernel copy the head of a packet of which there are clones, which must not
-    // be done to one that others hold (`pskb_expand_head`: `BUG_ON(skb_shared(skb))`): pktgen sends
+    // the helper makes the kernel copy the head of a packet that has clones, which must not happen
+    // to a packet with another owner (`pskb_expand_head`: `BUG_ON(skb_shared(skb))`): pktgen sends
     // such packets
     if kernels
         .member::<u32>(offset!(skb_users))
@@ -122,7 +121,7 @@ fn is_to_be_encrypted(kernels: &impl SkBuff) -> bool {
     number < 8 && active >> number & 1 != 0 && olen(kernels, number) != Some(0)
 }
 
-/// How many times the extension for IPsec says that it is to be encrypted.
+/// How many times the IPsec extension requests encryption.
 #[inline(always)]
 fn olen(kernels: &impl SkBuff, number: u32) -> Option<u32> {
     let extensions = kernels.member::<usize>(offset!(skb_extensions))?;

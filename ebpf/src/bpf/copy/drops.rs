@@ -1,5 +1,5 @@
-//! Input: a packet of which some endpoints get no copy, for one reason. Output: its packets,
-//! counted for each of them.
+//! Input: a packet and endpoints that get no copy, for one reason. Output: its packets, counted for
+//! each of them.
 
 use core::ffi::c_long;
 
@@ -11,7 +11,7 @@ use crate::bpf::verifier::{STOP, each, go_on_if, opaque};
 
 /// Copies that are not sent.
 struct Lost {
-    /// For whom they were, as bits.
+    /// The endpoints, as bits.
     endpoints: u64,
     /// Why: a [`Drop`] as a number.
     reason: u32,
@@ -21,9 +21,9 @@ struct Lost {
     bank: u32,
 }
 
-/// Counts copies that are not sent to these endpoints, for a [`Drop`] as a number, of so many
-/// packets on the wire each. A global function: it has a stack frame that others need not make room
-/// for.
+/// Counts copies that are not sent to these endpoints, for a [`Drop`] as a number, of this many
+/// packets on the wire each. A global function: its stack frame does not add to those of its
+/// callers' other functions.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn count_lost(endpoints: u64, reason: u32, packets: u32, bank: u32) -> u32 {
@@ -63,8 +63,8 @@ unsafe extern "C" fn next_lost(_: u32, lost: *mut Lost) -> c_long {
 
 #[inline(always)]
 pub(crate) fn count_drop(stats: &mut EndpointStats, reason: u32, packets: u32) {
-    // the verifier checks a bound: `state` comes from a map, and of a function it does not know
-    // what it answers
+    // the verifier needs a bound: `state` comes from a map, and the result of a function is unknown
+    // to it
     let reason = opaque(reason);
     if let Some(drops) = stats.drops.get_mut(reason as usize) {
         *drops += u64::from(packets);

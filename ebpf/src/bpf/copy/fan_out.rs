@@ -1,7 +1,6 @@
 //! Input: a packet and the endpoints that get a copy. Output: a clone to the output interface of
-//! each, where `encap` takes it. Those for which the packet is too long, or whose copies have a
-//! checksum, are left to [`fragment`](crate::bpf::copy::fragment) and
-//! [`segmenter`](crate::bpf::segmenter).
+//! each, for `encap`. Endpoints for which the packet is too long, or whose copies have a checksum,
+//! are left to [`fragment`](crate::bpf::copy::fragment) and [`segmenter`](crate::bpf::segmenter).
 
 use core::ffi::c_long;
 use core::intrinsics::cold_path;
@@ -25,10 +24,10 @@ use crate::bpf::queue::PACKET_BYTES;
 use crate::bpf::skb::Skb;
 use crate::bpf::verifier::{STOP, each, go_on_if};
 
-/// How often a copy goes to a next hop that does not answer, so that the kernel looks for it.
+/// Interval of copies to a next hop that does not answer: they make the kernel resolve it.
 const PROBE_NS: u64 = 1_000_000_000;
-/// After so many bytes, with what the kernel keeps beside them, a CPU looks at the output
-/// interface's queue again.
+/// After this many bytes, with the kernel's overhead, a CPU checks the output interface's queue
+/// again.
 const LOOK_BYTES: u64 = 256 << 10;
 /// A queue that was full is left alone for so long: a tick of the coarse clock at most.
 const FULL_NS: u64 = 1_000_000;
@@ -38,7 +37,7 @@ pub(crate) struct FanOut {
     pub skb: Skb,
     /// Endpoints that are still to get one, as bits.
     pub endpoints: u64,
-    /// Endpoints that get theirs in fragments, with a checksum, or cut into packets first, as bits.
+    /// Endpoints whose copies go in fragments, with a checksum, or through the segmenter, as bits.
     pub oversize: u64,
     pub bank: u32,
     flow: u32,
@@ -76,16 +75,15 @@ pub(crate) extern "C" fn fan_out(
     copies.fan.oversize
 }
 
-/// Copies in one piece, with what else sending one takes, looked up once.
+/// Copies in one piece, with the data to send them, looked up once.
 struct Copies<'a> {
     fan: FanOut,
     control: &'a Control,
     cpu: *mut Cpu,
 }
 
-/// As [`fan_out`], for one endpoint at most: a call costs as much as much else. What a [`Memo`]
-/// says of the packet is counted before, if there is one. A global function: the verifier checks it
-/// once.
+/// As [`fan_out`], for at most one endpoint: a call is relatively expensive. The matches of a
+/// [`Memo`] are counted before, if there is one. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn copy_to_one(
@@ -157,7 +155,7 @@ impl Copies<'_> {
         }
     }
 
-    /// Sends a copy to the first of the endpoints, of which there is one.
+    /// Sends a copy to the first of the endpoints, of which there is at least one.
     #[inline(always)]
     fn send_next(&mut self) {
         let Self { fan, control, cpu } = self;
@@ -176,7 +174,7 @@ impl Copies<'_> {
             count_drop(stats, reason, fan.size.packets);
         } else if fit.fragments != 1 || endpoint.summed != 0 && endpoint.state == Drop::None as u32
         {
-            // what looks for a next hop that is silent is one plain packet
+            // the probe of a silent next hop is one plain packet
             if endpoint.state == Drop::None as u32 {
                 fan.oversize |= 1 << index;
             } else {
@@ -192,8 +190,8 @@ impl Copies<'_> {
     }
 }
 
-/// [`Fit::of`]; answers 0 or the [`Drop`] as a number. A global function: the verifier checks its
-/// many ways once.
+/// [`Fit::of`]; returns 0 or the [`Drop`] as a number. A global function: the verifier checks its
+/// many paths once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn find_fit(
@@ -281,8 +279,8 @@ impl FanOut {
             return Drop::Backlog as u32;
         }
         if Fit::is_plain(&self.size, endpoint) {
-            // laid out as if it were the rare way, it is what the verifier looks at last: it knows
-            // more of it than of the other one, which then is enough for both
+            // written as if it were the rare path, the verifier visits it last: it then knows more
+            // of it than of the other path, which is enough for both
             cold_path();
             *fit = Fit::plain(&self.size, endpoint);
             return Drop::None as u32;
@@ -314,7 +312,7 @@ impl FanOut {
         if endpoint.is_routed() {
             word |= cb::PROBE;
         }
-        // each clone holds the packet as it is until it is cut
+        // each clone holds the packet unchanged until it is truncated
         let clones = if fit.fragments > 1 { fit.fragments } else { 1 };
         stats.unlooked += u64::from(clones) * (u64::from(self.skb.len()) + PACKET_BYTES);
         if stats.unlooked > LOOK_BYTES || stats.full_ns != 0 {
@@ -349,7 +347,7 @@ impl FanOut {
             stats.tripped = endpoint.breaker;
         }
         if reason == Drop::Budget as u32 {
-            // it was to look, perhaps, and did not
+            // it may have been told to check the queue, and did not
             stats.unlooked = LOOK_BYTES + 1;
         }
         if reason == Drop::Backlog as u32 {
@@ -370,8 +368,8 @@ fn is_still_full(stats: &EndpointStats) -> bool {
     coarse_now() - stats.full_ns < FULL_NS
 }
 
-/// Whether a flow is the one of so many. The hash also makes the outer source port, so other bits
-/// of it decide.
+/// Whether a flow is in the sample. The hash also gives the outer source port, so other bits of it
+/// decide.
 #[inline(always)]
 fn is_sampled(flow: u32, sample: u32) -> bool {
     (u64::from(flow.wrapping_mul(0x9e37_79b1)) * u64::from(sample)) >> 32 == 0

@@ -1,6 +1,6 @@
-//! Input: a packet that is too long once wrapped, or whose copies have a UDP checksum. Output: a
-//! clone for each outer fragment, or one for all. A clone carries the whole packet to `encap`,
-//! which takes from it what the fragment is to carry, and sums it up.
+//! Input: a packet that is too long after encapsulation, or whose copies have a UDP checksum.
+//! Output: a clone for each outer fragment, or one for all. A clone carries the whole packet to
+//! `encap`, which keeps the part for the fragment and computes its sum.
 
 use core::ffi::c_long;
 
@@ -24,8 +24,9 @@ use crate::bpf::verifier::{STOP, each, go_on_if};
 const MAX_FRAGMENTS: usize = 64;
 const _: () = assert!(core::mem::offset_of!(Fragments, number) % 8 == 4);
 
-/// From the transport header on so many bytes belong to the head: the checksum, and enough that the
-/// kernel sees the checksum's beginning taken off with the head (`skb_postpull_rcsum`).
+/// This many bytes from the transport header on belong to the head: the checksum, and enough that
+/// the kernel sees the beginning of the checksummed data removed with the head
+/// (`skb_postpull_rcsum`).
 const HEAD_BYTES: u32 = 20;
 
 const GUE_BYTES: u32 = ENCAPSULATION_BYTES as u32;
@@ -35,7 +36,7 @@ const GUE_BYTES: u32 = ENCAPSULATION_BYTES as u32;
 #[repr(C)]
 struct Fragments {
     fan: FanOut,
-    /// Whether it is known how to cut the packet, and how to send it whole.
+    /// Whether it is known how to split the packet, and how to send it whole.
     is_known: u16,
     is_whole_known: u16,
     /// Number of the next fragment.

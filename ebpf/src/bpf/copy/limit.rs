@@ -17,9 +17,9 @@ const SHARE_NS: u64 = 100_000;
 const TRIES: u32 = 4;
 const NS: u64 = 1_000_000_000;
 
-/// Whether so many packets with so many bytes may be sent: 1 takes them off the limit, 0 does not.
-/// `credit` is what this CPU has taken from the bucket and not used yet, in nanoseconds. A global
-/// function: the verifier checks it once.
+/// Whether this many packets with this many bytes may be sent: 1 takes them from the limit, 0 does
+/// not. `credit` is what this CPU has drawn from the bucket and not used yet, in nanoseconds. A
+/// global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn admits(
@@ -51,9 +51,9 @@ pub(super) extern "C" fn admits(
     1
 }
 
-/// Takes at least `missing` from the bucket, and answers how much; 0 if there is nothing. As long
-/// as anything is in it, a packet may take more than there is, which those behind it wait for: else
-/// one that costs more than the depth would never go.
+/// Draws at least `missing` from the bucket, and returns how much; 0 if it is empty. While anything
+/// is in it, a packet may draw more than there is, and later packets wait for that: otherwise a
+/// packet that costs more than the depth would never be sent.
 #[inline(always)]
 fn borrow(index: u32, missing: u64) -> u64 {
     let Some(bucket) = BUCKETS.get_ptr_mut(index) else {

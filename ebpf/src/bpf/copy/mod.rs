@@ -1,4 +1,4 @@
-//! Copies of a packet: whole, in fragments, or cut into packets first.
+//! Copies of a packet: whole, in fragments, or segmented first.
 
 pub(super) mod checksum;
 pub(super) mod clonable;
@@ -13,7 +13,7 @@ use traffic_mirror_ebpf::abi::Cpu;
 
 use crate::bpf::level::{depth, level};
 
-/// A packet matches that is so many on the wire.
+/// Counts a match of a packet that is this many on the wire.
 #[inline(always)]
 pub(super) fn begin(cpu: *mut Cpu, packets: u32) {
     // SAFETY: a per-CPU element.
@@ -23,7 +23,7 @@ pub(super) fn begin(cpu: *mut Cpu, packets: u32) {
         if depth == 0 {
             ((*cpu).clones, (*cpu).until_ns) = (0, 0);
         }
-        // each packet that the kernel cuts from it has an identification of its own
+        // each packet that the kernel segments from it has an identification of its own
         (*level(cpu, depth)).number = (*cpu).serial as u32 + 1;
         (*cpu).serial += u64::from(packets.max(1));
     }

@@ -1,6 +1,6 @@
 //! Input: the clone of a packet without a link header, on the egress of the interface that the
-//! packet passes. Output: a clone of it with an Ethernet header on the egress of the interface that
-//! it is for, where it is wrapped or cut as any other.
+//! packet passes. Output: a clone of it with an Ethernet header on the egress of the output
+//! interface, where it is encapsulated or fragmented like any other.
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_skb_change_head};
@@ -10,9 +10,8 @@ use traffic_mirror_ebpf::packet::ETHER_BYTES;
 use crate::bpf::level::sender;
 use crate::bpf::skb::Skb;
 
-/// Sends it on, and leaves what the kernel answers: `bpf_redirect` would be cheaper, but of what
-/// becomes of that nobody hears (`sch_handle_egress`). A global function: the verifier checks it
-/// once.
+/// Sends it, and leaves the kernel's result: `bpf_redirect` would be cheaper, but reports no result
+/// (`sch_handle_egress`). A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(crate) extern "C" fn relay(skb: *mut __sk_buff) -> u32 {

@@ -1,4 +1,4 @@
-//! Sends one clone to where `encap` takes it, and learns what has become of it.
+//! Sends one clone to `encap`, and reads the result.
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_clone_redirect, bpf_ktime_get_ns};
@@ -9,7 +9,7 @@ use crate::bpf::level::{depth, level};
 use crate::bpf::maps::CPU;
 use crate::bpf::skb::Skb;
 
-/// One clone on its way to `encap`.
+/// One clone for `encap`.
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct CloneRequest {
@@ -23,9 +23,9 @@ pub(crate) struct CloneRequest {
     pub length: u32,
 }
 
-/// Clones that a packet may have before the clock is looked at: nearly no packet has more.
+/// Clones of a packet before the clock is read for the first time: nearly no packet has more.
 const FREE_CLONES: u32 = 16;
-/// Clones between two looks at the clock.
+/// Clones between two readings of the clock.
 const CLONES: u32 = 8;
 /// [`Cpu::until_ns`] once that time is over.
 const OVER: u64 = 1;
@@ -79,7 +79,7 @@ pub(crate) extern "C" fn send(skb: *mut __sk_buff, request: *const CloneRequest)
     send_by(Skb(skb), request, control(), cpu)
 }
 
-/// As [`send`], for those whose stack frame has the room.
+/// As [`send`], for callers whose stack frame has the room.
 #[inline(always)]
 pub(super) fn send_by(skb: Skb, request: &CloneRequest, control: &Control, cpu: *mut Cpu) -> u32 {
     let active = &control.banks[(request.word >> cb::BANK_SHIFT & 1) as usize];
@@ -120,7 +120,7 @@ pub(super) fn send_by(skb: Skb, request: &CloneRequest, control: &Control, cpu: 
     skb.set_cb::<{ cb::FLOW }>(request.flow);
     skb.set_cb::<{ cb::LENGTH }>(request.length);
     // SAFETY: the context is valid; the clone leaves by the egress of the output interface, where
-    // `encap` takes it.
+    // `encap` processes it.
     let failed = unsafe { bpf_clone_redirect(skb.0, interface, 0) };
     skb.set_cb::<0>(before[0]);
     skb.set_cb::<1>(before[1]);
@@ -156,7 +156,7 @@ pub(super) fn send_by(skb: Skb, request: &CloneRequest, control: &Control, cpu: 
     } else if receipt == Receipt::Resolving as u32 {
         Drop::Resolving as u32
     } else if receipt == Receipt::Segmented as u32 {
-        // what comes out of the segmenter ends there, which the helper tells as a drop
+        // packets end at the exit of the segmenter, which the helper reports as a drop
         Drop::None as u32
     } else if failed != 0 {
         // `NET_XMIT_DROP` or `NET_XMIT_CN` of the output interface's queue

@@ -1,5 +1,5 @@
-//! Input: every packet that leaves an output interface. A clone of ours is wrapped; any other goes
-//! on untouched.
+//! Input: every packet that leaves an output interface. It encapsulates our clones and passes all
+//! other packets on unchanged.
 
 mod outer;
 mod room;
@@ -23,9 +23,9 @@ use crate::bpf::maps::ENDPOINTS;
 use crate::bpf::queue::is_full;
 use crate::bpf::skb::{DROP, NEXT, Skb, pop_tags};
 
-/// A copy gives way where a queue has bands: pfifo_fast, prio and mqprio have this in the last one,
-/// and most of production, which has priority 0, in the one before (include/uapi/linux/pkt_sched.h,
-/// `sch_default_prio2band`).
+/// Copies yield where a queue has bands: pfifo_fast, prio and mqprio put this priority into the
+/// last band, and most of production, which has priority 0, into the one before
+/// (include/uapi/linux/pkt_sched.h, `sch_default_prio2band`).
 const TC_PRIO_BULK: u32 = 2;
 
 #[inline(always)]
@@ -83,7 +83,7 @@ fn confirm(skb: Skb) {
     }
 }
 
-/// Wraps the clone; `None` if the kernel refused.
+/// Encapsulates the clone; `None` if the kernel failed.
 #[inline(always)]
 fn wrap(skb: Skb, word: u32, secret: u64, sender: *mut Level) -> Option<i32> {
     let pair = ENDPOINTS.get(word & 0xff)?;
@@ -150,7 +150,7 @@ fn wrap(skb: Skb, word: u32, secret: u64, sender: *mut Level) -> Option<i32> {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn route(skb: *mut __sk_buff, interface: u32, link_bytes: u32) -> i32 {
-    // the neighbour code takes a link header off, of which it looks at a multicast bit only
+    // the neighbour code removes a link header, of which it reads only a multicast bit
     // SAFETY: the context is valid.
     if link_bytes == 0 && unsafe { bpf_skb_change_head(skb, ETHER_BYTES, 0) } != 0 {
         return DROP;

@@ -63,7 +63,7 @@ pub(super) fn store_outer(
 #[inline(always)]
 pub(super) fn template<const N: usize>(endpoint: &Endpoint) -> [u64; N] {
     const { assert!(8 * N <= OUTER_MAX_BYTES && offset_of!(Endpoint, outer) % 8 == 0) };
-    // SAFETY: so many words lie in `outer`, at a multiple of 8.
+    // SAFETY: that many words lie in `outer`, at a multiple of 8.
     core::array::from_fn(|i| unsafe { endpoint.outer.as_ptr().cast::<u64>().add(i).read() })
 }
 
@@ -81,10 +81,10 @@ pub(super) const fn join(this: u64, next: u64) -> u64 {
 /// Words of the longest front.
 pub(super) const FRONT_WORDS: usize = 2 + FRAGMENT_WORDS6;
 
-/// Writes the link header, and so many bytes of the outer one, in front of the inner packet, and
-/// leaves word of it. It is one write, and by a helper: with a direct write in it, the kernel has
-/// the program make each packet that leaves here writable first, and drops those for which there is
-/// no memory (`bpf_unclone_prologue`), be they ours or not.
+/// Writes the link header, and this many bytes of the outer one, in front of the inner packet, and
+/// leaves a note of it. It is one write, by a helper: with a direct write the kernel would make
+/// every packet that leaves here writable first, ours or not, and drop those for which there is no
+/// memory (`bpf_unclone_prologue`).
 #[inline(always)]
 pub(super) fn store<const N: usize>(
     skb: Skb,
@@ -123,7 +123,7 @@ pub(super) fn store<const N: usize>(
         }
     }
     let length = if has_link { ETHER_BYTES + bytes } else { bytes };
-    // SAFETY: the context is valid, and so many bytes have been filled in.
+    // SAFETY: the context is valid, and that many bytes have been filled in.
     let stored = unsafe { bpf_skb_store_bytes(skb.0, 0, front.as_ptr().cast(), length, 0) };
     (stored == 0).then_some(())
 }

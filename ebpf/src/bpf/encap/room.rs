@@ -1,4 +1,4 @@
-//! Room before a packet, and what is taken off it.
+//! Adds room in front of a packet, and removes headers.
 
 use aya_ebpf::bindings::{
     BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, BPF_F_ADJ_ROOM_FIXED_GSO,
@@ -15,7 +15,7 @@ use crate::bpf::skb::Skb;
 /// `BPF_ADJ_ROOM_MAC`: room behind the link header.
 pub(super) const ROOM_MAC: u32 = 1;
 
-/// Makes room for an outer header, and has the kernel know that there is one.
+/// Makes room for an outer header, and informs the kernel of it.
 #[inline(always)]
 pub(super) fn make_room(skb: Skb, bytes: u32, over_ipv6: bool, flags: u32) -> Option<()> {
     let flags = u64::from(flags | BPF_F_ADJ_ROOM_NO_CSUM_RESET);
@@ -43,9 +43,9 @@ pub(super) fn make_room(skb: Skb, bytes: u32, over_ipv6: bool, flags: u32) -> Op
     (done == 0).then_some(())
 }
 
-/// Takes the hop-by-hop header with the length off a superpacket beyond 64 KiB, if it has one: the
-/// kernel would when it cuts the packet, but from the wrong place once that is in a tunnel
-/// (`ipv6_gso_segment`).
+/// Removes the hop-by-hop header with the length from a superpacket beyond 64 KiB, if it has one:
+/// the kernel would do so when it segments the packet, but at the wrong place once the packet is in
+/// a tunnel (`ipv6_gso_segment`).
 #[inline(always)]
 pub(super) fn take_jumbo_off(skb: Skb, link_bytes: u32) -> Option<()> {
     const NEXT_HEADER: u32 = 6;
@@ -78,7 +78,7 @@ pub(super) fn take_jumbo_off(skb: Skb, link_bytes: u32) -> Option<()> {
     (done == 0).then_some(())
 }
 
-/// Leaves so many bytes of the frame.
+/// Truncates the frame to this many bytes.
 #[inline(always)]
 pub(super) fn cut(skb: Skb, bytes: u32) -> Option<()> {
     // SAFETY: the context is valid.
@@ -104,8 +104,8 @@ pub(super) fn pull(skb: Skb, bytes: u32) -> Option<()> {
 pub(super) const PULL_MAX: u32 = 4088;
 pub(super) const PULLS: u32 = 17;
 
-/// Makes the frame so many bytes long. The helper takes no length beyond 16 KiB
-/// (`BPF_SKB_MAX_LEN`), not even the one that it has.
+/// Sets the length of the frame. The helper accepts no length beyond 16 KiB (`BPF_SKB_MAX_LEN`),
+/// not even the present one.
 #[inline(always)]
 pub(super) fn trim(skb: Skb, bytes: u32) -> Option<()> {
     if skb.len() == bytes {

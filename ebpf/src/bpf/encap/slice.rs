@@ -114,8 +114,8 @@ pub(super) fn sum_up(skb: Skb, link_bytes: u32, slice: &Slice) -> Option<u16> {
     (failed == 0).then_some(fold(sum + u32::from(!open) + slice.checksum))
 }
 
-/// Takes the head off, and puts it back with the finished checksum, behind room for so many bytes
-/// of an outer header, which the kernel knows of then; with 0 there is none yet.
+/// Removes the head, and puts it back with the complete checksum, behind room for this many bytes
+/// of an outer header, of which the kernel is informed; with 0 there is none yet.
 #[inline(always)]
 pub(super) fn put_head_back(
     skb: Skb,

@@ -1,5 +1,5 @@
-//! Input: one request. Output: the payloads of the kernel's whole answer, or its refusal.
-//! Must not know: what the requests mean.
+//! Input: one request. Output: the payloads of the kernel's complete answer, or its rejection. Must
+//! not know: the meaning of the requests.
 
 use std::fmt::Display;
 use std::os::fd::{AsRawFd as _, RawFd};
@@ -107,7 +107,7 @@ pub(super) struct Answer {
     pub(super) payload: Vec<u8>,
 }
 
-/// Opens a socket that does not wait for ever.
+/// Opens a socket whose reads have a timeout.
 fn patient(protocol: isize) -> Result<Socket, Error> {
     let socket = open(protocol)?;
     setsockopt(
@@ -122,7 +122,7 @@ fn patient(protocol: isize) -> Result<Socket, Error> {
     Ok(socket)
 }
 
-/// A socket for requests, one at a time. One that fails is opened anew.
+/// A socket for requests, one at a time. After a failure it is opened again.
 pub(super) struct RequestSocket {
     socket: Socket,
     protocol: isize,
@@ -147,13 +147,13 @@ impl RequestSocket {
         })
     }
 
-    /// What is asked over it by `ioctl`.
+    /// Queries over it by `ioctl`.
     pub(super) fn raw(&self) -> RawFd {
         self.socket.as_raw_fd()
     }
 
-    /// Asks for all objects of a kind. Answers that the kernel marks as torn by a change are asked
-    /// for again.
+    /// Requests all objects of a kind. Repeats the request if the kernel marks the answer as torn
+    /// by a change.
     pub(super) fn dump(
         &mut self,
         what: &dyn Display,

@@ -15,7 +15,7 @@ fn ask(answers: Vec<Vec<Vec<u8>>>) -> Result<Vec<Vec<u8>>, Error> {
     let (ours, kernel) =
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags).expect("socketpair");
     setsockopt(&ours, sockopt::ReceiveTimeout, &TimeVal::milliseconds(50)).expect("timeout");
-    // SAFETY: the descriptor is open and nobody else's.
+    // SAFETY: the descriptor is open and has no other owner.
     let socket = unsafe { Socket::from_raw_fd(ours.into_raw_fd()) };
     let mut requests = RequestSocket {
         socket,
@@ -70,7 +70,7 @@ fn a_socket_that_fails_is_opened_anew() {
     let mut requests = RequestSocket::open(NETLINK_ROUTE).expect("a socket");
     let nowhere = std::net::UdpSocket::bind("127.0.0.1:0").expect("another socket");
     assert_eq!(
-        // SAFETY: both descriptors are open; the second goes on being the one of its owner.
+        // SAFETY: both descriptors are open; the second still belongs to its owner.
         unsafe { libc::dup2(nowhere.as_raw_fd(), requests.raw()) },
         requests.raw()
     );
