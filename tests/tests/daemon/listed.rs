@@ -351,7 +351,7 @@ fn a_tun_that_takes_no_encap_is_left_out_and_nothing_is_left_to_do() -> Result<(
     daemon.ready(deadline())?;
     let is_refused = |status: &Value| {
         missing(status, "tun7")
-            .is_some_and(|one| one["reason"] == "refused" && one["is_fault"] == true)
+            .is_some_and(|one| one["reason"] == "attach-failed" && one["is_fault"] == true)
     };
     status_until(&daemon, |code, status| code == 1 && is_refused(status))?;
     daemon.wait_line(

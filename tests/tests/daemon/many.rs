@@ -82,7 +82,7 @@ fn as_many_interfaces_as_there_may_be_are_looked_at_and_newcomers_wait() -> Resu
         "at most {MAX_INTERFACES} interfaces are mirrored; list fewer; left out: many{MANY:03}"
     );
     daemon.wait_line(|line| line.contains(&last), long(0))?;
-    daemon.wait_line(|line| line.contains("to be attached"), long(0))?;
+    daemon.wait_line(|line| line.contains("still to attach or detach"), long(0))?;
 
     daemon.write_config(&(config(&[53, 54]) + all))?;
     daemon.wait_line(|line| line.ends_with("+ filter port-54"), long(0))?;

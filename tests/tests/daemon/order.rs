@@ -329,7 +329,7 @@ fn what_counts_errors_is_first_on_the_output() -> Result<()> {
             json!({}),
             "no copy has been in danger: {status:#}"
         );
-        let said = "icmp_errors on the ingress of eth1 was not first any more; moved";
+        let said = "icmp_errors on the ingress of eth1 was no longer first: moved it back";
         daemon.wait_line(|line| line.ends_with(said), deadline())?;
     }
     Ok(())
@@ -370,7 +370,7 @@ fn what_wraps_copies_is_first_on_the_output() -> Result<()> {
             "{status:#}"
         );
         daemon.wait_line(
-            |line| line.ends_with("encap on the egress of eth1 was not first any more; moved"),
+            |line| line.ends_with("encap on the egress of eth1 was no longer first: moved it back"),
             deadline(),
         )?;
         site.drain()?;

@@ -120,7 +120,7 @@ const DEEDS: [Deed; 13] = [
                 },
             )
         },
-        "map FILTER_STATS: it is not as large as FILTERS",
+        "map FILTER_STATS: its size differs from that of FILTERS",
     ),
     (
         "a record of another size",

@@ -55,7 +55,7 @@ fn nothing_is_attached_beside_what_a_second_bpf_file_system_hides() -> Result<()
             let (code, text) = covered(verb)?;
             assert_eq!(code, 1, "{mechanism} {verb:?}: {text}");
             assert!(
-                text.contains(" on the ingress of eth0 is not pinned below "),
+                text.contains(" on the ingress of eth0 has no pin below "),
                 "{text}"
             );
             assert!(

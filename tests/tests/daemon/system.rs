@@ -184,8 +184,7 @@ fn a_network_that_cannot_be_heard_of_is_no_reason_to_be_busy() -> Result<()> {
             .filter(|line| line.contains(text))
             .count()
     };
-    const DEAF: &str =
-        " WARN changes of the network are not heard of: cannot wait for a netlink socket";
+    const DEAF: &str = " WARN cannot receive network events: cannot wait for a netlink socket";
     daemon.wait_line(|line| line.contains(DEAF), deadline())?;
     let begin = Instant::now();
     while begin.elapsed() < Duration::from_secs(3) {

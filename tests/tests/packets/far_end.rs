@@ -333,7 +333,7 @@ fn a_collector_on_which_nobody_listens_is_told() -> Result<()> {
                 .count()
         };
         ensure!(
-            line("nobody listens on UDP port 6080") == 1,
+            line("no process listens on UDP port 6080") == 1,
             "{attach:?}: one warning"
         );
         let _listener = listen(&talk.lab.collector)?;
