@@ -24,7 +24,8 @@ pub struct Endpoint {
     pub interface: u32,
     /// Largest outer IP packet, bytes.
     pub mtu: u32,
-    /// Changes whenever `encap` was attached again; see [`EndpointStats::tripped`].
+    /// Changes whenever `encap` was attached again; see
+    /// [`EndpointStats::tripped`](super::EndpointStats::tripped).
     pub breaker: u32,
     /// Bytes of the outer header: 32 or 52.
     pub outer_bytes: u32,

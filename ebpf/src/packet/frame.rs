@@ -3,11 +3,11 @@
 /// A frame that can be read.
 pub trait Frame {
     /// Whether IPv6 extension headers are read. Otherwise a packet that has them keeps the first
-    /// one as its protocol ([`Packet::is_extended`]).
+    /// one as its protocol ([`Packet::is_extended`](super::Packet::is_extended)).
     const WALKS: bool;
 
     /// A pointer to `N` readable bytes at `offset`, valid until the next call; `None` if the frame
-    /// ends before. `N` is at most [`WINDOW_BYTES`].
+    /// ends before. `N` is at most [`WINDOW_BYTES`](super::WINDOW_BYTES).
     fn window<const N: usize>(&mut self, offset: u32) -> Option<Window<N>>;
 }
 
