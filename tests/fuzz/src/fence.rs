@@ -1,4 +1,4 @@
-//! Cache behind which nothing can be read: a read beyond the end of what lies there is a fault
+//! Memory behind which nothing can be read: a read beyond the end of what lies there is a fault
 //! (`SIGSEGV`), whoever reads, `unsafe` or not.
 
 use std::num::NonZeroUsize;

@@ -1,4 +1,4 @@
-//! Cache of the host.
+//! Memory of the host.
 
 use anyhow::{Context as _, Result, ensure};
 use std::fs;

@@ -1,7 +1,7 @@
 //! An output that stalls: what memory copies really hold there, whatever they are, and what
 //! production notices of it.
 //!
-//! Cache is that of the host: what becomes free when the queue is thrown away. The queue's own
+//! Memory is that of the host: what becomes free when the queue is thrown away. The queue's own
 //! bytes are what the bound is compared with; that they are the memory is what is asserted here.
 
 use crate::backlog::held;

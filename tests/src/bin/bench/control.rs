@@ -312,7 +312,7 @@ fn memory(daemon: &Daemon, key: &str) -> Result<f64> {
     Ok(kib.parse::<f64>()? / 1024.0)
 }
 
-/// Cache of its maps in MiB.
+/// Memory of its maps in MiB.
 fn maps(daemon: &Daemon) -> Result<f64> {
     let numbers = Generation::list(daemon.pin_path())?;
     let number = *numbers.last().context("the daemon has no maps")?;

@@ -59,13 +59,13 @@ pub(crate) fn pictures(report: &Report) -> Vec<Picture> {
             files(
                 report,
                 Group::DaemonPeak,
-                "Cache of the daemon, at most",
+                "Memory of the daemon, at most",
                 "MiB",
             ),
         ),
         (
             "maps.svg",
-            files(report, Group::Maps, "Cache of the maps", "MiB"),
+            files(report, Group::Maps, "Memory of the maps", "MiB"),
         ),
     ];
     all.into_iter()
