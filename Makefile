@@ -34,7 +34,7 @@ test: setup build
 
 # only compiles
 test-build: setup build
-	$(CARGO) test --release --locked --workspace --no-run
+	$(CARGO) test --profile tests --locked --workspace --no-run
 
 fuzz-build: setup build
 	./tests/fuzz/run.sh build

@@ -14,7 +14,7 @@ mkdir -p target
 : >$times
 began=$SECONDS
 status=0
-TEST_TIMES=$root/$times TEST_PCAPS=$root/target/pcap cargo --config "target.'cfg(all())'.runner='$root/tests/timed.sh'" test --release --locked --no-fail-fast "$@" || status=$?
+TEST_TIMES=$root/$times TEST_PCAPS=$root/target/pcap cargo --config "target.'cfg(all())'.runner='$root/tests/timed.sh'" test --profile tests --locked --no-fail-fast "$@" || status=$?
 echo "== the ten slowest tests, seconds ($RUST_TEST_THREADS at a time):"
 sort --numeric-sort --reverse $times | sed --quiet "1,10s/^/   /p"
 echo "== $(wc -l <$times) tests: $((SECONDS - began)) s with what was built"

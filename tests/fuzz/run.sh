@@ -76,13 +76,13 @@ guided() {
 
 programs() {
     echo "fuzz: programs, by BPF_PROG_TEST_RUN, ${seconds} s"
-    (cd "$root" && cargo run --release --locked --quiet --package traffic-mirror-tests --bin fuzz -- \
+    (cd "$root" && cargo run --profile tests --locked --quiet --package traffic-mirror-tests --bin fuzz -- \
         --seconds "$seconds" ${SEED:+--seed "$SEED"})
 }
 
 hostile() {
     echo "fuzz: hostile, to a host with sockets behind a mirror, ${seconds} s"
-    (cd "$root" && cargo run --release --locked --quiet --package traffic-mirror-tests --bin hostile -- \
+    (cd "$root" && cargo run --profile tests --locked --quiet --package traffic-mirror-tests --bin hostile -- \
         --seconds "$seconds" ${SEED:+--seed "$SEED"})
 }
 
