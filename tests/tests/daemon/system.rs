@@ -19,14 +19,19 @@ pub(crate) fn traced(
     calls: &str,
     launch: Launch,
 ) -> Result<(Launch, PathBuf)> {
-    let (script, trace) = (
-        directory.path().join("traced"),
-        directory.path().join("trace"),
-    );
-    let strace = format!(
-        "strace -D -f -q -e trace={calls} -e signal=none --output-append-mode -o {}",
-        trace.display()
-    );
+    let options = format!("trace={calls} -e signal=none --output-append-mode");
+    under_strace(directory, "traced", &options, launch)
+}
+
+/// The same for what `strace -e` takes; the script that starts the daemon has the name given.
+fn under_strace(
+    directory: &TempDir,
+    name: &str,
+    options: &str,
+    launch: Launch,
+) -> Result<(Launch, PathBuf)> {
+    let (script, trace) = (directory.path().join(name), directory.path().join("trace"));
+    let strace = format!("strace -D -f -q -e {options} -o {}", trace.display());
     install(
         &script,
         &format!("#!/bin/sh\nexec {strace} {} \"$@\"\n", binary()?.display()),
@@ -150,25 +155,8 @@ fn a_dead_next_hop_does_not_keep_the_daemon_busy() -> Result<()> {
 
 /// The network is waited for by `poll`, and by nobody else in the daemon.
 fn without_poll(directory: &TempDir, fault: &str) -> Result<(Launch, PathBuf)> {
-    let (script, trace) = (
-        directory.path().join("deaf"),
-        directory.path().join("trace"),
-    );
-    let strace = format!(
-        "strace -D -f -q -e trace=poll -e inject=poll:error=ENOMEM{fault} -o {}",
-        trace.display()
-    );
-    install(
-        &script,
-        &format!("#!/bin/sh\nexec {strace} {} \"$@\"\n", binary()?.display()),
-    )?;
-    Ok((
-        Launch {
-            binary: Some(script),
-            ..Launch::default()
-        },
-        trace,
-    ))
+    let options = format!("trace=poll -e inject=poll:error=ENOMEM{fault}");
+    under_strace(directory, "deaf", &options, Launch::default())
 }
 
 #[test]
