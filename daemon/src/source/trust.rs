@@ -203,56 +203,22 @@ mod tests {
         for user in [0, 1000] {
             for owner in [0, user] {
                 for mode in [0o600, 0o644, 0o755, 0o640] {
-                    assert_eq!(
-                        fault(
-                            &Seen {
-                                owner,
-                                mode,
-                                group: 5,
-                                ..FILE
-                            },
-                            user,
-                            false
-                        ),
-                        None
-                    );
-                    assert_eq!(
-                        fault(
-                            &Seen {
-                                owner,
-                                mode,
-                                group: 5,
-                                ..DIRECTORY
-                            },
-                            user,
-                            true
-                        ),
-                        None
-                    );
+                    for (seen, is_above) in [(FILE, false), (DIRECTORY, true)] {
+                        let seen = Seen {
+                            owner,
+                            mode,
+                            group: 5,
+                            ..seen
+                        };
+                        assert_eq!(fault(&seen, user, is_above), None);
+                    }
                 }
             }
-            assert_eq!(
-                fault(
-                    &Seen {
-                        owner: 1001,
-                        ..FILE
-                    },
-                    user,
-                    false
-                ),
-                Some(Fault::Owner)
-            );
-            assert_eq!(
-                fault(
-                    &Seen {
-                        owner: 1001,
-                        ..DIRECTORY
-                    },
-                    user,
-                    false
-                ),
-                Some(Fault::Owner)
-            );
+            for seen in [FILE, DIRECTORY] {
+                let owner = 1001;
+                let of_another = Seen { owner, ..seen };
+                assert_eq!(fault(&of_another, user, false), Some(Fault::Owner));
+            }
         }
         // the group of root is root
         assert_eq!(

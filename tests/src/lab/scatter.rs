@@ -3,11 +3,11 @@
 
 use super::netns::Netns;
 use super::recording::Tap;
-use super::socket::{bind, set};
+use super::socket::{bind, set, unbound};
 use super::vnet::VnetHeader;
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
-use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, send, socket};
+use nix::sys::socket::{MsgFlags, send};
 use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -44,12 +44,7 @@ impl ScatterSocket {
         let index = netns.index(interface)?;
         let tap = Tap::new(netns.prefix(), interface);
         let open = || {
-            let fd = socket(
-                AddressFamily::Packet,
-                SockType::Raw,
-                SockFlag::SOCK_CLOEXEC,
-                None,
-            )?;
+            let fd = unbound()?;
             set(
                 fd.as_fd(),
                 libc::SOL_PACKET,

@@ -114,13 +114,7 @@ impl PacketSocket {
             )
         };
         let fd = netns.enter(|| {
-            // without a protocol nothing is received before the socket is bound to its interface
-            let fd = socket(
-                AddressFamily::Packet,
-                SockType::Raw,
-                SockFlag::SOCK_CLOEXEC,
-                None,
-            )?;
+            let fd = unbound()?;
             set(
                 fd.as_fd(),
                 libc::SOL_SOCKET,
@@ -317,6 +311,12 @@ fn auxdata(bytes: &[u8]) -> Option<(Option<Tag>, bool)> {
     };
     let tag = (status & libc::TP_STATUS_VLAN_VALID != 0).then_some(tag);
     Some((tag, status & libc::TP_STATUS_CSUMNOTREADY != 0))
+}
+
+/// A packet socket. Without a protocol nothing is received before it is bound to its interface.
+pub(super) fn unbound() -> Result<OwnedFd> {
+    let (family, flags) = (AddressFamily::Packet, SockFlag::SOCK_CLOEXEC);
+    Ok(socket(family, SockType::Raw, flags, None)?)
 }
 
 /// Sets a socket option to a plain value.

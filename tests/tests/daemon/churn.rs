@@ -93,15 +93,7 @@ fn routes_that_concern_nobody_cost_no_look_at_the_tables() -> Result<()> {
     // as long as the daemon may rest after a look at the tables of a slow machine
     const REST: Duration = Duration::from_millis(250);
     let site = Site::new()?;
-    let mac = site
-        .host
-        .mac("eth0")?
-        .map(|byte| format!("{byte:02x}"))
-        .join(":");
-    // else the entry ages, which is a reason to look
-    site.edge.run(&format!(
-        "ip neighbour replace 192.0.2.10 lladdr {mac} dev eth1 nud permanent"
-    ))?;
+    site.keep_neighbour()?;
     let mut daemon = site.launch(&[53], Launch::default())?;
     let filters =
         (0..10_000).map(|n| filter(&format!("f{n}"), n + 1).replace("[\"udp\"]", "[\"tcp\"]"));

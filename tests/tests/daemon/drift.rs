@@ -151,15 +151,7 @@ fn one_filter_deleted_is_put_on_again_and_all_go_at_the_end() -> Result<()> {
 fn the_slow_timer_sees_what_no_event_tells_however_busy_the_network_is() -> Result<()> {
     let mut site = Site::new()?;
     let mechanism = *mechanisms()?.first().context("no mechanism")?;
-    // else the collector's own neighbour entry, which ages, would be a reason to look
-    let mac = site
-        .host
-        .mac("eth0")?
-        .map(|byte| format!("{byte:02x}"))
-        .join(":");
-    site.edge.run(&format!(
-        "ip neighbour replace 192.0.2.10 lladdr {mac} dev eth1 nud permanent"
-    ))?;
+    site.keep_neighbour()?;
     let daemon = site.launch(&[53], attach(mechanism))?;
     take_off(&site, &daemon, mechanism, "mirror")?;
     tamper(

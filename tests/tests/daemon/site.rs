@@ -167,6 +167,17 @@ impl Site {
         })
     }
 
+    /// Keeps the collector's neighbour entry as it is: one that ages is a reason to look at the
+    /// tables.
+    pub(crate) fn keep_neighbour(&self) -> Result<()> {
+        let mac = self.host.mac("eth0")?.map(|byte| format!("{byte:02x}"));
+        let mac = mac.join(":");
+        self.edge.run(&format!(
+            "ip neighbour replace 192.0.2.10 lladdr {mac} dev eth1 nud permanent"
+        ))?;
+        Ok(())
+    }
+
     /// A daemon in the edge that mirrors UDP datagrams to `ports`, ready and with the collector's
     /// hardware address in its tables, so that it has nothing more to do.
     pub(crate) fn daemon(&self, ports: &[u16]) -> Result<Daemon> {

@@ -1,7 +1,7 @@
 //! `checksum = true`: the outer UDP checksum of each copy is right, whatever the copy is of and
 //! however it is sent.
 
-use crate::edge::{Attach, Direction, Edge, LaidOut, Seen, SkbLayout, frame};
+use crate::edge::{Attach, Direction, Edge, LaidOut, Seen, SkbLayout, frame, shared_with};
 use crate::policy::policy;
 use crate::routed::count;
 use crate::{config, filter};
@@ -158,33 +158,36 @@ fn are_summed(copies: &[Gue]) -> Result<()> {
 #[test]
 fn each_copy_has_a_right_checksum() -> Result<()> {
     for &attach in Attach::all()? {
-        let mut edge = Edge::new(
+        shared_with(
+            attach,
             &policy(
                 &config(&filter("all", "", "\"a\", \"six\"")),
                 "checksum = true",
             ),
-            attach,
-        )?;
-        for mtu in [crate::edge::OUTPUT_MTU, 1500] {
-            edge.edge.run(&format!("ip link set eth1 mtu {mtu}"))?;
-            edge.wait(|status| status.0["degraded"] == false)?;
-            settled(&edge, mtu)?;
-            let (sent, frames) = frames(true)?;
-            for way in [Direction::Ingress, Direction::Egress, Direction::Local] {
-                let context = format!("{attach:?} {way:?}, MTU {mtu}");
-                let seen = edge
-                    .pass_all(&frames, way)
-                    .with_context(|| context.clone())?;
-                ensure_one_each(&seen, &frames, &context)?;
-                for endpoint in ENDPOINTS {
-                    for (copy, sent) in seen.copies[endpoint].iter().zip(&sent) {
-                        let context = || format!("{context}: {} to {endpoint}", sent.what);
-                        are_summed(std::slice::from_ref(copy)).with_context(context)?;
-                        ensure!(copy.inner == sent.inner, "{}: another packet", context());
+            |edge| {
+                for mtu in [crate::edge::OUTPUT_MTU, 1500] {
+                    edge.set_output_mtu(mtu)?;
+                    edge.wait(|status| status.0["degraded"] == false)?;
+                    settled(edge, mtu)?;
+                    let (sent, frames) = frames(true)?;
+                    for way in [Direction::Ingress, Direction::Egress, Direction::Local] {
+                        let context = format!("{attach:?} {way:?}, MTU {mtu}");
+                        let seen = edge
+                            .pass_all(&frames, way)
+                            .with_context(|| context.clone())?;
+                        ensure_one_each(&seen, &frames, &context)?;
+                        for endpoint in ENDPOINTS {
+                            for (copy, sent) in seen.copies[endpoint].iter().zip(&sent) {
+                                let context = || format!("{context}: {} to {endpoint}", sent.what);
+                                are_summed(std::slice::from_ref(copy)).with_context(context)?;
+                                ensure!(copy.inner == sent.inner, "{}: another packet", context());
+                            }
+                        }
                     }
                 }
-            }
-        }
+                Ok(())
+            },
+        )?;
     }
     Ok(())
 }
@@ -194,31 +197,37 @@ fn each_copy_has_a_right_checksum() -> Result<()> {
 #[test]
 fn what_is_sent_in_fragments_has_a_checksum_unasked() -> Result<()> {
     for &attach in Attach::all()? {
-        let mut edge = Edge::new(&config(&filter("all", "", "\"a\", \"six\"")), attach)?;
-        edge.edge.run("ip link set eth1 mtu 1500")?;
-        edge.wait(|status| status.0["degraded"] == false)?;
-        settled(&edge, 1500)?;
-        let (sent, frames) = frames(false)?;
-        let seen = edge.pass_all(&frames, Direction::Egress)?;
-        ensure_one_each(&seen, &frames, &format!("{attach:?}"))?;
-        for (endpoint, outer) in ENDPOINTS.into_iter().zip([32, 52]) {
-            let mut fragmented = 0;
-            for (copy, sent) in seen.copies[endpoint].iter().zip(&sent) {
-                let context = format!("{attach:?} {} to {endpoint}", sent.what);
-                let is_in_fragments = sent.inner.len() + outer > 1500;
-                fragmented += u64::from(is_in_fragments);
-                ensure!(
-                    (copy.udp_checksum != 0) == is_in_fragments,
-                    "{context}: {copy:?}"
-                );
-                ensure!(copy.inner == sent.inner, "{context}: another packet");
-            }
-            let counted = count(&seen.moved, &format!("endpoint {endpoint} fragmented"));
-            ensure!(
-                counted == fragmented,
-                "{attach:?} {endpoint}: {counted} of {fragmented} counted in fragments"
-            );
-        }
+        shared_with(
+            attach,
+            &config(&filter("all", "", "\"a\", \"six\"")),
+            |edge| {
+                edge.set_output_mtu(1500)?;
+                edge.wait(|status| status.0["degraded"] == false)?;
+                settled(edge, 1500)?;
+                let (sent, frames) = frames(false)?;
+                let seen = edge.pass_all(&frames, Direction::Egress)?;
+                ensure_one_each(&seen, &frames, &format!("{attach:?}"))?;
+                for (endpoint, outer) in ENDPOINTS.into_iter().zip([32, 52]) {
+                    let mut fragmented = 0;
+                    for (copy, sent) in seen.copies[endpoint].iter().zip(&sent) {
+                        let context = format!("{attach:?} {} to {endpoint}", sent.what);
+                        let is_in_fragments = sent.inner.len() + outer > 1500;
+                        fragmented += u64::from(is_in_fragments);
+                        ensure!(
+                            (copy.udp_checksum != 0) == is_in_fragments,
+                            "{context}: {copy:?}"
+                        );
+                        ensure!(copy.inner == sent.inner, "{context}: another packet");
+                    }
+                    let counted = count(&seen.moved, &format!("endpoint {endpoint} fragmented"));
+                    ensure!(
+                        counted == fragmented,
+                        "{attach:?} {endpoint}: {counted} of {fragmented} counted in fragments"
+                    );
+                }
+                Ok(())
+            },
+        )?;
     }
     Ok(())
 }
@@ -237,92 +246,94 @@ fn settled(edge: &Edge, mtu: u32) -> Result<()> {
 fn superpackets_have_checksums_packet_by_packet() -> Result<()> {
     for &attach in Attach::all()? {
         let file = config(&filter("all", "", "\"a\", \"six\""));
-        let mut edge = Edge::new(&policy(&file, "checksum = true"), attach)?;
-        for (mtu, lines) in [
-            (crate::edge::OUTPUT_MTU, "checksum = true"),
-            (1500, "checksum = true"),
-            (1500, "checksum = true\nsnap = 200"),
-        ] {
-            edge.configure(&policy(&file, lines))?;
-            edge.edge.run(&format!("ip link set eth1 mtu {mtu}"))?;
-            edge.wait(|status| status.0["degraded"] == false)?;
-            settled(&edge, mtu)?;
-            for [from, to] in [V4, V6] {
-                let tcp = frame().ip(from, to).layer(Tcp {
-                    options: vec![1; 12],
-                    ..Tcp::new(4000, 443)
-                });
-                let mut kinds = vec![("TCP", tcp, 32)];
-                if kernel()? >= (6, 2) {
-                    kinds.push(("UDP", frame().ip(from, to).udp(4000, 443), 8));
-                }
-                for (what, packet, transport) in kinds {
-                    for size in [600, 1400, 1448, 3000] {
-                        let length = usize::from(size) * 7 + 101;
-                        let payload = Stream::new(size.into()).bytes(length);
-                        let mut bytes = packet.clone().payload(&payload[..]).build();
-                        let header = VnetHeader::gso(&mut bytes, size)?;
-                        for way in [Direction::Ingress, Direction::Local] {
-                            let context = || {
-                                format!(
-                                    "{attach:?} {way:?} {what} by {size} from {from}, MTU {mtu}, {lines}"
-                                )
-                            };
-                            let seen = edge
-                                .pass(&bytes, SkbLayout::Vnet(header), way)
-                                .with_context(context)?;
-                            ensure!(
-                                seen.originals == [&*bytes],
-                                "{}: the original differs",
-                                context()
-                            );
-                            for endpoint in ENDPOINTS {
-                                let copies = seen
-                                    .copies
-                                    .get(endpoint)
-                                    .map(Vec::as_slice)
-                                    .unwrap_or_default();
-                                are_summed(copies).with_context(context)?;
+        shared_with(attach, &policy(&file, "checksum = true"), |edge| {
+            for (mtu, lines) in [
+                (crate::edge::OUTPUT_MTU, "checksum = true"),
+                (1500, "checksum = true"),
+                (1500, "checksum = true\nsnap = 200"),
+            ] {
+                edge.configure(&policy(&file, lines))?;
+                edge.set_output_mtu(mtu)?;
+                edge.wait(|status| status.0["degraded"] == false)?;
+                settled(edge, mtu)?;
+                for [from, to] in [V4, V6] {
+                    let tcp = frame().ip(from, to).layer(Tcp {
+                        options: vec![1; 12],
+                        ..Tcp::new(4000, 443)
+                    });
+                    let mut kinds = vec![("TCP", tcp, 32)];
+                    if kernel()? >= (6, 2) {
+                        kinds.push(("UDP", frame().ip(from, to).udp(4000, 443), 8));
+                    }
+                    for (what, packet, transport) in kinds {
+                        for size in [600, 1400, 1448, 3000] {
+                            let length = usize::from(size) * 7 + 101;
+                            let payload = Stream::new(size.into()).bytes(length);
+                            let mut bytes = packet.clone().payload(&payload[..]).build();
+                            let header = VnetHeader::gso(&mut bytes, size)?;
+                            for way in [Direction::Ingress, Direction::Local] {
+                                let context = || {
+                                    format!(
+                                        "{attach:?} {way:?} {what} by {size} from {from}, MTU {mtu}, {lines}"
+                                    )
+                                };
+                                let seen = edge
+                                    .pass(&bytes, SkbLayout::Vnet(header), way)
+                                    .with_context(context)?;
                                 ensure!(
-                                    copies.len() == 8,
-                                    "{}: {} copies: {:?}",
-                                    context(),
-                                    copies.len(),
-                                    seen.moved
-                                );
-                                let headers = if from == V4[0] { 20 } else { 40 } + transport;
-                                let mut segments = payload.chunks(size.into());
-                                for copy in copies {
-                                    let segment = segments.next().context("too many")?;
-                                    if lines.contains("snap") {
-                                        let kept = segment.len().min(200 - headers);
-                                        ensure!(
-                                            copy.inner[headers..] == segment[..kept],
-                                            "{}: another end",
-                                            context()
-                                        );
-                                    } else {
-                                        verify_inner_checksums(&copy.inner)
-                                            .with_context(context)?;
-                                        ensure!(
-                                            copy.inner[headers..] == *segment,
-                                            "{}: another packet",
-                                            context()
-                                        );
-                                    }
-                                }
-                                ensure!(
-                                    count(&seen.moved, &format!("endpoint {endpoint} packets"))
-                                        == 8,
-                                    "{}",
+                                    seen.originals == [&*bytes],
+                                    "{}: the original differs",
                                     context()
                                 );
+                                for endpoint in ENDPOINTS {
+                                    let copies = seen
+                                        .copies
+                                        .get(endpoint)
+                                        .map(Vec::as_slice)
+                                        .unwrap_or_default();
+                                    are_summed(copies).with_context(context)?;
+                                    ensure!(
+                                        copies.len() == 8,
+                                        "{}: {} copies: {:?}",
+                                        context(),
+                                        copies.len(),
+                                        seen.moved
+                                    );
+                                    let headers = if from == V4[0] { 20 } else { 40 } + transport;
+                                    let mut segments = payload.chunks(size.into());
+                                    for copy in copies {
+                                        let segment = segments.next().context("too many")?;
+                                        if lines.contains("snap") {
+                                            let kept = segment.len().min(200 - headers);
+                                            ensure!(
+                                                copy.inner[headers..] == segment[..kept],
+                                                "{}: another end",
+                                                context()
+                                            );
+                                        } else {
+                                            verify_inner_checksums(&copy.inner)
+                                                .with_context(context)?;
+                                            ensure!(
+                                                copy.inner[headers..] == *segment,
+                                                "{}: another packet",
+                                                context()
+                                            );
+                                        }
+                                    }
+                                    ensure!(
+                                        count(&seen.moved, &format!("endpoint {endpoint} packets"))
+                                            == 8,
+                                        "{}",
+                                        context()
+                                    );
+                                }
                             }
                         }
                     }
                 }
             }
-        }
+            Ok(())
+        })?;
     }
     Ok(())
 }
@@ -335,24 +346,31 @@ fn what_is_cut_has_a_right_checksum() -> Result<()> {
             ("snap = 131", [131, 131]),
             ("oversize = \"truncate\"", [1468, 1448]),
         ] {
-            let mut edge = Edge::new(&policy(&file, &format!("checksum = true\n{lines}")), attach)?;
-            edge.edge.run("ip link set eth1 mtu 1500")?;
-            edge.wait(|status| status.0["degraded"] == false)?;
-            settled(&edge, 1500)?;
-            let (sent, frames) = frames(false)?;
-            let seen = edge.pass_all(&frames, Direction::Egress)?;
-            ensure_one_each(&seen, &frames, &format!("{attach:?} {lines}"))?;
-            for (endpoint, most) in ENDPOINTS.into_iter().zip(most) {
-                for (copy, sent) in seen.copies[endpoint].iter().zip(&sent) {
-                    let context = || format!("{attach:?} {lines}: {} to {endpoint}", sent.what);
-                    are_summed(std::slice::from_ref(copy)).with_context(context)?;
-                    ensure!(
-                        copy.inner == sent.inner[..sent.inner.len().min(most)],
-                        "{}: another packet",
-                        context()
-                    );
-                }
-            }
+            shared_with(
+                attach,
+                &policy(&file, &format!("checksum = true\n{lines}")),
+                |edge| {
+                    edge.set_output_mtu(1500)?;
+                    edge.wait(|status| status.0["degraded"] == false)?;
+                    settled(edge, 1500)?;
+                    let (sent, frames) = frames(false)?;
+                    let seen = edge.pass_all(&frames, Direction::Egress)?;
+                    ensure_one_each(&seen, &frames, &format!("{attach:?} {lines}"))?;
+                    for (endpoint, most) in ENDPOINTS.into_iter().zip(most) {
+                        for (copy, sent) in seen.copies[endpoint].iter().zip(&sent) {
+                            let context =
+                                || format!("{attach:?} {lines}: {} to {endpoint}", sent.what);
+                            are_summed(std::slice::from_ref(copy)).with_context(context)?;
+                            ensure!(
+                                copy.inner == sent.inner[..sent.inner.len().min(most)],
+                                "{}: another packet",
+                                context()
+                            );
+                        }
+                    }
+                    Ok(())
+                },
+            )?;
         }
     }
     Ok(())

@@ -1,9 +1,10 @@
 //! Superpackets: TCP transfers, `UDP_SEGMENT`, and what a guest may hand over.
 
-use crate::edge::{Attach, Direction, Edge, Seen, SkbLayout, frame};
+use crate::edge::{Attach, Direction, Edge, Seen, SkbLayout, frame, shared_with};
 use crate::routed::{CLIENT, COLLECTOR, EDGE, Routed, SERVER, WEB, address, count, sent_to};
 use crate::{config, filter};
 use anyhow::{Context as _, Result, ensure};
+use std::net::UdpSocket;
 use std::time::Instant;
 use traffic_mirror_tests::lab::packet::{Gue, Ip, Packet, Tcp, verify_inner_checksums};
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
@@ -144,8 +145,9 @@ fn superpackets_longer_than_an_ip_packet() -> Result<()> {
     const LONGEST_BYTES: usize = 14 + 40 + 65_535;
     // 5.19 has BIG TCP for IPv6, and 6.1 is the oldest kernel that is tested
     for &attach in Attach::all()? {
+        let mut lab = Routed::new(WEB, attach, 1600)?;
         for mtu in [1600, 1500] {
-            let mut lab = Routed::new(WEB, attach, mtu)?;
+            lab.set_output_mtu(mtu)?;
             for (netns, interface) in [
                 (&lab.client, "eth0"),
                 (&lab.edge, "eth0"),
@@ -219,53 +221,78 @@ fn a_snap_cuts_superpackets() -> Result<()> {
     Ok(())
 }
 
+/// Sends a superpacket of ten datagrams so many times, of `segment` bytes but for the last: each
+/// datagram arrives, and so does a copy of each at both endpoints.
+pub(crate) fn datagrams_arrive(
+    lab: &mut Routed,
+    [sender, receiver]: &[UdpSocket; 2],
+    segment: u16,
+    times: usize,
+) -> Result<()> {
+    const DATAGRAMS: usize = 10;
+    let (_, before) = lab.settle()?;
+    let payload = Stream::new(12).bytes(usize::from(segment) * (DATAGRAMS - 1) + 100);
+    for _ in 0..times {
+        udp_gso_send(sender, receiver.local_addr()?, &payload, segment)?;
+        let mut buffer = [0; 2000];
+        for datagram in payload.chunks(segment.into()) {
+            let length = receiver.recv(&mut buffer).context("a datagram")?;
+            ensure!(
+                buffer[..length] == *datagram,
+                "another datagram has arrived"
+            );
+        }
+    }
+    let (copies, after) = lab.settle()?;
+    let matched = count(&after, "filter web packets") - count(&before, "filter web packets");
+    ensure!(
+        matched == (times * DATAGRAMS) as u64,
+        "{matched} matched: {after:?}"
+    );
+    for collector in COLLECTOR {
+        let copies = sent_to(&copies, collector)?;
+        ensure!(
+            copies.len() == times * DATAGRAMS,
+            "{} copies to {collector}: {after:?}",
+            copies.len()
+        );
+        for (copy, datagram) in copies.iter().zip(payload.chunks(segment.into()).cycle()) {
+            verify_inner_checksums(&copy.inner)?;
+            ensure!(
+                Ip::parse(&copy.inner)?.upper[8..] == *datagram,
+                "a copy of another datagram"
+            );
+        }
+    }
+    Ok(())
+}
+
+/// MTUs towards the collector and sizes of datagrams: whole, in fragments and segmented by us. Over
+/// IPv6 1,452 bytes make a packet of 1,500.
+pub(crate) const SUPERPACKETS: [(u32, u16); 5] = [
+    (1600, 1452),
+    (1600, 1200),
+    (1500, 1200),
+    (1500, 1452),
+    (1280, 1452),
+];
+
 /// Also where each of their datagrams goes in fragments.
 #[test]
 fn udp_superpackets_arrive_whole() -> Result<()> {
     for &attach in Attach::all()? {
-        for (mtu, segment) in [
-            (1600, 1452),
-            (1600, 1200),
-            (1500, 1200),
-            (1500, 1452),
-            (1280, 1452),
-        ] {
-            // over IPv6 1,452 bytes make a packet of 1,500
-            let mut lab = Routed::new(WEB, attach, mtu)?;
+        let mut lab = Routed::new(WEB, attach, 1600)?;
+        for (mtu, segment) in SUPERPACKETS {
+            lab.set_output_mtu(mtu)?;
             for family in 0..2 {
-                let (_, before) = lab.settle()?;
-                let receiver = udp_bind(&lab.server, address(SERVER[family], 443))?;
-                let sender = udp_bind(&lab.client, address(CLIENT[family], 4433))?;
-                let payload = Stream::new(12).bytes(usize::from(segment) * 9 + 100);
-                udp_gso_send(&sender, address(SERVER[family], 443), &payload, segment)?;
-                let mut buffer = [0; 2000];
-                for datagram in payload.chunks(segment.into()) {
-                    let length = receiver.recv(&mut buffer).context("a datagram")?;
-                    ensure!(buffer[..length] == *datagram, "another datagram");
-                }
-                let (copies, after) = lab.settle()?;
-                let context = format!(
-                    "{attach:?}, MTU {mtu}, datagrams of {segment} from {}",
-                    CLIENT[family]
-                );
-                let matched =
-                    count(&after, "filter web packets") - count(&before, "filter web packets");
-                ensure!(matched == 10, "{context}: {matched} matched");
-                for (index, endpoint) in ENDPOINTS.iter().enumerate() {
-                    let copies = sent_to(&copies, COLLECTOR[index])?;
-                    ensure!(
-                        copies.len() == 10,
-                        "{context}: {} copies to {endpoint}: {after:?}",
-                        copies.len()
-                    );
-                    for (copy, datagram) in copies.iter().zip(payload.chunks(segment.into())) {
-                        verify_inner_checksums(&copy.inner).with_context(|| context.clone())?;
-                        ensure!(
-                            Ip::parse(&copy.inner)?.upper[8..] == *datagram,
-                            "{context}: another datagram"
-                        );
-                    }
-                }
+                let sockets = [
+                    udp_bind(&lab.client, address(CLIENT[family], 4433))?,
+                    udp_bind(&lab.server, address(SERVER[family], 443))?,
+                ];
+                let from = CLIENT[family];
+                datagrams_arrive(&mut lab, &sockets, segment, 1).with_context(|| {
+                    format!("{attach:?}, MTU {mtu}, datagrams of {segment} from {from}")
+                })?;
             }
         }
     }
@@ -276,53 +303,59 @@ fn udp_superpackets_arrive_whole() -> Result<()> {
 #[test]
 fn superpackets_of_a_guest() -> Result<()> {
     for &attach in Attach::all()? {
-        let mut edge = Edge::new(&config(&filter("all", "", "\"a\", \"six\"")), attach)?;
-        let options = Tcp {
-            options: vec![1; 12],
-            ..Tcp::new(443, 1)
-        };
-        let (v4, v6) = (("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8::2"));
-        let mut packets = Vec::new();
-        for (from, to) in [v4, v6] {
-            packets.extend([
-                ("TCP", frame().ip(from, to).tcp(443, 1)),
-                (
-                    "TCP with options",
-                    frame().ip(from, to).layer(options.clone()),
-                ),
-                ("TCP in a VLAN", frame().vlan(7).ip(from, to).tcp(443, 1)),
-                (
-                    "TCP in two VLANs",
-                    frame().qinq(7, 8).ip(from, to).tcp(443, 1),
-                ),
-            ]);
-            if kernel()? >= (6, 2) {
-                packets.push(("UDP", frame().ip(from, to).udp(443, 1)));
-                packets.push(("UDP in a VLAN", frame().vlan(7).ip(from, to).udp(443, 1)));
-            }
-        }
-        packets.push((
-            "TCP behind hop-by-hop options",
-            frame().ip(v6.0, v6.1).hop_by_hop().tcp(443, 1),
-        ));
-        for (name, packet) in packets {
-            // UDP takes at most 64 (before 6.9) or 128 segments; TCP makes none below 8 bytes
-            // (`TCP_MIN_GSO_SIZE`)
-            for (size, payload) in [
-                (40, 2500),
-                (8, 400),
-                (1448, 20_000),
-                (8000, 60_000),
-                (600, 601),
-                (1448, 1449),
-            ] {
-                for way in [Direction::Ingress, Direction::Egress, Direction::Local] {
-                    let context =
-                        || format!("{attach:?} {way:?} {name}, {payload} bytes by {size}");
-                    guest(&mut edge, &packet, size, payload, way).with_context(context)?;
+        shared_with(
+            attach,
+            &config(&filter("all", "", "\"a\", \"six\"")),
+            |edge| {
+                let options = Tcp {
+                    options: vec![1; 12],
+                    ..Tcp::new(443, 1)
+                };
+                let (v4, v6) = (("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8::2"));
+                let mut packets = Vec::new();
+                for (from, to) in [v4, v6] {
+                    packets.extend([
+                        ("TCP", frame().ip(from, to).tcp(443, 1)),
+                        (
+                            "TCP with options",
+                            frame().ip(from, to).layer(options.clone()),
+                        ),
+                        ("TCP in a VLAN", frame().vlan(7).ip(from, to).tcp(443, 1)),
+                        (
+                            "TCP in two VLANs",
+                            frame().qinq(7, 8).ip(from, to).tcp(443, 1),
+                        ),
+                    ]);
+                    if kernel()? >= (6, 2) {
+                        packets.push(("UDP", frame().ip(from, to).udp(443, 1)));
+                        packets.push(("UDP in a VLAN", frame().vlan(7).ip(from, to).udp(443, 1)));
+                    }
                 }
-            }
-        }
+                packets.push((
+                    "TCP behind hop-by-hop options",
+                    frame().ip(v6.0, v6.1).hop_by_hop().tcp(443, 1),
+                ));
+                for (name, packet) in packets {
+                    // UDP takes at most 64 (before 6.9) or 128 segments; TCP makes none below 8 bytes
+                    // (`TCP_MIN_GSO_SIZE`)
+                    for (size, payload) in [
+                        (40, 2500),
+                        (8, 400),
+                        (1448, 20_000),
+                        (8000, 60_000),
+                        (600, 601),
+                        (1448, 1449),
+                    ] {
+                        for way in [Direction::Ingress, Direction::Egress, Direction::Local] {
+                            let context =
+                                || format!("{attach:?} {way:?} {name}, {payload} bytes by {size}");
+                            guest(edge, &packet, size, payload, way).with_context(context)?;
+                        }
+                    }
+                }
+                Ok(())
+            },
+        )?;
     }
     Ok(())
 }

@@ -1,7 +1,7 @@
 //! What lies below IP: VLAN tags beside and in the frame, padding, other protocols, groups.
 
 use crate::case::{case, run};
-use crate::edge::{Attach, Direction, Edge, SkbLayout, frame};
+use crate::edge::{Attach, Direction, Edge, SkbLayout, frame, shared_with};
 use crate::{config, exclude, filter};
 use anyhow::{Context as _, Result, ensure};
 use traffic_mirror_tests::lab::deadline;
@@ -350,44 +350,46 @@ pub(crate) fn groups(edge: &mut Edge, attach: Attach) -> Result<()> {
 #[test]
 fn cut_off_in_the_tag() -> Result<()> {
     for &attach in Attach::all()? {
-        let mut edge = Edge::new(&all(), attach)?;
-        let leaves = PacketSocket::open(&edge.edge, "eth0", Capture::BothWays)?;
-        for length in 14..18 {
-            let cut = frame()
-                .vlan(5)
-                .ip("10.0.0.1", "10.0.0.2")
-                .udp(1, 2)
-                .truncate(length)
-                .build();
-            let arrived = edge.originals(
-                std::slice::from_ref(&cut),
-                SkbLayout::Linear,
-                Direction::Local,
-            )?;
-            ensure!(
-                arrived.is_empty(),
-                "{attach:?}: {} frames of {length} bytes arrived",
-                arrived.len()
-            );
-            let left = leaves
-                .recv(deadline())?
-                .context("the frame did not leave")?;
-            ensure!(
-                left.bytes == cut && left.direction == PacketType::Outgoing,
-                "{attach:?}: {left:?}"
-            );
-            leaves
-                .recv(deadline())?
-                .context("the marker did not leave")?;
-            let (copies, strangers) = edge.copies()?;
-            ensure!(
-                copies.is_empty() && strangers.is_empty(),
-                "{attach:?}: {copies:?} {strangers:?}"
-            );
-            let moved = edge.moved(Direction::Local)?;
-            let malformed = Counters::from([("eth0 egress malformed".to_owned(), 1)]);
-            ensure!(moved == malformed, "{attach:?}, {length} bytes: {moved:?}");
-        }
+        shared_with(attach, &all(), |edge| {
+            let leaves = PacketSocket::open(&edge.edge, "eth0", Capture::BothWays)?;
+            for length in 14..18 {
+                let cut = frame()
+                    .vlan(5)
+                    .ip("10.0.0.1", "10.0.0.2")
+                    .udp(1, 2)
+                    .truncate(length)
+                    .build();
+                let arrived = edge.originals(
+                    std::slice::from_ref(&cut),
+                    SkbLayout::Linear,
+                    Direction::Local,
+                )?;
+                ensure!(
+                    arrived.is_empty(),
+                    "{attach:?}: {} frames of {length} bytes arrived",
+                    arrived.len()
+                );
+                let left = leaves
+                    .recv(deadline())?
+                    .context("the frame did not leave")?;
+                ensure!(
+                    left.bytes == cut && left.direction == PacketType::Outgoing,
+                    "{attach:?}: {left:?}"
+                );
+                leaves
+                    .recv(deadline())?
+                    .context("the marker did not leave")?;
+                let (copies, strangers) = edge.copies()?;
+                ensure!(
+                    copies.is_empty() && strangers.is_empty(),
+                    "{attach:?}: {copies:?} {strangers:?}"
+                );
+                let moved = edge.moved(Direction::Local)?;
+                let malformed = Counters::from([("eth0 egress malformed".to_owned(), 1)]);
+                ensure!(moved == malformed, "{attach:?}, {length} bytes: {moved:?}");
+            }
+            Ok(())
+        })?;
     }
     Ok(())
 }

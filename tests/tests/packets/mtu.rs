@@ -1,7 +1,7 @@
 //! Copies that no longer fit: counted, to the byte, and by the MTU as it is.
 
 use crate::case::{Case, case, run};
-use crate::edge::{Attach, Direction, Edge, SkbLayout, frame};
+use crate::edge::{Attach, Direction, Edge, SkbLayout, frame, shared_with};
 use crate::policy::policy;
 use crate::routed::count;
 use crate::{config, filter};
@@ -117,18 +117,20 @@ fn an_endpoint_has_the_smaller_mtu() -> Result<()> {
         ] {
             let lines = format!("mtu = {mtu}\noversize = \"{oversize}\"");
             let config = policy(&config(&filter("all", "", "\"a\", \"six\"")), &lines);
-            let mut edge = Edge::new(&config, attach)?;
-            if mtu > least {
-                edge.edge.run(&format!("ip link set eth1 mtu {least}"))?;
-                until_too_long(&mut edge, "a", least)?;
-            }
-            run(
-                &mut edge,
-                attach,
-                &lines,
-                &config,
-                &cases(oversize, [least, least]),
-            )?;
+            shared_with(attach, &config, |edge| {
+                if mtu > least {
+                    edge.set_output_mtu(least as u32)?;
+                    until_too_long(edge, "a", least)?;
+                }
+                run(
+                    edge,
+                    attach,
+                    &lines,
+                    &config,
+                    &cases(oversize, [least, least]),
+                )?;
+                Ok(())
+            })?;
         }
     }
     Ok(())
@@ -141,27 +143,30 @@ fn what_no_longer_fits_is_counted() -> Result<()> {
             &config(&filter("all", "", "\"a\", \"six\"")),
             "oversize = \"drop\"",
         );
-        let mut edge = Edge::new(&config, attach)?;
-        edge.edge.run("ip link set eth1 mtu 1500")?;
-        until_too_long(&mut edge, "a", 1469)?;
-        until_too_long(&mut edge, "six", 1449)?;
-        run(
-            &mut edge,
-            attach,
-            "MTU 1500",
-            &config,
-            &cases("drop", [1500, 1500]),
-        )?;
+        shared_with(attach, &config, |edge| {
+            edge.set_output_mtu(1500)?;
+            until_too_long(edge, "a", 1469)?;
+            until_too_long(edge, "six", 1449)?;
+            run(
+                edge,
+                attach,
+                "MTU 1500",
+                &config,
+                &cases("drop", [1500, 1500]),
+            )?;
 
-        edge.edge.run("ip route add 10.9.0.11 dev eth1 mtu 1400")?;
-        until_too_long(&mut edge, "a", 1369)?;
-        run(
-            &mut edge,
-            attach,
-            "route to a with MTU 1400",
-            &config,
-            &cases("drop", [1400, 1500]),
-        )?;
+            edge.edge.run("ip route add 10.9.0.11 dev eth1 mtu 1400")?;
+            until_too_long(edge, "a", 1369)?;
+            run(
+                edge,
+                attach,
+                "route to a with MTU 1400",
+                &config,
+                &cases("drop", [1400, 1500]),
+            )?;
+            edge.edge.run("ip route delete 10.9.0.11 dev eth1")?;
+            Ok(())
+        })?;
     }
     Ok(())
 }
@@ -171,17 +176,19 @@ fn what_no_longer_fits_is_counted() -> Result<()> {
 fn what_no_longer_fits_is_sent_in_fragments() -> Result<()> {
     for &attach in Attach::all()? {
         let whole = config(&filter("all", "", "\"a\", \"six\""));
-        let mut edge = Edge::new(&policy(&whole, "oversize = \"drop\""), attach)?;
-        edge.edge.run("ip link set eth1 mtu 1500")?;
-        until_too_long(&mut edge, "a", 1469)?;
-        until_too_long(&mut edge, "six", 1449)?;
-        run(
-            &mut edge,
-            attach,
-            "MTU 1500",
-            &whole,
-            &cases("fragment", [1500, 1500]),
-        )?;
+        shared_with(attach, &policy(&whole, "oversize = \"drop\""), |edge| {
+            edge.set_output_mtu(1500)?;
+            until_too_long(edge, "a", 1469)?;
+            until_too_long(edge, "six", 1449)?;
+            run(
+                edge,
+                attach,
+                "MTU 1500",
+                &whole,
+                &cases("fragment", [1500, 1500]),
+            )?;
+            Ok(())
+        })?;
     }
     Ok(())
 }

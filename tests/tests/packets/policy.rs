@@ -1,7 +1,7 @@
 //! What an endpoint takes of what matches: `snap`, `oversize`, `sample`, `limit`.
 
 use crate::case::{case, run};
-use crate::edge::{Attach, Direction, Edge, SkbLayout, frame};
+use crate::edge::{Attach, Direction, Edge, SkbLayout, frame, shared_with};
 use crate::routed::count;
 use crate::{config, filter};
 use anyhow::{Context as _, Result, ensure};
@@ -44,18 +44,20 @@ fn cut(what: &str, packet: &Packet, bytes: usize) -> Result<crate::case::Case> {
 fn a_snap_cuts_and_says_so() -> Result<()> {
     for &attach in Attach::all()? {
         let config = policy(&config(&filter("all", "", "\"a\", \"six\"")), "snap = 128");
-        let mut edge = Edge::new(&config, attach)?;
-        let mut cases = Vec::new();
-        for (from, to, headers) in FAMILIES {
-            for bytes in [headers, 127, 128, 129, 1500, 9000] {
-                cases.push(cut(
-                    &format!("{bytes} bytes"),
-                    &udp(from, to, (1, 2), bytes - headers),
-                    128,
-                )?);
+        shared_with(attach, &config, |edge| {
+            let mut cases = Vec::new();
+            for (from, to, headers) in FAMILIES {
+                for bytes in [headers, 127, 128, 129, 1500, 9000] {
+                    cases.push(cut(
+                        &format!("{bytes} bytes"),
+                        &udp(from, to, (1, 2), bytes - headers),
+                        128,
+                    )?);
+                }
             }
-        }
-        run(&mut edge, attach, "snap = 128", &config, &cases)?;
+            run(edge, attach, "snap = 128", &config, &cases)?;
+            Ok(())
+        })?;
     }
     Ok(())
 }
@@ -67,35 +69,37 @@ fn what_no_longer_fits_is_truncated_where_that_is_asked() -> Result<()> {
             &config(&filter("all", "", "\"a\"")),
             "oversize = \"truncate\"",
         );
-        let mut edge = Edge::new(&config, attach)?;
-        edge.edge.run("ip link set eth1 mtu 1500")?;
-        for (from, to, headers) in FAMILIES {
-            for bytes in [1468, 1469, 1500, 9000] {
-                let frame = udp(from, to, (1, 2), bytes - headers).build();
-                let until = traffic_mirror_tests::lab::deadline();
-                // until the daemon has seen the MTU
-                loop {
-                    let seen = edge.pass(&frame, SkbLayout::Linear, Direction::Ingress)?;
-                    let copies = seen.copies.get("a").map(Vec::as_slice).unwrap_or_default();
-                    let truncated = count(&seen.moved, "endpoint a truncated");
-                    let want = bytes.min(1468);
-                    if copies.len() == 1 && copies[0].inner == ip_part(&frame)?[..want] {
+        shared_with(attach, &config, |edge| {
+            edge.set_output_mtu(1500)?;
+            for (from, to, headers) in FAMILIES {
+                for bytes in [1468, 1469, 1500, 9000] {
+                    let frame = udp(from, to, (1, 2), bytes - headers).build();
+                    let until = traffic_mirror_tests::lab::deadline();
+                    // until the daemon has seen the MTU
+                    loop {
+                        let seen = edge.pass(&frame, SkbLayout::Linear, Direction::Ingress)?;
+                        let copies = seen.copies.get("a").map(Vec::as_slice).unwrap_or_default();
+                        let truncated = count(&seen.moved, "endpoint a truncated");
+                        let want = bytes.min(1468);
+                        if copies.len() == 1 && copies[0].inner == ip_part(&frame)?[..want] {
+                            ensure!(
+                                truncated == u64::from(bytes > 1468),
+                                "{bytes} bytes: {:?}",
+                                seen.moved
+                            );
+                            break;
+                        }
                         ensure!(
-                            truncated == u64::from(bytes > 1468),
-                            "{bytes} bytes: {:?}",
+                            Instant::now() < until,
+                            "{bytes} bytes: {} copies, {:?}",
+                            copies.len(),
                             seen.moved
                         );
-                        break;
                     }
-                    ensure!(
-                        Instant::now() < until,
-                        "{bytes} bytes: {} copies, {:?}",
-                        copies.len(),
-                        seen.moved
-                    );
                 }
             }
-        }
+            Ok(())
+        })?;
     }
     Ok(())
 }
@@ -107,38 +111,39 @@ fn flows_are_sampled_whole() -> Result<()> {
     const FLOWS: u16 = 400;
     let &attach = Attach::all()?.first().expect("a mechanism");
     let config = policy(&config(&filter("all", "", "\"a\"")), "sample = \"1/4\"");
-    let mut edge = Edge::new(&config, attach)?;
-    let frames = (0..FLOWS).flat_map(|flow| {
-        let ports = (10_000 + flow, 443);
-        let there = udp("10.0.0.1", "10.0.0.2", ports, 10).build();
-        let back = udp("10.0.0.2", "10.0.0.1", (ports.1, ports.0), 10).build();
-        [there.clone(), back, there].map(|frame| (frame, SkbLayout::Linear))
-    });
-    let seen = edge.pass_all(&frames.collect::<Vec<_>>(), Direction::Ingress)?;
-    let mut sampled = BTreeMap::<u16, usize>::new();
-    for copy in seen.copies.get("a").into_iter().flatten() {
-        let (from, to) = copy.flow()?.ports.context("no ports")?;
-        *sampled.entry(from.max(to)).or_default() += 1;
-    }
-    for (port, copies) in &sampled {
+    shared_with(attach, &config, |edge| {
+        let frames = (0..FLOWS).flat_map(|flow| {
+            let ports = (10_000 + flow, 443);
+            let there = udp("10.0.0.1", "10.0.0.2", ports, 10).build();
+            let back = udp("10.0.0.2", "10.0.0.1", (ports.1, ports.0), 10).build();
+            [there.clone(), back, there].map(|frame| (frame, SkbLayout::Linear))
+        });
+        let seen = edge.pass_all(&frames.collect::<Vec<_>>(), Direction::Ingress)?;
+        let mut sampled = BTreeMap::<u16, usize>::new();
+        for copy in seen.copies.get("a").into_iter().flatten() {
+            let (from, to) = copy.flow()?.ports.context("no ports")?;
+            *sampled.entry(from.max(to)).or_default() += 1;
+        }
+        for (port, copies) in &sampled {
+            ensure!(
+                *copies == 3,
+                "{copies} of 3 packets of the flow with port {port}"
+            );
+        }
+        let dropped = count(&seen.moved, "endpoint a drop sample");
+        println!("{} of {FLOWS} flows, 1/4 wanted", sampled.len());
+        // 100 wanted, a standard deviation of 8.7
         ensure!(
-            *copies == 3,
-            "{copies} of 3 packets of the flow with port {port}"
+            (66..=134).contains(&sampled.len()),
+            "{} of {FLOWS} flows",
+            sampled.len()
         );
-    }
-    let dropped = count(&seen.moved, "endpoint a drop sample");
-    println!("{} of {FLOWS} flows, 1/4 wanted", sampled.len());
-    // 100 wanted, a standard deviation of 8.7
-    ensure!(
-        (66..=134).contains(&sampled.len()),
-        "{} of {FLOWS} flows",
-        sampled.len()
-    );
-    ensure!(
-        dropped == 3 * (u64::from(FLOWS) - sampled.len() as u64),
-        "{dropped} counted as dropped"
-    );
-    Ok(())
+        ensure!(
+            dropped == 3 * (u64::from(FLOWS) - sampled.len() as u64),
+            "{dropped} counted as dropped"
+        );
+        Ok(())
+    })
 }
 
 /// As fast as this machine can for more than a second, by two CPUs if it has them.

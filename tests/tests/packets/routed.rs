@@ -99,6 +99,27 @@ impl Routed {
         })
     }
 
+    /// Changes the MTU towards the collector, at both ends, and waits until copies are sent by it.
+    pub(crate) fn set_output_mtu(&self, mtu: u32) -> Result<()> {
+        self.edge.run(&format!("ip link set eth1 mtu {mtu}"))?;
+        self.collector.run(&format!("ip link set eth0 mtu {mtu}"))?;
+        let is_known = |status: &Status| {
+            ["four", "six"].iter().all(|name| {
+                let endpoint = status.named("endpoints", name);
+                endpoint.is_some_and(|one| one["mtu"] == mtu)
+            })
+        };
+        Status::until(&self.daemon, is_known, deadline())?;
+        let until = deadline();
+        while !self.daemon.run(&["plan"])?.status.success() {
+            ensure!(
+                Instant::now() < until,
+                "MTU {mtu}: something is still to do"
+            );
+        }
+        Ok(())
+    }
+
     /// Whether there is what cuts superpackets into packets, and is used.
     pub(crate) fn has_segmenter(&self) -> Result<bool> {
         let links = self.edge.run("ip -oneline link show type macvlan")?;

@@ -1,8 +1,8 @@
 //! Superpackets whose packets do not fit once wrapped: each packet arrives whole, or as the
 //! endpoint asks.
 
-use crate::edge::{Attach, Direction, Edge, SkbLayout, frame};
-use crate::gso::{guest, missing};
+use crate::edge::{Attach, Direction, Edge, SkbLayout, frame, shared_with};
+use crate::gso::{datagrams_arrive, guest, missing};
 use crate::policy::policy;
 use crate::routed::{CLIENT, COLLECTOR, Routed, SERVER, WEB, address, count, sent_to};
 use crate::{config, filter};
@@ -11,17 +11,17 @@ use nix::sys::signal::Signal;
 use std::time::Instant;
 use traffic_mirror_tests::lab::netns::Netns;
 use traffic_mirror_tests::lab::packet::{
-    Ip, Packet, Reassembler, Tcp, ip_part, verify_inner_checksums,
+    Packet, Reassembler, Tcp, ip_part, verify_inner_checksums,
 };
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
 use traffic_mirror_tests::lab::status::Status;
-use traffic_mirror_tests::lab::traffic::{Stream, tcp_transfer, udp_bind, udp_gso_send};
+use traffic_mirror_tests::lab::traffic::{Stream, tcp_transfer, udp_bind};
 use traffic_mirror_tests::lab::vnet::VnetHeader;
 use traffic_mirror_tests::lab::{deadline, ethtool, kernel};
 
 /// Has the output carry no more than 1,500 bytes, and waits for the segmenter.
 pub(crate) fn narrow(edge: &mut Edge) -> Result<()> {
-    edge.edge.run("ip link set eth1 mtu 1500")?;
+    edge.set_output_mtu(1500)?;
     edge.edge.run_until(
         "ip -oneline link show type macvlan",
         |links| links.contains("-in@"),
@@ -59,48 +59,55 @@ const FAMILIES: [(&str, &str); 2] = [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "
 #[test]
 fn superpackets_of_a_guest_that_do_not_fit() -> Result<()> {
     for &attach in Attach::all()? {
-        let mut edge = Edge::new(&config(&filter("all", "", "\"a\", \"six\"")), attach)?;
-        narrow(&mut edge)?;
-        let mut packets: Vec<(&str, Packet, &[u16])> = Vec::new();
-        for (from, to) in FAMILIES {
-            // what can be cut smaller is not for the segmenter
-            packets.push((
-                "TCP",
-                frame().ip(from, to).layer(Tcp {
-                    options: vec![1; 12],
-                    ..Tcp::new(443, 1)
-                }),
-                &[8000],
-            ));
-            packets.push((
-                "TCP in a VLAN",
-                frame().vlan(7).ip(from, to).tcp(443, 1),
-                &[3000],
-            ));
-            if kernel()? >= (6, 2) {
-                let sizes: &[u16] = &[1400, 1441, 1452, 1472, 3000, 8000];
-                packets.push(("UDP", frame().ip(from, to).udp(443, 1), sizes));
-                packets.push((
-                    "UDP in a VLAN",
-                    frame().vlan(7).ip(from, to).udp(443, 1),
-                    &[1452, 8000],
-                ));
-                packets.push((
-                    "UDP in two VLANs",
-                    frame().qinq(7, 8).ip(from, to).udp(443, 1),
-                    &[1452],
-                ));
-            }
-        }
-        for (name, packet, sizes) in packets {
-            for &size in sizes {
-                for way in [Direction::Ingress, Direction::Egress, Direction::Local] {
-                    let bytes = usize::from(size) * 7 + 100;
-                    let context = || format!("{attach:?} {way:?} {name}, {bytes} bytes by {size}");
-                    guest(&mut edge, &packet, size, bytes, way).with_context(context)?;
+        shared_with(
+            attach,
+            &config(&filter("all", "", "\"a\", \"six\"")),
+            |edge| {
+                narrow(edge)?;
+                let mut packets: Vec<(&str, Packet, &[u16])> = Vec::new();
+                for (from, to) in FAMILIES {
+                    // what can be cut smaller is not for the segmenter
+                    packets.push((
+                        "TCP",
+                        frame().ip(from, to).layer(Tcp {
+                            options: vec![1; 12],
+                            ..Tcp::new(443, 1)
+                        }),
+                        &[8000],
+                    ));
+                    packets.push((
+                        "TCP in a VLAN",
+                        frame().vlan(7).ip(from, to).tcp(443, 1),
+                        &[3000],
+                    ));
+                    if kernel()? >= (6, 2) {
+                        let sizes: &[u16] = &[1400, 1441, 1452, 1472, 3000, 8000];
+                        packets.push(("UDP", frame().ip(from, to).udp(443, 1), sizes));
+                        packets.push((
+                            "UDP in a VLAN",
+                            frame().vlan(7).ip(from, to).udp(443, 1),
+                            &[1452, 8000],
+                        ));
+                        packets.push((
+                            "UDP in two VLANs",
+                            frame().qinq(7, 8).ip(from, to).udp(443, 1),
+                            &[1452],
+                        ));
+                    }
                 }
-            }
-        }
+                for (name, packet, sizes) in packets {
+                    for &size in sizes {
+                        for way in [Direction::Ingress, Direction::Egress, Direction::Local] {
+                            let bytes = usize::from(size) * 7 + 100;
+                            let context =
+                                || format!("{attach:?} {way:?} {name}, {bytes} bytes by {size}");
+                            guest(edge, &packet, size, bytes, way).with_context(context)?;
+                        }
+                    }
+                }
+                Ok(())
+            },
+        )?;
     }
     Ok(())
 }
@@ -332,44 +339,21 @@ fn lists(socket: &PacketSocket) -> Result<usize> {
 #[test]
 fn lists_of_datagrams_arrive_whole() -> Result<()> {
     for &attach in Attach::all()? {
+        let mut lab = Routed::new(WEB, attach, 1600)?;
+        let tap = receive_lists(&lab, &lab.client)?;
         for (mtu, size) in [(1600, 1452), (1500, 1452), (1500, 1000)] {
-            let mut lab = Routed::new(WEB, attach, mtu)?;
-            let tap = receive_lists(&lab, &lab.client)?;
+            lab.set_output_mtu(mtu)?;
             for family in 0..2 {
                 let context = format!(
                     "{attach:?}, MTU {mtu}, datagrams of {size} from {}",
                     CLIENT[family]
                 );
-                let receiver = udp_bind(&lab.server, address(SERVER[family], 443))?;
-                let sender = udp_bind(&lab.client, address(CLIENT[family], 4433))?;
-                lab.settle()?;
-                let payload = Stream::new(12).bytes(usize::from(size) * 9 + 100);
-                udp_gso_send(&sender, address(SERVER[family], 443), &payload, size)?;
-                let mut buffer = [0; 2000];
-                for datagram in payload.chunks(size.into()) {
-                    let length = receiver.recv(&mut buffer).context("a datagram")?;
-                    ensure!(
-                        buffer[..length] == *datagram,
-                        "{context}: another datagram arrived"
-                    );
-                }
-                let (copies, after) = lab.settle()?;
+                let sockets = [
+                    udp_bind(&lab.client, address(CLIENT[family], 4433))?,
+                    udp_bind(&lab.server, address(SERVER[family], 443))?,
+                ];
+                datagrams_arrive(&mut lab, &sockets, size, 1).with_context(|| context.clone())?;
                 ensure!(lists(&tap)? > 0, "{context}: no list came");
-                for endpoint in COLLECTOR {
-                    let copies = sent_to(&copies, endpoint)?;
-                    ensure!(
-                        copies.len() == 10,
-                        "{context}: {} copies to {endpoint}: {after:?}",
-                        copies.len()
-                    );
-                    for (copy, datagram) in copies.iter().zip(payload.chunks(size.into())) {
-                        verify_inner_checksums(&copy.inner).with_context(|| context.clone())?;
-                        ensure!(
-                            Ip::parse(&copy.inner)?.upper[8..] == *datagram,
-                            "{context}: another datagram"
-                        );
-                    }
-                }
             }
         }
     }
@@ -380,9 +364,10 @@ fn lists_of_datagrams_arrive_whole() -> Result<()> {
 fn lists_of_segments_arrive_whole() -> Result<()> {
     const BYTES: usize = 3_000_000;
     for &attach in Attach::all()? {
+        let mut lab = Routed::new(WEB, attach, 1600)?;
+        let tap = receive_lists(&lab, &lab.client)?;
         for mtu in [1600, 1500] {
-            let mut lab = Routed::new(WEB, attach, mtu)?;
-            let tap = receive_lists(&lab, &lab.client)?;
+            lab.set_output_mtu(mtu)?;
             for family in 0..2 {
                 let context = format!("{attach:?}, MTU {mtu}, from {}", CLIENT[family]);
                 tcp_transfer(

@@ -6,6 +6,7 @@ use crate::policy::policy;
 use crate::routed::{CLIENT, COLLECTOR, Routed, SERVER, WEB, address, count};
 use anyhow::{Context as _, Result, ensure};
 use std::net::UdpSocket;
+use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::collector::{Collector, describe};
 use traffic_mirror_tests::lab::cpu::Cpu;
 use traffic_mirror_tests::lab::deadline;
@@ -14,6 +15,9 @@ use traffic_mirror_tests::lab::packet::{Icmp, Ip, Layer, Link, Packet, eth_betwe
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
 use traffic_mirror_tests::lab::status::Status;
 use traffic_mirror_tests::lab::traffic::{Stream, udp_bind, udp_exchange};
+
+/// Between two looks at one side, when nothing comes there.
+const SHORT: Duration = Duration::from_millis(20);
 
 /// A router whose collector answers each copy by an ICMP error, and all that comes to client and
 /// server.
@@ -78,18 +82,25 @@ impl Quiet {
             Ok(())
         })?;
         let mut came: [Vec<Vec<u8>>; 2] = Default::default();
-        let mut is_noisy = false;
-        for ((at, sent), came) in self.at.iter_mut().zip(&sent).zip(&mut came) {
-            // after noise on one side nobody waits for what will not come on the other
-            while !is_noisy
-                && came.iter().filter(|frame| !is_housekeeping(frame)).count() < sent.len()
-            {
-                // what is missing is told below
-                let Some(frame) = at.next(deadline())? else {
-                    break;
+        let (until, mut is_noisy) = (deadline(), false);
+        // after noise nobody waits for what will not come; what is missing is told below
+        while !is_noisy && Instant::now() < until {
+            let is_short = |(came, sent): (&Vec<Vec<u8>>, &Vec<Vec<u8>>)| {
+                came.iter().filter(|frame| !is_housekeeping(frame)).count() < sent.len()
+            };
+            let Some(side) = came.iter().zip(&sent).position(is_short) else {
+                break;
+            };
+            // noise may be heard on the other side
+            for (number, (at, came)) in self.at.iter_mut().zip(&mut came).enumerate() {
+                let frames = match at.take()? {
+                    frames if frames.is_empty() && number == side => {
+                        at.next(Instant::now() + SHORT)?.into_iter().collect()
+                    }
+                    frames => frames,
                 };
-                is_noisy = is_error(&frame).unwrap_or(false);
-                came.push(frame);
+                is_noisy |= frames.iter().any(|frame| is_error(frame).unwrap_or(false));
+                came.extend(frames);
             }
         }
         // on one CPU whatever else they have caused comes before it

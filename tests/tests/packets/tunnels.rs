@@ -234,9 +234,10 @@ fn the_kernels_tunnels_are_looked_at() -> Result<()> {
         return Ok(());
     }
     for &attach in Attach::all()? {
+        // not the devices that the modules make by themselves, such as tunl0
+        let mut lab = Routed::new(&WEB.replace("eth0", "t?"), attach, 1600)?;
         for output_mtu in [1600, 1500] {
-            // not the devices that the modules make by themselves, such as tunl0
-            let mut lab = Routed::new(&WEB.replace("eth0", "t?"), attach, output_mtu)?;
+            lab.set_output_mtu(output_mtu)?;
             for tunnel in &tunnels {
                 let context = || format!("{attach:?} {}, output MTU {output_mtu}", tunnel.what);
                 tunnel.add(&lab).with_context(context)?;
@@ -281,13 +282,12 @@ fn both_ways(lab: &mut Routed, tunnel: &Tunnel) -> Result<()> {
         let ways = connection.ways()?;
         production.push((connection, ways));
     }
-    lab.settle()?;
+    let mut before = lab.settle()?.1;
     for &family in tunnel.carries {
         let ends = INSIDE[family];
         for length in [1, 100, 1000, 1300, 3000] {
             let payload = Stream::new(length as u64).bytes(length);
             let (client, edge) = (address(ends[0], 4433), address(ends[1], 443));
-            let before = lab.settle()?.1;
             udp_exchange(&lab.client, client, &lab.edge, edge, &payload)?;
             let (copies, after) = lab.settle()?;
             for (endpoint, name) in COLLECTOR.into_iter().zip(["four", "six"]) {
@@ -321,6 +321,7 @@ fn both_ways(lab: &mut Routed, tunnel: &Tunnel) -> Result<()> {
                     ensure!(of(from)? == payload, "{context}: other bytes from {from}");
                 }
             }
+            before = after;
         }
         for (from, to) in [(0, 1), (1, 0)] {
             let hosts = [&lab.client, &lab.edge];
@@ -349,6 +350,7 @@ fn both_ways(lab: &mut Routed, tunnel: &Tunnel) -> Result<()> {
                     ends[from]
                 );
             }
+            before = after;
         }
     }
     for (connection, before) in &production {

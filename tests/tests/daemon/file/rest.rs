@@ -130,15 +130,7 @@ fn at_rest(daemon: &Daemon, trace: &Path, rest: Duration) -> Result<usize> {
 #[test]
 fn only_the_file_wakes_the_daemon() -> Result<()> {
     let (site, start) = (Site::new()?, Instant::now());
-    // the collector's neighbour entry, which ages, would be a reason to wake
-    let mac = site
-        .host
-        .mac("eth0")?
-        .map(|byte| format!("{byte:02x}"))
-        .join(":");
-    site.edge.run(&format!(
-        "ip neighbour replace 192.0.2.10 lladdr {mac} dev eth1 nud permanent"
-    ))?;
+    site.keep_neighbour()?;
     // where nobody else makes files, in its parent neither
     let (directory, place) = (TempDir::new()?, TempDir::below(Path::new("/srv"))?);
     let launch = Launch {

@@ -10,7 +10,7 @@ mod barrage;
 mod shared;
 
 pub(crate) use attach::{Attach, start};
-pub(crate) use shared::shared;
+pub(crate) use shared::{shared, shared_with};
 
 use crate::account::{Accounted, Passed};
 use anyhow::{Context as _, Result, bail, ensure};
@@ -107,6 +107,7 @@ pub(crate) struct Edge {
     at_server: Collector,
     status: Status,
     config: String,
+    output_mtu: u32,
     recording: Arc<Recording>,
     _sinks: Vec<UdpSocket>,
 }
@@ -203,6 +204,7 @@ impl Edge {
             at_server,
             status,
             config,
+            output_mtu: OUTPUT_MTU,
             recording,
             _sinks: sinks,
         })
@@ -229,6 +231,29 @@ impl Edge {
         self.status = Status::count(&self.daemon)?;
         self.daemon.begin(&self.status);
         Ok(())
+    }
+
+    /// Gives the interface towards the collector another MTU, which the daemon does not know at
+    /// once.
+    pub(crate) fn set_output_mtu(&mut self, mtu: u32) -> Result<()> {
+        self.edge.run(&format!("ip link set eth1 mtu {mtu}"))?;
+        self.output_mtu = mtu;
+        Ok(())
+    }
+
+    /// Gives it the usual one, and waits until the daemon knows.
+    fn reset_output_mtu(&mut self) -> Result<()> {
+        if self.output_mtu == OUTPUT_MTU {
+            return Ok(());
+        }
+        self.configure(&crate::config(""))?;
+        self.set_output_mtu(OUTPUT_MTU)?;
+        self.wait(|status| {
+            status.0["degraded"] == false
+                && status.0["endpoints"]
+                    .as_array()
+                    .is_some_and(|all| all.iter().all(|one| one["mtu"] == OUTPUT_MTU))
+        })
     }
 
     /// Gives all interfaces that originals pass another MTU.

@@ -12,7 +12,8 @@ static IDLE: Mutex<Vec<(Attach, Edge)>> = Mutex::new(Vec::new());
 
 /// Runs `test` with a laboratory that other tests may have used: with any configuration, and with
 /// packets that were counted and fragments that are remembered. One in which a test fails is not
-/// used again.
+/// used again. The test leaves everything as it was but for the configuration and the MTU of the
+/// output.
 pub(crate) fn shared(attach: Attach, test: impl FnOnce(&mut Edge) -> Result<()>) -> Result<()> {
     static AT_EXIT: Once = Once::new();
     // SAFETY: the function takes nothing, returns nothing and does not unwind.
@@ -34,10 +35,23 @@ pub(crate) fn shared(attach: Attach, test: impl FnOnce(&mut Edge) -> Result<()>)
     test(&mut edge)?;
     edge.copies().context("what the test has left behind")?;
     edge.moved(Direction::Ingress)?;
+    edge.reset_output_mtu()?;
     Status::is_printed(&edge.daemon)?;
     edge.recording.clear();
     idle().push((attach, edge));
     Ok(())
+}
+
+/// The same, with a configuration.
+pub(crate) fn shared_with(
+    attach: Attach,
+    config: &str,
+    test: impl FnOnce(&mut Edge) -> Result<()>,
+) -> Result<()> {
+    shared(attach, |edge| {
+        edge.configure(config)?;
+        test(edge)
+    })
 }
 
 fn idle() -> MutexGuard<'static, Vec<(Attach, Edge)>> {
