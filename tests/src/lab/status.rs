@@ -1,7 +1,7 @@
 //! `status --json` as a flat list of numbers, of which a test can take the difference.
 
 use super::daemon::Daemon;
-use super::pause;
+use super::{deadline, pause};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -38,23 +38,24 @@ impl Status {
     }
 
     /// That the subcommand prints what the library says, and the counters are those of
-    /// [`Self::count`], while nothing moves them. Returns it.
+    /// [`Self::count`], as soon as nothing moves any more. Returns it.
     pub fn is_printed(daemon: &Daemon) -> Result<Self> {
-        let printed = Self::run(daemon)?;
-        let (called, counted) = (Self::call(daemon)?, Self::count(daemon)?);
-        ensure!(
-            printed.0 == called.0,
-            "the subcommand prints {:#}, the library says {:#}",
-            printed.0,
-            called.0
-        );
-        ensure!(
-            printed.counters() == counted.counters(),
-            "the subcommand prints {:?}, and {:?} is counted",
-            printed.counters(),
-            counted.counters()
-        );
-        Ok(printed)
+        let until = deadline();
+        loop {
+            let printed = Self::run(daemon)?;
+            let (called, counted) = (Self::call(daemon)?, Self::count(daemon)?);
+            if printed.0 == called.0 && printed.counters() == counted.counters() {
+                return Ok(printed);
+            }
+            // the daemon may have been at work in between
+            ensure!(
+                Instant::now() < until,
+                "the subcommand prints {:#}, the library says {:#}, and {:?} is counted",
+                printed.0,
+                called.0,
+                counted.counters()
+            );
+        }
     }
 
     /// Calls the function behind the subcommand.
