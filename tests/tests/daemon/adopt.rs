@@ -75,9 +75,7 @@ fn it_goes_on_until_the_file_is_right() -> Result<()> {
         daemon.write_config(&wrong())?;
         daemon.reload_done(deadline())?;
         succeed(&mut daemon)?;
-        daemon.signal(Signal::SIGTERM)?;
-        assert_eq!(daemon.wait_exit(deadline())?, 0);
-        site.bare(daemon.pin_path())?;
+        site.stops(&mut daemon)?;
     }
     Ok(())
 }

@@ -422,9 +422,7 @@ fn what_belongs_to_another_network_namespace_is_left_alone() -> Result<()> {
         daemon.restart()?;
         daemon.ready(deadline())?;
         site.expect(53, 1)?;
-        daemon.signal(nix::sys::signal::Signal::SIGTERM)?;
-        assert_eq!(daemon.wait_exit(deadline())?, 0);
-        site.bare(daemon.pin_path())?;
+        site.stops(&mut daemon)?;
     }
     Ok(())
 }

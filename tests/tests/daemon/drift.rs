@@ -142,9 +142,7 @@ fn one_filter_deleted_is_put_on_again_and_all_go_at_the_end() -> Result<()> {
         "{:?}",
         daemon.output()
     );
-    daemon.signal(Signal::SIGTERM)?;
-    assert_eq!(daemon.wait_exit(deadline())?, 0);
-    site.bare(daemon.pin_path())
+    site.stops(&mut daemon)
 }
 
 #[test]

@@ -141,9 +141,7 @@ fn interfaces_are_attached_as_they_come_and_detached_as_they_go() -> Result<()> 
         attached(&daemon, &["eth0", "wan8"])?;
         site.expect(53, 1)?;
 
-        daemon.signal(nix::sys::signal::Signal::SIGTERM)?;
-        assert_eq!(daemon.wait_exit(deadline())?, 0);
-        site.bare(daemon.pin_path())?;
+        site.stops(&mut daemon)?;
     }
     Ok(())
 }

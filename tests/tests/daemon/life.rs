@@ -12,7 +12,7 @@ use traffic_mirror_tests::lab::objects::{Objects, has_clsact, tc_filters};
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
 use traffic_mirror_tests::lab::{TempDir, deadline, process};
 
-use crate::site::{Site, attach, config, mechanisms, status_of};
+use crate::site::{Site, attach, config, mechanisms, reload_unchanged, status_of};
 
 #[test]
 fn ready_means_live_and_reloads_are_notified() -> Result<()> {
@@ -119,12 +119,7 @@ fn sighup_takes_the_file_again_changed_or_not() -> Result<()> {
     let mut site = Site::new()?;
     let mut daemon = site.daemon(&[53])?;
     for _ in 0..2 {
-        daemon.signal(Signal::SIGHUP)?;
-        daemon.reload_done(deadline())?;
-        daemon.wait_line(
-            |line| line.contains("INFO loaded the file: 0 changes, 0 map writes, "),
-            deadline(),
-        )?;
+        reload_unchanged(&mut daemon)?;
     }
     site.expect(53, 1)
 }

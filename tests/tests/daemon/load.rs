@@ -255,9 +255,7 @@ fn a_crash_while_new_maps_take_over_is_repaired() -> Result<()> {
             }
             assert_eq!(pins(&daemon)?.len(), before.len(), "{:?}", pins(&daemon)?);
         }
-        daemon.signal(Signal::SIGTERM)?;
-        assert_eq!(daemon.wait_exit(deadline())?, 0);
-        site.bare(daemon.pin_path())?;
+        site.stops(&mut daemon)?;
     }
     Ok(())
 }

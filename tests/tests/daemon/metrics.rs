@@ -13,7 +13,7 @@ use traffic_mirror_tests::lab::daemon::{Daemon, Launch, binary};
 use traffic_mirror_tests::lab::{TempDir, deadline, process};
 
 use crate::life::install;
-use crate::site::{Site, config, status_of};
+use crate::site::{Site, config, reload_unchanged, status_of};
 
 /// The daemon's.
 const PERIOD: Duration = Duration::from_secs(15);
@@ -486,12 +486,7 @@ fn where_it_cannot_be_written_mirroring_goes_on_and_one_line_tells() -> Result<(
         let mut daemon = site.launch(&[53], launch)?;
         // a write is tried before each reload but the first
         for _ in 0..3 {
-            daemon.signal(Signal::SIGHUP)?;
-            daemon.reload_done(deadline())?;
-            daemon.wait_line(
-                |line| line.contains("INFO loaded the file: 0 changes, 0 map writes, "),
-                deadline(),
-            )?;
+            reload_unchanged(&mut daemon)?;
         }
         let output = daemon.output();
         let told: Vec<_> = output.iter().filter(|line| line.contains("WARN")).collect();

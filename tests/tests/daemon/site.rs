@@ -2,6 +2,7 @@
 //! come as copies.
 
 use anyhow::{Context as _, Result, bail, ensure};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -135,6 +136,14 @@ pub(crate) struct Site {
     _listener: UdpSocket,
 }
 
+/// Has the daemon load the file again, which changes nothing.
+pub(crate) fn reload_unchanged(daemon: &mut Daemon) -> Result<()> {
+    daemon.signal(Signal::SIGHUP)?;
+    daemon.reload_done(deadline())?;
+    let unchanged = |line: &str| line.contains("INFO loaded the file: 0 changes, 0 map writes, ");
+    daemon.wait_line(unchanged, deadline()).map(drop)
+}
+
 impl Site {
     pub(crate) fn new() -> Result<Self> {
         let (client, edge, host) = (
@@ -165,6 +174,13 @@ impl Site {
             serial: 0,
             _listener: listener,
         })
+    }
+
+    /// Stops the daemon: nothing of it is left in the kernel.
+    pub(crate) fn stops(&self, daemon: &mut Daemon) -> Result<()> {
+        daemon.signal(Signal::SIGTERM)?;
+        assert_eq!(daemon.wait_exit(deadline())?, 0);
+        self.bare(daemon.pin_path())
     }
 
     /// Keeps the collector's neighbour entry as it is: one that ages is a reason to look at the

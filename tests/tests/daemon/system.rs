@@ -234,7 +234,5 @@ fn a_log_that_cannot_be_written_is_no_reason_not_to_mirror() -> Result<()> {
     daemon.write_config(&config(&[54]))?;
     daemon.reload_done(deadline())?;
     site.expect(54, 1)?;
-    daemon.signal(Signal::SIGTERM)?;
-    assert_eq!(daemon.wait_exit(deadline())?, 0);
-    site.bare(daemon.pin_path())
+    site.stops(&mut daemon)
 }

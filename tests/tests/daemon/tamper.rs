@@ -251,9 +251,7 @@ fn whatever_stands_in_the_maps_the_next_daemon_mirrors_again() -> Result<()> {
                 site.expect(54, 0).with_context(what)?;
             }
         }
-        daemon.signal(Signal::SIGTERM)?;
-        assert_eq!(daemon.wait_exit(deadline())?, 0);
-        site.bare(daemon.pin_path())?;
+        site.stops(&mut daemon)?;
     }
     Ok(())
 }
@@ -381,7 +379,5 @@ fn maps_whose_pins_were_removed_are_made_again() -> Result<()> {
         status_until(&daemon, |code, _| code == 0).with_context(|| format!("without {name:?}"))?;
         site.expect(53, 1)?;
     }
-    daemon.signal(Signal::SIGTERM)?;
-    assert_eq!(daemon.wait_exit(deadline())?, 0);
-    site.bare(daemon.pin_path())
+    site.stops(&mut daemon)
 }

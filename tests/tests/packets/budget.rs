@@ -41,6 +41,15 @@ fn config(budget: &str, endpoints: usize) -> Result<String> {
     Ok(text)
 }
 
+/// As long as can be.
+fn superpacket() -> Result<(Vec<u8>, VnetHeader)> {
+    let payload = Stream::new(3).bytes(PAYLOAD * PACKETS as usize);
+    let packet = frame().ip("10.0.0.1", "10.0.0.2").udp(1, 2);
+    let mut superpacket = packet.payload(payload).build();
+    let gso = VnetHeader::gso(&mut superpacket, PAYLOAD.try_into()?)?;
+    Ok((superpacket, gso))
+}
+
 #[test]
 fn an_original_is_copied_for_as_long_as_the_file_allows() -> Result<()> {
     if kernel()? < (6, 2) {
@@ -49,19 +58,13 @@ fn an_original_is_copied_for_as_long_as_the_file_allows() -> Result<()> {
     }
     let attach = Attach::all()?[0];
     let mut edge = Edge::with_live_collector(&config("1000ms", ENDPOINTS)?, attach)?;
-    let payload = Stream::new(3).bytes(PAYLOAD * PACKETS as usize);
-    let mut superpacket = frame()
-        .ip("10.0.0.1", "10.0.0.2")
-        .udp(1, 2)
-        .payload(payload)
-        .build();
-    let gso = VnetHeader::gso(&mut superpacket, PAYLOAD.try_into()?)?;
+    let (superpacket, gso) = superpacket()?;
     for budget in ["1000ms", "1ms"] {
         edge.configure(&config(budget, ENDPOINTS)?)?;
         edge.moved(Direction::Egress)?;
         for round in 0..5 {
             let originals = edge.originals(
-                &[superpacket.clone()],
+                std::slice::from_ref(&superpacket),
                 SkbLayout::Vnet(gso),
                 Direction::Egress,
             )?;
@@ -110,13 +113,7 @@ fn the_time_for_one_original_is_that_of_the_file() -> Result<()> {
     }
     let endpoints = if patience() > 4 { ENDPOINTS } else { 64 };
     let mut edge = Edge::with_live_collector(&config("1000ms", endpoints)?, Attach::Tcx)?;
-    let payload = Stream::new(3).bytes(PAYLOAD * PACKETS as usize);
-    let mut superpacket = frame()
-        .ip("10.0.0.1", "10.0.0.2")
-        .udp(1, 2)
-        .payload(payload)
-        .build();
-    let gso = VnetHeader::gso(&mut superpacket, PAYLOAD.try_into()?)?;
+    let (superpacket, gso) = superpacket()?;
     let _stats = enable_stats(Stats::RunTime)?;
     let mut medians = Vec::new();
     for budget in ["1000ms", "1ms", "100us"] {
@@ -125,7 +122,7 @@ fn the_time_for_one_original_is_that_of_the_file() -> Result<()> {
         for _ in 0..20 {
             let before = spent(&edge)?;
             edge.originals(
-                &[superpacket.clone()],
+                std::slice::from_ref(&superpacket),
                 SkbLayout::Vnet(gso),
                 Direction::Egress,
             )?;

@@ -44,6 +44,14 @@ fn exits(edge: &Edge, code: i32) -> Result<()> {
     Ok(())
 }
 
+/// A laboratory whose collector answers, once the daemon knows.
+fn ready(attach: Attach) -> Result<Edge> {
+    let mut edge = Edge::with_live_collector(&both_families(), attach)?;
+    edge.wait(|status| told(status, &NAMES, "ready"))
+        .context("at the start")?;
+    Ok(edge)
+}
+
 #[test]
 fn a_collector_that_does_not_answer_is_told_and_gets_nothing() -> Result<()> {
     for &attach in Attach::all()? {
@@ -133,9 +141,7 @@ fn a_collector_that_does_not_answer_is_told_and_gets_nothing() -> Result<()> {
 #[test]
 fn an_output_without_carrier_is_told_and_gets_nothing() -> Result<()> {
     for &attach in Attach::all()? {
-        let mut edge = Edge::with_live_collector(&both_families(), attach)?;
-        edge.wait(|status| told(status, &NAMES, "ready"))
-            .context("at the start")?;
+        let mut edge = ready(attach)?;
         edge.collector().run("ip link set eth0 down")?;
         edge.wait(|status| told(status, &NAMES, "no-carrier"))
             .context("the cable is out")?;
@@ -167,9 +173,7 @@ fn an_output_without_carrier_is_told_and_gets_nothing() -> Result<()> {
 #[test]
 fn drops_behind_the_enqueue_are_told() -> Result<()> {
     for &attach in Attach::all()? {
-        let mut edge = Edge::with_live_collector(&both_families(), attach)?;
-        edge.wait(|status| told(status, &NAMES, "ready"))
-            .context("at the start")?;
+        let mut edge = ready(attach)?;
         edge.collector().run("ip link set eth0 mtu 1280")?;
         edge.edge
             .run("tc qdisc replace dev eth1 root bfifo limit 1000000")?;

@@ -106,6 +106,13 @@ fn until_too_long(edge: &mut Edge, endpoint: &str, bytes: usize) -> Result<()> {
     }
 }
 
+/// Gives the output an MTU of 1,500 bytes.
+fn narrow(edge: &mut Edge) -> Result<()> {
+    edge.set_output_mtu(1500)?;
+    until_too_long(edge, "a", 1469)?;
+    until_too_long(edge, "six", 1449)
+}
+
 /// The endpoint's own MTU counts where that is less than the interface's, and never otherwise.
 #[test]
 fn an_endpoint_has_the_smaller_mtu() -> Result<()> {
@@ -144,9 +151,7 @@ fn what_no_longer_fits_is_counted() -> Result<()> {
             "oversize = \"drop\"",
         );
         shared_with(attach, &config, |edge| {
-            edge.set_output_mtu(1500)?;
-            until_too_long(edge, "a", 1469)?;
-            until_too_long(edge, "six", 1449)?;
+            narrow(edge)?;
             run(
                 edge,
                 attach,
@@ -177,9 +182,7 @@ fn what_no_longer_fits_is_sent_in_fragments() -> Result<()> {
     for &attach in Attach::all()? {
         let whole = config(&filter("all", "", "\"a\", \"six\""));
         shared_with(attach, &policy(&whole, "oversize = \"drop\""), |edge| {
-            edge.set_output_mtu(1500)?;
-            until_too_long(edge, "a", 1469)?;
-            until_too_long(edge, "six", 1449)?;
+            narrow(edge)?;
             run(
                 edge,
                 attach,
@@ -200,9 +203,7 @@ fn packets_near_64_kib_are_sent_in_fragments() -> Result<()> {
         let whole = config(&filter("all", "", "\"a\", \"six\""));
         let mut edge = Edge::new(&policy(&whole, "oversize = \"drop\""), attach)?;
         edge.widen(65_535)?;
-        edge.edge.run("ip link set eth1 mtu 1500")?;
-        until_too_long(&mut edge, "a", 1469)?;
-        until_too_long(&mut edge, "six", 1449)?;
+        narrow(&mut edge)?;
         edge.configure(&whole)?;
         let cases: Vec<_> = [16_000, 16_500, 30_000, 65_000]
             .into_iter()
