@@ -1,0 +1,183 @@
+//! Unwraps the copies that traffic-mirror sends, for tools that do not know GUE, on a host whose
+//! kernel or rules have no tunnel for it.
+
+mod gue;
+mod senders;
+mod sink;
+mod socket;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use clap::{ArgGroup, Parser};
+use ipnet::IpNet;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, poll};
+use signal_hook::consts::{SIGINT, SIGTERM, SIGUSR1};
+
+use gue::Malformed;
+use senders::Senders;
+use sink::Sink;
+use socket::Socket;
+
+/// Unwrap copies of traffic-mirror
+///
+/// Receives GUE over UDP and writes the IP packets in it to standard output, as pcap, or into a tap
+/// interface. SIGUSR1 prints the counters. Ends with SIGTERM, or when nobody reads the output.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100)]
+#[command(group(ArgGroup::new("output").required(true)))]
+struct Arguments {
+    /// Address and port to receive on; may be given several times
+    #[arg(long, value_name = "ADDRESS:PORT", default_value = "[::]:6080")]
+    listen: Vec<SocketAddr>,
+    /// Hosts whose copies are accepted: addresses and networks, or `any`
+    #[arg(long, value_name = "NETWORKS", value_parser = parse_senders, required = true)]
+    from: Vec<Networks>,
+    /// Write pcap to standard output
+    #[arg(long, group = "output")]
+    pcap: bool,
+    /// Feed this tap interface with Ethernet frames; it is made if there is none
+    #[arg(long, value_name = "NAME", group = "output")]
+    tap: Option<String>,
+}
+
+/// One `--from`.
+type Networks = Vec<IpNet>;
+
+fn parse_senders(text: &str) -> Result<Networks, String> {
+    senders::parse(text)
+}
+
+/// What became of datagrams.
+#[derive(Debug, Default)]
+struct Counts {
+    copies: u64,
+    truncated: u64,
+    strangers: u64,
+    lost: u64,
+    interface_down: u64,
+    malformed: BTreeMap<Malformed, u64>,
+}
+
+impl Counts {
+    fn print(&self) {
+        let mut parts = vec![format!("{} copies", self.copies)];
+        let others = [
+            (self.truncated, "of them truncated".to_owned()),
+            (self.strangers, "from other senders, dropped".to_owned()),
+            (self.lost, "lost, the socket buffer was full".to_owned()),
+            (
+                self.interface_down,
+                "lost, the interface is down".to_owned(),
+            ),
+        ];
+        let malformed = Malformed::ALL.iter().map(|reason| {
+            let count = self.malformed.get(reason).copied().unwrap_or(0);
+            (count, format!("dropped, {reason}"))
+        });
+        let others = others
+            .into_iter()
+            .chain(malformed)
+            .filter(|(count, _)| *count > 0);
+        parts.extend(others.map(|(count, what)| format!("{count} {what}")));
+        eprintln!("traffic-mirror-collector: {}", parts.join("; "));
+    }
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let senders = Senders::new(arguments.from.concat());
+    let mut sockets = Vec::new();
+    for &address in &arguments.listen {
+        let bound = Socket::bind(address);
+        sockets.push(bound.with_context(|| format!("cannot receive on {address}"))?);
+    }
+    let mut sink = match &arguments.tap {
+        Some(name) => Sink::tap(name)?,
+        None => Sink::pcap()?,
+    };
+    let (ended, asked) = (
+        Arc::new(AtomicBool::new(false)),
+        Arc::new(AtomicBool::new(false)),
+    );
+    for signal in [SIGTERM, SIGINT] {
+        signal_hook::flag::register(signal, Arc::clone(&ended))?;
+    }
+    signal_hook::flag::register(SIGUSR1, Arc::clone(&asked))?;
+    let mut counts = Counts::default();
+    let result = loop {
+        if ended.load(Ordering::Relaxed) {
+            break Ok(());
+        }
+        if asked.swap(false, Ordering::Relaxed) {
+            counts.print();
+        }
+        if let Err(error) = pass(&mut sockets, &senders, &mut sink, &mut counts) {
+            break match error.kind() {
+                io::ErrorKind::BrokenPipe => Ok(()),
+                _ => Err(error),
+            };
+        }
+    };
+    counts.print();
+    Ok(result?)
+}
+
+/// Waits for datagrams and passes on what has come, a share of each socket in turn.
+fn pass(
+    sockets: &mut [Socket],
+    senders: &Senders,
+    sink: &mut Sink,
+    counts: &mut Counts,
+) -> io::Result<()> {
+    const SHARE: usize = 256;
+    // a signal that comes just before is noticed after it
+    const LONGEST: u16 = 1000;
+    let mut waiting: Vec<PollFd<'_>> = sockets
+        .iter()
+        .map(|socket| PollFd::new(std::os::fd::AsFd::as_fd(socket), PollFlags::POLLIN))
+        .collect();
+    match poll(&mut waiting, LONGEST) {
+        Err(Errno::EINTR) => return Ok(()),
+        polled => polled?,
+    };
+    let mut buffer = vec![0; sink::MOST_BYTES];
+    for socket in sockets {
+        for _ in 0..SHARE {
+            let Some(arrived) = socket.receive(&mut buffer)? else {
+                break;
+            };
+            counts.lost += u64::from(arrived.lost);
+            if !senders.has(arrived.sender) {
+                counts.strangers += 1;
+                continue;
+            }
+            match gue::unwrap(&buffer[..arrived.bytes]) {
+                Ok(inner) => {
+                    counts.truncated += u64::from(inner.bytes.len() < inner.length);
+                    match sink.write(&inner, arrived.at)? {
+                        true => counts.copies += 1,
+                        false => counts.interface_down += 1,
+                    }
+                }
+                Err(reason) => *counts.malformed.entry(reason).or_default() += 1,
+            }
+        }
+    }
+    sink.flush()
+}
