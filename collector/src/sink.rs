@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, BufWriter, Stdout, Write as _};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -14,6 +14,8 @@ use crate::gue::Inner;
 
 /// Longest packet.
 pub(crate) const MOST_BYTES: usize = 65_535;
+/// The most that the kernel allows: tools size their buffers by it.
+const TAP_MTU: libc::c_int = 65_521;
 const TUN: &str = "/dev/net/tun";
 /// Locally administered addresses: what a tool sees as source and destination of each frame.
 const MACS: [u8; 12] = [2, 0, 0, 0, 0, 2, 2, 0, 0, 0, 0, 1];
@@ -26,6 +28,45 @@ pub(crate) enum Sink {
     Pcap(BufWriter<Stdout>),
     /// An interface whose other end is this program.
     Tap(File),
+}
+
+/// What the kernel is asked about an interface.
+fn request(name: &str) -> anyhow::Result<libc::ifreq> {
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+        bail!(
+            "interface name {name:?} has not 1 to {} bytes",
+            libc::IFNAMSIZ - 1
+        );
+    }
+    let mut request = libc::ifreq {
+        ifr_name: [0; libc::IFNAMSIZ],
+        ifr_ifru: libc::__c_anonymous_ifr_ifru { ifru_flags: 0 },
+    };
+    for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
+        *to = from as libc::c_char;
+    }
+    Ok(request)
+}
+
+fn ioctl(file: &impl AsRawFd, code: libc::Ioctl, request: &mut libc::ifreq) -> io::Result<()> {
+    // SAFETY: the descriptor is open; the request is valid and ends its name with 0.
+    let done = unsafe { libc::ioctl(file.as_raw_fd(), code, request) };
+    Errno::result(done).map(drop).map_err(Into::into)
+}
+
+/// Frames have another destination than the interface: tools that capture see them, and the host's
+/// own IP does not.
+fn bring_up(name: &str) -> anyhow::Result<()> {
+    let socket = std::net::UdpSocket::bind("127.0.0.1:0")?;
+    let mut mtu = request(name)?;
+    mtu.ifr_ifru.ifru_mtu = TAP_MTU;
+    ioctl(&socket, libc::SIOCSIFMTU, &mut mtu)?;
+    let mut flags = request(name)?;
+    ioctl(&socket, libc::SIOCGIFFLAGS, &mut flags)?;
+    // SAFETY: the call above has set the flags.
+    let known = unsafe { flags.ifr_ifru.ifru_flags };
+    flags.ifr_ifru.ifru_flags = known | (libc::IFF_UP | libc::IFF_NOARP) as i16;
+    Ok(ioctl(&socket, libc::SIOCSIFFLAGS, &mut flags)?)
 }
 
 impl Sink {
@@ -60,26 +101,13 @@ impl Sink {
     pub(crate) fn tap(name: &str) -> anyhow::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(TUN);
         let file = file.with_context(|| format!("cannot open {TUN}"))?;
-        let mut request = libc::ifreq {
-            ifr_name: [0; libc::IFNAMSIZ],
-            ifr_ifru: libc::__c_anonymous_ifr_ifru {
-                ifru_flags: (libc::IFF_TAP | libc::IFF_NO_PI) as i16,
-            },
-        };
-        if name.is_empty() || name.len() >= libc::IFNAMSIZ {
-            bail!(
-                "interface name {name:?} has not 1 to {} bytes",
-                libc::IFNAMSIZ - 1
-            );
-        }
-        for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
-            *to = from as libc::c_char;
-        }
-        // SAFETY: the descriptor is open; the request is valid and ends its name with 0.
-        let done = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
-        Errno::result(done).with_context(|| {
+        let flags = (libc::IFF_TAP | libc::IFF_NO_PI) as i16;
+        let mut request = request(name)?;
+        request.ifr_ifru.ifru_flags = flags;
+        ioctl(&file, libc::TUNSETIFF, &mut request).with_context(|| {
             format!("cannot make the tap interface {name}; it takes CAP_NET_ADMIN")
         })?;
+        bring_up(name).with_context(|| format!("cannot set {name} up"))?;
         Ok(Self::Tap(file))
     }
 
