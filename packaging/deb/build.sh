@@ -1,21 +1,45 @@
 #!/bin/sh
-# Makes target/deb/traffic-mirror_VERSION_amd64.deb from target/release/traffic-mirror.
+# Makes the packages from what cargo has built: build.sh [ARCHITECTURE], amd64 or arm64, by default that of this machine.
+# They are written to target/deb.
 set -eu
 cd "$(dirname "$0")/../.."
 
-for tool in dpkg-buildpackage dh; do
-    command -v "$tool" >/dev/null || { echo "deb: $tool is missing; apt-get install debhelper dpkg-dev" >&2; exit 1; }
+for tool in dpkg-buildpackage dh go-md2man; do
+    command -v "$tool" >/dev/null || {
+        echo "deb: $tool is missing; apt-get install debhelper dpkg-dev go-md2man" >&2
+        exit 1
+    }
 done
-[ -x target/release/traffic-mirror ] || { echo "deb: the daemon is not built; run make build" >&2; exit 1; }
+own=$(dpkg --print-architecture)
+architecture=${1:-$own}
+case $architecture in
+amd64) triple=x86_64-unknown-linux-gnu ;;
+arm64) triple=aarch64-unknown-linux-gnu ;;
+*)
+    echo "deb: there is no package for $architecture: amd64 or arm64" >&2
+    exit 1
+    ;;
+esac
+built=target/release
+[ "$architecture" = "$own" ] || built=target/$triple/release
+for program in traffic-mirror traffic-mirror-collector; do
+    [ -x "$built/$program" ] || {
+        echo "deb: $built/$program is not built; run make build" >&2
+        exit 1
+    }
+done
 
-stage=target/deb/stage
+stage=target/deb/stage-$architecture
 rm -rf "$stage"
 mkdir -p "$stage/staged/etc" "$stage/etc"
 cp -r packaging/deb "$stage/debian"
-cp systemd/traffic-mirror.service "$stage/debian/traffic-mirror.service"
-cp target/release/traffic-mirror "$stage/staged/"
+for unit in traffic-mirror traffic-mirror-collector; do
+    cp "systemd/$unit.service" "$stage/debian/$unit.service"
+    cp "$built/$unit" "$stage/staged/"
+done
 cp packaging/deb/mirror.toml "$stage/staged/etc/"
 cp etc/mirror.toml "$stage/etc/"
-cp -r README.md ARCHITECTURE.md docs "$stage/"
-(cd "$stage" && dpkg-buildpackage --build=binary --unsigned-source --unsigned-changes)
-ls -l target/deb/*.deb
+packaging/man/build.sh "$stage/staged/man"
+cp -r README.md ARCHITECTURE.md CHANGELOG.md docs packaging "$stage/"
+(cd "$stage" && dpkg-buildpackage --build=binary --host-arch "$architecture" --unsigned-source --unsigned-changes -d)
+ls -l target/deb/*_"$architecture".deb
