@@ -90,8 +90,23 @@ impl Counts {
     }
 }
 
+/// Exit code of wrong usage, as in sysexits.h.
+const USAGE: u8 = 64;
+
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => {
+            // nothing can be done if it cannot be printed
+            let _ = error.print();
+            return if error.use_stderr() {
+                USAGE.into()
+            } else {
+                ExitCode::SUCCESS
+            };
+        }
+    };
+    match run(&arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
@@ -119,6 +134,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         signal_hook::flag::register(signal, Arc::clone(&ended))?;
     }
     signal_hook::flag::register(SIGUSR1, Arc::clone(&asked))?;
+    // a service manager may wait for it; without one nothing happens
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
     let mut counts = Counts::default();
     let result = loop {
         if ended.load(Ordering::Relaxed) {
