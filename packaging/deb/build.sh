@@ -31,13 +31,13 @@ done
 
 stage=target/deb/stage-$architecture
 rm -rf "$stage"
-mkdir -p "$stage/staged/etc" "$stage/etc"
+mkdir -p "$stage/staged" "$stage/etc"
 cp -r packaging/deb "$stage/debian"
 for unit in traffic-mirror traffic-mirror-collector; do
     cp "systemd/$unit.service" "$stage/debian/$unit.service"
     cp "$built/$unit" "$stage/staged/"
 done
-cp packaging/deb/mirror.toml "$stage/staged/etc/"
+cp packaging/deb/mirror.toml "$stage/staged/"
 cp etc/mirror.toml "$stage/etc/"
 packaging/man/build.sh "$stage/staged/man"
 cp -r README.md ARCHITECTURE.md CHANGELOG.md docs packaging "$stage/"
