@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes an apt repository of the packages in target/deb: build.sh DIRECTORY [KEY]. With the id of a GnuPG key it is signed.
-# Serve the directory by any web server; a client has in /etc/apt/sources.list.d/traffic-mirror.sources:
+# Makes an apt repository of the packages in target/deb, or of those in PACKAGES: build.sh DIRECTORY KEY. It is signed with
+# the GnuPG key KEY. Serve the directory by any web server; a client has in /etc/apt/sources.list.d/traffic-mirror.sources:
 #   Types: deb
 #   URIs: https://packages.example.net/
 #   Suites: stable
@@ -8,21 +8,22 @@
 #   Signed-By: /etc/apt/keyrings/traffic-mirror.asc
 set -eu
 cd "$(dirname "$0")/../.."
-[ $# -ge 1 ] || {
-    echo "usage: build.sh DIRECTORY [KEY]" >&2
+[ $# = 2 ] || {
+    echo "usage: build.sh DIRECTORY KEY" >&2
     exit 64
 }
 command -v apt-ftparchive >/dev/null || {
     echo "apt: apt-ftparchive is missing; apt-get install apt-utils" >&2
     exit 1
 }
-ls target/deb/*.deb >/dev/null 2>&1 || {
-    echo "apt: there are no packages; run make deb" >&2
+packages=${PACKAGES:-target/deb}
+ls "$packages"/*.deb >/dev/null 2>&1 || {
+    echo "apt: there are no packages in $packages; run make deb" >&2
     exit 1
 }
 
 mkdir -p "$1/pool"
-cp target/deb/*.deb "$1/pool/"
+cp "$packages"/*.deb "$1/pool/"
 cd "$1"
 for architecture in amd64 arm64; do
     index=dists/stable/main/binary-$architecture
@@ -38,7 +39,5 @@ apt-ftparchive \
     -o APT::FTPArchive::Release::Components=main \
     release dists/stable >Release
 mv Release dists/stable/Release
-if [ -n "${2:-}" ]; then
-    gpg --batch --yes --local-user "$2" --clearsign --output dists/stable/InRelease dists/stable/Release
-    gpg --batch --yes --local-user "$2" --armor --export "$2" >traffic-mirror.asc
-fi
+gpg --batch --yes --local-user "$2" --clearsign --output dists/stable/InRelease dists/stable/Release
+gpg --batch --yes --armor --export --output traffic-mirror.asc "$2"
