@@ -3,7 +3,12 @@
 CARGO ?= cargo
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-.PHONY: help setup build demo test test-build fuzz fuzz-build vm check bench bless deb clean
+.PHONY: help setup build demo test test-build fuzz fuzz-build vm container check bench bless deb deb-arm64 package reproducible clean
+
+# What is shipped bears no path of the machine that has built it. The build of the eBPF object has its own (daemon/build.rs).
+REMAP = --remap-path-prefix=$(CURDIR)=/traffic-mirror --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo \
+	--remap-path-prefix=$(shell rustc --print sysroot)=/rust
+build demo bench deb deb-arm64: export RUSTFLAGS = $(REMAP)
 
 # what `make fuzz` runs, for how many seconds each; 0 is until Ctrl-C
 TARGET ?= all
@@ -14,10 +19,12 @@ help:
 	@echo "make test   every test; says which were the slowest"
 	@echo "make fuzz   random input, a minute each; TARGET=frames, fit, toml, programs or hostile, TIME=seconds, SEED=number"
 	@echo "make vm     the package under systemd, the packet tests and the kernel's GUE receiver, in virtual machines"
+	@echo "make container  the install chapter of README.md, Ansible and Puppet, in Debian containers with systemd"
 	@echo "make check  format, lints, documentation"
 	@echo "make bench  what packets, copies and files cost, in ratios; writes docs/bench.json, plots and tables (ten minutes)"
 	@echo "make bless  rewrite the golden files; review the diff"
-	@echo "make deb    the Debian package, into target/deb"
+	@echo "make deb    the Debian packages, into target/deb; make deb-arm64 builds those for arm64, too"
+	@echo "make package  checks the packages; make reproducible builds them from another directory and compares"
 
 setup:
 	@./setup.sh
@@ -42,10 +49,13 @@ fuzz-build: setup build
 fuzz: setup build
 	./tests/fuzz/run.sh "$(TARGET)" "$(TIME)"
 
-vm: setup build
+vm: setup deb
 	./tests/vm/setup.sh
-	./packaging/deb/build.sh
-	./tests/vm/run.sh package packets
+	./tests/vm/run.sh package boot collector packets
+
+container: setup deb
+	./tests/vm/setup.sh
+	./tests/container/run.sh install collector ansible puppet
 
 check: setup
 	$(CARGO) fmt --all --check
@@ -60,10 +70,24 @@ bench: setup build
 	$(CARGO) run --release --locked --quiet --package traffic-mirror-tests --bin bench -- --publish
 
 bless: setup
-	BLESS=1 $(CARGO) test --release --locked --package traffic-mirror-tests --test golden
+	BLESS=1 $(CARGO) test --profile tests --locked --package traffic-mirror-tests --test golden
 
 deb: build
+	$(CARGO) build --release --locked --package traffic-mirror-collector
+	./packaging/deb/setup.sh
 	./packaging/deb/build.sh
+
+deb-arm64: build
+	./packaging/deb/setup.sh arm64
+	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc $(CARGO) build --release --locked \
+		--target aarch64-unknown-linux-gnu --package traffic-mirror --package traffic-mirror-collector
+	./packaging/deb/build.sh arm64
+
+package: deb
+	./tests/package.sh
+
+reproducible: deb
+	./tests/reproducible.sh
 
 clean:
 	$(CARGO) clean
