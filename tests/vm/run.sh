@@ -30,7 +30,7 @@ trap 'rm -rf "$scratch"' EXIT
 # prepare SCENARIO
 prepare() {
     payload=$scratch/$1
-    mkdir -p "$payload/vm" "$payload/etc/systemd/system"
+    mkdir -p "$payload/vm" "$payload/etc/systemd/system" "$payload/usr"
     cp tests/vm/guest/* tests/vm/scenarios/"$1"/scenario.sh "$payload/vm"
     mv "$payload/vm/vm-scenario.service" "$payload/etc/systemd/system"
     tests/vm/scenarios/"$1"/prepare.sh "$payload/vm"

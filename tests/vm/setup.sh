@@ -2,7 +2,7 @@
 # Installs what the virtual machines need on Debian 12. Run again, it does nothing.
 set -eu
 
-PACKAGES="qemu-system-x86 mmdebstrap cpio kmod debhelper dpkg-dev go-md2man"
+PACKAGES="qemu-system-x86 mmdebstrap cpio kmod"
 
 missing() {
     for package in $PACKAGES; do

@@ -2,11 +2,9 @@
 # prepare.sh DIRECTORY: puts the package there as this.deb, and the same with a higher version as next.deb.
 set -eu
 
-package=$(find target/deb -maxdepth 1 -name 'traffic-mirror_*.deb')
-cp "$package" "$1/this.deb"
-
+architecture=$(dpkg --print-architecture)
+cp target/deb/traffic-mirror_*_"$architecture".deb "$1/this.deb"
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
-dpkg-deb --raw-extract "$package" "$scratch/next"
-sed -i 's/^Version: .*/&+next/' "$scratch/next/DEBIAN/control"
-dpkg-deb --root-owner-group --build "$scratch/next" "$1/next.deb" >/dev/null
+tests/next.sh "$scratch"
+cp "$scratch"/traffic-mirror_*.deb "$1/next.deb"
