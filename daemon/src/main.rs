@@ -4,11 +4,10 @@ mod commands;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand, ValueEnum};
-use commands::Question;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use commands::{Question, Scope, Shown, Until, Wanted};
 use tracing::Level;
 use traffic_mirror::daemon::{self, Options, Outcome};
 use traffic_mirror::journal;
@@ -76,13 +75,10 @@ enum Command {
     },
     /// Wait until the daemon has loaded the file
     ///
-    /// Exit code: 0 as soon as the file is live; 1 after the timeout, or at once if the file is
-    /// invalid, the daemon has rejected it, or the daemon is not running.
-    Wait {
-        /// Give up after this time [default: wait forever]
-        #[arg(long, value_name = "SECONDS", value_parser = seconds)]
-        timeout: Option<Duration>,
-    },
+    /// Exit code: 0 as soon as the file is live (with --healthy: and the status is ok); 1 after the
+    /// timeout, or at once if the file is invalid, the daemon has rejected it, or the daemon is not
+    /// running. Standard error has the reason.
+    Wait(Until),
     /// Show which filters match a packet, and where its copies go
     ///
     /// The programs in the kernel evaluate the packet with the live tables. They neither send nor
@@ -92,25 +88,24 @@ enum Command {
     Explain(Question),
     /// Show what is mirrored, and what does not work
     ///
+    /// The first line has the state, the first reason, the daemon and its file.
+    ///
     /// Exit code: 0 ok, 1 degraded, 3 nothing is mirrored.
-    Status {
-        /// Measure packets and bits per second, for one second
-        #[arg(long)]
-        rates: bool,
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
+    Status(Wanted),
     /// Show rates live, the highest first
     ///
     /// Prints one screen and exits if the output is not a terminal.
     ///
     /// Exit code: as for status.
-    Top {
-        /// Print one screen and exit
-        #[arg(long)]
-        once: bool,
-    },
+    Top(Shown),
+    /// Print all that a bug report needs, as text; changes nothing
+    ///
+    /// Versions, the file without its secrets, check, plan, status, the programs on the interfaces,
+    /// settings of the kernel and the end of the log. It works without a daemon, too: a part that
+    /// cannot be read says why. Look through it before you send it.
+    ///
+    /// Exit code: 0.
+    Report(Scope),
     /// Remove programs, maps and links from the kernel; needed only after a crash
     Detach,
 }
@@ -121,14 +116,6 @@ enum Attach {
     Tcx,
     /// Filters of a clsact qdisc
     Clsact,
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let duration = text
-        .parse()
-        .ok()
-        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
-    duration.ok_or_else(|| "write a number of seconds such as 30 or 0.5".to_owned())
 }
 
 /// The file, if no other is given.
@@ -167,12 +154,17 @@ fn main() -> ExitCode {
             &arguments.pin_path,
             *json,
         ),
-        Command::Wait { timeout } => {
-            commands::wait(&followed(&arguments, None), &arguments.pin_path, *timeout)
+        Command::Wait(until) => {
+            commands::wait(until, &followed(&arguments, None), &arguments.pin_path)
         }
         Command::Explain(question) => commands::explain(question, &arguments.pin_path),
-        Command::Status { rates, json } => commands::status(&arguments.pin_path, *rates, *json),
-        Command::Top { once } => commands::top(&arguments.pin_path, *once),
+        Command::Status(wanted) => commands::status(wanted, &arguments.pin_path),
+        Command::Top(shown) => commands::top(shown, &arguments.pin_path),
+        Command::Report(scope) => {
+            let version = Arguments::command().render_long_version();
+            let path = followed(&arguments, None);
+            commands::report(scope, &version, &path, &arguments.pin_path)
+        }
         Command::Detach => detach(&arguments.pin_path),
     };
     result.unwrap_or_else(|error| {

@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use pcap_file::DataLink;
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
+use serde::Serialize;
 use traffic_mirror::compile::{Described, describe};
 use traffic_mirror::desired::{Desired, parse_protocol};
 use traffic_mirror::kernel::Observer;
@@ -73,6 +74,24 @@ enum DirectionArg {
     Egress,
 }
 
+/// Version of the JSON, which packaging/schema/explain.schema.json describes.
+const SCHEMA: u32 = 1;
+
+/// What is printed of one packet.
+#[derive(Serialize)]
+struct Answer {
+    schema: u32,
+    #[serde(flatten)]
+    verdict: Verdict,
+}
+
+/// What is printed of the packets of a capture.
+#[derive(Serialize)]
+struct Answers {
+    schema: u32,
+    verdicts: Vec<Verdict>,
+}
+
 pub(crate) fn explain(question: &Question, pin_path: &Path) -> anyhow::Result<ExitCode> {
     let frames = match &question.pcap {
         Some(path) => frames(path).with_context(|| format!("cannot read {}", path.display()))?,
@@ -89,9 +108,15 @@ pub(crate) fn explain(question: &Question, pin_path: &Path) -> anyhow::Result<Ex
     };
     match (&question.pcap, question.json) {
         (None, false) => print(&verdicts[0].to_string()),
-        (None, true) => print_json(&verdicts.remove(0))?,
+        (None, true) => print_json(&Answer {
+            schema: SCHEMA,
+            verdict: verdicts.remove(0),
+        })?,
         (Some(_), false) => print(&Capture(&verdicts).to_string()),
-        (Some(_), true) => print_json(&verdicts)?,
+        (Some(_), true) => print_json(&Answers {
+            schema: SCHEMA,
+            verdicts,
+        })?,
     }
     Ok(ExitCode::SUCCESS)
 }

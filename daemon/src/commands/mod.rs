@@ -4,15 +4,17 @@ mod check;
 mod explain;
 mod plan;
 mod reading;
+mod report;
 mod status;
 mod top;
 mod wait;
 
 use std::fs;
-use std::io::{IsTerminal, Write};
+use std::io::{self, IsTerminal, Write};
 use std::path::Path;
 
-use anyhow::Context;
+use anyhow::{Context, anyhow};
+use nix::unistd::geteuid;
 use traffic_mirror::desired::Desired;
 use traffic_mirror::diagnostic;
 use traffic_mirror::report::plural;
@@ -22,9 +24,10 @@ use traffic_mirror::source::trust::distrust;
 pub(crate) use check::check;
 pub(crate) use explain::{Question, explain};
 pub(crate) use plan::plan;
-pub(crate) use status::status;
-pub(crate) use top::top;
-pub(crate) use wait::wait;
+pub(crate) use report::{Scope, report};
+pub(crate) use status::{Wanted, status};
+pub(crate) use top::{Shown, top};
+pub(crate) use wait::{Until, wait};
 
 /// A configuration file, or standard input.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,12 +49,19 @@ impl File {
         }
         let bytes = fs::File::open(path)
             .and_then(read_all)
-            .with_context(|| format!("cannot read {}", path.display()))?;
+            .map_err(|error| anyhow!("cannot read {}: {}", path.display(), told(&error)))?;
         Ok(Self {
             name: path.display().to_string(),
             bytes,
         })
     }
+}
+
+/// An error with its remedy, where that is known.
+fn told(error: &io::Error) -> String {
+    let is_refused = error.kind() == io::ErrorKind::PermissionDenied && !geteuid().is_root();
+    let remedy = if is_refused { "; run it as root" } else { "" };
+    format!("{error}{remedy}")
 }
 
 /// Why a daemon would reject its file because of its permissions. `None` for any other file.

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use traffic_mirror::kernel::netlink::Netlink;
 use traffic_mirror::kernel::{KernelError, strays};
-use traffic_mirror::status::{self, Status};
+use traffic_mirror::status::{self, Daemon, State, Status};
 
 use crate::{FAILURE, NOT_RUNNING};
 
@@ -35,23 +35,34 @@ pub(super) fn with_rates(
 }
 
 pub(super) fn exit_code(status: &Status) -> ExitCode {
-    if status.degraded {
-        FAILURE.into()
-    } else {
-        ExitCode::SUCCESS
+    match status.state {
+        State::Ok => ExitCode::SUCCESS,
+        State::Degraded | State::Unknown => FAILURE.into(),
+        State::Inactive => NOT_RUNNING.into(),
     }
+}
+
+/// The status without maps: nothing is mirrored, or programs without a pin prevent an answer.
+pub(super) fn without_maps(pin_path: &Path) -> Result<Status, KernelError> {
+    let strays = strays(pin_path, &mut Netlink::open()?)?;
+    let daemon = Daemon::look(pin_path, None);
+    if strays.is_empty() {
+        let why = format!(
+            "nothing is mirrored: no maps are pinned below {}",
+            pin_path.display()
+        );
+        return Ok(Status::without_maps(State::Inactive, daemon, vec![why]));
+    }
+    let reasons = strays.iter().map(ToString::to_string).collect();
+    Ok(Status::without_maps(State::Degraded, daemon, reasons))
 }
 
 /// Reports that nothing is mirrored, or which programs without a pin prevent an answer.
 pub(super) fn not_running(pin_path: &Path) -> anyhow::Result<ExitCode> {
-    let strays = strays(pin_path, &mut Netlink::open()?)?;
-    if strays.is_empty() {
-        eprintln!(
-            "nothing is mirrored: no maps are pinned below {}",
-            pin_path.display()
-        );
-        return Ok(NOT_RUNNING.into());
-    }
-    strays.iter().for_each(|stray| eprintln!("{stray}"));
-    Ok(FAILURE.into())
+    let status = without_maps(pin_path)?;
+    status
+        .reasons
+        .iter()
+        .for_each(|reason| eprintln!("{reason}"));
+    Ok(exit_code(&status))
 }

@@ -3,24 +3,62 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use traffic_mirror::status;
+use anyhow::bail;
+use clap::Args;
+use traffic_mirror::kernel::{KernelError, reason};
+use traffic_mirror::status::{self, Daemon, Names, State, Status, View};
 
-use super::reading::{exit_code, not_running, with_rates};
-use super::{print, print_json};
+use super::reading::{exit_code, with_rates, without_maps};
+use super::{has_color, print, print_json};
 
-pub(crate) fn status(pin_path: &Path, rates: bool, json: bool) -> anyhow::Result<ExitCode> {
-    let status = if rates {
+#[derive(Debug, Args)]
+pub(crate) struct Wanted {
+    /// Show only the interfaces, filters and endpoints of these names; a glob pattern matches
+    /// several [default: the most important ones]
+    #[arg(value_name = "NAME")]
+    names: Vec<Names>,
+    /// Print the first line only: state, first reason, daemon, file
+    #[arg(long, conflicts_with_all = ["names", "rates", "json"])]
+    brief: bool,
+    /// Measure packets and bits per second, for one second
+    #[arg(long)]
+    rates: bool,
+    /// Print JSON, whatever the state
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn status(wanted: &Wanted, pin_path: &Path) -> anyhow::Result<ExitCode> {
+    let read = read(pin_path, wanted.rates).inspect_err(|error| {
+        if wanted.json {
+            let daemon = Daemon::look(pin_path, None);
+            let unknown = Status::without_maps(State::Unknown, daemon, vec![reason(error)]);
+            // the error is reported anyway
+            let _ = print_json(&unknown);
+        }
+    });
+    let mut status = read?;
+    if let Some(unknown) = status.lacks(&wanted.names) {
+        bail!(unknown);
+    }
+    status.choose(&wanted.names);
+    let color = has_color(&std::io::stdout());
+    if wanted.json {
+        print_json(&status)?;
+    } else if wanted.brief {
+        print(&(status.brief(color) + "\n"));
+    } else {
+        let is_chosen = !wanted.names.is_empty();
+        print(&status.text(View { color, is_chosen }));
+    }
+    Ok(exit_code(&status))
+}
+
+fn read(pin_path: &Path, has_rates: bool) -> Result<Status, KernelError> {
+    let status = if has_rates {
         with_rates(pin_path, &mut None)?
     } else {
         status::read(pin_path)?
     };
-    let Some(status) = status else {
-        return not_running(pin_path);
-    };
-    if json {
-        print_json(&status)?;
-    } else {
-        print(&status.to_string());
-    }
-    Ok(exit_code(&status))
+    status.map_or_else(|| without_maps(pin_path), Ok)
 }

@@ -4,11 +4,12 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use clap::Args;
 use traffic_mirror::desired::Desired;
 use traffic_mirror::kernel::{Kernel, Observer, hash, record};
 use traffic_mirror::source::FileWatch;
 use traffic_mirror::source::{Unfit, ignore_writers, read_complete};
-use traffic_mirror::status::{Daemon, Life};
+use traffic_mirror::status::{self, Daemon, Life};
 use traffic_mirror::triggers::queue;
 
 use super::plan::Seen;
@@ -18,15 +19,31 @@ use crate::FAILURE;
 /// The kernel has no event for stores into maps, so the maps are read at this interval; the file is
 /// watched.
 const INTERVAL: Duration = Duration::from_millis(50);
+/// A status takes longer to read, and an endpoint longer to become reachable.
+const HEALTH_INTERVAL: Duration = Duration::from_millis(200);
 /// A daemon that is being started, or started again, is waited for that long.
 const GRACE: Duration = Duration::from_secs(2);
 
-pub(crate) fn wait(
-    path: &Path,
-    pin_path: &Path,
+#[derive(Debug, Args)]
+pub(crate) struct Until {
+    /// Give up after this time [default: wait forever]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
     timeout: Option<Duration>,
-) -> anyhow::Result<ExitCode> {
-    let deadline = timeout.map(|timeout| Instant::now() + timeout);
+    /// Wait until the status is ok, too: nothing is degraded, and each endpoint is ready
+    #[arg(long)]
+    healthy: bool,
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let duration = text
+        .parse()
+        .ok()
+        .and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+    duration.ok_or_else(|| "write a number of seconds such as 30 or 0.5".to_owned())
+}
+
+pub(crate) fn wait(until: &Until, path: &Path, pin_path: &Path) -> anyhow::Result<ExitCode> {
+    let deadline = until.timeout.map(|timeout| Instant::now() + timeout);
     let (sender, triggers) = queue();
     let mut watch = FileWatch::new(path, sender);
     let mut observer = Observer::open(pin_path)?;
@@ -35,6 +52,7 @@ pub(crate) fn wait(
     ignore_writers()?;
     let mut file: Option<(File, Desired)> = None;
     let (mut seen, mut is_read, mut taker) = (None, false, Taker::default());
+    let mut is_live = false;
     loop {
         if !is_read || watch.is_blind() || triggers.take_all() {
             // what cannot be watched is read each time
@@ -59,34 +77,53 @@ pub(crate) fn wait(
                 }
             }
         }
+        let mut ills = Vec::new();
         if let Some((_, desired)) = file.as_ref().filter(|_| is_read) {
             let look = Seen::look(&mut observer, desired)?;
             if seen.as_ref() != Some(&look) {
-                if look.preview(desired)?.is_empty() {
-                    return Ok(ExitCode::SUCCESS);
-                }
+                is_live = look.preview(desired)?.is_empty();
                 seen = Some(look);
+            }
+            if is_live && until.healthy {
+                let status = status::read(pin_path)?;
+                let nothing = || vec!["nothing is mirrored".to_owned()];
+                ills = status.map_or_else(nothing, |status| status.reasons);
+            }
+            if is_live && ills.is_empty() {
+                return Ok(ExitCode::SUCCESS);
             }
         }
         let bytes = file
             .as_ref()
             .filter(|_| is_read)
             .map(|(file, _)| &*file.bytes);
-        let left = deadline.map_or(INTERVAL, |deadline| {
+        let interval = if ills.is_empty() {
+            INTERVAL
+        } else {
+            HEALTH_INTERVAL
+        };
+        let left = deadline.map_or(interval, |deadline| {
             deadline.saturating_duration_since(Instant::now())
         });
         if let Some(why) = taker.refuses(pin_path, bytes) {
-            eprintln!("{} will not become live: {why}", path.display());
+            let goal = if ills.is_empty() { "live" } else { "healthy" };
+            eprintln!("{} will not become {goal}: {why}", path.display());
             return Ok(FAILURE.into());
         }
         if left.is_zero() {
-            eprintln!(
-                "{} is not live yet; `traffic-mirror plan` shows what is missing",
-                path.display()
-            );
+            eprintln!("{} {}", path.display(), missing(&ills));
             return Ok(FAILURE.into());
         }
-        std::thread::sleep(INTERVAL.min(left));
+        std::thread::sleep(interval.min(left));
+    }
+}
+
+/// What is missing after the timeout.
+fn missing(ills: &[String]) -> String {
+    if ills.is_empty() {
+        "is not live yet; `traffic-mirror plan` shows what is missing".to_owned()
+    } else {
+        format!("is live, but the status is degraded: {}", ills.join("; "))
     }
 }
 

@@ -11,6 +11,7 @@ use std::ops::Range;
 
 pub use code::{Code, Severity};
 pub use render::{Located, Note, locate, render};
+pub use secrets::hidden;
 pub(crate) use suggest::{alternatives, closest, did_you_mean};
 
 /// One error or warning about the file.

@@ -1,5 +1,5 @@
 //! Input: the text of a file. Output: the same, as long, without the secrets in it, so that an
-//! error near one does not show it.
+//! error near one does not show it, and a report can have the file.
 
 use super::closest;
 
@@ -9,8 +9,8 @@ const SECRETS: [&str; 1] = ["seed"];
 const LONG: [&str; 2] = ["\"\"\"", "'''"];
 
 /// The text with a star for each byte of a secret. The values of similar keys are hidden, too,
-/// since the key may be misspelt.
-pub(super) fn hidden(text: &str) -> String {
+/// since the key may be misspelt, and those in comments.
+pub fn hidden(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut open: Option<&str> = None;
     for line in text.split_inclusive('\n') {
@@ -38,7 +38,7 @@ fn value(line: &str) -> Option<usize> {
     let (key, _) = line.split_once('=')?;
     let name = key
         .trim_start_matches('\u{feff}')
-        .trim()
+        .trim_matches(|c: char| c.is_whitespace() || c == '#')
         .trim_matches(['"', '\'']);
     let is_secret = SECRETS.contains(&name) || closest(name, SECRETS).is_some();
     is_secret.then_some(key.len() + 1)
@@ -57,6 +57,7 @@ mod tests {
             ),
             ("a = 1\n\"seed\"='é' # x\n", "a = 1\n\"seed\"=**** * *\n"),
             ("sed = \"abc\"", "sed = *****"),
+            ("# seed = \"abc\"", "# seed = *****"),
             (
                 "seed = \"\"\"\nabc\ndef\"\"\"\nx = 1",
                 "seed = ***\n***\n******\nx = 1",

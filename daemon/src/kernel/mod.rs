@@ -38,6 +38,7 @@ use segmenter::Attempts;
 use crate::tables::{Live, Tables};
 
 pub use attach::Attachments;
+pub use attach::hook::{OnHook, programs_on};
 pub use attach::strays::{Stray, strays};
 pub use attachment::{Attachment, Mechanism, Role, word};
 pub use bpf::program::Program;

@@ -1,7 +1,7 @@
 use super::*;
 use crate::compile;
 use crate::network::Direction;
-use crate::status::{File, Rate};
+use crate::status::{File, Rate, State};
 
 fn filter(name: &str, packets: u64) -> FilterStatus {
     FilterStatus {
@@ -67,6 +67,7 @@ fn file() -> File {
 fn status() -> Status {
     Status {
         schema: 1,
+        state: State::Degraded,
         degraded: true,
         reasons: vec!["endpoint capture gets no copies: no-route".to_owned()],
         since: None,

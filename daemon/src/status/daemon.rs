@@ -80,7 +80,7 @@ impl Daemon {
     }
 
     /// Its process, for people.
-    fn named(&self) -> String {
+    pub(super) fn named(&self) -> String {
         match (self.pid, self.is_elsewhere) {
             (None, _) => "pid unknown".to_owned(),
             (Some(pid), false) => format!("pid {pid}"),
@@ -116,7 +116,7 @@ impl Daemon {
             .unwrap_or_default();
         let since = self
             .since
-            .map(|at| format!(", since {}", super::text::utc(at)))
+            .map(|at| format!(", since {}", super::local(at)))
             .unwrap_or_default();
         match self.state {
             Life::Running => format!("{}{version}{since}", self.named()),

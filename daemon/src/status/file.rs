@@ -7,6 +7,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 
+use super::brief::short;
 use super::{Daemon, Reason};
 use crate::kernel::{Hash, Record, Rejection, mounts};
 use crate::source;
@@ -140,8 +141,7 @@ impl File {
 
     /// A line for people.
     pub fn line(&self) -> String {
-        let short =
-            |hash: &Option<String>| hash.as_ref().map_or("none", |hash| &hash[..16]).to_owned();
+        let short = |hash: &Option<String>| short(hash).unwrap_or("none").to_owned();
         let (path, live) = (&self.path, short(&self.live_sha256));
         let state = match self.state {
             Standing::Live => return format!("{path}, sha256 {}, live", short(&self.sha256)),
@@ -152,7 +152,7 @@ impl File {
             Standing::Rejected => {
                 format!(
                     "REJECTED {}",
-                    self.rejected_at.map(super::text::utc).unwrap_or_default()
+                    self.rejected_at.map(super::local).unwrap_or_default()
                 )
             }
             Standing::Missing => "MISSING".to_owned(),

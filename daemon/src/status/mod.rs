@@ -1,11 +1,15 @@
 //! Input: the maps and pins in the kernel; no daemon is queried. Output: [`Status`], for people and
 //! as JSON.
 
+mod brief;
+mod chosen;
+mod clock;
 mod daemon;
 mod file;
 mod filter;
 mod listed;
 mod named;
+mod paint;
 mod rate;
 mod read;
 mod reasons;
@@ -24,9 +28,11 @@ use crate::report::plural;
 /// What is mirrored at the moment.
 #[derive(Debug, Clone, Serialize)]
 pub struct Status {
-    /// Version of this structure.
+    /// Version of this structure: [`SCHEMA`].
     pub schema: u32,
-    /// Something that is wanted does not work: there are reasons.
+    /// In one word.
+    pub state: State,
+    /// The state is not "ok": there are reasons.
     pub degraded: bool,
     /// Why, a sentence each.
     pub reasons: Vec<String>,
@@ -55,6 +61,48 @@ pub struct Status {
     pub endpoints: Vec<EndpointStatus>,
     /// The interfaces that copies leave by.
     pub outputs: Vec<Output>,
+}
+
+/// Version of [`Status`] as JSON, which packaging/schema/status.schema.json describes.
+pub const SCHEMA: u32 = 1;
+
+/// The status in one word.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    /// All that is wanted works.
+    #[default]
+    Ok,
+    /// Something that is wanted does not work.
+    Degraded,
+    /// Nothing is mirrored: there are no maps.
+    Inactive,
+    /// The status cannot be read.
+    Unknown,
+}
+
+impl Status {
+    /// The status without maps that can be read, and why there are none.
+    pub fn without_maps(state: State, daemon: Daemon, reasons: Vec<String>) -> Self {
+        Self {
+            schema: SCHEMA,
+            state,
+            degraded: true,
+            reasons,
+            since: None,
+            daemon,
+            file: None,
+            last_reload: None,
+            last_rejected: None,
+            reloads: None,
+            repairs: None,
+            interfaces: Vec::new(),
+            not_mirrored: Vec::new(),
+            filters: Vec::new(),
+            endpoints: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
 }
 
 /// An output interface. Its counters include all packets that it sends.
@@ -184,12 +232,15 @@ impl EndpointStatus {
     }
 }
 
+pub use chosen::Names;
+pub use clock::local;
 pub use daemon::{Daemon, Life, PATIENCE};
 pub use file::{File, Standing};
 pub use listed::NotMirrored;
 pub use rate::Rate;
 pub use read::{read, read_without_places};
 pub use reasons::Reason;
+pub use text::View;
 pub use top::{Style, frame};
 
 /// The content of a file, in a few words.

@@ -8,7 +8,7 @@ use traffic_mirror_ebpf::abi::{self, Drop, IcmpError, Skipped, Trouble};
 use super::named::{sorted, used};
 use super::{
     ChainPosition, Daemon, EndpointStatus, File, InterfaceStatus, NotMirrored, Output, Reason,
-    Status, filter,
+    SCHEMA, State, Status, filter,
 };
 use crate::compile::{READY, called, entries, entry_of, mac, not_mirrored, outer, refused, state};
 use crate::desired::Order;
@@ -103,7 +103,8 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
     let file = record.as_ref().map(|record| File::look(record, &daemon));
     let history = noted.filter(|history| history.reloads > 0);
     let status = Status {
-        schema: 1,
+        schema: SCHEMA,
+        state: State::Ok,
         degraded: false,
         reasons: Vec::new(),
         since: None,

@@ -2,7 +2,7 @@
 //! a function of its own.
 
 use super::listed;
-use super::{EndpointStatus, InterfaceStatus, Output, Status};
+use super::{EndpointStatus, InterfaceStatus, Output, State, Status};
 
 /// Why something that is wanted does not work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -49,6 +49,9 @@ impl Status {
         reasons.extend(self.endpoints.iter().filter_map(endpoint));
         reasons.extend(self.outputs.iter().filter_map(output));
         self.degraded = !reasons.is_empty();
+        if self.degraded {
+            self.state = State::Degraded;
+        }
         self.since = reasons.iter().filter_map(|reason| reason.since).min();
         self.reasons = reasons.into_iter().map(|reason| reason.text).collect();
         self
@@ -62,7 +65,7 @@ impl Status {
 
     /// Adds a reason.
     pub(super) fn worsen(&mut self, reason: Reason) {
-        self.degraded = true;
+        (self.degraded, self.state) = (true, State::Degraded);
         self.since = self.since.into_iter().chain(reason.since).min();
         self.reasons.push(reason.text);
     }

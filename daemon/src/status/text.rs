@@ -6,181 +6,291 @@ use std::fmt;
 use traffic_mirror_ebpf::abi::Skipped;
 
 use super::listed::grouped;
-use super::{ChainPosition, FilterStatus, InterfaceStatus, Output, Rate, Status};
+use super::paint::{Tone, paint};
+use super::{
+    ChainPosition, EndpointStatus, FilterStatus, InterfaceStatus, Output, Rate, Status, local,
+};
 use crate::report::plural;
 
-impl fmt::Display for Status {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let reasons = |reasons: &BTreeMap<&str, u64>| -> String {
-            reasons
-                .iter()
-                .map(|(reason, count)| format!("  {reason} {count}"))
-                .collect()
+/// How the status is printed.
+#[derive(Debug, Clone, Copy)]
+pub struct View {
+    /// With colours of a terminal.
+    pub color: bool,
+    /// The objects alone, and all of them: the user has chosen them.
+    pub is_chosen: bool,
+}
+
+/// Objects of one kind, and reasons, that are printed at most. The others are counted.
+const SHOWN: usize = 20;
+
+impl Status {
+    /// All lines.
+    pub fn text(&self, view: View) -> String {
+        let mut page = Page {
+            color: view.color,
+            limit: if view.is_chosen { usize::MAX } else { SHOWN },
+            text: self.brief(view.color) + "\n",
         };
-        self.fmt_state(f)?;
-        writeln!(f, "daemon     {}", self.daemon.line())?;
+        if !view.is_chosen {
+            self.reasons(&mut page);
+            self.origin(&mut page);
+        }
+        page.objects(
+            &self.interfaces,
+            "interface",
+            "",
+            is_worth_a_look,
+            interface,
+        );
+        let not_mirrored = grouped(&self.not_mirrored);
+        page.objects(
+            &not_mirrored,
+            "interface",
+            "",
+            |group| group.is_fault,
+            |group| (Tone::bad(group.is_fault), format!("{group}\n")),
+        );
+        let packets = |filter: &FilterStatus| filter.packets;
+        page.objects(
+            &self.filters,
+            "filter",
+            ", with fewer packets",
+            packets,
+            filter,
+        );
+        page.objects(
+            &self.endpoints,
+            "endpoint",
+            "",
+            |one| !one.is_ready(),
+            endpoint,
+        );
+        page.objects(&self.outputs, "output", "", |one| !one.carrier, output);
+        page.text
+    }
+
+    /// The first line has the first reason; each further one has a line.
+    fn reasons(&self, page: &mut Page) {
+        let further = self.reasons.get(1..).unwrap_or_default();
+        let shown = &further[..further.len().min(page.limit)];
+        for reason in shown {
+            page.add("", Tone::Bad, &format!("{reason}\n"));
+        }
+        if further.len() > shown.len() {
+            let more = further.len() - shown.len();
+            page.add("", Tone::Bad, &format!("{more} more: status --json\n"));
+        }
+    }
+
+    /// The daemon and its file.
+    fn origin(&self, page: &mut Page) {
+        page.add("daemon", Tone::Plain, &format!("{}\n", self.daemon.line()));
         if let Some(file) = &self.file {
-            writeln!(f, "file       {}", file.line())?;
+            page.add("file", Tone::Plain, &format!("{}\n", file.line()));
         }
         if let (Some(at), Some(reloads), Some(repairs)) =
             (self.last_reload, self.reloads, self.repairs)
         {
             let times = plural(reloads as usize, "time");
             let repairs = plural(repairs as usize, "repair");
-            writeln!(
-                f,
-                "file       last loaded {}, {times} in all; {repairs}",
-                utc(at)
-            )?;
+            let loaded = format!("last loaded {}, {times} in all; {repairs}\n", local(at));
+            page.add("file", Tone::Plain, &loaded);
         }
-        for interface in &self.interfaces {
-            let InterfaceStatus {
-                name,
-                altname,
-                index,
-                direction,
-                attached,
-                place,
-                order,
-                in_order,
-                pending,
-                note,
-                skipped,
-            } = interface;
-            let name = name.clone().unwrap_or_else(|| format!("(index {index})"));
-            let listed = altname
-                .as_ref()
-                .map_or_else(String::new, |altname| format!(", listed as {altname}"));
-            let how = attached.unwrap_or("not attached");
-            let place = place
-                .as_ref()
-                .map(ChainPosition::to_string)
-                .unwrap_or_default();
-            let order = match (pending, in_order) {
-                (Some(program), _) => {
-                    format!(", order \"{order}\" is pending: last until {program} is attached")
-                }
-                (None, Some(false)) => format!(", NOT {order}"),
-                _ => String::new(),
-            };
-            writeln!(
-                f,
-                "interface  {name:<15} {direction:<7}  {how}{listed}{place}{order}{}",
-                reasons(skipped)
-            )?;
-            note.iter()
-                .try_for_each(|note| writeln!(f, "{:27}{note}", ""))?;
-            if skipped.contains_key(Skipped::Nested.label()) {
-                writeln!(
-                    f,
-                    "{:27}nested counts GUE in GUE: if another mirror sends it, add its address to \"peers\"",
-                    ""
-                )?;
-            }
-        }
-        grouped(&self.not_mirrored)
-            .iter()
-            .try_for_each(|line| writeln!(f, "interface  {line}"))?;
-        for filter in &self.filters {
-            let FilterStatus {
-                name,
-                packets,
-                bytes,
-                rate,
-                ..
-            } = filter;
-            let state = filter.words();
-            writeln!(
-                f,
-                "filter     {name:<15} {state:<8} {packets} packets {bytes} bytes{}",
-                shown(*rate)
-            )?;
-        }
-        for endpoint in &self.endpoints {
-            let super::EndpointStatus {
-                name,
-                state,
-                packets,
-                bytes,
-                truncated,
-                fragmented,
-                drops,
-                rate,
-                ..
-            } = endpoint;
-            let (rate, drops) = (shown(*rate), reasons(drops));
-            let count = |count: u64, what: &str| {
-                if count == 0 {
-                    String::new()
-                } else {
-                    format!(", {count} {what}")
-                }
-            };
-            let (cut, split) = (
-                count(*truncated, "truncated"),
-                count(*fragmented, "fragmented"),
-            );
-            writeln!(
-                f,
-                "endpoint   {name:<15} {state:<8} {packets} packets {bytes} bytes{cut}{split}{rate}{drops}"
-            )?;
-            if let (Some(address), Some(port)) = (endpoint.address, endpoint.port) {
-                let interface = endpoint.interface.as_deref().unwrap_or("?");
-                let next_hop = endpoint.next_hop.as_deref().unwrap_or("unknown");
-                writeln!(
-                    f,
-                    "{:27}to {address} port {port} by {interface}, next hop {next_hop}",
-                    ""
-                )?;
-            }
-            if !endpoint.errors.is_empty() {
-                writeln!(
-                    f,
-                    "{:27}ICMP errors about copies:{}",
-                    "",
-                    reasons(&endpoint.errors)
-                )?;
-            }
-        }
-        for Output {
-            interface,
-            carrier,
-            queue,
-            queue_drops,
-            device_drops,
-            hears_errors,
-        } in &self.outputs
-        {
-            let carrier = if *carrier { "carrier" } else { "NO CARRIER" };
-            let queue = queue.as_deref().unwrap_or("no queue");
-            let drops = format!(
-                "drops of all packets: {queue_drops} by {queue}, {device_drops} by the device"
-            );
-            let errors = if *hears_errors {
-                ""
-            } else {
-                ", ICMP errors NOT COUNTED"
-            };
-            writeln!(f, "output     {interface:<15} {carrier}, {drops}{errors}")?;
-        }
-        Ok(())
     }
 }
 
-impl Status {
-    /// The first line, and one more for each further reason.
-    fn fmt_state(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Some((first, more)) = self.reasons.split_first() else {
-            return writeln!(f, "ok");
-        };
-        let since = self
-            .since
-            .map(|at| format!("since {}: ", utc(at)))
-            .unwrap_or_default();
-        writeln!(f, "degraded   {since}{first}")?;
-        more.iter()
-            .try_for_each(|reason| writeln!(f, "{:11}{reason}", ""))
+impl Tone {
+    fn bad(is_bad: bool) -> Self {
+        if is_bad { Self::Bad } else { Self::Plain }
     }
+}
+
+/// The lines so far.
+struct Page {
+    color: bool,
+    limit: usize,
+    text: String,
+}
+
+impl Page {
+    /// Adds the lines of one object, the first behind a label.
+    fn add(&mut self, label: &str, tone: Tone, lines: &str) {
+        for (nth, line) in lines.lines().enumerate() {
+            let (label, gap) = if nth == 0 { (label, 11) } else { ("", 27) };
+            let text = paint(self.color, tone, line);
+            self.text.push_str(&format!("{label:<gap$}{text}\n"));
+        }
+    }
+
+    /// Adds objects in their order, at most as many as there is room for: those of the highest
+    /// rank. `others` says what the remaining ones have in common.
+    fn objects<T, R: Ord>(
+        &mut self,
+        all: &[T],
+        label: &str,
+        others: &str,
+        rank: impl Fn(&T) -> R,
+        lines: impl Fn(&T) -> (Tone, String),
+    ) {
+        for one in most(all, self.limit, rank) {
+            let (tone, lines) = lines(one);
+            self.add(label, tone, &lines);
+        }
+        let more = all.len().saturating_sub(self.limit);
+        if more > 0 {
+            let hint = format!("{more} more{others}: traffic-mirror status 'PATTERN'");
+            self.add(label, Tone::Quiet, &hint);
+        }
+    }
+}
+
+/// At most `limit` of them: those of the highest rank, in the order in which they stand there.
+fn most<T, R: Ord>(all: &[T], limit: usize, rank: impl Fn(&T) -> R) -> Vec<&T> {
+    let mut places: Vec<usize> = (0..all.len()).collect();
+    if all.len() > limit {
+        places.sort_by_key(|&place| std::cmp::Reverse(rank(&all[place])));
+        places.truncate(limit);
+        places.sort_unstable();
+    }
+    places.into_iter().map(|place| &all[place]).collect()
+}
+
+fn reasons(reasons: &BTreeMap<&str, u64>) -> String {
+    reasons
+        .iter()
+        .map(|(reason, count)| format!("  {reason} {count}"))
+        .collect()
+}
+
+/// The program is not where it should be, or there is something to say about it.
+fn is_worth_a_look(interface: &InterfaceStatus) -> bool {
+    is_wrong(interface) || interface.pending.is_some() || interface.note.is_some()
+}
+
+fn is_wrong(interface: &InterfaceStatus) -> bool {
+    let is_elsewhere = interface.in_order == Some(false) && interface.pending.is_none();
+    interface.attached.is_none() || is_elsewhere
+}
+
+fn interface(interface: &InterfaceStatus) -> (Tone, String) {
+    let InterfaceStatus {
+        name,
+        altname,
+        index,
+        direction,
+        attached,
+        place,
+        order,
+        in_order,
+        pending,
+        note,
+        skipped,
+    } = interface;
+    let name = name.clone().unwrap_or_else(|| format!("(index {index})"));
+    let listed = altname
+        .as_ref()
+        .map_or_else(String::new, |altname| format!(", listed as {altname}"));
+    let how = attached.unwrap_or("not attached");
+    let place = place
+        .as_ref()
+        .map(ChainPosition::to_string)
+        .unwrap_or_default();
+    let order = match (pending, in_order) {
+        (Some(program), _) => {
+            format!(", order \"{order}\" is pending: last until {program} is attached")
+        }
+        (None, Some(false)) => format!(", NOT {order}"),
+        _ => String::new(),
+    };
+    let mut lines = format!(
+        "{name:<15} {direction:<7}  {how}{listed}{place}{order}{}\n",
+        reasons(skipped)
+    );
+    lines.extend(note.iter().map(|note| format!("{note}\n")));
+    if skipped.contains_key(Skipped::Nested.label()) {
+        lines.push_str(
+            "nested counts GUE in GUE: if another mirror sends it, add its address to \"peers\"\n",
+        );
+    }
+    (Tone::bad(is_wrong(interface)), lines)
+}
+
+fn filter(filter: &FilterStatus) -> (Tone, String) {
+    let FilterStatus {
+        name,
+        active,
+        packets,
+        bytes,
+        rate,
+        ..
+    } = filter;
+    let (state, rate) = (filter.words(), shown(*rate));
+    let line = format!("{name:<15} {state:<8} {packets} packets {bytes} bytes{rate}\n");
+    (if *active { Tone::Plain } else { Tone::Quiet }, line)
+}
+
+fn endpoint(endpoint: &EndpointStatus) -> (Tone, String) {
+    let EndpointStatus {
+        name,
+        state,
+        packets,
+        bytes,
+        truncated,
+        fragmented,
+        drops,
+        rate,
+        ..
+    } = endpoint;
+    let (rate, drops) = (shown(*rate), reasons(drops));
+    let count = |count: u64, what: &str| {
+        if count == 0 {
+            String::new()
+        } else {
+            format!(", {count} {what}")
+        }
+    };
+    let (cut, split) = (
+        count(*truncated, "truncated"),
+        count(*fragmented, "fragmented"),
+    );
+    let mut lines =
+        format!("{name:<15} {state:<8} {packets} packets {bytes} bytes{cut}{split}{rate}{drops}\n");
+    if let (Some(address), Some(port)) = (endpoint.address, endpoint.port) {
+        let interface = endpoint.interface.as_deref().unwrap_or("?");
+        let next_hop = endpoint.next_hop.as_deref().unwrap_or("unknown");
+        lines.push_str(&format!(
+            "to {address} port {port} by {interface}, next hop {next_hop}\n"
+        ));
+    }
+    if !endpoint.errors.is_empty() {
+        let errors = reasons(&endpoint.errors);
+        lines.push_str(&format!("ICMP errors about copies:{errors}\n"));
+    }
+    (Tone::bad(!endpoint.is_ready()), lines)
+}
+
+fn output(output: &Output) -> (Tone, String) {
+    let Output {
+        interface,
+        carrier,
+        queue,
+        queue_drops,
+        device_drops,
+        hears_errors,
+    } = output;
+    let is_wrong = !carrier || !hears_errors;
+    let carrier = if *carrier { "carrier" } else { "NO CARRIER" };
+    let queue = queue.as_deref().unwrap_or("no queue");
+    let drops =
+        format!("drops of all packets: {queue_drops} by {queue}, {device_drops} by the device");
+    let errors = if *hears_errors {
+        ""
+    } else {
+        ", ICMP errors NOT COUNTED"
+    };
+    let line = format!("{interface:<15} {carrier}, {drops}{errors}\n");
+    (Tone::bad(is_wrong), line)
 }
 
 impl fmt::Display for ChainPosition {
@@ -222,41 +332,16 @@ pub(super) fn bits(bits: f64) -> String {
     }
 }
 
-/// A time in UTC, from seconds since 1970 (days to date: Howard Hinnant, "chrono-Compatible
-/// Low-Level Date Algorithms"). 2026-11-30: no crate in the tree does it; tracing-subscriber has
-/// such code for the time of a log line only, not public.
-pub(super) fn utc(seconds: u64) -> String {
-    let (days, second) = (seconds / 86_400 + 719_468, seconds % 86_400);
-    let (era, day_of_era) = (days / 146_097, days % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
-    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
-    let shifted = (5 * day_of_year + 2) / 153;
-    let day = day_of_year - (153 * shifted + 2) / 5 + 1;
-    let month = if shifted < 10 {
-        shifted + 3
-    } else {
-        shifted - 9
-    };
-    let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        second / 3600,
-        second / 60 % 60,
-        second % 60
-    )
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn times_are_those_of_the_calendar() {
-        assert_eq!(utc(0), "1970-01-01T00:00:00Z");
-        assert_eq!(utc(951_782_400), "2000-02-29T00:00:00Z");
-        assert_eq!(utc(1_735_689_599), "2024-12-31T23:59:59Z");
-        assert_eq!(utc(4_107_542_400), "2100-03-01T00:00:00Z");
+    fn the_most_important_stay_in_their_order() {
+        let all = [3, 9, 1, 7, 9];
+        assert_eq!(most(&all, 3, |one| *one), [&9, &7, &9]);
+        assert_eq!(most(&all, 2, |_| 0), [&3, &9]);
+        assert_eq!(most(&all, 5, |one| *one), [&3, &9, &1, &7, &9]);
     }
 
     #[test]

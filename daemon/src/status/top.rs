@@ -1,8 +1,8 @@
 //! Input: a status with rates. Output: one picture of `top`, what moves most on top.
 
-use std::fmt::Write;
-
+use super::brief::cut;
 use super::listed::grouped;
+use super::paint::{Tone, paint};
 use super::text::bits;
 use super::{Rate, Status};
 
@@ -11,61 +11,26 @@ use super::{Rate, Status};
 pub struct Style {
     /// Lines at most; all if absent.
     pub rows: Option<usize>,
+    /// Characters of a line at most; all if absent.
+    pub columns: Option<usize>,
     /// With ANSI colours (ECMA-48 SGR).
     pub color: bool,
 }
 
-const BOLD: &str = "\x1b[1m";
-const RED: &str = "\x1b[31m";
-const DIM: &str = "\x1b[2m";
-const PLAIN: &str = "\x1b[0m";
-
 /// Draws it.
 pub fn frame(status: &Status, style: Style) -> String {
-    let mut lines = Vec::new();
-    let paint = |color: &str, text: &str| {
-        if style.color && !color.is_empty() {
-            format!("{color}{text}{PLAIN}")
-        } else {
-            text.to_owned()
-        }
-    };
-    let (state, color) = if status.degraded {
-        ("degraded", RED)
-    } else {
-        ("ok", "")
-    };
-    lines.push(format!("traffic-mirror: {}", paint(color, state)));
-    let head = |object: &str| {
-        format!(
-            "{object:<32} {:>12} {:>14} {:>12}  STATE",
-            "PACKETS/S", "BITS", "DROPS/S"
-        )
-    };
+    let mut lines = vec![status.brief_within(style.columns, style.color)];
+    let paint = |tone: Tone, text: &str| paint(style.color, tone, cut(text, style.columns));
     let line = |name: &str, rate: Option<Rate>, state: &str, is_bad: bool| {
         let rate = rate.unwrap_or_default();
-        let mut line = String::new();
-        // writing to a string never fails
-        let _ = write!(
-            line,
-            "{name:<32} {:>12.0} {:>14} {:>12.0}  {state}",
-            rate.packets,
-            bits(rate.bits),
-            rate.drops
-        );
-        let quiet = rate.packets == 0.0 && rate.drops == 0.0;
-        paint(
-            if is_bad || rate.drops > 0.0 {
-                RED
-            } else if quiet {
-                DIM
-            } else {
-                ""
-            },
-            &line,
-        )
+        let tone = match (is_bad || rate.drops > 0.0, rate.packets == 0.0) {
+            (true, _) => Tone::Bad,
+            (false, true) => Tone::Quiet,
+            (false, false) => Tone::Plain,
+        };
+        paint(tone, &row(name, rate, state))
     };
-    lines.push(paint(BOLD, &head("ENDPOINT")));
+    lines.push(paint(Tone::Heading, &head("ENDPOINT")));
     for endpoint in by_rate(&status.endpoints, |endpoint| {
         (endpoint.rate, &endpoint.name)
     }) {
@@ -78,19 +43,38 @@ pub fn frame(status: &Status, style: Style) -> String {
     }
     let not_mirrored = grouped(&status.not_mirrored);
     if !not_mirrored.is_empty() {
-        lines.push(paint(BOLD, "NOT MIRRORED"));
+        lines.push(paint(Tone::Heading, "NOT MIRRORED"));
     }
-    lines.extend(
-        not_mirrored
-            .iter()
-            .map(|line| paint(if line.is_fault { RED } else { DIM }, &line.to_string())),
-    );
-    lines.push(paint(BOLD, &head("FILTER")));
+    for group in &not_mirrored {
+        let tone = if group.is_fault {
+            Tone::Bad
+        } else {
+            Tone::Quiet
+        };
+        lines.push(paint(tone, &group.to_string()));
+    }
+    lines.push(paint(Tone::Heading, &head("FILTER")));
     for filter in by_rate(&status.filters, |filter| (filter.rate, &filter.name)) {
         lines.push(line(&filter.name, filter.rate, &filter.words(), false));
     }
     lines.truncate(style.rows.unwrap_or(usize::MAX));
     lines.iter().flat_map(|line| [line, "\n"]).collect()
+}
+
+fn head(object: &str) -> String {
+    format!(
+        "{object:<32} {:>12} {:>14} {:>12}  STATE",
+        "PACKETS/S", "BITS", "DROPS/S"
+    )
+}
+
+fn row(name: &str, rate: Rate, state: &str) -> String {
+    format!(
+        "{name:<32} {:>12.0} {:>14} {:>12.0}  {state}",
+        rate.packets,
+        bits(rate.bits),
+        rate.drops
+    )
 }
 
 /// What has the most bits first, then by name.
@@ -109,7 +93,7 @@ fn by_rate<T>(objects: &[T], key: impl Fn(&T) -> (Option<Rate>, &String)) -> Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::status::{EndpointStatus, FilterStatus};
+    use crate::status::{EndpointStatus, FilterStatus, State};
 
     fn status() -> Status {
         let filter = |name: &str, bits: f64| FilterStatus {
@@ -148,8 +132,9 @@ mod tests {
         };
         Status {
             schema: 1,
+            state: State::Degraded,
             degraded: true,
-            reasons: Vec::new(),
+            reasons: vec!["endpoint ids possibly gets no copies: no-route".to_owned()],
             since: None,
             daemon: Default::default(),
             file: None,
@@ -176,11 +161,12 @@ mod tests {
             &status(),
             Style {
                 rows: None,
+                columns: None,
                 color: false,
             },
         );
         let expected = "\
-            traffic-mirror: degraded\n\
+            degraded   endpoint ids possibly gets no copies: no-route; daemon not running\n\
             ENDPOINT                            PACKETS/S           BITS      DROPS/S  STATE\n\
             ids                                         0        0 bit/s           12  no-route\n\
             FILTER                              PACKETS/S           BITS      DROPS/S  STATE\n\
@@ -197,13 +183,18 @@ mod tests {
             &status(),
             Style {
                 rows: Some(3),
+                columns: Some(78),
                 color: true,
             },
         );
         let lines: Vec<&str> = frame.lines().collect();
         assert_eq!(lines.len(), 3);
         assert!(
-            lines[2].starts_with(RED) && lines[2].ends_with(PLAIN),
+            lines[0].starts_with("\x1b[31mdegraded\x1b[0m   endpoint ids"),
+            "{frame:?}"
+        );
+        assert!(
+            lines[2].starts_with("\x1b[31mids ") && lines[2].ends_with(" no-r\x1b[0m"),
             "{frame:?}"
         );
     }

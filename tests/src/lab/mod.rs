@@ -23,6 +23,7 @@ pub mod pins;
 pub mod process;
 pub mod recording;
 pub mod scatter;
+pub mod schema;
 pub mod socket;
 pub mod status;
 pub mod stream;

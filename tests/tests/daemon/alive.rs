@@ -49,7 +49,17 @@ fn no_daemon_and_one_that_hangs_are_degraded() -> Result<()> {
     let (_, text, _) = said(&daemon, &["status"])?;
     let lines: Vec<&str> = text.lines().collect();
     let pid = daemon.pid().context("it runs")?;
-    assert_eq!(lines[0], "ok");
+    let path = daemon.config_path();
+    let (daemon_of, live) = (
+        format!("ok         daemon pid {pid}, version "),
+        format!("; {}, sha256 ", path.display()),
+    );
+    assert!(
+        lines[0].starts_with(&daemon_of)
+            && lines[0].contains(&live)
+            && lines[0].contains(", live since 2"),
+        "{text}"
+    );
     assert!(
         lines[1].starts_with(&format!("daemon     pid {pid}, version ")),
         "{text}"

@@ -112,6 +112,8 @@ fn wrong_usage_is_64_and_help_is_not_wrong() -> Result<()> {
         &["run", "--attach", "xdp"],
         &["check", "a", "b"],
         &["wait", "--timeout", "-1"],
+        &["status", "--brief", "--json"],
+        &["report", "--json"],
     ] {
         let (code, stdout, stderr) = run(&mut command(args)?)?;
         assert_eq!((code, stdout.as_str()), (64, ""), "{args:?}: {stderr}");
@@ -318,7 +320,7 @@ fn status_tells_by_its_exit_code() -> Result<()> {
     );
     let text = String::from_utf8(daemon.run(&["status"])?.stdout)?;
     assert!(
-        text.starts_with("ok\n") && text.contains("port-53"),
+        text.starts_with("ok         daemon pid ") && text.contains("port-53"),
         "{text}"
     );
 
@@ -337,7 +339,7 @@ fn status_tells_by_its_exit_code() -> Result<()> {
     let state = lines.next().unwrap_or_default();
     assert!(
         state.starts_with("degraded   ")
-            && state.ends_with("endpoint ids gets no copies: no-route")
+            && state.contains("endpoint ids gets no copies: no-route; daemon pid ")
             && lines.next().is_some_and(|line| line.starts_with("daemon ")),
         "{text}"
     );
@@ -351,15 +353,21 @@ fn status_tells_by_its_exit_code() -> Result<()> {
 
     daemon.signal(nix::sys::signal::Signal::SIGTERM)?;
     daemon.wait_exit(deadline())?;
-    let output = daemon.run(&["status", "--json"])?;
-    assert_eq!((process::code(output.status), output.stdout.len()), (3, 0));
-    let said = String::from_utf8(output.stderr)?;
+    let (code, status) = status_of(&daemon)?;
+    let why = format!(
+        "nothing is mirrored: no maps are pinned below {}",
+        daemon.pin_path().display()
+    );
     assert_eq!(
-        said,
-        format!(
-            "nothing is mirrored: no maps are pinned below {}\n",
-            daemon.pin_path().display()
-        )
+        (code, &status["state"], &status["reasons"]),
+        (3, &"inactive".into(), &serde_json::json!([why]))
+    );
+    assert_eq!(status["daemon"]["state"], "not-running");
+    let output = daemon.run(&["status", "--brief"])?;
+    assert_eq!(process::code(output.status), 3);
+    assert_eq!(
+        String::from_utf8(output.stdout)?,
+        format!("inactive   {why}; daemon not running\n")
     );
     Ok(())
 }

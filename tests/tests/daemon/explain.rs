@@ -264,7 +264,10 @@ fn each_packet_of_a_capture_has_its_verdict() -> Result<()> {
         let (_, answer, _) = explain(&daemon, &format!("{question} --json"))?;
         let answer: Value = serde_json::from_str(&answer)?;
         assert_eq!(
-            (&answer[2]["skipped"], &answer[4]["packet"]["source_port"]),
+            (
+                &answer["verdicts"][2]["skipped"],
+                &answer["verdicts"][4]["packet"]["source_port"]
+            ),
             (&json!("not-ip"), &json!(1))
         );
     }

@@ -21,6 +21,7 @@ mod metrics;
 mod order;
 mod pins;
 mod plan;
+mod report;
 mod rights;
 mod segmenter;
 mod site;

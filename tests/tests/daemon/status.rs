@@ -121,7 +121,7 @@ fn reloads_and_repairs_are_counted_across_daemons_and_maps() -> Result<()> {
                 .any(|line| line.starts_with("file       last loaded 2")),
             "{said}"
         );
-        assert!(said.contains("Z, 4 times in all; "), "{said}");
+        assert!(said.contains(", 4 times in all; "), "{said}");
         assert!(said.contains(&format!("; {repairs} repairs\n")), "{said}");
     }
     Ok(())
@@ -161,21 +161,14 @@ fn rates_are_those_of_the_traffic() -> Result<()> {
     );
 
     let lines: Vec<&str> = picture.lines().collect();
-    assert_eq!(lines[0], "traffic-mirror: ok");
+    assert!(lines[0].starts_with("ok         daemon pid "), "{picture}");
     let starts: Vec<&str> = lines
         .iter()
         .filter_map(|line| line.split_whitespace().next())
         .collect();
     assert_eq!(
         starts,
-        [
-            "traffic-mirror:",
-            "ENDPOINT",
-            "ids",
-            "FILTER",
-            "port-4000",
-            "port-9"
-        ],
+        ["ok", "ENDPOINT", "ids", "FILTER", "port-4000", "port-9"],
         "{picture}"
     );
     assert!(
@@ -216,13 +209,134 @@ fn on_a_terminal_the_picture_is_drawn_again_and_again() -> Result<()> {
         child.kill()?;
         child.wait()?;
         let said = String::from_utf8(said)?;
-        assert!(
-            said.starts_with("\x1b[Htraffic-mirror: ok\x1b[K\r\n"),
-            "{said:?}"
-        );
+        let ok = if colors { "\x1b[32mok\x1b[0m" } else { "ok" };
+        let first = format!("\x1b[H{ok}         daemon pid ");
+        assert!(said.starts_with(&first), "{said:?}");
         assert_eq!(said.contains("\x1b[1m"), colors, "{said:?}");
         assert!(said.matches("port-53 ").count() >= 2, "{said:?}");
     }
+    Ok(())
+}
+
+/// Whoever watches many hosts reads one line of each.
+#[test]
+fn the_first_line_says_it_all() -> Result<()> {
+    let site = Site::new()?;
+    let daemon = site.daemon(&[53])?;
+    // India is half an hour off, and needs no database here
+    let brief = |args: &[&str]| -> Result<(i32, String)> {
+        let mut command = daemon.command("status")?;
+        let output = process::output(command.args(args).env("TZ", "IST-5:30"), deadline())?;
+        assert!(output.stderr.is_empty());
+        Ok((
+            process::code(output.status),
+            String::from_utf8(output.stdout)?,
+        ))
+    };
+    let pid = daemon.pid().context("it runs")?;
+    let begins = format!(
+        "ok         daemon pid {pid}, version {}; {}, sha256 ",
+        env!("CARGO_PKG_VERSION"),
+        daemon.config_path().display()
+    );
+    let (code, line) = brief(&["--brief"])?;
+    let rest = line.strip_prefix(&begins).context(line.clone())?;
+    let (hash, time) = rest.split_once(", live since ").context(line.clone())?;
+    let (_, status) = status_of(&daemon)?;
+    let whole = status["file"]["sha256"].as_str().context("a hash")?;
+    assert_eq!((code, hash), (0, &whole[..12]));
+    assert!(
+        time.starts_with('2') && time.ends_with("+05:30\n"),
+        "{time}"
+    );
+    // the same as the first line of all of it
+    assert!(brief(&[])?.1.starts_with(&line));
+
+    daemon.signal(Signal::SIGSTOP)?;
+    daemon.write_config(&config(&[54]))?;
+    let (code, line) = brief(&["--brief"])?;
+    assert!(
+        code == 1
+            && line.starts_with("degraded   since 2")
+            && line.contains(" has changed and is not loaded yet; daemon pid ")
+            && line.ends_with(", changed since, not loaded\n"),
+        "{line}"
+    );
+    daemon.signal(Signal::SIGCONT)?;
+    status_until(&daemon, |code, status| code == 0 && status["state"] == "ok")?;
+    Ok(())
+}
+
+#[test]
+fn of_many_filters_the_busiest_are_shown_and_others_are_chosen_by_name() -> Result<()> {
+    let mut site = Site::new()?;
+    let daemon = site.daemon(&(1000..1300).collect::<Vec<u16>>())?;
+    site.expect(1299, 1)?;
+    let filters = |said: &str| -> Vec<String> {
+        let lines = said.lines().filter_map(|line| line.strip_prefix("filter "));
+        lines.map(|line| line.trim().to_owned()).collect()
+    };
+    let (code, said) = text(&daemon, &["status"])?;
+    let shown = filters(&said);
+    assert_eq!((code, shown.len()), (0, 21), "{said}");
+    assert!(
+        shown[19].starts_with("port-1299 ") && shown[19].contains(" 1 packets "),
+        "{said}"
+    );
+    assert_eq!(
+        shown[20],
+        "280 more, with fewer packets: traffic-mirror status 'PATTERN'"
+    );
+
+    let (_, said) = text(&daemon, &["status", "port-1298", "port-100*"])?;
+    assert_eq!(filters(&said).len(), 11, "{said}");
+    assert_eq!(said.lines().count(), 12, "the first line, and these");
+    assert_eq!(filters(&text(&daemon, &["status", "*"])?.1).len(), 300);
+    let (_, said) = text(&daemon, &["status", "ids", "eth[0-9]", "--json"])?;
+    let status: Value = serde_json::from_str(&said)?;
+    let count = |list: &str| status[list].as_array().map(Vec::len);
+    assert_eq!(
+        ["interfaces", "filters", "endpoints", "outputs"].map(count),
+        [Some(2), Some(0), Some(1), Some(1)],
+        "{status:#}"
+    );
+    let (_, said) = text(&daemon, &["top", "--once", "port-1001"])?;
+    assert_eq!(said.matches("port-").count(), 1, "{said}");
+    for verb in [&["status"][..], &["top", "--once"]] {
+        let output = daemon.run(&[verb, &["port-13000"]].concat())?;
+        let said = String::from_utf8(output.stderr)?;
+        assert!(
+            process::code(output.status) == 1
+                && said.contains(
+                    "no interface, filter or endpoint is called \"port-13000\"; did you mean"
+                ),
+            "{said}"
+        );
+    }
+    Ok(())
+}
+
+#[test]
+fn a_terminal_gets_colours_unless_it_wants_none() -> Result<()> {
+    let site = Site::new()?;
+    let daemon = site.daemon(&[53])?;
+    for colors in [true, false] {
+        let mut script = site.edge.command("script")?;
+        let status = format!(
+            "{} status --pin-path {}",
+            binary()?.display(),
+            daemon.pin_path().display()
+        );
+        script.args(["-qec", &status, "/dev/null"]);
+        script.stdin(Stdio::null());
+        if !colors {
+            script.env("NO_COLOR", "1");
+        }
+        let said = process::succeed(&mut script, deadline())?;
+        assert_eq!(said.starts_with("\x1b[32mok\x1b[0m   "), colors, "{said:?}");
+        assert_eq!(said.contains('\x1b'), colors, "{said:?}");
+    }
+    assert!(!text(&daemon, &["status"])?.1.contains('\x1b'));
     Ok(())
 }
 
@@ -251,7 +365,9 @@ fn a_tripped_circuit_breaker_is_degraded() -> Result<()> {
     assert_eq!(status["endpoints"][0]["state"], "tripped");
     let (code, said) = text(&daemon, &["top", "--once"])?;
     assert!(
-        code == 1 && said.starts_with("traffic-mirror: degraded\n") && said.contains("  tripped\n"),
+        code == 1
+            && said.starts_with("degraded   endpoint ids gets no copies: tripped; daemon ")
+            && said.contains("  tripped\n"),
         "{said}"
     );
     site.expect(53, 0)?;

@@ -11,8 +11,13 @@ use traffic_mirror_tests::lab::{deadline, process};
 use crate::site::{SITE, Site, config};
 
 fn waiting(daemon: &Daemon) -> Result<Child> {
+    waiting_with(daemon, &[])
+}
+
+fn waiting_with(daemon: &Daemon, args: &[&str]) -> Result<Child> {
     Ok(daemon
         .command("wait")?
+        .args(args)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()?)
@@ -124,5 +129,46 @@ fn half_a_file_is_not_judged_and_a_missing_one_is_waited_for() -> Result<()> {
     let mut child = waiting(&daemon)?;
     daemon.write_config(&text)?;
     assert_eq!(code_of(&mut child)?, 0);
+    Ok(())
+}
+
+/// Whoever rolls out a file wants to know whether copies arrive, not only whether it is loaded.
+#[test]
+fn healthy_is_live_and_nothing_degraded() -> Result<()> {
+    let mut site = Site::new()?;
+    let mut daemon = site.daemon(&[53])?;
+    assert_eq!(wait(&daemon, &["--healthy"])?, (0, String::new()));
+    // no way to the collector
+    site.edge.run("ip address flush dev eth1")?;
+    daemon.wait_line(|line| line.contains("gets no copies"), deadline())?;
+    let (code, said) = wait(&daemon, &["--healthy", "--timeout", "0.3"])?;
+    let why = "is live, but the status is degraded: endpoint ids gets no copies: no-route\n";
+    assert!(code == 1 && said.ends_with(why), "{code} {said}");
+    assert_eq!(wait(&daemon, &[])?, (0, String::new()), "the file is live");
+    let mut child = waiting_with(&daemon, &["--healthy"])?;
+    site.edge.address("eth1", "192.0.2.1/24")?;
+    assert_eq!(code_of(&mut child)?, 0);
+    site.expect(53, 1)?;
+
+    // the same meaning, but not this file
+    daemon.signal(Signal::SIGSTOP)?;
+    daemon.write_config(&(config(&[53]) + "# changed\n"))?;
+    assert_eq!(wait(&daemon, &[])?.0, 0);
+    let (code, said) = wait(&daemon, &["--healthy", "--timeout", "0.3"])?;
+    assert!(
+        code == 1 && said.contains(" has changed and is not loaded yet"),
+        "{code} {said}"
+    );
+    daemon.signal(Signal::SIGCONT)?;
+    assert_eq!(wait(&daemon, &["--healthy", "--timeout", "20"])?.0, 0);
+
+    daemon.signal(Signal::SIGKILL)?;
+    daemon.wait_exit(deadline())?;
+    assert_eq!(wait(&daemon, &[])?.0, 0, "the kernel mirrors");
+    let (code, said) = wait(&daemon, &["--healthy"])?;
+    assert!(
+        code == 1 && said.contains(" will not become healthy: the daemon is not running; start it"),
+        "{code} {said}"
+    );
     Ok(())
 }

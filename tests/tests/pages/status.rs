@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 
 use traffic_mirror::compile::READY;
 use traffic_mirror::status::{
-    Daemon, EndpointStatus, File, FilterStatus, InterfaceStatus, Output, Standing, Status,
+    Daemon, EndpointStatus, File, FilterStatus, InterfaceStatus, Output, Standing, State, Status,
 };
 
 /// A status in which everything is there once.
 pub(crate) fn everything() -> Status {
     Status {
         schema: 1,
+        state: State::Ok,
         degraded: false,
         reasons: Vec::new(),
         since: None,

@@ -4,6 +4,7 @@
 pub(super) mod batch;
 mod chain;
 mod clsact;
+pub(super) mod hook;
 pub(super) mod relocate;
 pub(super) mod strays;
 mod tcx;

@@ -7,7 +7,7 @@ mod log;
 mod tests;
 
 use super::netns::{Netns, command_in, ensure_bpffs, enter};
-use super::{TempDir, deadline, process, unique};
+use super::{TempDir, deadline, process, schema, unique};
 use accounting::Page;
 use anyhow::{Context as _, Result, bail, ensure};
 use log::{Log, listen, read_lines};
@@ -179,16 +179,21 @@ impl Daemon {
         ]
     }
 
-    /// Runs a subcommand such as `["status", "--json"]` to its end, whatever its exit status.
+    /// Runs a subcommand such as `["status", "--json"]` to its end, whatever its exit status. JSON
+    /// that it prints must be as the published schema says.
     pub fn run(&self, args: &[&str]) -> Result<Output> {
         let (subcommand, rest) = args.split_first().context("no subcommand")?;
         let mut command = Command::new(&self.binary);
-        self.enter(|| {
+        let output = self.enter(|| {
             process::output(
                 command.args(self.arguments(subcommand)).args(rest),
                 deadline(),
             )
-        })
+        })?;
+        if rest.contains(&"--json") && !output.stdout.is_empty() {
+            schema::check(subcommand, &output.stdout)?;
+        }
+        Ok(output)
     }
 
     /// Runs `work` on a thread inside its namespace.

@@ -1,0 +1,187 @@
+//! The file, what the daemon makes of it, and what is live.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context as _, anyhow};
+use traffic_mirror::desired::Desired;
+use traffic_mirror::diagnostic::{self, Diagnostic};
+use traffic_mirror::kernel::Observer;
+use traffic_mirror::source::reader::Reader;
+use traffic_mirror::source::trust::distrust;
+use traffic_mirror::status::{self, View, local};
+
+use super::super::File;
+use super::super::plan::Seen;
+use super::super::reading::without_maps;
+use super::Part;
+use super::host::output;
+
+/// Features of interfaces that change what packets look like.
+const FEATURES: [&str; 7] = [
+    "checksum",
+    "segment",
+    "gso",
+    "gro",
+    "scatter",
+    "vlan",
+    "timestamp",
+];
+
+/// Seconds since 1970.
+pub(super) fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
+/// The file and the pin path of a daemon.
+pub(super) struct Product {
+    path: PathBuf,
+    pin_path: PathBuf,
+    /// The content, or why it cannot be read.
+    text: Result<String, String>,
+    /// What the file means, if it is valid.
+    desired: Option<Desired>,
+    diagnostics: Vec<Diagnostic>,
+}
+
+impl Product {
+    pub(super) fn find(path: &Path, pin_path: &Path) -> Self {
+        let mut found = Self {
+            path: path.to_owned(),
+            pin_path: pin_path.to_owned(),
+            text: Ok(String::new()),
+            desired: None,
+            diagnostics: Vec::new(),
+        };
+        match File::read(path) {
+            Err(error) => found.text = Err(format!("{error:#}")),
+            Ok(file) => {
+                found.text = Ok(String::from_utf8_lossy(&file.bytes).into_owned());
+                match Reader::default().load(&file.bytes) {
+                    Ok((desired, warnings)) => {
+                        (found.desired, found.diagnostics) = (Some(desired), warnings);
+                    }
+                    Err(errors) => found.diagnostics = errors,
+                }
+            }
+        }
+        found
+    }
+
+    /// The text of the file; nothing if it cannot be read.
+    pub(super) fn text(&self) -> &str {
+        self.text.as_deref().unwrap_or_default()
+    }
+
+    fn readable(&self) -> anyhow::Result<&str> {
+        self.text.as_deref().map_err(|error| anyhow!("{error}"))
+    }
+
+    /// Rights and content, without secrets.
+    pub(super) fn file(&self) -> Part {
+        let found = fs::metadata(&self.path)
+            .with_context(|| format!("cannot read {}", self.path.display()))?;
+        let changed = u64::try_from(found.mtime()).map(local).unwrap_or_default();
+        let rights = format!(
+            "{}, mode {:04o}, owner {}, group {}, {} bytes, changed {changed}",
+            self.path.display(),
+            found.mode() & 0o7777,
+            found.uid(),
+            found.gid(),
+            found.len()
+        );
+        Ok(format!(
+            "{rights}\n{}",
+            diagnostic::hidden(self.readable()?)
+        ))
+    }
+
+    /// As `check` prints it.
+    pub(super) fn check(&self) -> Part {
+        let (text, name) = (self.readable()?, self.path.display().to_string());
+        let mut said = diagnostic::render(&self.diagnostics, &name, text, false);
+        said.extend(distrust(&self.path));
+        let verdict = match &self.desired {
+            Some(desired) => format!("{name}: ok, {}", status::summary(desired)),
+            None => format!("{name}: invalid"),
+        };
+        Ok(format!("{said}\n{verdict}").trim_start().to_owned())
+    }
+
+    fn desired(&self) -> anyhow::Result<&Desired> {
+        self.desired.as_ref().context("there is no valid file")
+    }
+
+    /// As `plan` prints it.
+    pub(super) fn plan(&self) -> Part {
+        let desired = self.desired()?;
+        let seen = Seen::look(&mut Observer::open(&self.pin_path)?, desired)?;
+        Ok(seen.preview(desired)?.to_string())
+    }
+
+    /// As `status` prints it.
+    pub(super) fn status(&self) -> Part {
+        let status = status::read(&self.pin_path)?;
+        let status = status.map_or_else(|| without_maps(&self.pin_path), Ok)?;
+        let (color, is_chosen) = (false, false);
+        Ok(status.text(View { color, is_chosen }))
+    }
+
+    /// Which way the kernel sends what goes to each endpoint.
+    pub(super) fn routes(&self) -> Part {
+        let mut lines = output("ip", &["rule"])?;
+        for endpoint in &self.desired()?.endpoints {
+            let (name, address) = (&endpoint.name, endpoint.address.to_string());
+            let route = output("ip", &["route", "get", &address])?;
+            lines.push_str(&format!("endpoint {name}: {route}"));
+        }
+        Ok(lines)
+    }
+
+    /// What `ethtool` says of the interfaces that the daemon uses.
+    pub(super) fn features(&self) -> Part {
+        let status = status::read(&self.pin_path)?.context("nothing is mirrored")?;
+        let sources = status.interfaces.iter().filter_map(|one| one.name.clone());
+        let outputs = status.outputs.iter().map(|one| one.interface.clone());
+        let names: BTreeSet<String> = sources.chain(outputs).collect();
+        let mut lines = String::new();
+        for name in names {
+            let said = output("ethtool", &["--show-features", &name])?;
+            let on = said.lines().filter(|line| {
+                let is_of_interest = FEATURES.iter().any(|word| line.contains(word));
+                is_of_interest && line.contains(": on")
+            });
+            let on: Vec<&str> = on
+                .filter_map(|line| line.trim().split(':').next())
+                .collect();
+            lines.push_str(&format!("{name}: {}\n", on.join(" ")));
+        }
+        Ok(lines)
+    }
+
+    /// The names below the pin path.
+    pub(super) fn pins(&self) -> Part {
+        let mut names = Vec::new();
+        below(&self.pin_path, &mut names)?;
+        names.sort();
+        Ok(names.iter().map(|name| format!("{name}\n")).collect())
+    }
+}
+
+fn below(directory: &Path, names: &mut Vec<String>) -> anyhow::Result<()> {
+    let entries =
+        fs::read_dir(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    for entry in entries {
+        let entry = entry?;
+        names.push(entry.path().display().to_string());
+        if entry.file_type()?.is_dir() {
+            below(&entry.path(), names)?;
+        }
+    }
+    Ok(())
+}

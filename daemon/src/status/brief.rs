@@ -1,0 +1,111 @@
+//! The first line of the status, which says it all.
+
+use super::paint::{Tone, paint};
+use super::{Daemon, File, Life, Standing, State, Status, local};
+
+/// Digits of a SHA-256 that are shown.
+pub(super) const SHORT: usize = 12;
+
+impl Status {
+    /// State, first reason and since when, daemon, file: one line without its end.
+    pub fn brief(&self, color: bool) -> String {
+        self.brief_within(None, color)
+    }
+
+    /// The same with at most as many characters.
+    pub(super) fn brief_within(&self, columns: Option<usize>, color: bool) -> String {
+        let reason = self.reasons.first();
+        let told = reason.map(|reason| self.told(reason));
+        // the reason has said so
+        let is_told = self.daemon.state == Life::NotRunning
+            && self
+                .daemon
+                .reason()
+                .is_some_and(|it| reason == Some(&it.text));
+        let daemon = (!is_told).then(|| self.daemon.brief());
+        let file = self.file.as_ref().map(|file| file.brief(self.last_reload));
+        let parts: Vec<String> = told.into_iter().chain(daemon).chain(file).collect();
+        let word = self.state.word();
+        let line = format!("{word:<11}{}", parts.join("; "));
+        let rest = cut(&line, columns).get(word.len()..).unwrap_or_default();
+        format!("{}{rest}", paint(color, self.state.tone(), word))
+    }
+
+    fn told(&self, reason: &str) -> String {
+        let since = self
+            .since
+            .map_or_else(String::new, |at| format!("since {}: ", local(at)));
+        let more = match self.reasons.len() - 1 {
+            0 => String::new(),
+            1 => " (and 1 more reason)".to_owned(),
+            more => format!(" (and {more} more reasons)"),
+        };
+        format!("{since}{reason}{more}")
+    }
+}
+
+impl State {
+    const fn word(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::Degraded => "degraded",
+            Self::Inactive => "inactive",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    const fn tone(self) -> Tone {
+        match self {
+            Self::Ok => Tone::Good,
+            Self::Degraded | Self::Unknown => Tone::Bad,
+            Self::Inactive => Tone::Heading,
+        }
+    }
+}
+
+impl Daemon {
+    fn brief(&self) -> String {
+        let version = self
+            .version
+            .as_ref()
+            .map_or_else(String::new, |version| format!(", version {version}"));
+        match self.state {
+            Life::Running | Life::Hangs => format!("daemon {}{version}", self.named()),
+            Life::NotRunning => "daemon not running".to_owned(),
+        }
+    }
+}
+
+impl File {
+    fn brief(&self, loaded: Option<u64>) -> String {
+        let hash = |hash: &Option<String>| short(hash).map(|hash| format!(", sha256 {hash}"));
+        let (found, live) = (
+            hash(&self.sha256).unwrap_or_default(),
+            hash(&self.live_sha256).unwrap_or_default(),
+        );
+        let since = loaded.map_or_else(String::new, |at| format!(" since {}", local(at)));
+        let path = &self.path;
+        match self.state {
+            Standing::Live => format!("{path}{found}, live{since}"),
+            Standing::Changed => format!("{path}{found}, changed since, not loaded"),
+            Standing::Rejected => format!("{path}{found}, rejected"),
+            Standing::Missing => format!("{path}, missing"),
+            Standing::Unreadable => format!("{path}, unreadable"),
+            Standing::Orphan => format!("{path}{found}, replaced outside of its mount"),
+            Standing::Skipped => {
+                format!("{path} of another mount namespace{live}, live{since}")
+            }
+        }
+    }
+}
+
+/// At most as many characters of a line.
+pub(super) fn cut(line: &str, columns: Option<usize>) -> &str {
+    let end = columns.and_then(|columns| line.char_indices().nth(columns));
+    end.map_or(line, |(end, _)| &line[..end])
+}
+
+/// The beginning of a SHA-256.
+pub(super) fn short(hash: &Option<String>) -> Option<&str> {
+    hash.as_ref().map(|hash| hash.get(..SHORT).unwrap_or(hash))
+}

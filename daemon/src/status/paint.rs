@@ -1,0 +1,28 @@
+//! Colours of a terminal (ECMA-48 SGR).
+
+/// What a text is like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Tone {
+    Plain,
+    Heading,
+    Good,
+    Bad,
+    /// Of no interest at the moment.
+    Quiet,
+}
+
+/// The text in the colour of its tone.
+pub(super) fn paint(has_color: bool, tone: Tone, text: &str) -> String {
+    let code = match tone {
+        Tone::Plain => return text.to_owned(),
+        Tone::Heading => "1",
+        Tone::Good => "32",
+        Tone::Bad => "31",
+        Tone::Quiet => "2",
+    };
+    if has_color {
+        format!("\x1b[{code}m{text}\x1b[0m")
+    } else {
+        text.to_owned()
+    }
+}
