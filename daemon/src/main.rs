@@ -102,7 +102,7 @@ enum Command {
     ///
     /// Versions, the file without its secrets, check, plan, status, the programs on the interfaces,
     /// settings of the kernel and the end of the log. It works without a daemon, too: a part that
-    /// cannot be read says why. Look through it before you send it.
+    /// cannot be read is replaced by the error. Look through it before you send it.
     ///
     /// Exit code: 0.
     Report(Scope),

@@ -109,3 +109,80 @@ pub(super) fn cut(line: &str, columns: Option<usize>) -> &str {
 pub(super) fn short(hash: &Option<String>) -> Option<&str> {
     hash.as_ref().map(|hash| hash.get(..SHORT).unwrap_or(hash))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(state: Standing) -> File {
+        File {
+            path: "/etc/mirror.toml".to_owned(),
+            state,
+            sha256: Some("0123456789abcdef".to_owned()),
+            live_sha256: Some("fedcba9876543210".to_owned()),
+            rejected_sha256: None,
+            rejected_at: None,
+            changed_at: None,
+            error: None,
+        }
+    }
+
+    #[test]
+    fn each_state_of_the_file_has_its_words() {
+        use Standing::{Changed, Live, Missing, Orphan, Rejected, Skipped, Unreadable};
+        for (state, words) in [
+            (Live, ", sha256 0123456789ab, live"),
+            (Changed, ", sha256 0123456789ab, changed since, not loaded"),
+            (Rejected, ", sha256 0123456789ab, rejected"),
+            (Missing, ", missing"),
+            (Unreadable, ", unreadable"),
+            (
+                Orphan,
+                ", sha256 0123456789ab, replaced outside of its mount",
+            ),
+            (
+                Skipped,
+                " of another mount namespace, sha256 fedcba987654, live",
+            ),
+        ] {
+            let shown = file(state).brief(None);
+            assert_eq!(shown, format!("/etc/mirror.toml{words}"));
+        }
+    }
+
+    #[test]
+    fn a_line_has_the_first_reason_and_counts_the_others() {
+        let running = Daemon {
+            state: Life::Running,
+            pid: Some(812),
+            version: Some("1.2.3".to_owned()),
+            ..Daemon::default()
+        };
+        let reasons = |count: usize| -> Vec<String> {
+            let all = ["a is absent", "b is absent", "c is absent"];
+            all[..count].iter().map(|&it| it.to_owned()).collect()
+        };
+        let line = |state, daemon: &Daemon, reasons| {
+            Status::without_maps(state, daemon.clone(), reasons).brief(false)
+        };
+        let daemon = "daemon pid 812, version 1.2.3";
+        for (count, told) in [
+            (1, "a is absent"),
+            (2, "a is absent (and 1 more reason)"),
+            (3, "a is absent (and 2 more reasons)"),
+        ] {
+            let shown = line(State::Degraded, &running, reasons(count));
+            assert_eq!(shown, format!("degraded   {told}; {daemon}"));
+        }
+        let ok = line(State::Ok, &running, Vec::new());
+        assert_eq!(ok, format!("ok         {daemon}"));
+        let none = Daemon::default();
+        let said = none.reason().map(|reason| reason.text);
+        let shown = line(State::Degraded, &none, said.into_iter().collect());
+        assert_eq!(shown, "degraded   the daemon is not running", "once");
+        let shown = line(State::Inactive, &none, reasons(1));
+        assert_eq!(shown, "inactive   a is absent; daemon not running");
+        let green = Status::without_maps(State::Ok, running, Vec::new()).brief(true);
+        assert_eq!(green, format!("\x1b[32mok\x1b[0m         {daemon}"));
+    }
+}

@@ -194,7 +194,7 @@ mod tests {
             "{frame:?}"
         );
         assert!(
-            lines[2].starts_with("\x1b[31mids ") && lines[2].ends_with(" no-r\x1b[0m"),
+            lines[2].starts_with("\x1b[31mids ") && lines[2].ends_with(" no-\x1b[0m"),
             "{frame:?}"
         );
     }

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::process::{Command, Output, Stdio};
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 use traffic_mirror_tests::lab::netns::ensure_bpffs;
-use traffic_mirror_tests::lab::{TempDir, deadline, process};
+use traffic_mirror_tests::lab::{TempDir, deadline, process, schema};
 
 use crate::life::install;
 use crate::site::{SITE, Site, attach, command, config, mechanisms, status_of, status_until};
@@ -419,6 +419,14 @@ fn what_belongs_to_another_network_namespace_is_left_alone() -> Result<()> {
                 "{verb:?}: {code} {stderr}"
             );
         }
+        // a program that reads JSON gets some
+        let (_, stdout, _) = elsewhere(&["status", "--json"])?;
+        schema::check("status", stdout.as_bytes())?;
+        let status: serde_json::Value = serde_json::from_str(&stdout)?;
+        assert_eq!(
+            (&status["state"], &status["degraded"]),
+            (&"unknown".into(), &true.into())
+        );
         site.expect(53, 1)?;
         // one that nobody is in any more has nothing to lose
         let mut entries =

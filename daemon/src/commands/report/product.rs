@@ -134,7 +134,7 @@ impl Product {
 
     /// Which way the kernel sends what goes to each endpoint.
     pub(super) fn routes(&self) -> Part {
-        let mut lines = output("ip", &["rule"])?;
+        let mut lines = output("ip", &["rule"])? + &output("ip", &["-6", "rule"])?;
         for endpoint in &self.desired()?.endpoints {
             let (name, address) = (&endpoint.name, endpoint.address.to_string());
             let route = output("ip", &["route", "get", &address])?;

@@ -50,7 +50,9 @@ fn the_daemon_is_driven_through_its_life() -> Result<()> {
             .wait_line(|line| line.starts_with("config"), Instant::now())
             .is_err()
     );
-    let output = daemon.run(&["status", "--json"])?;
+    let printed = daemon.run(&["status", "--json"]);
+    assert!(printed.is_err(), "what it prints is no JSON");
+    let output = daemon.run(&["status"])?;
     assert_eq!((output.status.code(), daemon.output().len()), (Some(3), 3));
 
     daemon.signal(Signal::SIGKILL)?;
