@@ -109,6 +109,11 @@ check "the collector has a copy of each packet, both ways" collected
 grep -m 4 ' IP ' /run/collected | cut -c1-110 | sed 's/^/   /'
 echo "   $(($(date +%s) - began)) s from the install chapter to the first copy"
 traffic-mirror status | sed 's/^/   /'
+check "a report is made" eval "traffic-mirror report --redact >/run/report"
+check "it has the unit" grep -q '^ *Active: active (running)' /run/report
+check "and its log" eval "sed '1,/^== log$/d' /run/report | grep -q 'loaded the file'"
+check "and no address of the host" fails grep -F -e 192.0.2. -e 198.51.100. /run/report
+check "the schemas of its JSON are there" test -s /usr/share/traffic-mirror/schema/status.schema.json
 
 # --- an upgrade that nobody attends, with a file that was edited
 was=$(version)
