@@ -112,6 +112,78 @@ fn every_message_is_in_house_style() {
     }
 }
 
+/// The text after all edits that diagnostics propose.
+fn fixed(text: &str, found: &[Diagnostic]) -> String {
+    let mut fixes: Vec<_> = found
+        .iter()
+        .filter_map(|found| found.fix.as_ref())
+        .collect();
+    fixes.sort_by_key(|fix| std::cmp::Reverse(fix.span.start));
+    let mut fixed = text.to_owned();
+    for fix in fixes {
+        fixed.replace_range(fix.span.clone(), &fix.text);
+    }
+    fixed
+}
+
+/// `bad/remedy-NAME.toml` is a mistake that many make, `remedied/remedy-NAME.toml` the same after
+/// what the diagnostic says.
+#[test]
+fn a_remedy_is_right_at_once() {
+    let is_remedy = |path: &PathBuf| {
+        path.file_name()
+            .unwrap()
+            .to_string_lossy()
+            .starts_with("remedy-")
+    };
+    let mut remedies = 0;
+    for file in files("bad").into_iter().filter(is_remedy) {
+        let text = fs::read_to_string(&file).unwrap();
+        let errors = desired::load(&text).expect_err("a wrong file");
+        let shown = rendered(&file, text.as_bytes(), &errors);
+        assert_eq!(errors.len(), 1, "{shown}");
+        let after = fs::read_to_string(files("remedied")[remedies].as_path()).unwrap();
+        let name = file.file_name().unwrap();
+        assert_eq!(files("remedied")[remedies].file_name().unwrap(), name);
+        if errors[0].fix.is_some() {
+            assert_eq!(fixed(&text, &errors), after, "{shown}");
+        }
+        let (_, warnings) = desired::load(&after).unwrap_or_else(|errors| {
+            panic!("{}", rendered(&file, after.as_bytes(), &errors));
+        });
+        assert!(warnings.is_empty(), "{name:?}: {warnings:?}");
+        remedies += 1;
+    }
+    assert_eq!(remedies, files("remedied").len());
+}
+
+/// What is written because a diagnostic said so is not wrong in turn.
+#[test]
+fn an_edit_leads_to_no_second_error_in_its_place() {
+    let mut edits = 0;
+    for file in files("bad") {
+        let Ok(text) = String::from_utf8(fs::read(&file).unwrap()) else {
+            continue;
+        };
+        for found in desired::load(&text).err().into_iter().flatten() {
+            let Some(fix) = &found.fix else { continue };
+            edits += 1;
+            let after = fixed(&text, std::slice::from_ref(&found));
+            let place = fix.span.start..fix.span.start + fix.text.len();
+            let next = desired::load(&after).err().unwrap_or_default();
+            let second = next
+                .iter()
+                .find(|next| next.span.start < place.end && place.start < next.span.end);
+            assert!(
+                second.is_none(),
+                "{}: {found:?}: {second:?}",
+                file.display()
+            );
+        }
+    }
+    assert!(edits > 30, "{edits}");
+}
+
 #[test]
 fn right_files_mean_what_is_expected() {
     for file in files("ok") {

@@ -1,11 +1,15 @@
 //! Input: one TOML table. Output: its fields, each of the right type or reported.
 
+use std::ops::Range;
+
 use toml::Spanned;
 use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
+use super::synonyms::meant;
+use super::value_type::ValueType;
 use super::{Field, Item, List, Secret};
 use crate::diagnostic::{
-    Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, closest,
+    Checked, Code, Diagnostic, Diagnostics, Fix, Quoted, Remedy, Reported, alternatives, closest,
 };
 
 /// What the format defines for a kind of table.
@@ -26,7 +30,17 @@ pub(super) struct Fields<'a, 't> {
     text: &'a str,
     diagnostics: &'a mut Diagnostics,
     /// Keys that a wrong key probably stands for: they are not missing.
-    misspelt: Vec<(&'static str, Reported)>,
+    misspelt: Vec<Misspelt<'t>>,
+}
+
+/// A wrong key, and what it probably stands for.
+struct Misspelt<'t> {
+    meant: &'static str,
+    key: Range<usize>,
+    value: &'t Spanned<DeValue<'t>>,
+    reported: Reported,
+    /// Which of the diagnostics is about it.
+    index: usize,
 }
 
 /// The entries of a table in the order of the file.
@@ -75,10 +89,48 @@ impl<'a, 't> Fields<'a, 't> {
 
     /// The value of a key; none if it is left out, a mark if it is left out by mistake.
     pub(super) fn get(&self, key: &str) -> Option<Checked<&'t Spanned<DeValue<'t>>>> {
-        let misspelt = || self.misspelt.iter().find(|(meant, _)| *meant == key);
         match self.table.get(key) {
             Some(value) => Some(Ok(value)),
-            None => misspelt().map(|(_, reported)| Err(*reported)),
+            None => self.misspelt(key).map(|misspelt| Err(misspelt.reported)),
+        }
+    }
+
+    fn misspelt(&self, key: &str) -> Option<&Misspelt<'t>> {
+        self.misspelt.iter().find(|misspelt| misspelt.meant == key)
+    }
+
+    /// The value of a key that takes this type.
+    fn typed(&mut self, key: &str, kind: ValueType) -> Option<Checked<&'t Spanned<DeValue<'t>>>> {
+        let got = self.get(key)?;
+        if got.is_err() {
+            self.repair_misspelt(key, kind);
+        }
+        Some(got)
+    }
+
+    /// If the value of a wrong key does not suit the key that was probably meant either, the remedy
+    /// has both.
+    fn repair_misspelt(&mut self, key: &str, kind: ValueType) {
+        let Some(&Misspelt {
+            meant,
+            key: ref place,
+            value,
+            index,
+            ..
+        }) = self.misspelt(key)
+        else {
+            return;
+        };
+        if kind.fits(value.get_ref()) {
+            return;
+        }
+        let span = place.start..value.span().end;
+        if let (Some(diagnostic), Remedy::Write(right)) =
+            (self.diagnostics.get(index), kind.repair(value, self.text))
+        {
+            let line = format!("{meant} = {right}");
+            diagnostic.help = Some(Remedy::write(&*line).to_string());
+            diagnostic.fix = Some(Fix { span, text: line });
         }
     }
 
@@ -120,12 +172,19 @@ impl<'a, 't> Fields<'a, 't> {
         for (key, value) in unknown.filter(|(key, _)| !kind.keys.contains(&key.get_ref().as_ref()))
         {
             let name: &str = key.get_ref();
-            let guess = closest(name, kind.keys.iter().copied());
+            let guess = meant(name, kind.keys).or_else(|| closest(name, kind.keys.iter().copied()));
+            let index = self.diagnostics.count();
             let reported = self.diagnostics.report(match self.is_unknown_table(value) {
                 true => self.unknown_table(key, guess),
                 false => self.unknown_key(key, guess),
             });
-            self.misspelt.extend(guess.map(|meant| (meant, reported)));
+            self.misspelt.extend(guess.map(|meant| Misspelt {
+                meant,
+                key: key.span(),
+                value,
+                reported,
+                index,
+            }));
         }
     }
 
@@ -135,14 +194,15 @@ impl<'a, 't> Fields<'a, 't> {
             self.label,
             Quoted(key.get_ref())
         );
-        let help = match guess {
-            Some(guess) => format!("did you mean {guess:?}?"),
-            None => "remove this line".to_owned(),
-        };
         let keys = alternatives(self.kind.keys.iter().copied());
-        Diagnostic::new(Code::UnknownKey, key.span(), message)
-            .help(help)
-            .note(format!("keys of {}: {keys}", self.kind.noun))
+        let diagnostic = Diagnostic::new(Code::UnknownKey, key.span(), message)
+            .note(format!("keys of {}: {keys}", self.kind.noun));
+        match guess {
+            Some(guess) => diagnostic
+                .help(format!("did you mean {guess:?}?"))
+                .fix(key.span(), guess),
+            None => diagnostic.help("remove this line"),
+        }
     }
 
     fn unknown_table(&self, key: &Spanned<DeString<'_>>, guess: Option<&str>) -> Diagnostic {
@@ -179,7 +239,7 @@ impl<'a, 't> Fields<'a, 't> {
         kind: ValueType,
         read: impl Fn(&DeValue<'_>) -> Option<T>,
     ) -> Field<T> {
-        let value = match self.get(key)? {
+        let value = match self.typed(key, kind)? {
             Ok(value) => value,
             Err(reported) => return Some(Err(reported)),
         };
@@ -195,7 +255,7 @@ impl<'a, 't> Fields<'a, 't> {
         kind: ValueType,
         read: impl Fn(&DeValue<'_>) -> Option<T>,
     ) -> List<T> {
-        let value = match self.get(key)? {
+        let value = match self.typed(key, kind)? {
             Ok(value) => value,
             Err(reported) => return Some(Err(reported)),
         };
@@ -228,99 +288,10 @@ impl<'a, 't> Fields<'a, 't> {
     ) -> Reported {
         let (label, found, wanted) = (self.label, found(element), kind.describe());
         let message = format!("{label} has {found} in the list {key}, which must be {wanted}");
-        let help = match (kind, source(element, self.text)) {
-            (ValueType::Items, _) => {
-                "write integers and strings, side by side in one list".to_owned()
-            }
-            (_, Some(source)) if is_bare_scalar(element) => format!("write {source:?}"),
-            _ => "write strings, side by side in one list".to_owned(),
-        };
+        let help = kind.repair_element(element, self.text);
         self.diagnostics
             .report(Diagnostic::new(Code::WrongType, element.span(), message).help(help))
     }
-}
-
-/// What a key takes.
-#[derive(Clone, Copy)]
-enum ValueType {
-    Boolean,
-    Text,
-    /// A string that no message shows.
-    Secret,
-    Number,
-    Texts,
-    Items,
-}
-
-impl ValueType {
-    fn describe(self) -> &'static str {
-        match self {
-            Self::Boolean => "true or false",
-            Self::Text | Self::Secret => "a string",
-            Self::Number => "an integer",
-            Self::Texts => "a list of strings",
-            Self::Items => "a list of integers and strings",
-        }
-    }
-
-    /// What to write in place of the value: itself in the right dress if it has one.
-    fn repair(self, value: &Spanned<DeValue<'_>>, text: &str) -> String {
-        let only = match value.get_ref() {
-            DeValue::Array(array) if array.len() == 1 => array.first().unwrap_or(value),
-            _ => value,
-        };
-        let source = source(only, text).unwrap_or_default();
-        match (self, only.get_ref()) {
-            (Self::Boolean, DeValue::Boolean(on)) => format!("write {on}"),
-            (Self::Boolean, DeValue::String(word)) => match &*word.to_lowercase() {
-                "true" | "yes" | "on" => "write true".to_owned(),
-                "false" | "no" | "off" => "write false".to_owned(),
-                _ => "write true or false".to_owned(),
-            },
-            (Self::Boolean, _) => "write true or false".to_owned(),
-            (Self::Secret, _) => "write one string in quotes".to_owned(),
-            (Self::Text, DeValue::String(_)) => format!("write {source}"),
-            (Self::Text, _) if is_bare_scalar(only) => format!("write {source:?}"),
-            (Self::Text, _) => "write one string in quotes".to_owned(),
-            (Self::Number, DeValue::Integer(_)) => format!("write {source}"),
-            (Self::Number, DeValue::String(digits)) if digits.parse::<u32>().is_ok() => {
-                format!("write {digits}")
-            }
-            (Self::Number, _) => "write one whole number, without quotes".to_owned(),
-            (Self::Texts | Self::Items, DeValue::String(words)) => {
-                format!("write [{}]", split(words))
-            }
-            (Self::Items, DeValue::Integer(_)) => format!("write [{source}]"),
-            (Self::Texts, _) if is_bare_scalar(only) => format!("write [{source:?}]"),
-            (Self::Texts | Self::Items, _) => {
-                "write a list: its elements in [ and ], with commas between".to_owned()
-            }
-        }
-    }
-}
-
-/// The elements of a single string in which a user wrote a list: `"tcp, udp"`.
-fn split(words: &str) -> String {
-    let words = words.split([',', ' ']).filter(|word| !word.is_empty());
-    words
-        .map(|word| Quoted(word).to_string())
-        .collect::<Vec<_>>()
-        .join(", ")
-}
-
-/// The value as it stands in the file, if it is short.
-fn source<'t>(value: &Spanned<DeValue<'_>>, text: &'t str) -> Option<&'t str> {
-    const MAX_BYTES: usize = 40;
-    let source = text.get(value.span())?;
-    (source.len() <= MAX_BYTES && !source.contains('\n')).then_some(source)
-}
-
-/// A scalar that is written without quotes.
-fn is_bare_scalar(value: &Spanned<DeValue<'_>>) -> bool {
-    !matches!(
-        value.get_ref(),
-        DeValue::String(_) | DeValue::Array(_) | DeValue::Table(_)
-    )
 }
 
 fn string(value: &DeValue<'_>) -> Option<String> {

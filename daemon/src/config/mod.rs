@@ -3,9 +3,12 @@
 
 mod duplicate;
 mod fields;
+mod nested;
 mod reader;
 mod secret;
+mod synonyms;
 mod syntax;
+mod value_type;
 
 use std::ops::Range;
 

@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::fields::{Fields, TableSpec, entries, found};
-use super::{Config, Endpoint, Filter, Interface};
+use super::{Config, Endpoint, Filter, Interface, nested};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted, Reported};
 
 const TOP: TableSpec = TableSpec {
@@ -164,6 +164,11 @@ impl Reader<'_> {
             };
             return Err(self.diagnostics.report(diagnostic.help(help)));
         };
+        if let Some(reported) =
+            nested::report(&[name.get_ref()], table, self.text, self.diagnostics)
+        {
+            return Err(reported);
+        }
         let mut fields = self.fields(&label, &ENDPOINT, table);
         let address = fields.text("address");
         let port = fields.number("port");

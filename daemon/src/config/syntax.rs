@@ -5,7 +5,9 @@ use std::ops::Range;
 use toml::de::{DeTable, Error};
 
 use super::duplicate;
-use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted};
+use crate::diagnostic::{
+    Checked, Code, Diagnostic, Diagnostics, Quoted, Remedy, is_secret, quoted,
+};
 
 /// The message of `toml` about a key or table that exists already.
 const DUPLICATE: &str = "duplicate key";
@@ -69,23 +71,27 @@ fn is_value(error: &Error) -> bool {
 }
 
 fn value(error: &Error, text: &str) -> Diagnostic {
+    /// A longer word is not repeated.
+    const MAX_BYTES: usize = 64;
     const CURLY: [char; 4] = ['\u{201c}', '\u{201d}', '\u{2018}', '\u{2019}'];
     let span = word(span(error, text), text);
     let word = text.get(span.clone()).unwrap_or_default();
     let digits = word.trim_start_matches('0');
     if word.is_empty() {
         syntax(span, "a value is missing").help("write a value after the =")
+    } else if word.len() > MAX_BYTES || is_secret(text, span.start) {
+        syntax(span, "a value has no quotes").help("write it in quotes")
     } else if word.starts_with(CURLY) {
         let bare = word.trim_matches(CURLY);
-        syntax(span, &format!("{word} has curly quotes")).help(format!("write {}", Quoted(bare)))
+        syntax(span, &format!("{word} has curly quotes")).help(Remedy::write(quoted(bare)))
     } else if word.eq_ignore_ascii_case("true") || word.eq_ignore_ascii_case("false") {
         let lower = word.to_ascii_lowercase();
-        syntax(span, &format!("{word} is not lower case")).help(format!("write {lower}"))
+        syntax(span, &format!("{word} is not lower case")).help(Remedy::write(lower))
     } else if word.starts_with('0') && digits.parse::<u64>().is_ok() {
-        syntax(span, &format!("number {word} begins with 0")).help(format!("write {digits}"))
+        syntax(span, &format!("number {word} begins with 0")).help(Remedy::write(digits))
     } else {
         let message = format!("{} has no quotes", Quoted(word));
-        syntax(span, &message).help(format!("write {}", Quoted(word)))
+        syntax(span, &message).help(Remedy::write(quoted(word)))
     }
 }
 

@@ -1,14 +1,13 @@
 //! Networks of filters and addresses of endpoints.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
 use super::problem::Problem;
 use super::protocol::Families;
-use crate::diagnostic::Code;
-
-const EXAMPLES: &str = "write an address such as \"192.0.2.1\" or a network such as \"10.0.0.0/8\"";
+use super::repair;
+use crate::diagnostic::{Code, Remedy};
 
 /// An address, or a network in CIDR notation.
 pub(super) fn network(text: &str) -> Result<IpNet, Problem> {
@@ -20,7 +19,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, Problem> {
         return Err(Problem::new(
             Code::BadNetwork,
             "which is not an address or network",
-            write_one_of(repaired_network(text)),
+            repair::network(text),
         ));
     };
     let network = match prefix {
@@ -44,33 +43,35 @@ pub(super) fn network(text: &str) -> Result<IpNet, Problem> {
         Some(mapped) => Err(Problem::new(
             Code::BadNetwork,
             "which is IPv4 in IPv6 notation and appears in no packet",
-            format!("write \"{mapped}\""),
+            Remedy::write_string(mapped),
         )),
         None => Ok(network),
     }
 }
 
-fn with_prefix(address: IpAddr, prefix: &str) -> Result<IpNet, Problem> {
+pub(super) fn with_prefix(address: IpAddr, prefix: &str) -> Result<IpNet, Problem> {
     let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
     let max = IpNet::from(address).max_prefix_len();
-    let bad = |help: String| {
+    let bad = |help: Remedy| {
         let cause = format!("but an {family} prefix length is a number up to {max}");
         Problem::new(Code::BadPrefix, cause, help)
     };
     if let Ok(mask) = prefix.parse::<IpAddr>() {
         let network = IpNet::with_netmask(address, mask).map(|network| network.trunc());
         return Err(bad(match network {
-            Ok(network) => format!("write \"{network}\""),
-            Err(_) => EXAMPLES.to_owned(),
+            Ok(network) => Remedy::write_string(network),
+            Err(_) => repair::EXAMPLES.into(),
         }));
     }
     // no sign, no leading zero
     match prefix.parse::<u8>() {
         Ok(length) if length <= max && length.to_string() == prefix => {
-            IpNet::new(address, length).map_err(|_| bad(EXAMPLES.to_owned()))
+            IpNet::new(address, length).map_err(|_| bad(repair::EXAMPLES.into()))
         }
-        Ok(length) if length <= max => Err(bad(format!("write \"{address}/{length}\""))),
-        _ => Err(bad(format!("write a prefix length of at most {max}"))),
+        Ok(length) if length <= max => {
+            Err(bad(Remedy::write_string(format!("{address}/{length}"))))
+        }
+        _ => Err(bad(format!("write a prefix length of at most {max}").into())),
     }
 }
 
@@ -84,36 +85,17 @@ fn mapped(network: IpNet) -> Option<Ipv4Net> {
     Ipv4Net::new(network.addr().to_ipv4_mapped()?, length).ok()
 }
 
-/// What was probably meant by a text that is not a network.
-fn repaired_network(text: &str) -> Option<String> {
-    let (address, prefix) = text.split_once('/').unwrap_or((text, ""));
-    let without_zone = address.split('%').next().unwrap_or(address);
-    let bare = without_zone
-        .trim()
-        .trim_start_matches('[')
-        .trim_end_matches(']');
-    let padded = (0..3).map(|zeros| format!("{bare}{}", ".0".repeat(zeros)));
-    let address = padded
-        .filter(|_| !bare.is_empty())
-        .find_map(|text| text.parse::<IpAddr>().ok())?;
-    let repaired = match prefix.trim() {
-        "" => address.to_string(),
-        prefix => with_prefix(address, prefix).ok()?.trunc().to_string(),
-    };
-    (repaired != text).then_some(repaired)
-}
-
-fn write_one_of(repaired: Option<String>) -> String {
-    repaired.map_or(EXAMPLES.to_owned(), |text| format!("write {text:?}"))
-}
-
-/// The address of an endpoint, if clones can be sent there.
-pub(super) fn endpoint(text: &str) -> Result<IpAddr, Problem> {
-    let bad = |cause: &str, help: String| Err(Problem::new(Code::BadAddress, cause, help));
+/// The address of an endpoint, if clones can be sent there. `has_interface`: the endpoint has an
+/// `interface`.
+pub(super) fn endpoint(text: &str, has_interface: bool) -> Result<IpAddr, Problem> {
+    let bad = |cause: &str, help: Remedy| Err(Problem::new(Code::BadAddress, cause, help));
     let Ok(address) = text.parse::<IpAddr>() else {
-        return bad("which is not an IP address", repaired_address(text));
+        return bad(
+            "which is not an IP address",
+            repair::endpoint(text, has_interface),
+        );
     };
-    let collector = "write the address of the collector".to_owned();
+    let collector = Remedy::from("write the address of the collector");
     if address.is_unspecified() {
         return bad("which is the address of no host", collector);
     }
@@ -126,26 +108,10 @@ pub(super) fn endpoint(text: &str) -> Result<IpAddr, Problem> {
     match mapped(IpNet::from(address)) {
         Some(mapped) => bad(
             "which is IPv4 in IPv6 notation",
-            format!("write \"{}\"", mapped.addr()),
+            Remedy::write_string(mapped.addr()),
         ),
         None => Ok(address),
     }
-}
-
-fn repaired_address(text: &str) -> String {
-    if let Ok(socket) = text.parse::<SocketAddr>() {
-        return format!(
-            "write address = \"{}\" and port = {}",
-            socket.ip(),
-            socket.port()
-        );
-    }
-    let bare = repaired_network(text.split('/').next().unwrap_or(text));
-    let bare = bare.or_else(|| network(text).ok().map(|network| network.addr().to_string()));
-    bare.map_or(
-        "write an address such as \"192.0.2.10\"".to_owned(),
-        |text| format!("write {text:?}"),
-    )
 }
 
 /// Whether an address means something only together with an interface (RFC 4291, section 2.5.6).
@@ -176,7 +142,7 @@ mod tests {
 
     fn help(text: &str) -> (Code, String) {
         let problem = network(text).unwrap_err();
-        (problem.code, problem.help)
+        (problem.code, problem.help.to_string())
     }
 
     #[test]
@@ -198,6 +164,8 @@ mod tests {
         assert_eq!(network("2001:db8::7").unwrap().prefix_len(), 128);
     }
 
+    use repair::EXAMPLES;
+
     #[test]
     fn a_wrong_network_is_told_what_to_write() {
         let write = |text: &str| format!("write \"{text}\"");
@@ -212,7 +180,32 @@ mod tests {
             help("::ffff:10.0.0.0/104"),
             (Code::BadNetwork, write("10.0.0.0/8"))
         );
-        assert_eq!(help("example.com"), (Code::BadNetwork, EXAMPLES.to_owned()));
+        assert_eq!(
+            help("example.com").1,
+            "write the address that \"getent hosts example.com\" prints; the daemon resolves no names"
+        );
+        for (given, wanted) in [
+            ("198.51.100.007", "\"198.51.100.7\""),
+            ("010.0.0.0/08", "\"10.0.0.0/8\""),
+            ("10.1.*.*", "\"10.1.0.0/16\""),
+            (
+                "10.0.0.1-10.0.0.4",
+                "\"10.0.0.1\", \"10.0.0.2/31\", \"10.0.0.4\"",
+            ),
+            ("10.0.0.4 - 10.0.0.7", "\"10.0.0.4/30\""),
+            ("10.0.0.4-7", "\"10.0.0.4/30\""),
+            ("2001:db8::-2001:db8::1", "\"2001:db8::/127\""),
+            ("10.0.0.1, 10.1.0.0/16", "\"10.0.0.1\", \"10.1.0.0/16\""),
+        ] {
+            assert_eq!(help(given).1, format!("write {wanted}"), "{given}");
+        }
+        assert_eq!(
+            help("!198.51.100.7").1,
+            "put \"198.51.100.7\" in a filter with action = \"exclude\""
+        );
+        assert_eq!(help("10.0.0.9-10.0.0.1").1, EXAMPLES);
+        assert_eq!(help("10.0.0.1-2001:db8::").1, EXAMPLES);
+        assert!(help("::1-ffff::").1.starts_with("write networks "));
         assert_eq!(help(""), (Code::BadNetwork, EXAMPLES.to_owned()));
         assert_eq!(
             help("10.0.0.0/255.0.0.0"),
@@ -233,8 +226,8 @@ mod tests {
 
     #[test]
     fn endpoint_addresses() {
-        assert!(endpoint("192.0.2.10").is_ok());
-        assert!(endpoint("2001:db8::10").is_ok());
+        assert!(endpoint("192.0.2.10", false).is_ok());
+        assert!(endpoint("2001:db8::10", false).is_ok());
         for bad in [
             "0.0.0.0",
             "::",
@@ -247,15 +240,27 @@ mod tests {
             "ids",
             "",
         ] {
-            assert_eq!(endpoint(bad).unwrap_err().code, Code::BadAddress, "{bad}");
+            assert_eq!(
+                endpoint(bad, false).unwrap_err().code,
+                Code::BadAddress,
+                "{bad}"
+            );
         }
-        let help = |text| endpoint(text).unwrap_err().help;
+        let help = |text| endpoint(text, false).unwrap_err().help;
         assert_eq!(
             help("192.0.2.10:6080"),
             "write address = \"192.0.2.10\" and port = 6080"
         );
         assert_eq!(help("192.0.2.10/32"), "write \"192.0.2.10\"");
         assert_eq!(help("192.0.2.10 "), "write \"192.0.2.10\"");
+        assert_eq!(help("192.0.2.010"), "write \"192.0.2.10\"");
+        assert_eq!(
+            help("fe80::1%eth0"),
+            "write address = \"fe80::1\" and interface = \"eth0\""
+        );
+        let with_interface = endpoint("fe80::1%eth0", true).unwrap_err().help;
+        assert_eq!(with_interface, "write \"fe80::1\"");
+        assert_eq!(help("2001:db8::1%eth0"), "write \"2001:db8::1\"");
     }
 
     #[test]

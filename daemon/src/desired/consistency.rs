@@ -6,6 +6,7 @@ use std::ops::{Range, RangeInclusive};
 use ipnet::IpNet;
 use toml::Spanned;
 
+use super::field::is_any;
 use super::protocol::{self, Families};
 use super::{Action, Directions, Interface, address, name};
 use crate::config;
@@ -173,6 +174,7 @@ fn coverage(
         );
         let add = format!("add [[interface]] with name = {}", Quoted(text));
         let help = match did_you_mean(text, listed.clone()) {
+            _ if is_any(text) => "leave the line out to match any".to_owned(),
             Some(guess) => format!("{guess} otherwise {add}"),
             None => add,
         };

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::field::{flag, optional, required};
 use super::problem::{Problem, Shown, value};
-use super::{Endpoint, Ipsec, Oversize, address, name, policy, port};
+use super::{Endpoint, Ipsec, Oversize, address, name, policy, port, rate};
 use crate::config;
 use crate::config::{Config, Field};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics};
@@ -30,7 +30,7 @@ fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<En
     });
     let address = given.and_then(|given| {
         let address = value(diagnostics, &raw.label, "address", given, |text| {
-            address::endpoint(text)
+            address::endpoint(text, raw.interface.is_some())
         })?;
         check_zone(raw, address, given.span(), diagnostics)
     });
@@ -55,8 +55,8 @@ fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<En
         diagnostics,
     );
     let snap = choice(raw, "snap", &raw.snap, policy::snap, diagnostics);
-    let limit = word(raw, "limit", &raw.limit, policy::limit, diagnostics);
-    let sample = word(raw, "sample", &raw.sample, policy::sample, diagnostics);
+    let limit = word(raw, "limit", &raw.limit, rate::limit, diagnostics);
+    let sample = word(raw, "sample", &raw.sample, rate::sample, diagnostics);
     // how small it may be depends on the family
     let mtu = address.and_then(|address| {
         choice(

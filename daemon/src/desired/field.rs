@@ -10,7 +10,7 @@ use toml::Spanned;
 use super::problem::Problem;
 use super::{Action, Directions};
 use crate::config::Field;
-use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Reported, did_you_mean};
+use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Remedy, Reported, did_you_mean};
 
 /// Each name that was there before, with the place where it was first.
 pub(super) fn repeated<'a>(
@@ -66,6 +66,11 @@ pub(super) fn direction(text: &str) -> Result<Directions, Problem> {
         "ingress" => Ok(Directions::Ingress),
         "egress" => Ok(Directions::Egress),
         "both" => Ok(Directions::Both),
+        _ if is_any(text) => Err(Problem::new(
+            Code::BadDirection,
+            "which is not a direction",
+            Remedy::write_string("both"),
+        )),
         _ => Err(bad_choice(
             Code::BadDirection,
             "which is not a direction",
@@ -73,6 +78,11 @@ pub(super) fn direction(text: &str) -> Result<Directions, Problem> {
             &["ingress", "egress", "both"],
         )),
     }
+}
+
+/// Whether a text means any value in other tools.
+pub(super) fn is_any(text: &str) -> bool {
+    matches!(&*text.trim().to_ascii_lowercase(), "any" | "all" | "*")
 }
 
 pub(super) fn action(text: &str) -> Result<Action, Problem> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use toml::Spanned;
 
 use super::consistency::{self, Parts};
-use super::field::{action, direction, flag, optional, repeated, required};
+use super::field::{action, direction, flag, is_any, optional, repeated, required};
 use super::problem::{Problem, Shown, value};
 use super::{Action, Directions, Filter, Interface, address, name, port, protocol, vlan};
 use crate::config;
@@ -171,7 +171,16 @@ impl Reader<'_> {
             .iter()
             .map(|element| {
                 let element = element.as_ref().map_err(|reported| *reported)?;
-                value(self.diagnostics, label, key, element, &parse)
+                value(self.diagnostics, label, key, element, |one| {
+                    parse(one).map_err(|problem| match one.text() {
+                        Some(text) if is_any(text) => Problem {
+                            help: "leave the line out to match any".into(),
+                            note: None,
+                            ..problem
+                        },
+                        _ => problem,
+                    })
+                })
             })
             .collect();
         read.into_iter().collect()

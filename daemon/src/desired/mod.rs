@@ -6,6 +6,7 @@ mod consistency;
 mod endpoint;
 mod field;
 mod filter;
+mod follow;
 mod host;
 mod interface;
 mod mirrors;
@@ -16,6 +17,8 @@ mod port;
 mod problem;
 mod protocol;
 mod quantity;
+mod rate;
+mod repair;
 mod reread;
 mod resolve;
 mod vlan;
@@ -45,7 +48,7 @@ pub type Loaded = Result<(Desired, Vec<Diagnostic>), Vec<Diagnostic>>;
 /// # Errors
 /// Every error that the file has, at least one.
 pub fn load(text: &str) -> Loaded {
-    Desired::resolve(&Config::parse(text))
+    Desired::resolve(&Config::parse(text)).map_err(|errors| follow::up(text, errors))
 }
 
 /// Where a text gives a filter its name; the beginning of the text if it does not.

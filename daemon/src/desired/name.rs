@@ -4,7 +4,7 @@ use glob::Pattern;
 use traffic_mirror_ebpf::abi::PATTERN_BYTES;
 
 use super::problem::Problem;
-use crate::diagnostic::Code;
+use crate::diagnostic::{Code, Remedy};
 
 /// Longest name of a filter or endpoint: it becomes a metric label.
 const MAX_NAME_BYTES: usize = 63;
@@ -29,7 +29,7 @@ pub(super) fn object(name: &str) -> Result<(), Problem> {
             "use letters, digits, \"-\", \"_\" and \".\"",
         );
         if name.len() <= MAX_NAME_BYTES {
-            problem.help = format!("write {proposal:?}");
+            problem.help = Remedy::write_string(proposal);
             problem.note =
                 Some("a name is made of letters, digits, \"-\", \"_\" and \".\"".to_owned());
         }

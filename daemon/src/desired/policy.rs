@@ -1,14 +1,14 @@
-//! What an endpoint takes of what matches, what copies may cost, and how copies get there:
-//! `oversize`, `snap`, `limit`, `sample`, `mtu`, `ipsec`, `backlog`, `budget`.
+//! What copies may cost, and how they get there: `oversize`, `snap`, `mtu`, `ipsec`, `backlog`,
+//! `budget`.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use super::field::bad_choice;
 use super::problem::Problem;
-use super::quantity::{Quantity, quantity};
-use super::{Budget, Ipsec, Limit, Oversize};
-use crate::diagnostic::Code;
+use super::quantity::{Units, quantity};
+use super::{Budget, Ipsec, Oversize};
+use crate::diagnostic::{Code, Remedy};
 
 /// `oversize`.
 pub(super) fn oversize(text: &str) -> Result<Oversize, Problem> {
@@ -45,73 +45,6 @@ pub(super) fn snap(number: &i128) -> Result<u16, Problem> {
     })
 }
 
-/// The units of `limit`: bits per second, or none for packets.
-const UNITS: [(&str, Option<u64>); 4] = [
-    ("Kbit", Some(1_000)),
-    ("Mbit", Some(1_000_000)),
-    ("Gbit", Some(1_000_000_000)),
-    ("pps", None),
-];
-/// Most bits per second.
-const MAX_BITS: u64 = 1_000_000_000_000;
-/// Most packets per second.
-const MAX_PACKETS: u64 = 1_000_000_000;
-
-/// `limit`.
-pub(super) fn limit(text: &str) -> Result<Limit, Problem> {
-    let Quantity {
-        number,
-        unit,
-        value: bits,
-    } = quantity(text, &UNITS).map_err(|meant| match meant {
-        Some(help) => Problem {
-            help,
-            ..malformed()
-        },
-        None => malformed(),
-    })?;
-    let (limit, most) = match bits {
-        Some(unit) => (number.checked_mul(unit).map(Limit::Bits), MAX_BITS / unit),
-        None => (Some(Limit::Packets(number)), MAX_PACKETS),
-    };
-    limit
-        .filter(|_| (1..=most).contains(&number))
-        .ok_or_else(|| {
-            let help = format!(
-                "write a number from 1 to {most} before {unit}, or leave it out for no limit"
-            );
-            Problem::new(Code::BadLimit, "which is out of range", help)
-        })
-}
-
-fn malformed() -> Problem {
-    Problem::new(
-        Code::BadLimit,
-        "which is not a rate",
-        "write a whole number and Kbit, Mbit, Gbit or pps, such as \"500Mbit\"",
-    )
-}
-
-/// Largest divisor of `sample`.
-const MAX_FLOWS: u32 = 1_000_000;
-
-/// `sample`: the divisor of the flows.
-pub(super) fn sample(text: &str) -> Result<u32, Problem> {
-    let flows = text
-        .strip_prefix("1/")
-        .filter(|flows| flows.bytes().all(|byte| byte.is_ascii_digit()));
-    let flows = flows
-        .and_then(|flows| flows.parse().ok())
-        .filter(|flows| (1..=MAX_FLOWS).contains(flows));
-    flows.ok_or_else(|| {
-        Problem::new(
-            Code::BadSample,
-            "which is not a share of the flows",
-            format!("write \"1/10\" for one flow of ten, up to \"1/{MAX_FLOWS}\""),
-        )
-    })
-}
-
 /// `mtu`: at least the length that every link of the path carries (RFC 8200 section 5), or for IPv4
 /// every host accepts (RFC 791).
 pub(super) fn mtu(number: &i128, address: IpAddr) -> Result<u32, Problem> {
@@ -137,7 +70,19 @@ const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 /// The units of `backlog`, in bytes.
-const MEMORY: [(&str, u64); 3] = [("KiB", KIB), ("MiB", MIB), ("GiB", GIB)];
+const MEMORY: Units<u64> = Units {
+    names: &[("KiB", KIB), ("MiB", MIB), ("GiB", GIB)],
+    smallest: 0,
+    step: 1_024,
+    aliases: &[
+        ("K", (1, "KiB")),
+        ("KB", (1, "KiB")),
+        ("M", (1, "MiB")),
+        ("MB", (1, "MiB")),
+        ("G", (1, "GiB")),
+        ("GB", (1, "GiB")),
+    ],
+};
 /// `backlog` where the file gives none.
 pub(super) const DEFAULT_BACKLOG: u64 = 64 * MIB;
 /// Smallest `backlog`: the bytes that may be sent between two readings of the queue.
@@ -147,12 +92,12 @@ const MAX_BACKLOG: u64 = 64 * GIB;
 
 /// `backlog`: an amount of memory.
 pub(super) fn backlog(text: &str) -> Result<u64, Problem> {
-    let wrong = |cause: &str, help: String| Problem::new(Code::BadBacklog, cause, help);
+    let wrong = |cause: &str, help: Remedy| Problem::new(Code::BadBacklog, cause, help);
     let found = quantity(text, &MEMORY).map_err(|meant| {
         let usual = "write a whole number and KiB, MiB or GiB, such as \"64MiB\"";
         wrong(
             "which is not an amount of memory",
-            meant.unwrap_or_else(|| usual.to_owned()),
+            meant.unwrap_or(usual.into()),
         )
     })?;
     let bytes = found
@@ -162,16 +107,28 @@ pub(super) fn backlog(text: &str) -> Result<u64, Problem> {
     bytes.ok_or_else(|| {
         wrong(
             "which is out of range",
-            "write from \"1MiB\" to \"64GiB\", or leave it out for 64 MiB".to_owned(),
+            "write from \"1MiB\" to \"64GiB\", or leave it out for 64 MiB".into(),
         )
     })
 }
 
 /// The units of `budget`.
-const TIMES: [(&str, Duration); 2] = [
-    ("us", Duration::from_micros(1)),
-    ("ms", Duration::from_millis(1)),
-];
+const TIMES: Units<Duration> = Units {
+    names: &[
+        ("us", Duration::from_micros(1)),
+        ("ms", Duration::from_millis(1)),
+    ],
+    smallest: 0,
+    step: 1_000,
+    aliases: &[
+        ("\u{b5}s", (1, "us")),
+        ("\u{3bc}s", (1, "us")),
+        ("usec", (1, "us")),
+        ("msec", (1, "ms")),
+        ("s", (1_000, "ms")),
+        ("sec", (1_000, "ms")),
+    ],
+};
 /// Smallest `budget`: the first copies are made before the clock is read, and take about as long.
 const MIN_BUDGET: Duration = Duration::from_micros(100);
 /// Largest: the kernel reports a softirq that takes longer.
@@ -179,13 +136,10 @@ const MAX_BUDGET: Duration = Duration::from_millis(1000);
 
 /// `budget`: a time.
 pub(super) fn budget(text: &str) -> Result<Budget, Problem> {
-    let wrong = |cause: &str, help: String| Problem::new(Code::BadBudget, cause, help);
+    let wrong = |cause: &str, help: Remedy| Problem::new(Code::BadBudget, cause, help);
     let found = quantity(text, &TIMES).map_err(|meant| {
         let usual = "write a whole number and us or ms, such as \"1ms\"";
-        wrong(
-            "which is not a time",
-            meant.unwrap_or_else(|| usual.to_owned()),
-        )
+        wrong("which is not a time", meant.unwrap_or(usual.into()))
     })?;
     let time = u32::try_from(found.number)
         .ok()
@@ -194,7 +148,7 @@ pub(super) fn budget(text: &str) -> Result<Budget, Problem> {
     time.map(Budget).ok_or_else(|| {
         wrong(
             "which is out of range",
-            "write from \"100us\" to \"1000ms\", or leave it out for 1 ms".to_owned(),
+            "write from \"100us\" to \"1000ms\", or leave it out for 1 ms".into(),
         )
     })
 }
@@ -216,42 +170,6 @@ pub(super) fn ipsec(text: &str) -> Result<Ipsec, Problem> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn rates() {
-        assert_eq!(limit("500Mbit"), Ok(Limit::Bits(500_000_000)));
-        assert_eq!(limit("1Kbit"), Ok(Limit::Bits(1_000)));
-        assert_eq!(limit("1000Gbit"), Ok(Limit::Bits(MAX_BITS)));
-        assert_eq!(limit("250000pps"), Ok(Limit::Packets(250_000)));
-        for wrong in [
-            "",
-            "500",
-            "Mbit",
-            "0.5Gbit",
-            "-1Mbit",
-            "5 Mbit",
-            "5MB",
-            "5Mbit/s",
-            "99999999999999999999Kbit",
-        ] {
-            assert_eq!(limit(wrong).unwrap_err().code, Code::BadLimit, "{wrong}");
-        }
-        assert_eq!(limit("500mbit").unwrap_err().help, "write \"500Mbit\"");
-        assert_eq!(limit("500 Mbit").unwrap_err().help, "write \"500Mbit\"");
-        for beyond in [
-            "0Mbit",
-            "1001Gbit",
-            "0pps",
-            "1000000001pps",
-            "18446744073709551615Gbit",
-        ] {
-            assert_eq!(
-                limit(beyond).unwrap_err().cause,
-                "which is out of range",
-                "{beyond}"
-            );
-        }
-    }
 
     #[test]
     fn amounts_of_memory() {
@@ -319,25 +237,6 @@ mod tests {
                 "which is out of range",
                 "{beyond}"
             );
-        }
-    }
-
-    #[test]
-    fn shares() {
-        assert_eq!((sample("1/1"), sample("1/1000000")), (Ok(1), Ok(1_000_000)));
-        for wrong in [
-            "",
-            "1",
-            "10",
-            "2/10",
-            "1/0",
-            "1/1000001",
-            "1/+5",
-            "1/ 5",
-            "0.1",
-            "1/",
-        ] {
-            assert_eq!(sample(wrong).unwrap_err().code, Code::BadSample, "{wrong}");
         }
     }
 

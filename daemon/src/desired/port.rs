@@ -4,7 +4,7 @@ use std::ops::RangeInclusive;
 
 use super::problem::Problem;
 use crate::config::Item;
-use crate::diagnostic::Code;
+use crate::diagnostic::{Code, Remedy};
 
 /// One element of `source_port` or `destination_port`: a port, or a range such as `"8000-8100"`.
 pub(super) fn ports(item: &Item) -> Result<RangeInclusive<u16>, Problem> {
@@ -28,7 +28,7 @@ pub(super) fn range(first: u16, last: u16) -> Result<RangeInclusive<u16>, Proble
         return Err(Problem::new(
             Code::ReversedRange,
             "which ends before it begins",
-            format!("write \"{last}-{first}\""),
+            Remedy::write_string(format!("{last}-{first}")),
         ));
     }
     Ok(first..=last)
@@ -36,11 +36,11 @@ pub(super) fn range(first: u16, last: u16) -> Result<RangeInclusive<u16>, Proble
 
 /// The UDP port of an endpoint.
 pub(super) fn endpoint(number: &i128) -> Result<u16, Problem> {
-    match port(*number)? {
+    match u16::try_from(*number).unwrap_or(0) {
         0 => Err(Problem::new(
             Code::PortOutOfRange,
-            "which nothing can be sent to",
-            "write 6080, the port of GUE, or a number up to 65535",
+            "but ports of endpoints go from 1 to 65535",
+            "write 6080, the port of GUE, or another number from 1 to 65535",
         )),
         port @ (319 | 320) => Err(Problem::new(
             Code::PortOutOfRange,
@@ -82,6 +82,64 @@ fn number(text: &str) -> Option<i128> {
     canonical.then_some(number)
 }
 
+/// Well-known ports (IANA "Service Name and Transport Protocol Port Number Registry"), by the names
+/// that are in use. They are for remedies: the file takes numbers.
+const SERVICES: [(&str, u16); 45] = [
+    ("amqp", 5672),
+    ("bgp", 179),
+    ("bootpc", 68),
+    ("bootps", 67),
+    ("dhcp", 67),
+    ("dns", 53),
+    ("domain", 53),
+    ("elasticsearch", 9200),
+    ("ftp", 21),
+    ("ftp-data", 20),
+    ("git", 9418),
+    ("gue", 6080),
+    ("http", 80),
+    ("http-alt", 8080),
+    ("https", 443),
+    ("imap", 143),
+    ("imaps", 993),
+    ("ipsec-nat-t", 4500),
+    ("isakmp", 500),
+    ("kafka", 9092),
+    ("kerberos", 88),
+    ("ldap", 389),
+    ("ldaps", 636),
+    ("mdns", 5353),
+    ("microsoft-ds", 445),
+    ("mqtt", 1883),
+    ("ms-sql-s", 1433),
+    ("mysql", 3306),
+    ("nfs", 2049),
+    ("ntp", 123),
+    ("pop3", 110),
+    ("pop3s", 995),
+    ("postgres", 5432),
+    ("postgresql", 5432),
+    ("rdp", 3389),
+    ("redis", 6379),
+    ("sip", 5060),
+    ("smb", 445),
+    ("smtp", 25),
+    ("snmp", 161),
+    ("ssh", 22),
+    ("submission", 587),
+    ("syslog", 514),
+    ("telnet", 23),
+    ("tftp", 69),
+];
+
+/// The port of a service, with or without its protocol.
+fn service(text: &str) -> Option<u16> {
+    let text = text.trim().to_ascii_lowercase();
+    let name = text.split('/').next().unwrap_or_default();
+    let known = SERVICES.iter().find(|(known, _)| *known == name);
+    known.map(|(_, port)| *port)
+}
+
 fn malformed(text: &str) -> Problem {
     let numbers: Vec<u16> = text
         .split(|c: char| !c.is_ascii_digit())
@@ -89,11 +147,19 @@ fn malformed(text: &str) -> Problem {
         .filter_map(|digits| digits.parse().ok())
         .collect();
     let punctuation = !text.contains(char::is_alphabetic);
-    let help = match numbers[..] {
-        [one] if punctuation && !text.contains('-') => format!("write {one}"),
-        [first, last] if punctuation && text.contains(',') => format!("write {first}, {last}"),
-        [first, last] if punctuation && first <= last => format!("write \"{first}-{last}\""),
-        _ => "write a port such as 443 or a range such as \"8000-8100\"".to_owned(),
+    let help = match (&numbers[..], service(text)) {
+        (_, Some(number)) => Remedy::write(number.to_string()),
+        ([one], _) if punctuation && !text.contains('-') => Remedy::write(one.to_string()),
+        ([first, last], _) if punctuation && text.contains(',') => {
+            Remedy::write(format!("{first}, {last}"))
+        }
+        ([first, last], _) if punctuation && first <= last => {
+            Remedy::write_string(format!("{first}-{last}"))
+        }
+        ([], _) if !punctuation => {
+            "write the number of the port, as \"getent services\" prints it".into()
+        }
+        _ => "write a port such as 443 or a range such as \"8000-8100\"".into(),
     };
     Problem::new(
         Code::BadPort,
@@ -136,7 +202,7 @@ mod tests {
     fn a_wrong_port_is_told_what_to_write() {
         let refused = |given: &str| {
             text(given)
-                .map_err(|problem| (problem.code, problem.help))
+                .map_err(|problem| (problem.code, problem.help.to_string()))
                 .unwrap_err()
         };
         let fix = |code, fix: &str| (code, format!("write {fix}"));

@@ -6,7 +6,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use crate::config::Item;
-use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted};
+use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted, Remedy};
 
 /// Why a value is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -14,14 +14,14 @@ pub(super) struct Problem {
     pub(super) code: Code,
     /// Continues "filter "web" has source "10.0.0.0/33", ".
     pub(super) cause: String,
-    /// What to write instead.
-    pub(super) help: String,
+    /// What to do about it.
+    pub(super) help: Remedy,
     /// Background.
     pub(super) note: Option<String>,
 }
 
 impl Problem {
-    pub(super) fn new(code: Code, cause: impl Into<String>, help: impl Into<String>) -> Self {
+    pub(super) fn new(code: Code, cause: impl Into<String>, help: impl Into<Remedy>) -> Self {
         Self {
             code,
             cause: cause.into(),
@@ -41,11 +41,20 @@ impl Problem {
 /// A value as messages show it.
 pub(super) trait Shown {
     fn shown(&self) -> String;
+
+    /// The text, if the value is one.
+    fn text(&self) -> Option<&str> {
+        None
+    }
 }
 
 impl Shown for String {
     fn shown(&self) -> String {
         Quoted(self).to_string()
+    }
+
+    fn text(&self) -> Option<&str> {
+        Some(self)
     }
 }
 
@@ -60,6 +69,13 @@ impl Shown for Item {
         match self {
             Item::Number(number) => number.shown(),
             Item::Text(text) => text.shown(),
+        }
+    }
+
+    fn text(&self) -> Option<&str> {
+        match self {
+            Item::Number(_) => None,
+            Item::Text(text) => Some(text),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use super::problem::Problem;
 use crate::config::Item;
-use crate::diagnostic::{Code, alternatives, did_you_mean};
+use crate::diagnostic::{Code, Remedy, alternatives, did_you_mean};
 
 const ICMP: u8 = 1;
 const IGMP: u8 = 2;
@@ -39,26 +39,75 @@ const NAMES: [(&str, u8); 22] = [
     ("ipcomp", 108),
 ];
 
+/// Other names, which /etc/protocols has. A file means the same on all hosts, so nothing is read
+/// there. Left out are names that most users take for something else: `ip` (0), `ipip` (94), `rdp`
+/// (27).
+const ALIASES: [(&str, u8); 35] = [
+    ("hopopt", 0),
+    ("ggp", 3),
+    ("ipencap", 4),
+    ("st", 5),
+    ("egp", 8),
+    ("igp", 9),
+    ("pup", 12),
+    ("hmp", 20),
+    ("xns-idp", 22),
+    ("iso-tp4", 29),
+    ("xtp", 36),
+    ("ddp", 37),
+    ("idpr-cmtp", 38),
+    ("ipv6-route", 43),
+    ("ipv6-frag", 44),
+    ("idrp", 45),
+    ("ipsec-esp", 50),
+    ("ipsec-ah", 51),
+    ("skip", 57),
+    ("ipv6-icmp", ICMPV6),
+    ("ipv6-nonxt", 59),
+    ("ipv6-opts", 60),
+    ("rspf", 73),
+    ("vmtp", 81),
+    ("ospfigp", 89),
+    ("ax.25", 93),
+    ("etherip", 97),
+    ("encap", 98),
+    ("isis", 124),
+    ("fc", 133),
+    ("mobility-header", 135),
+    ("manet", 138),
+    ("shim6", 140),
+    ("wesp", 141),
+    ("rohc", 142),
+];
+
+/// All names, the usual ones first.
+fn names() -> impl Iterator<Item = &'static (&'static str, u8)> + Clone {
+    NAMES.iter().chain(&ALIASES)
+}
+
 /// One element of `protocol`: a name or a number.
 pub(super) fn protocol(item: &Item) -> Result<u8, Problem> {
     let text = match item {
         Item::Number(number) => return in_range(*number),
         Item::Text(text) => text,
     };
-    if let Some((_, number)) = NAMES.iter().find(|(name, _)| name == text) {
+    if let Some((_, number)) = names().find(|(name, _)| name == text) {
         return Ok(*number);
     }
     if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
         return in_range(text.parse().unwrap_or(i128::MAX));
     }
-    let names = NAMES.iter().map(|(name, _)| *name);
-    let known = format!("protocol names: {}", alternatives(names.clone()));
-    let guess = did_you_mean(text, names);
+    let known = alternatives(NAMES.iter().map(|(name, _)| *name));
+    let lower = text.trim().to_lowercase();
+    let help = match names().find(|(name, _)| *name == lower) {
+        Some((name, _)) => Some(Remedy::write_string(name)),
+        None => did_you_mean(text, names().map(|(name, _)| *name)).map(Remedy::from),
+    };
     Err(Problem {
         code: Code::UnknownProtocol,
         cause: "which is not a protocol".to_owned(),
-        note: guess.is_none().then_some(known),
-        help: guess.unwrap_or("write a name or a number from 0 to 255".to_owned()),
+        note: help.is_none().then_some(format!("protocol names: {known}")),
+        help: help.unwrap_or("write a name or a number from 0 to 255".into()),
     })
 }
 
@@ -73,7 +122,7 @@ pub(crate) fn name(number: u8) -> String {
 /// # Errors
 /// The remedy for a name or number that is no protocol.
 pub fn parse(text: &str) -> Result<u8, String> {
-    protocol(&Item::Text(text.to_owned())).map_err(|problem| problem.help)
+    protocol(&Item::Text(text.to_owned())).map_err(|problem| problem.help.to_string())
 }
 
 fn in_range(number: i128) -> Result<u8, Problem> {
@@ -161,6 +210,7 @@ mod tests {
             |text: &str| protocol(&Item::Text(text.to_owned())).map_err(|problem| problem.code);
         assert_eq!(text("tcp"), Ok(6));
         assert_eq!(text("icmpv6"), Ok(58));
+        assert_eq!((text("ipv6-icmp"), text("ipv6-route")), (Ok(58), Ok(43)));
         assert_eq!(text("255"), Ok(255));
         assert_eq!(text("256"), Err(Code::ProtocolOutOfRange));
         assert_eq!(text(&"9".repeat(99)), Err(Code::ProtocolOutOfRange));
@@ -174,6 +224,10 @@ mod tests {
 
     #[test]
     fn names_and_numbers_are_unique() {
+        for (name, _) in names() {
+            let named = names().filter(|(other, _)| other == name);
+            assert_eq!(named.count(), 1, "{name}");
+        }
         for (index, (name, number)) in NAMES.iter().enumerate() {
             let others = &NAMES[index + 1..];
             assert!(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use traffic_mirror_ebpf::abi::MAX_FILTERS;
 
-use super::{Action, Desired, Filter, Loaded, load_bytes};
+use super::{Action, Desired, Filter, Loaded, follow, load_bytes};
 use crate::config::Config;
 
 /// Remembers the last file that was right and had no warnings.
@@ -41,7 +41,7 @@ impl Rereader {
             return load_bytes(bytes);
         }
         let config = Config::parse(text);
-        let loaded = Desired::resolve(&config);
+        let loaded = Desired::resolve(&config).map_err(|errors| follow::up(text, errors));
         if let Ok((desired, warnings)) = &loaded
             && warnings.is_empty()
         {

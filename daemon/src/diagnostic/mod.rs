@@ -2,6 +2,7 @@
 //! `--json`. Must not know: the meaning of the file.
 
 mod code;
+mod remedy;
 mod render;
 mod secrets;
 mod suggest;
@@ -10,8 +11,11 @@ use std::fmt::{self, Display};
 use std::ops::Range;
 
 pub use code::{Code, Severity};
-pub use render::{Located, Note, locate, render};
+pub use remedy::Fix;
+pub(crate) use remedy::{Remedy, quoted};
+pub use render::{Edit, Located, Note, locate, render};
 pub use secrets::hidden;
+pub(crate) use secrets::is_secret;
 pub(crate) use suggest::{alternatives, closest, did_you_mean};
 
 /// One error or warning about the file.
@@ -23,8 +27,10 @@ pub struct Diagnostic {
     pub message: String,
     /// The offending place, in bytes of the text.
     pub span: Range<usize>,
-    /// What to write instead.
+    /// What to do about it.
     pub help: Option<String>,
+    /// The same as an edit, if it is one.
+    pub fix: Option<Fix>,
     /// Background, such as the list of valid keys.
     pub note: Option<String>,
     /// Other places that take part, such as the first of two duplicates.
@@ -48,14 +54,27 @@ impl Diagnostic {
             message: message.into(),
             span,
             help: None,
+            fix: None,
             note: None,
             related: Vec::new(),
         }
     }
 
-    /// Adds what to write instead.
-    pub(crate) fn help(mut self, help: impl Into<String>) -> Self {
-        self.help = Some(help.into());
+    /// Adds what to do about it.
+    pub(crate) fn help(mut self, help: impl Into<Remedy>) -> Self {
+        let help = help.into();
+        self.help = Some(help.to_string());
+        let span = self.span.clone();
+        match help {
+            Remedy::Write(text) => self.fix(span, text),
+            Remedy::Advice(_) => self,
+        }
+    }
+
+    /// Adds an edit that does what the help says.
+    pub(crate) fn fix(mut self, span: Range<usize>, text: impl Into<String>) -> Self {
+        let text = text.into();
+        self.fix = Some(Fix { span, text });
         self
     }
 
@@ -87,6 +106,16 @@ impl Diagnostics {
     pub(crate) fn report(&mut self, diagnostic: Diagnostic) -> Reported {
         self.0.push(diagnostic);
         Reported(())
+    }
+
+    /// How many were reported.
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The `index`th that was reported.
+    pub(crate) fn get(&mut self, index: usize) -> Option<&mut Diagnostic> {
+        self.0.get_mut(index)
     }
 
     /// Whether nothing was reported.

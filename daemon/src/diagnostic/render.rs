@@ -100,14 +100,35 @@ pub struct Located<'a> {
     pub line: usize,
     /// Column of the offending place in characters, from 1.
     pub column: usize,
+    /// Line of the first character behind the place.
+    pub end_line: usize,
+    /// Column of the first character behind the place.
+    pub end_column: usize,
     /// Object, value and cause.
     pub message: &'a str,
-    /// What to write instead.
+    /// What to do about it.
     pub help: Option<&'a str>,
+    /// The same as an edit, if it is one.
+    pub fix: Option<Edit<'a>>,
     /// Background.
     pub note: Option<&'a str>,
     /// Other places that take part.
     pub related: Vec<Note<'a>>,
+}
+
+/// What to replace, and by what: the help of a [`Located`] diagnostic.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Edit<'a> {
+    /// Where to begin, as in [`Located`].
+    pub line: usize,
+    /// Its column.
+    pub column: usize,
+    /// The line of the first character to keep.
+    pub end_line: usize,
+    /// Its column.
+    pub end_column: usize,
+    /// What to write there.
+    pub text: &'a str,
 }
 
 /// A second place of a [`Located`] diagnostic.
@@ -128,6 +149,18 @@ pub fn locate<'a>(diagnostics: &'a [Diagnostic], text: &str) -> Vec<Located<'a>>
         .iter()
         .map(|diagnostic| {
             let (line, column) = lines.position(diagnostic.span.start);
+            let (end_line, end_column) = lines.position(diagnostic.span.end);
+            let fix = diagnostic.fix.as_ref().map(|fix| {
+                let (line, column) = lines.position(fix.span.start);
+                let (end_line, end_column) = lines.position(fix.span.end);
+                Edit {
+                    line,
+                    column,
+                    end_line,
+                    end_column,
+                    text: &fix.text,
+                }
+            });
             let related = diagnostic.related.iter().map(|related| {
                 let (line, column) = lines.position(related.span.start);
                 Note {
@@ -141,8 +174,11 @@ pub fn locate<'a>(diagnostics: &'a [Diagnostic], text: &str) -> Vec<Located<'a>>
                 code: diagnostic.code.as_str(),
                 line,
                 column,
+                end_line,
+                end_column,
                 message: &diagnostic.message,
                 help: diagnostic.help.as_deref(),
+                fix,
                 note: diagnostic.note.as_deref(),
                 related: related.collect(),
             }
@@ -232,7 +268,7 @@ impl Excerpt<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::diagnostic::Code;
+    use crate::diagnostic::{Code, Remedy};
 
     fn at(span: Range<usize>) -> Diagnostic {
         Diagnostic::new(Code::Syntax, span, "message")
@@ -298,11 +334,11 @@ mod tests {
 
     #[test]
     fn data_is_json() {
-        let diagnostic = [at(5..6).help("h").related(0..1, "first")];
+        let diagnostic = [at(5..6).help(Remedy::write("h")).related(0..1, "first")];
         let json = serde_json::to_string(&locate(&diagnostic, "one\ntwo")).unwrap();
         assert_eq!(
             json,
-            r#"[{"severity":"error","code":"syntax","line":2,"column":2,"message":"message","help":"h","note":null,"related":[{"line":1,"column":1,"message":"first"}]}]"#
+            r#"[{"severity":"error","code":"syntax","line":2,"column":2,"end_line":2,"end_column":3,"message":"message","help":"write h","fix":{"line":2,"column":2,"end_line":2,"end_column":3,"text":"h"},"note":null,"related":[{"line":1,"column":1,"message":"first"}]}]"#
         );
     }
 }

@@ -33,6 +33,14 @@ pub fn hidden(text: &str) -> String {
     out
 }
 
+/// Whether a place of the text is in a line that gives a secret.
+pub(crate) fn is_secret(text: &str, at: usize) -> bool {
+    let before = text.get(..at).unwrap_or_default();
+    let start = before.rfind('\n').map_or(0, |newline| newline + 1);
+    let line = text[start..].lines().next().unwrap_or_default();
+    value(line).is_some_and(|value| start + value <= at)
+}
+
 /// Where the value begins in a line that gives a secret.
 fn value(line: &str) -> Option<usize> {
     let (key, _) = line.split_once('=')?;
