@@ -2,6 +2,8 @@
 
 CARGO ?= cargo
 export PATH := $(PATH):$(HOME)/.cargo/bin
+# what --version and build_info say; a source without git may be given one
+export TRAFFIC_MIRROR_REVISION ?= $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
 
 .PHONY: help setup build demo test test-build fuzz fuzz-build vm container check bench bless deb deb-arm64 package reproducible clean
 

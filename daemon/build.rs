@@ -19,6 +19,7 @@ fn main() {
             workspace.join(input).display()
         );
     }
+    println!("cargo::rustc-env=TRAFFIC_MIRROR_RUSTC={}", compiler());
     let built = build(&workspace, &out);
     strip(&built, &out.join("mirror.o"));
 }
@@ -104,13 +105,22 @@ fn strip(from: &Path, to: &Path) {
 }
 
 fn sysroot() -> PathBuf {
+    rustc(&["--print", "sysroot"]).into()
+}
+
+/// Such as `rustc 1.98.1 (0123456789 2026-11-05)`.
+fn compiler() -> String {
+    rustc(&["--version"])
+}
+
+/// What the compiler answers.
+fn rustc(arguments: &[&str]) -> String {
     let rustc = env::var("RUSTC").unwrap_or_else(|_| "rustc".to_owned());
-    let output = Command::new(rustc).args(["--print", "sysroot"]).output();
-    match output {
+    match Command::new(rustc).args(arguments).output() {
         Ok(output) if output.status.success() => {
-            String::from_utf8_lossy(&output.stdout).trim().into()
+            String::from_utf8_lossy(&output.stdout).trim().to_owned()
         }
-        _ => stop("rustc does not report its sysroot"),
+        _ => stop(&format!("rustc {} fails", arguments.join(" "))),
     }
 }
 

@@ -17,6 +17,9 @@ cp --recursive --symbolic-link "${CARGO_HOME:-$HOME/.cargo}/registry" "$scratch/
 (
     export RUSTUP_HOME="${RUSTUP_HOME:-$HOME/.rustup}" PATH="$PATH:${CARGO_HOME:-$HOME/.cargo}/bin"
     export HOME="$scratch/home" CARGO_HOME="$scratch/home/.cargo"
+    # the copy has no git to ask
+    TRAFFIC_MIRROR_REVISION=$(target/release/traffic-mirror --version | sed -n 's/^revision //p')
+    export TRAFFIC_MIRROR_REVISION
     umask 027
     make --directory="$copy" --no-print-directory deb
 )

@@ -1,6 +1,7 @@
 //! The daemon behind `traffic-mirror`: text -> Config -> Desired -> Tables -> Plan -> apply ->
 //! Report.
 
+pub mod about;
 pub mod attached;
 pub mod chain;
 pub mod compile;
@@ -13,6 +14,7 @@ pub mod health;
 pub mod ipsec;
 pub mod journal;
 pub mod kernel;
+pub mod log;
 pub mod metrics;
 pub mod network;
 pub mod obstacle;

@@ -1,21 +1,23 @@
 //! `traffic-mirror`: arguments and exit codes.
 
 mod commands;
+mod version;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
-use commands::{Question, Scope, Shown, Until, Wanted};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
+use commands::{How, Question, Scope, Shown, Until, Wanted};
 use tracing::Level;
 use traffic_mirror::daemon::{self, Options, Outcome};
-use traffic_mirror::journal;
 use traffic_mirror::kernel::{self, Kernel, Mechanism, reason};
+use traffic_mirror::{journal, log};
 
 /// Mirror selected packets to collectors through GUE tunnels, configured by one file
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, long_version = version::long(), max_term_width = 100)]
 struct Arguments {
     /// Configuration file [default: the file of the running daemon, else /etc/mirror.toml]
     #[arg(long, global = true, value_name = "FILE")]
@@ -50,18 +52,28 @@ enum Command {
         /// textfile collector if that exists, else /run/traffic-mirror/metrics.prom]
         #[arg(long, value_name = "FILE")]
         metrics: Option<PathBuf>,
+        /// Log lines of this level and above
+        #[arg(long, value_enum, value_name = "LEVEL", default_value = "info")]
+        log_level: LogLevel,
+        /// How the lines of the log look; systemd's journal gets text with fields
+        #[arg(long, value_enum, value_name = "FORMAT", default_value = "text")]
+        log_format: LogFormat,
     },
-    /// Check whether a file is valid; changes nothing
+    /// Check whether files are valid; changes nothing
     ///
     /// Also warns of interfaces that this host does not have.
     ///
-    /// Exit code: 0 valid, 1 invalid.
+    /// Exit code: 0 all are valid, 1 one is invalid.
     Check {
-        /// File to check, or - for standard input [default: as for --config]
-        file: Option<PathBuf>,
+        /// Files to check, or - for standard input [default: as for --config]
+        #[arg(value_name = "FILE")]
+        files: Vec<PathBuf>,
         /// Do not compare the file with the interfaces of this host; for files of other hosts
         #[arg(long)]
         any_host: bool,
+        /// Print JSON, each error with its place and the edit that corrects it
+        #[arg(long)]
+        json: bool,
     },
     /// Show what loading a file would change in the kernel; changes nothing
     ///
@@ -108,6 +120,12 @@ enum Command {
     Report(Scope),
     /// Remove programs, maps and links from the kernel; needed only after a crash
     Detach,
+    /// Print the completions of a shell, for packages
+    #[command(hide = true)]
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -116,6 +134,26 @@ enum Attach {
     Tcx,
     /// Filters of a clsact qdisc
     Clsact,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogLevel {
+    /// What keeps the daemon from mirroring
+    Error,
+    /// Losses, and what may become one
+    Warn,
+    /// Changes, too
+    Info,
+    /// What wakes the daemon, too
+    Debug,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// For people
+    Text,
+    /// One JSON object a line
+    Json,
 }
 
 /// The file, if no other is given.
@@ -142,12 +180,30 @@ fn main() -> ExitCode {
         }
     };
     let result = match &arguments.command {
-        Command::Run { attach, metrics } => run(&arguments, *attach, metrics.clone()),
-        Command::Check { file, any_host } => commands::check(
-            &followed(&arguments, file.as_ref()),
-            file.is_none(),
-            *any_host,
-        ),
+        Command::Run {
+            attach,
+            metrics,
+            log_level,
+            log_format,
+        } => {
+            begin_log(*log_level, *log_format);
+            run(&arguments, *attach, metrics.clone())
+        }
+        Command::Check {
+            files,
+            any_host,
+            json,
+        } => {
+            let is_followed = files.is_empty();
+            let mut files = files.clone();
+            files.extend(is_followed.then(|| followed(&arguments, None)));
+            let how = How {
+                is_followed,
+                any_host: *any_host,
+                json: *json,
+            };
+            commands::check(&files, how)
+        }
         Command::Plan { file, json } => commands::plan(
             &followed(&arguments, file.as_ref()),
             file.is_none(),
@@ -166,6 +222,10 @@ fn main() -> ExitCode {
             commands::report(scope, &version, &path, &arguments.pin_path)
         }
         Command::Detach => detach(&arguments.pin_path),
+        Command::Completions { shell } => {
+            commands::completions(*shell, &Arguments::command());
+            Ok(ExitCode::SUCCESS)
+        }
     };
     result.unwrap_or_else(|error| {
         journal::say(
@@ -184,22 +244,25 @@ fn followed(arguments: &Arguments, file: Option<&PathBuf>) -> PathBuf {
     given.or_else(told).unwrap_or_else(|| USUAL.into())
 }
 
+fn begin_log(level: LogLevel, format: LogFormat) {
+    let level = match level {
+        LogLevel::Error => Level::ERROR,
+        LogLevel::Warn => Level::WARN,
+        LogLevel::Info => Level::INFO,
+        LogLevel::Debug => Level::DEBUG,
+    };
+    let format = match format {
+        LogFormat::Text => log::Format::Text,
+        LogFormat::Json => log::Format::Json,
+    };
+    log::begin(level, format);
+}
+
 fn run(
     arguments: &Arguments,
     attach: Option<Attach>,
     metrics: Option<PathBuf>,
 ) -> anyhow::Result<ExitCode> {
-    // the journal adds the time itself
-    let log = tracing_subscriber::fmt()
-        .with_writer(journal::Log)
-        .log_internal_errors(false)
-        .with_target(false)
-        .with_ansi(false);
-    if journal::is_ours() {
-        log.without_time().init();
-    } else {
-        log.init();
-    }
     let mechanism = attach.map(|attach| match attach {
         Attach::Tcx => Mechanism::Tcx,
         Attach::Clsact => Mechanism::Clsact,
@@ -213,6 +276,7 @@ fn run(
         pin_path: pin_path.clone(),
         mechanism,
         metrics,
+        revision: version::REVISION,
     };
     Ok(match daemon::run(&options)? {
         Outcome::Stopped => ExitCode::SUCCESS,

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::about::About;
+
 /// Something that is wanted and cannot be, or that may come as a surprise.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Obstacle {
@@ -16,6 +18,8 @@ pub struct Obstacle {
     pub detail: String,
     /// Whether an operator must act.
     pub is_fault: bool,
+    /// The objects of the file that it is about.
+    pub about: About,
 }
 
 impl Obstacle {
@@ -26,6 +30,7 @@ impl Obstacle {
             why: why.into(),
             detail: String::new(),
             is_fault: true,
+            about: About::default(),
         }
     }
 
@@ -35,6 +40,11 @@ impl Obstacle {
             is_fault: false,
             ..Self::fault(what, why)
         }
+    }
+
+    /// Names the objects of the file that it is about.
+    pub fn about(self, about: About) -> Self {
+        Self { about, ..self }
     }
 
     fn is_same(&self, other: &Self) -> bool {
@@ -64,6 +74,10 @@ impl fmt::Display for Obstacle {
 pub struct Line {
     /// A warning; otherwise information.
     pub is_warning: bool,
+    /// What happened, as the log calls it.
+    pub event: &'static str,
+    /// The objects of the file that it is about.
+    pub about: About,
     /// For people.
     pub text: String,
 }
@@ -78,10 +92,14 @@ pub fn lines(before: &[Obstacle], now: &[Obstacle]) -> Vec<Line> {
         .filter(|one| !now.iter().any(|other| other.what == one.what));
     let begun = begun.map(|one| Line {
         is_warning: one.is_fault,
+        event: if one.is_fault { "problem" } else { "notice" },
+        about: one.about.clone(),
         text: one.to_string(),
     });
     let over = over.map(|one| Line {
         is_warning: false,
+        event: "resolved",
+        about: one.about.clone(),
         text: format!("resolved: {}", one.what),
     });
     begun.chain(over).collect()

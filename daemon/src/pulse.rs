@@ -41,7 +41,10 @@ impl Pulse {
         if self.is_watched
             && let Err(failure) = sd_notify::notify(&[NotifyState::Watchdog])
         {
-            warn!("cannot notify the service manager: {failure}");
+            warn!(
+                event = "problem",
+                "cannot notify the service manager: {failure}"
+            );
             // once; it ends us if it hears nothing, and starts us again
             self.is_watched = false;
         }

@@ -28,6 +28,12 @@ for program in traffic-mirror traffic-mirror-collector; do
         exit 1
     }
 done
+# the program of another architecture does not run here, and completes the same
+native=target/release/traffic-mirror
+[ -x "$native" ] || {
+    echo "deb: $native is not built; run make build" >&2
+    exit 1
+}
 
 stage=target/deb/stage-$architecture
 rm -rf "$stage"
@@ -40,6 +46,7 @@ done
 cp packaging/deb/mirror.toml "$stage/staged/"
 cp etc/mirror.toml "$stage/etc/"
 packaging/man/build.sh "$stage/staged/man"
+packaging/completions/build.sh "$stage/staged/completions" "$native"
 cp -r README.md ARCHITECTURE.md CHANGELOG.md docs packaging "$stage/"
 (cd "$stage" && DEB_BUILD_OPTIONS=nocheck dpkg-buildpackage --build=binary --host-arch "$architecture" --unsigned-source --unsigned-changes -d)
 ls -l target/deb/*_"$architecture".deb

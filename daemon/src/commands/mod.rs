@@ -1,6 +1,7 @@
 //! The subcommands that end: what each prints, and its exit code.
 
 mod check;
+mod completions;
 mod explain;
 mod plan;
 mod reading;
@@ -21,7 +22,8 @@ use traffic_mirror::report::plural;
 use traffic_mirror::source::reader::{Reader, read_all};
 use traffic_mirror::source::trust::distrust;
 
-pub(crate) use check::check;
+pub(crate) use check::{How, check};
+pub(crate) use completions::completions;
 pub(crate) use explain::{Question, explain};
 pub(crate) use plan::plan;
 pub(crate) use report::{Scope, report};

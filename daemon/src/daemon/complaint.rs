@@ -23,9 +23,10 @@ impl Complaint {
         let is_kept = !matches!(failure, Some(KernelError::Halfway { .. }));
         let failure = failure.map(|failure| reason(&failure));
         match (&self.0, &failure) {
-            (Some(before), None) => info!("resolved: {before}"),
+            (Some(before), None) => info!(event = "resolved", "resolved: {before}"),
             (before, Some(text)) if before.as_ref() != Some(text) => {
-                error!("{text}{}", if is_kept { KEPT } else { "" });
+                let kept = if is_kept { KEPT } else { "" };
+                error!(event = "problem", "{text}{kept}");
             }
             _ => {}
         }

@@ -34,6 +34,8 @@ pub struct Options {
     pub mechanism: Option<Mechanism>,
     /// File for metrics; if absent, the one of [`Textfile::new`].
     pub metrics: Option<PathBuf>,
+    /// The revision of the source, for metrics.
+    pub revision: &'static str,
 }
 
 /// Why the daemon ended.
@@ -66,13 +68,14 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let monitor = Monitor::open()?;
     kernel.refuse_strays()?;
     kernel.introduce(&options.config);
-    let metrics = Textfile::new(options.metrics.as_deref(), &options.pin_path);
+    let mut metrics = Textfile::new(options.metrics.as_deref(), &options.pin_path);
+    metrics.process.revision = options.revision;
     let mut site = Site::new(kernel, source, metrics, desired);
     site.resume();
     if let Err(error) = site.begin() {
         // what a predecessor left keeps mirroring
         if !is_live && let Err(failure) = site.kernel.remove() {
-            error!("{failure}");
+            error!(event = "problem", "{failure}");
         }
         return Err(error.into());
     }
@@ -84,11 +87,15 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
         End::Remove => {
             site.metrics.remove();
             site.kernel.remove()?;
-            info!("stopped: removed everything from the kernel");
+            info!(
+                event = "stopped",
+                "stopped: removed everything from the kernel"
+            );
         }
-        End::Leave => {
-            info!("stopped: the kernel continues to mirror until the next daemon takes over")
-        }
+        End::Leave => info!(
+            event = "stopped",
+            "stopped: the kernel continues to mirror until the next daemon takes over"
+        ),
     }
     Ok(Outcome::Stopped)
 }

@@ -6,7 +6,10 @@ use tracing::warn;
 /// Tells it.
 pub(super) fn notify(states: &[NotifyState<'_>]) {
     if let Err(failure) = sd_notify::notify(states) {
-        warn!("cannot notify the service manager: {failure}");
+        warn!(
+            event = "problem",
+            "cannot notify the service manager: {failure}"
+        );
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use sd_notify::NotifyState;
-use tracing::{error, info, warn};
+use tracing::{Level, debug, error, info, warn};
 
 use super::complaint::Complaint;
 use super::load::load;
@@ -11,9 +11,11 @@ use super::notify::{notify, notify_reloading};
 use super::pending::{Pending, gather};
 use super::take::{Occasion, take};
 use super::timers::{Timers, worked};
+use crate::about::About;
 use crate::desired::Desired;
 use crate::health::Health;
 use crate::kernel::{Kernel, KernelError, Note};
+use crate::log::tell;
 use crate::metrics::Textfile;
 use crate::reconciled::Reconciled;
 use crate::source::ConfigSource;
@@ -90,7 +92,7 @@ impl Site {
             self.tell_live();
         } else {
             self.reject();
-            error!("{ADOPTED}");
+            error!(event = "rejected", "{ADOPTED}");
             notify(&[NotifyState::Ready, NotifyState::Status(ADOPTED)]);
         }
     }
@@ -110,6 +112,7 @@ impl Site {
             };
             self.kernel.hear(&pending.network);
             pending.timer = self.timers.is_drift_due();
+            debug!(event = "woken", "woken: {pending:?}");
             if pending.timer {
                 self.kernel.try_again();
             }
@@ -165,9 +168,17 @@ impl Site {
     fn reload(&mut self) -> bool {
         let Some(desired) = load(&mut self.source) else {
             self.reject();
-            warn!("rejected the file: mirroring continues with the last valid version");
+            warn!(
+                event = "rejected",
+                "rejected the file: mirroring continues with the last valid version"
+            );
             return false;
         };
+        debug!(
+            event = "read",
+            "read the file: {} bytes",
+            self.source.bytes()
+        );
         self.kernel.try_again();
         self.kernel.try_segmenter_again();
         let (kernel, state) = (&mut self.kernel, &mut self.state);
@@ -192,7 +203,9 @@ impl Site {
         let Some(desired) = &self.desired else { return };
         let before = worked();
         let (kernel, state) = (&mut self.kernel, &mut self.state);
-        if is_due || !is_same(kernel, state, desired) {
+        let is_same = !is_due && is_same(kernel, state, desired);
+        debug!(event = "read", "read the network: changed {}", !is_same);
+        if !is_same {
             let taken = take(kernel, state, &mut self.metrics, desired, Occasion::Network);
             let before = self.left;
             if let Ok(left) = taken {
@@ -201,7 +214,7 @@ impl Site {
             }
             self.left = self.complaint.about(taken);
             if before > 0 && self.left == 0 {
-                info!("all programs are attached");
+                info!(event = "attached", "all programs are attached");
             }
         }
         self.timers.rest(worked().saturating_sub(before));
@@ -231,11 +244,13 @@ impl Site {
             else {
                 continue;
             };
-            if change.is_loss() {
-                warn!("{}", change.line(endpoint));
+            let level = if change.is_loss() {
+                Level::WARN
             } else {
-                info!("{}", change.line(endpoint));
-            }
+                Level::INFO
+            };
+            let about = About::endpoint(&name);
+            tell(level, change.event(), &about, change.line(endpoint));
         }
         kernel.note_health(health)?;
         Ok(kernel.follow_path_mtus(health.path_mtus()))

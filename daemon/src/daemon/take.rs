@@ -1,14 +1,16 @@
 //! Applies the desired state, and logs the result.
 
-use tracing::{info, warn};
+use tracing::{Level, info};
 
+use crate::about::About;
 use crate::desired::Desired;
 use crate::kernel::{Kernel, KernelError, Note};
+use crate::log::tell;
 use crate::metrics::Textfile;
 use crate::obstacle::{self, Line};
 use crate::reconcile::proceed;
 use crate::reconciled::Reconciled;
-use crate::report::{self, plural};
+use crate::report::{self, Report, bounded, plural};
 
 /// Why to reconcile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,15 +35,21 @@ pub(super) fn take(
         .process
         .applied(occasion == Occasion::File, reconciled.as_ref().ok());
     let report = reconciled?;
-    report.lines().for_each(|line| info!("{line}"));
-    report.repaired.iter().for_each(|line| warn!("{line}"));
+    log_changes(&report);
     let lines = obstacle::lines(&before, &state.obstacles);
-    for Line { is_warning, text } in &lines {
-        if *is_warning {
-            warn!("{text}")
+    for Line {
+        is_warning,
+        event,
+        about,
+        text,
+    } in &lines
+    {
+        let level = if *is_warning {
+            Level::WARN
         } else {
-            info!("{text}")
-        }
+            Level::INFO
+        };
+        tell(level, event, about, text);
     }
     if !lines.is_empty() {
         metrics.hurry();
@@ -50,17 +58,34 @@ pub(super) fn take(
         .advice
         .iter()
         .filter(|line| !advised.contains(line))
-        .for_each(|line| info!("{line}"));
+        .for_each(|line| info!(event = "advice", "{line}"));
     let is_file = occasion == Occasion::File;
     if report.writes > 0 || is_file {
         if is_file {
-            info!("{}", report.summary());
+            let (changes, map_writes) = (report.changes.len(), report.writes);
+            let duration_seconds = report.duration.as_secs_f64();
+            info!(
+                event = "loaded",
+                changes,
+                map_writes,
+                duration_seconds,
+                "{}",
+                report.summary()
+            );
         } else {
             let causes = report::network(desired, &network, &state.network);
-            info!("{}", report.update(&causes));
+            let (map_writes, duration_seconds) = (report.writes, report.duration.as_secs_f64());
+            info!(
+                event = "updated",
+                map_writes,
+                duration_seconds,
+                "{}",
+                report.update(&causes)
+            );
         }
         if report.left > 0 {
             info!(
+                event = "pending",
                 "{} still to attach or detach, in the background",
                 plural(report.left, "program")
             );
@@ -74,4 +99,24 @@ pub(super) fn take(
         let _ = kernel.note(Note::Loaded);
     }
     Ok(report.left)
+}
+
+/// Logs what a reload has changed, and what it has restored: a line each, and one for those beyond
+/// the limit.
+fn log_changes(report: &Report) {
+    let (changes, more_changes) = bounded(&report.changes, "change");
+    for change in changes {
+        tell(Level::INFO, change.sign.event(), &change.about(), change);
+    }
+    let (repaired, more_repaired) = bounded(&report.repaired, "repair");
+    let nothing = About::default();
+    for line in repaired {
+        tell(Level::WARN, "restored", &nothing, line);
+    }
+    if let Some(line) = more_changes {
+        tell(Level::INFO, "changed", &nothing, line);
+    }
+    if let Some(line) = more_repaired {
+        tell(Level::WARN, "restored", &nothing, line);
+    }
 }

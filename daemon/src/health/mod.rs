@@ -62,6 +62,15 @@ impl HealthChange {
         matches!(self, Self::Lost(_))
     }
 
+    /// What happened, as the log calls it.
+    pub fn event(self) -> &'static str {
+        match self {
+            Self::Lost(_) => "problem",
+            Self::Recovered(_) | Self::Left(_) => "resolved",
+            Self::PathMtu(_) | Self::PathMtuForgotten => "path-mtu",
+        }
+    }
+
     /// What is logged of it.
     pub fn line(
         self,

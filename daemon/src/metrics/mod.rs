@@ -21,6 +21,8 @@ pub use textfile::Textfile;
 /// What a daemon has done since it was started.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Process {
+    /// The revision of the source that the daemon was built from.
+    pub revision: &'static str,
     /// Times that the daemon read the file: at its start, after a change, on SIGHUP.
     reloads: u64,
     /// Times that the daemon or the kernel rejected it.
@@ -86,11 +88,14 @@ pub fn render(status: Option<&Status>, process: &Process) -> String {
 }
 
 fn record_process(process: &Process) {
-    let version = [(vec![label("version", env!("CARGO_PKG_VERSION"))], 1.0)];
+    let build = vec![
+        label("version", env!("CARGO_PKG_VERSION")),
+        label("revision", process.revision),
+    ];
     gauges(
         "traffic_mirror_build_info",
-        "Always 1; the version is a label.",
-        version,
+        "Always 1; version and revision of the daemon are labels.",
+        [(build, 1.0)],
     );
     gauges(
         "traffic_mirror_config_last_reload_successful",

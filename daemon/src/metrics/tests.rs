@@ -115,7 +115,10 @@ fn series<'t>(text: &'t str, family: &str) -> Vec<(&'t str, &'t str)> {
 
 #[test]
 fn the_whole_text() {
-    let mut process = Process::default();
+    let mut process = Process {
+        revision: "0123456789ab",
+        ..Process::default()
+    };
     process.applied(true, Some(&report(35, 4)));
     let text = render(Some(&status()), &process);
     let drops = |endpoint: &str| -> String {
@@ -131,9 +134,9 @@ fn the_whole_text() {
         reasons.into_iter().map(line).collect()
     };
     let expected = [
-        r#"# HELP traffic_mirror_build_info Always 1; the version is a label.
+        r#"# HELP traffic_mirror_build_info Always 1; version and revision of the daemon are labels.
 # TYPE traffic_mirror_build_info gauge
-traffic_mirror_build_info{version="VERSION"} 1
+traffic_mirror_build_info{version="VERSION",revision="0123456789ab"} 1
 # HELP traffic_mirror_config_file_is_live 1 if the file on disk is the live version.
 # TYPE traffic_mirror_config_file_is_live gauge
 traffic_mirror_config_file_is_live 0

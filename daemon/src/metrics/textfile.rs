@@ -66,9 +66,17 @@ impl Textfile {
         let complaint = self.try_write().err().map(|error| format!("{error:#}"));
         let path = self.path.display();
         match (&self.complaint, &complaint) {
-            (Some(_), None) => info!("the daemon writes metrics to {path} again"),
+            (Some(_), None) => {
+                info!(
+                    event = "resolved",
+                    "the daemon writes metrics to {path} again"
+                )
+            }
             (before, Some(why)) if before.as_ref() != Some(why) => {
-                warn!("cannot write metrics to {path}: {why}; mirroring continues");
+                warn!(
+                    event = "problem",
+                    "cannot write metrics to {path}: {why}; mirroring continues"
+                );
             }
             _ => {}
         }
@@ -90,7 +98,11 @@ impl Textfile {
         match fs::remove_file(&self.path) {
             // a failure to write was logged already
             Err(error) if error.kind() != io::ErrorKind::NotFound && self.complaint.is_none() => {
-                warn!("cannot remove {}: {error}", self.path.display());
+                warn!(
+                    event = "problem",
+                    "cannot remove {}: {error}",
+                    self.path.display()
+                );
             }
             _ => {}
         }

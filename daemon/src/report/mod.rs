@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use crate::about::About;
 pub use changes::changes;
 pub use network::network;
 pub use obstacles::{advice, obstacles};
@@ -70,22 +71,30 @@ impl fmt::Display for Change {
     }
 }
 
-/// Changes that are listed one by one.
-const MOST_LINES: usize = 100;
+impl Sign {
+    /// What happened, as the log calls it.
+    pub fn event(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Changed => "changed",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+impl Change {
+    /// The object, if it is one of the file's.
+    pub fn about(&self) -> About {
+        match self.object {
+            "filter" => About::filter(&self.name),
+            "endpoint" => About::endpoint(&self.name),
+            "interface" => About::interface(&self.name),
+            _ => About::default(),
+        }
+    }
+}
 
 impl Report {
-    /// The changes, a line each; of very many only the first, since the journal drops what comes by
-    /// the thousand.
-    pub fn lines(&self) -> impl Iterator<Item = String> {
-        let more = self.changes.len().saturating_sub(MOST_LINES);
-        let more = (more > 0).then(|| format!("and {}", plural(more, "more change")));
-        self.changes
-            .iter()
-            .take(MOST_LINES)
-            .map(ToString::to_string)
-            .chain(more)
-    }
-
     /// Adds what came of going on.
     pub fn extend(&mut self, next: Self) {
         self.changes.extend(next.changes);
@@ -118,6 +127,17 @@ impl Report {
         let ms = self.duration.as_millis();
         format!("{}, {ms} ms", plural(self.writes, "map write"))
     }
+}
+
+/// Lines of the log about one thing, such as a reload, at most: the journal drops what comes by the
+/// thousand.
+const MOST_LINES: usize = 100;
+
+/// The first of many, which have a line of the log each, and a line about the others.
+pub fn bounded<'a, T>(all: &'a [T], noun: &str) -> (&'a [T], Option<String>) {
+    let (shown, more) = all.split_at(all.len().min(MOST_LINES));
+    let line = || format!("and {}", plural(more.len(), &format!("more {noun}")));
+    (shown, (!more.is_empty()).then(line))
 }
 
 /// "1 filter", "2 filters".

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use traffic_mirror_ebpf::abi::Drop;
 
 use super::list;
+use crate::about::About;
 use crate::compile;
 use crate::compile::{Compiled, Costly, NotMirrored, Why};
 use crate::desired::{Desired, Endpoint, Oversize};
@@ -38,14 +39,11 @@ pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> V
                 "endpoint {} ({}) gets no copies",
                 endpoint.name, endpoint.address
             );
-            lines.push(Obstacle::fault(what, reason.label()));
+            lines
+                .push(Obstacle::fault(what, reason.label()).about(About::endpoint(&endpoint.name)));
         }
     }
-    lines.extend(
-        duplicates(network, compiled)
-            .into_iter()
-            .map(Obstacle::from),
-    );
+    lines.extend(duplicates(network, compiled));
     lines.extend(
         compile::costly(desired, network, compiled).map(|costly| over_budget(desired, &costly)),
     );
@@ -75,6 +73,10 @@ fn over_budget(desired: &Desired, costly: &Costly) -> Obstacle {
     );
     Obstacle {
         detail,
+        about: About {
+            interface: Some(interface.clone()),
+            ..About::filter(filter)
+        },
         ..Obstacle::fault(what, why)
     }
 }
@@ -95,6 +97,7 @@ pub(super) fn interfaces(all: &[NotMirrored]) -> Vec<Obstacle> {
         };
         Some(Obstacle {
             is_fault: one.is_fault(),
+            about: About::interface(name),
             ..Obstacle::fault(what, why.text())
         })
     };
@@ -114,7 +117,7 @@ pub(super) fn interfaces(all: &[NotMirrored]) -> Vec<Obstacle> {
 }
 
 /// Interfaces between which packets are copied twice, one line for each pair.
-fn duplicates(network: &Network, compiled: &Compiled) -> Vec<String> {
+fn duplicates(network: &Network, compiled: &Compiled) -> Vec<Obstacle> {
     let mut lines = Vec::new();
     for hook in compiled
         .hooks
@@ -126,10 +129,11 @@ fn duplicates(network: &Network, compiled: &Compiled) -> Vec<String> {
         };
         if link.kind == LinkKind::Loopback && is_looked_at(compiled, link.index, Direction::Egress)
         {
-            lines.push(format!(
+            let line = format!(
                 "{} is monitored in both directions: each packet on it is copied twice; list one direction",
                 link.name
-            ));
+            );
+            lines.push(Obstacle::from(line).about(About::interface(&link.name)));
         }
     }
     let looked_at: BTreeSet<u32> = compiled.hooks.values().map(|hook| hook.interface).collect();
@@ -142,10 +146,11 @@ fn duplicates(network: &Network, compiled: &Compiled) -> Vec<String> {
                 .filter(|other| looked_at.contains(other))
                 .and_then(|other| network.links.get(&other));
             if let Some(Link { name, .. }) = other {
-                lines.push(format!(
+                let line = format!(
                     "{} is {relation} {name}: a packet that passes both is copied twice; list one of them",
                     link.name
-                ));
+                );
+                lines.push(Obstacle::from(line).about(About::interface(&link.name)));
             }
         }
     }

@@ -29,22 +29,11 @@ const LIVE: &str = r#"
 
 #[test]
 fn of_thousands_of_changes_the_first_are_told() {
-    let change = |number: usize| Change {
-        sign: Sign::Added,
-        object: "filter",
-        name: format!("f{number}"),
-    };
-    let report = |count| Report {
-        changes: (0..count).map(change).collect(),
-        ..Report::default()
-    };
-    let lines: Vec<String> = report(MOST_LINES + 1).lines().collect();
-    assert_eq!((lines.len(), &*lines[0]), (MOST_LINES + 1, "+ filter f0"));
-    assert_eq!(
-        lines[MOST_LINES - 1..],
-        ["+ filter f99", "and 1 more change"]
-    );
-    assert_eq!(report(MOST_LINES).lines().last().unwrap(), "+ filter f99");
+    let all: Vec<usize> = (0..MOST_LINES + 1).collect();
+    let (shown, more) = bounded(&all, "change");
+    assert_eq!(shown, &all[..MOST_LINES]);
+    assert_eq!(more.as_deref(), Some("and 1 more change"));
+    assert_eq!(bounded(shown, "change"), (shown, None));
 }
 
 #[test]

@@ -19,9 +19,9 @@ use tracing::{Level, error, info, warn};
 use crate::debounce::Debounce;
 use crate::desired::Desired;
 use crate::kernel::{Hash, hash};
+use crate::log;
 use crate::source::reader::{Reader, read_all};
 use crate::triggers::{Save, TriggerSender};
-use crate::{diagnostic, journal};
 pub use watch::FileWatch;
 
 /// The file is read this long after the last change, since some writers open and close it several
@@ -111,7 +111,11 @@ impl ConfigSource {
                 break content;
             }
             if Instant::now() >= latest {
-                warn!("{} is open for writing: loaded as it is", path.display());
+                warn!(
+                    event = "problem",
+                    "{} is open for writing: loaded as it is",
+                    path.display()
+                );
                 break read(path);
             }
             std::thread::sleep(PATIENCE);
@@ -198,17 +202,30 @@ impl ConfigSource {
         let complaint = self.watch.rearm().err();
         let path = self.path.display();
         match (&self.complaint, &complaint) {
-            (Some(_), None) => info!("the daemon receives events of {path} again"),
+            (Some(_), None) => {
+                info!(
+                    event = "resolved",
+                    "the daemon receives events of {path} again"
+                )
+            }
             (before, Some(why)) if before.as_ref() != Some(why) => {
-                warn!("cannot watch {path}: {why}; the daemon reads it every second until then");
+                warn!(
+                    event = "problem",
+                    "cannot watch {path}: {why}; the daemon reads it every second until then"
+                );
             }
             _ => {}
         }
         self.complaint = complaint;
         let is_orphan = is_orphan(&self.path);
         match (self.is_orphan, is_orphan) {
-            (false, true) => warn!("{path} {ORPHAN}"),
-            (true, false) => info!("the daemon sees changes of {path} again"),
+            (false, true) => warn!(event = "problem", "{path} {ORPHAN}"),
+            (true, false) => {
+                info!(
+                    event = "resolved",
+                    "the daemon sees changes of {path} again"
+                )
+            }
             _ => {}
         }
         self.is_orphan = is_orphan;
@@ -216,7 +233,8 @@ impl ConfigSource {
 
     /// What the file means; what is wrong with it goes to standard error.
     pub fn load(&mut self) -> Option<Desired> {
-        let bytes = self.seen.as_ref().map_err(|unfit| error!("{unfit}")).ok()?;
+        let complain = |unfit: &Unfit| error!(event = "rejected", "{unfit}");
+        let bytes = self.seen.as_ref().map_err(complain).ok()?;
         let (desired, diagnostics, level) = match self.reader.load(bytes) {
             Ok((desired, warnings)) => (Some(desired), warnings, Level::WARN),
             Err(errors) => (None, errors, Level::ERROR),
@@ -224,12 +242,12 @@ impl ConfigSource {
         if desired.is_some() {
             self.right = Some(hash(bytes));
         }
-        if !diagnostics.is_empty() {
-            let text = String::from_utf8_lossy(bytes);
-            let text =
-                diagnostic::render(&diagnostics, &self.path.display().to_string(), &text, false);
-            journal::say(level, &text);
-        }
+        log::diagnostics(
+            level,
+            &self.path,
+            &String::from_utf8_lossy(bytes),
+            &diagnostics,
+        );
         desired
     }
 }

@@ -89,7 +89,10 @@ pub fn watch_network(mut monitor: Monitor, triggers: TriggerSender) -> std::io::
             let events = match heard {
                 Ok(events) => {
                     if pause.take().is_some() {
-                        info!("the daemon receives network events again");
+                        info!(
+                            event = "resolved",
+                            "the daemon receives network events again"
+                        );
                     }
                     events
                 }
@@ -97,6 +100,7 @@ pub fn watch_network(mut monitor: Monitor, triggers: TriggerSender) -> std::io::
                     if pause.is_none() {
                         let error = reason(&error);
                         warn!(
+                            event = "problem",
                             "cannot receive network events: {error}; the daemon reads the \
                              network every 30 s until then"
                         );

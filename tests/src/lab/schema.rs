@@ -7,7 +7,11 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Map, Value};
 
 /// The schemas of packaging/schema/, by subcommand.
-const PUBLISHED: [(&str, &str); 3] = [
+const PUBLISHED: [(&str, &str); 4] = [
+    (
+        "check",
+        include_str!("../../../packaging/schema/check.schema.json"),
+    ),
     (
         "status",
         include_str!("../../../packaging/schema/status.schema.json"),

@@ -6,14 +6,13 @@ use aya::maps::{Array, Map, MapData};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use std::fs;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use traffic_mirror::kernel::hash;
 use traffic_mirror_ebpf::abi;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch, is_of_network};
 use traffic_mirror_tests::lab::{TempDir, deadline, pause, process};
 
-use crate::life::install;
+use crate::log::in_the_journal;
 use crate::site::{Site, config, maps_of, status_of, status_until};
 
 /// Longer than a daemon may give no sign of life.
@@ -375,28 +374,13 @@ fn the_watchdog_is_fed_by_the_loop_that_does_the_work() -> Result<()> {
     Ok(())
 }
 
-/// A launch whose standard error is said to be the journal's.
-fn in_the_journal(directory: &TempDir) -> Result<Launch> {
-    let script: PathBuf = directory.path().join("in-the-journal");
-    let journal = "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2)";
-    let binary = traffic_mirror_tests::lab::daemon::binary()?;
-    install(
-        &script,
-        &format!("#!/bin/sh\n{journal} exec {} \"$@\"\n", binary.display()),
-    )?;
-    Ok(Launch {
-        binary: Some(script),
-        ..Launch::default()
-    })
-}
-
 #[test]
 fn the_journal_gets_priorities_and_a_loss_is_told_once_and_so_is_its_end() -> Result<()> {
     let site = Site::new()?;
     // wrapped packets do not fit: worth knowing, and no warning
     site.edge.run("ip link set eth1 mtu 1500")?;
     let directory = TempDir::new()?;
-    let daemon = site.launch(&[53], in_the_journal(&directory)?)?;
+    let daemon = site.launch(&[53], in_the_journal(&directory, None)?)?;
     let output = daemon.output();
     let advice = output
         .iter()

@@ -7,11 +7,12 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
-use traffic_mirror_tests::lab::daemon::{Daemon, Launch, binary};
+use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 use traffic_mirror_tests::lab::objects::{Objects, has_clsact, tc_filters};
 use traffic_mirror_tests::lab::socket::{Capture, PacketSocket};
 use traffic_mirror_tests::lab::{TempDir, deadline, process};
 
+use crate::log::in_the_journal;
 use crate::site::{Site, attach, config, mechanisms, reload_unchanged, status_of};
 
 #[test]
@@ -338,21 +339,11 @@ fn a_second_daemon_on_the_same_pins_refuses() -> Result<()> {
 fn log_lines_have_a_time_unless_the_journal_adds_it() -> Result<()> {
     let site = Site::new()?;
     let directory = TempDir::new()?;
-    let script = directory.path().join("in-the-journal");
-    // what a service manager would set for this standard error
-    let journal = "JOURNAL_STREAM=$(stat -L -c %d:%i /proc/self/fd/2)";
-    install(
-        &script,
-        &format!("#!/bin/sh\n{journal} exec {} \"$@\"\n", binary()?.display()),
-    )?;
     let inherited = Launch {
         env: vec![("JOURNAL_STREAM".into(), "1:2".into())],
         ..Launch::default()
     };
-    let journal = Launch {
-        binary: Some(script),
-        ..Launch::default()
-    };
+    let journal = in_the_journal(&directory, None)?;
     for (launch, timed) in [
         (Launch::default(), true),
         (inherited, true),

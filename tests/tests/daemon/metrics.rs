@@ -265,13 +265,12 @@ fn the_numbers_are_those_of_the_kernel_and_what_is_gone_has_none() -> Result<()>
     let path = daemon.metrics_path();
     let start = metrics_until(&path, deadline(), |values| !values.is_empty())?;
     assert_eq!(reloads(&start), [Some(&1.0), Some(&0.0), Some(&1.0)]);
-    assert_eq!(
-        start.get(&format!(
-            "build_info{{version=\"{}\"}}",
-            env!("CARGO_PKG_VERSION")
-        )),
-        Some(&1.0)
+    let revision = crate::version::revision()?;
+    let build = format!(
+        "build_info{{version=\"{}\",revision=\"{revision}\"}}",
+        env!("CARGO_PKG_VERSION")
     );
+    assert_eq!(start.get(&build), Some(&1.0), "{build}: {start:?}");
     assert_eq!(fs::metadata(&path)?.permissions().mode() & 0o7777, 0o644);
 
     // no reload, only the timer

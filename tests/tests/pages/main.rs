@@ -5,8 +5,11 @@
 mod english;
 mod files;
 mod links;
+mod log;
 mod metrics;
+mod protocols;
 mod status;
+mod version;
 mod words;
 
 use std::fs;

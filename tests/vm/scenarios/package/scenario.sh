@@ -148,6 +148,9 @@ receiver_up
 check "the file that is shipped mirrors nothing" copies none
 file_for 4000
 check "a file that is saved is taken" live
+check "the journal finds entries by their fields" soon eval "journalctl -u $UNIT EVENT=added FILTER=stream -o cat | grep -q '+ filter stream'"
+check "bash loads its completions" bash -c '. /usr/share/bash-completion/completions/traffic-mirror && complete -p traffic-mirror'
+check "the version has a revision" eval "traffic-mirror --version | grep -q '^revision [0-9a-f]'"
 receiver_down
 check "control: a collector without GUE receiver gets nothing" copies none
 receiver_up
