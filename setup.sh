@@ -46,10 +46,20 @@ if [ -n "$packages" ]; then
     DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends $packages
 fi
 
-# promtool judges the metrics; of its package it alone is taken, since all of it would start a server
-if [ "$what" = all ] && ! command -v promtool >/dev/null; then
+# promtool judges metrics and rules, and tests start the others to see alerts fire; only the programs are taken out of the
+# packages, since an installed package would start its server
+MONITORING="promtool prometheus prometheus-node-exporter prometheus-alertmanager"
+# where Debian's Alertmanager reads them
+TEMPLATES=/usr/share/prometheus/alertmanager
+lacks_monitoring() {
+    for program in $MONITORING; do
+        command -v "$program" >/dev/null || return 0
+    done
+    [ ! -e $TEMPLATES/default.tmpl ]
+}
+if [ "$what" = all ] && lacks_monitoring; then
     if [ "$(id -u)" != 0 ]; then
-        echo "setup: promtool of the package prometheus is missing; install it as root" >&2
+        echo "setup: programs of prometheus, prometheus-node-exporter, prometheus-alertmanager are missing; install them as root" >&2
         exit 1
     fi
     (
@@ -57,9 +67,14 @@ if [ "$what" = all ] && ! command -v promtool >/dev/null; then
         trap 'rm -rf "$directory"' EXIT
         cd "$directory"
         apt-get update --quiet
-        apt-get download --quiet --option APT::Sandbox::User=root prometheus
-        dpkg-deb --extract prometheus_*.deb .
-        install usr/bin/promtool /usr/local/bin/
+        apt-get download --quiet --option APT::Sandbox::User=root prometheus prometheus-node-exporter prometheus-alertmanager
+        for package in *.deb; do
+            dpkg-deb --extract "$package" .
+        done
+        for program in $MONITORING; do
+            install "usr/bin/$program" /usr/local/bin/
+        done
+        install -D --mode=0644 --target-directory=$TEMPLATES .$TEMPLATES/*.tmpl
     )
 fi
 

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use traffic_mirror::attached::Attached;
 use traffic_mirror::chain::{Chain, Entry};
-use traffic_mirror::desired::{self, Action, Desired, Filter, Order};
+use traffic_mirror::desired::{self, Action, Desired, Filter, Order, Published};
 use traffic_mirror::diagnostic::{Code, Diagnostic, Severity, locate, render};
 use traffic_mirror::network::Direction;
 use traffic_mirror::preview::preview;
@@ -358,6 +358,9 @@ impl fmt::Display for Dump<'_> {
         }
         if let Some(seed) = &desired.seed {
             writeln!(f, "seed {seed:?}")?;
+        }
+        if desired.published != Published::All {
+            writeln!(f, "metrics {}", desired.published.words().join(" "))?;
         }
         for interface in &desired.interfaces {
             let order = if interface.order == Order::Last {

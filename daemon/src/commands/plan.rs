@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, bail};
 use traffic_mirror::attached::Attached;
-use traffic_mirror::desired::Desired;
+use traffic_mirror::desired::{Desired, Published};
 use traffic_mirror::kernel::Observer;
 use traffic_mirror::network::Network;
 use traffic_mirror::preview::{Preview, preview};
@@ -47,6 +47,7 @@ pub(super) struct Seen {
     live: Option<Live>,
     network: Network,
     attached: Attached,
+    published: Published,
 }
 
 impl Seen {
@@ -61,14 +62,17 @@ impl Seen {
             live,
             network,
             attached: attached.unwrap_or_default(),
+            published: observer.published(),
         })
     }
 
     pub(super) fn preview(&self, desired: &Desired) -> anyhow::Result<Preview> {
         let preview = preview(desired, &self.network, self.live.as_ref(), &self.attached);
-        preview.context(
+        let mut preview = preview.context(
             "the filters need more than 32,768 slots; use fewer filters, or fewer \
                          bidirectional ones",
-        )
+        )?;
+        preview.publish(&self.published, &desired.published);
+        Ok(preview)
     }
 }

@@ -7,7 +7,7 @@ use toml::de::{DeInteger, DeString, DeTable, DeValue};
 
 use super::synonyms::meant;
 use super::value_type::ValueType;
-use super::{Field, Item, List, Secret};
+use super::{Field, Item, List, Secret, Selection};
 use crate::diagnostic::{
     Checked, Code, Diagnostic, Diagnostics, Fix, Quoted, Remedy, Reported, alternatives, closest,
 };
@@ -163,6 +163,24 @@ impl<'a, 't> Fields<'a, 't> {
             DeValue::Integer(number) => Some(Item::Number(integer(number))),
             _ => string(value).map(Item::Text),
         })
+    }
+
+    pub(super) fn selection(&mut self, key: &str) -> Field<Selection> {
+        let value = match self.typed(key, ValueType::Selection)? {
+            Ok(value) => value,
+            Err(reported) => return Some(Err(reported)),
+        };
+        let read = match value.get_ref() {
+            DeValue::Array(_) => self
+                .texts(key)?
+                .map(|list| Spanned::new(list.span(), Selection::List(list.into_inner()))),
+            DeValue::String(word) => Ok(Spanned::new(
+                value.span(),
+                Selection::Word(word.to_string()),
+            )),
+            _ => Err(self.wrong_type(key, value, ValueType::Selection)),
+        };
+        Some(read)
     }
 
     /// Reports each key that the kind of table does not take.

@@ -38,6 +38,8 @@ pub struct Config {
     pub peers: List<String>,
     /// `seed`.
     pub seed: Field<Secret>,
+    /// `[metrics]`.
+    pub metrics: Checked<Metrics>,
     /// Each `[[interface]]`, in the order of the file.
     pub interfaces: Checked<Vec<Interface>>,
     /// Each `[endpoint.NAME]`, in the order of the file.
@@ -46,6 +48,22 @@ pub struct Config {
     pub filters: Vec<Filter>,
     /// Every error of shape; what they are about is marked [`Reported`] above.
     pub(crate) diagnostics: Diagnostics,
+}
+
+/// `[metrics]`.
+#[derive(Debug, Clone, Default)]
+pub struct Metrics {
+    /// `filters`.
+    pub filters: Field<Selection>,
+}
+
+/// One word that stands for a choice, or a list of names.
+#[derive(Debug, Clone)]
+pub enum Selection {
+    /// The word.
+    Word(String),
+    /// The list, in which single elements may have been reported as wrong.
+    List(Vec<Checked<Spanned<String>>>),
 }
 
 /// One `[[interface]]`.
@@ -166,6 +184,7 @@ impl Config {
             budget: Some(Err(reported)),
             peers: Some(Err(reported)),
             seed: Some(Err(reported)),
+            metrics: Err(reported),
             interfaces: Err(reported),
             endpoints: Err(reported),
             filters: Vec::new(),

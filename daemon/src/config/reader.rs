@@ -6,7 +6,7 @@ use toml::Spanned;
 use toml::de::{DeString, DeTable, DeValue};
 
 use super::fields::{Fields, TableSpec, entries, found};
-use super::{Config, Endpoint, Filter, Interface, nested};
+use super::{Config, Endpoint, Filter, Interface, Metrics, nested};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Quoted, Reported};
 
 const TOP: TableSpec = TableSpec {
@@ -17,15 +17,23 @@ const TOP: TableSpec = TableSpec {
         "budget",
         "peers",
         "seed",
+        "metrics",
         "interface",
         "endpoint",
         "filter",
     ],
     tables: &[
+        ("metrics", "[metrics]"),
         ("interface", "[[interface]]"),
         ("endpoint", "[endpoint.NAME]"),
         ("filter", "[[filter]]"),
     ],
+};
+
+const METRICS: TableSpec = TableSpec {
+    noun: "[metrics]",
+    keys: &["filters"],
+    tables: &[],
 };
 
 const INTERFACE: TableSpec = TableSpec {
@@ -87,14 +95,15 @@ impl Reader<'_> {
         let (enabled, unparsed) = (top.boolean("enabled"), top.text("unparsed"));
         let budget = top.text("budget");
         let (peers, seed) = (top.texts("peers"), top.secret("seed"));
-        let tables = ["interface", "endpoint", "filter"].map(|key| top.get(key).transpose());
-        let [interfaces, endpoints, filters] = tables;
+        let tables = ["metrics", "interface", "endpoint", "filter"];
+        let [metrics, interfaces, endpoints, filters] = tables.map(|key| top.get(key).transpose());
         Config {
             enabled,
             unparsed,
             budget,
             peers,
             seed,
+            metrics: metrics.and_then(|value| self.metrics(value)),
             interfaces: interfaces.and_then(|value| self.interfaces(value)),
             endpoints: endpoints.and_then(|value| self.endpoints(value)),
             filters: filters
@@ -102,6 +111,23 @@ impl Reader<'_> {
                 .unwrap_or_default(),
             diagnostics: Diagnostics::default(),
         }
+    }
+
+    fn metrics(&mut self, value: Value<'_, '_>) -> Checked<Metrics> {
+        let Some(value) = value else {
+            return Ok(Metrics::default());
+        };
+        let DeValue::Table(table) = value.get_ref() else {
+            let message = format!("\"metrics\" is {}, but must be one table", found(value));
+            return Err(self.diagnostics.report(
+                Diagnostic::new(Code::WrongType, value.span(), message)
+                    .help("write [metrics], and its keys below"),
+            ));
+        };
+        let filters = self
+            .fields("[metrics]", &METRICS, table)
+            .selection("filters");
+        Ok(Metrics { filters })
     }
 
     fn interfaces(&mut self, value: Value<'_, '_>) -> Checked<Vec<Interface>> {

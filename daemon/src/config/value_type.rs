@@ -15,6 +15,8 @@ pub(super) enum ValueType {
     Number,
     Texts,
     Items,
+    /// A word or a list of strings.
+    Selection,
 }
 
 impl ValueType {
@@ -25,6 +27,7 @@ impl ValueType {
             Self::Number => "an integer",
             Self::Texts => "a list of strings",
             Self::Items => "a list of integers and strings",
+            Self::Selection => "\"all\", \"none\" or a list of strings",
         }
     }
 
@@ -39,6 +42,7 @@ impl ValueType {
             Self::Text | Self::Secret => value.as_str().is_some(),
             Self::Number => value.as_integer().is_some(),
             Self::Texts => all(|element| element.as_str().is_some()),
+            Self::Selection => value.as_str().is_some() || Self::Texts.fits(value),
             Self::Items => {
                 all(|element| element.as_str().is_some() || element.as_integer().is_some())
             }
@@ -60,6 +64,10 @@ impl ValueType {
                 _ => "write true or false".into(),
             },
             (Self::Boolean, ..) => "write true or false".into(),
+            (Self::Selection, DeValue::Boolean(all), _) => {
+                Remedy::write_string(if *all { "all" } else { "none" })
+            }
+            (Self::Selection, ..) => "write \"all\", \"none\" or a list of names".into(),
             (Self::Secret, ..) => "write one string in quotes".into(),
             (Self::Text, DeValue::String(_), Some(source)) => Remedy::write(source),
             (Self::Text, _, Some(source)) if is_bare_scalar(only) => Remedy::write_string(source),

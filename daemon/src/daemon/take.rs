@@ -35,6 +35,7 @@ pub(super) fn take(
         .process
         .applied(occasion == Occasion::File, reconciled.as_ref().ok());
     let report = reconciled?;
+    kernel.publish(&desired.published);
     log_changes(&report);
     let lines = obstacle::lines(&before, &state.obstacles);
     for Line {

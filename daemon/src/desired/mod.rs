@@ -16,6 +16,7 @@ mod policy;
 mod port;
 mod problem;
 mod protocol;
+mod published;
 mod quantity;
 mod rate;
 mod repair;
@@ -37,6 +38,7 @@ pub use host::absent;
 pub use order::Order;
 pub(crate) use protocol::name as protocol_name;
 pub use protocol::parse as parse_protocol;
+pub use published::Published;
 pub use reread::Rereader;
 
 /// What the file means and the warnings about it, or everything that is wrong with it, in the order
@@ -103,6 +105,8 @@ pub struct Desired {
     /// What the hash of a flow is made with, so that hosts with the same one sample the same flows;
     /// if absent, a secret of this host.
     pub seed: Option<Secret>,
+    /// The filters that have metrics of their own.
+    pub published: Published,
     /// The interfaces whose packets are matched.
     pub interfaces: Vec<Interface>,
     /// The GUE endpoints; at most [`MAX_ENDPOINTS`](traffic_mirror_ebpf::abi::MAX_ENDPOINTS).

@@ -77,29 +77,7 @@ pub(super) fn interface_pattern(name: &str) -> Result<Pattern, Problem> {
             "write a name that \"ip link\" shows",
         );
     }
-    if name.contains("**") {
-        return Err(Problem::new(
-            Code::BadGlob,
-            "but \"**\" means nothing in a name",
-            format!("write {:?}", one_star(name)),
-        ));
-    }
-    if name.len() > PATTERN_BYTES {
-        let length = name.len();
-        return Err(Problem::new(
-            Code::BadGlob,
-            format!("but a glob has at most {PATTERN_BYTES} bytes, and this has {length}"),
-            "write ranges in its classes, as in \"eth[0-9]\", or several globs",
-        ));
-    }
-    // "**" apart, a class that does not end is all that can be wrong
-    let pattern = Pattern::new(name).map_err(|_| {
-        Problem::new(
-            Code::BadGlob,
-            "which has a \"[\" without its \"]\"",
-            "write the characters that may stand there, as in \"eth[0-3]\"",
-        )
-    })?;
+    let pattern = glob(name, PATTERN_BYTES, "eth")?;
     let shortest = Atom::of(name)
         .iter()
         .filter(|atom| **atom != Atom::Any)
@@ -112,6 +90,39 @@ pub(super) fn interface_pattern(name: &str) -> Result<Pattern, Problem> {
         return bad(cause, "write a name that \"ip link\" shows");
     }
     Ok(pattern)
+}
+
+/// The name of a filter, or a glob over such names.
+pub(super) fn filter_pattern(name: &str) -> Result<Pattern, Problem> {
+    if !is_glob(name) {
+        object(name)?;
+    }
+    glob(name, MAX_NAME_BYTES, "web-")
+}
+
+/// A name or glob of at most `most` bytes. `example` is how one may begin.
+fn glob(text: &str, most: usize, example: &str) -> Result<Pattern, Problem> {
+    let bad = |cause: String, help: String| Problem::new(Code::BadGlob, cause, help);
+    if text.contains("**") {
+        return Err(bad(
+            "but \"**\" means nothing in a name".to_owned(),
+            format!("write {:?}", one_star(text)),
+        ));
+    }
+    if text.len() > most {
+        let length = text.len();
+        return Err(bad(
+            format!("but a glob has at most {most} bytes, and this has {length}"),
+            format!("write ranges in its classes, as in \"{example}[0-9]\", or several globs"),
+        ));
+    }
+    // "**" apart, a class that does not end is all that can be wrong
+    Pattern::new(text).map_err(|_| {
+        bad(
+            "which has a \"[\" without its \"]\"".to_owned(),
+            format!("write the characters that may stand there, as in \"{example}[0-3]\""),
+        )
+    })
 }
 
 /// Sorted, without duplicates.

@@ -184,7 +184,10 @@ fn is_unsuspicious(desired: &Desired) -> bool {
         .filters
         .windows(2)
         .all(|pair| pair[0].name != pair[1].name);
-    unique && !desired.interfaces.is_empty() && used.into_iter().all(|used| used)
+    unique
+        && desired.published.is_known(desired)
+        && !desired.interfaces.is_empty()
+        && used.into_iter().all(|used| used)
 }
 
 #[cfg(test)]
@@ -231,6 +234,18 @@ mod tests {
         ] {
             assert!(reads_in_part(&first, &second), "{second}");
         }
+    }
+
+    #[test]
+    fn a_name_in_metrics_that_no_filter_has_any_more_is_noticed() {
+        let metrics = "[metrics]\nfilters = [\"a\", \"b*\"]\n";
+        let (a, b, c) = (filter("a", ""), filter("b1", ""), filter("b2", ""));
+        let first = format!("{HEAD}{metrics}{a}{b}");
+        assert!(reads_in_part(&first, &format!("{HEAD}{metrics}{a}{c}")));
+        assert!(!reads_in_part(&first, &format!("{HEAD}{metrics}{b}{c}")));
+        assert!(!reads_in_part(&first, &format!("{HEAD}{metrics}{a}")));
+        let warnings = load(&format!("{HEAD}{metrics}{a}")).unwrap().1;
+        assert_eq!(warnings.len(), 1);
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::field::{bad_choice, flag, optional};
 use super::problem::value;
 use super::{
     Action, Budget, Desired, Loaded, Unparsed, endpoint, filter, interface, mirrors, policy,
+    published,
 };
 use crate::config::Config;
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics};
@@ -22,13 +23,14 @@ pub(super) fn resolve(config: &Config) -> Loaded {
         mirrors::peers(config, &mut diagnostics),
         mirrors::seed(config, &mut diagnostics),
     );
+    let published = published::resolve(config, &mut diagnostics);
     let interfaces = interface::resolve(config, &mut diagnostics);
     let endpoints = endpoint::resolve(config, &mut diagnostics);
     let filters = filter::resolve(config, interfaces.as_deref(), &mut diagnostics);
     limits(config, &mut diagnostics);
 
     match (
-        enabled, unparsed, budget, peers, seed, interfaces, endpoints, filters,
+        enabled, unparsed, budget, peers, seed, published, interfaces, endpoints, filters,
     ) {
         (
             Ok(enabled),
@@ -36,6 +38,7 @@ pub(super) fn resolve(config: &Config) -> Loaded {
             Ok(budget),
             Ok(peers),
             Ok(seed),
+            Ok(published),
             Ok(interfaces),
             Ok(endpoints),
             Ok(filters),
@@ -46,6 +49,7 @@ pub(super) fn resolve(config: &Config) -> Loaded {
                 budget,
                 peers,
                 seed,
+                published,
                 interfaces,
                 endpoints,
                 filters,
@@ -159,6 +163,7 @@ fn warnings(config: &Config, desired: &Desired) -> Vec<Diagnostic> {
             );
         }
     }
+    published::warn(config, desired, &mut warnings);
     warnings.into_sorted()
 }
 

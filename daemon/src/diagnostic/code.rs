@@ -112,6 +112,8 @@ codes! {
     BadUnparsed = Error "bad-unparsed",
     /// A `seed` that is too short.
     BadSeed = Error "bad-seed",
+    /// A `filters` of `[metrics]` that is neither a choice nor a list.
+    BadMetrics = Error "bad-metrics",
     /// Neither an address nor a network.
     BadNetwork = Error "bad-network",
     /// A prefix length beyond the width of the address.
@@ -142,6 +144,8 @@ codes! {
     UnusedEndpoint = Warning "unused-endpoint",
     /// An interface that the host where the file is checked does not have.
     AbsentInterface = Warning "absent-interface",
+    /// A name or glob in `[metrics]` that no filter fits.
+    UnknownFilter = Warning "unknown-filter",
     /// Filters, but no interface whose packets they could match.
     NoInterface = Warning "no-interface",
 }

@@ -12,12 +12,13 @@ use super::observe::{Unknown, observe};
 use super::offload::Offloads;
 use crate::attached::Attached;
 use crate::compile::{HookKey, outer, refused};
-use crate::desired::{Desired, Endpoint};
+use crate::desired::{Desired, Endpoint, Published};
 use crate::kernel::attach::Attachments;
 use crate::kernel::attachment::Role;
 use crate::kernel::claim::namespace;
 use crate::kernel::error::KernelError;
 use crate::kernel::generation::Generation;
+use crate::kernel::record::record;
 use crate::network::Network;
 use crate::tables::{Live, names};
 
@@ -64,6 +65,11 @@ impl Observer {
             offloads,
             asked: Instant::now(),
         })
+    }
+
+    /// The filters that have metrics of their own.
+    pub fn published(&self) -> Published {
+        record(&self.pin_path).map_or_else(Published::default, |record| record.published)
     }
 
     pub(super) fn pin_path(&self) -> &FilePath {

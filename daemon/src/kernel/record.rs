@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use aya::maps::{Array, MapData};
+use glob::Pattern;
 use nix::time::{ClockId, clock_gettime};
 use sha2::{Digest as _, Sha256};
 use traffic_mirror_ebpf::abi::{self, HASH_BYTES};
 
+use crate::desired::Published;
 use crate::kernel::Kernel;
 use crate::kernel::error::{KernelError, map_error};
 use crate::kernel::generation::Generation;
@@ -46,6 +48,8 @@ pub struct Record {
     pub pin_path: PathBuf,
     /// Which version of the file is live.
     pub live: Option<Hash>,
+    /// The filters that have metrics of their own, as the live tables.
+    pub published: Published,
     /// The rejection of the file, if it was not loaded since.
     pub rejection: Option<Rejection>,
 }
@@ -92,7 +96,8 @@ impl Default for Pen {
 
 impl Kernel {
     /// Records that this process is the daemon that follows `file`. Before that nothing is
-    /// recorded. The live version of the file is that of the predecessor's record.
+    /// recorded. The live version of the file, and what it says of metrics, are those of the
+    /// predecessor's record.
     pub fn introduce(&mut self, file: &Path) {
         let before = record(&self.pin_path);
         let absolute = |path: &Path| std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
@@ -101,13 +106,28 @@ impl Kernel {
             pid: std::process::id(),
             started: now(),
             mounts: mounts(),
-            live: before.and_then(|record| record.live).unwrap_or_default(),
+            live: before
+                .as_ref()
+                .and_then(|record| record.live)
+                .unwrap_or_default(),
             version: padded(env!("CARGO_PKG_VERSION").as_bytes()),
             path: padded(file.as_os_str().as_bytes()),
             pin_path: padded(pin_path.as_os_str().as_bytes()),
             ..abi::Daemon::NONE
         };
+        if let Some(before) = before {
+            publish(&mut self.pen.record, &before.published);
+        }
         self.beat();
+    }
+
+    /// Says which filters have metrics of their own.
+    pub fn publish(&mut self, published: &Published) {
+        let before = (self.pen.record.published, self.pen.record.patterns);
+        publish(&mut self.pen.record, published);
+        if (self.pen.record.published, self.pen.record.patterns) != before {
+            self.beat();
+        }
     }
 
     /// Says which version of the file is live.
@@ -183,11 +203,43 @@ impl Generation {
             path: OsStr::from_bytes(text(&told.path)).into(),
             pin_path: OsStr::from_bytes(text(&told.pin_path)).into(),
             live: known(told.live),
+            published: published(&told),
             rejection: (told.rejected_at > 0).then(|| Rejection {
                 at: told.rejected_at,
                 hash: known(told.rejected),
             }),
         })
+    }
+}
+
+/// Writes which filters have metrics of their own.
+fn publish(record: &mut abi::Daemon, published: &Published) {
+    record.patterns = abi::Daemon::NONE.patterns;
+    record.published = match published {
+        Published::All => abi::Daemon::EACH,
+        Published::None => abi::Daemon::NONE_OF_THEM,
+        Published::Matching(patterns) => {
+            // those that are too many or too long are no valid file
+            let names = patterns
+                .iter()
+                .filter_map(|one| abi::Name::new(one.as_str()));
+            for (element, name) in record.patterns.iter_mut().zip(names) {
+                *element = name;
+            }
+            abi::Daemon::SOME
+        }
+    };
+}
+
+/// Reads the same.
+fn published(record: &abi::Daemon) -> Published {
+    match record.published {
+        abi::Daemon::NONE_OF_THEM => Published::None,
+        abi::Daemon::SOME => {
+            let texts = record.patterns.iter().map_while(abi::Name::text);
+            Published::Matching(texts.filter_map(|text| Pattern::new(text).ok()).collect())
+        }
+        _ => Published::All,
     }
 }
 
@@ -219,5 +271,21 @@ mod tests {
         assert_eq!(text(&padded::<8>(b"/etc/m")), b"/etc/m");
         assert_eq!(text(&padded::<8>(b"/etc/mirror")), b"/etc/mi");
         assert_eq!(text(b"full"), b"full");
+    }
+
+    #[test]
+    fn the_filters_with_metrics_are_read_as_written() {
+        let mut record = Box::new(abi::Daemon::NONE);
+        let longest = "x".repeat(abi::NAME_BYTES);
+        let patterns = ["web-*", &longest].map(|text| Pattern::new(text).unwrap());
+        for one in [
+            Published::Matching(patterns.to_vec()),
+            Published::None,
+            Published::All,
+            Published::Matching(vec![Pattern::new("dns").unwrap(); abi::MAX_PATTERNS]),
+        ] {
+            publish(&mut record, &one);
+            assert_eq!(published(&record), one);
+        }
     }
 }

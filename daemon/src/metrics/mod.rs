@@ -1,127 +1,39 @@
 //! Input: the status as read from the kernel, and what the daemon has done. Output: metrics in
 //! Prometheus' text format (version 0.0.4). Pure; metrics/textfile.rs writes them.
 
+mod endpoints;
+mod process;
 mod textfile;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use metrics::{Label, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use traffic_mirror_ebpf::abi::{Drop, IcmpError, Skipped};
+use traffic_mirror_ebpf::abi::Skipped;
 
 use crate::compile::Why;
-use crate::report::Report;
-use crate::status::{
-    EndpointStatus, FilterStatus, InterfaceStatus, NotMirrored, Output, Standing, Status,
-};
+use crate::desired::Published;
+use crate::status::{FilterStatus, InterfaceStatus, NotMirrored, Output, Standing, Status};
 
+pub use process::Process;
 pub use textfile::Textfile;
 
-/// What a daemon has done since it was started.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Process {
-    /// The revision of the source that the daemon was built from.
-    pub revision: &'static str,
-    /// Times that the daemon read the file: at its start, after a change, on SIGHUP.
-    reloads: u64,
-    /// Times that the daemon or the kernel rejected it.
-    failures: u64,
-    /// The file that was last read is the live one.
-    is_live: bool,
-    /// The file that was last read is right.
-    is_right: bool,
-    /// Elements of maps that were written.
-    map_writes: u64,
-    /// How long the last reload took that did not fail.
-    duration: Duration,
-}
-
-impl Process {
-    /// The file was read, and is wrong.
-    pub fn rejected(&mut self) {
-        (self.is_right, self.is_live) = (false, false);
-        self.reloads += 1;
-        self.failures += 1;
-    }
-
-    /// The last valid file was applied, because it was read (`is_reload`) or for another reason.
-    /// Without a report the kernel rejected it.
-    pub fn applied(&mut self, is_reload: bool, report: Option<&Report>) {
-        if is_reload {
-            self.is_right = true;
-            self.reloads += 1;
-        }
-        match report {
-            Some(report) => {
-                // what failed at first may have come true later
-                self.is_live = self.is_right;
-                self.map_writes += report.writes as u64;
-                if is_reload {
-                    self.duration = report.duration;
-                }
-            }
-            None if is_reload => {
-                self.is_live = false;
-                self.failures += 1;
-            }
-            None => {}
-        }
-    }
-}
-
 /// Renders all metrics, sorted, without series of what is not there any more: a recorder forgets
-/// nothing, so each text has its own. Without a status nothing is mirrored.
-pub fn render(status: Option<&Status>, process: &Process) -> String {
+/// nothing, so each text has its own. Without a status nothing is mirrored. Only `published` filters
+/// have series of their own.
+pub fn render(status: Option<&Status>, process: &Process, published: &Published) -> String {
     let recorder = PrometheusBuilder::new().build_recorder();
     metrics::with_local_recorder(&recorder, || {
-        record_process(process);
+        process::record(process);
         if let Some(status) = status {
             record_status(status);
             record_interfaces(&status.interfaces, &status.not_mirrored);
-            record_filters(&status.filters);
-            record_endpoints(&status.endpoints);
+            record_filters(&status.filters, published);
+            endpoints::record(&status.endpoints);
             record_outputs(&status.outputs);
         }
     });
     sorted(&recorder.handle().render())
-}
-
-fn record_process(process: &Process) {
-    let build = vec![
-        label("version", env!("CARGO_PKG_VERSION")),
-        label("revision", process.revision),
-    ];
-    gauges(
-        "traffic_mirror_build_info",
-        "Always 1; version and revision of the daemon are labels.",
-        [(build, 1.0)],
-    );
-    gauges(
-        "traffic_mirror_config_last_reload_successful",
-        "1 if the file that the daemon last read is live; 0 if the daemon or the kernel rejected it.",
-        one(f64::from(process.is_live)),
-    );
-    gauges(
-        "traffic_mirror_config_last_reload_duration_seconds",
-        "Seconds that the last successful reload took.",
-        one(process.duration.as_secs_f64()),
-    );
-    counters(
-        "traffic_mirror_config_reloads_total",
-        "Times that the daemon read the file: at its start, after a change, on SIGHUP.",
-        one(process.reloads),
-    );
-    counters(
-        "traffic_mirror_config_reload_failures_total",
-        "Times that the daemon or the kernel rejected the file.",
-        one(process.failures),
-    );
-    counters(
-        "traffic_mirror_map_writes_total",
-        "Elements that the daemon wrote into eBPF maps.",
-        one(process.map_writes),
-    );
 }
 
 fn record_status(status: &Status) {
@@ -129,6 +41,11 @@ fn record_status(status: &Status) {
         "traffic_mirror_config_last_reload_success_timestamp_seconds",
         "Time of the last successful reload, seconds since 1970.",
         status.last_reload.map(|at| (Vec::new(), at as f64)),
+    );
+    gauges(
+        "traffic_mirror_process_start_time_seconds",
+        "Time at which the daemon started, seconds since 1970.",
+        status.daemon.since.map(|at| (Vec::new(), at as f64)),
     );
     let file = status.file.as_ref();
     gauges(
@@ -246,8 +163,21 @@ fn record_interfaces(interfaces: &[InterfaceStatus], not_mirrored: &[NotMirrored
     );
 }
 
-fn record_filters(filters: &[FilterStatus]) {
+/// The states of a filter.
+const FILTER_STATES: [&str; 4] = ["active", "disabled", "mirroring-off", "no-interface"];
+
+fn record_filters(filters: &[FilterStatus], published: &Published) {
+    let count = |state| filters.iter().filter(|one| one.state == state).count() as f64;
+    gauges(
+        "traffic_mirror_filters",
+        "Filters of the file, by state.",
+        FILTER_STATES.map(|state| (vec![label("state", state)], count(state))),
+    );
     let labels = |filter: &FilterStatus| vec![label("filter", &filter.name)];
+    let filters: Vec<&FilterStatus> = filters
+        .iter()
+        .filter(|filter| published.has(&filter.name))
+        .collect();
     gauges(
         "traffic_mirror_filter_active",
         "1 if the filter is in force on an interface.",
@@ -266,87 +196,6 @@ fn record_filters(filters: &[FilterStatus]) {
         "traffic_mirror_matched_bytes_total",
         "Bytes of the packets that the filter matched, from the IP header on.",
         filters.iter().map(|filter| (labels(filter), filter.bytes)),
-    );
-}
-
-fn record_endpoints(endpoints: &[EndpointStatus]) {
-    let labels = |endpoint: &EndpointStatus| vec![label("endpoint", &endpoint.name)];
-    gauges(
-        "traffic_mirror_endpoint_ready",
-        "1 if copies are sent to the endpoint and no error about them is known.",
-        endpoints
-            .iter()
-            .map(|endpoint| (labels(endpoint), f64::from(endpoint.is_ready()))),
-    );
-    counters(
-        "traffic_mirror_sent_packets_total",
-        "Packets of which the output interface, or its queue, accepted a copy for the endpoint.",
-        endpoints
-            .iter()
-            .map(|endpoint| (labels(endpoint), endpoint.packets)),
-    );
-    counters(
-        "traffic_mirror_sent_bytes_total",
-        "Bytes of the packets of which a copy was sent to the endpoint, from the inner IP header on.",
-        endpoints
-            .iter()
-            .map(|endpoint| (labels(endpoint), endpoint.bytes)),
-    );
-    counters(
-        "traffic_mirror_truncated_packets_total",
-        "Packets among those sent whose copy was truncated.",
-        endpoints
-            .iter()
-            .map(|endpoint| (labels(endpoint), endpoint.truncated)),
-    );
-    counters(
-        "traffic_mirror_fragmented_packets_total",
-        "Packets among those sent whose copy went in several outer IP fragments.",
-        endpoints
-            .iter()
-            .map(|endpoint| (labels(endpoint), endpoint.fragmented)),
-    );
-    gauges(
-        "traffic_mirror_endpoint_state",
-        "Always 1; the state of the endpoint, as in status, is a label.",
-        endpoints.iter().map(|endpoint| {
-            (
-                [&*labels(endpoint), &[label("state", endpoint.state)]].concat(),
-                1.0,
-            )
-        }),
-    );
-    gauges(
-        "traffic_mirror_endpoint_mtu_bytes",
-        "Longest outer IP packet to the endpoint, bytes.",
-        endpoints
-            .iter()
-            .filter_map(|endpoint| Some((labels(endpoint), f64::from(endpoint.mtu?)))),
-    );
-    let kinds = || IcmpError::ALL.iter().map(|kind| kind.label());
-    counters(
-        "traffic_mirror_icmp_errors_total",
-        "ICMP errors that came back about copies to the endpoint, by reason.",
-        endpoints.iter().flat_map(|endpoint| {
-            by_reason(labels(endpoint), kinds(), |kind| {
-                endpoint.errors.get(kind).copied()
-            })
-        }),
-    );
-    let reasons = || {
-        Drop::ALL
-            .iter()
-            .filter(|reason| **reason != Drop::None)
-            .map(|reason| reason.label())
-    };
-    counters(
-        "traffic_mirror_dropped_packets_total",
-        "Packets that matched for the endpoint and of which no copy was sent, by reason.",
-        endpoints.iter().flat_map(|endpoint| {
-            by_reason(labels(endpoint), reasons(), |reason| {
-                endpoint.drops.get(reason).copied()
-            })
-        }),
     );
 }
 

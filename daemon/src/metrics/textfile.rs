@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tracing::{info, warn};
 
 use super::{Process, render};
+use crate::kernel::record;
 use crate::status;
 
 /// Interval between two writes without a special reason.
@@ -28,7 +29,10 @@ const MODE: u32 = 0o644;
 pub struct Textfile {
     /// What the daemon has done.
     pub process: Process,
-    path: PathBuf,
+    /// Where it is to be; if absent, where node_exporter reads, or else below /run.
+    given: Option<PathBuf>,
+    /// Where it was last written.
+    written: Option<PathBuf>,
     pin_path: PathBuf,
     due: Instant,
     /// What was last complained about.
@@ -36,13 +40,13 @@ pub struct Textfile {
 }
 
 impl Textfile {
-    /// Metrics of what is below a pin path. Without `path`: the directory of node_exporter, and if
-    /// that is missing, one below /run. Writes nothing yet.
+    /// Metrics of what is below a pin path. Without `path`: the directory of node_exporter, as soon
+    /// as it exists and can be written, and until then one below /run. Writes nothing yet.
     pub fn new(path: Option<&Path>, pin_path: &Path) -> Self {
-        let path = path.map_or_else(usual_path, Path::to_owned);
         Self {
             process: Process::default(),
-            path,
+            given: path.map(Path::to_owned),
+            written: None,
             pin_path: pin_path.to_owned(),
             due: Instant::now(),
             complaint: None,
@@ -63,8 +67,12 @@ impl Textfile {
     /// Writes the metrics. A failure is logged once, and so is its end.
     pub fn write(&mut self) {
         self.due = Instant::now() + PERIOD;
-        let complaint = self.try_write().err().map(|error| format!("{error:#}"));
-        let path = self.path.display();
+        let places = self.places();
+        let complaint = match self.try_write(&places) {
+            Ok(()) => None,
+            Err(error) => Some(format!("{error:#}")),
+        };
+        let path = places[0].display();
         match (&self.complaint, &complaint) {
             (Some(_), None) => {
                 info!(
@@ -83,49 +91,103 @@ impl Textfile {
         self.complaint = complaint;
     }
 
-    fn try_write(&self) -> anyhow::Result<()> {
-        if let Some(directory) = self.own_directory() {
-            // the write below reports a failure
-            let _ = fs::create_dir(directory);
+    /// Where it may be written, the best place first. node_exporter may be installed or removed
+    /// while the daemon runs.
+    fn places(&self) -> Vec<PathBuf> {
+        let collector = Path::new(COLLECTOR);
+        match &self.given {
+            Some(path) => vec![path.clone()],
+            None if collector.is_dir() => vec![collector.join(NAME), ELSEWHERE.into()],
+            None => vec![ELSEWHERE.into()],
         }
+    }
+
+    /// Writes it to the first place where that is possible. An error is that of the best place.
+    fn try_write(&mut self, places: &[PathBuf]) -> anyhow::Result<()> {
         let status = status::read_without_places(&self.pin_path)?;
-        replace(&self.path, &render(status.as_ref(), &self.process))?;
-        Ok(())
+        let published = record(&self.pin_path).map(|record| record.published);
+        let text = render(
+            status.as_ref(),
+            &self.process,
+            &published.unwrap_or_default(),
+        );
+        let mut failure = None;
+        for path in places {
+            if let Some(directory) = own_directory(path) {
+                // the write below reports a failure
+                let _ = fs::create_dir(directory);
+            }
+            match replace(path, &text) {
+                Ok(()) => {
+                    self.moved(path);
+                    return failure.map_or(Ok(()), |failure: io::Error| {
+                        let meanwhile = format!("metrics are in {} meanwhile", path.display());
+                        Err(anyhow::anyhow!("{failure}; {meanwhile}"))
+                    });
+                }
+                Err(error) => failure = failure.or(Some(error)),
+            }
+        }
+        Err(failure
+            .unwrap_or_else(|| io::ErrorKind::NotFound.into())
+            .into())
+    }
+
+    /// It is there now: what is in other places is old.
+    fn moved(&mut self, path: &Path) {
+        let before = self.written.replace(path.to_owned());
+        if before.as_deref() == Some(path) {
+            return;
+        }
+        if before.is_some() {
+            info!(
+                event = "notice",
+                "the daemon writes metrics to {} from now on",
+                path.display()
+            );
+        }
+        // left by this daemon, or by one that crashed
+        let old = [Path::new(COLLECTOR).join(NAME), ELSEWHERE.into()];
+        let old = old
+            .iter()
+            .filter(|old| self.given.is_none() && *old != path);
+        old.for_each(|old| {
+            let _ = remove_file(old);
+        });
     }
 
     /// Removes the file: a stopped daemon has no metrics.
     pub fn remove(self) {
-        match fs::remove_file(&self.path) {
-            // a failure to write was logged already
-            Err(error) if error.kind() != io::ErrorKind::NotFound && self.complaint.is_none() => {
-                warn!(
-                    event = "problem",
-                    "cannot remove {}: {error}",
-                    self.path.display()
-                );
+        for path in self.written.iter().chain(&self.places()) {
+            match remove_file(path) {
+                // a failure to write was logged already
+                Err(error)
+                    if error.kind() != io::ErrorKind::NotFound && self.complaint.is_none() =>
+                {
+                    warn!(
+                        event = "problem",
+                        "cannot remove {}: {error}",
+                        path.display()
+                    );
+                }
+                _ => {}
             }
-            _ => {}
         }
-        if let Some(directory) = self.own_directory() {
-            // the service manager's is not ours to remove
-            let _ = fs::remove_dir(directory);
-        }
-    }
-
-    fn own_directory(&self) -> Option<&Path> {
-        self.path
-            .parent()
-            .filter(|_| self.path == Path::new(ELSEWHERE))
     }
 }
 
-fn usual_path() -> PathBuf {
-    let collector = Path::new(COLLECTOR);
-    if collector.is_dir() {
-        collector.join(NAME)
-    } else {
-        ELSEWHERE.into()
+/// Removes the file, and the directory if it was made for it.
+fn remove_file(path: &Path) -> io::Result<()> {
+    let removed = fs::remove_file(path);
+    if let Some(directory) = own_directory(path) {
+        // the service manager's is not ours to remove
+        let _ = fs::remove_dir(directory);
     }
+    removed
+}
+
+fn own_directory(path: &Path) -> Option<&Path> {
+    path.parent().filter(|_| path == Path::new(ELSEWHERE))
 }
 
 /// Replaces a file atomically. The temporary file beside it begins with a dot and has another

@@ -14,7 +14,7 @@ use serde::Serialize;
 use crate::attached::Attached;
 use crate::chain::Chain;
 use crate::compile::{Cache, Compiled, Described, HookKey, describe, next_tables};
-use crate::desired::Desired;
+use crate::desired::{Desired, Published};
 use crate::network::Network;
 use crate::plan::Transition;
 use crate::report::Sign;
@@ -43,7 +43,7 @@ pub struct Preview {
 pub struct ObjectDifference {
     /// Whether it is added, changed or removed.
     pub change: Sign,
-    /// "mirroring", "interface", "endpoint", "filter" or "segmenter".
+    /// "mirroring", "interface", "endpoint", "filter", "segmenter" or "metrics".
     pub object: &'static str,
     /// Its name.
     pub name: String,
@@ -65,6 +65,24 @@ pub struct FieldDifference {
 
 /// Steps of a reload, at most.
 const MAX_STEPS: usize = 16;
+
+impl Preview {
+    /// Adds that other filters would have metrics of their own.
+    pub fn publish(&mut self, live: &Published, want: &Published) {
+        if live != want {
+            self.changes.push(ObjectDifference {
+                change: Sign::Changed,
+                object: "metrics",
+                name: String::new(),
+                fields: vec![FieldDifference {
+                    field: "filters",
+                    live: Some(live.words()),
+                    want: Some(want.words()),
+                }],
+            });
+        }
+    }
+}
 
 /// Takes the steps of a reload in memory. `None` if the filters need more slots than there are.
 pub fn preview(

@@ -44,6 +44,13 @@ pub fn changes(live: &Desired, want: &Desired) -> Vec<Change> {
             });
         }
     }
+    if live.published != want.published {
+        changes.push(Change {
+            sign: Sign::Changed,
+            object: "metrics",
+            name: "filters".to_owned(),
+        });
+    }
     compare(
         &mut changes,
         "interface",

@@ -37,7 +37,7 @@ pub struct Report {
 pub struct Change {
     /// What happened to it.
     pub sign: Sign,
-    /// "filter", "endpoint", "interface" or "mirroring".
+    /// "filter", "endpoint", "interface", "metrics" or "mirroring".
     pub object: &'static str,
     /// Its name.
     pub name: String,

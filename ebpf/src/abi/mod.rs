@@ -30,7 +30,7 @@ pub use classes::{
 };
 pub use counters::*;
 pub use cpu::{Cpu, LEVELS, Level, Wrapped};
-pub use daemon::{Daemon, HASH_BYTES, PATH_BYTES, VERSION_BYTES};
+pub use daemon::{Daemon, HASH_BYTES, MAX_PATTERNS, PATH_BYTES, VERSION_BYTES};
 pub use direct::*;
 pub use endpoint::{Endpoint, EndpointPair, OUTER_MAX_BYTES, Oversize};
 pub use explained::Explained;

@@ -3,6 +3,7 @@
 //! root.
 
 mod adopt;
+mod alerts;
 mod alive;
 mod bounds;
 mod check;
@@ -23,6 +24,7 @@ mod metrics;
 mod order;
 mod pins;
 mod plan;
+mod published;
 mod report;
 mod rights;
 mod segmenter;

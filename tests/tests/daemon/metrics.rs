@@ -23,7 +23,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 /// Values by series, without the prefix: `sent_packets_total{endpoint="ids"}`.
 type Values = BTreeMap<String, f64>;
 
-const FAMILIES: [&str; 27] = [
+const FAMILIES: [&str; 29] = [
     "build_info",
     "config_file_is_live",
     "config_info",
@@ -37,6 +37,7 @@ const FAMILIES: [&str; 27] = [
     "endpoint_ready",
     "endpoint_state",
     "filter_active",
+    "filters",
     "fragmented_packets_total",
     "icmp_errors_total",
     "interface_attached",
@@ -46,6 +47,7 @@ const FAMILIES: [&str; 27] = [
     "map_writes_total",
     "matched_bytes_total",
     "matched_packets_total",
+    "process_start_time_seconds",
     "repairs_total",
     "sent_bytes_total",
     "sent_packets_total",
@@ -54,8 +56,10 @@ const FAMILIES: [&str; 27] = [
 ];
 
 /// Those that are there while an endpoint is reached by an output.
-const REACHED: [&str; 3] = [
+const REACHED: [&str; 5] = [
+    "endpoint_info",
     "endpoint_mtu_bytes",
+    "endpoint_overhead_bytes",
     "output_carrier",
     "output_dropped_packets_total",
 ];
@@ -239,7 +243,7 @@ fn as_in_status(daemon: &Daemon, values: &Values) -> Result<()> {
 }
 
 /// That Prometheus' own tool finds nothing to blame.
-fn judged(path: &Path) -> Result<()> {
+pub(crate) fn judged(path: &Path) -> Result<()> {
     let mut promtool = Command::new("promtool");
     promtool
         .args(["check", "metrics"])
@@ -289,6 +293,11 @@ fn the_numbers_are_those_of_the_kernel_and_what_is_gone_has_none() -> Result<()>
         Some(&0.0)
     );
     assert_eq!(counted.get("degraded"), Some(&0.0));
+    let info =
+        "endpoint_info{endpoint=\"ids\",address=\"192.0.2.10\",port=\"6080\",interface=\"eth1\"}";
+    assert_eq!(counted.get(info), Some(&1.0));
+    let since = status_of(&daemon)?.1["daemon"]["since"].as_f64();
+    assert_eq!(counted.get("process_start_time_seconds").copied(), since);
     as_reported(&daemon, &counted)?;
     judged(&path)?;
 
@@ -448,7 +457,7 @@ fn after_a_crash_it_is_left_and_written_again() -> Result<()> {
 
 /// A launch by a script, which has the daemon's arguments in `$@`, and a directory for what it
 /// needs.
-fn by_script(directory: &TempDir, script: &str) -> Result<Launch> {
+pub(crate) fn by_script(directory: &TempDir, script: &str) -> Result<Launch> {
     let path = directory.path().join("script");
     install(
         &path,
@@ -458,6 +467,18 @@ fn by_script(directory: &TempDir, script: &str) -> Result<Launch> {
         binary: Some(path),
         ..Launch::default()
     })
+}
+
+/// A script that starts a daemon without `--metrics` and with directories of its own in place of
+/// this machine's: `lib` for /var/lib, `run` for /run.
+pub(crate) fn in_directories_of(directory: &TempDir) -> String {
+    let mount = "mount --bind $0/lib /var/lib && mount --bind $0/run /run && exec \"$@\"";
+    // `--metrics` and its file are the last arguments
+    format!(
+        "#!/bin/sh\n[ \"$1\" = run ] || exec BINARY \"$@\"\n\
+         exec unshare --mount sh -c '{mount}' {} BINARY \"$1\" \"$2\" \"$3\" \"$4\" \"$5\"\n",
+        directory.path().display()
+    )
 }
 
 #[test]
@@ -523,14 +544,7 @@ fn by_itself_it_goes_where_node_exporter_looks_or_below_run() -> Result<()> {
     let directory = TempDir::new()?;
     let at = |name: &str| directory.path().join(name);
     let (collector, elsewhere) = (at("lib/prometheus/node-exporter"), at("run/traffic-mirror"));
-    // the directories of this machine are hidden from the daemon; `--metrics` and its file come
-    // last
-    let mount = "mount --bind $0/lib /var/lib && mount --bind $0/run /run && exec \"$@\"";
-    let script = format!(
-        "#!/bin/sh\n[ \"$1\" = run ] || exec BINARY \"$@\"\n\
-         exec unshare --mount sh -c '{mount}' {} BINARY \"$1\" \"$2\" \"$3\" \"$4\" \"$5\"\n",
-        directory.path().display()
-    );
+    let script = in_directories_of(&directory);
     fs::create_dir_all(&collector)?;
     fs::create_dir(at("run"))?;
     for (expected, other) in [

@@ -1,7 +1,8 @@
 //! The pages say what the code says: each word that the daemon prints is explained, each metric is
 //! described, each link leads somewhere, each file that a page names is there, each file that it
-//! shows is right.
+//! shows is right. Rules and dashboard for the metrics are among the pages.
 
+mod alerts;
 mod english;
 mod files;
 mod links;

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use traffic_mirror::desired::Published;
 use traffic_mirror::metrics::{Process, render};
 
 use crate::status::everything;
@@ -33,6 +34,12 @@ fn families(text: &str) -> BTreeMap<&str, (&str, BTreeSet<&str>)> {
     families
 }
 
+/// The names of all metrics.
+pub(crate) fn published() -> BTreeSet<String> {
+    let text = render(Some(&everything()), &Process::default(), &Published::All);
+    families(&text).into_keys().map(str::to_owned).collect()
+}
+
 const METRICS: &str = "docs/metrics.md";
 const PREFIX: &str = "traffic_mirror_";
 
@@ -54,7 +61,7 @@ fn undescribed(page: &str, name: &str, kind: &str, labels: &BTreeSet<&str>) -> O
 
 #[test]
 fn each_metric_is_described_and_no_other_is_named() {
-    let text = render(Some(&everything()), &Process::default());
+    let text = render(Some(&everything()), &Process::default(), &Published::All);
     let families = families(&text);
     let page = read(METRICS);
     let wrong: Vec<_> = families
@@ -84,6 +91,29 @@ fn each_metric_is_described_and_no_other_is_named() {
             "{path:?} names metrics that nobody publishes: {unknown:?}"
         );
     }
+}
+
+#[test]
+fn the_page_says_how_many_series_each_object_has() {
+    let text = render(Some(&everything()), &Process::default(), &Published::All);
+    let count = |label: &str| text.lines().filter(|line| line.contains(label)).count();
+    let page = read(METRICS);
+    let told = |object: &str| -> usize {
+        let start = format!("| {object} | ");
+        let row = page.lines().find_map(|line| line.strip_prefix(&*start));
+        let number = row.and_then(|row| row.strip_suffix(" |"));
+        number
+            .unwrap_or_else(|| panic!("no {object}"))
+            .parse()
+            .expect("a number")
+    };
+    assert_eq!(told("filter"), count("{filter=\"web\""));
+    assert_eq!(told("endpoint"), count("{endpoint=\"ids\""));
+    assert_eq!(told("output interface"), count("{interface=\"eth1\""));
+    assert_eq!(
+        told("mirrored interface, both directions"),
+        2 * count("{interface=\"eth0\",direction=\"ingress\"")
+    );
 }
 
 #[test]

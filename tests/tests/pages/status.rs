@@ -15,7 +15,10 @@ pub(crate) fn everything() -> Status {
         degraded: false,
         reasons: Vec::new(),
         since: None,
-        daemon: Daemon::default(),
+        daemon: Daemon {
+            since: Some(1),
+            ..Daemon::default()
+        },
         file: Some(File {
             path: "/etc/mirror.toml".to_owned(),
             state: Standing::Live,
@@ -57,9 +60,9 @@ pub(crate) fn everything() -> Status {
             state: READY,
             since: None,
             is_sent: true,
-            address: None,
-            port: None,
-            interface: None,
+            address: "192.0.2.10".parse().ok(),
+            port: Some(6080),
+            interface: Some("eth1".to_owned()),
             next_hop: None,
             mtu: Some(1500),
             errors: BTreeMap::new(),

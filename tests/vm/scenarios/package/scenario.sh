@@ -159,7 +159,7 @@ check "without a restart" is_property MainPID "$pid"
 check "control: what is in the kernel is seen" seen
 check "the process has three capabilities and a system call filter" confined
 check "the process has no network sockets" no_network_sockets
-check "metrics are in /run" soon grep -q '^traffic_mirror_config_last_reload_successful 1' /run/traffic-mirror/metrics.prom
+check "metrics are where node_exporter, installed later, looks" soon grep -q '^traffic_mirror_config_last_reload_successful 1' $COLLECTOR_DIRECTORY/traffic-mirror.prom
 echo "   $(systemd-analyze security --no-pager $UNIT | tail -n 1)"
 
 # --- restart, crash, upgrade under a stream
@@ -210,7 +210,6 @@ check "by the same process" is_property MainPID "$pid"
 
 # --- stop, start
 forget_starts
-mkdir -p $COLLECTOR_DIRECTORY
 check "systemctl stop" systemctl stop $UNIT
 check "nothing is left in the kernel" bare
 check "nothing is mirrored" copies none
