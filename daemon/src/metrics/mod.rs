@@ -213,7 +213,12 @@ fn record_outputs(outputs: &[Output]) {
             ("queue", output.queue_drops.into()),
             ("device", output.device_drops),
         ]
-        .map(|(place, count)| ([&*labels(output), &[label("by", place)]].concat(), count))
+        .map(|(place, count)| {
+            (
+                [&*labels(output), &[label("reason", place)]].concat(),
+                count,
+            )
+        })
     };
     counters(
         "traffic_mirror_output_dropped_packets_total",

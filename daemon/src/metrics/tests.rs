@@ -260,8 +260,8 @@ traffic_mirror_matched_packets_total{filter="web-1.a_b"} 5
 traffic_mirror_output_carrier{interface="eth1"} 1
 # HELP traffic_mirror_output_dropped_packets_total Packets, copies and others, that the queue or the device of the output interface dropped.
 # TYPE traffic_mirror_output_dropped_packets_total counter
-traffic_mirror_output_dropped_packets_total{interface="eth1",by="device"} 1
-traffic_mirror_output_dropped_packets_total{interface="eth1",by="queue"} 6
+traffic_mirror_output_dropped_packets_total{interface="eth1",reason="device"} 1
+traffic_mirror_output_dropped_packets_total{interface="eth1",reason="queue"} 6
 # HELP traffic_mirror_process_start_time_seconds Time at which the daemon started, seconds since 1970.
 # TYPE traffic_mirror_process_start_time_seconds gauge
 traffic_mirror_process_start_time_seconds 1735600000

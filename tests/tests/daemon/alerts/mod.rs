@@ -120,6 +120,14 @@ const EXPECTED: [Expected; 14] = [
     expected("MirrorSilent", &[("instance", "h2")], ""),
 ];
 
+/// For messages.
+fn labels_of(alerts: &[Value]) -> Vec<String> {
+    alerts
+        .iter()
+        .map(|alert| alert["labels"].to_string())
+        .collect()
+}
+
 /// Waits until each was there, be it at different times.
 fn until_each_was_there(stack: &Stack, expected: &[Expected]) -> Result<()> {
     let deadline = Instant::now() + LONG * patience();
@@ -133,7 +141,8 @@ fn until_each_was_there(stack: &Stack, expected: &[Expected]) -> Result<()> {
         let names: Vec<_> = missing.iter().map(|one| (one.name, one.labels)).collect();
         ensure!(
             Instant::now() < deadline,
-            "no alerts {names:?} but {alerts:#?}"
+            "no alerts {names:?} but {:#?}",
+            labels_of(&alerts)
         );
         pause();
     }
@@ -152,7 +161,7 @@ fn until_all_is_well(stack: &Stack) -> Result<()> {
         if alerts.is_empty() {
             return Ok(());
         }
-        ensure!(Instant::now() < deadline, "still {alerts:#?}");
+        ensure!(Instant::now() < deadline, "still {:#?}", labels_of(&alerts));
         pause();
     }
 }
