@@ -121,8 +121,17 @@ impl Textfile {
                 Ok(()) => {
                     self.moved(path);
                     return failure.map_or(Ok(()), |failure: io::Error| {
-                        let meanwhile = format!("metrics are in {} meanwhile", path.display());
-                        Err(anyhow::anyhow!("{failure}; {meanwhile}"))
+                        let remedy = match failure.kind() {
+                            // the unit allows what existed when it was started
+                            io::ErrorKind::ReadOnlyFilesystem => {
+                                ", to write there run: systemctl restart traffic-mirror"
+                            }
+                            _ => "",
+                        };
+                        let meanwhile = path.display();
+                        Err(anyhow::anyhow!(
+                            "{failure}; metrics are in {meanwhile} meanwhile{remedy}"
+                        ))
                     });
                 }
                 Err(error) => failure = failure.or(Some(error)),

@@ -74,14 +74,13 @@ fn each_metric_is_described_and_no_other_is_named() {
     let literals = sources.iter().flat_map(|(_, source)| literals(source));
     let coded: BTreeSet<&str> = literals.filter(|text| text.starts_with(PREFIX)).collect();
     assert_eq!(coded, families.keys().copied().collect());
-    // the role's variables begin alike
     let role = read("packaging/ansible/traffic_mirror/defaults/main.yml");
     for (path, page) in pages() {
         let is_part = |c: char| c.is_ascii_alphanumeric() || c == '_';
         let words = page
             .split(|c: char| !is_part(c))
             .filter(|word| word.starts_with(PREFIX) && *word != PREFIX);
-        // names of crates and files
+        // names of crates and files, and variables of the Ansible role
         let words =
             words.filter(|word| !["traffic_mirror_ebpf", "traffic_mirror_tests"].contains(word));
         let words = words.filter(|word| !role.contains(&format!("{word}:")));

@@ -87,6 +87,8 @@ check "README.md has an install chapter, a file and commands for the collector" 
 sed 's/^/   # /' /run/install.sh
 check "the install chapter" sh -e /run/install.sh </dev/null || conclude $UNIT
 check "the service runs, and is started at boot" eval "systemctl is-active $UNIT && systemctl is-enabled $UNIT"
+check "metrics are where node_exporter, installed later, looks" \
+    soon grep -q '^traffic_mirror_build_info' /var/lib/prometheus/node-exporter/traffic-mirror.prom
 check "it mirrors nothing yet" is "$(grep -v '^#' /etc/mirror.toml)" ""
 
 sed -n 1p /run/collect.sh | sed 's/^/   # /'
