@@ -60,6 +60,8 @@ fn operators_read_plain_english() {
     let others = [
         "etc/mirror.toml",
         "packaging/deb/control",
+        "packaging/grafana/traffic-mirror.json",
+        "packaging/prometheus/alerts.yml",
         "systemd/traffic-mirror.service",
     ];
     let others = others.map(|path| (PathBuf::from(path), read(path)));
