@@ -16,7 +16,7 @@ use tracing::{error, info};
 
 use crate::kernel::netlink::Monitor;
 use crate::kernel::{Kernel, Mechanism, require_serial_softirqs};
-use crate::metrics::Textfile;
+use crate::metrics::{Process, Textfile};
 use crate::source::ConfigSource;
 use crate::triggers::{End, queue, watch_network, watch_signals};
 use load::load;
@@ -69,7 +69,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     kernel.refuse_strays()?;
     kernel.introduce(&options.config);
     let mut metrics = Textfile::new(options.metrics.as_deref(), &options.pin_path);
-    metrics.process.revision = options.revision;
+    metrics.process = Process::of(options.revision);
     let mut site = Site::new(kernel, source, metrics, desired);
     site.resume();
     if let Err(error) = site.begin() {

@@ -9,7 +9,7 @@ use crate::report::Report;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Process {
     /// The revision of the source that the daemon was built from.
-    pub revision: &'static str,
+    revision: &'static str,
     /// Times that the daemon read the file: at its start, after a change, on SIGHUP.
     reloads: u64,
     /// Times that the daemon or the kernel rejected it.
@@ -25,6 +25,14 @@ pub struct Process {
 }
 
 impl Process {
+    /// A daemon of this revision that has done nothing so far.
+    pub fn of(revision: &'static str) -> Self {
+        Self {
+            revision,
+            ..Self::default()
+        }
+    }
+
     /// The file was read, and is wrong.
     pub fn rejected(&mut self) {
         (self.is_right, self.is_live) = (false, false);

@@ -128,10 +128,7 @@ fn series<'t>(text: &'t str, family: &str) -> Vec<(&'t str, &'t str)> {
 
 #[test]
 fn the_whole_text() {
-    let mut process = Process {
-        revision: "0123456789ab",
-        ..Process::default()
-    };
+    let mut process = Process::of("0123456789ab");
     process.applied(true, Some(&report(35, 4)));
     let text = render(Some(&status()), &process);
     let drops = |endpoint: &str| -> String {
