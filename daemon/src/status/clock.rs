@@ -1,5 +1,14 @@
 //! Times for people; JSON and metrics have seconds since 1970.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+/// Seconds since 1970.
+pub fn now() -> u64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |since| since.as_secs())
+}
+
 /// A time of this host's time zone, with its offset (RFC 3339), from seconds since 1970.
 pub fn local(seconds: u64) -> String {
     let time = libc::time_t::try_from(seconds).unwrap_or(libc::time_t::MAX);

@@ -69,7 +69,7 @@ impl Daemon {
             is_elsewhere: holder.is_some() && here.is_none(),
             version: record.map(|record| record.version.clone()),
             since: record.map(|record| record.started),
-            last_sign: is_silent.then(|| super::file::now().saturating_sub(silent.as_secs())),
+            last_sign: is_silent.then(|| super::now().saturating_sub(silent.as_secs())),
             silent_seconds: (state == Life::Hangs).then_some(silent.as_secs()),
         }
     }

@@ -233,7 +233,7 @@ impl EndpointStatus {
 }
 
 pub use chosen::Names;
-pub use clock::local;
+pub use clock::{local, now};
 pub use daemon::{Daemon, Life, PATIENCE};
 pub use file::{File, Standing};
 pub use listed::NotMirrored;

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
-use traffic_mirror::status::local;
+use traffic_mirror::status::{local, now};
 
 use super::print;
 use conceal::{addresses, secrets};
@@ -52,7 +52,7 @@ pub(crate) fn report(
         ("unit", host::unit()),
         ("log", host::log()),
     ];
-    let now = local(product::now());
+    let now = local(now());
     let mut text = format!("traffic-mirror report of {now}\n");
     for (name, part) in parts {
         let part = part.unwrap_or_else(|error| format!("cannot be read: {error:#}"));
