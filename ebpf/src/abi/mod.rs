@@ -23,7 +23,7 @@ mod trie;
 
 /// Version of this layout: raise it by one with every change, so that a daemon leaves the maps of
 /// another version alone. The first 16 bytes of [`Control`] never change.
-pub const LAYOUT: u32 = 11;
+pub const LAYOUT: u32 = 12;
 
 pub use classes::{
     ANY_CLASS, Action, Block, Class, EMPTY_BLOCK, EMPTY_CLASS, Row, Slot, VLANS, Values,
