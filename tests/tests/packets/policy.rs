@@ -1,7 +1,7 @@
 //! What an endpoint takes of what matches: `snap`, `oversize`, `sample`, `limit`.
 
 use crate::case::{case, run};
-use crate::edge::{Attach, Direction, Edge, SkbLayout, frame, shared_with};
+use crate::edge::{Attach, Direction, Edge, Limit, SkbLayout, frame, shared_with};
 use crate::routed::count;
 use crate::{config, filter};
 use anyhow::{Context as _, Result, ensure};
@@ -159,14 +159,11 @@ fn a_limit_holds() -> Result<()> {
         let frame = udp("10.0.0.1", "10.0.0.2", (1, 2), 972).build();
         let before = edge.counters()?;
         let begin = Instant::now();
-        // of the time that nothing was sent in, the limit remembers so much
-        let forgotten = edge
-            .flood(
-                &frame,
-                Duration::from_millis(1500),
-                Duration::from_millis(10),
-            )?
-            .as_secs_f64();
+        let rule = Limit {
+            per_packet,
+            depth: 0.010,
+        };
+        let forgotten = edge.flood(&frame, Duration::from_millis(1500), &rule)?;
         let seconds = begin.elapsed().as_secs_f64();
         let after = edge.counters()?;
         let moved = |key: &str| count(&after, key) - count(&before, key);

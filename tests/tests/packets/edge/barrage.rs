@@ -3,8 +3,7 @@
 use super::{Copies, Direction, Edge, marker, sort, take_one};
 use crate::account::Passed;
 use anyhow::{Context as _, Result};
-use std::sync::Barrier;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Barrier, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::cpu::Cpu;
 use traffic_mirror_tests::lab::deadline;
@@ -25,25 +24,44 @@ pub(crate) struct Arrived {
     pub(crate) moved: Counters,
 }
 
+/// A limit as the programs keep it, beside which [`Edge::flood`] puts theirs. All in seconds.
+pub(crate) struct Limit {
+    /// What a packet takes.
+    pub(crate) per_packet: f64,
+    /// How much of the time that nothing used is remembered.
+    pub(crate) depth: f64,
+}
+
+/// How much of a [`Limit`] is used, in seconds.
+#[derive(Default)]
+struct Usage {
+    last: f64,
+    unused: f64,
+    forgotten: f64,
+}
+
+impl Usage {
+    /// A packet comes at `now`.
+    fn packet(&mut self, limit: &Limit, now: f64) {
+        self.unused += (now - self.last).max(0.0);
+        self.last = self.last.max(now);
+        self.forgotten += (self.unused - limit.depth).max(0.0);
+        self.unused = self.unused.min(limit.depth);
+        if self.unused > 0.0 {
+            self.unused -= limit.per_packet;
+        }
+    }
+}
+
 impl Edge {
-    /// Sends a frame from the client again and again, by all CPUs at once. Returns the time that
-    /// goes beyond `allowed` in each gap between two frames, before the first and behind the last:
-    /// others have had the CPUs meanwhile.
-    pub(crate) fn flood(
-        &self,
-        frame: &[u8],
-        time: Duration,
-        allowed: Duration,
-    ) -> Result<Duration> {
+    /// Sends a frame from the client again and again, by all CPUs at once. Returns the seconds that
+    /// the limit forgets, since too few frames came to use them: others had the CPUs meanwhile.
+    pub(crate) fn flood(&self, frame: &[u8], time: Duration, limit: &Limit) -> Result<f64> {
         let (begin, client) = (Instant::now(), &self.hosts[0]);
-        let (last, idle) = (AtomicU64::new(0), AtomicU64::new(0));
+        let usage = Mutex::new(Usage::default());
         let sent = || {
-            let now = begin.elapsed().as_nanos() as u64;
-            let gap = now.saturating_sub(last.fetch_max(now, Ordering::Relaxed));
-            idle.fetch_add(
-                gap.saturating_sub(allowed.as_nanos() as u64),
-                Ordering::Relaxed,
-            );
+            let mut usage = usage.lock().unwrap_or_else(PoisonError::into_inner);
+            usage.packet(limit, begin.elapsed().as_secs_f64());
         };
         let send = |cpu: Cpu| {
             let socket = PacketSocket::open(client, "eth0", Capture::Nothing)?;
@@ -66,7 +84,8 @@ impl Edge {
                 .try_for_each(|thread| thread.join().expect("a sender does not panic"))
         })?;
         sent();
-        Ok(Duration::from_nanos(idle.into_inner()))
+        let usage = usage.into_inner().unwrap_or_else(PoisonError::into_inner);
+        Ok(usage.forgotten)
     }
 
     /// Sends each share of frames on a CPU of its own, all at once, and takes what comes of them.

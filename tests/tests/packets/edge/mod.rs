@@ -10,6 +10,7 @@ mod barrage;
 mod shared;
 
 pub(crate) use attach::{Attach, start};
+pub(crate) use barrage::Limit;
 pub(crate) use shared::{shared, shared_with};
 
 use crate::account::{Accounted, Passed};
