@@ -5,12 +5,13 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # what --version and build_info say; a source without git may be given one
 export TRAFFIC_MIRROR_REVISION ?= $(shell git describe --always --dirty --abbrev=12 --exclude='*' 2>/dev/null)
 
-.PHONY: help setup build demo test test-build fuzz fuzz-build vm container check bench bless deb deb-arm64 package reproducible clean
+.PHONY: help setup build demo test test-build fuzz fuzz-build vm vm-arm64 container check bench bless deb deb-arm64 package reproducible clean
 
 # What is shipped bears no path of the machine that has built it. The build of the eBPF object has its own (daemon/build.rs).
 REMAP = --remap-path-prefix=$(CURDIR)=/traffic-mirror --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo \
 	--remap-path-prefix=$(shell rustc --print sysroot)=/rust
 build demo bench deb deb-arm64: export RUSTFLAGS = $(REMAP)
+deb-arm64 vm-arm64: export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER = aarch64-linux-gnu-gcc
 
 # what `make fuzz` runs, for how many seconds each; 0 is until Ctrl-C
 TARGET ?= all
@@ -21,6 +22,7 @@ help:
 	@echo "make test   every test; says which were the slowest"
 	@echo "make fuzz   random input, a minute each; TARGET=frames, fit, toml, programs or hostile, TIME=seconds, SEED=number"
 	@echo "make vm     the package under systemd, the packet tests and the kernel's GUE receiver, in virtual machines"
+	@echo "make vm-arm64  the arm64 package and the packet tests in emulated arm64 machines"
 	@echo "make container  the install chapter of README.md, Ansible and Puppet, in Debian containers with systemd"
 	@echo "make check  format, lints, documentation"
 	@echo "make bench  what packets, copies and files cost, in ratios; writes docs/bench.json, plots and tables (ten minutes)"
@@ -55,6 +57,10 @@ vm: setup deb
 	./tests/vm/setup.sh
 	./tests/vm/run.sh package boot collector packets
 
+vm-arm64: setup deb-arm64
+	ARCH=arm64 ./tests/vm/setup.sh
+	ARCH=arm64 ./tests/vm/run.sh boot packets
+
 container: setup deb
 	./tests/vm/setup.sh
 	./tests/container/run.sh install collector ansible puppet
@@ -81,8 +87,8 @@ deb: build
 
 deb-arm64: build
 	./packaging/deb/setup.sh arm64
-	CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=aarch64-linux-gnu-gcc $(CARGO) build --release --locked \
-		--target aarch64-unknown-linux-gnu --package traffic-mirror --package traffic-mirror-collector
+	$(CARGO) build --release --locked --target aarch64-unknown-linux-gnu \
+		--package traffic-mirror --package traffic-mirror-collector
 	./packaging/deb/build.sh arm64
 
 package: deb

@@ -1,6 +1,6 @@
 #!/bin/sh
 # run.sh SCENARIO...: runs each scenario in a virtual machine of its own for each kernel package in KERNELS. A machine is
-# Debian with systemd, all in memory; without KVM it is emulated.
+# Debian with systemd, all in memory, and emulated. It is of ARCH, amd64 or arm64, by default that of this machine.
 #
 #   setup.sh               the tools
 #   image.sh               Debian and kernels, made once
@@ -13,13 +13,37 @@
 set -eu
 cd "$(dirname "$0")/../.."
 
-KERNELS=${KERNELS:-linux-image-cloud-amd64 linux-image-6.12-cloud-amd64}
+export ARCH="${ARCH:-$(dpkg --print-architecture)}"
 TIMEOUT_S=${TIMEOUT_S:-3600}
 MEMORY_MIB=2048
-# Without what an emulator is slow at: another level of page tables, and registers that each change of tasks saves.
-# Without AES, too: the kernel's code for it takes registers for granted that are off. Without fast string instructions, since the
-# kernel would copy and clear all memory by them, and the emulator takes them byte by byte: all took a fifth longer.
-CPU=max,la57=off,avx=off,mpx=off,pku=off,xsave=off,aes=off,erms=off,fsrm=off
+# MACHINE is the emulator with its processor. CONSOLE and SECOND are what the two serial ports are called in it; SECOND_PORT
+# gives it the second.
+case $ARCH in
+amd64)
+    KERNELS=${KERNELS:-linux-image-cloud-amd64 linux-image-6.12-cloud-amd64}
+    # Without what an emulator is slow at: another level of page tables, and registers that each change of tasks saves.
+    # Without AES, too: the kernel's code for it takes registers for granted that are off. Without fast string instructions,
+    # since the kernel would copy and clear all memory by them, and the emulator takes them byte by byte: all took a fifth
+    # longer.
+    MACHINE="qemu-system-x86_64 -cpu max,la57=off,avx=off,mpx=off,pku=off,xsave=off,aes=off,erms=off,fsrm=off"
+    CONSOLE=ttyS0
+    SECOND=ttyS1
+    SECOND_PORT="-serial stdio"
+    ;;
+arm64)
+    KERNELS=${KERNELS:-linux-image-cloud-arm64}
+    # without signed pointers and large registers, at which an emulator is slow
+    MACHINE="qemu-system-aarch64 -machine virt -cpu max,pauth=off,sve=off,sme=off"
+    CONSOLE=ttyAMA0
+    # the machine has one port that Linux may use
+    SECOND=ttyS0
+    SECOND_PORT="-chardev stdio,id=result -device pci-serial,chardev=result"
+    ;;
+*)
+    echo "vm: there is no machine of $ARCH: amd64 or arm64" >&2
+    exit 1
+    ;;
+esac
 
 [ $# -gt 0 ] || { echo "usage: run.sh SCENARIO..." >&2; exit 1; }
 [ "$(id -u)" = 0 ] || { echo "vm: run as root" >&2; exit 1; }
@@ -33,6 +57,7 @@ prepare() {
     mkdir -p "$payload/vm" "$payload/etc/systemd/system" "$payload/usr"
     cp tests/vm/guest/* tests/vm/scenarios/"$1"/scenario.sh "$payload/vm"
     mv "$payload/vm/vm-scenario.service" "$payload/etc/systemd/system"
+    ln -s "/dev/$SECOND" "$payload/vm/result"
     tests/vm/scenarios/"$1"/prepare.sh "$payload/vm"
     (cd "$payload" && find . -mindepth 1 | cpio --create --format=newc --owner=0:0 --quiet) >"$payload.cpio"
     rm -r "$payload"
@@ -40,16 +65,17 @@ prepare() {
 
 # boot MODULES INITRD CONSOLE: the scenario's lines go to standard output.
 boot() {
-    timeout --foreground "$TIMEOUT_S" qemu-system-x86_64 -accel tcg -cpu "$CPU" -smp 2 -m "$MEMORY_MIB" \
+    # shellcheck disable=SC2086
+    timeout --foreground "$TIMEOUT_S" $MACHINE -accel tcg -smp 2 -m "$MEMORY_MIB" \
         -nodefaults -no-user-config -display none -no-reboot \
         -kernel "$1.vmlinuz" -initrd "$2" \
-        -append "console=ttyS0 panic=-1 rdinit=/lib/systemd/systemd systemd.wants=vm-scenario.service
-                 systemd.mask=serial-getty@ttyS0.service systemd.show_status=0" \
-        -serial "file:$3" -serial stdio </dev/null
+        -append "console=$CONSOLE panic=-1 rdinit=/lib/systemd/systemd systemd.wants=vm-scenario.service
+                 systemd.mask=serial-getty@$CONSOLE.service systemd.show_status=0" \
+        -serial "file:$3" $SECOND_PORT </dev/null
 }
 
 # What the kernel says when something is wrong with it.
-COMPLAINTS='BUG: |WARNING: |Oops: |general protection fault|Kernel panic|KASAN|refcount_t'
+COMPLAINTS='BUG: |WARNING: |Oops: |Unable to handle kernel |general protection fault|Kernel panic|KASAN|refcount_t'
 
 # While a kernel boots it changes its code under way (text_poke_bp), and on a busy host one of the emulated processors now and
 # then still executes the breakpoint of before. Nothing of the scenario has run then.

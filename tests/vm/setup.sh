@@ -1,8 +1,13 @@
 #!/bin/sh
-# Installs what the virtual machines need on Debian 12. Run again, it does nothing.
+# Installs what the virtual machines need on Debian 12: those of ARCH, amd64 or arm64, by default that of this machine.
+# Run again, it does nothing.
 set -eu
 
-PACKAGES="qemu-system-x86 mmdebstrap cpio kmod"
+case ${ARCH:-$(dpkg --print-architecture)} in
+arm64) emulator=qemu-system-arm ;;
+*) emulator=qemu-system-x86 ;;
+esac
+PACKAGES="$emulator mmdebstrap cpio kmod"
 
 missing() {
     for package in $PACKAGES; do

@@ -3,7 +3,7 @@
 set -eu
 
 root=$(dirname "$1")
-dpkg-deb --extract target/deb/traffic-mirror_*_"$(dpkg --print-architecture)".deb "$root"
+dpkg-deb --extract target/deb/traffic-mirror_*_"$ARCH".deb "$root"
 # in the machine /lib is a link
 cp -r "$root/lib" "$root/usr/"
 rm -r "$root/lib"

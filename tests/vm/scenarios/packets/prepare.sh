@@ -1,8 +1,17 @@
 #!/bin/sh
-# prepare.sh DIRECTORY: puts the daemon there, and the test binaries that need nothing but a kernel.
+# prepare.sh DIRECTORY: puts the daemon there, and the test binaries that need nothing but a kernel. If TESTS is set, only the
+# tests run that it names.
 set -eu
 
-cp target/release/traffic-mirror "$1/traffic-mirror"
+built=target/release
+if [ "$ARCH" != "$(dpkg --print-architecture)" ]; then
+    # as Rust calls it; cargo reads the variable
+    CARGO_BUILD_TARGET=$(dpkg-architecture --target-arch "$ARCH" --query DEB_TARGET_GNU_CPU)-unknown-linux-gnu
+    export CARGO_BUILD_TARGET
+    built=target/$CARGO_BUILD_TARGET/release
+fi
+echo "${TESTS:-}" >"$1/tests"
+cp "$built/traffic-mirror" "$1/traffic-mirror"
 for test in packets; do
     # cargo tells where it has put it
     binary=$(cargo test --profile tests --locked --quiet --package traffic-mirror-tests --test "$test" --no-run \

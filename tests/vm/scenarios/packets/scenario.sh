@@ -15,8 +15,8 @@ export TEST_PATIENCE=10
 export TEST_QDISCS="tbf bfifo htb sfq fq_codel cake"
 export TEST_MODULES="sctp vrf ipvlan xfrm_user ip_gre ipip sit ip6_gre ip6_tunnel wireguard xfrm_interface"
 run() {
-    # shellcheck disable=SC2086
-    /vm/test-packets --test-threads=1 ${TESTS:-} 2>&1
+    # shellcheck disable=SC2046
+    /vm/test-packets --test-threads=1 $(cat tests) 2>&1
     echo "$?" >/run/status
 }
 start=$(date +%s)
