@@ -60,6 +60,8 @@ impl Desk {
         const FIRST: u16 = 1000;
         let site = Site::new()?;
         let daemon = site.launch(&ports(FIRST), launch)?;
+        // the log comes by another way than the notification that it is ready
+        daemon.wait_line(|line| line.contains("INFO loaded the file: "), deadline())?;
         let read = daemon.output().len();
         Ok(Self {
             site,
