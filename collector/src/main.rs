@@ -13,7 +13,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::Context as _;
 use clap::{ArgGroup, Parser};
 use ipnet::IpNet;
 use nix::errno::Errno;
@@ -120,7 +119,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let mut sockets = Vec::new();
     for &address in &arguments.listen {
         let bound = Socket::bind(address);
-        sockets.push(bound.with_context(|| format!("cannot receive on {address}"))?);
+        sockets.push(bound.map_err(|error| cannot_receive(address, error))?);
     }
     let mut sink = match &arguments.tap {
         Some(name) => Sink::tap(name)?,
@@ -131,6 +130,8 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Arc::new(AtomicBool::new(false)),
     );
     for signal in [SIGTERM, SIGINT] {
+        // the second one: a reader that has stopped keeps a write from ending
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&ended))?;
         signal_hook::flag::register(signal, Arc::clone(&ended))?;
     }
     signal_hook::flag::register(SIGUSR1, Arc::clone(&asked))?;
@@ -153,6 +154,16 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     counts.print();
     Ok(result?)
+}
+
+/// What is wrong with an address, and the remedy.
+fn cannot_receive(address: SocketAddr, error: io::Error) -> anyhow::Error {
+    let remedy = match error.raw_os_error() {
+        Some(libc::EAFNOSUPPORT) => "; without IPv6 give --listen 0.0.0.0:6080",
+        Some(libc::EADDRINUSE) => "; ss --udp --listening --numeric --processes shows by whom",
+        _ => "",
+    };
+    anyhow::anyhow!("cannot receive on {address}: {error}{remedy}")
 }
 
 /// Waits for datagrams and passes on what has come, a share of each socket in turn.

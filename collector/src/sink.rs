@@ -32,9 +32,10 @@ pub(crate) enum Sink {
 
 /// What the kernel is asked about an interface.
 fn request(name: &str) -> anyhow::Result<libc::ifreq> {
-    if name.is_empty() || name.len() >= libc::IFNAMSIZ {
+    // with a % the kernel would choose the name
+    if name.is_empty() || name.len() >= libc::IFNAMSIZ || name.contains('%') {
         bail!(
-            "interface name {name:?} has not 1 to {} bytes",
+            "interface name {name:?} has not 1 to {} bytes, or a %",
             libc::IFNAMSIZ - 1
         );
     }
@@ -105,7 +106,13 @@ impl Sink {
         let mut request = request(name)?;
         request.ifr_ifru.ifru_flags = flags;
         ioctl(&file, libc::TUNSETIFF, &mut request).with_context(|| {
-            format!("cannot make the tap interface {name}; it takes CAP_NET_ADMIN")
+            let why = match Errno::last() {
+                Errno::EPERM => "it takes CAP_NET_ADMIN",
+                Errno::EINVAL => "the name is invalid, or another interface has it",
+                Errno::EBUSY => "another program feeds it",
+                _ => "the kernel rejects it",
+            };
+            format!("cannot make the tap interface {name}: {why}")
         })?;
         bring_up(name).with_context(|| format!("cannot set {name} up"))?;
         Ok(Self::Tap(file))

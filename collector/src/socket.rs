@@ -6,8 +6,11 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
-use nix::sys::socket::sockopt::{RcvBuf, RcvBufForce, ReceiveTimestampns, RxqOvfl};
-use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg, setsockopt};
+use nix::sys::socket::sockopt::{Ipv6V6Only, RcvBuf, RcvBufForce, ReceiveTimestampns, RxqOvfl};
+use nix::sys::socket::{
+    AddressFamily, ControlMessageOwned, MsgFlags, SockFlag, SockType, SockaddrStorage, bind,
+    recvmsg, setsockopt, socket,
+};
 use nix::sys::time::TimeSpec;
 
 /// Room for what arrives while a reader is busy, bytes.
@@ -40,7 +43,18 @@ impl Socket {
     /// # Errors
     /// The kernel rejects the address.
     pub(crate) fn bind(address: SocketAddr) -> io::Result<Self> {
-        let socket = UdpSocket::bind(address)?;
+        let family = match address {
+            SocketAddr::V4(_) => AddressFamily::Inet,
+            SocketAddr::V6(_) => AddressFamily::Inet6,
+        };
+        let (kind, flags) = (SockType::Datagram, SockFlag::SOCK_CLOEXEC);
+        let socket = socket(family, kind, flags, None)?;
+        if address.is_ipv6() {
+            // [::] is for IPv4, too, whatever net.ipv6.bindv6only says
+            setsockopt(&socket, Ipv6V6Only, &false)?;
+        }
+        bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+        let socket = UdpSocket::from(socket);
         socket.set_nonblocking(true)?;
         setsockopt(&socket, ReceiveTimestampns, &true)?;
         setsockopt(&socket, RxqOvfl, &1)?;
@@ -120,4 +134,24 @@ fn accept_no_checksum(socket: &UdpSocket) -> io::Result<()> {
         )
     };
     Errno::result(done).map(drop).map_err(Into::into)
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sched::{CloneFlags, unshare};
+    use nix::sys::socket::getsockopt;
+
+    use super::*;
+
+    #[test]
+    fn a_socket_for_all_addresses_receives_ipv4_whatever_the_host_sets() {
+        // a network namespace of its own takes root
+        let bound = std::thread::spawn(|| {
+            unshare(CloneFlags::CLONE_NEWNET).unwrap();
+            std::fs::write("/proc/sys/net/ipv6/bindv6only", "1").unwrap();
+            Socket::bind("[::]:0".parse().unwrap()).unwrap()
+        });
+        let bound = bound.join().unwrap();
+        assert!(!getsockopt(&bound, Ipv6V6Only).unwrap());
+    }
 }

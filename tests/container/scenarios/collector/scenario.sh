@@ -50,6 +50,10 @@ hosts_up
 
 # --- pcap, over IPv4 and IPv6
 check "without an allow-list the program ends" fails traffic-mirror-collector --pcap
+check "without IPv6 the error has the remedy" eval "
+    systemd-run --quiet --wait --pipe --property=RestrictAddressFamilies=AF_INET \
+        traffic-mirror-collector --from any --tap ids 2>&1 | grep -F -- '--listen 0.0.0.0:6080'"
+check "an interface that is no tap stays" eval "traffic-mirror-collector --from any --tap lo 2>&1 | grep 'another interface'"
 begin --from $LIST --pcap
 check "the daemon sends there" mirror_to 192.0.2.10
 send "$OTHERS" 192.0.2.10
@@ -66,6 +70,22 @@ check "a reader that goes away ends it" eval "
     (traffic-mirror-collector --from $LIST --pcap; touch /run/gone) | head -c 1 >/dev/null &
     soon eval 'ss --no-header --udp --listening --numeric | grep -q :6080'
     soon eval 'send fd09::40 fd09::10; test -e /run/gone'"
+
+mkfifo /run/stopped
+{
+    traffic-mirror-collector --from $LIST --pcap >/run/stopped 2>/dev/null
+    touch /run/gone2
+} &
+sleep infinity </run/stopped &
+stopped=$!
+soon eval "ss --no-header --udp --listening --numeric | grep -q :6080"
+python3 -c "
+import socket
+end = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+[end.sendto(bytes([0, 4, 0, 0, 0x45, 0, 0x05, 0x78]) + bytes(1396), ('192.0.2.10', 6080)) for _ in range(2000)]" || true
+check "a reader that has stopped does not keep a second SIGTERM from ending it" soon eval "
+    pkill -TERM --exact traffic-mirror-; test -e /run/gone2"
+kill "$stopped"
 
 # --- the tap, and the service
 mirror_to 192.0.2.10
