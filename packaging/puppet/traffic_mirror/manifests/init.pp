@@ -1,7 +1,8 @@
 # Mirrors chosen traffic into GUE tunnels.
 #
 # @param config
-#   The content of /etc/mirror.toml, such as epp('profile/mirror.toml.epp').
+#   The content of /etc/mirror.toml, such as epp('profile/mirror.toml.epp'). Where it has a seed, Sensitive(epp(...)): neither
+#   the run nor its report shows it then.
 # @param package
 #   Name of the package.
 # @param ensure
@@ -13,12 +14,12 @@
 # @param healthy
 #   false: the run ends well as soon as the file is live, even if an endpoint cannot be reached yet.
 class traffic_mirror (
-  String[1]        $config,
-  String[1]        $package = 'traffic-mirror',
-  String[1]        $ensure  = 'installed',
-  String[1]        $mode    = '0644',
-  Integer[1]       $timeout = 30,
-  Boolean          $healthy = true,
+  Variant[String[1], Sensitive[String[1]]] $config,
+  String[1]  $package = 'traffic-mirror',
+  String[1]  $ensure  = 'installed',
+  String[1]  $mode    = '0644',
+  Integer[1] $timeout = 30,
+  Boolean    $healthy = true,
 ) {
   package { $package:
     ensure => $ensure,

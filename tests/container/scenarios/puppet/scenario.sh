@@ -48,4 +48,11 @@ check "a file whose collector is dead fails the run" fails gives 2 play dead.tom
 check "with the reason" grep -qi 'endpoint nobody' /run/play
 PARAMETERS="healthy => false"
 check "unless nobody asks for health" play dead.toml
+
+# --- a file with a secret
+{ echo 'seed = "never-to-be-shown"'; cat good.toml; } >secret.toml
+printf 'class { "traffic_mirror": config => Sensitive(file("/test/secret.toml")), mode => "0600" }\n' >secret.pp
+check "a file with a seed" eval "puppet apply --show_diff --modulepath packaging/puppet secret.pp >/run/play 2>&1"
+check "is there" cmp secret.toml /etc/mirror.toml
+check "and shown nowhere" fails grep -r never-to-be-shown /run/play /var/cache/puppet/state /var/cache/puppet/reports
 conclude traffic-mirror
