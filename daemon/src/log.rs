@@ -133,6 +133,14 @@ pub fn tell(level: Level, event: &'static str, about: &About, text: impl Display
     }
 }
 
+/// Tells why the program ends, as all lines before if the log has begun.
+pub fn failed(reason: &str) {
+    match SINK.get() {
+        None | Some(Sink::Lines) => journal::say(Level::ERROR, &format!("error: {reason}\n")),
+        _ => tell(Level::ERROR, "failed", &About::default(), reason),
+    }
+}
+
 /// Logs what is wrong with the file, or odd about it. All of `found` are of one level.
 pub fn diagnostics(level: Level, path: &Path, text: &str, found: &[Diagnostic]) {
     if found.is_empty() || LevelFilter::current() < level {

@@ -13,7 +13,7 @@ use commands::{How, Question, Scope, Shown, Until, Wanted};
 use tracing::Level;
 use traffic_mirror::daemon::{self, Options, Outcome};
 use traffic_mirror::kernel::{self, Kernel, Mechanism, reason};
-use traffic_mirror::{journal, log};
+use traffic_mirror::log;
 
 /// Mirror selected packets to collectors through GUE tunnels, configured by one file
 #[derive(Debug, Parser)]
@@ -228,10 +228,7 @@ fn main() -> ExitCode {
         }
     };
     result.unwrap_or_else(|error| {
-        journal::say(
-            Level::ERROR,
-            &format!("error: {}\n", reason(error.as_ref())),
-        );
+        log::failed(&reason(error.as_ref()));
         FAILURE.into()
     })
 }

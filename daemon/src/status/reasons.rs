@@ -28,7 +28,7 @@ impl Status {
             .last_rejected
             .filter(|_| file.is_none())
             .map(|at| Reason {
-                text: "the kernel rejected the file; mirroring continues with the last valid \
+                text: "the daemon or the kernel rejected the file; mirroring continues with the last valid \
                        version; the log has the reason"
                     .to_owned(),
                 since: Some(at),

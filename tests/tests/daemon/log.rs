@@ -188,6 +188,26 @@ fn json_lines_are_objects_with_the_same_fields() -> Result<()> {
 }
 
 #[test]
+fn what_keeps_the_daemon_from_starting_is_json_too() -> Result<()> {
+    let scratch = TempDir::new()?;
+    let output = std::process::Command::new(binary()?)
+        .arg("--pin-path")
+        .arg(scratch.path())
+        .args(["run", "--log-format", "json"])
+        .output()?;
+    let line: Value = serde_json::from_slice(&output.stderr)
+        .with_context(|| String::from_utf8_lossy(&output.stderr).into_owned())?;
+    assert_eq!(
+        (&line["event"], &line["level"]),
+        (&"failed".into(), &"error".into())
+    );
+    let message = line["message"].as_str().unwrap_or_default();
+    ensure!(message.contains("is not a bpf file system"), "{line}");
+    assert_eq!(output.status.code(), Some(1));
+    Ok(())
+}
+
+#[test]
 fn a_level_hides_what_is_below_it() -> Result<()> {
     let site = Site::new()?;
     for (level, expected) in [
