@@ -90,7 +90,9 @@ fn record_interfaces(interfaces: &[InterfaceStatus], not_mirrored: &[NotMirrored
             ))
         })
     };
-    let without = missing().take(MOST_NOT_MIRRORED).flat_map(|one| {
+    // what only a glob lists and tc does not see is as it should be
+    let faults = missing().filter(|one| one.is_fault);
+    let without = faults.take(MOST_NOT_MIRRORED).flat_map(|one| {
         let labels = |direction| vec![label("interface", &one.name), label("direction", direction)];
         one.directions
             .iter()
@@ -98,7 +100,7 @@ fn record_interfaces(interfaces: &[InterfaceStatus], not_mirrored: &[NotMirrored
     });
     gauges(
         "traffic_mirror_interface_attached",
-        "1 if the program is attached; 0 also for listed interfaces that are absent or left out.",
+        "1 if the program is attached; 0 also for listed interfaces that are missing, if that is a fault.",
         hooks()
             .map(|(interface, labels)| (labels, f64::from(interface.attached.is_some())))
             .chain(without),

@@ -221,7 +221,7 @@ traffic_mirror_icmp_errors_total{endpoint="ids",reason="packet-too-big"} 0
 traffic_mirror_icmp_errors_total{endpoint="ids",reason="port-closed"} 4
 traffic_mirror_icmp_errors_total{endpoint="ids",reason="time-exceeded"} 0
 traffic_mirror_icmp_errors_total{endpoint="ids",reason="unreachable"} 0
-# HELP traffic_mirror_interface_attached 1 if the program is attached; 0 also for listed interfaces that are absent or left out.
+# HELP traffic_mirror_interface_attached 1 if the program is attached; 0 also for listed interfaces that are missing, if that is a fault.
 # TYPE traffic_mirror_interface_attached gauge
 traffic_mirror_interface_attached{interface="eth0",direction="egress"} 0
 traffic_mirror_interface_attached{interface="eth0",direction="ingress"} 1
@@ -364,7 +364,10 @@ fn missing(
 fn what_is_not_mirrored_is_0_and_counted_by_reason() {
     let mut status = status();
     let absent = missing(1, "eht", true, Why::Absent).chain(missing(1, "wl*", false, Why::Pending));
+    // a fault only by its own name
+    let unseen = missing(1, "red", false, Why::Vrf).chain(missing(1, "blue", true, Why::Vrf));
     status.not_mirrored = absent
+        .chain(unseen)
         .chain(missing(2000, "veth", false, Why::Limit))
         .collect();
     let text = render(Some(&status), &Process::default());
@@ -377,6 +380,11 @@ fn what_is_not_mirrored_is_0_and_counted_by_reason() {
     };
     assert_eq!((of("\"eht0000\""), of("wl*")), (2, 0), "{attached:?}");
     assert_eq!(
+        (of("\"red0000\""), of("\"blue0000\"")),
+        (0, 2),
+        "{attached:?}"
+    );
+    assert_eq!(
         attached.len(),
         2 + 2 * MOST_NOT_MIRRORED,
         "thousands of containers are no thousands of series"
@@ -388,7 +396,7 @@ fn what_is_not_mirrored_is_0_and_counted_by_reason() {
     );
     assert_eq!(
         series(&text, "traffic_mirror_interfaces_wanted")[0].1,
-        "2002"
+        "2004"
     );
 }
 
