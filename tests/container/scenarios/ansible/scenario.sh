@@ -49,6 +49,9 @@ check "a good one" play other.toml
 check "changes the file only" changed 1
 check "is live when the run ends" traffic-mirror wait --timeout 0
 check "by the same daemon" is "$(systemctl show --property=MainPID --value traffic-mirror)" "$pid"
+echo >empty.toml
+check "a template that gives nothing fails, since nothing would be mirrored" fails play empty.toml
+check "before it lands" grep -q other /etc/mirror.toml
 check "a file whose collector is dead fails the run" fails play dead.toml --extra-vars traffic_mirror_timeout=8
 check "with the reason" grep -qi 'endpoint nobody' /run/play
 check "unless nobody asks for health" play dead.toml --extra-vars '{"traffic_mirror_healthy": false}'
