@@ -47,6 +47,6 @@ cp packaging/deb/mirror.toml "$stage/staged/"
 cp etc/mirror.toml "$stage/etc/"
 packaging/man/build.sh "$stage/staged/man"
 packaging/completions/build.sh "$stage/staged/completions" "$native"
-cp -r README.md ARCHITECTURE.md CHANGELOG.md docs packaging "$stage/"
+cp -r README.md ARCHITECTURE.md CHANGELOG.md CONTRIBUTING.md RELEASING.md SECURITY.md docs packaging "$stage/"
 (cd "$stage" && DEB_BUILD_OPTIONS=nocheck dpkg-buildpackage --build=binary --host-arch "$architecture" --unsigned-source --unsigned-changes -d)
 ls -l target/deb/*_"$architecture".deb
