@@ -190,7 +190,11 @@ fn json_lines_are_objects_with_the_same_fields() -> Result<()> {
 #[test]
 fn what_keeps_the_daemon_from_starting_is_json_too() -> Result<()> {
     let scratch = TempDir::new()?;
+    let config = scratch.path().join("mirror.toml");
+    std::fs::write(&config, "")?;
     let output = std::process::Command::new(binary()?)
+        .arg("--config")
+        .arg(&config)
         .arg("--pin-path")
         .arg(scratch.path())
         .args(["run", "--log-format", "json"])
