@@ -36,6 +36,12 @@ for package in target/deb/*.deb; do
         found=$(grep --recursive --files-with-matches --fixed-strings -- "$path" "$scratch/tree" || true)
         [ -z "$found" ] || fail "$package: the path $path stands in $found"
     done
+    # only programs of this architecture run here
+    if [ "$name" = traffic-mirror ] && [ "$(dpkg-deb --field "$package" Architecture)" = "$(dpkg --print-architecture)" ] &&
+        git rev-parse --quiet --verify HEAD >/dev/null 2>&1; then
+        "$scratch/tree/usr/sbin/traffic-mirror" --version | grep -q 'revision *[0-9a-f]\{12\}' ||
+            fail "$package: --version names no revision; build it by make"
+    fi
     # a page for each program, and no errors in any
     find "$scratch/tree" -path '*/man/*' -name '*.gz' | while read -r page; do
         gzip --decompress --stdout "$page" | grep -q '^\.TH ' || echo "$page"

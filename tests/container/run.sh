@@ -23,6 +23,7 @@ clean() {
     rm -rf "$scratch"
 }
 trap clean EXIT
+trap "exit 1" INT TERM HUP
 
 inside() {
     nsenter --target "$init" --all --root --wd=/ env --chdir=/test --ignore-environment \
