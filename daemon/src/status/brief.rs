@@ -1,10 +1,8 @@
 //! The first line of the status, which says it all.
 
+use super::file::short;
 use super::paint::{Tone, paint};
 use super::{Daemon, File, Life, Standing, State, Status, local};
-
-/// Digits of a SHA-256 that are shown.
-pub(super) const SHORT: usize = 12;
 
 impl Status {
     /// State, first reason and since when, daemon, file: one line without its end.
@@ -103,11 +101,6 @@ impl File {
 pub(super) fn cut(line: &str, columns: Option<usize>) -> &str {
     let end = columns.and_then(|columns| line.char_indices().nth(columns));
     end.map_or(line, |(end, _)| &line[..end])
-}
-
-/// The beginning of a SHA-256.
-pub(super) fn short(hash: &Option<String>) -> Option<&str> {
-    hash.as_ref().map(|hash| hash.get(..SHORT).unwrap_or(hash))
 }
 
 #[cfg(test)]

@@ -6,11 +6,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::brief::short;
 use super::{Daemon, Reason};
 use crate::kernel::{Hash, Record, Rejection, mounts};
 use crate::source;
 use crate::source::trust;
+
+/// Digits of a SHA-256 that are shown.
+pub(super) const SHORT: usize = 12;
 
 /// The file that the daemon follows, as it is on disk.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -193,4 +195,9 @@ fn reach(record: &Record, daemon: &Daemon) -> Option<PathBuf> {
 
 fn hexadecimal(hash: &Hash) -> String {
     hash.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The beginning of a SHA-256.
+pub(super) fn short(hash: &Option<String>) -> Option<&str> {
+    hash.as_ref().map(|hash| hash.get(..SHORT).unwrap_or(hash))
 }
