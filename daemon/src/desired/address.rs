@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
+use super::cidr::with_prefix;
 use super::problem::Problem;
 use super::protocol::Families;
 use super::repair;
@@ -49,32 +50,6 @@ pub(super) fn network(text: &str) -> Result<IpNet, Problem> {
     }
 }
 
-pub(super) fn with_prefix(address: IpAddr, prefix: &str) -> Result<IpNet, Problem> {
-    let family = if address.is_ipv4() { "IPv4" } else { "IPv6" };
-    let max = IpNet::from(address).max_prefix_len();
-    let bad = |help: Remedy| {
-        let cause = format!("but an {family} prefix length is a number up to {max}");
-        Problem::new(Code::BadPrefix, cause, help)
-    };
-    if let Ok(mask) = prefix.parse::<IpAddr>() {
-        let network = IpNet::with_netmask(address, mask).map(|network| network.trunc());
-        return Err(bad(match network {
-            Ok(network) => Remedy::write_string(network),
-            Err(_) => repair::EXAMPLES.into(),
-        }));
-    }
-    // no sign, no leading zero
-    match prefix.parse::<u8>() {
-        Ok(length) if length <= max && length.to_string() == prefix => {
-            IpNet::new(address, length).map_err(|_| bad(repair::EXAMPLES.into()))
-        }
-        Ok(length) if length <= max => {
-            Err(bad(Remedy::write_string(format!("{address}/{length}"))))
-        }
-        _ => Err(bad(format!("write a prefix length of at most {max}").into())),
-    }
-}
-
 /// The IPv4 network inside `::ffff:0:0/96`.
 fn mapped(network: IpNet) -> Option<Ipv4Net> {
     const MAPPED_PREFIX_BITS: u8 = 96;
@@ -112,11 +87,6 @@ pub(super) fn endpoint(text: &str, has_interface: bool) -> Result<IpAddr, Proble
         ),
         None => Ok(address),
     }
-}
-
-/// Whether an address means something only together with an interface (RFC 4291, section 2.5.6).
-pub(super) fn is_link_local(address: IpAddr) -> bool {
-    matches!(address, IpAddr::V6(address) if address.is_unicast_link_local())
 }
 
 /// The versions of IP that the networks are of.
@@ -164,7 +134,7 @@ mod tests {
         assert_eq!(network("2001:db8::7").unwrap().prefix_len(), 128);
     }
 
-    use repair::EXAMPLES;
+    use crate::desired::cidr::EXAMPLES;
 
     #[test]
     fn a_wrong_network_is_told_what_to_write() {

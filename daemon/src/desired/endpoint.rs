@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::field::{flag, optional, required};
 use super::problem::{Problem, Shown, value};
-use super::{Endpoint, Ipsec, Oversize, address, name, policy, port, rate};
+use super::{Endpoint, Ipsec, Oversize, address, cidr, name, policy, port, rate};
 use crate::config;
 use crate::config::{Config, Field};
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics};
@@ -117,7 +117,7 @@ fn check_zone(
     span: std::ops::Range<usize>,
     diagnostics: &mut Diagnostics,
 ) -> Checked<IpAddr> {
-    if raw.interface.is_some() || !address::is_link_local(address) {
+    if raw.interface.is_some() || !cidr::is_link_local(address) {
         return Ok(address);
     }
     let message = format!(

@@ -2,6 +2,7 @@
 //! it. Must not know: the kernel, the clock, the file system.
 
 mod address;
+mod cidr;
 mod consistency;
 mod endpoint;
 mod field;

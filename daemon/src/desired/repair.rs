@@ -4,11 +4,8 @@ use std::net::{IpAddr, SocketAddr};
 
 use ipnet::{IpNet, IpSubnets, Ipv4Subnets, Ipv6Subnets};
 
-use super::address;
+use super::cidr::{self, EXAMPLES};
 use crate::diagnostic::{Remedy, quoted};
-
-pub(super) const EXAMPLES: &str =
-    "write an address such as \"192.0.2.1\" or a network such as \"10.0.0.0/8\"";
 
 /// What to write in place of a text that is not a network.
 pub(super) fn network(text: &str) -> Remedy {
@@ -41,7 +38,7 @@ pub(super) fn endpoint(text: &str, has_interface: bool) -> Remedy {
     let Some(address) = one(bare).or_else(|| valid(bare)) else {
         return resolved(text).unwrap_or_else(|| "write an address such as \"192.0.2.10\"".into());
     };
-    let needs_interface = |address: &IpAddr| !has_interface && address::is_link_local(*address);
+    let needs_interface = |address: &IpAddr| !has_interface && cidr::is_link_local(*address);
     let zone = text.split_once('%').map(|(_, zone)| zone);
     match (zone, address.parse().as_ref().is_ok_and(needs_interface)) {
         // a number is an index, which may be another interface's after a reboot
@@ -86,10 +83,7 @@ fn one(text: &str) -> Option<String> {
     let address = padded.find_map(|text| text.parse::<IpAddr>().ok())?;
     let repaired = match prefix.trim().trim_start_matches('0') {
         "" if prefix.trim().is_empty() => address.to_string(),
-        prefix => address::with_prefix(address, prefix)
-            .ok()?
-            .trunc()
-            .to_string(),
+        prefix => cidr::with_prefix(address, prefix).ok()?.trunc().to_string(),
     };
     (repaired != text).then_some(repaired)
 }

@@ -365,9 +365,9 @@ fn what_is_not_mirrored_is_0_and_counted_by_reason() {
     let mut status = status();
     let absent = missing(1, "eht", true, Why::Absent).chain(missing(1, "wl*", false, Why::Pending));
     // a fault only by its own name
-    let unseen = missing(1, "red", false, Why::Vrf).chain(missing(1, "blue", true, Why::Vrf));
+    let unsupported = missing(1, "red", false, Why::Vrf).chain(missing(1, "blue", true, Why::Vrf));
     status.not_mirrored = absent
-        .chain(unseen)
+        .chain(unsupported)
         .chain(missing(2000, "veth", false, Why::Limit))
         .collect();
     let text = render(Some(&status), &Process::default());
