@@ -8,8 +8,9 @@ use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 use traffic_mirror_tests::lab::netns::ensure_bpffs;
 use traffic_mirror_tests::lab::{TempDir, deadline, process, schema};
 
-use crate::life::install;
-use crate::site::{SITE, Site, attach, command, config, mechanisms, status_of, status_until};
+use crate::site::{
+    SITE, Site, attach, command, config, install, mechanisms, status_of, status_until,
+};
 
 const BAD: &str =
     "[[interface]]\nname = \"eth0\"\n\n[endpoint.ids]\naddress = \"192.0.2.10\"\nprot = 1\n";

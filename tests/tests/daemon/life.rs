@@ -4,8 +4,6 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::sys::signal::Signal;
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 use traffic_mirror_tests::lab::objects::{Objects, has_clsact, tc_filters};
@@ -387,18 +385,6 @@ fn log_lines_have_a_time_unless_the_journal_adds_it() -> Result<()> {
         );
     }
     Ok(())
-}
-
-/// Writes a program, by another process: one that this process has open for writing cannot be
-/// executed.
-pub(crate) fn install(path: &Path, text: &str) -> Result<()> {
-    let source = path.with_extension("source");
-    fs::write(&source, text)?;
-    process::succeed(
-        Command::new("install").arg("-m755").arg(&source).arg(path),
-        deadline(),
-    )
-    .map(drop)
 }
 
 #[test]

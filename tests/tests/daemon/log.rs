@@ -10,8 +10,7 @@ use std::time::Instant;
 use traffic_mirror_tests::lab::daemon::{Launch, binary};
 use traffic_mirror_tests::lab::{TempDir, deadline};
 
-use crate::life::install;
-use crate::site::{Site, config};
+use crate::site::{Site, config, install};
 
 /// A launch whose standard error is said to be the journal's, on a host whose journal has its socket
 /// in this directory, or none.

@@ -12,8 +12,7 @@ use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch, binary};
 use traffic_mirror_tests::lab::{TempDir, deadline, process};
 
-use crate::life::install;
-use crate::site::{Site, config, reload_unchanged, status_of};
+use crate::site::{Site, config, install, reload_unchanged, status_of};
 
 /// The daemon's.
 const PERIOD: Duration = Duration::from_secs(15);

@@ -136,6 +136,18 @@ pub(crate) struct Site {
     _listener: UdpSocket,
 }
 
+/// Writes a program, by another process: one that this process has open for writing cannot be
+/// executed.
+pub(crate) fn install(path: &Path, text: &str) -> Result<()> {
+    let source = path.with_extension("source");
+    fs::write(&source, text)?;
+    process::succeed(
+        Command::new("install").arg("-m755").arg(&source).arg(path),
+        deadline(),
+    )
+    .map(drop)
+}
+
 /// Has the daemon load the file again, which changes nothing.
 pub(crate) fn reload_unchanged(daemon: &mut Daemon) -> Result<()> {
     daemon.signal(Signal::SIGHUP)?;

@@ -7,8 +7,7 @@ use std::process::Command;
 use traffic_mirror_tests::lab::daemon::{Launch, binary};
 use traffic_mirror_tests::lab::{TempDir, deadline, process};
 
-use crate::life::install;
-use crate::site::{Site, attach, mechanisms, status_until};
+use crate::site::{Site, attach, install, mechanisms, status_until};
 
 const COVER: &str = "mount -t bpf bpf /sys/fs/bpf";
 

@@ -9,8 +9,7 @@ use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch, binary};
 use traffic_mirror_tests::lab::{TempDir, deadline, process};
 
-use crate::life::install;
-use crate::site::{Site, attach, config, mechanisms, status_until};
+use crate::site::{Site, attach, config, install, mechanisms, status_until};
 
 /// A launch under strace, which records `calls` of all threads. The daemon keeps its process
 /// number.

@@ -7,8 +7,7 @@ use std::time::{Duration, Instant};
 use traffic_mirror_tests::lab::daemon::{Launch, binary};
 use traffic_mirror_tests::lab::{TempDir, deadline};
 
-use crate::life::install;
-use crate::site::{Site, config, status_of, status_until};
+use crate::site::{Site, config, install, status_of, status_until};
 
 /// Far less than the slow timer.
 const SOON: Duration = Duration::from_secs(10);

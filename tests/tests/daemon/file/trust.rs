@@ -9,8 +9,7 @@ use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 use traffic_mirror_tests::lab::{TempDir, deadline, process};
 
 use super::ways::read_only;
-use crate::life::install;
-use crate::site::{Site, command, config, shell, status_until};
+use crate::site::{Site, command, config, install, shell, status_until};
 
 /// Far less than the slow timer.
 const SOON: Duration = Duration::from_secs(10);

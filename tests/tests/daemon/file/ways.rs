@@ -9,8 +9,7 @@ use traffic_mirror_tests::lab::TempDir;
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 
 use super::{Desk, Save, lines_of};
-use crate::life::install;
-use crate::site::shell;
+use crate::site::{install, shell};
 
 fn copy_by(command: &str, save: &Save) -> Result<()> {
     shell(&format!("{command} {}", lines_of(&[&save.new, &save.file]))).map(drop)
