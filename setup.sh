@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs what is needed on Debian 12, where rustup and git are: `setup.sh demo` for the build and the demo, `setup.sh`
-# for all that tests and checks take. Run again, it does nothing.
+# for all that tests and checks take, `setup.sh packages WHO PACKAGE...` for what WHO takes beside. Run again, it does nothing.
 set -eu
 cd "$(dirname "$0")"
 what=${1:-all}
@@ -14,7 +14,30 @@ TESTS="iputils-ping ethtool procps strace bpftool util-linux nftables"
 # what people save the file with
 EDITORS="vim nano ansible-core puppet-agent"
 
+# install_packages WHO PACKAGE...: those that are missing.
+install_packages() {
+    who=$1
+    shift
+    packages=$(for package in "$@"; do
+        dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || echo "$package"
+    done)
+    [ -n "$packages" ] || return 0
+    if [ "$(id -u)" != 0 ]; then
+        # shellcheck disable=SC2086
+        echo "$who: these packages are missing; install them as root:" $packages >&2
+        exit 1
+    fi
+    apt-get update --quiet
+    # shellcheck disable=SC2086
+    DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends $packages
+}
+
 case $what in
+packages)
+    shift
+    install_packages "$@"
+    exit
+    ;;
 demo)
     wanted="$BUILD $DEMO"
     components="rust-src"
@@ -24,27 +47,13 @@ all)
     components="rust-src rustfmt clippy"
     ;;
 *)
-    echo "usage: setup.sh [demo]" >&2
+    echo "usage: setup.sh [demo | packages WHO PACKAGE...]" >&2
     exit 1
     ;;
 esac
 
-missing() {
-    for package in $wanted; do
-        dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null | grep -qx installed || echo "$package"
-    done
-}
-
-packages=$(missing)
-if [ -n "$packages" ]; then
-    if [ "$(id -u)" != 0 ]; then
-        echo "setup: these packages are missing; install them as root:" $packages >&2
-        exit 1
-    fi
-    apt-get update --quiet
-    # shellcheck disable=SC2086
-    DEBIAN_FRONTEND=noninteractive apt-get install --quiet --yes --no-install-recommends $packages
-fi
+# shellcheck disable=SC2086
+install_packages setup $wanted
 
 # promtool judges metrics and rules, and tests start the others to see alerts fire; only the programs are taken out of the
 # packages, since an installed package would start its server

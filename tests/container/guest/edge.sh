@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# A host with a collector that answers, files for the role and the module, and the packages in apt. To be sourced.
+# A host with a collector that answers, files for the role and the module, and the packages in apt. To be sourced, with apt.sh.
 
 # file_of FILTER PORT ADDRESS ENDPOINT
 file_of() {
@@ -36,12 +36,5 @@ time.sleep(100000)' &
     file_of other '"http"' 192.0.2.10 ids >bad.toml
     # whose address nobody has
     file_of other 123 192.0.2.99 nobody >dead.toml
-    cat >/etc/apt/sources.list.d/traffic-mirror.sources <<END
-Types: deb
-URIs: file:///test/apt
-Suites: stable
-Components: main
-Signed-By: /test/apt/traffic-mirror.asc
-END
-    DEBIAN_FRONTEND=noninteractive apt-get --quiet --quiet update
+    apt_up
 }

@@ -4,6 +4,8 @@
 
 # shellcheck source=tests/vm/guest/check.sh
 . ./check.sh
+# shellcheck source=tests/container/guest/apt.sh
+. ./apt.sh
 # shellcheck source=tests/container/guest/edge.sh
 . ./edge.sh
 export ANSIBLE_ROLES_PATH=/usr/share/traffic-mirror/ansible ANSIBLE_NOCOLOR=1 ANSIBLE_STDOUT_CALLBACK=default

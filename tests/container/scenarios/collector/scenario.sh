@@ -4,6 +4,8 @@
 
 # shellcheck source=tests/vm/guest/check.sh
 . ./check.sh
+# shellcheck source=tests/container/guest/apt.sh
+. ./apt.sh
 # shellcheck source=tests/vm/guest/collector.sh
 . ./collector.sh
 LIST=192.0.2.1,192.0.2.64/26,fd09::1,fd09::40/122
@@ -32,18 +34,7 @@ lines() {
     is "$(grep -c ' IP .*\.4000: ' /run/lines) $(grep -c ' IP6 .*\.4000: ' /run/lines)" "$1"
 }
 
-file_of() {
-    cat >/etc/apt/sources.list.d/traffic-mirror.sources <<END
-Types: deb
-URIs: file:///test/apt
-Suites: stable
-Components: main
-Signed-By: /test/apt/traffic-mirror.asc
-END
-}
-
-file_of
-apt-get --quiet --quiet update
+apt_up
 check "the packages are installed" apt-get --quiet --yes install traffic-mirror traffic-mirror-collector
 systemctl stop traffic-mirror
 hosts_up
