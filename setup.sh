@@ -91,9 +91,12 @@ if ! command -v rustup >/dev/null; then
     echo "setup: rustup is missing; install it from your distribution or from rustup.rs" >&2
     exit 1
 fi
-# the toolchain of rust-toolchain.toml
+# not every rustup installs by itself what rust-toolchain.toml asks for
+toolchain=$(sed -n 's/^channel = "\(.*\)"/\1/p' rust-toolchain.toml)
+rustup run "$toolchain" rustc --version >/dev/null 2>&1 ||
+    rustup --quiet toolchain install --no-self-update --profile minimal "$toolchain"
 # shellcheck disable=SC2086
-rustup component add $components 2>/dev/null
+rustup --quiet component add --toolchain "$toolchain" $components
 
 if [ "$(bpf-linker --version 2>/dev/null)" != "bpf-linker $BPF_LINKER" ]; then
     LLVM_PREFIX=/usr/lib/llvm-$LLVM cargo install bpf-linker --version "$BPF_LINKER" --locked --force \
