@@ -151,7 +151,9 @@ struct Monitored {
 
 /// A trouble ends after this many samples without it.
 const LOOKS_UNTIL_OVER: u32 = 3;
-const IN_FLIGHT: u32 = 2;
+/// Samples after the programs knew a path MTU in which errors may still be about longer copies: full
+/// queues on a path hold packets for seconds.
+const IN_FLIGHT: u32 = 5;
 /// Samples within which the programs must know a path MTU: a longer time would hide a loss.
 const UNKNOWN: u32 = 60;
 /// How long a path MTU is believed (RFC 8201 section 4).

@@ -4,6 +4,7 @@
 
 use core::ffi::c_long;
 use core::mem::MaybeUninit;
+use core::ptr::write_volatile;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{
@@ -133,17 +134,20 @@ unsafe extern "C" fn next_endpoint(index: u32, errored: *mut Errored) -> c_long 
     ) {
         // SAFETY: a per-CPU element; `mirror` writes other fields of it.
         let stats = unsafe { &mut *stats };
-        if let Some(count) = stats.errors.get_mut(errored.kind as usize) {
-            *count += 1;
-        }
+        // The daemon reads at any time, and must not meet the error without its MTU: the compiler
+        // keeps the order of volatile writes.
         if errored.mtu != 0 {
-            stats.path_mtu = if errored.mtu < IPV6_MTU_MIN {
-                IPV6_MTU_MIN
-            } else {
-                errored.mtu
-            };
             // SAFETY: no arguments.
-            stats.path_mtu_ns = unsafe { bpf_ktime_get_ns() };
+            let now = unsafe { bpf_ktime_get_ns() };
+            // SAFETY: both are fields of `stats`.
+            unsafe {
+                write_volatile(&raw mut stats.path_mtu_ns, now);
+                write_volatile(&raw mut stats.path_mtu, errored.mtu.max(IPV6_MTU_MIN));
+            }
+        }
+        if let Some(count) = stats.errors.get_mut(errored.kind as usize) {
+            // SAFETY: as above.
+            unsafe { write_volatile(count, *count + 1) };
         }
     }
     go_on_if(true)
