@@ -42,16 +42,14 @@ impl Kernel {
         let is_written = !matches!(change, Transition::InPlace(plan) if !plan.is_empty());
         // with many hooks this takes long: at the beginning of a drift round, and at its end
         let is_asked = is_written || !std::mem::take(&mut self.has_looked);
-        let lost = if is_asked {
+        let mut lost = if is_asked {
             self.lost(live, want)?
         } else {
             Vec::new()
         };
-        let rewired: BTreeSet<u32> = lost
-            .iter()
-            .filter(|lost| lost.role.catches())
-            .map(|lost| lost.index)
-            .collect();
+        for found in &lost {
+            self.held.remove(&found.attachment);
+        }
         let mut slice = Slice::begin(is_written);
         let (number, mut failed, writes) = match (change, live) {
             (Transition::InPlace(plan), Some(live)) => (
@@ -74,6 +72,12 @@ impl Kernel {
                 .unwrap_or_else(|error| vec![error]);
             failed.extend(uncleaned.iter().map(ToString::to_string));
         }
+        lost.append(&mut self.again);
+        let rewired: BTreeSet<u32> = lost
+            .iter()
+            .filter(|lost| lost.attachment.role.catches())
+            .map(|lost| lost.attachment.interface)
+            .collect();
         let is_settled =
             matches!(change, Transition::InPlace(plan) if plan.is_empty()) && rewired.is_empty();
         self.rewired = rewired;
@@ -89,6 +93,13 @@ impl Kernel {
             .extend(lost.iter().map(ToString::to_string));
         if applied.is_done {
             self.finish(number, want, &mut applied)?;
+        }
+        if applied.is_done {
+            let present = self.attachments.list()?;
+            let present: BTreeSet<Attachment> =
+                present.into_iter().map(|(there, _)| there).collect();
+            let wanted = wanted(number, want);
+            self.held = wanted.intersection(&present).copied().collect();
         }
         let refused = self.refused.values().chain(self.segmenter.refused());
         applied.obstacles.extend(refused.cloned());
@@ -161,9 +172,7 @@ impl Kernel {
         want: &Compiled,
         slice: &mut Slice,
     ) -> Result<Vec<KernelError>, KernelError> {
-        let others = catchers(number, want).chain(watchers(number, want));
-        let wanted: BTreeSet<Attachment> =
-            want.hooks.values().map(mirror_of).chain(others).collect();
+        let wanted = wanted(number, want);
         let Self {
             attachments,
             netlink,
@@ -208,4 +217,10 @@ impl Kernel {
         remove_pins(&Generation::unfinished(&self.pin_path))?;
         Ok(failed)
     }
+}
+
+/// All that is to be attached.
+fn wanted(number: u32, want: &Compiled) -> BTreeSet<Attachment> {
+    let others = catchers(number, want).chain(watchers(number, want));
+    want.hooks.values().map(mirror_of).chain(others).collect()
 }

@@ -33,6 +33,7 @@ use attach::batch::Attaching;
 use netlink::{Event, Netlink};
 use nix::fcntl::Flock;
 use offload::Offloads;
+use repair::Lost;
 use segmenter::Attempts;
 
 use crate::tables::{Live, Tables};
@@ -82,6 +83,10 @@ pub struct Kernel {
     /// Recent relocations, with the obstacle of those that failed.
     relocated: BTreeMap<Attachment, Option<String>>,
     attaching: Attaching,
+    /// What was in force when all that is wanted was.
+    held: BTreeSet<Attachment>,
+    /// What of that was attached again, without having been found missing before.
+    again: Vec<Lost>,
     /// Objects that another process had put in place of our directories, a line each, until it is
     /// logged.
     cleared: Vec<String>,
@@ -136,6 +141,8 @@ impl Kernel {
             path_mtus: BTreeMap::new(),
             offloads: Offloads::default(),
             relocated: BTreeMap::new(),
+            held: BTreeSet::new(),
+            again: Vec::new(),
             attaching: Attaching::default(),
             cleared,
             has_looked: false,

@@ -7,7 +7,7 @@ use traffic_mirror_ebpf::abi::{Control, Endpoint as EndpointRecord, EndpointPair
 
 use crate::compile::Compiled;
 use crate::kernel::Kernel;
-use crate::kernel::attachment::{Attachment, Role, catchers, mirror_of, watchers, word};
+use crate::kernel::attachment::{Attachment, catchers, mirror_of, watchers, word};
 use crate::kernel::error::KernelError;
 use crate::kernel::failpoint::Step;
 use crate::kernel::generation::Generation;
@@ -87,9 +87,9 @@ impl Kernel {
         for attachment in catchers(generation, want) {
             let interface = attachment.interface;
             let is_used = outputs.contains(&interface) || segmenter == Some(interface);
-            let is_known = lost
-                .iter()
-                .any(|lost| lost.role == attachment.role && lost.index == interface);
+            let is_known = lost.iter().any(|lost| {
+                lost.attachment.role == attachment.role && lost.attachment.interface == interface
+            });
             let is_present = present.iter().any(|(there, _)| *there == attachment);
             let is_lost = is_used && !is_present && !is_known;
             if is_lost {
@@ -104,25 +104,29 @@ impl Kernel {
     fn still_there(&mut self, mut lost: Vec<Lost>) -> Result<Vec<Lost>, KernelError> {
         if !lost.is_empty() {
             let links = self.netlink.links()?;
-            lost.retain(|lost| links.contains_key(&lost.index));
+            lost.retain(|lost| links.contains_key(&lost.attachment.interface));
         }
         Ok(lost)
     }
 
     /// `None` if there is no such interface.
     fn lost_at(&mut self, attachment: Attachment) -> Result<Option<Lost>, KernelError> {
-        let Attachment {
-            role,
-            interface,
-            direction,
-        } = attachment;
-        let link = self.netlink.link(interface)?;
+        let link = self.netlink.link(attachment.interface)?;
         Ok(link.map(|link| Lost {
-            role,
-            index: interface,
+            attachment,
             interface: link.name,
-            direction: word(direction),
         }))
+    }
+
+    /// Notes that something was attached to an interface of that name. If it was in force before,
+    /// another process has detached it since the last look.
+    pub(in crate::kernel) fn note_attached(&mut self, attachment: Attachment, interface: &str) {
+        if self.held.remove(&attachment) {
+            self.again.push(Lost {
+                attachment,
+                interface: interface.to_owned(),
+            });
+        }
     }
 }
 
@@ -156,24 +160,21 @@ impl Generation {
 
 /// An attachment that has a pin and is not in force.
 pub(in crate::kernel) struct Lost {
-    pub(in crate::kernel) role: Role,
-    pub(in crate::kernel) index: u32,
+    pub(in crate::kernel) attachment: Attachment,
     interface: String,
-    direction: &'static str,
 }
 
 impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            role,
+            attachment,
             interface,
-            direction,
-            ..
         } = self;
         write!(
             f,
-            "another process detached {} from the {direction} of {interface}: attached it again",
-            role.word()
+            "another process detached {} from the {} of {interface}: attached it again",
+            attachment.role.word(),
+            word(attachment.direction)
         )
     }
 }

@@ -6,6 +6,8 @@
 //! - `crash verify PIN_PATH FILE` takes a file and fails if the tables are not what they would be in new maps.
 //! - `crash fail PIN_PATH FILE NEXT STEP NUMBER` takes a file and then another, with one step of a kind failing, and fails
 //!   unless what held before holds again; it exits with 3 if there was no such step.
+//! - `crash strip PIN_PATH FILE NEXT ROLE` takes a file and then another, and detaches the programs of a role at the first
+//!   write of that; it fails unless that is reported, and for `encap` unless the circuit breakers are renewed.
 //! - `crash swap PIN_PATH FILE OTHER RELOADS` takes the other file and the file again, in turns.
 
 use std::cell::Cell;
@@ -15,7 +17,7 @@ use std::rc::Rc;
 use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use traffic_mirror::compile::{Cache, new_maps};
 use traffic_mirror::desired::{self, Desired};
-use traffic_mirror::kernel::{Kernel, KernelError, Mechanism};
+use traffic_mirror::kernel::{Kernel, KernelError, Mechanism, Step};
 use traffic_mirror::reconcile::reconcile;
 use traffic_mirror::reconciled::Reconciled;
 use traffic_mirror::tables::{Table, Tables};
@@ -23,7 +25,7 @@ use traffic_mirror::tables::{Table, Tables};
 fn main() -> Result<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let [what, pin_path, file, rest @ ..] = &arguments[..] else {
-        bail!("usage: crash die|next|verify|fail|swap ...")
+        bail!("usage: crash die|next|verify|fail|strip|swap ...")
     };
     // as it is attached
     let pin_path = Path::new(pin_path);
@@ -47,10 +49,11 @@ fn main() -> Result<()> {
         ("fail", [next, step, number]) => {
             fail(&mut kernel, &desired, &load(next)?, step, number.parse()?)
         }
+        ("strip", [next, role]) => strip(&mut kernel, pin_path, &desired, &load(next)?, role),
         ("swap", [other, reloads]) => {
             swap(&mut kernel, [&load(other)?, &desired], reloads.parse()?)
         }
-        _ => bail!("usage: crash die|next|verify|fail|swap ..."),
+        _ => bail!("usage: crash die|next|verify|fail|strip|swap ..."),
     }
 }
 
@@ -71,6 +74,61 @@ fn die(kernel: &mut Kernel, desired: &Desired, steps: u64) -> Result<()> {
     });
     reconcile(kernel, &mut Reconciled::default(), desired)?;
     Ok(())
+}
+
+/// Takes a file and then another; another process takes programs off after the look for such.
+fn strip(
+    kernel: &mut Kernel,
+    pin_path: &Path,
+    desired: &Desired,
+    next: &Desired,
+    role: &str,
+) -> Result<()> {
+    let mut state = Reconciled::default();
+    reconcile(kernel, &mut state, desired)?;
+    let before = breakers(kernel)?;
+    let (links, role, mut is_done) = (pin_path.join("links"), role.to_owned(), false);
+    let prefix = role.clone();
+    kernel.before(move |step| {
+        if step == Step::Write && !std::mem::replace(&mut is_done, true) {
+            let entries = std::fs::read_dir(&links).into_iter().flatten().flatten();
+            for entry in
+                entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&prefix))
+            {
+                // a test sees that it has gone
+                let _ = std::fs::remove_file(entry.path());
+            }
+        }
+        Ok(())
+    });
+    let report = reconcile(kernel, &mut state, next)?;
+    let line = format!("another process detached {role} from");
+    ensure!(
+        report
+            .repaired
+            .iter()
+            .any(|repaired| repaired.starts_with(&line)),
+        "{role}: {report:?}"
+    );
+    let after = breakers(kernel)?;
+    ensure!(
+        role != "encap"
+            || before
+                .iter()
+                .zip(&after)
+                .all(|(before, after)| before != after),
+        "{role}: the breakers stay: {before:?}"
+    );
+    Ok(())
+}
+
+/// The circuit breakers of the endpoints that are sent to.
+fn breakers(kernel: &mut Kernel) -> Result<Vec<u32>> {
+    let live = kernel.live(None)?.context("nothing is live")?.tables;
+    let bank = live.control.epoch as usize & 1;
+    let endpoints = live.endpoints.iter().map(|pair| pair[bank]);
+    let sent = endpoints.filter(|endpoint| endpoint.has_way());
+    Ok(sent.map(|endpoint| endpoint.breaker).collect())
 }
 
 /// Takes one file after the other.

@@ -10,7 +10,7 @@ use anyhow::{Context as _, Result, ensure};
 use nix::sys::signal::Signal;
 use traffic_mirror::kernel::Step;
 use traffic_mirror_tests::lab::netns::command_in;
-use traffic_mirror_tests::lab::{TempDir, deadline, patience, process};
+use traffic_mirror_tests::lab::{TempDir, deadline, kernel, patience, process};
 
 use traffic_mirror_tests::lab::daemon::{Daemon, Launch};
 
@@ -195,6 +195,22 @@ fn die_between(pairs: [[usize; 2]; 3]) -> Result<()> {
     println!(
         "{deaths} deaths, after 1 to {longest} writes; {packets} packets meanwhile, each copied once"
     );
+    Ok(())
+}
+
+/// Between the look for what has been detached and the end of a reload.
+#[test]
+fn what_is_detached_during_a_reload_is_told() -> Result<()> {
+    if kernel()? < (6, 6) {
+        // the filters of clsact have no pins that hold them
+        return Ok(());
+    }
+    let site = Site::new()?;
+    let (_daemon, crash) = Crash::of(&site, files().to_vec())?;
+    for role in ["encap", "mirror", "icmp_errors"] {
+        let output = crash.run("strip", 0, &[crash.files[1].as_ref(), role.as_ref()])?;
+        ensure!(output.status.success(), "{role}: {output:?}");
+    }
     Ok(())
 }
 

@@ -148,6 +148,9 @@ impl Kernel {
             }
             if stopped.is_ok() {
                 let attached = self.attach_mirror(&generation, &present, hook);
+                if attached.is_ok() {
+                    self.note_attached(mirror_of(hook), &hook.name);
+                }
                 self.attaching.note(mirror_of(hook), attached);
             }
         });
@@ -193,9 +196,12 @@ impl Kernel {
         };
         (self.before)(Step::Attach)?;
         let program = generation.program_of(attachment, link.kind);
-        Ok(Some(program.and_then(|program| {
-            self.attach_first(program, present, attachment, &link.name)
-        })))
+        let attached =
+            program.and_then(|program| self.attach_first(program, present, attachment, &link.name));
+        if attached.is_ok() {
+            self.note_attached(attachment, &link.name);
+        }
+        Ok(Some(attached))
     }
 
     /// Attaches a program before those of other processes: they see no clone before its

@@ -1,6 +1,7 @@
 //! Input: the kernel's notifications. Output: what to read again, as coarse events.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
@@ -73,6 +74,22 @@ pub enum Event {
     },
     /// An IPsec policy came, went or changed.
     Policy,
+}
+
+impl fmt::Display for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Overrun => f.write_str("lost notifications"),
+            Self::Link { index } => write!(f, "interface {index}"),
+            Self::Address => f.write_str("addresses"),
+            Self::Route => f.write_str("routes"),
+            Self::Neighbour { interface, address } => {
+                write!(f, "neighbour {address} of interface {interface}")
+            }
+            Self::Tc { interface } => write!(f, "tc of interface {interface}"),
+            Self::Policy => f.write_str("IPsec policies"),
+        }
+    }
 }
 
 /// A subscription to the changes of this network namespace's links, addresses, routes, neighbours,
