@@ -2,8 +2,8 @@
 //! and that it is gone.
 
 use super::netns::Netns;
-use super::pause;
 use super::socket::PacketType;
+use super::{deadline, pause};
 use anyhow::{Context as _, Result, ensure};
 use aya::maps::loaded_maps;
 use aya::programs::links::{FdLink, PinnedLink};
@@ -137,10 +137,26 @@ pub fn tcx_infos(
         PacketType::Outgoing => TcAttachType::Egress,
     };
     let index = netns.index(interface)?;
-    let queried = netns.enter(|| Ok(SchedClassifier::query_tcx(index, attach_type)?));
-    let (_, programs) =
-        queried.with_context(|| format!("query the TCX programs of {interface}"))?;
-    Ok(programs)
+    let until = deadline();
+    loop {
+        let queried = netns.enter(|| Ok(SchedClassifier::query_tcx(index, attach_type)?));
+        let queried = queried.with_context(|| format!("query the TCX programs of {interface}"));
+        match queried {
+            Ok((_, programs)) => return Ok(programs),
+            // one of them has gone before it was asked for
+            Err(error) if is_gone(&error) && Instant::now() < until => {}
+            Err(error) => return Err(error),
+        }
+    }
+}
+
+fn is_gone(error: &anyhow::Error) -> bool {
+    let causes = error
+        .chain()
+        .filter_map(|cause| cause.downcast_ref::<std::io::Error>());
+    causes
+        .into_iter()
+        .any(|cause| cause.kind() == ErrorKind::NotFound)
 }
 
 /// What `tc` shows of both hooks of an interface: classic filters, one a line; empty if there are

@@ -2,7 +2,7 @@
 
 use super::netns::Netns;
 use super::vnet::VnetHeader;
-use super::wait_readable;
+use super::{deadline, pause, wait_readable};
 use anyhow::{Context as _, Result, ensure};
 use std::fs::{File, OpenOptions};
 use std::io::{Read as _, Write as _};
@@ -53,14 +53,21 @@ impl Tun {
             for (to, from) in request.ifr_name.iter_mut().zip(name.bytes()) {
                 *to = from as libc::c_char;
             }
-            // SAFETY: the request is valid and ends its name with 0.
-            let done = unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
-            ensure!(
-                done == 0,
-                "make {name}: {}",
-                std::io::Error::last_os_error()
-            );
-            Ok(file)
+            let until = deadline();
+            loop {
+                // SAFETY: the request is valid and ends its name with 0.
+                let done =
+                    unsafe { libc::ioctl(file.as_raw_fd(), libc::TUNSETIFF, &raw mut request) };
+                let error = std::io::Error::last_os_error();
+                if done == 0 {
+                    return Ok(file);
+                }
+                // a process that another thread has forked has the file of an earlier one of that
+                // name until it executes its program
+                let is_held = error.raw_os_error() == Some(libc::EBUSY);
+                ensure!(is_held && Instant::now() < until, "make {name}: {error}");
+                pause();
+            }
         };
         let tun = Self {
             file: netns.enter(open)?,
@@ -118,7 +125,6 @@ impl Tun {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::lab::deadline;
     use crate::lab::packet::{FiveTuple, Packet};
     use crate::lab::traffic::udp_bind;
 
