@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use traffic_mirror::desired::Desired;
 use traffic_mirror::kernel::{Kernel, Observer, hash, record};
+use traffic_mirror::printable::printable;
 use traffic_mirror::source::FileWatch;
 use traffic_mirror::source::{Unfit, ignore_writers, read_complete};
 use traffic_mirror::status::{self, Daemon, Life};
@@ -84,12 +85,17 @@ pub(crate) fn wait(until: &Until, path: &Path, pin_path: &Path) -> anyhow::Resul
                 is_live = look.preview(desired)?.is_empty();
                 seen = Some(look);
             }
+            let mut idle = None;
             if is_live && until.healthy {
-                let status = status::read(pin_path)?;
-                let nothing = || vec!["nothing is mirrored".to_owned()];
-                ills = status.map_or_else(nothing, |status| status.reasons);
+                match status::read(pin_path)? {
+                    Some(status) => (ills, idle) = (status.reasons, status.idle),
+                    None => ills = vec!["nothing is mirrored".to_owned()],
+                }
             }
             if is_live && ills.is_empty() {
+                if let Some(why) = idle {
+                    eprintln!("{} is live, and mirrors nothing: {why}", name(path));
+                }
                 return Ok(ExitCode::SUCCESS);
             }
         }
@@ -107,15 +113,20 @@ pub(crate) fn wait(until: &Until, path: &Path, pin_path: &Path) -> anyhow::Resul
         });
         if let Some(why) = taker.refuses(pin_path, bytes) {
             let goal = if ills.is_empty() { "live" } else { "healthy" };
-            eprintln!("{} will not become {goal}: {why}", path.display());
+            eprintln!("{} will not become {goal}: {why}", name(path));
             return Ok(FAILURE.into());
         }
         if left.is_zero() {
-            eprintln!("{} {}", path.display(), missing(&ills));
+            eprintln!("{} {}", name(path), missing(&ills));
             return Ok(FAILURE.into());
         }
         std::thread::sleep(interval.min(left));
     }
+}
+
+/// The path for a terminal.
+fn name(path: &Path) -> String {
+    printable(&path.display().to_string()).into_owned()
 }
 
 /// What is missing after the timeout.

@@ -80,6 +80,7 @@ fn status() -> Status {
         state: State::Degraded,
         degraded: true,
         reasons: vec!["endpoint capture gets no copies: no-route".to_owned()],
+        idle: None,
         since: None,
         daemon: Daemon {
             since: Some(1_735_600_000),

@@ -3,6 +3,7 @@
 use super::file::short;
 use super::paint::{Tone, paint};
 use super::{Daemon, File, Life, Standing, State, Status, local};
+use crate::printable::printable;
 
 impl Status {
     /// State, first reason and since when, daemon, file: one line without its end.
@@ -14,6 +15,8 @@ impl Status {
     pub(super) fn brief_within(&self, columns: Option<usize>, color: bool) -> String {
         let reason = self.reasons.first();
         let told = reason.map(|reason| self.told(reason));
+        let idle = self.idle.filter(|_| reason.is_none());
+        let idle = idle.map(|why| format!("mirrors nothing: {why}"));
         // the reason has said so
         let is_told = self.daemon.state == Life::NotRunning
             && self
@@ -22,9 +25,14 @@ impl Status {
                 .is_some_and(|it| reason == Some(&it.text));
         let daemon = (!is_told).then(|| self.daemon.brief());
         let file = self.file.as_ref().map(|file| file.brief(self.last_reload));
-        let parts: Vec<String> = told.into_iter().chain(daemon).chain(file).collect();
+        let parts: Vec<String> = told
+            .into_iter()
+            .chain(idle)
+            .chain(daemon)
+            .chain(file)
+            .collect();
         let word = self.state.word();
-        let line = format!("{word:<11}{}", parts.join("; "));
+        let line = printable(&format!("{word:<11}{}", parts.join("; "))).into_owned();
         let rest = cut(&line, columns).get(word.len()..).unwrap_or_default();
         format!("{}{rest}", paint(color, self.state.tone(), word))
     }
@@ -169,6 +177,13 @@ mod tests {
         }
         let ok = line(State::Ok, &running, Vec::new());
         assert_eq!(ok, format!("ok         {daemon}"));
+        let mut idle = Status::without_maps(State::Ok, running.clone(), Vec::new());
+        idle.idle = Some("the file has no filters");
+        let shown = idle.brief(false);
+        assert_eq!(
+            shown,
+            format!("ok         mirrors nothing: the file has no filters; {daemon}")
+        );
         let none = Daemon::default();
         let said = none.reason().map(|reason| reason.text);
         let shown = line(State::Degraded, &none, said.into_iter().collect());

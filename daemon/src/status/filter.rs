@@ -58,6 +58,22 @@ pub(super) fn filters(
     Ok(sorted(names(&named).map(filter), |one| one.name.clone()))
 }
 
+/// Why no packet can match, if none can.
+pub(super) fn idle(filters: &[FilterStatus]) -> Option<&'static str> {
+    let has = |state: &str| filters.iter().any(|filter| filter.state == state);
+    if filters.is_empty() {
+        Some("the file has no filters")
+    } else if has("active") {
+        None
+    } else if has("mirroring-off") {
+        Some("`enabled` of the file is false")
+    } else if has("no-interface") {
+        Some("no interface of an enabled filter is mirrored")
+    } else {
+        Some("`enabled` of each filter is false")
+    }
+}
+
 impl FilterStatus {
     /// Its state for people.
     pub(super) fn words(&self) -> String {
@@ -65,6 +81,39 @@ impl FilterStatus {
             "mirroring-off" => "inactive: mirroring is off".to_owned(),
             "no-interface" => "inactive: no interface".to_owned(),
             state => state.to_owned(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn it_says_why_nothing_can_match() {
+        for (states, why) in [
+            (&[][..], Some("the file has no filters")),
+            (&["disabled", "active"], None),
+            (
+                &["disabled", "mirroring-off"],
+                Some("`enabled` of the file is false"),
+            ),
+            (
+                &["disabled", "no-interface"],
+                Some("no interface of an enabled filter is mirrored"),
+            ),
+            (&["disabled"], Some("`enabled` of each filter is false")),
+        ] {
+            let filter = |&state: &&'static str| FilterStatus {
+                name: "web".to_owned(),
+                active: state == "active",
+                state,
+                packets: 0,
+                bytes: 0,
+                rate: None,
+            };
+            let filters: Vec<FilterStatus> = states.iter().map(filter).collect();
+            assert_eq!(idle(&filters), why, "{states:?}");
         }
     }
 }

@@ -36,6 +36,8 @@ pub struct Status {
     pub degraded: bool,
     /// Why, a sentence each.
     pub reasons: Vec<String>,
+    /// Why no packet can match a filter, although that may be what the file asks for.
+    pub idle: Option<&'static str>,
     /// Since when, seconds since 1970, as far as known.
     pub since: Option<u64>,
     /// The daemon.
@@ -89,6 +91,7 @@ impl Status {
             state,
             degraded: true,
             reasons,
+            idle: None,
             since: None,
             daemon,
             file: None,

@@ -107,6 +107,7 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
         state: State::Ok,
         degraded: false,
         reasons: Vec::new(),
+        idle: filter::idle(&filters),
         since: None,
         daemon,
         file,

@@ -135,6 +135,7 @@ mod tests {
             state: State::Degraded,
             degraded: true,
             reasons: vec!["endpoint ids possibly gets no copies: no-route".to_owned()],
+            idle: None,
             since: None,
             daemon: Default::default(),
             file: None,

@@ -172,3 +172,40 @@ fn healthy_is_live_and_nothing_degraded() -> Result<()> {
     );
     Ok(())
 }
+
+/// A template whose list of filters is empty mirrors nothing, as it asks.
+#[test]
+fn a_file_that_mirrors_nothing_is_healthy_and_said_to_be_so() -> Result<()> {
+    let site = Site::new()?;
+    let daemon = site.daemon(&[53])?;
+    for (file, why) in [
+        (SITE.to_owned(), "the file has no filters"),
+        (String::new(), "the file has no filters"),
+        (
+            config(&[53]).replace("[[filter]]\n", "[[filter]]\nenabled = false\n"),
+            "`enabled` of each filter is false",
+        ),
+        (
+            config(&[53]).replace("name = \"eth0\"", "name = \"gone*\""),
+            "no interface of an enabled filter is mirrored",
+        ),
+        (
+            format!("enabled = false\n{}", config(&[53])),
+            "`enabled` of the file is false",
+        ),
+    ] {
+        daemon.write_config(&file)?;
+        let (code, said) = wait(&daemon, &["--healthy", "--timeout", "20"])?;
+        assert!(
+            code == 0 && said.ends_with(&format!(" is live, and mirrors nothing: {why}\n")),
+            "{code} {said}"
+        );
+        let status = daemon.run(&["status", "--brief"])?;
+        let line = String::from_utf8(status.stdout)?;
+        assert!(
+            status.status.success() && line.contains(&format!(" mirrors nothing: {why}; ")),
+            "{line}"
+        );
+    }
+    Ok(())
+}

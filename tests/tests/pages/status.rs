@@ -14,6 +14,7 @@ pub(crate) fn everything() -> Status {
         state: State::Ok,
         degraded: false,
         reasons: Vec::new(),
+        idle: None,
         since: None,
         daemon: Daemon {
             since: Some(1),
