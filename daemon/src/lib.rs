@@ -20,6 +20,7 @@ pub mod network;
 pub mod obstacle;
 pub mod plan;
 pub mod preview;
+pub mod printable;
 pub mod pulse;
 pub mod reconcile;
 pub mod reconciled;

@@ -22,6 +22,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 use crate::about::About;
 use crate::diagnostic::{Diagnostic, locate, render};
 use crate::journal;
+use crate::printable::printable;
 use crate::report::bounded;
 
 /// How lines look that do not go to the journal.
@@ -59,7 +60,7 @@ pub fn begin(level: Level, format: Format) {
             // the fields are for programs
             .fmt_fields(format::debug_fn(|writer, field, value| {
                 if field.name() == MESSAGE {
-                    write!(writer, "{value:?}")
+                    writer.write_str(&printable(&format!("{value:?}")))
                 } else {
                     Ok(())
                 }

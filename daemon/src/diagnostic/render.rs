@@ -9,11 +9,12 @@ use serde::Serialize;
 
 use super::secrets::hidden;
 use super::{Diagnostic, Severity};
+use crate::printable::printable;
 
 /// Prints the diagnostics for people, a blank line between two, in the order given.
 ///
 /// `text` is what the diagnostics were made from; for bytes that are not UTF-8,
-/// [`String::from_utf8_lossy`] of them. `path` is shown as it is. `color` adds ANSI escapes.
+/// [`String::from_utf8_lossy`] of them. `color` adds ANSI escapes.
 pub fn render(diagnostics: &[Diagnostic], path: &str, text: &str, color: bool) -> String {
     let renderer = if color {
         Renderer::styled()
@@ -21,13 +22,13 @@ pub fn render(diagnostics: &[Diagnostic], path: &str, text: &str, color: bool) -
         Renderer::plain()
     };
     let text = hidden(&without_c1(text));
-    let lines = Lines::new(&text);
+    let (lines, path) = (Lines::new(&text), printable(path));
     let mut out = String::new();
     for diagnostic in diagnostics {
         if !out.is_empty() {
             out.push('\n');
         }
-        let rendered = renderer.render(&[group(diagnostic, path, &lines)]);
+        let rendered = renderer.render(&[group(diagnostic, &path, &lines)]);
         for line in rendered.lines() {
             out.push_str(line.trim_end());
             out.push('\n');
@@ -324,7 +325,8 @@ mod tests {
     fn no_control_character_gets_to_the_terminal() {
         for code in (0..0x20).chain(0x7f..0xa0).filter(|code| *code != 0x0a) {
             let text = format!("a = \"{}\"", char::from_u32(code).unwrap());
-            let rendered = render(&[at(5..6)], "f", &text, false);
+            let name = format!("f{}", char::from_u32(code).unwrap());
+            let rendered = render(&[at(5..6)], &name, &text, false);
             assert!(
                 rendered.chars().all(|c| c == '\n' || !c.is_control()),
                 "{rendered:?}"

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Args;
+use traffic_mirror::printable::printable_lines;
 use traffic_mirror::status::{local, now};
 
 use super::print;
@@ -59,7 +60,7 @@ pub(crate) fn report(
         // writing to a string never fails
         let _ = write!(text, "\n== {name}\n{}\n", bounded(part.trim_end()));
     }
-    let text = secrets(&text, product.text());
+    let text = printable_lines(&secrets(&text, product.text()));
     print(&if scope.redact { addresses(&text) } else { text });
     Ok(ExitCode::SUCCESS)
 }
