@@ -41,15 +41,21 @@ pub(crate) fn is_secret(text: &str, at: usize) -> bool {
     value(line).is_some_and(|value| start + value <= at)
 }
 
-/// Where the value begins in a line that gives a secret.
+/// Where the value begins in a line that gives a secret, at whatever place: in a table of another
+/// name, in an inline table, in a comment behind another value.
 fn value(line: &str) -> Option<usize> {
-    let (key, _) = line.split_once('=')?;
-    let name = key
-        .trim_start_matches('\u{feff}')
-        .trim_matches(|c: char| c.is_whitespace() || c == '#')
-        .trim_matches(['"', '\'']);
-    let is_secret = SECRETS.contains(&name) || closest(name, SECRETS).is_some();
-    is_secret.then_some(key.len() + 1)
+    let mut ends = line.match_indices('=').map(|(at, _)| at);
+    ends.find(|&at| is_key(&line[..at])).map(|at| at + 1)
+}
+
+/// Whether the last word of what stands before a `=` is the key of a secret.
+fn is_key(before: &str) -> bool {
+    let is_between =
+        |c: char| c.is_whitespace() || matches!(c, '\u{feff}' | '#' | '.' | ',' | '{' | '"' | '\'');
+    let mut words = before.rsplit(is_between);
+    let word = words.find(|word| !word.is_empty()).unwrap_or_default();
+    // a quoted key may be written in escapes
+    SECRETS.contains(&word) || word.contains('\\') || closest(word, SECRETS).is_some()
 }
 
 #[cfg(test)]
@@ -70,6 +76,13 @@ mod tests {
                 "seed = \"\"\"\nabc\ndef\"\"\"\nx = 1",
                 "seed = ***\n***\n******\nx = 1",
             ),
+            ("endpoint.seed = \"abc\"", "endpoint.seed = *****"),
+            (
+                "limit = { rate = 1, seed = \"abc\" }",
+                "limit = { rate = 1, seed = ***** *",
+            ),
+            ("a = 1 # seed=abc", "a = 1 # seed=***"),
+            ("\"s\\u0065ed\" = \"abc\"", "\"s\\u0065ed\" = *****"),
             ("seed", "seed"),
             ("to = [\"seed\"]", "to = [\"seed\"]"),
         ] {
