@@ -10,8 +10,8 @@ use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, LazyLock};
 
 use clap::{ArgGroup, Parser};
 use ipnet::IpNet;
@@ -24,12 +24,27 @@ use senders::Senders;
 use sink::Sink;
 use socket::Socket;
 
+/// What `--version` prints: the revision is that of the source, which the Makefile and the build of
+/// the packages set.
+fn long_version() -> &'static str {
+    static LONG: LazyLock<String> = LazyLock::new(|| {
+        let revision = option_env!("TRAFFIC_MIRROR_REVISION").unwrap_or_default();
+        let revision = if revision.is_empty() {
+            "unknown"
+        } else {
+            revision
+        };
+        format!("{}\nrevision {revision}", env!("CARGO_PKG_VERSION"))
+    });
+    &LONG
+}
+
 /// Unwrap copies of traffic-mirror
 ///
 /// Receives GUE over UDP and writes the IP packets in it to standard output, as pcap, or into a tap
 /// interface. SIGUSR1 prints the counters. Ends with SIGTERM, or when nobody reads the output.
 #[derive(Debug, Parser)]
-#[command(version, max_term_width = 100)]
+#[command(version, long_version = long_version(), max_term_width = 100)]
 #[command(group(ArgGroup::new("output").required(true)))]
 struct Arguments {
     /// Address and port to receive on; may be given several times

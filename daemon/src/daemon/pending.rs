@@ -1,6 +1,7 @@
 //! The events since the last round.
 
 use std::collections::BTreeSet;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -53,6 +54,26 @@ impl Pending {
                 | Event::Route
                 | Event::Policy => true,
             })
+    }
+}
+
+/// What has come, for the log.
+impl fmt::Display for Pending {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let network = self.network.iter().map(Event::to_string);
+        let others = [
+            (self.reload, "SIGHUP"),
+            (self.timer, "the check for silent changes"),
+        ];
+        let others = others.iter().filter(|(is_so, _)| *is_so);
+        let parts: Vec<String> = others
+            .map(|(_, what)| (*what).to_owned())
+            .chain(network)
+            .collect();
+        f.write_str(&match parts.is_empty() {
+            true => "the file or a timer".to_owned(),
+            false => parts.join(", "),
+        })
     }
 }
 

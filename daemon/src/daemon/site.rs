@@ -112,7 +112,7 @@ impl Site {
             };
             self.kernel.hear(&pending.network);
             pending.timer = self.timers.is_drift_due();
-            debug!(event = "woken", "woken: {pending:?}");
+            debug!(event = "woken", "woken by {pending}");
             if pending.timer {
                 self.kernel.try_again();
             }
