@@ -1,10 +1,10 @@
 #!/bin/sh
-# Runs the fuzzers: run.sh [TARGET [SECONDS]]. TARGET is frames, fit, toml, programs, hostile, or all of them in turns; 0 seconds are
-# until Ctrl-C. SEED begins where another run began.
+# Runs the fuzzers: run.sh [TARGET [SECONDS]]. TARGET is frames, fit, hello, toml, programs, hostile, or all of them in turns; 0
+# seconds are until Ctrl-C. SEED begins where another run began.
 #
 # `run.sh build` only compiles them.
 #
-# `run.sh minimise` writes what frames and fit have found on this machine into corpus/, as little of it as covers the same.
+# `run.sh minimise` writes what frames, fit and hello have found on this machine into corpus/, as little of it as covers the same.
 set -eu
 cd "$(dirname "$0")"
 export PATH="$PATH:$HOME/.cargo/bin"
@@ -28,7 +28,7 @@ pack() {
         sort --numeric-sort --stable | cut -d' ' -f2- >"$2"
 }
 
-# the least is what the longest header chains, and a file of a dozen filters, take
+# the least is what the longest header chains, a hello with a few extensions, and a file of a dozen filters, take
 max_bytes() {
     case $1 in
     fit) echo 128 ;;
@@ -87,7 +87,7 @@ hostile() {
 }
 
 minimise() {
-    for name in frames fit; do
+    for name in frames fit hello; do
         program=$(binary "$name")
         rm -rf "$work/minimised"
         mkdir -p "$work/minimised"
@@ -98,11 +98,11 @@ minimise() {
 }
 
 case $target in
-all) for each in frames fit toml; do guided "$each"; done && programs && hostile ;;
-frames | fit | toml) guided "$target" ;;
+all) for each in frames fit hello toml; do guided "$each"; done && programs && hostile ;;
+frames | fit | hello | toml) guided "$target" ;;
 programs) programs ;;
 hostile) hostile ;;
 build) cargo build --release --locked --quiet --bins ;;
 minimise) minimise ;;
-*) echo "fuzz: there is no target $target: frames, fit, toml, programs, hostile or all" >&2 && exit 1 ;;
+*) echo "fuzz: there is no target $target: frames, fit, hello, toml, programs, hostile or all" >&2 && exit 1 ;;
 esac
