@@ -9,8 +9,10 @@
 extern crate std;
 
 pub mod abi;
+pub mod bits;
 pub mod classify;
 pub mod fit;
+pub mod flow;
 pub mod fragment_key;
 pub mod gue;
 pub mod hello;

@@ -14,6 +14,7 @@ page() {
 page commands traffic-mirror 8 "mirror chosen traffic into GUE tunnels" \
     '**traffic-mirror** [**--config** *FILE*] [**--pin-path** *DIRECTORY*] *COMMAND*'
 page file mirror.toml 5 "what traffic-mirror mirrors, and where to"
+page names traffic-mirror-names 7 "names of servers in filters of traffic-mirror"
 page metrics traffic-mirror-metrics 7 "metrics and alerts of traffic-mirror"
 page troubleshooting traffic-mirror-troubleshooting 7 "states and reasons of traffic-mirror, with remedies"
 page collector traffic-mirror-collector 8 "unwrap copies of traffic-mirror" \

@@ -135,6 +135,7 @@ fn verdicts_and_near_misses_are_those_of_the_manual() {
             let hook = hook_of(&tables, &network, place);
             let got = verdict(
                 &explained(&tables, hook, packet(&flow)),
+                None,
                 hook,
                 &described,
                 &network,

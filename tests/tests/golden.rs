@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 
 use traffic_mirror::attached::Attached;
 use traffic_mirror::chain::{Chain, Entry};
-use traffic_mirror::desired::{self, Action, Desired, Filter, Order, Published};
+use traffic_mirror::desired::{self, Action, Desired, Filter, Order, Published, Undecided};
 use traffic_mirror::diagnostic::{Code, Diagnostic, Severity, locate, render};
 use traffic_mirror::network::Direction;
 use traffic_mirror::preview::preview;
@@ -409,11 +409,15 @@ fn dump_filter(f: &mut fmt::Formatter<'_>, filter: &Filter, desired: &Desired) -
         ("source_port", ports(&filter.source_port)),
         ("destination", list(&filter.destination)),
         ("destination_port", ports(&filter.destination_port)),
+        ("server_name", list(&filter.server_name)),
         ("interface", list(&filter.interface)),
     ] {
         if !values.is_empty() {
             writeln!(f, "  {key} {values}")?;
         }
+    }
+    if filter.undecided != Undecided::default() {
+        writeln!(f, "  undecided {:?}", filter.undecided)?;
     }
     let both_ways = if filter.bidirectional {
         "bidirectional "

@@ -30,12 +30,12 @@ fn the_programs_load_within_their_budget() -> Result<()> {
     judge(
         &generation.mirror(Direction::Ingress)?,
         "mirror_ingress",
-        90_000,
+        150_000,
     )?;
     judge(
         &generation.mirror(Direction::Egress)?,
         "mirror_egress",
-        90_000,
+        150_000,
     )?;
     judge(&generation.encap()?, "encap", 32_000)?;
     judge(&generation.segmenter()?, "segmenter", 60_000)?;
@@ -57,7 +57,7 @@ fn the_programs_load_within_their_budget() -> Result<()> {
             .classifier()
             .map_err(anyhow::Error::msg)?,
         "explain",
-        48_000,
+        72_000,
     )
 }
 

@@ -12,7 +12,7 @@ use pcap_file::DataLink;
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use serde::Serialize;
-use traffic_mirror::compile::{Described, describe};
+use traffic_mirror::compile::{Described, class_of_name, describe};
 use traffic_mirror::desired::{Desired, parse_protocol};
 use traffic_mirror::kernel::Observer;
 use traffic_mirror::network::{self, Network};
@@ -60,6 +60,10 @@ pub(crate) struct Question {
     /// VLAN ID of the outermost tag [default: no tag]
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..=4094), conflicts_with = "pcap")]
     vlan: Option<u16>,
+    /// Name of the server that the client of the packet's connection asks for [default: not known
+    /// yet]
+    #[arg(long, value_name = "NAME")]
+    server_name: Option<String>,
     /// Read the packets from a capture instead (pcap or pcapng, Ethernet or raw IP)
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
@@ -171,15 +175,17 @@ fn ask(
                 hook_name(&network, described.hooks[&hook])
             );
         }
+        let name = question.server_name.as_deref();
+        let class = name.map(|name| class_of_name(&live.tables, name));
         let mut explainer = observer.explainer(live.generation)?;
         let answers: Vec<_> = frames
             .iter()
-            .map(|frame| explainer.ask(hook, frame))
+            .map(|frame| explainer.ask(hook, frame, class))
             .collect::<Result<_, _>>()?;
         if observer.live()?.as_ref() == Some(&live) {
             let mut verdicts: Vec<_> = answers
                 .iter()
-                .map(|answer| verdict(answer, hook, &described, &network))
+                .map(|answer| verdict(answer, name, hook, &described, &network))
                 .collect();
             if question.pcap.is_some() {
                 verdicts

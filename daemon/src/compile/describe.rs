@@ -223,7 +223,17 @@ impl DescribedSlot {
                 .flatten()
                 .map(|&vlans| vlan_range(vlans))
                 .collect(),
+            Field::ServerName => {
+                let names = definition.server_name.as_deref();
+                names.map_or_else(Vec::new, |names| names.texts().collect())
+            }
         }
+    }
+
+    /// Whether a server name is among those that it gives.
+    pub fn admits_name(&self, name: &str) -> bool {
+        let names = self.definition.server_name.as_deref();
+        names.is_none_or(|names| names.has(name))
     }
 
     /// Whether a packet's value of a field is among them; one that is unknown is none.
@@ -256,6 +266,8 @@ impl DescribedSlot {
             Field::Source => inside(&definition.networks[0], packet.source),
             Field::Destination => inside(&definition.networks[1], packet.destination),
             Field::Vlan => among(&definition.vlan, packet.vlan.into()),
+            // that of a flow, which no packet has by itself
+            Field::ServerName => true,
         }
     }
 }
@@ -269,6 +281,7 @@ pub const fn key(field: Field) -> &'static str {
         Field::Source => "source",
         Field::Destination => "destination",
         Field::Vlan => "vlan",
+        Field::ServerName => "server_name",
     }
 }
 

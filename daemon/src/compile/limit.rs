@@ -23,7 +23,7 @@ pub struct Rooms {
 /// Why a file is too large.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the {all} networks and port ranges of the filters need tables of more than {} MiB; filter {filter:?} gives the most of them, {terms}",
+    "the {all} networks, port ranges and server names of the filters need tables of more than {} MiB; filter {filter:?} gives the most of them, {terms}",
     MOST_BYTES >> 20
 )]
 pub struct TooLarge {
@@ -38,7 +38,7 @@ pub struct TooLarge {
 impl TooLarge {
     /// What to do about it.
     pub const REMEDY: &str =
-        "write fewer networks and ranges, or wider ones that take the place of several";
+        "write fewer networks, ranges and names, or wider ones that take the place of several";
 }
 
 impl Rooms {
@@ -89,9 +89,14 @@ fn terms(filter: &Filter) -> usize {
         destination,
         source_port,
         destination_port,
+        server_name,
         ..
     } = filter;
-    source.len() + destination.len() + source_port.len() + destination_port.len()
+    source.len()
+        + destination.len()
+        + source_port.len()
+        + destination_port.len()
+        + server_name.len()
 }
 
 /// What a filter adds to tables, bytes, if it shares nothing with others and its blocks with

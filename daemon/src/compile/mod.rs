@@ -37,6 +37,7 @@ use elements::Elements;
 
 pub use crate::compile::budget::{Costly, costly};
 pub use crate::compile::cache::{Cache, Made};
+pub use crate::compile::classifier::name_table::class_of_name;
 pub use crate::compile::classifier::reachable::Reachable;
 pub use crate::compile::limit::{MOST_BYTES, Rooms, TooLarge};
 pub use crate::compile::segmenter::{longest, too_long};
@@ -168,6 +169,7 @@ fn step(
         &want,
         active_blocks,
         room,
+        network.secret,
     )?;
     classifier::rows::rows(
         &mut tables.rows,

@@ -139,6 +139,10 @@ pub struct Filter {
     pub destination_port: List<Item>,
     /// `vlan`.
     pub vlan: List<Item>,
+    /// `server_name`.
+    pub server_name: List<String>,
+    /// `undecided`.
+    pub undecided: Field<String>,
     /// `bidirectional`.
     pub bidirectional: Field<bool>,
     /// `interface`.

@@ -1,7 +1,7 @@
 //! Keys as other tools call them.
 
 /// What else the keys of the format are called: by tcpdump, nft, tc, Suricata and others.
-const SYNONYMS: [(&str, &[&str]); 15] = [
+const SYNONYMS: [(&str, &[&str]); 16] = [
     (
         "destination_port",
         &[
@@ -44,6 +44,20 @@ const SYNONYMS: [(&str, &[&str]); 15] = [
     ("protocol", &["proto", "ip_proto", "ip_protocol", "l4proto"]),
     ("interface", &["iface", "ifname", "dev", "device", "nic"]),
     ("vlan", &["vlan_id", "vid", "vlanid"]),
+    (
+        "server_name",
+        &[
+            "sni",
+            "domain",
+            "domains",
+            "host",
+            "hostname",
+            "http_host",
+            "tls_sni",
+            "servername",
+            "server-name",
+        ],
+    ),
     (
         "bidirectional",
         &["bidir", "bi", "both_ways", "bothways", "symmetric"],

@@ -8,13 +8,14 @@ use toml::Spanned;
 
 use super::field::is_any;
 use super::protocol::{self, Families};
-use super::{Action, Directions, Interface, address, name};
+use super::{Action, Directions, Interface, Undecided, address, name};
 use crate::config;
 use crate::config::{Config, List};
 use crate::diagnostic::{
     Checked, Code, Diagnostic, Diagnostics, Quoted, Reported, alternatives, did_you_mean,
 };
 use glob::Pattern;
+use traffic_mirror_ebpf::packet;
 
 /// A filter in which single values may have been reported as wrong.
 pub(super) struct Parts {
@@ -28,6 +29,8 @@ pub(super) struct Parts {
     pub(super) destination: Checked<Vec<IpNet>>,
     pub(super) destination_port: Checked<Vec<RangeInclusive<u16>>>,
     pub(super) vlan: Checked<Vec<RangeInclusive<u16>>>,
+    pub(super) server_name: Checked<Vec<String>>,
+    pub(super) undecided: Checked<Undecided>,
     pub(super) bidirectional: Checked<bool>,
     pub(super) interface: Checked<Vec<Pattern>>,
     pub(super) direction: Checked<Directions>,
@@ -44,6 +47,7 @@ pub(super) fn check(
 ) {
     ports(raw, filter, diagnostics);
     families(raw, filter, diagnostics);
+    names(raw, filter, diagnostics);
     if let (Ok(raw_interfaces), Ok(interfaces)) = (&config.interfaces, interfaces) {
         coverage(raw, filter, interfaces, diagnostics);
         direction(raw, filter, raw_interfaces, interfaces, diagnostics);
@@ -84,6 +88,47 @@ fn ports(raw: &config::Filter, filter: &Parts, diagnostics: &mut Diagnostics) {
             Diagnostic::new(Code::PortWithoutPorts, list.span(), message)
                 .help(format!("remove {key}, or add a protocol such as \"tcp\""))
                 .related(protocol.span(), "no ports here"),
+        );
+    }
+}
+
+/// The name of a server is in the client's first payload, and it counts once the server has
+/// answered.
+fn names(raw: &config::Filter, filter: &Parts, diagnostics: &mut Diagnostics) {
+    if let (Some(Ok(undecided)), None) = (&raw.undecided, &raw.server_name) {
+        let message = format!("{} has undecided, but no server_name", raw.label);
+        diagnostics.report(
+            Diagnostic::new(Code::UndecidedWithoutNames, undecided.span(), message)
+                .help("remove undecided, or add server_name"),
+        );
+    }
+    let Some(list) = given(&raw.server_name) else {
+        return;
+    };
+    if let (Some(Ok(given)), Ok(false)) = (&raw.bidirectional, filter.bidirectional) {
+        let message = format!(
+            "{} has server_name, but sees one direction of a flow alone",
+            raw.label
+        );
+        diagnostics.report(
+            Diagnostic::new(Code::OneWayNames, given.span(), message)
+                .help("remove the line: a filter with server_name is bidirectional")
+                .related(list.span(), "the names"),
+        );
+    }
+    let (Ok(protocols), Some(protocol)) = (&filter.protocol, given(&raw.protocol)) else {
+        return;
+    };
+    let has_names = |number: &u8| matches!(*number, packet::protocol::TCP | packet::protocol::UDP);
+    if !protocols.is_empty() && !protocols.iter().any(has_names) {
+        let message = format!(
+            "{} never matches: none of its protocols has server names",
+            raw.label
+        );
+        diagnostics.report(
+            Diagnostic::new(Code::NeverMatches, list.span(), message)
+                .help("remove server_name, or add the protocol \"tcp\"")
+                .related(protocol.span(), "no server names here"),
         );
     }
 }

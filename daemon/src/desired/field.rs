@@ -8,7 +8,7 @@ use std::ops::Range;
 use toml::Spanned;
 
 use super::problem::Problem;
-use super::{Action, Directions};
+use super::{Action, Directions, Undecided};
 use crate::config::Field;
 use crate::diagnostic::{Checked, Code, Diagnostic, Diagnostics, Remedy, Reported, did_you_mean};
 
@@ -94,6 +94,19 @@ pub(super) fn action(text: &str) -> Result<Action, Problem> {
             "which is not an action",
             text,
             &["mirror", "exclude"],
+        )),
+    }
+}
+
+pub(super) fn undecided(text: &str) -> Result<Undecided, Problem> {
+    match text {
+        "mirror" => Ok(Undecided::Mirror),
+        "skip" => Ok(Undecided::Skip),
+        _ => Err(bad_choice(
+            Code::BadUndecided,
+            "which is not a treatment of flows without a known name",
+            text,
+            &["mirror", "skip"],
         )),
     }
 }

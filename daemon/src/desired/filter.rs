@@ -6,9 +6,12 @@ use std::sync::Arc;
 use toml::Spanned;
 
 use super::consistency::{self, Parts};
-use super::field::{action, direction, flag, is_any, optional, repeated, required};
+use super::field::{action, direction, flag, is_any, optional, repeated, required, undecided};
 use super::problem::{Problem, Shown, value};
-use super::{Action, Directions, Filter, Interface, address, name, port, protocol, vlan};
+use super::{
+    Action, Directions, Filter, Interface, Undecided, address, name, port, protocol, server_name,
+    vlan,
+};
 use crate::config;
 use crate::config::{Config, List};
 use crate::diagnostic::{
@@ -71,6 +74,8 @@ impl Parts {
             destination: self.destination?,
             destination_port: self.destination_port?,
             vlan: self.vlan?,
+            server_name: self.server_name?,
+            undecided: self.undecided?,
             bidirectional: self.bidirectional?,
             interface: name::normalized(self.interface?),
             direction: self.direction?,
@@ -115,6 +120,17 @@ impl Reader<'_> {
             port::ports,
         );
         let vlan = self.list(label, "vlan", &raw.vlan, vlan::vlans);
+        let server_name = self.list(label, "server_name", &raw.server_name, |text| {
+            server_name::server_name(text)
+        });
+        let undecided = optional(&raw.undecided).and_then(|given| match given {
+            Some(given) => value(self.diagnostics, label, "undecided", given, |text| {
+                undecided(text)
+            }),
+            None => Ok(Undecided::default()),
+        });
+        // a flow has a name in both directions
+        let has_name = raw.server_name.is_some();
         let interface = self.list(label, "interface", &raw.interface, |text| {
             name::interface_pattern(text)
         });
@@ -129,7 +145,9 @@ impl Reader<'_> {
             destination: destination.map(address::normalized),
             destination_port: destination_port.map(port::normalized),
             vlan: vlan.map(port::normalized),
-            bidirectional: flag(&raw.bidirectional, false),
+            server_name: server_name.map(server_name::normalized),
+            undecided,
+            bidirectional: flag(&raw.bidirectional, has_name),
             interface,
             direction,
         }

@@ -23,6 +23,7 @@ mod rate;
 mod repair;
 mod reread;
 mod resolve;
+mod server_name;
 mod vlan;
 
 use std::net::IpAddr;
@@ -164,6 +165,16 @@ pub enum Unparsed {
     Skip,
 }
 
+/// `undecided` in the file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Undecided {
+    /// They match no filter that gives a server name.
+    #[default]
+    Skip,
+    /// They match.
+    Mirror,
+}
+
 /// `direction` in the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Directions {
@@ -259,6 +270,11 @@ pub struct Filter {
     pub destination_port: Vec<RangeInclusive<u16>>,
     /// Numbers of the outermost VLAN, 0 for no tag: sorted by start, not overlapping.
     pub vlan: Vec<RangeInclusive<u16>>,
+    /// Server names, ASCII in lower case: `shop.example.com`, or `*.example.com` for all below.
+    /// Sorted, no duplicates.
+    pub server_name: Vec<String>,
+    /// Flows whose server name cannot be known.
+    pub undecided: Undecided,
     /// Match with source and destination swapped, too.
     pub bidirectional: bool,
     /// Only packets of these interfaces (names or globs), sorted, no duplicates.

@@ -90,6 +90,14 @@ codes! {
     BadOrder = Error "bad-order",
     /// An action other than the two.
     BadAction = Error "bad-action",
+    /// A `server_name` that no client gives.
+    BadServerName = Error "bad-server-name",
+    /// An `undecided` other than the two.
+    BadUndecided = Error "bad-undecided",
+    /// An `undecided` of a filter without names.
+    UndecidedWithoutNames = Error "undecided-without-names",
+    /// A filter by names that sees one direction of a flow alone.
+    OneWayNames = Error "one-way-names",
     /// An endpoint address that clones cannot be sent to.
     BadAddress = Error "bad-address",
     /// An `oversize` other than the three.

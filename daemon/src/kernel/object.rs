@@ -1,7 +1,8 @@
 //! The object with the eBPF programs: names of its programs and maps, and the room that maps have.
 
 use traffic_mirror_ebpf::abi::{
-    BLOCK_SLOTS, MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS, MAX_INTERFACES, MAX_SLOTS,
+    BLOCK_SLOTS, FLOW_BUCKETS, MAX_ASSEMBLIES, MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS,
+    MAX_INTERFACES, MAX_LEARNED, MAX_SLOTS, TENTATIVE_BUCKETS,
 };
 
 use super::attachment::{ENCAP, ERRORS, SEGMENTER};
@@ -71,6 +72,17 @@ pub(super) const fn mirror(direction: Direction) -> &'static str {
     }
 }
 
+/// The maps of flows whose server name matters, each with its elements where filters give names;
+/// elsewhere they have one. `cpus` may become as many as there are.
+pub(super) const fn flow_maps(cpus: u32) -> [(&'static str, u32); 4] {
+    [
+        ("FLOWS", FLOW_BUCKETS),
+        ("TENTATIVE", TENTATIVE_BUCKETS),
+        ("LEARNED", MAX_LEARNED),
+        ("ASSEMBLIES", MAX_ASSEMBLIES + cpus),
+    ]
+}
+
 /// Every map of a generation.
 pub(super) fn map_names() -> impl Iterator<Item = &'static str> {
     let counters = [FILTERS, ENDPOINTS, HOOKS];
@@ -85,6 +97,7 @@ pub(super) fn map_names() -> impl Iterator<Item = &'static str> {
         .map(Table::map_name)
         .chain(counters)
         .chain(others)
+        .chain(flow_maps(0).map(|(name, _)| name))
 }
 
 /// Elements to make room for: half as many again, so that most edits of a file fit into the maps
@@ -102,6 +115,10 @@ pub(super) fn capacity(table: Table, used: usize) -> u32 {
         Table::Nodes => (64, usize::MAX),
         Table::Skips | Table::Classes | Table::Summaries => (1024, usize::MAX),
         Table::Blocks => (2048, usize::MAX),
+        // none where no filter gives a server name
+        Table::NameTexts if used == 0 => (1, 1),
+        Table::Names if used <= 1 => (1, 1),
+        Table::NameTexts | Table::Names => (1024, usize::MAX),
     };
     (used + used / 2).clamp(least, most) as u32
 }

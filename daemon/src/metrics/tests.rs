@@ -285,6 +285,7 @@ traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason=
 traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="orphan-fragment"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="recursion"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="table"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="undecided"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="unparsed"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="ambiguous-fragment"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="copy"} 0
@@ -295,6 +296,7 @@ traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason
 traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="orphan-fragment"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="recursion"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="table"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="undecided"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="unparsed"} 0
 # HELP traffic_mirror_truncated_packets_total Packets among those sent whose copy was truncated.
 # TYPE traffic_mirror_truncated_packets_total counter

@@ -12,7 +12,8 @@ use std::sync::Arc;
 use bytemuck::{Pod, Zeroable};
 use paged::Paged;
 use traffic_mirror_ebpf::abi::{
-    Bank, Block, Class, Control, EndpointPair, Hook, Listed, Name, Node, Row, Skip, Slot, Values,
+    Bank, Block, Class, Control, EndpointPair, Hook, Listed, Name, NameText, Node, Row, Skip, Slot,
+    Values,
 };
 
 pub use paged::Content;
@@ -50,6 +51,10 @@ pub struct Tables {
     pub hooks: Pages<Hook>,
     /// `LISTED`: the interface entries of the file.
     pub listed: Pages<Listed>,
+    /// `NAME_TEXTS`: the server names of the filters.
+    pub name_texts: Pages<NameText>,
+    /// `NAMES`: the [`NameCell`](traffic_mirror_ebpf::abi::NameCell)s of their classes.
+    pub names: Pages<u64>,
 }
 
 impl Tables {
@@ -80,6 +85,8 @@ impl Tables {
             endpoint_names: Pages::zeroed(length(Table::EndpointNames)),
             hooks: Pages::zeroed(length(Table::Hooks)),
             listed: Pages::zeroed(length(Table::Listed)),
+            name_texts: Pages::zeroed(length(Table::NameTexts)),
+            names: Pages::zeroed(length(Table::Names)),
         }
     }
 
@@ -130,6 +137,11 @@ impl Tables {
             )?,
             hooks: copy(&content(Table::Hooks)?, known.map(|known| &known.hooks))?,
             listed: copy(&content(Table::Listed)?, known.map(|known| &known.listed))?,
+            name_texts: copy(
+                &content(Table::NameTexts)?,
+                known.map(|known| &known.name_texts),
+            )?,
+            names: copy(&content(Table::Names)?, known.map(|known| &known.names))?,
         })
     }
 
@@ -146,6 +158,8 @@ impl Tables {
             Table::EndpointNames => &self.endpoint_names,
             Table::Hooks => &self.hooks,
             Table::Listed => &self.listed,
+            Table::NameTexts => &self.name_texts,
+            Table::Names => &self.names,
             Table::Endpoints => &self.endpoints,
             Table::Values => &self.values,
             Table::Control => &self.control,
@@ -165,6 +179,8 @@ impl Tables {
             Table::EndpointNames => &mut self.endpoint_names,
             Table::Hooks => &mut self.hooks,
             Table::Listed => &mut self.listed,
+            Table::NameTexts => &mut self.name_texts,
+            Table::Names => &mut self.names,
             Table::Endpoints => &mut self.endpoints,
             Table::Values => &mut self.values,
             Table::Control => &mut self.control,

@@ -1,7 +1,8 @@
 //! Which tables there are.
 
 use traffic_mirror_ebpf::abi::{
-    Block, Class, Control, EndpointPair, Hook, Listed, Name, Node, Row, Skip, Slot, Values,
+    Block, Class, Control, EndpointPair, Hook, Listed, Name, NameCell, NameText, Node, Row, Skip,
+    Slot, Values,
 };
 
 /// A table that the daemon writes: the name of its map.
@@ -22,6 +23,8 @@ pub enum Table {
     EndpointNames,
     Hooks,
     Listed,
+    NameTexts,
+    Names,
     Endpoints,
     Values,
     Control,
@@ -29,7 +32,7 @@ pub enum Table {
 
 impl Table {
     /// All of them, each before those that point into it.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 16] = [
         Self::Blocks,
         Self::Classes,
         Self::Summaries,
@@ -41,6 +44,8 @@ impl Table {
         Self::EndpointNames,
         Self::Hooks,
         Self::Listed,
+        Self::NameTexts,
+        Self::Names,
         Self::Endpoints,
         Self::Values,
         Self::Control,
@@ -60,6 +65,8 @@ impl Table {
             Self::EndpointNames => "ENDPOINT_NAMES",
             Self::Hooks => "HOOKS",
             Self::Listed => "LISTED",
+            Self::NameTexts => "NAME_TEXTS",
+            Self::Names => "NAMES",
             Self::Endpoints => "ENDPOINTS",
             Self::Values => "VALUES",
             Self::Control => "CONTROL",
@@ -79,6 +86,8 @@ impl Table {
             Self::Filters | Self::EndpointNames => size_of::<Name>(),
             Self::Hooks => size_of::<Hook>(),
             Self::Listed => size_of::<Listed>(),
+            Self::NameTexts => size_of::<NameText>(),
+            Self::Names => size_of::<NameCell>(),
             Self::Endpoints => size_of::<EndpointPair>(),
             Self::Values => size_of::<Values>(),
             Self::Control => size_of::<Control>(),

@@ -100,14 +100,22 @@ pub struct Miss {
     pub wants: Vec<String>,
 }
 
-/// Names what the kernel found at a hook.
-pub fn verdict(explained: &Explained, hook: u32, live: &Described, network: &Network) -> Verdict {
+/// Names what the kernel found at a hook. `name` is the server name of the packet's flow, if it is
+/// known.
+pub fn verdict(
+    explained: &Explained,
+    name: Option<&str>,
+    hook: u32,
+    live: &Described,
+    network: &Network,
+) -> Verdict {
+    let asked = name;
     let is_skipped = live.unparsed == Unparsed::Skip;
     let unparsed = if is_skipped { SKIP } else { "mirror" };
     let mut verdict = Verdict {
         packet: Flow::of(&explained.packet),
         skipped: explained.reason().map(|reason| reason.label()),
-        unparsed: (explained.packet.unknown != 0).then_some(unparsed),
+        unparsed: (explained.packet.unknown & !Packet::SERVER_NAME != 0).then_some(unparsed),
         matches: Vec::new(),
         goes_to: Vec::new(),
         excluded: Vec::new(),
@@ -141,9 +149,14 @@ pub fn verdict(explained: &Explained, hook: u32, live: &Described, network: &Net
                 to,
             });
         } else {
-            verdict
-                .near_misses
-                .extend(near_miss(name, filter, &packet, hook, live, network));
+            verdict.near_misses.extend(near_miss(
+                name,
+                filter,
+                (&packet, asked),
+                hook,
+                live,
+                network,
+            ));
         }
     }
     verdict.excluded = include
@@ -168,7 +181,7 @@ fn has(row: &Row, slot: u32) -> bool {
 fn near_miss(
     name: &str,
     filter: &DescribedFilter,
-    packet: &Packet,
+    (packet, asked): (&Packet, Option<&str>),
     hook: u32,
     live: &Described,
     network: &Network,
@@ -176,7 +189,7 @@ fn near_miss(
     let fails = |slot: &DescribedSlot| -> Vec<Field> {
         Field::ALL
             .into_iter()
-            .filter(|&field| !admits(filter, slot, field, packet))
+            .filter(|&field| !admits(filter, slot, field, packet, asked))
             .collect()
     };
     let (slot, failing) = filter
@@ -200,7 +213,10 @@ fn near_miss(
         }
         (Some(&field), 1, true) => (
             key(field),
-            Flow::of(packet)?.value(field),
+            match field {
+                Field::ServerName => asked.unwrap_or(UNKNOWN).to_owned(),
+                _ => Flow::of(packet)?.value(field),
+            },
             slot.values(field),
         ),
         _ => return None,
@@ -214,7 +230,16 @@ fn near_miss(
 }
 
 /// Whether a field is as a slot of the filter wants it, as far as it is known.
-fn admits(filter: &DescribedFilter, slot: &DescribedSlot, field: Field, packet: &Packet) -> bool {
+fn admits(
+    filter: &DescribedFilter,
+    slot: &DescribedSlot,
+    field: Field,
+    packet: &Packet,
+    asked: Option<&str>,
+) -> bool {
+    if let (Field::ServerName, Some(name)) = (field, asked) {
+        return slot.admits_name(name);
+    }
     let is_any = filter.action == Action::Mirror && is_unknown(packet, field);
     let is_given = !slot.values(field).is_empty();
     is_any || slot.admits(field, packet) && !(is_given && is_unknown(packet, field))
@@ -223,7 +248,8 @@ fn admits(filter: &DescribedFilter, slot: &DescribedSlot, field: Field, packet: 
 fn is_unknown(packet: &Packet, field: Field) -> bool {
     match field {
         Field::Protocol => packet.unknown & Packet::PROTOCOL != 0,
-        Field::SourcePort | Field::DestinationPort => packet.unknown != 0,
+        Field::SourcePort | Field::DestinationPort => packet.unknown & !Packet::SERVER_NAME != 0,
+        Field::ServerName => packet.unknown & Packet::SERVER_NAME != 0,
         Field::Source | Field::Destination | Field::Vlan => false,
     }
 }
@@ -254,6 +280,7 @@ impl Flow {
         let port = |port: u16| (packet.ported != 0).then_some(port);
         let (protocol, unknown) = match packet.unknown {
             0 => (protocol_name(packet.protocol), None),
+            Packet::SERVER_NAME => (protocol_name(packet.protocol), Some(SERVER_NAME)),
             some if some & Packet::PROTOCOL == 0 => (protocol_name(packet.protocol), Some("ports")),
             _ => (UNKNOWN.to_owned(), Some("protocol and ports")),
         };
@@ -283,11 +310,15 @@ impl Flow {
             Field::Source => self.source.to_string(),
             Field::Destination => self.destination.to_string(),
             Field::Vlan => vlan_name(self.vlan.unwrap_or_default()),
+            Field::ServerName => UNKNOWN.to_owned(),
         }
     }
 }
 
 const SKIP: &str = "skip";
+
+/// What of a flow may be unknown.
+const SERVER_NAME: &str = "server name";
 
 /// What stands for a value that cannot be read.
 const UNKNOWN: &str = "unknown";

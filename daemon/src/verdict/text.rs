@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
 
-use super::{Flow, Match, Miss, SKIP, Target, Verdict};
+use super::{Flow, Match, Miss, SERVER_NAME, SKIP, Target, Verdict};
 use crate::report::list;
 
 impl fmt::Display for Flow {
@@ -44,6 +44,13 @@ impl fmt::Display for Verdict {
                 "mirror filters match any value, exclude filters that give it do not match"
             };
             writeln!(f, "unknown  {unknown}: {how} (unparsed = {unparsed:?})")?;
+        }
+        if self.packet.as_ref().and_then(|flow| flow.unknown) == Some(SERVER_NAME) {
+            writeln!(
+                f,
+                "unknown  {SERVER_NAME}: before the client has given one, mirror filters match any, \
+                 exclude filters that give one do not match; --server-name says what then"
+            )?;
         }
         for Match { filter, action, to } in &self.matches {
             let preposition = if *action == "mirror" { "to" } else { "from" };

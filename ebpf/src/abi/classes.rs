@@ -1,6 +1,6 @@
 //! Sets of slots: what each value of a field selects, and what a match does.
 
-use super::{BLOCK_WORDS, BLOCKS};
+use super::{BLOCK_WORDS, BLOCKS, NameKeys};
 
 /// An element of `ROWS`: the slots that are active on a hook.
 #[repr(C)]
@@ -34,6 +34,12 @@ pub struct Values {
     /// By the number of the outermost VLAN; 0 is for packets without a tag, or with one for
     /// priority alone (802.1Q).
     pub vlan: [u32; VLANS],
+    /// The class of a flow whose server name is one that no filter has.
+    pub other_name: u32,
+    /// The class of a flow whose server name cannot be known: filters with `undecided = "mirror"`.
+    pub undecided: u32,
+    /// Keys of the hashes of server names.
+    pub name_keys: NameKeys,
 }
 
 /// VLAN numbers: 12 bits.

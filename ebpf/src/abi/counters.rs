@@ -236,6 +236,8 @@ reasons! {
         Nested = "nested",
         /// It came by while copies were being sent, each while another was, as deep as that may go.
         Recursion = "recursion",
+        /// A filter gives a server name, and that of the packet's flow cannot be known.
+        Undecided = "undecided",
     }
 }
 

@@ -13,17 +13,19 @@ mod daemon;
 mod direct;
 mod endpoint;
 mod explained;
+mod flows;
 mod health;
 mod interfaces;
 mod labels;
 mod listed;
 mod peer;
 mod relay;
+mod server_name;
 mod trie;
 
 /// Version of this layout: raise it by one with every change, so that a daemon leaves the maps of
 /// another version alone. The first 16 bytes of [`Control`] never change.
-pub const LAYOUT: u32 = 12;
+pub const LAYOUT: u32 = 13;
 
 pub use classes::{
     ANY_CLASS, Action, Block, Class, EMPTY_BLOCK, EMPTY_CLASS, Row, Slot, VLANS, Values,
@@ -34,12 +36,16 @@ pub use daemon::{Daemon, HASH_BYTES, MAX_PATTERNS, PATH_BYTES, VERSION_BYTES};
 pub use direct::*;
 pub use endpoint::{Endpoint, EndpointPair, OUTER_MAX_BYTES, Oversize};
 pub use explained::Explained;
+pub use flows::*;
 pub use health::Health;
 pub use interfaces::*;
 pub use labels::{History, Hook, NAME_BYTES, Name};
 pub use listed::{Listed, ORDER_BYTES, PATTERN_BYTES};
 pub use peer::{MAX_PEERS, Peer};
 pub use relay::Relay;
+pub use server_name::{
+    FLOW_KEYS_OF_NAMES, FLOW_WORDS, NAME_PROBES, NameCell, NameKeys, NameText, SERVER_NAME_BYTES,
+};
 pub use trie::{Node, Root, Skip, TrieEntry};
 
 /// Filters in a file, at most.
@@ -75,10 +81,12 @@ pub enum Field {
     Destination,
     /// Outermost VLAN.
     Vlan,
+    /// Name of the server, which the client gives in the first payload of a flow.
+    ServerName,
 }
 
 /// Number of [`Field`]s.
-pub const FIELDS: usize = 6;
+pub const FIELDS: usize = 7;
 
 impl Field {
     /// All of them, in order.
@@ -89,6 +97,7 @@ impl Field {
         Self::Source,
         Self::Destination,
         Self::Vlan,
+        Self::ServerName,
     ];
 }
 
@@ -134,6 +143,8 @@ pub struct Bank {
     pub skips_unparsed: u64,
     /// How long the copies of one packet may take, ns.
     pub budget_ns: u64,
+    /// Cells of `NAMES`, less one; a power of two less one.
+    pub names_mask: u64,
     /// Other mirrors, whose copies are not copied; the rest are empty.
     pub peers: [Peer; MAX_PEERS],
     /// What the hash of a flow is made with.
@@ -162,13 +173,15 @@ const _: () = {
                 + 4 * size_of::<Skip>()
                 + size_of::<Interfaces>()
                 + MAX_HOOKS * 12
-                + 24
+                + 32
                 + MAX_PEERS * size_of::<Peer>()
                 + FLOW_KEYS * 8
     );
     assert!(size_of::<Control>() == 16 + 2 * size_of::<Bank>());
     assert!(size_of::<Row>() == BLOCKS * BLOCK_WORDS * 8);
-    assert!(size_of::<Values>() == 4 * (256 + 2 + 2 * 65_536 + 2 + VLANS));
+    assert!(
+        size_of::<Values>() == 4 * (256 + 2 + 2 * 65_536 + 2 + VLANS + 2) + size_of::<NameKeys>()
+    );
     assert!(size_of::<Skip>() == 40);
     assert!(size_of::<Class>() == 4 * BLOCKS);
     assert!(size_of::<Slot>() == 40);

@@ -45,8 +45,15 @@ fn try_explain(skb: Skb, explained: &mut Explained) -> Result<(), Skipped> {
     explained.packet = packet;
     explained.epoch = control.epoch;
     let hook = skb.cb::<0>();
+    // 0 if the server name is unknown, else its class and 1
+    let name = skb.cb::<1>();
     if packet.unknown == 0 || active.skips_unparsed != 0 {
-        return search(look_up_known(&raw const packet, hook, bank), bank);
+        let found = look_up_known(&raw const packet, hook, bank, name);
+        if found != NAMED {
+            return search(found, bank);
+        }
+        packet.unknown = Packet::SERVER_NAME;
+        explained.packet.unknown = packet.unknown;
     }
     let certain = bank | EXCLUDES;
     search(look_up(&raw const packet, hook, certain), certain)?;
@@ -63,22 +70,36 @@ fn search(found: u32, how: u32) -> Result<(), Skipped> {
     }
 }
 
-/// As [`look_up`], for a packet without unknown fields.
+/// The server name matters, and is unknown.
+const NAMED: u32 = 3;
+
+/// As [`look_up`], for a packet without unknown fields; `name` as in [`try_explain`]. Answers
+/// [`NAMED`], too.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn look_up_known(packet: *const Packet, hook: u32, bank: u32) -> u32 {
+extern "C" fn look_up_known(packet: *const Packet, hook: u32, bank: u32, name: u32) -> u32 {
     let control = control();
     if packet.is_null() {
         return FAILED;
     }
     // SAFETY: the caller passes a pointer to a local variable.
     let packet = unsafe { &*packet };
-    kept(Candidates::of(
-        &Kernel,
-        &control.banks[bank as usize & 1],
-        hook as usize,
-        packet,
-    ))
+    let active = &control.banks[bank as usize & 1];
+    let found = Candidates::of(&Kernel, active, hook as usize, packet);
+    let Ok(Some(mut candidates)) = found else {
+        return kept(found);
+    };
+    if candidates.want_name(active) {
+        if name == 0 {
+            return NAMED;
+        }
+        match candidates.give_name(&Kernel, active, name.wrapping_sub(1)) {
+            Ok(true) => {}
+            Ok(false) => return NONE,
+            Err(_) => return FAILED,
+        }
+    }
+    kept(Ok(Some(candidates)))
 }
 
 /// The search in all blocks.

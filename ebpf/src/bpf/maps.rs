@@ -4,9 +4,10 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray};
 use traffic_mirror_ebpf::abi::{
-    Block, Bucket, Class, Control, Cpu, Daemon, EndpointPair, EndpointStats, Explained,
-    FilterStats, First, Health, History, Hook, HookStats, Listed, MAX_ENDPOINTS, MAX_FIRSTS, Name,
-    Node, Row, Skip, Slot, Values,
+    Assembly, Block, Bucket, Class, Control, Cpu, Daemon, EndpointPair, EndpointStats, Explained,
+    FilterStats, First, FlowBucket, Health, History, Hook, HookStats, Learned, Listed,
+    MAX_ENDPOINTS, MAX_FIRSTS, Name, NameCell, NameText, Node, Row, Skip, Slot, TentativeBucket,
+    Values,
 };
 use traffic_mirror_ebpf::classify::Tables;
 
@@ -33,6 +34,8 @@ pub(super) static BLOCKS: Array<Block> = Array::with_max_entries(1, BPF_F_MMAPAB
 pub(super) static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub(super) static ENDPOINTS: Array<EndpointPair> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub(super) static NAMES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// How often the daemon has begun to write.
 #[map]
 pub(super) static STEPS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -44,6 +47,8 @@ pub(super) static FILTERS: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPAB
 pub(super) static HOOKS: Array<Hook> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub(super) static ENDPOINT_NAMES: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub(super) static NAME_TEXTS: Array<NameText> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub(super) static LISTED: Array<Listed> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -76,6 +81,16 @@ pub(super) static BUCKETS: Array<Bucket> = Array::with_max_entries(MAX_ENDPOINTS
 pub(super) static FIRSTS: Array<First> = Array::with_max_entries(MAX_FIRSTS as u32, 0);
 #[map]
 pub(super) static CPU: PerCpuArray<Cpu> = PerCpuArray::with_max_entries(1, 0);
+
+// Of flows whose server name matters; of one element where no filter gives one.
+#[map]
+pub(super) static FLOWS: Array<FlowBucket> = Array::with_max_entries(1, 0);
+#[map]
+pub(super) static TENTATIVE: Array<TentativeBucket> = Array::with_max_entries(1, 0);
+#[map]
+pub(super) static LEARNED: Array<Learned> = Array::with_max_entries(1, 0);
+#[map]
+pub(super) static ASSEMBLIES: Array<Assembly> = Array::with_max_entries(1, 0);
 
 /// Bytes of [`SCRATCH`]: as many as `bpf_csum_diff` takes at once on any kernel.
 pub(super) const SCRATCH_BYTES: usize = 512;
@@ -121,5 +136,10 @@ impl Tables for Kernel {
     #[inline(always)]
     fn row(&self, id: u32) -> Option<&Row> {
         ROWS.get(id)
+    }
+
+    #[inline(always)]
+    fn name_cell(&self, at: u32) -> Option<NameCell> {
+        NAMES.get(at).map(|&cell| NameCell(cell))
     }
 }

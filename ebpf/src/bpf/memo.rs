@@ -8,6 +8,7 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
+use traffic_mirror_ebpf::abi::Field;
 use traffic_mirror_ebpf::classify::Candidates;
 
 use crate::bpf::direct::steps;
@@ -34,10 +35,11 @@ pub(super) struct Memo {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct Key {
-    /// Two classes each.
+    /// Two classes each; the one of the server name is in `step`.
     classes: [u64; 3],
     /// Hook, epoch, and a bit that is set, so that no packet has the key of an empty place.
     place: u64,
+    /// The lower half of the step, and the class of the server name above.
     step: u64,
 }
 
@@ -51,10 +53,12 @@ impl Key {
         let classes = [pair(0), pair(2), pair(4)];
         let place = u64::from(candidates.hook) | IN_USE | u64::from(epoch) << 32;
         let all = classes[0] | classes[1] | classes[2];
+        let name = candidates.classes()[Field::ServerName as usize];
+        let step = steps((all | all >> 32) as u32 | name) & 0xffff_ffff;
         Self {
             classes,
             place,
-            step: steps((all | all >> 32) as u32),
+            step: step | u64::from(name) << 32,
         }
     }
 
@@ -74,7 +78,8 @@ impl Key {
             .wrapping_mul(0x9e37_79b9_7f4a_7c15)
             .wrapping_add(self.classes[1].wrapping_mul(0xd6e8_feb8_6659_fd93))
             .wrapping_add(self.classes[2].wrapping_mul(0xa076_1d64_78bd_642f))
-            .wrapping_add(self.place);
+            .wrapping_add(self.place)
+            .wrapping_add((self.step >> 32).wrapping_mul(0xe703_7ed1_a0b4_28db));
         let at = (sum >> 56) as usize % PLACES;
         let memos = MEMOS.get_ptr_mut(0)?;
         // SAFETY: one of the places of a per-CPU element.

@@ -6,7 +6,7 @@ use core::intrinsics::cold_path;
 
 use aya_ebpf::bindings::__sk_buff;
 use traffic_mirror_ebpf::abi::{
-    BLOCK_SLOTS, BLOCKS, Field, Interfaces, Skipped, Slot, cb, tc_index_tag,
+    ANY_CLASS, BLOCK_SLOTS, BLOCKS, Field, Interfaces, Skipped, Slot, cb, tc_index_tag,
 };
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable, Search, hook_at, hook_of};
 use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK};
@@ -15,7 +15,7 @@ use crate::bpf::copy::begin;
 use crate::bpf::copy::clonable::clonable;
 use crate::bpf::copy::fan_out::{copy_to_one, fan_out};
 use crate::bpf::copy::fragment::fragment;
-use crate::bpf::direct::control;
+use crate::bpf::direct::{control, values};
 use crate::bpf::fragment_cache::find_fragment;
 use crate::bpf::level::{depth, has_wrapped, is_too_deep};
 use crate::bpf::loop_guard::{find_loop, may_be_loop};
@@ -24,6 +24,7 @@ use crate::bpf::measure::measure;
 use crate::bpf::memo::{CANDIDATES, FOUND_MAX, Kept, Key, Memo, NO_FILTER, remember};
 use crate::bpf::parse::{parse_headerless, parse_packet};
 use crate::bpf::segmenter::segment;
+use crate::bpf::server_name::{UNDECIDED, server_name};
 use crate::bpf::skb::{DROP, NEXT, Skb};
 use crate::bpf::verifier::{STOP, each, go_on_if, opaque, opaque_pointer};
 use crate::bpf::{fragment_cache, memo};
@@ -87,28 +88,49 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
         }
     }
     let mut memo = core::ptr::null::<Memo>();
+    if unknown == 0 {
+        let Ok(candidates) = Candidates::of(&Kernel, active, hook, &packet) else {
+            return Err(Skipped::Table);
+        };
+        let Some(mut candidates) = candidates else {
+            return Ok(());
+        };
+        if candidates.want_name(active) {
+            cold_path();
+            let mut class = opaque(server_name(skb.0, &raw const packet, epoch));
+            if class == UNDECIDED {
+                count(hook as u32, Skipped::Undecided as u32);
+                class = values().undecided;
+            }
+            if class == ANY_CLASS {
+                packet.unknown = Packet::SERVER_NAME;
+                unknown = Packet::SERVER_NAME;
+            } else {
+                match candidates.give_name(&Kernel, active, class) {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(()),
+                    Err(_) => return Err(Skipped::Table),
+                }
+            }
+        }
+        if unknown == 0 {
+            let kept = keep(&candidates, epoch)?;
+            memo = memo::find(&kept.key);
+            if memo.is_null() {
+                match kept.candidates.rule_out(&Kernel, active) {
+                    Ok(true) => {}
+                    Ok(false) => return Ok(()),
+                    Err(_) => return Err(Skipped::Table),
+                }
+            }
+        }
+    }
     if unknown != 0 {
         cold_path();
         match look_up(&raw const packet, hook as u32, bank | INCLUDES) {
             NONE => return Ok(()),
             FOUND => {}
             _ => return Err(Skipped::Table),
-        }
-    } else {
-        let Ok(candidates) = Candidates::of(&Kernel, active, hook, &packet) else {
-            return Err(Skipped::Table);
-        };
-        let Some(candidates) = candidates else {
-            return Ok(());
-        };
-        let kept = keep(&candidates, epoch)?;
-        memo = memo::find(&kept.key);
-        if memo.is_null() {
-            match kept.candidates.rule_out(&Kernel, active) {
-                Ok(true) => {}
-                Ok(false) => return Ok(()),
-                Err(_) => return Err(Skipped::Table),
-            }
         }
     }
     let depth = CPU.get_ptr_mut(0).map_or(0, depth);

@@ -19,6 +19,7 @@ mod parse;
 mod queue;
 mod relocate;
 mod segmenter;
+mod server_name;
 mod skb;
 mod verifier;
 

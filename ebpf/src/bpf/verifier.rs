@@ -3,6 +3,7 @@
 use core::ffi::{c_long, c_void};
 
 use aya_ebpf::helpers::generated::bpf_loop;
+use traffic_mirror_ebpf::hello::{Step, Steps};
 
 /// Calls `step` with 0, 1, ... until it returns [`STOP`], at most `count` times. That number is
 /// unknown to the verifier, so it checks one round; with a counter in `step` it would check them
@@ -22,6 +23,30 @@ pub(super) fn each<S>(
             0,
         )
     };
+}
+
+/// Drives the loops of pure code by [`each`].
+pub(super) struct Loop;
+
+impl Steps for Loop {
+    #[inline(always)]
+    fn each<S: Step>(&self, state: &mut S) {
+        const { assert!(S::MOST.is_multiple_of(S::AT_ONCE)) };
+        each((S::MOST / S::AT_ONCE) as usize, rounds::<S>, state);
+    }
+}
+
+unsafe extern "C" fn rounds<S: Step>(index: u32, state: *mut S) -> c_long {
+    // SAFETY: `each` passes a valid pointer.
+    let state = unsafe { &mut *state };
+    let mut round = 0;
+    while round < S::AT_ONCE {
+        if state.step(index * S::AT_ONCE + round).is_break() {
+            return STOP;
+        }
+        round += 1;
+    }
+    go_on_if(true)
 }
 
 pub(super) const STOP: c_long = 1;

@@ -3,7 +3,7 @@
 use super::{OutOfTable, Search, Tables, class_of, lowest_bit, set_of};
 use crate::abi::{
     ANY_CLASS, BLOCK_SLOTS, BLOCK_WORDS, Bank, Block, EMPTY_CLASS, FIELDS, Field, MAX_HOOKS, Root,
-    VLANS,
+    VLANS, Values,
 };
 use crate::packet::Packet;
 
@@ -14,7 +14,8 @@ use crate::packet::Packet;
 pub struct Candidates {
     /// Bit b is set if block b may hold a match; never 0.
     pub blocks: u64,
-    /// The packet's class by [`Field`]; [`ANY_CLASS`] of one that is unknown.
+    /// The packet's class by [`Field`]; [`ANY_CLASS`] of one that is unknown. That of the server
+    /// name is unknown until [`Candidates::give_name`].
     classes: [u32; FIELDS],
     /// Where the packet is.
     pub hook: u32,
@@ -41,14 +42,7 @@ impl Candidates {
         }
         let omitted = &active.omitted;
         let values = tables.values().ok_or(OutOfTable)?;
-        let (source_port, destination_port) = if packet.ported != 0 {
-            (
-                values.source_port[packet.source_port as usize],
-                values.destination_port[packet.destination_port as usize],
-            )
-        } else {
-            (values.no_port[0], values.no_port[1])
-        };
+        let [source_port, destination_port] = ports(values, packet);
         blocks &= summary(tables, source_port)? | omitted[Field::SourcePort as usize];
         blocks &= summary(tables, destination_port)? | omitted[Field::DestinationPort as usize];
         if blocks == 0 {
@@ -64,9 +58,8 @@ impl Candidates {
         )
     }
 
-    /// As [`Candidates::of`], for a packet with [`Packet::unknown`] fields: its ports, and its
-    /// protocol if that is unknown, match with `any` every value, otherwise none. To be searched
-    /// with `ODD`.
+    /// As [`Candidates::of`], for a packet with [`Packet::unknown`] fields: they match with `any`
+    /// every value, otherwise none. The server name is one of them. To be searched with `ODD`.
     ///
     /// # Errors
     /// An index beyond a table.
@@ -84,24 +77,38 @@ impl Candidates {
             (_, true) => ANY_CLASS,
             (_, false) => values.no_protocol,
         };
-        let ports = if any { [ANY_CLASS; 2] } else { values.no_port };
+        let ports = match (packet.unknown & !Packet::SERVER_NAME, any) {
+            (0, _) => ports(values, packet),
+            (_, true) => [ANY_CLASS; 2],
+            (_, false) => values.no_port,
+        };
         let omitted = &active.omitted;
         let mut blocks = active.hooks[hook % MAX_HOOKS];
-        if !any {
+        if ports[0] != ANY_CLASS {
             blocks &= summary(tables, ports[0])? | omitted[Field::SourcePort as usize];
             blocks &= summary(tables, ports[1])? | omitted[Field::DestinationPort as usize];
         }
         if blocks == 0 {
             return Ok(None);
         }
-        Self::of_rest::<T, true>(
+        let found = Self::of_rest::<T, true>(
             tables,
             active,
             hook,
             packet,
             blocks,
             [protocol, ports[0], ports[1]],
-        )
+        )?;
+        let Some(mut candidates) = found else {
+            return Ok(None);
+        };
+        if !any
+            && candidates.want_name(active)
+            && !candidates.give_name(tables, active, values.other_name)?
+        {
+            return Ok(None);
+        }
+        Ok(Some(candidates))
     }
 
     /// The part of `blocks` that addresses, VLAN and protocol leave. `ODD` is for
@@ -168,12 +175,26 @@ impl Candidates {
             source,
             destination,
             vlan,
+            ANY_CLASS,
         ];
         Ok(Some(Self {
             blocks,
             classes,
             hook: hook as u32,
         }))
+    }
+}
+
+/// The classes of the ports, of which a packet may have none.
+#[inline(always)]
+fn ports(values: &Values, packet: &Packet) -> [u32; 2] {
+    if packet.ported != 0 {
+        [
+            values.source_port[packet.source_port as usize],
+            values.destination_port[packet.destination_port as usize],
+        ]
+    } else {
+        values.no_port
     }
 }
 
@@ -196,6 +217,29 @@ impl Candidates {
     #[must_use]
     pub const fn classes(&self) -> &[u32; FIELDS] {
         &self.classes
+    }
+
+    /// Whether a block is left in which filters give a server name.
+    #[inline(always)]
+    #[must_use]
+    pub const fn want_name(&self, active: &Bank) -> bool {
+        self.blocks & !active.omitted[Field::ServerName as usize] != 0
+    }
+
+    /// Sets the class of the server name; returns whether a block is left.
+    ///
+    /// # Errors
+    /// An index beyond a table.
+    #[inline(always)]
+    pub fn give_name<T: Tables>(
+        &mut self,
+        tables: &T,
+        active: &Bank,
+        class: u32,
+    ) -> Result<bool, OutOfTable> {
+        self.classes[Field::ServerName as usize] = class;
+        self.blocks &= summary(tables, class)? | active.omitted[Field::ServerName as usize];
+        Ok(self.blocks != 0)
     }
 
     /// Checks the first blocks quickly, and leaves out those without a match; returns whether one
@@ -265,6 +309,7 @@ impl Candidates {
             && narrow(Field::DestinationPort)?
             && narrow(Field::SourcePort)?
             && narrow(Field::Vlan)?
+            && narrow(Field::ServerName)?
             && narrow(Field::Protocol)?;
         let words = if matched { words_of(&matches) } else { 0 };
         Ok(Search {

@@ -4,12 +4,15 @@
 
 mod address;
 mod candidates;
+mod name;
 mod search;
 
-use crate::abi::{BLOCKS, Bank, Block, Class, Interfaces, Node, Row, Skip, Values};
+use crate::abi::{BLOCKS, Bank, Block, Class, Interfaces, NameCell, Node, Row, Skip, Values};
 
+pub use crate::bits::lowest_bit;
 pub use address::class_of;
 pub use candidates::Candidates;
+pub use name::class_of_name;
 pub use search::Search;
 
 /// Read access to the tables. `None` means an index beyond the table: the tables contradict each
@@ -29,6 +32,8 @@ pub trait Tables {
     fn skip(&self, id: u32) -> Option<&Skip>;
     /// An element of `ROWS`.
     fn row(&self, id: u32) -> Option<&Row>;
+    /// An element of `NAMES`.
+    fn name_cell(&self, at: u32) -> Option<NameCell>;
 }
 
 /// The hook of one direction of an interface; `None` if it is not monitored.
@@ -52,28 +57,6 @@ fn set_of<T: Tables>(tables: &T, class: u32, block: u32) -> Result<&Block, OutOf
     tables
         .block(class.blocks[block as usize % BLOCKS])
         .ok_or(OutOfTable)
-}
-
-/// Number of the lowest bit that is set, below 64; `bits` must not be 0. BPF has no instruction for
-/// it: a de Bruijn sequence and a table (Leiserson, Prokop and Randall, 1998).
-#[inline(always)]
-#[must_use]
-pub fn lowest_bit(bits: u64) -> u32 {
-    const SEQUENCE: u64 = 0x03f7_9d71_b4cb_0a89;
-    // With the plain positions the compiler sees what the table computes and drops the bound that
-    // the verifier needs.
-    const OFFSET: u8 = 64;
-    static POSITION: [u8; 64] = {
-        let mut table = [0; 64];
-        let mut i = 0;
-        while i < 64 {
-            table[((SEQUENCE << i) >> 58) as usize] = OFFSET | i as u8;
-            i += 1;
-        }
-        table
-    };
-    let index = bits.isolate_lowest_one().wrapping_mul(SEQUENCE) >> 58;
-    u32::from(POSITION[index as usize]) & 63
 }
 
 /// A table pointed beyond another one.

@@ -3,7 +3,7 @@
 use core::ops::ControlFlow;
 
 use super::{STREAM_BYTES, Step, Steps};
-use crate::classify::lowest_bit;
+use crate::bits::lowest_bit;
 
 const WORDS: u32 = STREAM_BYTES / 64;
 
@@ -21,6 +21,12 @@ impl Default for Coverage {
 }
 
 impl Coverage {
+    /// Forgets all bytes.
+    #[inline(always)]
+    pub const fn clear(&mut self) {
+        self.words = [0; _];
+    }
+
     /// Adds the bytes from `from` up to, and without, `to`; those beyond [`STREAM_BYTES`] do not
     /// count.
     #[inline(always)]

@@ -13,11 +13,12 @@
 use core::ops::ControlFlow;
 
 use super::{Buffer, NAME_MAX_BYTES, Step, Steps};
-use crate::packet::mix;
+use crate::bits::mix;
 
 /// Secret numbers, each uniform and independent of the others.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
 pub struct Keys {
     /// Of whole names.
     pub exact: u64,

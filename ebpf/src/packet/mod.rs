@@ -8,6 +8,7 @@ use parse::is_extension;
 
 use crate::abi::FlowKeys;
 
+pub use crate::bits::mix;
 pub use frame::{Bytes, Frame, Window};
 pub use parse::{parse, parse_extensions, parse_ip, skip_tags};
 
@@ -92,7 +93,7 @@ pub struct Packet {
     pub protocol: u8,
     /// [`Packet::FIRST`] or [`Packet::LATER`] for a fragment, else 0.
     pub fragment: u8,
-    /// Unknown fields: [`Packet::PORTS`] and [`Packet::PROTOCOL`], as bits.
+    /// Unknown fields: [`Packet::PORTS`], [`Packet::PROTOCOL`] and [`Packet::SERVER_NAME`], as bits.
     pub unknown: u8,
     /// Number of the outermost VLAN, 0 for none.
     pub vlan: u16,
@@ -116,6 +117,8 @@ impl Packet {
     pub const PORTS: u8 = 1;
     /// Its transport protocol is unknown, and so is whether that has ports.
     pub const PROTOCOL: u8 = 2;
+    /// The server name of its flow is not known yet.
+    pub const SERVER_NAME: u8 = 4;
 
     /// Whether it is a fragment or something of it is unknown, which hardly any packet is: one
     /// comparison for both.
@@ -239,13 +242,4 @@ impl Packet {
         hash = (hash ^ hash >> 13).wrapping_mul(0xc2b2_ae35);
         hash ^ hash >> 16
     }
-}
-
-/// Spreads every bit over all (splitmix64).
-#[must_use]
-#[inline(always)]
-pub const fn mix(mut x: u64) -> u64 {
-    x = (x ^ x >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-    x = (x ^ x >> 27).wrapping_mul(0x94d0_49bb_1331_11eb);
-    x ^ x >> 31
 }

@@ -290,7 +290,11 @@ pub fn udp_gso_send(
 
 /// Binds, and tries again for a while if the address is taken: while another thread starts a
 /// process, the child holds a copy of each socket, also of one that has just been closed here.
-pub(super) fn bind_when_free<T>(bind: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
+/// Binds as soon as what had the address before has gone.
+///
+/// # Errors
+/// It has not in time, or something else is wrong.
+pub fn bind_when_free<T>(bind: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
     let deadline = deadline();
     loop {
         match bind() {

@@ -33,6 +33,7 @@ impl Maps {
         tables.filters.grow(MAX_FILTERS);
         tables.hooks.grow(MAX_HOOKS);
         tables.listed.grow(MAX_INTERFACES);
+        tables.names.grow(1);
         Self {
             live: Live {
                 generation: 1,

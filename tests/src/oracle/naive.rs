@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use traffic_mirror::desired::{Action, Desired, Directions, Filter, Unparsed};
+use traffic_mirror::desired::{Action, Desired, Directions, Filter, Undecided, Unparsed};
 use traffic_mirror::network::{Direction, LinkKind, Network};
 
 /// What filters are asked about.
@@ -100,8 +100,24 @@ pub struct Answer {
     pub filters: Vec<usize>,
 }
 
-/// What a file wants done with a packet.
+/// What is known of the server name of a packet's flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// Nothing yet.
+    Unknown,
+    /// That it cannot be known.
+    Undecided,
+    /// All.
+    Known(String),
+}
+
+/// What a file wants done with a packet whose flow has no name.
 pub fn ask(desired: &Desired, place: &Place, flow: &Flow) -> Answer {
+    ask_named(desired, place, flow, &Name::Undecided)
+}
+
+/// What a file wants done with a packet.
+pub fn ask_named(desired: &Desired, place: &Place, flow: &Flow, name: &Name) -> Answer {
     let mut answer = Answer::default();
     if !desired.enabled {
         return answer;
@@ -115,7 +131,7 @@ pub fn ask(desired: &Desired, place: &Place, flow: &Flow) -> Answer {
             flow.unknown
         };
         let fits = |flow: &Flow| fits(filter, flow, unknown);
-        let fits = fits(flow) || filter.bidirectional && fits(&back);
+        let fits = (fits(flow) || filter.bidirectional && fits(&back)) && is_named(filter, name);
         if !(fits && filter.enabled && is_for(filter, place)) {
             continue;
         }
@@ -155,6 +171,29 @@ fn fits(filter: &Filter, flow: &Flow, unknown: Unknown) -> bool {
         && is_address(&filter.source, flow.source)
         && is_address(&filter.destination, flow.destination)
         && is_port(&filter.vlan, Some(flow.vlan))
+}
+
+/// Of a name that is not known yet, a mirror gets more rather than less, too.
+fn is_named(filter: &Filter, name: &Name) -> bool {
+    let is_below = |pattern: &str, name: &str| {
+        let labels = |text: &str| text.split('.').rev().map(str::to_owned).collect::<Vec<_>>();
+        match pattern.strip_prefix("*.") {
+            Some(above) => {
+                let (above, name) = (labels(above), labels(name));
+                name.len() > above.len() && name[..above.len()] == above
+            }
+            None => pattern == name,
+        }
+    };
+    filter.server_name.is_empty()
+        || match name {
+            Name::Unknown => filter.action == Action::Mirror,
+            Name::Undecided => filter.undecided == Undecided::Mirror,
+            Name::Known(name) => filter
+                .server_name
+                .iter()
+                .any(|pattern| is_below(pattern, name)),
+        }
 }
 
 fn is_port(wanted: &[RangeInclusive<u16>], port: Option<u16>) -> bool {

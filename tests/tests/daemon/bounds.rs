@@ -117,7 +117,7 @@ fn what_is_too_large_is_refused_with_the_filter_that_is() -> Result<()> {
         (
             &large,
             &[
-                "302759 networks and port ranges",
+                "302759 networks, port ranges and server names",
                 "more than 160 MiB",
                 "gives the most of them",
             ][..],

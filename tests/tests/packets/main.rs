@@ -39,6 +39,7 @@ mod routes;
 mod sctp;
 mod seed;
 mod segmenter;
+mod server_name;
 mod silence;
 mod stalled;
 mod table;

@@ -11,6 +11,7 @@ use crate::compile::classifier::direct::{Direct, PORTS, PROTOCOL, VLAN};
 use crate::compile::classifier::reachable::Reachable;
 use crate::compile::classifier::regions::Regions;
 use crate::compile::classifier::room::Room;
+use crate::compile::classifier::server_names;
 use crate::compile::classifier::sets::{Assigned, Selected, Sets};
 use crate::compile::classifier::slots::{block_of, deciding};
 use crate::compile::classifier::source::{Source, SourceDifference};
@@ -21,7 +22,7 @@ use crate::tables::Tables;
 /// that `in_use` reaches in the `live` tables keep their place; new ones get free places. A field
 /// that does not differ from `built_from`, if that is known, is not visited. `active_blocks` are
 /// the blocks that have active slots, as bits. Returns the bank, without rows; `None` if there is
-/// no room for the new elements.
+/// no room for the new elements. `secret` is that of the pin path.
 pub(in crate::compile) fn build(
     tables: &mut Tables,
     live: &Tables,
@@ -30,6 +31,7 @@ pub(in crate::compile) fn build(
     want: &Source,
     active_blocks: u64,
     room: Room,
+    secret: u64,
 ) -> Option<Bank> {
     let difference = built_from.map(|built_from| SourceDifference::between(built_from, want));
     let spared = |field, equal: &dyn Fn(&Definition, &Definition) -> bool| {
@@ -56,6 +58,7 @@ pub(in crate::compile) fn build(
         ),
         direct(&VLAN, &values.vlan[..]),
     ];
+    let named = server_names::selected(&mut sets, want, live);
     let trees = Root::ALL.map(|root| {
         let (field, ..) = field_of(root);
         if spared(field, &|a, b| {
@@ -88,9 +91,11 @@ pub(in crate::compile) fn build(
     let classes = sets.assign(is_wider)?;
     classes.write(tables);
     let roots = write(tables, in_use, &classes, &selected, &trees);
+    let names_mask = named.write(tables, live, &classes, secret)?;
     let mut bank = Bank {
         omitted: want.omitted,
         roots,
+        names_mask,
         ..Bank::zeroed()
     };
     for (blocks, &class) in bank.protocols.iter_mut().zip(&tables.values.protocol) {

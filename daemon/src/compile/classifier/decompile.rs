@@ -10,6 +10,8 @@ use crate::compile::classifier::definition::{
     Definition, NO_PORT, NO_PROTOCOL, Networks, PORT_VALUES, PROTOCOL_VALUES, Ranges, VLAN_VALUES,
     aggregated, bits_of, canonical, canonical_ranges, length_of, mask,
 };
+use crate::compile::classifier::name_set::ServerNames;
+use crate::compile::classifier::server_names::decompiled;
 use crate::compile::classifier::sets::NOTHING;
 use crate::compile::classifier::slot_set::changes;
 use crate::compile::classifier::slots::{BySlot, Slots, block_of};
@@ -32,6 +34,7 @@ pub(in crate::compile) fn decompile(
         with(&values.source_port, values.no_port[0])?,
         with(&values.destination_port, values.no_port[1])?,
     ];
+    let names = decompiled(tables)?;
     let mut networks: [BySlot<Networks>; 2] = Default::default();
     for root in Root::ALL {
         let (side, family) = match root {
@@ -57,6 +60,14 @@ pub(in crate::compile) fn decompile(
         if gives(slot, Field::Vlan) {
             definition.vlan = taken(&vlans, VLAN_VALUES);
         }
+        if gives(slot, Field::ServerName) {
+            // one that is nowhere matches no name
+            let given = names
+                .get(slot)
+                .cloned()
+                .unwrap_or_else(|| Some(ServerNames::default()));
+            definition.server_name = given.map(Arc::new);
+        }
         for (side, field) in [Field::SourcePort, Field::DestinationPort]
             .into_iter()
             .enumerate()
@@ -80,7 +91,7 @@ pub(in crate::compile) fn decompile(
     )
 }
 const _: () = assert!(
-    FIELDS == 6
+    FIELDS == 7
         && NO_PORT + 1 == PORT_VALUES
         && NO_PROTOCOL + 1 == PROTOCOL_VALUES
         && BLOCK_SLOTS == 512

@@ -7,7 +7,8 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use traffic_mirror_ebpf::abi::{FIELDS, Field, VLANS};
 
-use crate::desired::Filter;
+use crate::compile::classifier::name_set::ServerNames;
+use crate::desired::{Filter, Undecided};
 
 /// Number of port values: the ports, and "has no ports".
 pub(in crate::compile) const PORT_VALUES: u32 = 65_537;
@@ -36,6 +37,7 @@ pub(in crate::compile) struct Definition {
     pub networks: [Option<Networks>; 2],
     pub ports: [Option<Ranges>; 2],
     pub vlan: Option<Ranges>,
+    pub server_name: Option<Arc<ServerNames>>,
 }
 
 /// The definitions of each filter, kept while it is the same object: a file that is read again
@@ -98,6 +100,10 @@ impl Definition {
                 canonical_networks(&filter.destination),
             ],
             vlan: ranges(&filter.vlan, VLAN_VALUES),
+            server_name: given(!filter.server_name.is_empty(), &filter.server_name).map(|names| {
+                let undecided = filter.undecided == Undecided::Mirror;
+                Arc::new(ServerNames::new(names, undecided))
+            }),
         };
         let mut back = there.clone();
         back.ports.reverse();
@@ -124,6 +130,7 @@ impl Definition {
             Field::Source => self.networks[0].is_some(),
             Field::Destination => self.networks[1].is_some(),
             Field::Vlan => self.vlan.is_some(),
+            Field::ServerName => self.server_name.is_some(),
         }
     }
 
@@ -136,10 +143,11 @@ impl Definition {
             Field::Source => self.networks[0] != other.networks[0],
             Field::Destination => self.networks[1] != other.networks[1],
             Field::Vlan => self.vlan != other.vlan,
+            Field::ServerName => self.server_name != other.server_name,
         }
     }
 }
-const _: () = assert!(FIELDS == 6);
+const _: () = assert!(FIELDS == 7);
 
 fn given<T>(is: bool, value: T) -> Option<T> {
     is.then_some(value)

@@ -6,6 +6,7 @@ use traffic_mirror_ebpf::abi::{Block, Class, EMPTY_BLOCK, EMPTY_CLASS, Root, Ski
 
 use crate::compile::classifier::definition::{bits_of, length_of, mask};
 use crate::compile::classifier::fingerprint::{hash_of, hash_of_block, summary_of};
+use crate::compile::classifier::name_table;
 use crate::tables::{Pages, Table, Tables};
 
 /// Elements in use.
@@ -65,8 +66,12 @@ impl Reachable {
             &values.destination_port[..],
             &values.no_port[..],
             &values.vlan[..],
+            &[values.other_name, values.undecided],
         ];
         for &class in direct.into_iter().flatten() {
+            found.classes.insert(class)?;
+        }
+        for class in name_table::classes(tables) {
             found.classes.insert(class)?;
         }
         for root in Root::ALL {

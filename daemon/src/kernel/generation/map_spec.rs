@@ -16,15 +16,16 @@ use crate::kernel::bpf::syscall::{info_of, open_pin};
 use crate::kernel::error::{KernelError, map_error};
 use crate::kernel::generation::Generation;
 use crate::kernel::object;
-use crate::kernel::object::{CounterMaps, DAEMON, OBJECT, PINNED, capacity, map_names};
+use crate::kernel::object::{CounterMaps, DAEMON, OBJECT, PINNED, capacity, flow_maps, map_names};
 use crate::tables::Table;
 
 /// Maps that no program reads: they are for people and the next daemon.
-const UNUSED: [&str; 9] = [
+const UNUSED: [&str; 10] = [
     "FILTERS",
     "ENDPOINT_NAMES",
     "HOOKS",
     "LISTED",
+    "NAME_TEXTS",
     "HISTORY",
     "HEALTH",
     object::FILTERS.past,
@@ -62,6 +63,12 @@ impl MapSpec {
 
 /// How many elements a map may have that the daemon makes as large as it needs it.
 fn room(name: &str) -> Option<RangeInclusive<u32>> {
+    if let Some((_, most)) = flow_maps(MOST_CPUS)
+        .into_iter()
+        .find(|(flows, _)| *flows == name)
+    {
+        return Some(1..=most);
+    }
     let counted = counted()
         .into_iter()
         .find(|(kind, _)| [kind.stats, kind.past].contains(&name));
@@ -226,6 +233,8 @@ fn maps_of(pin: &Path, name: &str) -> io::Result<Vec<u32>> {
     Ok(numbers)
 }
 
+/// `NR_CPUS` of any kernel.
+const MOST_CPUS: u32 = 8192;
 /// More than any program of ours has.
 const MAX_MAPS: usize = 64;
 /// `BPF_OBJ_NAME_LEN`.

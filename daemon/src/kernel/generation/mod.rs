@@ -21,7 +21,7 @@ use crate::kernel::error::{KernelError, pin_error};
 use crate::kernel::features::memory::{KernelMemory, memory};
 use crate::kernel::generation::build_id::{BuildId, name, parse};
 use crate::kernel::object;
-use crate::kernel::object::{CounterMaps, PROGRAMS, capacity, map_names};
+use crate::kernel::object::{CounterMaps, PROGRAMS, capacity, flow_maps, map_names};
 use crate::kernel::pins::remove_pins;
 use crate::tables::{Table, Tables};
 
@@ -119,6 +119,12 @@ impl Generation {
         generation.remove()?;
         fs::create_dir_all(&generation.dir)
             .map_err(|source| pin_error("create", &generation.dir, source))?;
+        let cpus = aya::util::nr_cpus()
+            .map_err(|(_, source)| pin_error("count the CPUs for", &generation.dir, source))?;
+        let has_names = tables.len(Table::NameTexts) > 0;
+        if has_names {
+            generation.take_flows(pin_path, cpus.into())?;
+        }
         let created = generation.load(|loader| {
             for table in Table::ALL {
                 loader.map_max_entries(table.map_name(), capacity(table, tables.len(table)));
@@ -132,6 +138,11 @@ impl Generation {
             counters(object::FILTERS, Table::Filters);
             counters(object::ENDPOINTS, Table::Endpoints);
             counters(object::HOOKS, Table::Hooks);
+            if has_names {
+                for (name, elements) in flow_maps(cpus.into()) {
+                    loader.map_max_entries(name, elements);
+                }
+            }
         });
         match created {
             Ok(_) => Ok(generation),
@@ -140,6 +151,31 @@ impl Generation {
                 Err(error)
             }
         }
+    }
+
+    /// Shares what the live generation, if it is of this layout, remembers of flows: connections that
+    /// are open keep their names.
+    fn take_flows(&self, pin_path: &Path, cpus: u32) -> Result<(), KernelError> {
+        let live = Self::list(pin_path)?.pop();
+        let live = live.map(|live| Self::open(pin_path, live));
+        let Some(live) = live.filter(Self::is_sound) else {
+            return Ok(());
+        };
+        let maps = flow_maps(cpus).map(|(name, elements)| {
+            let map = live.open_map(name).ok()?;
+            let is_same = map.info().ok()?.max_entries() == elements;
+            is_same.then_some((name, map))
+        });
+        // one refers to the other
+        if maps.iter().any(Option::is_none) {
+            return Ok(());
+        }
+        for (name, map) in maps.into_iter().flatten() {
+            let path = self.dir.join(name);
+            map.pin(&path)
+                .map_err(|error| pin_error("pin", &path, std::io::Error::other(error)))?;
+        }
+        Ok(())
     }
 
     /// Makes its programs read the kernel's memory in this way

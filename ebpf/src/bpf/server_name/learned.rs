@@ -1,0 +1,214 @@
+//! The names that flows have, whether or not a filter has them: so a filter that comes takes flows
+//! that began before, and one that goes lets go of them. Names that filters have and others do not
+//! push each other out, and names of flows that were answered are pushed out by none.
+
+use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
+use traffic_mirror_ebpf::abi::{LEARNED_BYTES, LEARNED_CELLS, Learned, MAX_LEARNED};
+use traffic_mirror_ebpf::classify::class_of_name;
+use traffic_mirror_ebpf::flow::{Found, IDLE_LIFE, Known, Stamp};
+use traffic_mirror_ebpf::hello::name::{Match, Names, look_up};
+
+use super::UNDECIDED;
+use super::assembly::own;
+use super::state::current;
+use crate::bpf::direct::{control, steps, values};
+use crate::bpf::maps::{ASSEMBLIES, Kernel, LEARNED};
+use crate::bpf::verifier::{Loop, opaque};
+
+/// In place of a name: there is no room for it, or to wait for more of it.
+pub(super) const NO_ROOM: u32 = u32::MAX - 4;
+/// Buckets for names that filters have, and as many for others.
+const BUCKETS: u32 = MAX_LEARNED / LEARNED_CELLS / 2;
+/// What distinguishes a time from none.
+const IS_TIME: u32 = 1 << 16;
+
+/// The names of the filters.
+struct Patterns {
+    mask: u64,
+}
+
+impl Names for Patterns {
+    #[inline(always)]
+    fn find(&mut self, hash: u64) -> u32 {
+        class_of_name(&Kernel, self.mask, hash).unwrap_or(0)
+    }
+}
+
+/// Compares the name at a place of a buffer with those of the filters. A global function: the
+/// verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn compare_name(place: u32, at: u32, bytes: u32, epoch: u32, found: *mut Match) -> u32 {
+    let Some(assembly) = ASSEMBLIES.get_ptr_mut(place) else {
+        return 0;
+    };
+    if found.is_null() {
+        return 0;
+    }
+    let patterns = Patterns {
+        mask: control().banks[epoch as usize & 1].names_mask,
+    };
+    // SAFETY: an element of the map; the caller passes a pointer to a local variable.
+    unsafe {
+        let buffer = &(*assembly).buffer;
+        *found = look_up(
+            &Loop,
+            buffer,
+            &values().name_keys.names,
+            patterns,
+            (at as u16, bytes as u16),
+        );
+    }
+    1
+}
+
+/// Remembers the name at a place of a buffer; returns its index, or [`NO_ROOM`]. A global function,
+/// as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn learn(place: u32, at: u32, bytes: u32, epoch: u32, now: u32) -> u32 {
+    let mut found = Match { hash: 0, class: 0 };
+    if compare_name(place, at, bytes, epoch, &raw mut found) == 0 {
+        return NO_ROOM;
+    }
+    let is_wanted = u32::from(found.class != 0);
+    let bucket = (found.hash as u32 % BUCKETS + is_wanted * BUCKETS) * LEARNED_CELLS;
+    let index = opaque(place_of_name(bucket, found.hash, now));
+    let (Some(name), Some(assembly)) = (LEARNED.get_ptr_mut(index), ASSEMBLIES.get_ptr_mut(place))
+    else {
+        return NO_ROOM;
+    };
+    // SAFETY: elements of maps; the text has that many bytes, and the buffer behind each place.
+    unsafe {
+        let name = &mut *name;
+        if name.hash != found.hash {
+            // flows of the name before must not take the new one for theirs
+            (&raw mut name.hash).write_volatile(0);
+            let count = (opaque(bytes.wrapping_sub(1)) & (LEARNED_BYTES as u32 - 1)) + 1;
+            let from = (*assembly).buffer.as_mut_ptr().add((at & 0xfff) as usize);
+            bpf_probe_read_kernel(name.text.as_mut_ptr().cast(), count, from.cast());
+            name.bytes = count;
+            name.answered = 0;
+        }
+        name.seen = now | IS_TIME;
+        name.found = stamped(found.class, epoch).0;
+        (&raw mut name.hash).write_volatile(found.hash);
+    }
+    index
+}
+
+/// The tables, to be read no earlier than `after`.
+#[inline(always)]
+fn stamp(epoch: u32, after: u32) -> Stamp {
+    Stamp::new(control().generation, epoch, steps(after))
+}
+
+/// A class as it is remembered.
+#[inline(always)]
+fn stamped(class: u32, epoch: u32) -> Found {
+    Found::new(class, stamp(epoch, class))
+}
+
+/// The hash of a name.
+#[inline(always)]
+pub(super) fn hash_of(index: u32) -> u64 {
+    // SAFETY: an element of the map.
+    LEARNED
+        .get_ptr_mut(index)
+        .map_or(0, |name| unsafe { (*name).hash })
+}
+
+/// The element for a name in a bucket. A global function, as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn place_of_name(bucket: u32, hash: u64, now: u32) -> u32 {
+    let (mut place, mut most, mut nth) = (NO_ROOM, 0, 0);
+    while nth < LEARNED_CELLS {
+        let Some(name) = LEARNED.get_ptr_mut(bucket + nth) else {
+            return NO_ROOM;
+        };
+        // SAFETY: an element of the map.
+        let name = unsafe { &*name };
+        let is_kept = name.answered != 0 && age(name.answered, now) < IDLE_LIFE;
+        let rank = if name.hash == hash {
+            u32::MAX
+        } else if name.hash == 0 {
+            u32::MAX - 1
+        } else if is_kept {
+            0
+        } else {
+            1 + age(name.seen, now)
+        };
+        if rank > most {
+            (place, most) = (bucket + nth, rank);
+        }
+        nth += 1;
+    }
+    place
+}
+
+#[inline(always)]
+fn age(time: u32, now: u32) -> u32 {
+    now.wrapping_sub(time) & 0xffff
+}
+
+/// The class of the flow at hand. `answered` is 1 if its other side has answered. A global function,
+/// as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn class_of_flow(answered: u32) -> u32 {
+    let Some(visit) = current() else {
+        return UNDECIDED;
+    };
+    let (known, epoch) = (visit.flow.known, visit.epoch);
+    let Some(index) = known.name() else {
+        return UNDECIDED;
+    };
+    let Some(name) = LEARNED.get_ptr_mut(index) else {
+        return UNDECIDED;
+    };
+    // SAFETY: an element of the map; each field is a word by itself.
+    let name = unsafe { &mut *name };
+    if name.hash == 0 || !known.is(name.hash) {
+        return UNDECIDED;
+    }
+    let time = visit.flow.now | IS_TIME;
+    if answered != 0 && name.answered != time {
+        name.answered = time;
+    } else if answered == 0 && name.seen != time {
+        name.seen = time;
+    }
+    let class = match Found(name.found).class(stamp(epoch, 0)) {
+        Some(class) => class,
+        None => opaque(look_up_again(index, epoch)),
+    };
+    if class == 0 {
+        values().other_name
+    } else {
+        class
+    }
+}
+
+/// Compares a name that is remembered with those of the filters. A global function, as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn look_up_again(index: u32, epoch: u32) -> u32 {
+    let (Some(name), Some(assembly)) = (LEARNED.get_ptr_mut(index), ASSEMBLIES.get_ptr_mut(own()))
+    else {
+        return 0;
+    };
+    // SAFETY: elements of maps; both have that many bytes.
+    let name: &mut Learned = unsafe {
+        let to = (*assembly).buffer.as_mut_ptr();
+        bpf_probe_read_kernel(
+            to.cast(),
+            LEARNED_BYTES as u32,
+            (*name).text.as_ptr().cast(),
+        );
+        &mut *name
+    };
+    let mut found = Match { hash: 0, class: 0 };
+    compare_name(own(), 0, name.bytes, epoch, &raw mut found);
+    name.found = stamped(found.class, epoch).0;
+    found.class
+}
