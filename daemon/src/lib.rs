@@ -3,6 +3,7 @@
 
 pub mod about;
 pub mod attached;
+pub mod cgroup;
 pub mod chain;
 pub mod compile;
 pub mod config;
