@@ -149,7 +149,8 @@ fn empty() -> Problem {
     Problem::new(Code::EmptyName, "which is empty", "write a name")
 }
 
-fn one_star(name: &str) -> String {
+/// With one star where several follow each other.
+pub(super) fn one_star(name: &str) -> String {
     let mut short = name.to_owned();
     while short.contains("**") {
         short = short.replace("**", "*");
