@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::limits::{MAX_CGROUPS, MAX_WATCHES};
 use crate::obstacle::Obstacle;
+use crate::printable::printable;
 
 /// What applications suffer from. Each text has its remedy.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
@@ -53,7 +54,7 @@ pub enum CgroupError {
     )]
     NoInstance,
     /// Something else.
-    #[error("cannot {action} {}: {reason}", .path.display())]
+    #[error("cannot {action} {}: {reason}", printable(&.path.to_string_lossy()))]
     Failed {
         /// A verb.
         action: &'static str,
@@ -101,6 +102,8 @@ mod tests {
             obstacle.starts_with("filters with applications match nothing: /sys/fs/cgroup shows"),
             "{obstacle}"
         );
+        let hostile = CgroupError::failed("read", Path::new("/a\x1b[2J"), &io::Error::other("no"));
+        assert_eq!(hostile.to_string(), "cannot read /a\\u{1b}[2J: no");
         let full = CgroupError::TooMany.to_string();
         assert!(full.contains("65536") && !CgroupError::TooMany.is_total());
     }

@@ -6,7 +6,8 @@ use super::error::CgroupError;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cgroup {
     /// Its directory, from the root of the hierarchy on; `/` is the root. A name that is not UTF-8
-    /// has a replacement character.
+    /// has a replacement character. Users choose names below their own cgroups, with any
+    /// characters: print it with [`printable`](crate::printable::printable).
     pub path: String,
     /// What `bpf_skb_cgroup_id` gives for packets of its sockets. No two cgroups ever have the
     /// same, as long as the kernel runs.

@@ -27,7 +27,7 @@ use super::state::MatchState;
 /// A cgroup that is selected.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Selected {
-    /// Its directory, from the root of the hierarchy on.
+    /// Its directory, as [`Cgroup::path`](super::hierarchy::Cgroup::path).
     pub path: String,
     /// What the kernel calls it.
     pub id: u64,
