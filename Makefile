@@ -20,7 +20,7 @@ TIME ?= 60
 help:
 	@echo "make demo   the main job on real packets, in network namespaces"
 	@echo "make test   every test; says which were the slowest"
-	@echo "make fuzz   random input, a minute each; TARGET=frames, fit, hello, toml, programs or hostile, TIME=seconds, SEED=number"
+	@echo "make fuzz   random input, a minute each; TARGET=frames, fit, hello, quic, toml, programs or hostile, TIME=seconds, SEED=number"
 	@echo "make vm     the package under systemd, the packet tests and the kernel's GUE receiver, in virtual machines"
 	@echo "make vm-arm64  the arm64 package and the packet tests in emulated arm64 machines"
 	@echo "make container  the install chapter of README.md, Ansible and Puppet, in Debian containers with systemd"

@@ -23,6 +23,7 @@ pub mod plan;
 pub mod preview;
 pub mod printable;
 pub mod pulse;
+pub mod quic;
 pub mod reconcile;
 pub mod reconciled;
 pub mod report;

@@ -1,10 +1,10 @@
 #!/bin/sh
-# Runs the fuzzers: run.sh [TARGET [SECONDS]]. TARGET is frames, fit, hello, toml, programs, hostile, or all of them in turns; 0
+# Runs the fuzzers: run.sh [TARGET [SECONDS]]. TARGET is frames, fit, hello, quic, toml, programs, hostile, or all of them in turns; 0
 # seconds are until Ctrl-C. SEED begins where another run began.
 #
 # `run.sh build` only compiles them.
 #
-# `run.sh minimise` writes what frames, fit and hello have found on this machine into corpus/, as little of it as covers the same.
+# `run.sh minimise` writes what frames, fit, hello and quic have found on this machine into corpus/, as little of it as covers the same.
 set -eu
 cd "$(dirname "$0")"
 export PATH="$PATH:$HOME/.cargo/bin"
@@ -87,7 +87,7 @@ hostile() {
 }
 
 minimise() {
-    for name in frames fit hello; do
+    for name in frames fit hello quic; do
         program=$(binary "$name")
         rm -rf "$work/minimised"
         mkdir -p "$work/minimised"
@@ -98,11 +98,11 @@ minimise() {
 }
 
 case $target in
-all) for each in frames fit hello toml; do guided "$each"; done && programs && hostile ;;
-frames | fit | hello | toml) guided "$target" ;;
+all) for each in frames fit hello quic toml; do guided "$each"; done && programs && hostile ;;
+frames | fit | hello | quic | toml) guided "$target" ;;
 programs) programs ;;
 hostile) hostile ;;
 build) cargo build --release --locked --quiet --bins ;;
 minimise) minimise ;;
-*) echo "fuzz: there is no target $target: frames, fit, hello, toml, programs, hostile or all" >&2 && exit 1 ;;
+*) echo "fuzz: there is no target $target: frames, fit, hello, quic, toml, programs, hostile or all" >&2 && exit 1 ;;
 esac

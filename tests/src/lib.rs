@@ -4,4 +4,5 @@ pub mod dashboard;
 pub mod hostile;
 pub mod lab;
 pub mod oracle;
+pub mod quic;
 pub mod references;

@@ -74,6 +74,7 @@ fn pure_modules_know_neither_kernel_nor_clock_nor_files() {
         "obstacle.rs",
         "plan.rs",
         "preview",
+        "quic",
         "reconciled.rs",
         "report",
         "tables",
