@@ -26,6 +26,7 @@ use traffic_mirror_ebpf::abi::{self, Listed, MAX_ENDPOINTS, MAX_FILTERS, MAX_INT
 
 use crate::compile::cache::Decompiled;
 use crate::compile::classifier::assign::Assignment;
+use crate::compile::classifier::name_table;
 use crate::compile::classifier::room::Room;
 use crate::compile::classifier::slots::omitted;
 use crate::compile::classifier::source::Source;
@@ -152,6 +153,10 @@ fn step(
         live.filter_bytes()
     });
     let mut tables = live.with_idle_copies();
+    if tables.names.is_empty() {
+        // no map has been made yet
+        Arc::make_mut(&mut tables.values).name_keys = name_table::keys(network.secret);
+    }
     let Assignment {
         slots,
         union,
@@ -169,7 +174,6 @@ fn step(
         &want,
         active_blocks,
         room,
-        network.secret,
     )?;
     classifier::rows::rows(
         &mut tables.rows,

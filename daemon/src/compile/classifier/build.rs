@@ -22,7 +22,7 @@ use crate::tables::Tables;
 /// that `in_use` reaches in the `live` tables keep their place; new ones get free places. A field
 /// that does not differ from `built_from`, if that is known, is not visited. `active_blocks` are
 /// the blocks that have active slots, as bits. Returns the bank, without rows; `None` if there is
-/// no room for the new elements. `secret` is that of the pin path.
+/// no room for the new elements.
 pub(in crate::compile) fn build(
     tables: &mut Tables,
     live: &Tables,
@@ -31,7 +31,6 @@ pub(in crate::compile) fn build(
     want: &Source,
     active_blocks: u64,
     room: Room,
-    secret: u64,
 ) -> Option<Bank> {
     let difference = built_from.map(|built_from| SourceDifference::between(built_from, want));
     let spared = |field, equal: &dyn Fn(&Definition, &Definition) -> bool| {
@@ -91,7 +90,7 @@ pub(in crate::compile) fn build(
     let classes = sets.assign(is_wider)?;
     classes.write(tables);
     let roots = write(tables, in_use, &classes, &selected, &trees);
-    let names_mask = named.write(tables, live, &classes, secret)?;
+    let names_mask = named.write(tables, live, &classes)?;
     let mut bank = Bank {
         omitted: want.omitted,
         roots,

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use traffic_mirror_ebpf::abi::{Field, NameCell, NameText};
 
 use crate::compile::classifier::name_set::{ServerNames, is_wildcard, text};
-use crate::compile::classifier::name_table::{hash, keys, mask, probes, there};
+use crate::compile::classifier::name_table::{hash, mask, probes, there};
 use crate::compile::classifier::sets::{Assigned, Cursor, NOTHING, Selected, Sets};
 use crate::compile::classifier::slot_set::changes;
 use crate::compile::classifier::slots::{BySlot, deciding};
@@ -88,15 +88,11 @@ impl Named {
         tables: &mut Tables,
         live: &Tables,
         classes: &Assigned,
-        secret: u64,
     ) -> Option<u64> {
         let is_fresh = live.names.is_empty();
         let values = Arc::make_mut(&mut tables.values);
         values.other_name = classes.of(self.other);
         values.undecided = classes.of(self.undecided);
-        if is_fresh {
-            values.name_keys = keys(secret);
-        }
         let keys = values.name_keys;
         let wanted: Vec<(&str, u64, u32)> = self
             .names
