@@ -19,5 +19,3 @@ page metrics traffic-mirror-metrics 7 "metrics and alerts of traffic-mirror"
 page troubleshooting traffic-mirror-troubleshooting 7 "states and reasons of traffic-mirror, with remedies"
 page collector traffic-mirror-collector 8 "unwrap copies of traffic-mirror" \
     '**traffic-mirror-collector** **--from** *NETWORKS* [**--listen** *ADDRESS:PORT*] **--pcap** | **--tap** *NAME*'
-page resolver traffic-mirror-resolver 8 "keep the addresses of DNS names for traffic-mirror" \
-    '**traffic-mirror-resolver** [**--wanted** *FILE*] [**--names** *FILE*]'
