@@ -5,7 +5,7 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use traffic_mirror_ebpf::abi::{LEARNED_BYTES, LEARNED_CELLS, Learned, MAX_LEARNED};
 use traffic_mirror_ebpf::classify::class_of_name;
-use traffic_mirror_ebpf::flow::{Found, IDLE_LIFE, Known, Stamp};
+use traffic_mirror_ebpf::flow::{Found, IDLE_LIFE, Stamp};
 use traffic_mirror_ebpf::hello::name::{Match, Names, look_up};
 
 use super::UNDECIDED;

@@ -7,7 +7,7 @@ use core::ops::ControlFlow;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skb_load_bytes};
 use traffic_mirror_ebpf::abi::{Assembly, MAX_ASSEMBLIES};
-use traffic_mirror_ebpf::hello::{self, Buffer, Outcome, Parsed, STREAM_BYTES, http, tls};
+use traffic_mirror_ebpf::hello::{self, Outcome, Parsed, STREAM_BYTES, http, tls};
 
 use super::assembly::{buffer, own};
 use super::learned;

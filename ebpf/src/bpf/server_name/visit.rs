@@ -54,7 +54,7 @@ pub(super) extern "C" fn visit(skb: *mut __sk_buff, packet: *const Packet, epoch
     visit.flow.segment = Segment {
         sequence: u32::from_be(visit.header[1]),
         acknowledgment: u32::from_be(visit.header[2]),
-        payload: if at < end { end - at } else { 0 },
+        payload: end.saturating_sub(at),
         flags: word >> 16 & 0xff,
         side: key.side,
     };
