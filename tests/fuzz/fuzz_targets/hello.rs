@@ -30,9 +30,11 @@ fn draw(bytes: &[u8]) -> (Vec<(u16, u16)>, &[u8]) {
     };
     let count = usize::from(count % 7).min(rest.len() / 4);
     let (segments, stream) = rest.split_at(4 * count);
-    let number = |bytes: &[u8]| u16::from_be_bytes([bytes[0], bytes[1]]);
-    let segments = segments.chunks_exact(4);
-    let segments = segments.map(|four| (number(four), number(&four[2..])));
+    let (segments, _) = segments.as_chunks();
+    let number = |first: u8, second: u8| u16::from_be_bytes([first, second]);
+    let segments = segments
+        .iter()
+        .map(|&[a, b, c, d]| (number(a, b), number(c, d)));
     (segments.collect(), stream)
 }
 
@@ -92,7 +94,7 @@ fn assert_final(before: &Reading, now: &Reading) {
 }
 
 fn in_segments(fence: &mut Fence, stream: &[u8], segments: &[(u16, u16)]) {
-    let place = |part: u16| stream.len() * usize::from(part) >> 16;
+    let place = |part: u16| (stream.len() * usize::from(part)) >> 16;
     let mut there = vec![false; stream.len()];
     let (mut coverage, mut last) = (Coverage::default(), read(&[]));
     for &(one, other) in segments.iter().chain(&[(0, u16::MAX)]) {

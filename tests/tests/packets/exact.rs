@@ -16,7 +16,7 @@ const UNWANTED: u32 = 8;
 const LENGTHS: [usize; 11] = [0, 1, 20, 60, 10, 200, 5, 1000, 30, 100, 1400];
 
 /// How many packets; `TEST_PACKETS` asks for fewer, where that would take too long.
-fn packets() -> Result<u32> {
+pub(crate) fn packets() -> Result<u32> {
     match std::env::var("TEST_PACKETS") {
         Err(_) => Ok(100_000),
         Ok(number) => number
