@@ -116,6 +116,19 @@ fn names(raw: &config::Filter, filter: &Parts, diagnostics: &mut Diagnostics) {
                 .related(list.span(), "the names"),
         );
     }
+    if let (Some(Ok(given)), Ok(Directions::Ingress | Directions::Egress)) =
+        (&raw.direction, filter.direction)
+    {
+        let message = format!(
+            "{} has server_name, but sees one direction of a flow alone",
+            raw.label
+        );
+        diagnostics.report(
+            Diagnostic::new(Code::OneWayNames, given.span(), message)
+                .help("remove the line: the answers of a server go the other way")
+                .related(list.span(), "the names"),
+        );
+    }
     let (Ok(protocols), Some(protocol)) = (&filter.protocol, given(&raw.protocol)) else {
         return;
     };

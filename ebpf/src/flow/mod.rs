@@ -7,8 +7,10 @@
 mod key;
 mod value;
 
+use crate::hello::STREAM_BYTES;
+
 pub use key::{Key, key};
-pub use value::{Found, IDLE_LIFE, Known, Stamp, Tentative, Undecided, clock};
+pub use value::{Found, IDLE_LIFE, Known, Stamp, Tentative, Undecided, age, clock};
 
 /// A TCP segment, as far as it matters.
 #[repr(C)]
@@ -40,9 +42,12 @@ impl Segment {
         self.flags & flag != 0
     }
 
-    /// Whether it acknowledges all before a sequence number.
+    /// Whether it acknowledges all before a sequence number. A reset answers anybody, also where
+    /// nobody listens.
     const fn acknowledges(&self, end: u32) -> bool {
-        self.has(Self::ACK) && self.acknowledgment.wrapping_sub(end) < 1 << 31
+        self.has(Self::ACK)
+            && !self.has(Self::RST)
+            && self.acknowledgment.wrapping_sub(end) < 1 << 31
     }
 
     /// The sequence number of its first byte of payload.
@@ -110,16 +115,28 @@ pub fn step(visit: &mut Visit) -> Step {
     let is_tentative = visit.tentative.value != 0;
     let is_begun = is_tentative && visit.tentative.is_begun();
     let is_decided = is_tentative && !visit.tentative.is_begun();
-    let is_answered = is_answer && is_begun && visit.tentative.sequence == segment.acknowledgment;
-    if visit.known.0 != 0 && !is_first && !is_answered {
+    let is_other = segment.side != visit.tentative.side();
+    let is_exact = visit.tentative.sequence == segment.acknowledgment;
+    let is_answered = is_answer && is_tentative && is_other && is_exact;
+    let is_over = is_answer && visit.known.is_over(now);
+    if visit.known.0 != 0 && !is_first && !is_answered && !is_over {
         visit.known = visit.known.seen(now, ended(&segment), segment.side);
         return Step::Known;
     }
     // a connection begins anew when the other side says so, too
-    visit.forget = (visit.known.0 != 0 && is_answered) as u32;
+    visit.forget = (visit.known.0 != 0 && (is_answered || is_over)) as u32;
     if is_answer {
-        if is_answered {
+        if is_answered && is_begun {
             return Step::Unknown;
+        }
+        // it acknowledges payload of the first segment, or comes late
+        if is_answered || is_decided && visit.tentative.age(now) < value::ENDED_LIFE {
+            visit.known = visit.tentative.known(now);
+            return if is_answered {
+                Step::Confirm
+            } else {
+                Step::Decided
+            };
         }
         visit.tentative = Tentative::begun(segment.acknowledgment, segment.side ^ 1, now);
         return Step::Remember;
@@ -134,7 +151,6 @@ pub fn step(visit: &mut Visit) -> Step {
     }
     if is_decided {
         visit.known = visit.tentative.known(now);
-        let is_other = segment.side != visit.tentative.side();
         return if is_other && segment.acknowledges(visit.tentative.sequence) {
             Step::Confirm
         } else {
@@ -155,7 +171,14 @@ pub fn step(visit: &mut Visit) -> Step {
         visit.offset = 0;
         return Step::Read;
     }
-    if visit.tentative.side() != segment.side {
+    if is_other {
+        // not one who does not even know where the client is
+        let said = segment
+            .acknowledgment
+            .wrapping_sub(visit.tentative.sequence);
+        if !segment.has(Segment::ACK) || said > STREAM_BYTES {
+            return Step::Unknown;
+        }
         visit.tentative = Tentative::undecided(Undecided::ServerFirst, &segment, now);
         visit.known = visit.tentative.known(now);
         return Step::Conclude;

@@ -160,7 +160,45 @@ fn payload_of_the_first_segment_is_read() {
     let visit = flow.reads(segment(CLIENT, Segment::SYN, ISN, 0, HELLO), 0);
     assert!(visit.tentative.has_handshake());
     flow.read(&visit, named(), END);
+    // the server takes all of it at once, or nothing
+    let mut refused = Kept {
+        tentative: flow.tentative,
+        ..Kept::default()
+    };
+    let answers = [END, BEGIN].map(|acknowledgment| {
+        segment(SERVER, Segment::SYN | Segment::ACK, 1000, acknowledgment, 0)
+    });
+    assert_eq!(flow.step(answers[0]), Step::Confirm);
+    assert_eq!(refused.step(answers[1]), Step::Decided);
+    assert_eq!(refused.step(answer(END, 0)), Step::Confirm);
+}
+
+#[test]
+fn a_reset_and_a_late_answer_decide_nothing() {
+    let mut flow = decided();
+    let reset = segment(SERVER, Segment::RST | Segment::ACK, 0, END, 0);
+    assert_eq!(flow.step(reset), Step::Decided);
+    assert_eq!(flow.step(syn_ack()), Step::Decided);
     assert_eq!(flow.step(answer(END, 0)), Step::Confirm);
+    // and one who does not know where the client is does not speak first
+    let mut flow = Kept::default();
+    flow.step(syn());
+    let (begin, far) = (BEGIN, BEGIN.wrapping_sub(10));
+    assert_eq!(flow.step(answer(far, 40)), Step::Unknown);
+    assert_eq!(
+        flow.step(answer(begin.wrapping_add(70_000), 40)),
+        Step::Unknown
+    );
+    assert_eq!(flow.reads(hello(), 0).offset, 0);
+}
+
+#[test]
+fn what_is_over_gives_way_to_an_answer_alone() {
+    let mut flow = known();
+    flow.meet(segment(SERVER, Segment::RST, 2401, END, 0));
+    let (step, visit) = flow.meet(segment(SERVER, Segment::SYN | Segment::ACK, 9, 6, 0));
+    assert_eq!((step, visit.forget), (Step::Remember, 1));
+    flow.reads(segment(CLIENT, Segment::ACK, 6, 10, 100), 0);
 }
 
 #[test]

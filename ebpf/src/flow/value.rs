@@ -12,6 +12,14 @@ pub const fn clock(now_ns: u64) -> u32 {
     (now_ns >> 30) as u32 & TIME_MASK
 }
 
+/// How long ago a [`clock`] was; 0 for one that another CPU has read a little later.
+#[must_use]
+#[inline(always)]
+pub const fn age(time: u32, now: u32) -> u32 {
+    let age = now.wrapping_sub(time) & TIME_MASK;
+    if age > TIME_MASK / 2 { 0 } else { age }
+}
+
 const TIME_MASK: u32 = 0xffff;
 const NAME_MASK: u64 = 0xff_ffff;
 
@@ -99,13 +107,22 @@ impl Known {
     #[must_use]
     #[inline(always)]
     pub const fn worth(self, now: u32) -> u32 {
-        let age = now.wrapping_sub(self.time()) & TIME_MASK;
-        let life = if self.0 >> ENDED_SHIFT & 3 == 3 {
+        let life = if self.has_ended() {
             ENDED_LIFE
         } else {
             IDLE_LIFE
         };
-        life.saturating_sub(age)
+        life.saturating_sub(age(self.time(), now))
+    }
+
+    /// Whether an answer to another connection of the same addresses and ports is to be believed.
+    #[inline(always)]
+    pub(super) const fn is_over(self, now: u32) -> bool {
+        self.has_ended() || self.worth(now) == 0
+    }
+
+    const fn has_ended(self) -> bool {
+        self.0 >> ENDED_SHIFT & 3 == 3
     }
 
     /// With a segment that was seen. `ended` is relative to its side.
@@ -176,7 +193,7 @@ impl Tentative {
     #[must_use]
     #[inline(always)]
     pub const fn age(self, now: u32) -> u32 {
-        now.wrapping_sub((self.value >> TIME_SHIFT) as u32) & TIME_MASK
+        age((self.value >> TIME_SHIFT) as u32 & TIME_MASK, now)
     }
 
     /// The first side has said it; `end` is the sequence number behind.

@@ -5,7 +5,7 @@
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use traffic_mirror_ebpf::abi::{LEARNED_BYTES, LEARNED_CELLS, Learned, MAX_LEARNED};
 use traffic_mirror_ebpf::classify::class_of_name;
-use traffic_mirror_ebpf::flow::{Found, IDLE_LIFE, Stamp};
+use traffic_mirror_ebpf::flow::{Found, IDLE_LIFE, Stamp, age};
 use traffic_mirror_ebpf::hello::name::{Match, Names, look_up};
 
 use super::UNDECIDED;
@@ -124,12 +124,14 @@ pub(super) fn hash_of(index: u32) -> u64 {
 extern "C" fn place_of_name(bucket: u32, hash: u64, now: u32) -> u32 {
     let (mut place, mut most, mut nth) = (NO_ROOM, 0, 0);
     while nth < LEARNED_CELLS {
-        let Some(name) = LEARNED.get_ptr_mut(bucket + nth) else {
+        // of those that are worth as much not always the same one
+        let at = bucket + (nth + (hash >> 40) as u32) % LEARNED_CELLS;
+        let Some(name) = LEARNED.get_ptr_mut(at) else {
             return NO_ROOM;
         };
         // SAFETY: an element of the map.
         let name = unsafe { &*name };
-        let is_kept = name.answered != 0 && age(name.answered, now) < IDLE_LIFE;
+        let is_kept = name.answered != 0 && age(name.answered & (IS_TIME - 1), now) < IDLE_LIFE;
         let rank = if name.hash == hash {
             u32::MAX
         } else if name.hash == 0 {
@@ -137,19 +139,14 @@ extern "C" fn place_of_name(bucket: u32, hash: u64, now: u32) -> u32 {
         } else if is_kept {
             0
         } else {
-            1 + age(name.seen, now)
+            1 + age(name.seen & (IS_TIME - 1), now)
         };
         if rank > most {
-            (place, most) = (bucket + nth, rank);
+            (place, most) = (at, rank);
         }
         nth += 1;
     }
     place
-}
-
-#[inline(always)]
-fn age(time: u32, now: u32) -> u32 {
-    now.wrapping_sub(time) & 0xffff
 }
 
 /// The class of the flow at hand. `answered` is 1 if its other side has answered. A global function,
@@ -209,6 +206,11 @@ extern "C" fn look_up_again(index: u32, epoch: u32) -> u32 {
     };
     let mut found = Match { hash: 0, class: 0 };
     compare_name(own(), 0, name.bytes, epoch, &raw mut found);
+    if found.hash != name.hash {
+        // two CPUs have written it at the same time
+        name.hash = 0;
+        return UNDECIDED;
+    }
     name.found = stamped(found.class, epoch).0;
     found.class
 }

@@ -7,6 +7,7 @@ use core::ops::ControlFlow;
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skb_load_bytes};
 use traffic_mirror_ebpf::abi::{Assembly, MAX_ASSEMBLIES};
+use traffic_mirror_ebpf::flow::age;
 use traffic_mirror_ebpf::hello::{self, Outcome, Parsed, STREAM_BYTES, http, tls};
 
 use super::assembly::{buffer, own};
@@ -171,7 +172,7 @@ extern "C" fn claim_assembly() -> u32 {
             (*assembly).time = now;
             return place;
         }
-        let age = now.wrapping_sub((*assembly).time) & 0xffff;
+        let age = age((*assembly).time, now);
         if owner == Assembly::BEING_CLEARED || owner != 0 && owner != key && age < ASSEMBLY_LIFE {
             return NOWHERE;
         }

@@ -67,5 +67,11 @@ pub(super) extern "C" fn visit(skb: *mut __sk_buff, packet: *const Packet, epoch
     if !visit.flow.is_plain() {
         flows::find_tentative();
     }
+    if known == 0 && visit.flow.tentative.value == 0 {
+        // another CPU may have moved it from there to here meanwhile
+        let known = flows::find_flow(key.hash);
+        visit.was_known = known;
+        visit.flow.known = flow::Known(known);
+    }
     flow::step(&mut visit.flow) as u32
 }
