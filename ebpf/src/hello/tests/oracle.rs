@@ -146,7 +146,9 @@ pub fn read_message(bytes: &[u8], offset: usize) -> Reading {
 }
 
 fn names(cursor: &mut Cursor<'_>, ech: &mut bool) -> Result<Vec<u8>, Outcome> {
-    cursor.take(2 + 32)?;
+    // a message that ends before the session id has no name, whatever of it is at hand
+    cursor.take(2 + 32 + 1)?;
+    cursor.at -= 1;
     for width in [1, 2, 1] {
         let bytes = cursor.number(width)?;
         cursor.skip(bytes);
