@@ -23,7 +23,8 @@ pub const MAX_ASSEMBLIES: u32 = 1024;
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct FlowCell {
-    /// The key of the flow, exclusive or `value`.
+    /// The key of the flow, exclusive or what lasts of `value`
+    /// ([`Known::lasting`](crate::flow::Known::lasting)).
     pub check: u64,
     /// Laid out by [`Known`](crate::flow::Known).
     pub value: u64,

@@ -294,3 +294,17 @@ fn both_directions_have_one_key() {
         "other ports at the same hosts"
     );
 }
+
+#[test]
+fn what_lasts_does_not_change_with_time_and_ends() {
+    for known in [named(), Known::undecided(Undecided::TooLong)] {
+        for now in [0, 1, 0xffff] {
+            for (ended, side) in [(0, 0), (1, 0), (1, 1), (3, 0)] {
+                let seen = known.seen(now, ended, side);
+                assert_eq!(seen.lasting(), known.lasting(), "{now} {ended} {side}");
+            }
+        }
+    }
+    assert_ne!(named().lasting(), Known::named(78, 0xabcd << 48).lasting());
+    assert_ne!(named().lasting(), Known::named(77, 0xabce << 48).lasting());
+}

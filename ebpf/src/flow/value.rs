@@ -96,6 +96,14 @@ impl Known {
         self.0 >> TAG_SHIFT & 0xffff == hash >> 48
     }
 
+    /// What stays as it is while the flow is known: all but when it was last seen and which sides
+    /// have ended. Only this is part of a cell's check, so that what changes is one word.
+    #[must_use]
+    #[inline(always)]
+    pub const fn lasting(self) -> u64 {
+        self.0 & !((TIME_MASK as u64) << TIME_SHIFT | 3 << ENDED_SHIFT)
+    }
+
     /// When it was last seen.
     #[must_use]
     #[inline(always)]

@@ -2,6 +2,8 @@
 //! pushes out the ones that have ended or been silent longest, and never a known one for a tentative
 //! one.
 
+use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+
 use traffic_mirror_ebpf::abi::{
     FLOW_BUCKETS, FLOW_CELLS, FlowCell, TENTATIVE_BUCKETS, TENTATIVE_CELLS, TentativeCell,
 };
@@ -20,7 +22,7 @@ pub(super) extern "C" fn find_flow(key: u64) -> u64 {
     let mut nth = 0;
     while nth < FLOW_CELLS {
         let cell = bucket.cells[nth];
-        if cell.check ^ cell.value == key {
+        if is_known(&cell, key) {
             return cell.value;
         }
         nth += 1;
@@ -28,15 +30,20 @@ pub(super) extern "C" fn find_flow(key: u64) -> u64 {
     0
 }
 
-/// Remembers what is known of the flow at hand, in the place of what is worth least. A global
-/// function, as above.
+#[inline(always)]
+fn is_known(cell: &FlowCell, key: u64) -> bool {
+    cell.check ^ Known(cell.value).lasting() == key && cell.value != 0
+}
+
+/// Remembers what is known of the flow at hand, in the place of what is worth least; returns 1. If
+/// another CPU takes the place at the same time, it returns 0. A global function, as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn put_flow() -> u32 {
     let Some(visit) = current() else {
         return 0;
     };
-    let (key, value, now) = (visit.key, visit.flow.known.0, visit.flow.now);
+    let (key, known, now) = (visit.key, visit.flow.known, visit.flow.now);
     let Some(bucket) = FLOWS.get_ptr_mut(key as u32 % FLOW_BUCKETS) else {
         return 0;
     };
@@ -45,21 +52,42 @@ pub(super) extern "C" fn put_flow() -> u32 {
     let (mut place, mut least, mut nth) = (0, u32::MAX, 0);
     while nth < FLOW_CELLS {
         let cell = cells[nth];
-        let worth = if cell.check ^ cell.value == key || cell.value == 0 {
+        let worth = if is_known(&cell, key) {
             0
+        } else if cell.value == 0 {
+            1
         } else {
-            1 + Known(cell.value).worth(now)
+            2 + Known(cell.value).worth(now)
         };
         if worth < least {
             (place, least) = (nth, worth);
         }
         nth += 1;
     }
-    cells[place % FLOW_CELLS] = FlowCell {
-        check: key ^ value,
-        value,
+    let check = key ^ known.lasting();
+    let cell = &raw mut cells[place % FLOW_CELLS];
+    // SAFETY: as above.
+    unsafe {
+        let there = cell.read_volatile();
+        let (to_check, to_value) = (&raw mut (*cell).check, &raw mut (*cell).value);
+        let is_mine = there.check == check || replace(to_check, there.check, check);
+        u32::from(
+            is_mine && replace(to_value, there.value, known.0) && to_check.read_volatile() == check,
+        )
+    }
+}
+
+/// Writes a word unless another CPU has written it meanwhile.
+#[inline(always)]
+unsafe fn replace(word: *mut u64, from: u64, to: u64) -> bool {
+    // SAFETY: the caller passes a word of an element of a map. What was found is compared, see
+    // `copy::limit`.
+    let (found, _) = unsafe {
+        atomic_cxchg::<u64, { AtomicOrdering::Relaxed }, { AtomicOrdering::Relaxed }>(
+            word, from, to,
+        )
     };
-    0
+    found == from
 }
 
 /// Forgets a flow. A global function, as above.
@@ -73,8 +101,7 @@ pub(super) extern "C" fn forget_flow(key: u64) -> u32 {
     let cells = unsafe { &mut (*bucket).cells };
     let mut nth = 0;
     while nth < FLOW_CELLS {
-        let cell = cells[nth];
-        if cell.check ^ cell.value == key {
+        if is_known(&cells[nth], key) {
             cells[nth] = FlowCell::default();
         }
         nth += 1;

@@ -61,8 +61,10 @@ pub(super) extern "C" fn server_name(
             flows::put_flow();
         }
     } else if step == Step::Confirm as u32 {
-        flows::put_flow();
-        flows::forget_tentative();
+        // else the next packet of the other side tries again
+        if flows::put_flow() != 0 {
+            flows::forget_tentative();
+        }
     } else if step == Step::Decided as u32 {
         answered = 0;
     } else if step == Step::Conclude as u32 {
