@@ -10,7 +10,7 @@ BPF_LINKER=0.13.0
 LLVM=22
 BUILD="build-essential pkg-config llvm-$LLVM-dev libpolly-$LLVM-dev zlib1g-dev libzstd-dev"
 DEMO="iproute2"
-TESTS="iputils-ping ethtool procps strace bpftool util-linux nftables"
+TESTS="iputils-ping ethtool procps strace bpftool util-linux nftables curl openssl libpcre2-8-0 libcrypt1"
 # what people save the file with
 EDITORS="vim nano ansible-core puppet-agent"
 
@@ -55,20 +55,20 @@ esac
 # shellcheck disable=SC2086
 install_packages setup $wanted
 
-# promtool judges metrics and rules, and tests start the others to see alerts fire; only the programs are taken out of the
-# packages, since an installed package would start its server
-MONITORING="promtool prometheus prometheus-node-exporter prometheus-alertmanager"
+# promtool judges metrics and rules, nginx has clients, and tests start the others to see alerts fire; only the programs are
+# taken out of the packages, since an installed package would start its server
+PROGRAMS="promtool prometheus prometheus-node-exporter prometheus-alertmanager nginx"
 # where Debian's Alertmanager reads them
 TEMPLATES=/usr/share/prometheus/alertmanager
-lacks_monitoring() {
-    for program in $MONITORING; do
+lacks_programs() {
+    for program in $PROGRAMS; do
         command -v "$program" >/dev/null || return 0
     done
     [ ! -e $TEMPLATES/default.tmpl ]
 }
-if [ "$what" = all ] && lacks_monitoring; then
+if [ "$what" = all ] && lacks_programs; then
     if [ "$(id -u)" != 0 ]; then
-        echo "setup: programs of prometheus, prometheus-node-exporter, prometheus-alertmanager are missing; install them as root" >&2
+        echo "setup: one of these programs is missing; install them as root:" "$PROGRAMS" >&2
         exit 1
     fi
     (
@@ -76,12 +76,15 @@ if [ "$what" = all ] && lacks_monitoring; then
         trap 'rm -rf "$directory"' EXIT
         cd "$directory"
         apt-get update --quiet
-        apt-get download --quiet --option APT::Sandbox::User=root prometheus prometheus-node-exporter prometheus-alertmanager
+        apt-get download --quiet --option APT::Sandbox::User=root prometheus prometheus-node-exporter \
+            prometheus-alertmanager nginx
         for package in *.deb; do
             dpkg-deb --extract "$package" .
         done
-        for program in $MONITORING; do
-            install "usr/bin/$program" /usr/local/bin/
+        for program in $PROGRAMS; do
+            found=usr/bin/$program
+            [ -e "$found" ] || found=usr/sbin/$program
+            install "$found" /usr/local/bin/
         done
         install -D --mode=0644 --target-directory=$TEMPLATES .$TEMPLATES/*.tmpl
     )

@@ -180,8 +180,11 @@ pub(super) extern "C" fn put_tentative() -> u32 {
             value: cell.value,
             ..Tentative::default()
         };
-        let age = if is_of(&cell, key) || cell.value == 0 {
+        let age = if is_of(&cell, key) {
+            // not an empty one before it: it would be found later on
             u32::MAX
+        } else if cell.value == 0 {
+            u32::MAX - 1
         } else {
             1 + there.age(now)
         };

@@ -1,0 +1,162 @@
+//! What is remembered of connections: over other connections of the same ports, over reloads, and
+//! in the flood of forged ones.
+
+use anyhow::{Result, ensure};
+use traffic_mirror_tests::lab::packet::Tcp;
+
+use super::made::{FIRST, ISN, made, made_config, of_client, of_server};
+use super::{PORT, hello};
+use crate::edge::{Attach, Direction, SkbLayout, frame};
+use crate::exact::packets;
+
+#[test]
+fn nobody_takes_a_name_back_and_a_new_connection_has_its_own() -> Result<()> {
+    for &attach in Attach::all()? {
+        let mut made = made(attach, "server_name = [\"shop.example\"]")?;
+        let wanted = hello("shop.example", 0);
+        let end = FIRST.wrapping_add(wanted.len() as u32);
+        let copies = made.talk(&wanted, &[(0, wanted.len())])?;
+        ensure!(copies == [1; 3], "{attach:?}: {copies:?}");
+        // a SYN that the server does not answer
+        made.client(Tcp::SYN, 77, &[])?;
+        let copies = [
+            made.client(Tcp::ACK, end, b"more")?,
+            made.server(Tcp::ACK, end.wrapping_add(4), b"more")?,
+        ];
+        ensure!(
+            copies == [1; 2],
+            "{attach:?}: a SYN hides the rest: {copies:?}"
+        );
+        // the same ports, for another server
+        made.client(Tcp::RST, end, &[])?;
+        made.port -= 1;
+        let other = hello("other.example", 0);
+        let copies = made.talk(&other, &[(0, other.len())])?;
+        ensure!(copies == [0; 3], "{attach:?}: {copies:?}");
+    }
+    Ok(())
+}
+
+#[test]
+fn a_reload_takes_and_drops_connections_that_are_open() -> Result<()> {
+    for &attach in Attach::all()? {
+        let mut made = made(attach, "server_name = [\"shop.example\"]")?;
+        let names = ["shop.example", "a.cdn.example"];
+        let mut ports = Vec::new();
+        for (name, copied) in names.iter().zip([1, 0]) {
+            let said = hello(name, 0);
+            let copies = made.talk(&said, &[(0, said.len())])?;
+            ensure!(copies == [copied; 3], "{attach:?} {name}: {copies:?}");
+            ports.push((made.port, FIRST.wrapping_add(said.len() as u32)));
+        }
+        for (names, want) in [
+            ("server_name = [\"*.cdn.example\"]", [0, 1]),
+            (
+                "server_name = [\"shop.example\", \"*.cdn.example\"]",
+                [1, 1],
+            ),
+            ("server_name = [\"other.example\"]", [0, 0]),
+            ("server_name = [\"*.example\"]", [1, 1]),
+        ] {
+            made.edge.configure(&made_config(names))?;
+            for ((port, end), want) in ports.iter().zip(want) {
+                made.port = *port;
+                let copies = [
+                    made.client(Tcp::ACK, *end, b"more")?,
+                    made.server(Tcp::ACK, end.wrapping_add(4), b"more")?,
+                ];
+                ensure!(copies == [want; 2], "{attach:?} {names}: {copies:?}");
+            }
+            made.port = 41_000;
+        }
+    }
+    Ok(())
+}
+
+/// A flood of SYNs and hellos that nobody answers, between a client's hello and the answer to it.
+#[test]
+fn forged_connections_push_nothing_out() -> Result<()> {
+    // an emulator takes long for that many
+    let flood = u16::try_from(packets()? / 5)?;
+    for &attach in Attach::all()? {
+        let mut made = made(attach, "server_name = [\"shop.example\"]")?;
+        let wanted = hello("shop.example", 0);
+        let end = FIRST.wrapping_add(wanted.len() as u32);
+        let copies = made.talk(&wanted, &[(0, wanted.len())])?;
+        ensure!(copies == [1; 3], "{attach:?}: {copies:?}");
+        let known = made.port;
+        made.open()?;
+        made.client(Tcp::ACK, FIRST, &wanted)?;
+        let forged: Vec<_> = (0..flood)
+            .map(|number| {
+                let name = format!("{number}.example");
+                let tcp = Tcp {
+                    sequence: FIRST,
+                    flags: if number % 2 == 0 { Tcp::SYN } else { Tcp::ACK },
+                    ..Tcp::new(number, PORT)
+                };
+                let payload = if number % 2 == 0 {
+                    Vec::new()
+                } else {
+                    hello(&name, 0)
+                };
+                let source = format!("10.7.{}.1", number % 256);
+                (
+                    frame()
+                        .ip(&source, "10.0.0.2")
+                        .layer(tcp)
+                        .payload(payload)
+                        .build(),
+                    SkbLayout::Linear,
+                )
+            })
+            .collect();
+        for part in forged.chunks(1000) {
+            made.edge.pass_all(part, Direction::Ingress)?;
+        }
+        let copies = [
+            made.server(Tcp::ACK, end, b"answer")?,
+            made.client(Tcp::ACK, end, b"more")?,
+        ];
+        ensure!(
+            copies == [1; 2],
+            "{attach:?} between hello and answer: {copies:?}"
+        );
+        made.port = known;
+        let copies = [
+            made.server(Tcp::ACK, end, b"answer")?,
+            made.client(Tcp::ACK, end, b"more")?,
+        ];
+        ensure!(copies == [1; 2], "{attach:?} after the answer: {copies:?}");
+    }
+    Ok(())
+}
+
+/// Connections that begin before others are answered: they share places, and each keeps its own.
+#[test]
+fn connections_at_the_same_time_keep_their_names() -> Result<()> {
+    const AT_ONCE: usize = 100;
+    let ports: Vec<u16> = (10_000..).take(packets()? as usize / 50).collect();
+    let said = hello("shop.example", 0);
+    let end = FIRST.wrapping_add(said.len() as u32);
+    for &attach in Attach::all()? {
+        let mut made = made(attach, "server_name = [\"shop.example\"]")?;
+        let mut copied = |frames: Vec<Vec<u8>>, from| {
+            let count = frames.len();
+            let copies = made.pass(frames, from)?;
+            ensure!(copies == count, "{attach:?}: {copies} copies of {count}");
+            Ok(())
+        };
+        for ports in ports.chunks(AT_ONCE) {
+            let begin = |&port: &u16| of_client(port, Tcp::SYN, ISN, &[]);
+            copied(ports.iter().map(begin).collect(), Direction::Ingress)?;
+        }
+        for ports in ports.chunks(AT_ONCE) {
+            let ask = |&port: &u16| of_client(port, Tcp::ACK, FIRST, &said);
+            let answer = |&port: &u16| of_server(port, Tcp::ACK, end, b"answer");
+            copied(ports.iter().map(ask).collect(), Direction::Ingress)?;
+            copied(ports.iter().map(answer).collect(), Direction::Egress)?;
+        }
+    }
+    Ok(())
+}

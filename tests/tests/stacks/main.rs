@@ -1,0 +1,9 @@
+//! Real clients and a real server: what a filter with server names mirrors of a thousand
+//! connections of curl and OpenSSL to nginx.
+
+mod host;
+mod streams;
+mod web;
+
+mod many;
+mod variants;
