@@ -1,8 +1,8 @@
 //! The object with the eBPF programs: names of its programs and maps, and the room that maps have.
 
 use traffic_mirror_ebpf::abi::{
-    BLOCK_SLOTS, FLOW_BUCKETS, MAX_ASSEMBLIES, MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS,
-    MAX_INTERFACES, MAX_LEARNED, MAX_SLOTS, TENTATIVE_BUCKETS,
+    BLOCK_SLOTS, FLOW_BUCKETS, MAX_ASSEMBLIES, MAX_ENDPOINTS, MAX_FEW_NAMES, MAX_FILTERS,
+    MAX_HOOKS, MAX_INTERFACES, MAX_LEARNED, MAX_LEARNED_MORE, MAX_SLOTS, TENTATIVE_BUCKETS,
 };
 
 use super::attachment::{ENCAP, ERRORS, SEGMENTER};
@@ -72,16 +72,27 @@ pub(super) const fn mirror(direction: Direction) -> &'static str {
     }
 }
 
-/// The maps of flows whose server name matters, each with its elements where filters give names;
-/// elsewhere they have one. `cpus` may become as many as there are.
-pub(super) const fn flow_maps(cpus: u32) -> [(&'static str, u32); 4] {
+/// The maps of flows whose server name matters, each with its elements where filters give so many
+/// names; elsewhere they have one. `cpus` may become as many as there are.
+pub(super) const fn flow_maps(cpus: u32, names: usize) -> [(&'static str, u32); 5] {
     [
         ("FLOWS", FLOW_BUCKETS),
         ("TENTATIVE", TENTATIVE_BUCKETS),
         ("LEARNED", MAX_LEARNED),
+        (
+            LEARNED_MORE,
+            if names > MAX_FEW_NAMES {
+                MAX_LEARNED_MORE
+            } else {
+                1
+            },
+        ),
         ("ASSEMBLIES", MAX_ASSEMBLIES + cpus),
     ]
 }
+
+/// What of [`flow_maps`] grows with the file.
+pub(super) const LEARNED_MORE: &str = "LEARNED_MORE";
 
 /// Every map of a generation.
 pub(super) fn map_names() -> impl Iterator<Item = &'static str> {
@@ -97,7 +108,7 @@ pub(super) fn map_names() -> impl Iterator<Item = &'static str> {
         .map(Table::map_name)
         .chain(counters)
         .chain(others)
-        .chain(flow_maps(0).map(|(name, _)| name))
+        .chain(flow_maps(0, 0).map(|(name, _)| name))
 }
 
 /// Elements to make room for: half as many again, so that most edits of a file fit into the maps

@@ -13,8 +13,12 @@ pub const FLOW_BUCKETS: u32 = 65_536;
 pub const TENTATIVE_BUCKETS: u32 = 65_536;
 /// Elements of `LEARNED` likewise.
 pub const MAX_LEARNED: u32 = 16_384;
-/// Elements of a bucket of `LEARNED`.
-pub const LEARNED_CELLS: u32 = 4;
+/// Elements of `LEARNED_MORE` where filters give more names than [`MAX_FEW_NAMES`].
+pub const MAX_LEARNED_MORE: u32 = 163_840;
+/// Names of filters up to which `LEARNED` is enough for those that flows have at a time.
+pub const MAX_FEW_NAMES: usize = 2048;
+/// Elements of a bucket of `LEARNED` and `LEARNED_MORE`.
+pub const LEARNED_CELLS: u32 = 8;
 /// Elements of `ASSEMBLIES` likewise, without those for packets by themselves.
 pub const MAX_ASSEMBLIES: u32 = 1024;
 
@@ -63,7 +67,7 @@ pub struct TentativeBucket {
 /// Bytes of a name that is remembered.
 pub const LEARNED_BYTES: usize = 256;
 
-/// An element of `LEARNED`: a server name of some flow, whether or not a filter has it.
+/// An element of `LEARNED` or `LEARNED_MORE`, whose indices follow: a server name of some flow, whether or not a filter has it.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(feature = "user", derive(bytemuck::Pod, bytemuck::Zeroable))]
@@ -88,7 +92,8 @@ const _: () = {
     assert!(size_of::<FlowBucket>() == 64 && size_of::<TentativeBucket>() == 64);
     assert!(size_of::<Learned>() == 32 + LEARNED_BYTES);
     assert!(FLOW_BUCKETS.is_power_of_two() && TENTATIVE_BUCKETS.is_power_of_two());
-    assert!(MAX_LEARNED.is_power_of_two() && MAX_ASSEMBLIES.is_power_of_two());
+    assert!(MAX_LEARNED.is_power_of_two() && MAX_LEARNED_MORE.is_multiple_of(LEARNED_CELLS));
+    assert!(MAX_ASSEMBLIES.is_power_of_two());
 };
 
 /// An element of `ASSEMBLIES`: what the first side of a flow says, in several segments.

@@ -89,6 +89,9 @@ pub(super) static FLOWS: Array<FlowBucket> = Array::with_max_entries(1, 0);
 pub(super) static TENTATIVE: Array<TentativeBucket> = Array::with_max_entries(1, 0);
 #[map]
 pub(super) static LEARNED: Array<Learned> = Array::with_max_entries(1, 0);
+/// One element, too, where they give few.
+#[map]
+pub(super) static LEARNED_MORE: Array<Learned> = Array::with_max_entries(1, 0);
 #[map]
 pub(super) static ASSEMBLIES: Array<Assembly> = Array::with_max_entries(1, 0);
 

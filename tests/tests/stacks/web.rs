@@ -161,6 +161,8 @@ pub(crate) fn openssl(client: &Netns, name: &str, port: u16, args: &[&str]) -> R
         .args(["-bind", &format!("{from}:{port}")])
         .args(args);
     command.stdin(Stdio::piped()).stdout(Stdio::piped());
+    // it tells of the certificate
+    command.stderr(Stdio::null());
     let mut child = command.spawn().context("start openssl")?;
     // it ends the connection at the end of its input
     let mut stdin = child.stdin.take().context("its input")?;

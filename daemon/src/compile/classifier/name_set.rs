@@ -62,13 +62,15 @@ pub(in crate::compile) fn is_wildcard(reversed: &str) -> bool {
 fn canonical(mut names: Vec<String>) -> Vec<String> {
     names.sort_unstable();
     let mut kept: Vec<String> = Vec::with_capacity(names.len());
+    // what a wildcard matches stands right behind it, so the last one is enough
+    let mut wildcard = None;
     for name in names {
-        let is_matched = kept
-            .iter()
-            .rev()
-            .find(|kept| is_wildcard(kept))
-            .is_some_and(|wildcard| name.starts_with(wildcard.as_str()));
+        let last: Option<&String> = wildcard.map(|at: usize| &kept[at]);
+        let is_matched = last.is_some_and(|wildcard| name.starts_with(wildcard.as_str()));
         if !is_matched && kept.last() != Some(&name) {
+            if is_wildcard(&name) {
+                wildcard = Some(kept.len());
+            }
             kept.push(name);
         }
     }

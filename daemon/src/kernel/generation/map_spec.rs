@@ -63,7 +63,7 @@ impl MapSpec {
 
 /// How many elements a map may have that the daemon makes as large as it needs it.
 fn room(name: &str) -> Option<RangeInclusive<u32>> {
-    if let Some((_, most)) = flow_maps(MOST_CPUS)
+    if let Some((_, most)) = flow_maps(MOST_CPUS, usize::MAX)
         .into_iter()
         .find(|(flows, _)| *flows == name)
     {

@@ -21,7 +21,7 @@ use crate::kernel::error::{KernelError, pin_error};
 use crate::kernel::features::memory::{KernelMemory, memory};
 use crate::kernel::generation::build_id::{BuildId, name, parse};
 use crate::kernel::object;
-use crate::kernel::object::{CounterMaps, PROGRAMS, capacity, flow_maps, map_names};
+use crate::kernel::object::{CounterMaps, LEARNED_MORE, PROGRAMS, capacity, flow_maps, map_names};
 use crate::kernel::pins::remove_pins;
 use crate::tables::{Table, Tables};
 
@@ -121,9 +121,10 @@ impl Generation {
             .map_err(|source| pin_error("create", &generation.dir, source))?;
         let cpus = aya::util::nr_cpus()
             .map_err(|(_, source)| pin_error("count the CPUs for", &generation.dir, source))?;
-        let has_names = tables.len(Table::NameTexts) > 0;
-        if has_names {
-            generation.take_flows(pin_path, cpus.into())?;
+        let names = tables.len(Table::NameTexts);
+        let flows = flow_maps(cpus.into(), names);
+        if names > 0 {
+            generation.take_flows(pin_path, &flows)?;
         }
         let created = generation.load(|loader| {
             for table in Table::ALL {
@@ -138,8 +139,8 @@ impl Generation {
             counters(object::FILTERS, Table::Filters);
             counters(object::ENDPOINTS, Table::Endpoints);
             counters(object::HOOKS, Table::Hooks);
-            if has_names {
-                for (name, elements) in flow_maps(cpus.into()) {
+            if names > 0 {
+                for (name, elements) in flows {
                     loader.map_max_entries(name, elements);
                 }
             }
@@ -155,22 +156,29 @@ impl Generation {
 
     /// Shares what the live generation, if it is of this layout, remembers of flows: connections that
     /// are open keep their names.
-    fn take_flows(&self, pin_path: &Path, cpus: u32) -> Result<(), KernelError> {
+    fn take_flows(&self, pin_path: &Path, maps: &[(&str, u32)]) -> Result<(), KernelError> {
         let live = Self::list(pin_path)?.pop();
         let live = live.map(|live| Self::open(pin_path, live));
         let Some(live) = live.filter(Self::is_sound) else {
             return Ok(());
         };
-        let maps = flow_maps(cpus).map(|(name, elements)| {
-            let map = live.open_map(name).ok()?;
-            let is_same = map.info().ok()?.max_entries() == elements;
-            is_same.then_some((name, map))
-        });
-        // one refers to the other
-        if maps.iter().any(Option::is_none) {
-            return Ok(());
+        let mut taken = Vec::new();
+        for &(name, elements) in maps {
+            let Ok(map) = live.open_map(name) else {
+                return Ok(());
+            };
+            let there = map.info().map_or(0, |info| info.max_entries());
+            if name == LEARNED_MORE && there < elements {
+                // nothing refers to its one element
+                continue;
+            }
+            // one refers to the other
+            if there != elements && name != LEARNED_MORE {
+                return Ok(());
+            }
+            taken.push((name, map));
         }
-        for (name, map) in maps.into_iter().flatten() {
+        for (name, map) in taken {
             let path = self.dir.join(name);
             map.pin(&path)
                 .map_err(|error| pin_error("pin", &path, std::io::Error::other(error)))?;

@@ -9,14 +9,29 @@ use traffic_mirror_ebpf::abi::{
 };
 use traffic_mirror_ebpf::flow::{Known, Tentative};
 
-use super::state::current;
+use super::state::{Visit, current};
 use crate::bpf::maps::{FLOWS, TENTATIVE};
+use crate::bpf::verifier::opaque;
+
+/// A bucket where a flow may be; `choice` is 0 or 1.
+#[inline(always)]
+fn bucket(key: u64, choice: u32) -> u32 {
+    (key >> (32 * choice)) as u32 % FLOW_BUCKETS
+}
 
 /// What is known of a flow, 0 if nothing is. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn find_flow(key: u64) -> u64 {
-    let Some(bucket) = FLOWS.get(key as u32 % FLOW_BUCKETS) else {
+    match find_in(key, bucket(key, 0)) {
+        0 => find_in(key, bucket(key, 1)),
+        known => known,
+    }
+}
+
+#[inline(always)]
+fn find_in(key: u64, bucket: u32) -> u64 {
+    let Some(bucket) = FLOWS.get(bucket) else {
         return 0;
     };
     let mut nth = 0;
@@ -44,26 +59,18 @@ pub(super) extern "C" fn put_flow() -> u32 {
         return 0;
     };
     let (key, known, now) = (visit.key, visit.flow.known, visit.flow.now);
-    let Some(bucket) = FLOWS.get_ptr_mut(key as u32 % FLOW_BUCKETS) else {
+    let (first, second) = (bucket(key, 0), bucket(key, 1));
+    let (mut bucket, mut found) = (first, opaque(least(key, first, now)));
+    let other = opaque(least(key, second, now));
+    if other < found {
+        (bucket, found) = (second, other);
+    }
+    let Some(bucket) = FLOWS.get_ptr_mut(bucket) else {
         return 0;
     };
     // SAFETY: an element of the map; a reader detects a cell that is half written.
     let cells = unsafe { &mut (*bucket).cells };
-    let (mut place, mut least, mut nth) = (0, u32::MAX, 0);
-    while nth < FLOW_CELLS {
-        let cell = cells[nth];
-        let worth = if is_known(&cell, key) {
-            0
-        } else if cell.value == 0 {
-            1
-        } else {
-            2 + Known(cell.value).worth(now)
-        };
-        if worth < least {
-            (place, least) = (nth, worth);
-        }
-        nth += 1;
-    }
+    let place = (found % CELLS) as usize;
     let check = key ^ known.lasting();
     let cell = &raw mut cells[place % FLOW_CELLS];
     // SAFETY: as above.
@@ -75,6 +82,36 @@ pub(super) extern "C" fn put_flow() -> u32 {
             is_mine && replace(to_value, there.value, known.0) && to_check.read_volatile() == check,
         )
     }
+}
+
+const CELLS: u32 = FLOW_CELLS as u32;
+
+/// What the cell of a bucket is worth that is worth least, the flow's own less than any other, times
+/// [`CELLS`]; and which it is: of empty ones it is the lower, the fewer are taken. A global function,
+/// as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn least(key: u64, bucket: u32, now: u32) -> u32 {
+    let Some(bucket) = FLOWS.get(bucket) else {
+        return 0;
+    };
+    let (mut least, mut nth) = (u32::MAX, 0);
+    while nth < FLOW_CELLS {
+        let cell = bucket.cells[nth];
+        let worth = if is_known(&cell, key) {
+            0
+        } else if cell.value == 0 {
+            1
+        } else {
+            2 + Known(cell.value).worth(now)
+        };
+        let found = worth * CELLS + nth as u32;
+        if found < least {
+            least = found;
+        }
+        nth += 1;
+    }
+    least
 }
 
 /// Writes a word unless another CPU has written it meanwhile.
@@ -94,8 +131,15 @@ unsafe fn replace(word: *mut u64, from: u64, to: u64) -> bool {
 #[unsafe(no_mangle)]
 #[inline(never)]
 pub(super) extern "C" fn forget_flow(key: u64) -> u32 {
-    let Some(bucket) = FLOWS.get_ptr_mut(key as u32 % FLOW_BUCKETS) else {
-        return 0;
+    forget_in(key, bucket(key, 0));
+    forget_in(key, bucket(key, 1));
+    0
+}
+
+#[inline(always)]
+fn forget_in(key: u64, bucket: u32) {
+    let Some(bucket) = FLOWS.get_ptr_mut(bucket) else {
+        return;
     };
     // SAFETY: as above.
     let cells = unsafe { &mut (*bucket).cells };
@@ -106,12 +150,17 @@ pub(super) extern "C" fn forget_flow(key: u64) -> u32 {
         }
         nth += 1;
     }
-    0
 }
 
 #[inline(always)]
 fn is_of(cell: &TentativeCell, key: u64) -> bool {
     cell.check ^ cell.value ^ cell.sequence == key && cell.value != 0
+}
+
+/// A bucket where what is tentative of a flow may be; `choice` is 0 or 1.
+#[inline(always)]
+fn tentative_bucket(key: u64, choice: u32) -> u32 {
+    (key >> (32 * choice)) as u32 % TENTATIVE_BUCKETS
 }
 
 /// Puts what is tentative of the flow at hand into its visit. A global function, as above.
@@ -121,8 +170,17 @@ pub(super) extern "C" fn find_tentative() -> u32 {
     let Some(visit) = current() else {
         return 0;
     };
-    let Some(bucket) = TENTATIVE.get(visit.key as u32 % TENTATIVE_BUCKETS) else {
-        return 0;
+    find_tentative_in(visit, tentative_bucket(visit.key, 0));
+    if visit.flow.tentative.value == 0 {
+        find_tentative_in(visit, tentative_bucket(visit.key, 1));
+    }
+    0
+}
+
+#[inline(always)]
+fn find_tentative_in(visit: &mut Visit, bucket: u32) {
+    let Some(bucket) = TENTATIVE.get(bucket) else {
+        return;
     };
     let mut nth = 0;
     while nth < TENTATIVE_CELLS {
@@ -133,7 +191,6 @@ pub(super) extern "C" fn find_tentative() -> u32 {
         }
         nth += 1;
     }
-    0
 }
 
 /// Forgets what is tentative of the flow at hand. A global function, as above.
@@ -143,20 +200,26 @@ pub(super) extern "C" fn forget_tentative() -> u32 {
     let Some(visit) = current() else {
         return 0;
     };
-    let Some(bucket) = TENTATIVE.get_ptr_mut(visit.key as u32 % TENTATIVE_BUCKETS) else {
-        return 0;
+    forget_tentative_in(visit.key, tentative_bucket(visit.key, 0));
+    forget_tentative_in(visit.key, tentative_bucket(visit.key, 1));
+    0
+}
+
+#[inline(always)]
+fn forget_tentative_in(key: u64, bucket: u32) {
+    let Some(bucket) = TENTATIVE.get_ptr_mut(bucket) else {
+        return;
     };
     // SAFETY: as in `put_flow`.
     let cells = unsafe { &mut (*bucket).cells };
     let mut nth = 0;
     while nth < TENTATIVE_CELLS {
         let cell = cells[nth];
-        if is_of(&cell, visit.key) {
+        if is_of(&cell, key) {
             cells[nth] = TentativeCell::default();
         }
         nth += 1;
     }
-    0
 }
 
 /// Remembers what is tentative of the flow at hand, in the place of the oldest. A global function,
@@ -168,38 +231,59 @@ pub(super) extern "C" fn put_tentative() -> u32 {
         return 0;
     };
     let (key, now) = (visit.key, visit.flow.now);
-    let Some(bucket) = TENTATIVE.get_ptr_mut(key as u32 % TENTATIVE_BUCKETS) else {
+    let (first, second) = (tentative_bucket(key, 0), tentative_bucket(key, 1));
+    let (mut bucket, mut found) = (first, opaque(oldest(key, first, now)));
+    let other = opaque(oldest(key, second, now));
+    if other / TENTATIVES > found / TENTATIVES {
+        (bucket, found) = (second, other);
+    }
+    let Some(bucket) = TENTATIVE.get_ptr_mut(bucket) else {
         return 0;
     };
     // SAFETY: as in `put_flow`.
     let cells = unsafe { &mut (*bucket).cells };
-    let (mut place, mut most, mut nth) = (0, 0, 0);
-    while nth < TENTATIVE_CELLS {
-        let cell = cells[nth];
-        let there = Tentative {
-            value: cell.value,
-            ..Tentative::default()
-        };
-        let age = if is_of(&cell, key) {
-            // not an empty one before it: it would be found later on
-            u32::MAX
-        } else if cell.value == 0 {
-            u32::MAX - 1
-        } else {
-            1 + there.age(now)
-        };
-        if age > most {
-            (place, most) = (nth, age);
-        }
-        nth += 1;
-    }
     let value = visit.flow.tentative.value;
     let sequence = u64::from(visit.flow.tentative.sequence);
-    cells[place % TENTATIVE_CELLS] = TentativeCell {
+    cells[(found % TENTATIVES) as usize] = TentativeCell {
         check: key ^ value ^ sequence,
         value,
         sequence,
         reserved: 0,
     };
     0
+}
+
+const TENTATIVES: u32 = TENTATIVE_CELLS as u32;
+
+/// How old the oldest cell of a bucket is, the flow's own older than any other, times
+/// [`TENTATIVES`]; and which it is. A global function, as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn oldest(key: u64, bucket: u32, now: u32) -> u32 {
+    const MOST: u32 = u32::MAX / TENTATIVES;
+    let Some(bucket) = TENTATIVE.get(bucket) else {
+        return 0;
+    };
+    let (mut most, mut nth) = (0, 0);
+    while nth < TENTATIVE_CELLS {
+        let cell = bucket.cells[nth];
+        let there = Tentative {
+            value: cell.value,
+            ..Tentative::default()
+        };
+        let age = if is_of(&cell, key) {
+            // not an empty one before it: it would be found later on
+            MOST
+        } else if cell.value == 0 {
+            // the lower, the fewer of the bucket are taken
+            MOST - 1 - nth as u32
+        } else {
+            there.age(now)
+        };
+        if nth == 0 || age > most / TENTATIVES {
+            most = age * TENTATIVES + nth as u32;
+        }
+        nth += 1;
+    }
+    most
 }

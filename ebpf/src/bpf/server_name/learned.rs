@@ -3,7 +3,9 @@
 //! push each other out, and names of flows that were answered are pushed out by none.
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
-use traffic_mirror_ebpf::abi::{LEARNED_BYTES, LEARNED_CELLS, Learned, MAX_LEARNED};
+use traffic_mirror_ebpf::abi::{
+    LEARNED_BYTES, LEARNED_CELLS, Learned, MAX_LEARNED, MAX_LEARNED_MORE,
+};
 use traffic_mirror_ebpf::classify::class_of_name;
 use traffic_mirror_ebpf::flow::{Found, IDLE_LIFE, Stamp, age};
 use traffic_mirror_ebpf::hello::name::{Match, Names, look_up};
@@ -12,13 +14,15 @@ use super::UNDECIDED;
 use super::assembly::own;
 use super::state::current;
 use crate::bpf::direct::{control, steps, values};
-use crate::bpf::maps::{ASSEMBLIES, Kernel, LEARNED};
+use crate::bpf::maps::{ASSEMBLIES, Kernel, LEARNED, LEARNED_MORE};
 use crate::bpf::verifier::{Loop, opaque};
 
 /// In place of a name: there is no room for it, or to wait for more of it.
 pub(super) const NO_ROOM: u32 = u32::MAX - 4;
-/// Buckets for names that filters have, and as many for others.
+/// Buckets of `LEARNED` for names that filters have, and as many for others.
 const BUCKETS: u32 = MAX_LEARNED / LEARNED_CELLS / 2;
+/// Buckets of `LEARNED_MORE`, all for names that filters have.
+const MORE_BUCKETS: u32 = MAX_LEARNED_MORE / LEARNED_CELLS;
 /// What distinguishes a time from none.
 const IS_TIME: u32 = 1 << 16;
 
@@ -71,11 +75,8 @@ pub(super) extern "C" fn learn(place: u32, at: u32, bytes: u32, epoch: u32, now:
     if compare_name(place, at, bytes, epoch, &raw mut found) == 0 {
         return NO_ROOM;
     }
-    let is_wanted = u32::from(found.class != 0);
-    let bucket = (found.hash as u32 % BUCKETS + is_wanted * BUCKETS) * LEARNED_CELLS;
-    let index = opaque(place_of_name(bucket, found.hash, now));
-    let (Some(name), Some(assembly)) = (LEARNED.get_ptr_mut(index), ASSEMBLIES.get_ptr_mut(place))
-    else {
+    let index = opaque(place_of_name(found.hash, found.class, now));
+    let (Some(name), Some(assembly)) = (learned(index), ASSEMBLIES.get_ptr_mut(place)) else {
         return NO_ROOM;
     };
     // SAFETY: elements of maps; the text has that many bytes, and the buffer behind each place.
@@ -112,41 +113,79 @@ fn stamped(class: u32, epoch: u32) -> Found {
 /// The hash of a name.
 #[inline(always)]
 pub(super) fn hash_of(index: u32) -> u64 {
-    // SAFETY: an element of the map.
-    LEARNED
-        .get_ptr_mut(index)
-        .map_or(0, |name| unsafe { (*name).hash })
+    // SAFETY: an element of a map.
+    learned(index).map_or(0, |name| unsafe { (*name).hash })
 }
 
-/// The element for a name in a bucket. A global function, as above.
+/// The element with an index.
+#[inline(always)]
+fn learned(index: u32) -> Option<*mut Learned> {
+    if index < MAX_LEARNED {
+        LEARNED.get_ptr_mut(index)
+    } else {
+        LEARNED_MORE.get_ptr_mut(index - MAX_LEARNED)
+    }
+}
+
+/// The index for a name of this class. A global function, as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn place_of_name(bucket: u32, hash: u64, now: u32) -> u32 {
-    let (mut place, mut most, mut nth) = (NO_ROOM, 0, 0);
+extern "C" fn place_of_name(hash: u64, class: u32, now: u32) -> u32 {
+    let (base, buckets) = if class == 0 {
+        (0, BUCKETS)
+    } else if LEARNED_MORE.get(MAX_LEARNED_MORE - 1).is_none() {
+        (MAX_LEARNED / 2, BUCKETS)
+    } else {
+        (MAX_LEARNED, MORE_BUCKETS)
+    };
+    // the upper bits are the tag of the name in its flows
+    let bucket = |part: u32| base + part % buckets * LEARNED_CELLS;
+    let (first, second) = (bucket(hash as u32), bucket((hash >> 16) as u32));
+    let rank = opaque(rank_in(first, hash, now));
+    let other = opaque(rank_in(second, hash, now));
+    let (first, rank) = if other / LEARNED_CELLS > rank / LEARNED_CELLS {
+        (second, other)
+    } else {
+        (first, rank)
+    };
+    if rank < LEARNED_CELLS {
+        return NO_ROOM;
+    }
+    first + rank % LEARNED_CELLS
+}
+
+/// How much of an element of a bucket may be had for a name: of that which may most, times
+/// [`LEARNED_CELLS`], 0 if it may not; and which it is. A global function, as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn rank_in(bucket: u32, hash: u64, now: u32) -> u32 {
+    const MOST: u32 = u32::MAX / LEARNED_CELLS;
+    let (mut most, mut nth) = (0, 0);
     while nth < LEARNED_CELLS {
         // of those that are worth as much not always the same one
-        let at = bucket + (nth + (hash >> 40) as u32) % LEARNED_CELLS;
-        let Some(name) = LEARNED.get_ptr_mut(at) else {
-            return NO_ROOM;
+        let cell = (nth + (hash >> 40) as u32) % LEARNED_CELLS;
+        let Some(name) = learned(bucket + cell) else {
+            return 0;
         };
-        // SAFETY: an element of the map.
+        // SAFETY: an element of a map.
         let name = unsafe { &*name };
         let is_kept = name.answered != 0 && age(name.answered & (IS_TIME - 1), now) < IDLE_LIFE;
         let rank = if name.hash == hash {
-            u32::MAX
+            MOST
         } else if name.hash == 0 {
-            u32::MAX - 1
+            // the lower, the fewer of the bucket are taken
+            MOST - 1 - cell
         } else if is_kept {
             0
         } else {
             1 + age(name.seen & (IS_TIME - 1), now)
         };
-        if rank > most {
-            (place, most) = (at, rank);
+        if rank > most / LEARNED_CELLS {
+            most = rank * LEARNED_CELLS + cell;
         }
         nth += 1;
     }
-    place
+    most
 }
 
 /// The class of the flow at hand. `answered` is 1 if its other side has answered. A global function,
@@ -161,10 +200,10 @@ pub(super) extern "C" fn class_of_flow(answered: u32) -> u32 {
     let Some(index) = known.name() else {
         return UNDECIDED;
     };
-    let Some(name) = LEARNED.get_ptr_mut(index) else {
+    let Some(name) = learned(index) else {
         return UNDECIDED;
     };
-    // SAFETY: an element of the map; each field is a word by itself.
+    // SAFETY: an element of a map; each field is a word by itself.
     let name = unsafe { &mut *name };
     if name.hash == 0 || !known.is(name.hash) {
         return UNDECIDED;
@@ -190,8 +229,7 @@ pub(super) extern "C" fn class_of_flow(answered: u32) -> u32 {
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn look_up_again(index: u32, epoch: u32) -> u32 {
-    let (Some(name), Some(assembly)) = (LEARNED.get_ptr_mut(index), ASSEMBLIES.get_ptr_mut(own()))
-    else {
+    let (Some(name), Some(assembly)) = (learned(index), ASSEMBLIES.get_ptr_mut(own())) else {
         return 0;
     };
     // SAFETY: elements of maps; both have that many bytes.

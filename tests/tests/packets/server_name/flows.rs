@@ -1,7 +1,7 @@
 //! What is remembered of connections: over other connections of the same ports, over reloads, and
 //! in the flood of forged ones.
 
-use anyhow::{Result, ensure};
+use anyhow::{Context as _, Result, ensure};
 use traffic_mirror_tests::lab::packet::Tcp;
 
 use super::made::{FIRST, ISN, made, made_config, of_client, of_server};
@@ -157,6 +157,65 @@ fn connections_at_the_same_time_keep_their_names() -> Result<()> {
             copied(ports.iter().map(ask).collect(), Direction::Ingress)?;
             copied(ports.iter().map(answer).collect(), Direction::Egress)?;
         }
+    }
+    Ok(())
+}
+
+/// As many open connections as a file may have names, each with its own.
+#[test]
+fn as_many_connections_as_names_are_mirrored() -> Result<()> {
+    const AT_ONCE: usize = 1000;
+    let attach = Attach::all()?[0];
+    let clients: Vec<u32> = (0..packets()?).collect();
+    let mut made = made(attach, "server_name = [\"shop.example\"]")?;
+    let names: Vec<_> = clients
+        .iter()
+        .map(|number| format!("\"n{number}.example\""))
+        .collect();
+    // the file grows
+    made.edge.configure(&made_config(&format!(
+        "server_name = [{}]",
+        names.join(", ")
+    )))?;
+    let segment = |number: u32, is_client: bool, flags, acknowledgement, said: &[u8]| {
+        let client = format!("10.7.{}.1", number >> 12);
+        let port = 10_000 + (number & 0xfff) as u16;
+        let (ends, ports) = if is_client {
+            ([&client, "10.0.0.2"], [port, PORT])
+        } else {
+            (["10.0.0.2", &client], [PORT, port])
+        };
+        let tcp = Tcp {
+            sequence: if is_client { FIRST } else { 5001 },
+            acknowledgement,
+            flags,
+            ..Tcp::new(ports[0], ports[1])
+        };
+        let frame = frame().ip(ends[0], ends[1]).layer(tcp);
+        frame.payload(said).build()
+    };
+    let mut copied = |part: &[u32], from: Direction, frame: &dyn Fn(u32) -> Vec<u8>| {
+        let copies = made.pass(part.iter().copied().map(frame).collect(), from)?;
+        ensure!(copies == part.len(), "{copies} copies of {}", part.len());
+        Ok(())
+    };
+    let said = |number: u32| hello(&format!("n{number}.example"), 0);
+    for part in clients.chunks(AT_ONCE) {
+        copied(part, Direction::Ingress, &|number| {
+            segment(number, true, Tcp::ACK, 5001, &said(number))
+        })
+        .with_context(|| format!("hellos from {} on", part[0]))?;
+        copied(part, Direction::Egress, &|number| {
+            let end = FIRST.wrapping_add(said(number).len() as u32);
+            segment(number, false, Tcp::ACK, end, b"answer")
+        })
+        .with_context(|| format!("answers from {} on", part[0]))?;
+    }
+    for part in clients.chunks(AT_ONCE) {
+        copied(part, Direction::Ingress, &|number| {
+            segment(number, true, Tcp::ACK, 5007, b"more")
+        })
+        .with_context(|| format!("what follows, from {} on", part[0]))?;
     }
     Ok(())
 }
