@@ -13,6 +13,7 @@ pub mod daemon;
 pub mod ethtool;
 pub mod file;
 pub mod foreign;
+pub mod hello;
 pub mod memory;
 pub mod multiset;
 pub mod netns;

@@ -40,6 +40,15 @@ pub(crate) fn config(names: &str) -> String {
 impl Host {
     /// `offload`: whether segments are merged on their way, as on most machines.
     pub(crate) fn new(config: &str, offload: bool) -> Result<Self> {
+        Self::with(config, offload, |_| Ok(()))
+    }
+
+    /// With what the host has beside before the daemon starts.
+    pub(crate) fn with(
+        config: &str,
+        offload: bool,
+        beside: impl FnOnce(&Netns) -> Result<()>,
+    ) -> Result<Self> {
         recording::begin();
         let [client, host, collector] =
             ["client", "host", "collector"].map(|name| Netns::new(&format!("st-{name}")));
@@ -66,6 +75,7 @@ impl Host {
             Collector::start(&host, "eth0")?,
         ];
         let copies = Collector::start_gue(&collector, "eth0")?;
+        beside(&host)?;
         let mut daemon = Daemon::spawn(&host, config, Launch::default())?;
         daemon.ready(deadline())?;
         Ok(Self {

@@ -5,5 +5,6 @@ mod host;
 mod streams;
 mod web;
 
+mod flood;
 mod many;
 mod variants;

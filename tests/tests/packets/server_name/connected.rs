@@ -7,10 +7,11 @@ use std::thread;
 
 use anyhow::{Context as _, Result, ensure};
 use traffic_mirror_tests::lab::deadline;
+use traffic_mirror_tests::lab::hello::client_hello;
 use traffic_mirror_tests::lab::packet::{FiveTuple, Gue, Ip};
 use traffic_mirror_tests::lab::traffic::bind_when_free;
 
-use super::{PORT, hello};
+use super::PORT;
 use crate::edge::Attach;
 use crate::routed::{Routed, SERVER, address};
 
@@ -130,23 +131,23 @@ fn connections_are_mirrored_by_the_name_of_their_server() -> Result<()> {
         let request = |host: &str| {
             format!("GET /a HTTP/1.1\r\nUser-Agent: b\r\nHost: {host}\r\n\r\n").into_bytes()
         };
-        let long = hello("shop.example", 1800);
+        let long = client_hello("shop.example", 1800);
         let (first, second) = long.split_at(1000);
         let talks = [
-            one(hello("shop.example", 0), true),
-            one(hello("other.example", 0), false),
-            one(hello("cdn.example", 0), false),
-            one(hello("a.b.CDN.example", 0), true),
+            one(client_hello("shop.example", 0), true),
+            one(client_hello("other.example", 0), false),
+            one(client_hello("cdn.example", 0), false),
+            one(client_hello("a.b.CDN.example", 0), true),
             one(request("shop.example:443"), true),
             one(request("other.example"), false),
             one(b"SSH-2.0-x\r\n".to_vec(), false),
-            one(hello("shop.example", 1800), true),
-            one(hello("other.example", 1800), false),
+            one(client_hello("shop.example", 1800), true),
+            one(client_hello("other.example", 1800), false),
             Talk {
                 pieces: vec![first.to_vec(), second.to_vec()],
                 is_wanted: true,
             },
-            one(hello("shop.example", 0), true),
+            one(client_hello("shop.example", 0), true),
         ];
         check(&mut lab, &talks).with_context(|| format!("{attach:?}"))?;
     }

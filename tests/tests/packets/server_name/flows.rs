@@ -2,10 +2,11 @@
 //! in the flood of forged ones.
 
 use anyhow::{Context as _, Result, ensure};
+use traffic_mirror_tests::lab::hello::client_hello;
 use traffic_mirror_tests::lab::packet::Tcp;
 
+use super::PORT;
 use super::made::{FIRST, ISN, made, made_config, of_client, of_server};
-use super::{PORT, hello};
 use crate::edge::{Attach, Direction, SkbLayout, frame};
 use crate::exact::packets;
 
@@ -13,7 +14,7 @@ use crate::exact::packets;
 fn nobody_takes_a_name_back_and_a_new_connection_has_its_own() -> Result<()> {
     for &attach in Attach::all()? {
         let mut made = made(attach, "server_name = [\"shop.example\"]")?;
-        let wanted = hello("shop.example", 0);
+        let wanted = client_hello("shop.example", 0);
         let end = FIRST.wrapping_add(wanted.len() as u32);
         let copies = made.talk(&wanted, &[(0, wanted.len())])?;
         ensure!(copies == [1; 3], "{attach:?}: {copies:?}");
@@ -30,7 +31,7 @@ fn nobody_takes_a_name_back_and_a_new_connection_has_its_own() -> Result<()> {
         // the same ports, for another server
         made.client(Tcp::RST, end, &[])?;
         made.port -= 1;
-        let other = hello("other.example", 0);
+        let other = client_hello("other.example", 0);
         let copies = made.talk(&other, &[(0, other.len())])?;
         ensure!(copies == [0; 3], "{attach:?}: {copies:?}");
     }
@@ -44,7 +45,7 @@ fn a_reload_takes_and_drops_connections_that_are_open() -> Result<()> {
         let names = ["shop.example", "a.cdn.example"];
         let mut ports = Vec::new();
         for (name, copied) in names.iter().zip([1, 0]) {
-            let said = hello(name, 0);
+            let said = client_hello(name, 0);
             let copies = made.talk(&said, &[(0, said.len())])?;
             ensure!(copies == [copied; 3], "{attach:?} {name}: {copies:?}");
             ports.push((made.port, FIRST.wrapping_add(said.len() as u32)));
@@ -80,7 +81,7 @@ fn forged_connections_push_nothing_out() -> Result<()> {
     let flood = u16::try_from(packets()? / 5)?;
     for &attach in Attach::all()? {
         let mut made = made(attach, "server_name = [\"shop.example\"]")?;
-        let wanted = hello("shop.example", 0);
+        let wanted = client_hello("shop.example", 0);
         let end = FIRST.wrapping_add(wanted.len() as u32);
         let copies = made.talk(&wanted, &[(0, wanted.len())])?;
         ensure!(copies == [1; 3], "{attach:?}: {copies:?}");
@@ -98,7 +99,7 @@ fn forged_connections_push_nothing_out() -> Result<()> {
                 let payload = if number % 2 == 0 {
                     Vec::new()
                 } else {
-                    hello(&name, 0)
+                    client_hello(&name, 0)
                 };
                 let source = format!("10.7.{}.1", number % 256);
                 (
@@ -137,7 +138,7 @@ fn forged_connections_push_nothing_out() -> Result<()> {
 fn connections_at_the_same_time_keep_their_names() -> Result<()> {
     const AT_ONCE: usize = 100;
     let ports: Vec<u16> = (10_000..).take(packets()? as usize / 50).collect();
-    let said = hello("shop.example", 0);
+    let said = client_hello("shop.example", 0);
     let end = FIRST.wrapping_add(said.len() as u32);
     for &attach in Attach::all()? {
         let mut made = made(attach, "server_name = [\"shop.example\"]")?;
@@ -199,7 +200,7 @@ fn as_many_connections_as_names_are_mirrored() -> Result<()> {
         ensure!(copies == part.len(), "{copies} copies of {}", part.len());
         Ok(())
     };
-    let said = |number: u32| hello(&format!("n{number}.example"), 0);
+    let said = |number: u32| client_hello(&format!("n{number}.example"), 0);
     for part in clients.chunks(AT_ONCE) {
         copied(part, Direction::Ingress, &|number| {
             segment(number, true, Tcp::ACK, 5001, &said(number))

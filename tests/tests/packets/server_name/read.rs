@@ -1,9 +1,9 @@
 //! What is read of a client's first payload, and what is not.
 
 use anyhow::{Result, ensure};
+use traffic_mirror_tests::lab::hello::client_hello;
 use traffic_mirror_tests::lab::packet::Tcp;
 
-use super::hello;
 use super::made::{FIRST, made};
 use crate::edge::Attach;
 use crate::routed::count;
@@ -23,10 +23,10 @@ fn a_hello_may_come_in_any_pieces_and_order() -> Result<()> {
     for &attach in Attach::all()? {
         let mut made = made(attach, "server_name = [\"shop.example\"]")?;
         for (name, is_wanted) in [("shop.example", 1), ("shop.example.org", 0)] {
-            let short = hello(name, 0);
-            let long = hello(name, 1200);
+            let short = client_hello(name, 0);
+            let long = client_hello(name, 1200);
             let (short_end, end) = (short.len(), long.len());
-            let records = in_records(&hello(name, 300), 60);
+            let records = in_records(&client_hello(name, 300), 60);
             let records_end = records.len();
             for (what, said, pieces) in [
                 ("at once", &short, vec![(0, short_end)]),
@@ -69,7 +69,7 @@ fn what_has_no_name_is_undecided() -> Result<()> {
             let names = format!("server_name = [\"shop.example\"]\nundecided = \"{undecided}\"");
             let mut made = made(attach, &names)?;
             let ssh = b"SSH-2.0-x\r\n";
-            let bare = hello("", 0);
+            let bare = client_hello("", 0);
             for (what, said) in [("neither", &ssh[..]), ("an empty name", &bare)] {
                 let copies = made.talk(said, &[(0, said.len())])?;
                 ensure!(
@@ -80,7 +80,7 @@ fn what_has_no_name_is_undecided() -> Result<()> {
             made.open()?;
             let copies = [
                 made.server(Tcp::ACK, FIRST, b"220 ready\r\n")?,
-                made.client(Tcp::ACK, FIRST, &hello("shop.example", 0))?,
+                made.client(Tcp::ACK, FIRST, &client_hello("shop.example", 0))?,
             ];
             ensure!(
                 copies == [copied; 2],
