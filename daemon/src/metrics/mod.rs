@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 
 use metrics::{Label, counter, describe_counter, describe_gauge, gauge};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use traffic_mirror_ebpf::abi::Skipped;
+use traffic_mirror_ebpf::abi::{NameFound, Skipped};
 
 use crate::compile::Why;
 use crate::desired::Published;
@@ -163,6 +163,21 @@ fn record_interfaces(interfaces: &[InterfaceStatus], not_mirrored: &[NotMirrored
          unparsed) that were matched with unknown ports or protocol, by reason.",
         hooks().flat_map(skipped),
     );
+    let connections = |(interface, labels): (&InterfaceStatus, Vec<Label>)| {
+        // no series where no filter gives names
+        let counts = interface.connections.clone().into_iter();
+        counts.flat_map(move |counts| {
+            let results = NameFound::ALL.iter().map(|found| found.label());
+            let count = move |result: &str| counts.get(result).copied();
+            by("result", labels.clone(), results, count)
+        })
+    };
+    counters(
+        "traffic_mirror_connections_total",
+        "Connections that filters with server_name may match, by what was found of the name of the \
+         server. Forged connections count as well.",
+        hooks().flat_map(connections),
+    );
 }
 
 /// The states of a filter.
@@ -235,10 +250,20 @@ fn by_reason(
     reasons: impl Iterator<Item = &'static str>,
     count: impl Fn(&str) -> Option<u64>,
 ) -> impl Iterator<Item = (Vec<Label>, u64)> {
-    reasons.map(move |reason| {
+    by("reason", labels, reasons, count)
+}
+
+/// The same for another label.
+fn by(
+    name: &'static str,
+    labels: Vec<Label>,
+    values: impl Iterator<Item = &'static str>,
+    count: impl Fn(&str) -> Option<u64>,
+) -> impl Iterator<Item = (Vec<Label>, u64)> {
+    values.map(move |value| {
         (
-            [&*labels, &[label("reason", reason)]].concat(),
-            count(reason).unwrap_or(0),
+            [&*labels, &[label(name, value)]].concat(),
+            count(value).unwrap_or(0),
         )
     })
 }

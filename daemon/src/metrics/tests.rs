@@ -58,6 +58,7 @@ fn interface(name: Option<&str>, direction: &'static str, attached: bool) -> Int
         note: None,
         pending: None,
         skipped: [("not-ip", 7)].into(),
+        connections: name.map(|_| [("wanted", 3)].into()),
     }
 }
 
@@ -169,6 +170,26 @@ traffic_mirror_config_reload_failures_total 0
 # HELP traffic_mirror_config_reloads_total Times that the daemon read the file: at its start, after a change, on SIGHUP.
 # TYPE traffic_mirror_config_reloads_total counter
 traffic_mirror_config_reloads_total 1
+# HELP traffic_mirror_connections_total Connections that filters with server_name may match, by what was found of the name of the server. Forged connections count as well.
+# TYPE traffic_mirror_connections_total counter
+traffic_mirror_connections_total{interface="eth0",direction="egress",result="ech"} 0
+traffic_mirror_connections_total{interface="eth0",direction="egress",result="mid-flow"} 0
+traffic_mirror_connections_total{interface="eth0",direction="egress",result="no-name"} 0
+traffic_mirror_connections_total{interface="eth0",direction="egress",result="no-room"} 0
+traffic_mirror_connections_total{interface="eth0",direction="egress",result="other-name"} 0
+traffic_mirror_connections_total{interface="eth0",direction="egress",result="other-protocol"} 0
+traffic_mirror_connections_total{interface="eth0",direction="egress",result="server-first"} 0
+traffic_mirror_connections_total{interface="eth0",direction="egress",result="too-long"} 0
+traffic_mirror_connections_total{interface="eth0",direction="egress",result="wanted"} 3
+traffic_mirror_connections_total{interface="eth0",direction="ingress",result="ech"} 0
+traffic_mirror_connections_total{interface="eth0",direction="ingress",result="mid-flow"} 0
+traffic_mirror_connections_total{interface="eth0",direction="ingress",result="no-name"} 0
+traffic_mirror_connections_total{interface="eth0",direction="ingress",result="no-room"} 0
+traffic_mirror_connections_total{interface="eth0",direction="ingress",result="other-name"} 0
+traffic_mirror_connections_total{interface="eth0",direction="ingress",result="other-protocol"} 0
+traffic_mirror_connections_total{interface="eth0",direction="ingress",result="server-first"} 0
+traffic_mirror_connections_total{interface="eth0",direction="ingress",result="too-long"} 0
+traffic_mirror_connections_total{interface="eth0",direction="ingress",result="wanted"} 3
 # HELP traffic_mirror_degraded 1 if something that the file asks for does not work; traffic-mirror status names it.
 # TYPE traffic_mirror_degraded gauge
 traffic_mirror_degraded 1

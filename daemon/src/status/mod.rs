@@ -153,6 +153,10 @@ pub struct InterfaceStatus {
     pub note: Option<String>,
     /// Packets that no filter was matched against, or only with unknown ports, by reason, if any.
     pub skipped: BTreeMap<&'static str, u64>,
+    /// Connections that filters with server names may match, by what was found of the name; absent
+    /// if no filter gives names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connections: Option<BTreeMap<&'static str, u64>>,
 }
 
 /// A place in a chain of programs.

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use traffic_mirror_ebpf::abi::{self, Drop, IcmpError, Skipped, Trouble};
+use traffic_mirror_ebpf::abi::{self, Drop, IcmpError, NameFound, Skipped, Trouble};
 
 use super::named::{sorted, used};
 use super::{
@@ -194,6 +194,7 @@ fn interfaces(
 ) -> Result<Vec<InterfaceStatus>, KernelError> {
     let hooks: Vec<abi::Hook> = elements(&generation.read(Table::Hooks)?).collect();
     let last = hooks.iter().rposition(|hook| hook.interface != 0);
+    let has_names = generation.knows_flows()?;
     let stats = generation.hook_stats(last.map_or(0, |index| index + 1))?;
     let used = hooks
         .iter()
@@ -220,10 +221,14 @@ fn interfaces(
             Mechanism::Tcx => "tcx",
             Mechanism::Clsact => "clsact",
         });
-        let count = |reason: &Skipped| stats.iter().map(|cpu| cpu[*reason as usize]).sum::<u64>();
+        let count = |place: usize| stats.iter().map(|cpu| cpu[place]).sum::<u64>();
         let skipped = Skipped::ALL
             .iter()
-            .map(|reason| (reason.label(), count(reason)))
+            .map(|reason| (reason.label(), count(*reason as usize)))
+            .filter(|(_, n)| *n > 0);
+        let connections = NameFound::ALL
+            .iter()
+            .map(|found| (found.label(), count(found.place())))
             .filter(|(_, n)| *n > 0);
         InterfaceStatus {
             name,
@@ -237,6 +242,7 @@ fn interfaces(
             pending: None,
             note: None,
             skipped: skipped.collect(),
+            connections: has_names.then(|| connections.collect()),
         }
     };
     Ok(sorted(used.map(interface), |one| {

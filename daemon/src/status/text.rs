@@ -1,7 +1,7 @@
 //! The status for people.
 
 use std::collections::BTreeMap;
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use traffic_mirror_ebpf::abi::Skipped;
 
@@ -186,6 +186,7 @@ fn interface(interface: &InterfaceStatus) -> (Tone, String) {
         pending,
         note,
         skipped,
+        connections,
     } = interface;
     let name = name.clone().unwrap_or_else(|| format!("(index {index})"));
     let listed = altname
@@ -208,6 +209,9 @@ fn interface(interface: &InterfaceStatus) -> (Tone, String) {
         reasons(skipped)
     );
     lines.extend(note.iter().map(|note| format!("{note}\n")));
+    if let Some(connections) = connections.as_ref().filter(|counts| !counts.is_empty()) {
+        let _ = writeln!(lines, "connections by server name:{}", reasons(connections));
+    }
     if skipped.contains_key(Skipped::Nested.label()) {
         lines.push_str(
             "nested counts GUE in GUE: if another mirror sends it, add its address to \"peers\"\n",

@@ -1,6 +1,8 @@
 //! What the programs write: counters, and what passes between the two programs. All per CPU; the
 //! sum is what counts.
 
+use crate::flow::Undecided;
+
 /// Packets on the wire and their bytes: a superpacket counts as the segments it becomes.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -87,8 +89,8 @@ pub struct First {
 }
 
 /// Per CPU and hook: packets that no filter was matched against, or only with unknown fields, by
-/// [`Skipped`].
-pub type HookStats = [u64; Skipped::COUNT];
+/// [`Skipped`]; behind them connections by [`NameFound`].
+pub type HookStats = [u64; Skipped::COUNT + NameFound::COUNT];
 
 /// A superpacket in the segmenter, which it leaves packet by packet.
 #[repr(C)]
@@ -242,6 +244,47 @@ reasons! {
 }
 
 reasons! {
+    /// What was found of the server's name in a connection that filters with names may match.
+    /// Forged connections count as well.
+    NameFound {
+        /// A filter has the name.
+        Wanted = "wanted",
+        /// No filter has it.
+        Other = "other-name",
+        /// No filter has it, and the client offers Encrypted ClientHello (RFC 9849): the name may be
+        /// that of a provider, and the true one is encrypted. Browsers offer it to any server.
+        Ech = "ech",
+        /// The client gives none.
+        NoName = "no-name",
+        /// Neither TLS nor HTTP.
+        OtherProtocol = "other-protocol",
+        /// The server speaks first.
+        ServerFirst = "server-first",
+        /// The connection began before anybody looked.
+        MidFlow = "mid-flow",
+        /// The name lies beyond what is read.
+        TooLong = "too-long",
+        /// There is no room to remember the name, or to wait for more of the client's first bytes.
+        NoRoom = "no-room",
+    }
+}
+
+impl NameFound {
+    /// Its place in [`HookStats`].
+    #[must_use]
+    pub const fn place(self) -> usize {
+        Skipped::COUNT + self as usize
+    }
+
+    /// The number of the one that an [`Undecided`] is counted as.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of(undecided: u32) -> u32 {
+        Self::NoName as u32 + undecided - Undecided::NoName as u32
+    }
+}
+
+reasons! {
     /// The kinds of ICMP errors about a copy.
     IcmpError {
         /// No process listens on the endpoint's port (ICMP type 3 code 3, `ICMPv6` type 1 code 4).
@@ -302,6 +345,16 @@ reasons! {
 const _: () = {
     assert!(size_of::<FilterStats>() == 24);
     assert!(size_of::<EndpointStats>() == 48 + 8 * Drop::COUNT + 16 + 8 * IcmpError::COUNT + 16);
+};
+
+const _: () = {
+    let (none, room) = (Undecided::NoName as u32, Undecided::NoRoom as u32);
+    assert!(NameFound::of(none) == NameFound::NoName as u32);
+    assert!(NameFound::of(Undecided::Other as u32) == NameFound::OtherProtocol as u32);
+    assert!(NameFound::of(Undecided::ServerFirst as u32) == NameFound::ServerFirst as u32);
+    assert!(NameFound::of(Undecided::MidFlow as u32) == NameFound::MidFlow as u32);
+    assert!(NameFound::of(Undecided::TooLong as u32) == NameFound::TooLong as u32);
+    assert!(NameFound::of(room) == NameFound::NoRoom as u32);
 };
 
 #[cfg(feature = "user")]

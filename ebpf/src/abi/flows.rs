@@ -82,8 +82,9 @@ pub struct Learned {
     pub answered: u32,
     /// Bytes of the name, 1 to 255.
     pub bytes: u32,
-    /// Zero.
-    pub reserved: u32,
+    /// Connections that have asked for it since it is remembered; those that CPUs count at the same
+    /// time may be missing.
+    pub connections: u32,
     /// The name as the client wrote it.
     pub text: [u8; LEARNED_BYTES],
 }

@@ -17,9 +17,10 @@ use crate::bpf::copy::fan_out::{copy_to_one, fan_out};
 use crate::bpf::copy::fragment::fragment;
 use crate::bpf::direct::{control, values};
 use crate::bpf::fragment_cache::find_fragment;
+use crate::bpf::hook_stats::count;
 use crate::bpf::level::{depth, has_wrapped, is_too_deep};
 use crate::bpf::loop_guard::{find_loop, may_be_loop};
-use crate::bpf::maps::{CPU, FILTER_STATS, HOOK_STATS, Kernel, SLOTS};
+use crate::bpf::maps::{CPU, FILTER_STATS, Kernel, SLOTS};
 use crate::bpf::measure::measure;
 use crate::bpf::memo::{CANDIDATES, FOUND_MAX, Kept, Key, Memo, NO_FILTER, remember};
 use crate::bpf::parse::{parse_headerless, parse_packet};
@@ -97,7 +98,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
         };
         if candidates.want_name(active) {
             cold_path();
-            let mut class = opaque(server_name(skb.0, &raw const packet, epoch));
+            let mut class = opaque(server_name(skb.0, &raw const packet, epoch, hook as u32));
             if class == UNDECIDED {
                 count(hook as u32, Skipped::Undecided as u32);
                 class = values().undecided;
@@ -261,17 +262,6 @@ extern "C" fn count_skipped(skb: *mut __sk_buff, egress: u32, reason: u32) -> u3
         count(hook as u32, reason);
     }
     0
-}
-
-#[inline(always)]
-fn count(hook: u32, reason: u32) {
-    if let Some(stats) = HOOK_STATS.get_ptr_mut(hook) {
-        // SAFETY: a per-CPU element; nothing else on this CPU writes it at the same time.
-        let stats = unsafe { &mut *stats };
-        if let Some(count) = stats.get_mut(reason as usize) {
-            *count += 1;
-        }
-    }
 }
 
 /// What the matching filters want, gathered slot by slot.

@@ -6,6 +6,7 @@ mod encap;
 mod epoch;
 mod explain;
 mod fragment_cache;
+mod hook_stats;
 mod icmp_errors;
 mod kernel_memory;
 mod level;

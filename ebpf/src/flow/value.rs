@@ -82,11 +82,18 @@ impl Known {
     #[must_use]
     #[inline(always)]
     pub const fn name(self) -> Option<u32> {
-        if self.0 >> REASON_SHIFT & REASON_MASK == 0 {
+        if self.reason() == 0 {
             Some((self.0 & NAME_MASK) as u32)
         } else {
             None
         }
+    }
+
+    /// Why it has none, an [`Undecided`].
+    #[must_use]
+    #[inline(always)]
+    pub const fn reason(self) -> u32 {
+        (self.0 >> REASON_SHIFT & REASON_MASK) as u32
     }
 
     /// Whether a name with this hash is still that of the flow.

@@ -136,6 +136,9 @@ impl Status {
             for (reason, count) in reasons(&interface["skipped"]) {
                 add(format!("{name} {direction} {reason}"), &count);
             }
+            for (result, count) in reasons(&interface["connections"]) {
+                add(format!("{name} {direction} connections {result}"), &count);
+            }
         }
         for (kind, objects) in [("filter", list("filters")), ("endpoint", list("endpoints"))] {
             for object in objects {

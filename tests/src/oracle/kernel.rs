@@ -10,7 +10,7 @@ use traffic_mirror::kernel::{Explainer, Generation};
 use traffic_mirror::network::Direction;
 use traffic_mirror::tables::{Table, Tables};
 use traffic_mirror_ebpf::abi::{
-    Count, Drop as Reason, EndpointStats, Explained, FilterStats, Skipped,
+    Count, Drop as Reason, EndpointStats, Explained, FilterStats, HookStats, Skipped,
 };
 
 use crate::lab::netns::ensure_bpffs;
@@ -178,7 +178,7 @@ impl Loaded {
         let stats = self
             .generation
             .hook_stats(self.room[Table::Hooks.map_name()] as usize)?;
-        let sum = |cpus: &Vec<[u64; Skipped::COUNT]>| {
+        let sum = |cpus: &Vec<HookStats>| {
             std::array::from_fn(|reason| cpus.iter().map(|cpu| cpu[reason]).sum::<u64>())
         };
         Ok(stats.iter().map(sum).collect())

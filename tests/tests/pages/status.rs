@@ -46,6 +46,7 @@ pub(crate) fn everything() -> Status {
             pending: None,
             note: None,
             skipped: BTreeMap::new(),
+            connections: Some([("wanted", 1)].into()),
         }],
         not_mirrored: Vec::new(),
         filters: vec![FilterStatus {

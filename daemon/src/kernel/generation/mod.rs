@@ -17,7 +17,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::kernel::error::{KernelError, pin_error};
+use crate::kernel::error::{KernelError, map_error, pin_error};
 use crate::kernel::features::memory::{KernelMemory, memory};
 use crate::kernel::generation::build_id::{BuildId, name, parse};
 use crate::kernel::object;
@@ -106,6 +106,17 @@ impl Generation {
     /// Whether its maps can be read.
     pub(super) fn is_sound(&self) -> bool {
         self.has_our_layout() && self.is_complete() && self.flaw().is_none()
+    }
+
+    /// Whether it has the maps of flows whose server name matters.
+    ///
+    /// # Errors
+    /// They cannot be opened.
+    pub(crate) fn knows_flows(&self) -> Result<bool, KernelError> {
+        let name = flow_maps(0, 0)[0].0;
+        let info = self.open_map(name)?.info();
+        let info = info.map_err(|error| map_error("open", name)(std::io::Error::other(error)))?;
+        Ok(info.max_entries() > 1)
     }
 
     /// Creates the maps, with room for `tables` and some more.

@@ -4,7 +4,7 @@
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use traffic_mirror_ebpf::abi::{
-    LEARNED_BYTES, LEARNED_CELLS, Learned, MAX_LEARNED, MAX_LEARNED_MORE,
+    LEARNED_BYTES, LEARNED_CELLS, Learned, MAX_LEARNED, MAX_LEARNED_MORE, NameFound,
 };
 use traffic_mirror_ebpf::classify::class_of_name;
 use traffic_mirror_ebpf::flow::{Found, IDLE_LIFE, Stamp, age};
@@ -90,10 +90,17 @@ pub(super) extern "C" fn learn(place: u32, at: u32, bytes: u32, epoch: u32, now:
             bpf_probe_read_kernel(name.text.as_mut_ptr().cast(), count, from.cast());
             name.bytes = count;
             name.answered = 0;
+            name.connections = 0;
         }
+        name.connections = name.connections.wrapping_add(1);
         name.seen = now | IS_TIME;
         name.found = stamped(found.class, epoch).0;
         (&raw mut name.hash).write_volatile(found.hash);
+    }
+    if found.class != 0
+        && let Some(visit) = current()
+    {
+        visit.found = NameFound::Wanted as u32;
     }
     index
 }

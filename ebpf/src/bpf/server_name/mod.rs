@@ -9,16 +9,17 @@ mod state;
 mod visit;
 
 use aya_ebpf::bindings::__sk_buff;
-use traffic_mirror_ebpf::abi::ANY_CLASS;
+use traffic_mirror_ebpf::abi::{ANY_CLASS, NameFound};
 use traffic_mirror_ebpf::flow::{Known, Step, Undecided};
 use traffic_mirror_ebpf::packet::Packet;
 
+use crate::bpf::hook_stats::count;
 use crate::bpf::verifier::opaque;
 
 /// In place of a class: the name cannot be known.
 pub(super) const UNDECIDED: u32 = ANY_CLASS - 1;
 
-/// The class of the packet's server name, [`ANY_CLASS`] as long as it is not known, or
+/// `hook` is the index of the hook's counters. The class of the packet's server name, [`ANY_CLASS`] as long as it is not known, or
 /// [`UNDECIDED`]. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -26,6 +27,7 @@ pub(super) extern "C" fn server_name(
     skb: *mut __sk_buff,
     packet: *const Packet,
     epoch: u32,
+    hook: u32,
 ) -> u32 {
     let step = opaque(visit::visit(skb, packet, epoch));
     let Some(visit) = state::current() else {
@@ -55,6 +57,7 @@ pub(super) extern "C" fn server_name(
         let end = segment.first().wrapping_add(segment.payload);
         visit.flow.tentative = visit.flow.tentative.decided(visit.flow.known, end, now);
         flows::put_tentative();
+        count_found(hook);
         answered = 0;
     } else if step == Step::Known as u32 {
         if visit.flow.known.0 != visit.was_known {
@@ -69,6 +72,7 @@ pub(super) extern "C" fn server_name(
         answered = 0;
     } else if step == Step::Conclude as u32 {
         flows::put_tentative();
+        count_found(hook);
         answered = 0;
     } else if step == Step::Remember as u32 {
         flows::put_tentative();
@@ -79,4 +83,18 @@ pub(super) extern "C" fn server_name(
         return UNDECIDED;
     }
     learned::class_of_flow(answered)
+}
+
+/// Counts what was found of the name of the flow at hand. A global function, as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn count_found(hook: u32) -> u32 {
+    if let Some(visit) = state::current() {
+        let found = match visit.flow.known.reason() {
+            0 => visit.found,
+            reason => NameFound::of(reason),
+        };
+        count(hook, NameFound::Wanted.place() as u32 + found);
+    }
+    0
 }

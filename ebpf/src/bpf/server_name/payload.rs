@@ -6,7 +6,7 @@ use core::ops::ControlFlow;
 
 use aya_ebpf::bindings::__sk_buff;
 use aya_ebpf::helpers::generated::{bpf_probe_read_kernel, bpf_skb_load_bytes};
-use traffic_mirror_ebpf::abi::{Assembly, MAX_ASSEMBLIES};
+use traffic_mirror_ebpf::abi::{Assembly, MAX_ASSEMBLIES, NameFound};
 use traffic_mirror_ebpf::flow::age;
 use traffic_mirror_ebpf::hello::{self, Outcome, Parsed, STREAM_BYTES, http, tls};
 
@@ -76,7 +76,12 @@ pub(super) extern "C" fn find_name(skb: *mut __sk_buff) -> u32 {
 
 /// The name in a buffer, or why there is none.
 #[inline(always)]
-fn outcome(place: u32, parsed: &Parsed, visit: &Visit) -> u32 {
+fn outcome(place: u32, parsed: &Parsed, visit: &mut Visit) -> u32 {
+    visit.found = if parsed.ech == 0 {
+        NameFound::Other as u32
+    } else {
+        NameFound::Ech as u32
+    };
     match parsed.outcome {
         Outcome::Found => learned::learn(
             place,

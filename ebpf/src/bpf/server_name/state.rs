@@ -22,8 +22,8 @@ pub(super) struct Visit {
     pub at: u32,
     /// The epoch of the tables.
     pub epoch: u32,
-    /// Zero.
-    reserved: u32,
+    /// What was found in its payload, a [`NameFound`](traffic_mirror_ebpf::abi::NameFound).
+    pub found: u32,
     /// The TCP header, network byte order.
     pub header: [u32; TCP_BYTES as usize / 4],
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use anyhow::{Context as _, Result, ensure};
 use aya::programs::SchedClassifier;
 use traffic_mirror::network::Direction;
-use traffic_mirror_ebpf::abi::{Drop as Reason, EndpointStats, Skipped, cb};
+use traffic_mirror_ebpf::abi::{Drop as Reason, EndpointStats, HookStats, Skipped, cb};
 use traffic_mirror_tests::lab::testrun::{Outcome, SkBuff, TestRun};
 use traffic_mirror_tests::oracle::naive::Answer;
 
@@ -125,7 +125,7 @@ impl Counters {
     }
 }
 
-fn skipped(cpus: &[[u64; Skipped::COUNT]]) -> [u64; Skipped::COUNT] {
+fn skipped(cpus: &[HookStats]) -> [u64; Skipped::COUNT] {
     std::array::from_fn(|reason| cpus.iter().map(|cpu| cpu[reason]).sum())
 }
 

@@ -86,6 +86,15 @@ fn what_has_no_name_is_undecided() -> Result<()> {
                 copies == [copied; 2],
                 "{attach:?} the server first: {copies:?}"
             );
+            let counted = made.edge.counters()?;
+            for (direction, found, connections) in [
+                ("ingress", "other-protocol", 1),
+                ("ingress", "no-name", 1),
+                ("egress", "server-first", 1),
+            ] {
+                let name = format!("eth0 {direction} connections {found}");
+                ensure!(count(&counted, &name) == connections, "{name}: {counted:?}");
+            }
             let skipped = made.edge.counters()?;
             let undecided = count(&skipped, "eth0 ingress undecided");
             let explained = made.edge.daemon.run(&[
@@ -123,6 +132,16 @@ fn what_has_no_name_is_undecided() -> Result<()> {
                 copies == [copied; 2],
                 "{attach:?} in the middle: {copies:?}"
             );
+            // names that are found
+            for name in ["shop.example", "other.example", "other.example"] {
+                let said = client_hello(name, 0);
+                made.talk(&said, &[(0, said.len())])?;
+            }
+            let counted = made.edge.counters()?;
+            for (found, connections) in [("mid-flow", 1), ("wanted", 1), ("other-name", 2)] {
+                let name = format!("eth0 ingress connections {found}");
+                ensure!(count(&counted, &name) == connections, "{name}: {counted:?}");
+            }
         }
     }
     Ok(())
