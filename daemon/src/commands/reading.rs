@@ -12,7 +12,7 @@ use traffic_mirror::status::{self, Daemon, State, Status};
 use crate::{FAILURE, NOT_RUNNING};
 
 /// Between the two readings of a rate.
-const INTERVAL: Duration = Duration::from_secs(1);
+pub(super) const INTERVAL: Duration = Duration::from_secs(1);
 
 /// The status an interval after `last`, which it becomes. `None` if nothing is mirrored.
 pub(super) fn with_rates(

@@ -3,13 +3,16 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
+use std::thread;
+use std::time::Instant;
 
 use anyhow::bail;
 use clap::Args;
-use traffic_mirror::status::{self, Names, Style};
+use traffic_mirror::kernel::Generation;
+use traffic_mirror::status::{self, Names, Style, names_frame, server_names};
 
 use super::has_color;
-use super::reading::{exit_code, not_running, with_rates};
+use super::reading::{INTERVAL, exit_code, not_running, with_rates};
 
 /// To the upper left corner, and what is below is cleared after the picture (ECMA-48 CUP, EL, ED).
 const HOME: &str = "\x1b[H";
@@ -22,14 +25,20 @@ pub(crate) struct Shown {
     /// several [default: all]
     #[arg(value_name = "NAME")]
     names: Vec<Names>,
+    /// Show the names of servers that clients ask for, where filters give server_name; NAME chooses
+    /// among them
+    #[arg(long = "names")]
+    server_names: bool,
     /// Print one screen and exit
     #[arg(long)]
     once: bool,
 }
 
 pub(crate) fn top(shown: &Shown, pin_path: &Path) -> anyhow::Result<ExitCode> {
-    let mut out = std::io::stdout();
-    let (is_live, color) = (out.is_terminal() && !shown.once, has_color(&out));
+    let screen = Screen::of(shown);
+    if shown.server_names {
+        return names(shown, pin_path, screen);
+    }
     let (mut last, mut is_first) = (None, true);
     loop {
         let Some(mut status) = with_rates(pin_path, &mut last)? else {
@@ -41,25 +50,77 @@ pub(crate) fn top(shown: &Shown, pin_path: &Path) -> anyhow::Result<ExitCode> {
         }
         is_first = false;
         status.choose(&shown.names);
-        let (rows, columns) = is_live.then(size).flatten().unzip();
-        let style = Style {
-            rows,
-            columns,
-            color,
-        };
-        let picture = status::frame(&status, style);
-        if !is_live {
-            super::print(&picture);
+        if screen.show(&status::frame(&status, screen.style())) == Next::End {
             return Ok(exit_code(&status));
         }
+    }
+}
+
+/// The names of servers in place of the objects.
+fn names(shown: &Shown, pin_path: &Path, screen: Screen) -> anyhow::Result<ExitCode> {
+    let mut last = None;
+    loop {
+        let Some(names) = server_names(pin_path)? else {
+            if Generation::list(pin_path)?.is_empty() {
+                return not_running(pin_path);
+            }
+            bail!("no filter gives server_name, so nobody looks for names");
+        };
+        let now = Instant::now();
+        if let Some((before, then)) = last.replace((names.clone(), now)) {
+            let rated = status::rated(names, &before, now.duration_since(then), &shown.names);
+            if screen.show(&names_frame(&rated, screen.style())) == Next::End {
+                return Ok(ExitCode::SUCCESS);
+            }
+        }
+        thread::sleep(INTERVAL);
+    }
+}
+
+/// Where pictures go.
+#[derive(Clone, Copy)]
+struct Screen {
+    is_live: bool,
+    color: bool,
+}
+
+#[derive(PartialEq, Eq)]
+enum Next {
+    Picture,
+    End,
+}
+
+impl Screen {
+    fn of(shown: &Shown) -> Self {
+        let out = std::io::stdout();
+        Self {
+            is_live: out.is_terminal() && !shown.once,
+            color: has_color(&out),
+        }
+    }
+
+    fn style(self) -> Style {
+        let (rows, columns) = self.is_live.then(size).flatten().unzip();
+        Style {
+            rows,
+            columns,
+            color: self.color,
+        }
+    }
+
+    fn show(self, picture: &str) -> Next {
+        if !self.is_live {
+            super::print(picture);
+            return Next::End;
+        }
         let picture = format!("{HOME}{}{CLEAR_BELOW}", picture.replace('\n', CLEAR_LINE));
-        if out
-            .write_all(picture.as_bytes())
-            .and_then(|()| out.flush())
-            .is_err()
-        {
-            // the terminal has gone
-            return Ok(exit_code(&status));
+        let mut out = std::io::stdout();
+        let shown = out.write_all(picture.as_bytes()).and_then(|()| out.flush());
+        // else the terminal has gone
+        if shown.is_ok() {
+            Next::Picture
+        } else {
+            Next::End
         }
     }
 }

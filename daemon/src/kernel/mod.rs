@@ -51,6 +51,7 @@ pub use failpoint::Step;
 pub use features::realtime::require as require_serial_softirqs;
 pub use generation::Generation;
 pub use generation::history::Note;
+pub use generation::learned::Learned;
 pub use generation::test_run::Explainer;
 pub use observer::Observer;
 pub use record::{Hash, Record, Rejection, hash, mounts, record, uptime};

@@ -93,6 +93,8 @@ pub(super) const fn flow_maps(cpus: u32, names: usize) -> [(&'static str, u32); 
 
 /// What of [`flow_maps`] grows with the file.
 pub(super) const LEARNED_MORE: &str = "LEARNED_MORE";
+/// Those with names.
+pub(super) const LEARNED: [&str; 2] = ["LEARNED", LEARNED_MORE];
 
 /// Every map of a generation.
 pub(super) fn map_names() -> impl Iterator<Item = &'static str> {

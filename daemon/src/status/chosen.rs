@@ -28,7 +28,8 @@ impl FromStr for Names {
 }
 
 impl Names {
-    fn is(&self, name: &str) -> bool {
+    /// Whether a name is one of them.
+    pub(super) fn is(&self, name: &str) -> bool {
         let matches = |pattern: &Pattern| pattern.matches(name);
         self.text == name || self.pattern.as_ref().is_some_and(matches)
     }

@@ -13,6 +13,7 @@ mod paint;
 mod rate;
 mod read;
 mod reasons;
+mod server_names;
 mod text;
 mod top;
 
@@ -247,6 +248,7 @@ pub use listed::NotMirrored;
 pub use rate::Rate;
 pub use read::{read, read_without_places};
 pub use reasons::Reason;
+pub use server_names::{ServerName, names_frame, rated, server_names};
 pub use text::View;
 pub use top::{Style, frame};
 

@@ -255,12 +255,19 @@ impl Found {
         Self(class as u64 | tables.0 << Self::CLASS_BITS)
     }
 
+    /// The class, be it that of other tables.
+    #[must_use]
+    #[inline(always)]
+    pub const fn any(self) -> u32 {
+        self.0 as u32 & (NameCell::CLASSES - 1)
+    }
+
     /// The class; `None` if it is that of other tables.
     #[must_use]
     #[inline(always)]
     pub const fn class(self, tables: Stamp) -> Option<u32> {
         if self.0 >> Self::CLASS_BITS == tables.0 {
-            Some(self.0 as u32 & (NameCell::CLASSES - 1))
+            Some(self.any())
         } else {
             None
         }

@@ -1,6 +1,6 @@
 //! Hellos as OpenSSL makes them.
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 
 use traffic_mirror_tests::lab::TempDir;
 
@@ -40,6 +40,17 @@ fn hellos_of_all_kinds_are_read() -> Result<()> {
     let (originals, copies) = host.settle()?;
     for (one, is_wanted, before) in &made {
         check(one, *is_wanted, *before, &originals, &copies)?;
+    }
+    let shown = host.daemon.run(&["top", "--names", "--once"])?;
+    let shown = String::from_utf8(shown.stdout)?;
+    for (name, is_wanted) in [("shop.example", "yes"), ("other.example", "none")] {
+        let row = shown
+            .lines()
+            .find(|line| line.ends_with(&format!(" {name}")));
+        let words: Vec<&str> = row.unwrap_or_default().split_whitespace().collect();
+        // rate, connections, idle, its unit, whether a filter has it, name
+        let told = (words.get(1).copied(), words.get(4).copied());
+        ensure!(told == (Some("5"), Some(is_wanted)), "{name}: {shown}");
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ mod content;
 pub(super) mod counters;
 mod direct;
 pub(super) mod history;
+pub(super) mod learned;
 mod load;
 mod map_spec;
 mod programs;
