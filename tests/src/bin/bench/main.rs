@@ -12,6 +12,7 @@ mod control;
 mod copies;
 mod files;
 mod machine;
+mod named;
 mod packets;
 mod publish;
 mod race;
@@ -68,6 +69,7 @@ fn measure(session: &mut Session) -> Result<()> {
     nics.netns.enter(|| {
         last.run(|| {
             packets::packets(session, nics.bare)?;
+            named::named(session, nics.bare)?;
             copies::copied(session, &nics)
         })
     })?;

@@ -40,6 +40,15 @@ impl Load {
         }
     }
 
+    /// The same with this payload.
+    pub(crate) fn mixed_with(flows: Vec<Flow>, payload: &[u8]) -> Self {
+        let mut load = Self::mixed(flows, 0);
+        let (source, destination, from, to) = load.flows[0];
+        let frame = eth().ip(source, destination).tcp(from, to);
+        load.frames = vec![frame.payload(payload).build()];
+        load
+    }
+
     /// How many packets a program meets in so many repetitions.
     fn runs(&self, repeat: u32) -> (usize, u32) {
         let runs = self

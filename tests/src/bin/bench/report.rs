@@ -41,6 +41,8 @@ pub(crate) enum Group {
     Matched,
     Copied,
     Received,
+    /// Beside server names; the number of filters is that of names.
+    Named,
     Stream,
     Flood,
     /// What is left beside filters that want something else.

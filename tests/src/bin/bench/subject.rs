@@ -90,7 +90,12 @@ impl Subject {
 
     /// What our program costs.
     pub(crate) fn ours<'a>(&'a self, load: &'a Load) -> Result<Runner<'a, Cost>> {
-        self.over(self.loaded.mirror(self.place.direction), load)
+        self.over(self.program(), load)
+    }
+
+    /// Our program.
+    pub(crate) fn program(&self) -> &SchedClassifier {
+        self.loaded.mirror(self.place.direction)
     }
 
     /// What the look-ups cost.

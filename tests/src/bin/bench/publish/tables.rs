@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result};
 use crate::LIMITED_FILTERS;
 use crate::control::{KINDS, ONE};
 use crate::copies::BARE;
+use crate::named::UNMATCHED;
 use crate::packets::{EMPTY, HOSTS, INSIDE_MIXED, LISTS, SAME, WORST, YARDSTICK};
 use crate::report::{Group, Line, Report};
 use crate::sample::Spread;
@@ -43,6 +44,7 @@ fn table(name: &str, report: &Report) -> Option<String> {
             is_large,
         ),
         "received" => lines(report, &[Group::Received], &[YARDSTICK], |_| true),
+        "named" => lines(report, &[Group::Named], &[UNMATCHED], |_| true),
         "copied" => lines(report, &[Group::Copied], &[BARE], |_| true),
         "throughput" => throughput(report),
         "beside" => beside(report),
