@@ -17,7 +17,9 @@ use traffic_mirror::desired::{Desired, parse_protocol};
 use traffic_mirror::kernel::Observer;
 use traffic_mirror::network::{self, Network};
 use traffic_mirror::preview::hook_name;
-use traffic_mirror::verdict::{Capture, Verdict, frame, framed, hook_of, verdict, why_no_hook};
+use traffic_mirror::verdict::{
+    Capture, CapturedName, Verdict, captured_names, frame, framed, hook_of, verdict, why_no_hook,
+};
 use traffic_mirror_ebpf::packet::has_ports;
 
 use super::reading::not_running;
@@ -64,7 +66,8 @@ pub(crate) struct Question {
     /// yet]
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
-    /// Read the packets from a capture instead (pcap or pcapng, Ethernet or raw IP)
+    /// Read the packets from a capture instead (pcap or pcapng, Ethernet or raw IP); the server
+    /// names of its TCP connections are those that it has
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
     /// Print JSON
@@ -160,6 +163,11 @@ fn ask(
     frames: &[Vec<u8>],
 ) -> anyhow::Result<Option<Vec<Verdict>>> {
     const ATTEMPTS: usize = 50;
+    let names = match (&question.server_name, &question.pcap) {
+        (Some(name), _) => vec![CapturedName::Is(name.clone()); frames.len()],
+        (None, Some(_)) => captured_names(frames),
+        (None, None) => vec![CapturedName::NotYet; frames.len()],
+    };
     let mut observer = Observer::open(pin_path)?;
     for _ in 0..ATTEMPTS {
         let Some(live) = observer.live()? else {
@@ -175,17 +183,28 @@ fn ask(
                 hook_name(&network, described.hooks[&hook])
             );
         }
-        let name = question.server_name.as_deref();
-        let class = name.map(|name| class_of_name(&live.tables, name));
+        let class = |name: &CapturedName| match name {
+            CapturedName::NotYet => None,
+            CapturedName::Undecided => Some(live.tables.values.undecided),
+            CapturedName::Is(name) => Some(class_of_name(&live.tables, name)),
+        };
         let mut explainer = observer.explainer(live.generation)?;
         let answers: Vec<_> = frames
             .iter()
-            .map(|frame| explainer.ask(hook, frame, class))
+            .zip(&names)
+            .map(|(frame, name)| explainer.ask(hook, frame, class(name)))
             .collect::<Result<_, _>>()?;
         if observer.live()?.as_ref() == Some(&live) {
+            let told = |name: &CapturedName| match name {
+                CapturedName::Is(name) => Some(name.clone()),
+                _ => None,
+            };
             let mut verdicts: Vec<_> = answers
                 .iter()
-                .map(|answer| verdict(answer, name, hook, &described, &network))
+                .zip(&names)
+                .map(|(answer, name)| {
+                    verdict(answer, told(name).as_deref(), hook, &described, &network)
+                })
                 .collect();
             if question.pcap.is_some() {
                 verdicts

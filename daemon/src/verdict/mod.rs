@@ -1,6 +1,7 @@
 //! Input: what the kernel found out about a packet, and what the live tables stand for. Output:
 //! what happens to the packet, and why. Pure.
 
+mod capture;
 mod frame;
 mod text;
 
@@ -20,6 +21,7 @@ use crate::network::{Direction, Network};
 use crate::preview::{hook_name, interface_name};
 use crate::report::list;
 
+pub use capture::{CapturedName, captured_names};
 pub use frame::{frame, framed};
 pub use text::Capture;
 

@@ -1,5 +1,7 @@
 //! `explain`: what happens to a packet, and why; nothing is sent, nothing is counted.
 
+mod names;
+
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
