@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use traffic_mirror_ebpf::abi::{self, MAX_INTERFACES};
 
-use super::interface::{best, called, covers, is_refused};
+use super::interface::{best, called, covers, is_refused, learns};
 use super::listed::refusal;
 use crate::compile::hook_table::cells;
 use crate::desired::{Desired, Filter, Order};
@@ -27,6 +27,8 @@ pub struct Hook {
     pub order: Order,
     /// Its packets have no link header.
     pub is_headerless: bool,
+    /// The server names of all its connections are remembered.
+    pub learns: bool,
 }
 
 impl Hook {
@@ -106,6 +108,7 @@ pub(super) fn hooks(
                     altnames,
                     order,
                     is_headerless,
+                    learns: learns(&desired.interfaces, link),
                 };
                 hooks.insert(2 * place + hook.element().egress, hook);
             }
@@ -163,11 +166,12 @@ impl Places {
 /// The table in which programs find the interface of a packet. `None` if no such table exists.
 pub(super) fn interfaces(hooks: &BTreeMap<u32, Hook>) -> Option<abi::Interfaces> {
     let flag = |hook: &Hook| {
-        if hook.is_headerless {
-            abi::Interfaces::NO_ETHERNET
-        } else {
-            0
-        }
+        let flags = [
+            (hook.is_headerless, abi::Interfaces::NO_ETHERNET),
+            (hook.learns, abi::Interfaces::LEARN),
+        ];
+        let set = flags.into_iter().filter(|(is_set, _)| *is_set);
+        set.fold(0, |all, (_, flag)| all | flag)
     };
     let place = |(index, hook): (&u32, &Hook)| (hook.interface, (index / 2) | flag(hook));
     let places: BTreeMap<u32, u32> = hooks.iter().map(place).collect();

@@ -36,6 +36,11 @@ pub fn called<'l>(pattern: &Pattern, link: &'l Link) -> Option<&'l str> {
 
 /// The most specific of some entries for an interface: its own name before an alternative one, a
 /// name before a glob, a long glob before a short one. `None` if none of them matches it.
+/// Whether the server names of all connections of an interface are remembered.
+pub fn learns(entries: &[Interface], link: &Link) -> bool {
+    best(entries.iter(), link).is_some_and(|entry| entry.learn)
+}
+
 pub(super) fn best<'i>(
     entries: impl Iterator<Item = &'i Interface>,
     link: &Link,

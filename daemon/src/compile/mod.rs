@@ -22,7 +22,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use bytemuck::Zeroable;
-use traffic_mirror_ebpf::abi::{self, Listed, MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES, Name};
+use traffic_mirror_ebpf::abi::{
+    self, Listed, MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES, Name, NameText,
+};
 
 use crate::compile::cache::Decompiled;
 use crate::compile::classifier::assign::Assignment;
@@ -47,7 +49,7 @@ pub use describe::{
     vlan_name,
 };
 pub use hooks::{Hook, have_table};
-pub use interface::called;
+pub use interface::{called, learns};
 pub use listed::{NotMirrored, Why, entries, entry_of, not_mirrored, refused};
 pub use next::next_tables;
 
@@ -175,6 +177,10 @@ fn step(
         active_blocks,
         room,
     )?;
+    // where there is room for names, there are maps of connections
+    if hooks.values().any(|hook| hook.learns) && tables.name_texts.len() < 2 {
+        tables.name_texts = [NameText::free(); 2].into_iter().collect();
+    }
     classifier::rows::rows(
         &mut tables.rows,
         &in_use,

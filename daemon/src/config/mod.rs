@@ -79,6 +79,8 @@ pub struct Interface {
     pub direction: Field<String>,
     /// `order`.
     pub order: Field<String>,
+    /// `learn`.
+    pub learn: Field<bool>,
 }
 
 /// One `[endpoint.NAME]`.

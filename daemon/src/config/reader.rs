@@ -38,7 +38,7 @@ const METRICS: TableSpec = TableSpec {
 
 const INTERFACE: TableSpec = TableSpec {
     noun: "an interface",
-    keys: &["name", "direction", "order"],
+    keys: &["name", "direction", "order", "learn"],
     tables: &[],
 };
 
@@ -142,12 +142,14 @@ impl Reader<'_> {
                 let mut fields = self.fields(&label, &INTERFACE, table);
                 let name = fields.text("name");
                 let (direction, order) = (fields.text("direction"), fields.text("order"));
+                let learn = fields.boolean("learn");
                 Interface {
                     label,
                     span,
                     name,
                     direction,
                     order,
+                    learn,
                 }
             });
         Ok(read.collect())

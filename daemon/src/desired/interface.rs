@@ -1,6 +1,6 @@
 //! `[[interface]]`.
 
-use super::field::{direction, optional, repeated, required};
+use super::field::{direction, flag, optional, repeated, required};
 use super::problem::value;
 use super::{Directions, Interface, Order, name, order};
 use crate::config;
@@ -53,5 +53,6 @@ fn interface(raw: &config::Interface, diagnostics: &mut Diagnostics) -> Checked<
         name: name?,
         direction: direction?,
         order: order?,
+        learn: flag(&raw.learn, false)?,
     })
 }

@@ -141,6 +141,8 @@ pub struct Interface {
     pub direction: Directions,
     /// The position of our program on its hooks.
     pub order: Order,
+    /// Whether the server names of all its connections are remembered, before a filter gives any.
+    pub learn: bool,
 }
 
 impl Interface {

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::objects::{
-    ATTACHED, BACKLOG, CHECKSUM, ENABLED, FRAGMENT, Facts, KINDS, LAST, NO, ORDER, OVERSIZE,
+    ATTACHED, BACKLOG, CHECKSUM, ENABLED, FRAGMENT, Facts, KINDS, LAST, LEARN, NO, ORDER, OVERSIZE,
     Objects, SAMPLE, YES,
 };
 use super::{FieldDifference, ObjectDifference};
@@ -37,7 +37,7 @@ pub(super) fn differences(live: &Objects, want: &Objects) -> Vec<ObjectDifferenc
 fn said(facts: &Facts) -> impl Iterator<Item = &(&'static str, Vec<String>)> + '_ {
     let ordinary = |(field, values): &&(&'static str, Vec<String>)| match *field {
         ENABLED | ATTACHED => values[0] == YES,
-        "bidirectional" | CHECKSUM => values[0] == NO,
+        "bidirectional" | CHECKSUM | LEARN => values[0] == NO,
         "action" => values[0] == "mirror",
         ORDER => *values == [LAST],
         OVERSIZE => values[0] == FRAGMENT,

@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use traffic_mirror_ebpf::abi::{self, Field};
 
 use crate::attached::Attached;
-use crate::compile::{Described, DescribedFilter, HookKey, key, mac, not_mirrored, outer, state};
+use crate::compile::{
+    Described, DescribedFilter, HookKey, key, learns, mac, not_mirrored, outer, state,
+};
 use crate::desired::{Action, Unparsed};
 use crate::network::Network;
 
@@ -54,6 +56,7 @@ pub(super) fn objects(
                     ("direction", Vec::new()),
                     (ORDER, Vec::new()),
                     (ATTACHED, vec![YES.to_owned()]),
+                    (LEARN, learn(described, network, index)),
                 ]
             });
         facts[0].1.push(direction.word().to_owned());
@@ -101,10 +104,17 @@ pub(super) fn objects(
     objects
 }
 
+fn learn(described: &Described, network: &Network, index: u32) -> Vec<String> {
+    let link = network.links.get(&index);
+    let is_so = link.is_some_and(|link| learns(&described.listed, link));
+    vec![if is_so { YES } else { NO }.to_owned()]
+}
+
 pub(super) const ATTACHED: &str = "attached";
 pub(super) const ENABLED: &str = "enabled";
 pub(super) const FRAGMENT: &str = "fragment";
 pub(super) const LAST: &str = "last";
+pub(super) const LEARN: &str = "learn";
 pub(super) const ORDER: &str = "order";
 pub(super) const OVERSIZE: &str = "oversize";
 pub(super) const SAMPLE: &str = "sample";

@@ -47,6 +47,10 @@ impl Interfaces {
     pub const PLACE: u32 = MAX_INTERFACES as u32 - 1;
     /// Flag of [`Cell::place`], for interfaces whose packets do not begin with an Ethernet header.
     pub const NO_ETHERNET: u32 = 1 << 15;
+    /// Flag of [`Cell::place`], for interfaces of whose connections all server names are remembered.
+    pub const LEARN: u32 = 1 << 14;
+    /// Either flag.
+    pub const UNUSUAL: u32 = Self::NO_ETHERNET | Self::LEARN;
 
     /// The first cell of an interface's bucket: the highest bits of the product (multiplicative
     /// hashing; Dietzfelbinger et al., 1997).
@@ -75,5 +79,5 @@ impl Interfaces {
 
 const _: () = {
     assert!(size_of::<Interfaces>() == 8 * CELLS + 8);
-    assert!(MAX_INTERFACES.is_power_of_two() && Interfaces::PLACE & Interfaces::NO_ETHERNET == 0);
+    assert!(MAX_INTERFACES.is_power_of_two() && Interfaces::PLACE & Interfaces::UNUSUAL == 0);
 };

@@ -17,7 +17,8 @@ pub struct Listed {
     pub pattern: [u8; PATTERN_BYTES + 1],
     /// Its `order`, as in the file, padded with zeros.
     pub order: [u8; ORDER_BYTES + 1],
-    /// Its `direction`: [`Listed::INGRESS`], [`Listed::EGRESS`] or both.
+    /// Its `direction`: [`Listed::INGRESS`], [`Listed::EGRESS`] or both; and [`Listed::LEARN`] if its
+    /// `learn` is true.
     pub directions: u32,
     /// Index of a listed interface without a link header, on which the kernel rejected `encap`: all
     /// else is zero then. 0 in an entry of the file.
@@ -29,6 +30,8 @@ impl Listed {
     pub const INGRESS: u32 = 1;
     /// Packets that the host sends.
     pub const EGRESS: u32 = 2;
+    /// Server names of all its connections are remembered.
+    pub const LEARN: u32 = 4;
 
     /// `None` if a text is longer than [`PATTERN_BYTES`] or [`ORDER_BYTES`].
     #[must_use]

@@ -23,7 +23,7 @@ use crate::bpf::loop_guard::{find_loop, may_be_loop};
 use crate::bpf::maps::{CPU, FILTER_STATS, Kernel, SLOTS};
 use crate::bpf::measure::measure;
 use crate::bpf::memo::{CANDIDATES, FOUND_MAX, Kept, Key, Memo, NO_FILTER, remember};
-use crate::bpf::parse::{parse_headerless, parse_packet};
+use crate::bpf::parse::{parse_packet, parse_unusual};
 use crate::bpf::segmenter::segment;
 use crate::bpf::server_name::{UNDECIDED, server_name};
 use crate::bpf::skb::{DROP, NEXT, Skb};
@@ -65,9 +65,13 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
     };
     let hook = hook_at(place, egress);
     let mut packet = Packet::default();
-    if place & Interfaces::NO_ETHERNET != 0 {
+    let mut class = NOT_ASKED;
+    if place & Interfaces::UNUSUAL != 0 {
         cold_path();
-        parse_headerless(skb, &mut packet)?;
+        parse_unusual(skb, place & Interfaces::NO_ETHERNET != 0, &mut packet)?;
+        if place & Interfaces::LEARN != 0 && !packet.is_odd() {
+            class = opaque(server_name(skb.0, &raw const packet, epoch, hook as u32));
+        }
     } else {
         parse_packet(skb, &mut packet)?;
     }
@@ -98,7 +102,9 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
         };
         if candidates.want_name(active) {
             cold_path();
-            let mut class = opaque(server_name(skb.0, &raw const packet, epoch, hook as u32));
+            if class == NOT_ASKED {
+                class = opaque(server_name(skb.0, &raw const packet, epoch, hook as u32));
+            }
             if class == UNDECIDED {
                 count(hook as u32, Skipped::Undecided as u32);
                 class = values().undecided;
@@ -192,6 +198,8 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
 }
 
 const LOOP: u32 = Skipped::Loop as u32;
+/// In place of the class of a server name.
+const NOT_ASKED: u32 = UNDECIDED - 1;
 const NESTED: u32 = Skipped::Nested as u32;
 
 /// Beside the bank: only filters that mirror are matched, and unknown fields match any value.

@@ -25,15 +25,21 @@ pub(super) fn parse_packet(skb: Skb, packet: &mut Packet) -> Result<(), Skipped>
     parsed_or(parse_scattered(skb.0, &raw mut *packet))
 }
 
-/// Reads a packet of an interface without link headers.
+/// Reads a packet of an interface that may have no link headers, wherever its bytes are.
 #[inline(always)]
-pub(super) fn parse_headerless(skb: Skb, packet: &mut Packet) -> Result<(), Skipped> {
-    let offset = network_offset(skb.0);
-    if offset == NOWHERE {
-        return Err(Skipped::Malformed);
+pub(super) fn parse_unusual(
+    skb: Skb,
+    is_headerless: bool,
+    packet: &mut Packet,
+) -> Result<(), Skipped> {
+    if is_headerless {
+        let offset = network_offset(skb.0);
+        if offset == NOWHERE {
+            return Err(Skipped::Malformed);
+        }
+        packet.headerless = 1;
+        packet.offset = offset as u16;
     }
-    packet.headerless = 1;
-    packet.offset = offset as u16;
     parsed_or(parse_scattered(skb.0, &raw mut *packet))
 }
 

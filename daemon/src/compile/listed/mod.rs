@@ -239,7 +239,9 @@ pub(super) fn element(entry: &Interface) -> abi::Listed {
         Directions::Egress => abi::Listed::EGRESS,
         Directions::Both => abi::Listed::INGRESS | abi::Listed::EGRESS,
     };
-    let listed = abi::Listed::new(entry.name.as_str(), &entry.order.to_string(), directions);
+    let learn = if entry.learn { abi::Listed::LEARN } else { 0 };
+    let (name, order) = (entry.name.as_str(), entry.order.to_string());
+    let listed = abi::Listed::new(name, &order, directions | learn);
     listed.unwrap_or_else(abi::Listed::zeroed)
 }
 
@@ -247,7 +249,7 @@ pub(super) fn element(entry: &Interface) -> abi::Listed {
 /// out.
 pub fn entries(table: &Pages<abi::Listed>) -> Vec<Interface> {
     let entry = |listed: &abi::Listed| {
-        let direction = match listed.directions {
+        let direction = match listed.directions & !abi::Listed::LEARN {
             abi::Listed::INGRESS => Directions::Ingress,
             abi::Listed::EGRESS => Directions::Egress,
             _ => Directions::Both,
@@ -257,6 +259,7 @@ pub fn entries(table: &Pages<abi::Listed>) -> Vec<Interface> {
             name,
             direction,
             order: Order::read(listed.order()?)?,
+            learn: listed.directions & abi::Listed::LEARN != 0,
         })
     };
     let mut entries: Vec<Interface> = table.iter().filter_map(entry).collect();

@@ -74,6 +74,43 @@ fn a_reload_takes_and_drops_connections_that_are_open() -> Result<()> {
     Ok(())
 }
 
+/// An interface with `learn` and no filter with names: nothing is copied, and a filter that comes
+/// takes the connection.
+#[test]
+fn names_are_learned_before_a_filter_asks() -> Result<()> {
+    for &attach in Attach::all()? {
+        let other = "destination_port = [444]";
+        let learning = |names: &str| {
+            made_config(names).replace("name = \"eth0\"", "name = \"eth0\"\nlearn = true")
+        };
+        let nobody = learning("").replace("destination_port = [443]", other);
+        let mut made = made(attach, "server_name = [\"no.example\"]")?;
+        made.edge.configure(&nobody)?;
+        let said = client_hello("shop.example", 0);
+        let end = FIRST.wrapping_add(said.len() as u32);
+        let copies = [
+            made.client(Tcp::SYN, ISN, &[])?,
+            made.client(Tcp::ACK, FIRST, &said)?,
+            made.server(Tcp::ACK, end, b"answer")?,
+        ];
+        ensure!(copies == [0; 3], "{attach:?}: nobody asks, {copies:?}");
+        let shown = made.edge.daemon.run(&["top", "--names", "--once"])?;
+        let shown = String::from_utf8(shown.stdout)?;
+        ensure!(
+            shown.contains("none      shop.example"),
+            "{attach:?}: {shown}"
+        );
+        made.edge
+            .configure(&learning("server_name = [\"shop.example\"]"))?;
+        let copies = [
+            made.client(Tcp::ACK, end, b"more")?,
+            made.server(Tcp::ACK, end.wrapping_add(4), b"more")?,
+        ];
+        ensure!(copies == [1; 2], "{attach:?}: the filter comes, {copies:?}");
+    }
+    Ok(())
+}
+
 /// A flood of SYNs and hellos that nobody answers, between a client's hello and the answer to it.
 #[test]
 fn forged_connections_push_nothing_out() -> Result<()> {
