@@ -11,6 +11,7 @@ pub mod daemon;
 pub mod debounce;
 pub mod desired;
 pub mod diagnostic;
+pub mod dns;
 pub mod health;
 pub mod ipsec;
 pub mod journal;

@@ -14,6 +14,7 @@ use tracing::Level;
 use traffic_mirror::daemon::{self, Options, Outcome};
 use traffic_mirror::kernel::{self, Kernel, Mechanism, reason};
 use traffic_mirror::log;
+use traffic_mirror_resolver::{NAMES, WANTED};
 
 /// Mirror selected packets to collectors through GUE tunnels, configured by one file
 #[derive(Debug, Parser)]
@@ -30,6 +31,9 @@ struct Arguments {
         default_value = "/sys/fs/bpf/traffic-mirror"
     )]
     pin_path: PathBuf,
+    /// Addresses of the file's DNS names, which traffic-mirror-resolver writes
+    #[arg(long, global = true, value_name = "FILE", default_value = NAMES)]
+    names: PathBuf,
     #[command(subcommand)]
     command: Command,
 }
@@ -52,6 +56,9 @@ enum Command {
         /// textfile collector if that exists, else /run/traffic-mirror/metrics.prom]
         #[arg(long, value_name = "FILE")]
         metrics: Option<PathBuf>,
+        /// Where the daemon writes the file's DNS names for traffic-mirror-resolver
+        #[arg(long, value_name = "FILE", default_value = WANTED)]
+        wanted_names: PathBuf,
         /// Log lines of this level and above
         #[arg(long, value_enum, value_name = "LEVEL", default_value = "info")]
         log_level: LogLevel,
@@ -183,11 +190,12 @@ fn main() -> ExitCode {
         Command::Run {
             attach,
             metrics,
+            wanted_names,
             log_level,
             log_format,
         } => {
             begin_log(*log_level, *log_format);
-            run(&arguments, *attach, metrics.clone())
+            run(&arguments, *attach, metrics.clone(), wanted_names)
         }
         Command::Check {
             files,
@@ -259,19 +267,25 @@ fn run(
     arguments: &Arguments,
     attach: Option<Attach>,
     metrics: Option<PathBuf>,
+    wanted_names: &Path,
 ) -> anyhow::Result<ExitCode> {
     let mechanism = attach.map(|attach| match attach {
         Attach::Tcx => Mechanism::Tcx,
         Attach::Clsact => Mechanism::Clsact,
     });
     let Arguments {
-        config, pin_path, ..
+        config,
+        pin_path,
+        names,
+        ..
     } = arguments;
     let config = config.clone().unwrap_or_else(|| USUAL.into());
     let options = Options {
         config,
         pin_path: pin_path.clone(),
         mechanism,
+        names: names.clone(),
+        wanted_names: wanted_names.to_owned(),
         metrics,
         revision: version::REVISION,
     };

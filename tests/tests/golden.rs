@@ -379,7 +379,9 @@ impl fmt::Display for Dump<'_> {
             writeln!(
                 f,
                 "endpoint {} {} port {} by {by}",
-                endpoint.name, endpoint.address, endpoint.port
+                endpoint.name,
+                endpoint.host(),
+                endpoint.port
             )?;
         }
         for filter in &desired.filters {

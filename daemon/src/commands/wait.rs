@@ -11,7 +11,7 @@ use traffic_mirror::printable::printable;
 use traffic_mirror::source::FileWatch;
 use traffic_mirror::source::{Unfit, ignore_writers, read_complete};
 use traffic_mirror::status::{self, Daemon, Life};
-use traffic_mirror::triggers::queue;
+use traffic_mirror::triggers::{Trigger, queue};
 
 use super::plan::Seen;
 use super::{File, load};
@@ -46,7 +46,7 @@ fn seconds(text: &str) -> Result<Duration, String> {
 pub(crate) fn wait(until: &Until, path: &Path, pin_path: &Path) -> anyhow::Result<ExitCode> {
     let deadline = until.timeout.map(|timeout| Instant::now() + timeout);
     let (sender, triggers) = queue();
-    let mut watch = FileWatch::new(path, sender);
+    let mut watch = FileWatch::new(path, sender, Trigger::File);
     let mut observer = Observer::open(pin_path)?;
     // a user who may not read the pin path would take that for a missing daemon
     Kernel::is_live(pin_path)?;

@@ -17,7 +17,7 @@ use crate::compile::classifier::definition::{
 use crate::compile::classifier::reachable::Reachable;
 use crate::compile::classifier::slot_set::SlotSet;
 use crate::desired;
-use crate::desired::{Action, Budget, Desired, Unparsed, protocol_name};
+use crate::desired::{Action, Addresses, Budget, Desired, Unparsed, protocol_name};
 use crate::network::Direction;
 use crate::tables::{Tables, names};
 
@@ -272,6 +272,9 @@ impl DescribedSlot {
     }
 }
 
+/// Stands for the addresses of DNS names while none is known.
+const NO_ADDRESS: &str = "(no address)";
+
 /// The word of the file for a field.
 pub const fn key(field: Field) -> &'static str {
     match field {
@@ -322,6 +325,9 @@ fn networks(networks: Option<&Networks>) -> Vec<String> {
     let Some(Networks([v4, v6])) = networks else {
         return Vec::new();
     };
+    if v4.is_empty() && v6.is_empty() {
+        return vec![NO_ADDRESS.to_owned()];
+    }
     let network = |address: IpAddr, length: u8, host: u8| {
         if length == host {
             address.to_string()
@@ -354,6 +360,18 @@ pub fn outer(endpoint: &abi::Endpoint) -> (IpAddr, IpAddr, u16) {
         destination,
         u16::from_be_bytes([outer[udp + 2], outer[udp + 3]]),
     )
+}
+
+/// The addresses that copies go to by now.
+pub fn addresses(tables: &Tables) -> Addresses {
+    let active = 1 - tables.inactive();
+    let address = |(index, name): (u32, &str)| {
+        let endpoint = &tables.endpoints.get(index as usize)?[active];
+        endpoint
+            .has_way()
+            .then(|| (name.to_owned(), outer(endpoint).1))
+    };
+    names(&tables.endpoint_names).filter_map(address).collect()
 }
 
 /// The word for an endpoint's state: "ready", "resolving" while the kernel resolves the next hop,

@@ -87,7 +87,13 @@ impl Elements {
                     exclude: bits,
                 },
             };
-            let flags = Slot::USED | if wanted.is_reverse { Slot::REVERSE } else { 0 };
+            let flags = [
+                (Slot::USED, true),
+                (Slot::REVERSE, wanted.is_reverse),
+                (Slot::NO_ADDRESS, filter.lacks_address()),
+            ];
+            let flags = flags.iter().filter(|(_, is_set)| *is_set);
+            let flags = flags.fold(0, |flags, (flag, _)| flags | flag);
             if slots.len() <= slot as usize {
                 slots.resize(slot as usize + 1, Slot::default());
             }

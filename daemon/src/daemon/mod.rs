@@ -8,12 +8,14 @@ mod site;
 mod take;
 mod timers;
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use anyhow::Context;
 use sd_notify::NotifyState;
 use tracing::{error, info};
 
+use crate::dns::Resolver;
 use crate::kernel::netlink::Monitor;
 use crate::kernel::{Kernel, Mechanism, require_serial_softirqs};
 use crate::metrics::{Process, Textfile};
@@ -32,6 +34,10 @@ pub struct Options {
     pub pin_path: PathBuf,
     /// How programs are attached; the kernel's best if absent.
     pub mechanism: Option<Mechanism>,
+    /// Where the resolver writes the addresses of DNS names.
+    pub names: PathBuf,
+    /// Where it finds the DNS names that the file has.
+    pub wanted_names: PathBuf,
     /// File for metrics; if absent, the one of [`Textfile::new`].
     pub metrics: Option<PathBuf>,
     /// The revision of the source, for metrics.
@@ -70,7 +76,13 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     kernel.introduce(&options.config);
     let mut metrics = Textfile::new(options.metrics.as_deref(), &options.pin_path);
     metrics.process = Process::of(options.revision);
-    let mut site = Site::new(kernel, source, metrics, desired);
+    let resolver = Resolver::new(
+        &options.names,
+        &options.wanted_names,
+        &options.pin_path,
+        sender.clone(),
+    );
+    let mut site = Site::new(kernel, source, resolver, metrics, desired);
     site.resume();
     if let Err(error) = site.begin() {
         // what a predecessor left keeps mirroring
@@ -86,6 +98,7 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     match end {
         End::Remove => {
             site.metrics.remove();
+            site.resolver.want(BTreeSet::new());
             site.kernel.remove()?;
             info!(
                 event = "stopped",

@@ -10,6 +10,7 @@ use super::timers::Timers;
 use crate::compile::called;
 use crate::debounce::Debounce;
 use crate::desired::Desired;
+use crate::dns::Resolver;
 use crate::kernel::netlink::Event;
 use crate::metrics::Textfile;
 use crate::network::{Link, Network, Path};
@@ -71,7 +72,7 @@ impl fmt::Display for Pending {
             .chain(network)
             .collect();
         f.write_str(&match parts.is_empty() {
-            true => "the file or a timer".to_owned(),
+            true => "a file or a timer".to_owned(),
             false => parts.join(", "),
         })
     }
@@ -85,7 +86,7 @@ fn is_next_hop(network: &Network, desired: &Desired, interface: u32, address: Ip
             .get(&endpoint.name)
             .and_then(|path| path.route.as_ref());
         route.is_some_and(|r| {
-            r.interface == interface && r.gateway.unwrap_or(endpoint.address) == address
+            r.interface == interface && r.gateway.or(endpoint.address) == Some(address)
         })
     })
 }
@@ -113,7 +114,7 @@ fn has_program_of_ours(network: &Network, desired: &Desired, interface: u32) -> 
 /// meanwhile writes the metrics. In a `hurry` it takes no more than what has come already.
 pub(super) fn gather(
     triggers: &Triggers,
-    source: &mut ConfigSource,
+    (source, resolver): (&mut ConfigSource, &mut Resolver),
     metrics: &mut Textfile,
     timers: &Timers,
     hurry: bool,
@@ -124,7 +125,7 @@ pub(super) fn gather(
         let now = Instant::now();
         let network = debounce.due().map(|due| due.max(timers.rested));
         let timer = timers.drift.min(timers.pulse.due());
-        let due = [source.due(), network]
+        let due = [source.due(), resolver.due(), network]
             .into_iter()
             .flatten()
             .fold(timer, Instant::min);
@@ -144,6 +145,7 @@ pub(super) fn gather(
         match triggers.next(patience) {
             Some(Trigger::End(end)) => return Err(end),
             Some(Trigger::File(save)) => source.tell(save),
+            Some(Trigger::Names(save)) => resolver.tell(save),
             Some(Trigger::Reload) => pending.reload = true,
             Some(Trigger::Network(events)) => {
                 pending.network.extend(events);

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use sd_notify::NotifyState;
 use tracing::{Level, debug, error, info, warn};
+use traffic_mirror_resolver::Names;
 
 use super::complaint::Complaint;
 use super::load::load;
@@ -12,12 +13,15 @@ use super::pending::{Pending, gather};
 use super::take::{Occasion, take};
 use super::timers::{Timers, worked};
 use crate::about::About;
-use crate::desired::Desired;
+use crate::compile::addresses;
+use crate::desired::{Addresses, Desired};
+use crate::dns::{Resolver, changes};
 use crate::health::Health;
 use crate::kernel::{Kernel, KernelError, Note};
 use crate::log::tell;
 use crate::metrics::Textfile;
 use crate::reconciled::Reconciled;
+use crate::report::bounded;
 use crate::source::ConfigSource;
 use crate::triggers::{End, Triggers};
 
@@ -30,9 +34,12 @@ pub(super) struct Site {
     pub(super) kernel: Kernel,
     state: Reconciled,
     source: ConfigSource,
+    pub(super) resolver: Resolver,
     pub(super) metrics: Textfile,
     health: Health,
-    /// The meaning of the last valid file; `None` before the first.
+    /// The meaning of the last valid file, as written; `None` before the first.
+    written: Option<Desired>,
+    /// The same with the addresses of DNS names.
     desired: Option<Desired>,
     /// Programs that are still to be attached or detached for it.
     left: usize,
@@ -48,17 +55,20 @@ impl Site {
     pub(super) fn new(
         kernel: Kernel,
         source: ConfigSource,
+        resolver: Resolver,
         metrics: Textfile,
-        desired: Option<Desired>,
+        written: Option<Desired>,
     ) -> Self {
         Self {
             kernel,
             state: Reconciled::default(),
             source,
+            resolver,
             metrics,
             health: Health::default(),
-            is_awaited: desired.is_some(),
-            desired,
+            is_awaited: written.is_some(),
+            written,
+            desired: None,
             left: 0,
             timers: Timers::new(),
             complaint: Complaint::default(),
@@ -79,11 +89,27 @@ impl Site {
     /// # Errors
     /// The kernel rejects the configuration.
     pub(super) fn begin(&mut self) -> Result<(), KernelError> {
-        if let Some(desired) = &self.desired {
+        if let Some(written) = &self.written {
+            self.resolver.want(written.dns_names());
+            let desired = self.resolved(written)?;
             let (kernel, state) = (&mut self.kernel, &mut self.state);
-            self.left = take(kernel, state, &mut self.metrics, desired, Occasion::File)?;
+            self.left = take(kernel, state, &mut self.metrics, &desired, Occasion::File)?;
+            self.desired = Some(desired);
         }
         Ok(())
+    }
+
+    /// What is written, with the addresses of DNS names. Endpoints keep those that they have,
+    /// possibly from a predecessor.
+    fn resolved(&self, written: &Desired) -> Result<Desired, KernelError> {
+        let has_dns_names = written.has_dns_names();
+        let kept = match &self.desired {
+            _ if !has_dns_names => Addresses::new(),
+            Some(before) => before.addresses(),
+            None => (self.kernel.live(None)?)
+                .map_or_else(Addresses::new, |live| addresses(&live.tables)),
+        };
+        Ok(written.resolved(self.resolver.known(), self.desired.as_ref(), &kept))
     }
 
     /// Says what became of the file.
@@ -105,8 +131,9 @@ impl Site {
                 notify(&[NotifyState::Ready]);
                 self.is_awaited = false;
             }
-            let (source, metrics) = (&mut self.source, &mut self.metrics);
-            let mut pending = match gather(triggers, source, metrics, &self.timers, self.left > 0) {
+            let files = (&mut self.source, &mut self.resolver);
+            let (metrics, timers) = (&mut self.metrics, &self.timers);
+            let mut pending = match gather(triggers, files, metrics, timers, self.left > 0) {
                 Ok(pending) => pending,
                 Err(end) => return end,
             };
@@ -126,6 +153,9 @@ impl Site {
             if is_new {
                 notify_reloading();
                 is_concerned &= !self.reload();
+            }
+            if let Some(before) = self.resolver.look() {
+                is_concerned &= !self.follow_names(&before);
             }
             if is_concerned {
                 let is_due = is_changed || pending.may_have_undone() || self.complaint.is_open();
@@ -158,6 +188,7 @@ impl Site {
     fn beat(&mut self) -> bool {
         self.timers.pulse.beat(&mut self.kernel);
         self.source.poll();
+        self.resolver.poll();
         let looked = self.look_after();
         let is_changed = matches!(looked, Ok(true)) || self.kernel.has_asked_enough();
         self.blindness.about(looked.map(|_| 0));
@@ -166,7 +197,7 @@ impl Site {
 
     /// Reads the file, and applies it if it is valid; returns whether it was.
     fn reload(&mut self) -> bool {
-        let Some(desired) = load(&mut self.source) else {
+        let Some(written) = load(&mut self.source) else {
             self.reject();
             warn!(
                 event = "rejected",
@@ -181,6 +212,19 @@ impl Site {
         );
         self.kernel.try_again();
         self.kernel.try_segmenter_again();
+        self.resolver.want(written.dns_names());
+        // what is new there is read with the file
+        self.resolver.look();
+        let resolved = self.resolved(&written);
+        self.written = Some(written);
+        let desired = match resolved {
+            Ok(desired) => desired,
+            Err(error) => {
+                self.note_rejected();
+                self.left = self.complaint.about(Err(error));
+                return true;
+            }
+        };
         let (kernel, state) = (&mut self.kernel, &mut self.state);
         let taken = take(kernel, state, &mut self.metrics, &desired, Occasion::File);
         match taken {
@@ -194,6 +238,34 @@ impl Site {
         if self.desired.replace(desired).is_none() {
             notify(&[NotifyState::Status("")]);
         }
+        true
+    }
+
+    /// Applies the addresses that DNS names have now. Returns whether anything that is desired is
+    /// otherwise.
+    fn follow_names(&mut self, before: &Names) -> bool {
+        let Some(written) = &self.written else {
+            return false;
+        };
+        let lines = changes(self.resolver.wanted(), before, self.resolver.known());
+        let (lines, more) = bounded(&lines, "DNS name");
+        for line in lines.iter().chain(&more) {
+            info!(event = "resolved-names", "{line}");
+        }
+        // tables that cannot be read are a reason to complain below
+        let Some(desired) = (self.resolved(written).ok())
+            .filter(|desired| self.desired.as_ref() != Some(desired))
+        else {
+            return false;
+        };
+        let (kernel, state) = (&mut self.kernel, &mut self.state);
+        let taken = take(kernel, state, &mut self.metrics, &desired, Occasion::Names);
+        if let Ok(left) = taken {
+            self.left = left;
+            self.tell_live();
+        }
+        self.left = self.complaint.about(taken);
+        self.desired = Some(desired);
         true
     }
 

@@ -17,6 +17,8 @@ use crate::report::{self, Report, bounded, plural};
 pub(super) enum Occasion {
     /// The file was read.
     File,
+    /// The addresses of DNS names are others.
+    Names,
     /// Another event.
     Network,
 }
@@ -60,9 +62,13 @@ pub(super) fn take(
         .iter()
         .filter(|line| !advised.contains(line))
         .for_each(|line| info!(event = "advice", "{line}"));
-    let is_file = occasion == Occasion::File;
-    if report.writes > 0 || is_file {
-        if is_file {
+    if report.writes > 0 || occasion == Occasion::File {
+        let what = match occasion {
+            Occasion::File => Some("the file"),
+            Occasion::Names => Some("the addresses of DNS names"),
+            Occasion::Network => None,
+        };
+        if let Some(what) = what {
             let (changes, map_writes) = (report.changes.len(), report.writes);
             let duration_seconds = report.duration.as_secs_f64();
             info!(
@@ -71,7 +77,7 @@ pub(super) fn take(
                 map_writes,
                 duration_seconds,
                 "{}",
-                report.summary()
+                report.summary(what)
             );
         } else {
             let causes = report::network(desired, &network, &state.network);

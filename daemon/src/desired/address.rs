@@ -4,10 +4,14 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use ipnet::{IpNet, Ipv4Net};
 
+use traffic_mirror_resolver::Name;
+
 use super::cidr::with_prefix;
+use super::dns_name::{self, Place};
 use super::problem::Problem;
 use super::protocol::Families;
-use super::repair;
+use super::field::is_any;
+use super::{Hosts, repair};
 use crate::diagnostic::{Code, Remedy};
 
 /// An address, or a network in CIDR notation.
@@ -19,7 +23,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, Problem> {
     let Ok(address) = address.parse::<IpAddr>() else {
         return Err(Problem::new(
             Code::BadNetwork,
-            "which is not an address or network",
+            "which is not an address, network or DNS name",
             repair::network(text),
         ));
     };
@@ -50,6 +54,45 @@ pub(super) fn network(text: &str) -> Result<IpNet, Problem> {
     }
 }
 
+/// An element of `source` or `destination`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Host {
+    Network(IpNet),
+    Name(Name),
+}
+
+/// An address, a network in CIDR notation, or a DNS name.
+pub(super) fn host(text: &str, place: Place) -> Result<Host, Problem> {
+    named(text, place, repair::meant(text).is_some())
+        .map_or_else(|| network(text).map(Host::Network), |name| name.map(Host::Name))
+}
+
+/// The name that a text is, unless it is an address or was meant as one.
+fn named(text: &str, place: Place, is_repaired: bool) -> Option<Result<Name, Problem>> {
+    let is_url = text.contains("://");
+    let is_address = text.contains('/') || text.parse::<IpAddr>().is_ok() || is_repaired;
+    (is_url || !is_address && !is_any(text))
+        .then(|| dns_name::read(text, place))
+        .flatten()
+}
+
+/// Sorted, each once, without the networks that lie in another one.
+pub(super) fn hosts(all: Vec<Host>) -> Hosts {
+    let (mut networks, mut names) = (Vec::new(), Vec::new());
+    for one in all {
+        match one {
+            Host::Network(network) => networks.push(network),
+            Host::Name(name) => names.push(name),
+        }
+    }
+    names.sort_unstable();
+    names.dedup();
+    Hosts {
+        networks: normalized(networks),
+        names,
+    }
+}
+
 /// The IPv4 network inside `::ffff:0:0/96`.
 fn mapped(network: IpNet) -> Option<Ipv4Net> {
     const MAPPED_PREFIX_BITS: u8 = 96;
@@ -60,13 +103,27 @@ fn mapped(network: IpNet) -> Option<Ipv4Net> {
     Ipv4Net::new(network.addr().to_ipv4_mapped()?, length).ok()
 }
 
-/// The address of an endpoint, if clones can be sent there. `has_interface`: the endpoint has an
-/// `interface`.
-pub(super) fn endpoint(text: &str, has_interface: bool) -> Result<IpAddr, Problem> {
+/// The address of an endpoint.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Target {
+    Address(IpAddr),
+    Name(Name),
+}
+
+/// The address of an endpoint, or its DNS name. `has_interface`: the endpoint has an `interface`.
+pub(super) fn target(text: &str, has_interface: bool) -> Result<Target, Problem> {
+    match named(text, Place::Endpoint, repair::is_address(text)) {
+        Some(name) => name.map(Target::Name),
+        None => endpoint(text, has_interface).map(Target::Address),
+    }
+}
+
+/// The address of an endpoint, if clones can be sent there.
+fn endpoint(text: &str, has_interface: bool) -> Result<IpAddr, Problem> {
     let bad = |cause: &str, help: Remedy| Err(Problem::new(Code::BadAddress, cause, help));
     let Ok(address) = text.parse::<IpAddr>() else {
         return bad(
-            "which is not an IP address",
+            "which is neither an IP address nor a DNS name",
             repair::endpoint(text, has_interface),
         );
     };
@@ -89,8 +146,11 @@ pub(super) fn endpoint(text: &str, has_interface: bool) -> Result<IpAddr, Proble
     }
 }
 
-/// The versions of IP that the networks are of.
-pub(super) fn families(networks: &[IpNet]) -> Families {
+/// The versions of IP that the hosts have; addresses of a name may be of both.
+pub(super) fn families(Hosts { networks, names }: &Hosts) -> Families {
+    if !names.is_empty() {
+        return Families::V4.or(Families::V6);
+    }
     let each = networks.iter().map(|network| match network {
         IpNet::V4(_) => Families::V4,
         IpNet::V6(_) => Families::V6,
@@ -150,10 +210,7 @@ mod tests {
             help("::ffff:10.0.0.0/104"),
             (Code::BadNetwork, write("10.0.0.0/8"))
         );
-        assert_eq!(
-            help("example.com").1,
-            "write the address that \"getent hosts example.com\" prints; the daemon resolves no names"
-        );
+        assert!(help("example.com").1.contains("\"getent hosts example.com\" prints"));
         for (given, wanted) in [
             ("198.51.100.007", "\"198.51.100.7\""),
             ("010.0.0.0/08", "\"10.0.0.0/8\""),
@@ -207,7 +264,6 @@ mod tests {
             "ff02::1",
             "255.255.255.255",
             "::ffff:192.0.2.1",
-            "ids",
             "",
         ] {
             assert_eq!(
@@ -231,6 +287,26 @@ mod tests {
         let with_interface = endpoint("fe80::1%eth0", true).unwrap_err().help;
         assert_eq!(with_interface, "write \"fe80::1\"");
         assert_eq!(help("2001:db8::1%eth0"), "write \"2001:db8::1\"");
+    }
+
+    #[test]
+    fn names_stand_where_addresses_do() {
+        let is_name = |text: &str| matches!(host(text, Place::Source), Ok(Host::Name(_)));
+        for name in ["api.example.com.", "db", "1.example.com"] {
+            assert!(is_name(name), "{name}");
+            assert!(matches!(target(name, false), Ok(Target::Name(_))), "{name}");
+        }
+        // what was meant as an address is not resolved
+        for wrong in ["any", "10.0.0.4-7", "198.51.100.007", "10.1.*.*", "10.1/16", "1.2.3.400"] {
+            assert!(host(wrong, Place::Source).is_err(), "{wrong}");
+        }
+        for wrong in ["192.0.2.010", "192.0.2.10/32", "192.0.2.10:6080", "1.2.3.400"] {
+            assert!(target(wrong, false).is_err(), "{wrong}");
+        }
+        let all = ["b.example", "10.0.0.1", "B.example", "a.example"];
+        let all = hosts(all.map(|text| host(text, Place::Source).unwrap()).to_vec());
+        assert_eq!(all.names.len(), 2);
+        assert!(families(&all).meets(Families::V6));
     }
 
     #[test]

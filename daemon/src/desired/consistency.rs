@@ -3,12 +3,11 @@
 
 use std::ops::{Range, RangeInclusive};
 
-use ipnet::IpNet;
 use toml::Spanned;
 
 use super::field::is_any;
 use super::protocol::{self, Families};
-use super::{Action, Directions, Interface, Undecided, address, name};
+use super::{Action, Directions, Hosts, Interface, Undecided, address, name};
 use crate::config;
 use crate::config::{Config, List};
 use crate::diagnostic::{
@@ -24,9 +23,9 @@ pub(super) struct Parts {
     pub(super) action: Checked<Action>,
     pub(super) to: Checked<Vec<usize>>,
     pub(super) protocol: Checked<Vec<u8>>,
-    pub(super) source: Checked<Vec<IpNet>>,
+    pub(super) source: Checked<Hosts>,
     pub(super) source_port: Checked<Vec<RangeInclusive<u16>>>,
-    pub(super) destination: Checked<Vec<IpNet>>,
+    pub(super) destination: Checked<Hosts>,
     pub(super) destination_port: Checked<Vec<RangeInclusive<u16>>>,
     pub(super) vlan: Checked<Vec<RangeInclusive<u16>>>,
     pub(super) server_name: Checked<Vec<String>>,
@@ -148,8 +147,8 @@ fn names(raw: &config::Filter, filter: &Parts, diagnostics: &mut Diagnostics) {
 
 fn families(raw: &config::Filter, filter: &Parts, diagnostics: &mut Diagnostics) {
     let protocol = filter.protocol.as_deref().map(protocol::families);
-    let source = filter.source.as_deref().map(address::families);
-    let destination = filter.destination.as_deref().map(address::families);
+    let source = filter.source.as_ref().map(address::families);
+    let destination = filter.destination.as_ref().map(address::families);
     let given: Vec<Condition> = [
         Condition::of("protocol", &raw.protocol, protocol),
         Condition::of("source", &raw.source, source),

@@ -1,7 +1,6 @@
 //! `[endpoint.NAME]`.
 
-use std::net::IpAddr;
-
+use super::address::Target;
 use super::field::{flag, optional, required};
 use super::problem::{Problem, Shown, value};
 use super::{Endpoint, Ipsec, Oversize, address, cidr, name, policy, port, rate};
@@ -29,10 +28,10 @@ fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<En
             .help("add the address of the collector, such as address = \"192.0.2.10\"")
     });
     let address = given.and_then(|given| {
-        let address = value(diagnostics, &raw.label, "address", given, |text| {
-            address::endpoint(text, raw.interface.is_some())
+        let target = value(diagnostics, &raw.label, "address", given, |text| {
+            address::target(text, raw.interface.is_some())
         })?;
-        check_zone(raw, address, given.span(), diagnostics)
+        check_zone(raw, target, given.span(), diagnostics)
     });
     let port = optional(&raw.port).and_then(|given| match given {
         Some(given) => value(diagnostics, &raw.label, "port", given, port::endpoint),
@@ -58,12 +57,13 @@ fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<En
     let limit = word(raw, "limit", &raw.limit, rate::limit, diagnostics);
     let sample = word(raw, "sample", &raw.sample, rate::sample, diagnostics);
     // how small it may be depends on the family
-    let mtu = address.and_then(|address| {
+    let mtu = address.as_ref().map_err(|reported| *reported);
+    let mtu = mtu.and_then(|target| {
         choice(
             raw,
             "mtu",
             &raw.mtu,
-            |number: &i128| policy::mtu(number, address),
+            |number: &i128| policy::mtu(number, target),
             diagnostics,
         )
     });
@@ -71,9 +71,14 @@ fn endpoint(raw: &config::Endpoint, diagnostics: &mut Diagnostics) -> Checked<En
     let ipsec = word(raw, "ipsec", &raw.ipsec, policy::ipsec, diagnostics);
     let backlog = word(raw, "backlog", &raw.backlog, policy::backlog, diagnostics);
     name?;
+    let (address, address_name) = match address? {
+        Target::Address(address) => (Some(address), None),
+        Target::Name(name) => (None, Some(name)),
+    };
     Ok(Endpoint {
         name: raw.name.get_ref().clone(),
-        address: address?,
+        address,
+        address_name,
         port: port?,
         interface: interface?,
         oversize: oversize?.unwrap_or(Oversize::Fragment),
@@ -113,12 +118,16 @@ fn choice<R: Shown, T>(
 
 fn check_zone(
     raw: &config::Endpoint,
-    address: IpAddr,
+    target: Target,
     span: std::ops::Range<usize>,
     diagnostics: &mut Diagnostics,
-) -> Checked<IpAddr> {
-    if raw.interface.is_some() || !cidr::is_link_local(address) {
-        return Ok(address);
+) -> Checked<Target> {
+    let address = match target {
+        Target::Address(address) if cidr::is_link_local(address) => address,
+        _ => return Ok(target),
+    };
+    if raw.interface.is_some() {
+        return Ok(target);
     }
     let message = format!(
         "{} has address \"{address}\", which is link-local and means nothing without an interface",

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use toml::Spanned;
 
 use super::consistency::{self, Parts};
+use super::dns_name::Place;
 use super::field::{action, direction, flag, is_any, optional, repeated, required, undecided};
 use super::problem::{Problem, Shown, value};
 use super::{
@@ -63,15 +64,18 @@ fn duplicate_names(config: &Config, diagnostics: &mut Diagnostics) {
 
 impl Parts {
     fn complete(self) -> Checked<Filter> {
+        let (source, destination) = (self.source?, self.destination?);
         Ok(Filter {
             name: self.name?,
             enabled: self.enabled?,
             action: self.action?,
             to: self.to?,
             protocol: self.protocol?,
-            source: self.source?,
+            source: source.networks,
+            source_name: source.names,
             source_port: self.source_port?,
-            destination: self.destination?,
+            destination: destination.networks,
+            destination_name: destination.names,
             destination_port: self.destination_port?,
             vlan: self.vlan?,
             server_name: self.server_name?,
@@ -108,10 +112,12 @@ impl Reader<'_> {
         });
         let to = self.to(raw, action);
         let protocol = self.list(label, "protocol", &raw.protocol, protocol::protocol);
-        let source = self.list(label, "source", &raw.source, |text| address::network(text));
+        let source = self.list(label, "source", &raw.source, |text| {
+            address::host(text, Place::Source)
+        });
         let source_port = self.list(label, "source_port", &raw.source_port, port::ports);
         let destination = self.list(label, "destination", &raw.destination, |text| {
-            address::network(text)
+            address::host(text, Place::Destination)
         });
         let destination_port = self.list(
             label,
@@ -140,9 +146,9 @@ impl Reader<'_> {
             action,
             to,
             protocol: protocol.map(protocol::normalized),
-            source: source.map(address::normalized),
+            source: source.map(address::hosts),
             source_port: source_port.map(port::normalized),
-            destination: destination.map(address::normalized),
+            destination: destination.map(address::hosts),
             destination_port: destination_port.map(port::normalized),
             vlan: vlan.map(port::normalized),
             server_name: server_name.map(server_name::normalized),

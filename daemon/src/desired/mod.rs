@@ -9,6 +9,7 @@ mod address;
 mod application;
 mod cidr;
 mod consistency;
+mod dns_name;
 mod endpoint;
 mod field;
 mod filter;
@@ -28,6 +29,7 @@ mod rate;
 mod repair;
 mod reread;
 mod resolve;
+mod resolved;
 mod server_name;
 mod vlan;
 
@@ -37,6 +39,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
+use traffic_mirror_resolver::Name;
 
 use crate::config::{Config, Secret};
 use crate::diagnostic::{Code, Diagnostic};
@@ -47,6 +50,7 @@ pub(crate) use protocol::name as protocol_name;
 pub use protocol::parse as parse_protocol;
 pub use published::Published;
 pub use reread::Rereader;
+pub use resolved::{Addresses, choose};
 
 /// What the file means and the warnings about it, or everything that is wrong with it, in the order
 /// of the file.
@@ -199,8 +203,10 @@ pub enum Directions {
 pub struct Endpoint {
     /// Its name, unique.
     pub name: String,
-    /// Outer destination address.
-    pub address: IpAddr,
+    /// Outer destination address; `None` while that of its DNS name is not known.
+    pub address: Option<IpAddr>,
+    /// The DNS name that the address is of, if the file gives a name.
+    pub address_name: Option<Name>,
     /// Outer destination UDP port, host byte order.
     pub port: u16,
     /// Output interface; by route if absent.
@@ -254,7 +260,14 @@ pub enum Limit {
     Packets(u64),
 }
 
-/// One `[[filter]]`. An empty list means any.
+/// Networks, and the DNS names of hosts.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Hosts {
+    networks: Vec<IpNet>,
+    names: Vec<Name>,
+}
+
+/// One `[[filter]]`. An empty list means any, unless there are DNS names beside it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Filter {
     /// Its name, unique.
@@ -267,12 +280,16 @@ pub struct Filter {
     pub to: Vec<usize>,
     /// IP protocol numbers, ascending.
     pub protocol: Vec<u8>,
-    /// Source networks, sorted, no duplicates, host bits zero.
+    /// Source networks, those of names included: sorted, no duplicates, host bits zero.
     pub source: Vec<IpNet>,
+    /// DNS names of sources, sorted, no duplicates.
+    pub source_name: Vec<Name>,
     /// Source ports, sorted by start, not overlapping.
     pub source_port: Vec<RangeInclusive<u16>>,
-    /// Destination networks, sorted, no duplicates, host bits zero.
+    /// Destination networks, those of names included: sorted, no duplicates, host bits zero.
     pub destination: Vec<IpNet>,
+    /// DNS names of destinations, sorted, no duplicates.
+    pub destination_name: Vec<Name>,
     /// Destination ports, sorted by start, not overlapping.
     pub destination_port: Vec<RangeInclusive<u16>>,
     /// Numbers of the outermost VLAN, 0 for no tag: sorted by start, not overlapping.

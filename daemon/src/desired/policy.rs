@@ -4,6 +4,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use super::address::Target;
 use super::field::bad_choice;
 use super::problem::Problem;
 use super::quantity::{Units, quantity};
@@ -47,11 +48,11 @@ pub(super) fn snap(number: &i128) -> Result<u16, Problem> {
 
 /// `mtu`: at least the length that every link of the path carries (RFC 8200 section 5), or for IPv4
 /// every host accepts (RFC 791).
-pub(super) fn mtu(number: &i128, address: IpAddr) -> Result<u32, Problem> {
-    let (least, family) = if address.is_ipv4() {
-        (576, "IPv4")
-    } else {
-        (1280, "IPv6")
+pub(super) fn mtu(number: &i128, target: &Target) -> Result<u32, Problem> {
+    let (least, family) = match target {
+        Target::Address(IpAddr::V4(_)) => (576, "IPv4"),
+        // the address of a name may be of either
+        Target::Address(IpAddr::V6(_)) | Target::Name(_) => (1280, "IPv6"),
     };
     let mtu = u32::try_from(*number)
         .ok()

@@ -9,23 +9,33 @@ use crate::diagnostic::{Remedy, quoted};
 
 /// What to write in place of a text that is not a network.
 pub(super) fn network(text: &str) -> Remedy {
+    meant(text)
+        .or_else(|| resolved(text))
+        .unwrap_or(EXAMPLES.into())
+}
+
+/// The networks that a text was meant as.
+pub(super) fn meant(text: &str) -> Option<Remedy> {
     if let Some(address) = text.trim().strip_prefix('!').map(str::trim) {
-        let Some(meant) = one(address).or_else(|| valid(address)) else {
-            return EXAMPLES.into();
-        };
-        return format!("put {meant:?} in a filter with action = \"exclude\"").into();
+        let meant = one(address).or_else(|| valid(address))?;
+        return Some(format!("put {meant:?} in a filter with action = \"exclude\"").into());
     }
     if let Some(meant) = one(text) {
-        return Remedy::write_string(meant);
+        return Some(Remedy::write_string(meant));
     }
     match range(text) {
-        Some(networks) if networks.len() <= MOST_NETWORKS => Remedy::write(listed(&networks)),
-        Some(_) => "write networks that cover the range, such as \"2001:db8::/32\"".into(),
-        None => several(text)
-            .map(Remedy::write)
-            .or_else(|| resolved(text))
-            .unwrap_or(EXAMPLES.into()),
+        Some(networks) if networks.len() <= MOST_NETWORKS => {
+            Some(Remedy::write(listed(&networks)))
+        }
+        Some(_) => Some("write networks that cover the range, such as \"2001:db8::/32\"".into()),
+        None => several(text).map(Remedy::write),
     }
+}
+
+/// Whether a text was meant as one address.
+pub(super) fn is_address(text: &str) -> bool {
+    let bare = text.split('/').next().unwrap_or(text);
+    text.parse::<SocketAddr>().is_ok() || one(bare).or_else(|| valid(bare)).is_some()
 }
 
 /// What to write in place of a text that is not the address of an endpoint.
@@ -36,7 +46,7 @@ pub(super) fn endpoint(text: &str, has_interface: bool) -> Remedy {
     }
     let bare = text.split('/').next().unwrap_or(text);
     let Some(address) = one(bare).or_else(|| valid(bare)) else {
-        return resolved(text).unwrap_or_else(|| "write an address such as \"192.0.2.10\"".into());
+        return "write an address such as \"192.0.2.10\", or a name such as \"ids.example.com\"".into();
     };
     let needs_interface = |address: &IpAddr| !has_interface && cidr::is_link_local(*address);
     let zone = text.split_once('%').map(|(_, zone)| zone);
@@ -148,7 +158,7 @@ fn several(text: &str) -> Option<String> {
     (networks.len() > 1).then(|| listed(&networks))
 }
 
-/// The remedy for the name of a host.
+/// The remedy for the name of a host where there can be none.
 fn resolved(text: &str) -> Option<Remedy> {
     let is_part = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
     let is_name = text.contains(|c: char| c.is_ascii_alphabetic())
@@ -156,8 +166,7 @@ fn resolved(text: &str) -> Option<Remedy> {
         && !text.starts_with('-')
         && text.chars().all(is_part);
     is_name.then(|| {
-        let help = "prints; the daemon resolves no names";
-        format!("write the address that \"getent hosts {text}\" {help}").into()
+        format!("write the address that \"getent hosts {text}\" prints").into()
     })
 }
 

@@ -74,13 +74,11 @@ impl HealthChange {
     /// What is logged of it.
     pub fn line(
         self,
-        &desired::Endpoint {
-            ref name,
-            address,
-            port,
-            ..
+        endpoint @ &desired::Endpoint {
+            ref name, port, ..
         }: &desired::Endpoint,
     ) -> String {
+        let address = endpoint.host();
         let text = match self {
             Self::Lost(Trouble::PortClosed) => format!(
                 "{address} reports that no process \

@@ -190,7 +190,7 @@ pub(super) fn next_hop(
     links
         .get(&route.interface)
         .filter(|link| link.kind == LinkKind::Ethernet && link.up && link.running)?;
-    Some((route.interface, route.gateway.unwrap_or(endpoint.address)))
+    Some((route.interface, route.gateway.or(endpoint.address)?))
 }
 
 fn path(
@@ -200,9 +200,13 @@ fn path(
     was_silent: &impl Fn(&Endpoint, (u32, IpAddr)) -> bool,
     unknown: Unknown,
 ) -> Result<Path, KernelError> {
+    // that of a DNS name may not be known yet
+    let Some(address) = endpoint.address else {
+        return Ok(Path::default());
+    };
     // with an interface in the request, the kernel answers as if even its own addresses were
     // elsewhere
-    let destination = SocketAddr::new(endpoint.address, endpoint.port);
+    let destination = SocketAddr::new(address, endpoint.port);
     let anywhere = netlink.route(destination, None)?;
     let own = anywhere
         .as_ref()

@@ -33,7 +33,7 @@ fn is_silent_in(Live { tables, .. }: &Live, endpoint: &Endpoint, interface: u32)
     record.is_some_and(|record| {
         record.state == Drop::NoNeighbour as u32
             && record.interface == interface
-            && outer(record).1 == endpoint.address
+            && Some(outer(record).1) == endpoint.address
     })
 }
 

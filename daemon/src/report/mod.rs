@@ -104,10 +104,11 @@ impl Report {
         self.left = next.left;
     }
 
-    /// The last line about a file: how much loading it changed, and how long that took.
-    pub fn summary(&self) -> String {
+    /// The last line about what was loaded, such as "the file": how much that changed, and how long
+    /// it took.
+    pub fn summary(&self, what: &str) -> String {
         let changes = plural(self.changes.len(), "change");
-        format!("loaded the file: {changes}, {}", self.cost())
+        format!("loaded {what}: {changes}, {}", self.cost())
     }
 
     /// The line about an update that the network caused. `causes` say what changed there.

@@ -37,7 +37,8 @@ pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> V
         if reason != Drop::None {
             let what = format!(
                 "endpoint {} ({}) gets no copies",
-                endpoint.name, endpoint.address
+                endpoint.name,
+                endpoint.host()
             );
             lines
                 .push(Obstacle::fault(what, reason.label()).about(About::endpoint(&endpoint.name)));

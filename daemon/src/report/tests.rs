@@ -358,7 +358,7 @@ fn the_summary_counts() {
         ..Report::default()
     };
     assert_eq!(
-        report.summary(),
+        report.summary("the file"),
         "loaded the file: 0 changes, 1 map write, 4 ms"
     );
     let causes = |count| (1..=count).map(|n| n.to_string()).collect::<Vec<_>>();

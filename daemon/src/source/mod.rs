@@ -21,7 +21,7 @@ use crate::desired::Desired;
 use crate::kernel::{Hash, hash};
 use crate::log;
 use crate::source::reader::{Reader, read_all};
-use crate::triggers::{Save, TriggerSender};
+use crate::triggers::{Save, Trigger, TriggerSender};
 pub use watch::FileWatch;
 
 /// The file is read this long after the last change, since some writers open and close it several
@@ -93,7 +93,7 @@ impl ConfigSource {
         ignore_writers()?;
         let mut source = Self {
             path: path.to_owned(),
-            watch: FileWatch::new(path, triggers),
+            watch: FileWatch::new(path, triggers, Trigger::File),
             seen: Err(Unfit::Unreadable(String::new())),
             right: None,
             reader: Reader::default(),

@@ -25,6 +25,8 @@ const MAX_ATTEMPTS: u32 = 8;
 pub struct FileWatch {
     path: PathBuf,
     triggers: TriggerSender,
+    /// What an event of this file is.
+    trigger: fn(Save) -> Trigger,
     way: Way,
     told: Arc<Told>,
     watcher: Option<RecommendedWatcher>,
@@ -43,11 +45,12 @@ struct Told {
 
 impl FileWatch {
     /// A watch that sees nothing before [`Self::rearm`].
-    pub fn new(path: &Path, triggers: TriggerSender) -> Self {
+    pub fn new(path: &Path, triggers: TriggerSender, trigger: fn(Save) -> Trigger) -> Self {
         let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
         Self {
             path,
             triggers,
+            trigger,
             way: Way::default(),
             told: Arc::default(),
             watcher: None,
@@ -78,7 +81,12 @@ impl FileWatch {
                 break;
             }
             let told: Arc<Told> = Arc::default();
-            let mut watcher = listen(way.clone(), Arc::clone(&told), self.triggers.clone())?;
+            let mut watcher = listen(
+                way.clone(),
+                Arc::clone(&told),
+                self.triggers.clone(),
+                self.trigger,
+            )?;
             let inode = way.mounted.as_ref().map(|(_, file)| file);
             let watched = way
                 .directories
@@ -107,11 +115,12 @@ fn listen(
     way: Way,
     told: Arc<Told>,
     triggers: TriggerSender,
+    trigger: fn(Save) -> Trigger,
 ) -> notify::Result<RecommendedWatcher> {
     let hear = move |event: notify::Result<Event>| {
         if let Some(save) = told.hear(&way, event) {
             // the receiver is gone only when the daemon ends
-            triggers.send(Trigger::File(save));
+            triggers.send(trigger(save));
         }
     };
     // opening and reading cause no event

@@ -32,6 +32,8 @@ pub enum Save {
 pub enum Trigger {
     /// Something has happened to the file.
     File(Save),
+    /// Something has happened to the addresses of DNS names.
+    Names(Save),
     /// SIGHUP: take the file as it is, changed or not.
     Reload,
     /// SIGTERM, SIGINT or SIGUSR2.

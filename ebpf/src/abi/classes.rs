@@ -73,7 +73,7 @@ pub struct Slot {
     pub action: [Action; 2],
     /// Index into `FILTERS` and `FILTER_STATS`.
     pub filter: u32,
-    /// [`Slot::USED`], [`Slot::REVERSE`].
+    /// [`Slot::USED`], [`Slot::REVERSE`], [`Slot::NO_ADDRESS`].
     pub flags: u32,
 }
 
@@ -82,6 +82,9 @@ impl Slot {
     pub const USED: u32 = 1;
     /// Its filter has another slot (bidirectional) and still counts a packet once.
     pub const REVERSE: u32 = 2;
+    /// Its filter gives sources or destinations by DNS names alone, none of which has an address:
+    /// no packet matches. For the status.
+    pub const NO_ADDRESS: u32 = 4;
 }
 
 /// Endpoints as bits, by their index in `ENDPOINTS`.

@@ -161,6 +161,8 @@ reasons! {
     Drop {
         /// Never counted: state 0 of an endpoint means that it works.
         None = "none",
+        /// No address of the endpoint's DNS name is known yet.
+        NoAddress = "no-address",
         /// There is no route to the endpoint.
         NoRoute = "no-route",
         /// The output interface is missing.

@@ -153,8 +153,8 @@ fn network(desired: &Desired) -> Network {
     let interfaces: Vec<u32> = network.links.keys().copied().collect();
     for (number, endpoint) in desired.endpoints.iter().enumerate() {
         let source: IpAddr = match endpoint.address {
-            IpAddr::V4(_) => Ipv4Addr::new(192, 0, 2, 254).into(),
-            IpAddr::V6(_) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xfe).into(),
+            Some(IpAddr::V4(_)) | None => Ipv4Addr::new(192, 0, 2, 254).into(),
+            Some(IpAddr::V6(_)) => Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0xfe).into(),
         };
         let route = Route {
             interface: interfaces[number % interfaces.len()],

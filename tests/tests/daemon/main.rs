@@ -11,6 +11,7 @@ mod churn;
 mod clsact;
 mod command;
 mod crash;
+mod dns;
 mod drift;
 mod explain;
 mod file;

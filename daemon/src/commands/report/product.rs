@@ -128,8 +128,12 @@ impl Product {
     pub(super) fn routes(&self) -> Part {
         let mut lines = output("ip", &["rule"])? + &output("ip", &["-6", "rule"])?;
         for endpoint in &self.desired()?.endpoints {
-            let (name, address) = (&endpoint.name, endpoint.address.to_string());
-            let route = output("ip", &["route", "get", &address])?;
+            let name = &endpoint.name;
+            let Some(address) = endpoint.address else {
+                lines.push_str(&format!("endpoint {name}: no address\n"));
+                continue;
+            };
+            let route = output("ip", &["route", "get", &address.to_string()])?;
             lines.push_str(&format!("endpoint {name}: {route}"));
         }
         Ok(lines)

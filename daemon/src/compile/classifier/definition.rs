@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 use traffic_mirror_ebpf::abi::{FIELDS, Field, VLANS};
+use traffic_mirror_resolver::Name;
 
 use crate::compile::classifier::name_set::ServerNames;
 use crate::desired::{Filter, Undecided};
@@ -96,8 +97,8 @@ impl Definition {
             protocol,
             ports: [ports(&filter.source_port), ports(&filter.destination_port)],
             networks: [
-                canonical_networks(&filter.source),
-                canonical_networks(&filter.destination),
+                hosts(&filter.source, &filter.source_name),
+                hosts(&filter.destination, &filter.destination_name),
             ],
             vlan: ranges(&filter.vlan, VLAN_VALUES),
             server_name: given(!filter.server_name.is_empty(), &filter.server_name).map(|names| {
@@ -166,8 +167,10 @@ pub(in crate::compile) fn canonical_ranges(mut ranges: Ranges, values: u32) -> O
     (joined != [(0, values - 1)]).then_some(joined)
 }
 
-fn canonical_networks(networks: &[IpNet]) -> Option<Networks> {
-    if networks.is_empty() {
+/// `None` if they are all addresses, as where a filter gives neither networks nor names. Names of
+/// which no address is known are no address at all.
+fn hosts(networks: &[IpNet], names: &[Name]) -> Option<Networks> {
+    if networks.is_empty() && names.is_empty() {
         return None;
     }
     let mut families = [Vec::new(), Vec::new()];

@@ -37,6 +37,7 @@ pub(super) fn endpoint(endpoint: &Endpoint, network: &Network, live: u32) -> abi
 }
 
 fn reach(endpoint: &Endpoint, network: &Network) -> Result<abi::Endpoint, Drop> {
+    let address = endpoint.address.ok_or(Drop::NoAddress)?;
     let path = network.paths.get(&endpoint.name).ok_or(Drop::NoRoute)?;
     if path.own {
         return Err(Drop::OwnAddress);
@@ -63,10 +64,10 @@ fn reach(endpoint: &Endpoint, network: &Network) -> Result<abi::Endpoint, Drop> 
         .filter(|source| !source.is_unspecified())
         .ok_or(Drop::NoSource)?;
     let (outer, outer_bytes) =
-        gue::template(source, endpoint.address, endpoint.port).ok_or(Drop::NoSource)?;
+        gue::template(source, address, endpoint.port).ok_or(Drop::NoSource)?;
     let copies = Copies {
         source,
-        destination: endpoint.address,
+        destination: address,
         port: endpoint.port,
         interface: link.index,
     };
@@ -110,7 +111,7 @@ fn reach(endpoint: &Endpoint, network: &Network) -> Result<abi::Endpoint, Drop> 
             own_route,
             ..reached
         },
-        endpoint.address,
+        address,
         link,
         path,
     )

@@ -32,7 +32,8 @@ fn route() -> Route {
 fn wanted() -> Endpoint {
     Endpoint {
         name: "ids".to_owned(),
-        address: "192.0.2.10".parse().unwrap(),
+        address: Some("192.0.2.10".parse().unwrap()),
+        address_name: None,
         port: 6080,
         interface: Some("eth1".to_owned()),
         oversize: Oversize::Fragment,

@@ -207,7 +207,7 @@ fn network(netns: &Netns, desired: &Desired) -> Result<Network> {
         let Some(&(output, mtu, known)) = paths.get(&*endpoint.name) else {
             continue;
         };
-        let source = if endpoint.address.is_ipv4() {
+        let source = if endpoint.address.is_some_and(|address| address.is_ipv4()) {
             "192.0.2.254".parse()?
         } else {
             "2001:db8::fe".parse()?

@@ -131,6 +131,7 @@ impl Daemon {
         let mut command = Command::new(&self.binary);
         command.args(self.arguments("run"));
         command.arg("--metrics").arg(self.metrics_path());
+        command.arg("--wanted-names").arg(self.wanted_names_path());
         command
             .args(&self.launch.args)
             .envs(self.launch.env.iter().cloned());
@@ -169,13 +170,16 @@ impl Daemon {
     }
 
     fn arguments(&self, subcommand: &str) -> Vec<OsString> {
-        let [config, pin_path] = [self.config_path(), self.pin_path.clone()].map(OsString::from);
+        let paths = [self.config_path(), self.pin_path.clone(), self.names_path()];
+        let [config, pin_path, names] = paths.map(OsString::from);
         vec![
             subcommand.into(),
             "--config".into(),
             config,
             "--pin-path".into(),
             pin_path,
+            "--names".into(),
+            names,
         ]
     }
 
@@ -215,6 +219,16 @@ impl Daemon {
             .metrics
             .clone()
             .unwrap_or_else(|| self.directory.path().join("metrics.prom"))
+    }
+
+    /// The file with the addresses of DNS names, which nobody writes but the test.
+    pub fn names_path(&self) -> PathBuf {
+        self.directory.path().join("names/names.toml")
+    }
+
+    /// The list of DNS names that it writes.
+    pub fn wanted_names_path(&self) -> PathBuf {
+        self.directory.path().join("wanted-names")
     }
 
     /// The directory of its pins.
