@@ -32,7 +32,14 @@ struct Arguments {
     )]
     pin_path: PathBuf,
     /// Addresses of the file's DNS names, which traffic-mirror-resolver writes
-    #[arg(long, global = true, value_name = "FILE", default_value = NAMES)]
+    // a subcommand has names of its own
+    #[arg(
+        id = "dns_names",
+        long = "names",
+        global = true,
+        value_name = "FILE",
+        default_value = NAMES
+    )]
     names: PathBuf,
     #[command(subcommand)]
     command: Command,
@@ -68,14 +75,15 @@ enum Command {
     },
     /// Check whether files are valid; changes nothing
     ///
-    /// Also warns of interfaces that this host does not have.
+    /// Also warns of interfaces that this host does not have, and of DNS names without an address.
     ///
     /// Exit code: 0 all are valid, 1 one is invalid.
     Check {
         /// Files to check, or - for standard input [default: as for --config]
         #[arg(value_name = "FILE")]
         files: Vec<PathBuf>,
-        /// Do not compare the file with the interfaces of this host; for files of other hosts
+        /// Do not compare the file with the interfaces of this host and the addresses that it knows of
+        /// DNS names; for files of other hosts
         #[arg(long)]
         any_host: bool,
         /// Print JSON, each error with its place and the edit that corrects it
@@ -210,24 +218,32 @@ fn main() -> ExitCode {
                 any_host: *any_host,
                 json: *json,
             };
-            commands::check(&files, how)
+            commands::check(&files, how, &arguments.names)
         }
         Command::Plan { file, json } => commands::plan(
             &followed(&arguments, file.as_ref()),
             file.is_none(),
             &arguments.pin_path,
+            &arguments.names,
             *json,
         ),
         Command::Wait(until) => {
             commands::wait(until, &followed(&arguments, None), &arguments.pin_path)
         }
-        Command::Explain(question) => commands::explain(question, &arguments.pin_path),
-        Command::Status(wanted) => commands::status(wanted, &arguments.pin_path),
+        Command::Explain(question) => {
+            commands::explain(question, &arguments.pin_path, &arguments.names)
+        }
+        Command::Status(wanted) => commands::status(wanted, &arguments.pin_path, &arguments.names),
         Command::Top(shown) => commands::top(shown, &arguments.pin_path),
         Command::Report(scope) => {
             let version = Arguments::command().render_long_version();
             let path = followed(&arguments, None);
-            commands::report(scope, &version, &path, &arguments.pin_path)
+            commands::report(
+                scope,
+                &version,
+                &path,
+                (&arguments.pin_path, &arguments.names),
+            )
         }
         Command::Detach => detach(&arguments.pin_path),
         Command::Completions { shell } => {

@@ -12,6 +12,7 @@ use traffic_mirror::desired::{self, Action, Desired, Filter, Order, Published, U
 use traffic_mirror::diagnostic::{Code, Diagnostic, Severity, locate, render};
 use traffic_mirror::network::Direction;
 use traffic_mirror::preview::preview;
+use traffic_mirror_resolver::Names;
 use traffic_mirror_tests::oracle::configuration;
 use traffic_mirror_tests::oracle::maps::Maps;
 
@@ -57,14 +58,25 @@ fn rendered(file: &Path, bytes: &[u8], diagnostics: &[Diagnostic]) -> String {
 /// about the host.
 fn found(file: &Path, bytes: &[u8]) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> {
     let (_, mut warnings) = desired::load_bytes(bytes)?;
-    if file
-        .file_stem()
-        .is_some_and(|name| name == Code::AbsentInterface.as_str())
-    {
-        warnings.extend(desired::absent(&String::from_utf8_lossy(bytes), &HOST));
+    let is_of = |code: Code| file.file_stem().is_some_and(|name| name == code.as_str());
+    let text = String::from_utf8_lossy(bytes);
+    if is_of(Code::AbsentInterface) {
+        warnings.extend(desired::absent(&text, &HOST));
+    }
+    if is_of(Code::UnresolvedName) {
+        let known = Names::parse(NAMES).expect("a valid file");
+        warnings.extend(desired::unresolved(&text, &known));
     }
     Ok(warnings)
 }
+
+const NAMES: &str = r#"
+version = 1
+[names."www.example.com"]
+addresses = [{ address = "198.51.100.7", answered = 0, until = 3600 }]
+[names."wwww.example.com"]
+failing = { since = 0, reason = "no-such-name" }
+"#;
 
 const HOST: [&str; 4] = ["lo", "eth0", "eth1", "bond0"];
 
@@ -408,8 +420,10 @@ fn dump_filter(f: &mut fmt::Formatter<'_>, filter: &Filter, desired: &Desired) -
     for (key, values) in [
         ("protocol", list(&filter.protocol)),
         ("source", list(&filter.source)),
+        ("source by DNS name", list(&filter.source_name)),
         ("source_port", ports(&filter.source_port)),
         ("destination", list(&filter.destination)),
+        ("destination by DNS name", list(&filter.destination_name)),
         ("destination_port", ports(&filter.destination_port)),
         ("server_name", list(&filter.server_name)),
         ("interface", list(&filter.interface)),

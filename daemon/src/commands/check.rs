@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use nix::unistd::geteuid;
 use serde::Serialize;
 use tracing::Level;
-use traffic_mirror::desired::{Desired, absent};
+use traffic_mirror::desired::{Desired, absent, unresolved};
 use traffic_mirror::diagnostic::{Diagnostic, Edit, Located, Note, Severity, locate, render};
 use traffic_mirror::journal;
 use traffic_mirror::kernel::netlink::Netlink;
@@ -14,6 +14,7 @@ use traffic_mirror::report::plural;
 use traffic_mirror::source::reader::Reader;
 use traffic_mirror::status;
 
+use super::dns::known;
 use super::{File, distrust_of, has_color, print, print_json};
 use crate::FAILURE;
 
@@ -32,10 +33,10 @@ pub(crate) struct How {
 }
 
 /// Checks the files one by one.
-pub(crate) fn check(files: &[PathBuf], how: How) -> anyhow::Result<ExitCode> {
+pub(crate) fn check(files: &[PathBuf], how: How, names: &Path) -> anyhow::Result<ExitCode> {
     let mut checked = Vec::new();
     for path in files {
-        let one = Checked::new(path, how);
+        let one = Checked::new(path, how, names);
         if !how.json {
             one.print();
         }
@@ -73,7 +74,7 @@ struct Whole {
 }
 
 impl Checked {
-    fn new(path: &Path, how: How) -> Self {
+    fn new(path: &Path, how: How, names: &Path) -> Self {
         let mut checked = Self {
             name: path.display().to_string(),
             text: String::new(),
@@ -116,12 +117,27 @@ impl Checked {
                 checked.found = warnings;
                 if !how.any_host {
                     checked.found.extend(absent_here(&checked.text));
+                    if desired.has_dns_names() {
+                        checked.resolve(names);
+                    }
                 }
                 checked.desired = Some(desired);
             }
             Err(errors) => checked.found = errors,
         }
         checked
+    }
+
+    /// Warns of the DNS names without an address, or that nothing is known of any.
+    fn resolve(&mut self, names: &Path) {
+        match known(names) {
+            Ok(known) => self.found.extend(unresolved(&self.text, &known)),
+            Err(message) => self.whole.push(Whole {
+                severity: Severity::Warning,
+                code: "unresolved-names",
+                message,
+            }),
+        }
     }
 
     /// Whether the file is rejected whatever its text is.

@@ -22,6 +22,7 @@ use traffic_mirror::verdict::{
 };
 use traffic_mirror_ebpf::packet::has_ports;
 
+use super::dns::of_daemon;
 use super::reading::not_running;
 use super::{print, print_json};
 use crate::USAGE;
@@ -99,7 +100,11 @@ struct Answers {
     verdicts: Vec<Verdict>,
 }
 
-pub(crate) fn explain(question: &Question, pin_path: &Path) -> anyhow::Result<ExitCode> {
+pub(crate) fn explain(
+    question: &Question,
+    pin_path: &Path,
+    names: &Path,
+) -> anyhow::Result<ExitCode> {
     let frames = match &question.pcap {
         Some(path) => frames(path).with_context(|| format!("cannot read {}", path.display()))?,
         None => match made_up(question) {
@@ -113,6 +118,12 @@ pub(crate) fn explain(question: &Question, pin_path: &Path) -> anyhow::Result<Ex
     let Some(mut verdicts) = ask(question, pin_path, &frames)? else {
         return not_running(pin_path);
     };
+    if let Some((desired, names)) = of_daemon(pin_path, names, false) {
+        let names = names.unwrap_or_default();
+        for verdict in &mut verdicts {
+            verdict.add_dns_names(&desired, &names);
+        }
+    }
     match (&question.pcap, question.json) {
         (None, false) => print(&verdicts[0].to_string()),
         (None, true) => print_json(&Answer {

@@ -2,6 +2,7 @@
 
 mod check;
 mod completions;
+mod dns;
 mod explain;
 mod plan;
 mod reading;

@@ -11,6 +11,7 @@ use traffic_mirror::network::Network;
 use traffic_mirror::preview::{Preview, preview};
 use traffic_mirror::tables::Live;
 
+use super::dns::{known, resolved};
 use super::{File, distrust_of, load, print, print_json};
 use crate::{CHANGES, FAILURE};
 
@@ -19,6 +20,7 @@ pub(crate) fn plan(
     path: &Path,
     is_followed: bool,
     pin_path: &Path,
+    names: &Path,
     json: bool,
 ) -> anyhow::Result<ExitCode> {
     let file = File::read(path)?;
@@ -28,7 +30,13 @@ pub(crate) fn plan(
     let Some(desired) = load(&file) else {
         return Ok(FAILURE.into());
     };
-    let preview = Seen::look(&mut Observer::open(pin_path)?, &desired)?.preview(&desired)?;
+    let mut observer = Observer::open(pin_path)?;
+    let has_dns_names = desired.has_dns_names();
+    let desired = resolved(desired, names, &mut observer)?;
+    let mut preview = Seen::look(&mut observer, &desired)?.preview(&desired)?;
+    preview
+        .obstacles
+        .extend(has_dns_names.then(|| known(names).err()).flatten());
     if json {
         print_json(&preview)?;
     } else {

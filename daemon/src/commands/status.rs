@@ -8,6 +8,7 @@ use clap::Args;
 use traffic_mirror::kernel::{KernelError, reason};
 use traffic_mirror::status::{self, Daemon, Names, State, Status, View};
 
+use super::dns::of_daemon;
 use super::reading::{exit_code, with_rates, without_maps};
 use super::{has_color, print, print_json};
 
@@ -28,7 +29,7 @@ pub(crate) struct Wanted {
     json: bool,
 }
 
-pub(crate) fn status(wanted: &Wanted, pin_path: &Path) -> anyhow::Result<ExitCode> {
+pub(crate) fn status(wanted: &Wanted, pin_path: &Path, names: &Path) -> anyhow::Result<ExitCode> {
     let read = read(pin_path, wanted.rates).inspect_err(|error| {
         if wanted.json {
             let daemon = Daemon::look(pin_path, None);
@@ -38,6 +39,9 @@ pub(crate) fn status(wanted: &Wanted, pin_path: &Path) -> anyhow::Result<ExitCod
         }
     });
     let mut status = read?;
+    if let Some((desired, names)) = of_daemon(pin_path, names, status.lacks_address()) {
+        status.add_dns_names(&desired, &names);
+    }
     if let Some(unknown) = status.lacks(&wanted.names) {
         bail!(unknown);
     }

@@ -4,7 +4,6 @@ use std::time::Instant;
 
 use sd_notify::NotifyState;
 use tracing::{Level, debug, error, info, warn};
-use traffic_mirror_resolver::Names;
 
 use super::complaint::Complaint;
 use super::load::load;
@@ -15,13 +14,12 @@ use super::timers::{Timers, worked};
 use crate::about::About;
 use crate::compile::addresses;
 use crate::desired::{Addresses, Desired};
-use crate::dns::{Resolver, changes};
+use crate::dns::Resolver;
 use crate::health::Health;
 use crate::kernel::{Kernel, KernelError, Note};
 use crate::log::tell;
 use crate::metrics::Textfile;
 use crate::reconciled::Reconciled;
-use crate::report::bounded;
 use crate::source::ConfigSource;
 use crate::triggers::{End, Triggers};
 
@@ -95,6 +93,7 @@ impl Site {
             let (kernel, state) = (&mut self.kernel, &mut self.state);
             self.left = take(kernel, state, &mut self.metrics, &desired, Occasion::File)?;
             self.desired = Some(desired);
+            self.metrics.process.dns = self.resolver.figures();
         }
         Ok(())
     }
@@ -154,13 +153,14 @@ impl Site {
                 notify_reloading();
                 is_concerned &= !self.reload();
             }
-            if let Some(before) = self.resolver.look() {
-                is_concerned &= !self.follow_names(&before);
+            if self.resolver.look() {
+                is_concerned &= !self.follow_names();
             }
             if is_concerned {
                 let is_due = is_changed || pending.may_have_undone() || self.complaint.is_open();
                 self.follow_network(is_due);
             }
+            self.metrics.process.dns = self.resolver.figures();
             if is_new {
                 self.is_awaited = true;
                 self.metrics.hurry();
@@ -227,6 +227,7 @@ impl Site {
         };
         let (kernel, state) = (&mut self.kernel, &mut self.state);
         let taken = take(kernel, state, &mut self.metrics, &desired, Occasion::File);
+        self.resolver.applied(taken.is_ok());
         match taken {
             Ok(left) => {
                 self.left = left;
@@ -243,29 +244,25 @@ impl Site {
 
     /// Applies the addresses that DNS names have now. Returns whether anything that is desired is
     /// otherwise.
-    fn follow_names(&mut self, before: &Names) -> bool {
-        let Some(written) = &self.written else {
+    fn follow_names(&mut self) -> bool {
+        let written = self.written.as_ref();
+        // it was resolved before, so no table is read
+        let Some(desired) = written.and_then(|written| self.resolved(written).ok()) else {
             return false;
         };
-        let lines = changes(self.resolver.wanted(), before, self.resolver.known());
-        let (lines, more) = bounded(&lines, "DNS name");
-        for line in lines.iter().chain(&more) {
-            info!(event = "resolved-names", "{line}");
+        if self.desired.as_ref() == Some(&desired) {
+            return false;
         }
-        // tables that cannot be read are a reason to complain below
-        let Some(desired) = (self.resolved(written).ok())
-            .filter(|desired| self.desired.as_ref() != Some(desired))
-        else {
-            return false;
-        };
         let (kernel, state) = (&mut self.kernel, &mut self.state);
         let taken = take(kernel, state, &mut self.metrics, &desired, Occasion::Names);
+        self.resolver.applied(taken.is_ok());
         if let Ok(left) = taken {
             self.left = left;
             self.tell_live();
         }
         self.left = self.complaint.about(taken);
         self.desired = Some(desired);
+        self.metrics.hurry();
         true
     }
 
@@ -280,6 +277,7 @@ impl Site {
         if !is_same {
             let taken = take(kernel, state, &mut self.metrics, desired, Occasion::Network);
             let before = self.left;
+            self.resolver.applied(taken.is_ok());
             if let Ok(left) = taken {
                 self.left = left;
                 self.tell_live();

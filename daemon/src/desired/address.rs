@@ -8,11 +8,14 @@ use traffic_mirror_resolver::Name;
 
 use super::cidr::with_prefix;
 use super::dns_name::{self, Place};
+use super::field::is_any;
 use super::problem::Problem;
 use super::protocol::Families;
-use super::field::is_any;
 use super::{Hosts, repair};
 use crate::diagnostic::{Code, Remedy};
+
+/// Why a text is rejected.
+const NO_NETWORK: &str = "which is not an address or network";
 
 /// An address, or a network in CIDR notation.
 pub(super) fn network(text: &str) -> Result<IpNet, Problem> {
@@ -23,7 +26,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, Problem> {
     let Ok(address) = address.parse::<IpAddr>() else {
         return Err(Problem::new(
             Code::BadNetwork,
-            "which is not an address, network or DNS name",
+            NO_NETWORK,
             repair::network(text),
         ));
     };
@@ -63,8 +66,21 @@ pub(super) enum Host {
 
 /// An address, a network in CIDR notation, or a DNS name.
 pub(super) fn host(text: &str, place: Place) -> Result<Host, Problem> {
-    named(text, place, repair::meant(text).is_some())
-        .map_or_else(|| network(text).map(Host::Network), |name| name.map(Host::Name))
+    match named(text, place, repair::meant(text).is_some()) {
+        Some(name) => name.map(Host::Name),
+        None => network(text).map(Host::Network).map_err(no_host),
+    }
+}
+
+/// Says that a name could stand there, too.
+fn no_host(problem: Problem) -> Problem {
+    match &*problem.cause {
+        NO_NETWORK => Problem {
+            cause: "which is not an address, network or DNS name".into(),
+            ..problem
+        },
+        _ => problem,
+    }
 }
 
 /// The name that a text is, unless it is an address or was meant as one.
@@ -210,7 +226,11 @@ mod tests {
             help("::ffff:10.0.0.0/104"),
             (Code::BadNetwork, write("10.0.0.0/8"))
         );
-        assert!(help("example.com").1.contains("\"getent hosts example.com\" prints"));
+        assert!(
+            help("example.com")
+                .1
+                .contains("\"getent hosts example.com\" prints")
+        );
         for (given, wanted) in [
             ("198.51.100.007", "\"198.51.100.7\""),
             ("010.0.0.0/08", "\"10.0.0.0/8\""),
@@ -297,10 +317,22 @@ mod tests {
             assert!(matches!(target(name, false), Ok(Target::Name(_))), "{name}");
         }
         // what was meant as an address is not resolved
-        for wrong in ["any", "10.0.0.4-7", "198.51.100.007", "10.1.*.*", "10.1/16", "1.2.3.400"] {
+        for wrong in [
+            "any",
+            "10.0.0.4-7",
+            "198.51.100.007",
+            "10.1.*.*",
+            "10.1/16",
+            "1.2.3.400",
+        ] {
             assert!(host(wrong, Place::Source).is_err(), "{wrong}");
         }
-        for wrong in ["192.0.2.010", "192.0.2.10/32", "192.0.2.10:6080", "1.2.3.400"] {
+        for wrong in [
+            "192.0.2.010",
+            "192.0.2.10/32",
+            "192.0.2.10:6080",
+            "1.2.3.400",
+        ] {
             assert!(target(wrong, false).is_err(), "{wrong}");
         }
         let all = ["b.example", "10.0.0.1", "B.example", "a.example"];

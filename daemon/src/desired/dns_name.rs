@@ -87,7 +87,9 @@ fn written(host: &str) -> Option<String> {
 }
 
 fn wildcard(text: &str, place: Place) -> Remedy {
-    let below = text.strip_prefix("*.").filter(|rest| Name::parse(rest).is_ok());
+    let below = text
+        .strip_prefix("*.")
+        .filter(|rest| Name::parse(rest).is_ok());
     match (place, below) {
         (Place::Endpoint, _) => "write the name of the collector".into(),
         (_, Some(_)) => format!(
@@ -136,7 +138,10 @@ mod tests {
     fn the_remedy_is_right_at_once() {
         for (text, remedy) in [
             ("https://api.example.com/v1?x", "write \"api.example.com\""),
-            ("http://me@api.example.com:8080", "write \"api.example.com\""),
+            (
+                "http://me@api.example.com:8080",
+                "write \"api.example.com\"",
+            ),
             ("https://192.0.2.1/", "write \"192.0.2.1\""),
             ("api.example.com:443", "write \"api.example.com\""),
         ] {
@@ -159,7 +164,14 @@ mod tests {
 
     #[test]
     fn what_is_meant_as_an_address_is_none() {
-        for text in ["198.51.100.300", "", "1.2.3", "10.0.0.1-10.0.0.4", "a b", "10.0.0.0/8"] {
+        for text in [
+            "198.51.100.300",
+            "",
+            "1.2.3",
+            "10.0.0.1-10.0.0.4",
+            "a b",
+            "10.0.0.0/8",
+        ] {
             assert!(read(text, Place::Source).is_none(), "{text}");
         }
     }

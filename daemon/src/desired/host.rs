@@ -1,7 +1,12 @@
 //! A file beside the host that it is checked on.
 
+use std::collections::BTreeSet;
+
+use toml::Spanned;
+use traffic_mirror_resolver::{Name, Names};
+
 use super::name;
-use crate::config::Config;
+use crate::config::{Config, Field};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Quoted, did_you_mean};
 
 /// Warns of each exact name of an interface in the file that the host does not have. The file may
@@ -37,4 +42,48 @@ pub fn absent(text: &str, host: &[&str]) -> Vec<Diagnostic> {
         diagnostics.report(Diagnostic::new(Code::AbsentInterface, name.span(), message).help(help));
     }
     diagnostics.into_sorted()
+}
+
+/// Warns of each DNS name of the file without an address in `known`, once. The file is valid.
+pub fn unresolved(text: &str, known: &Names) -> Vec<Diagnostic> {
+    let config = Config::parse(text);
+    let mut diagnostics = Diagnostics::default();
+    let mut said = BTreeSet::new();
+    let mut look = |label: &str, key: &str, given: &Spanned<String>| {
+        let Ok(name) = Name::parse(given.get_ref()) else {
+            return;
+        };
+        let entry = known.0.get(&name);
+        if entry.is_some_and(|entry| !entry.addresses.is_empty()) || !said.insert(name) {
+            return;
+        }
+        let given_text = Quoted(given.get_ref());
+        let message = format!("{label} has {key} {given_text}, of which no address is known here");
+        let failing = entry.and_then(|entry| entry.failing);
+        let help = match failing {
+            Some(failing) => format!("correct the name if it is wrong: {}", failing.reason.text()),
+            None => "traffic-mirror-resolver asks for it once the daemon has loaded the file; \
+                     for a file that is for another host, add --any-host"
+                .to_owned(),
+        };
+        diagnostics.report(Diagnostic::new(Code::UnresolvedName, given.span(), message).help(help));
+    };
+    for raw in config.endpoints.iter().flatten() {
+        look_at(&raw.address, |given| look(&raw.label, "address", given));
+    }
+    for raw in &config.filters {
+        for (key, list) in [("source", &raw.source), ("destination", &raw.destination)] {
+            let Some(Ok(list)) = list else { continue };
+            for given in list.get_ref().iter().flatten() {
+                look(&raw.label, key, given);
+            }
+        }
+    }
+    diagnostics.into_sorted()
+}
+
+fn look_at(field: &Field<String>, look: impl FnOnce(&Spanned<String>)) {
+    if let Some(Ok(given)) = field {
+        look(given);
+    }
 }

@@ -44,7 +44,7 @@ use traffic_mirror_resolver::Name;
 use crate::config::{Config, Secret};
 use crate::diagnostic::{Code, Diagnostic};
 
-pub use host::absent;
+pub use host::{absent, unresolved};
 pub use order::Order;
 pub(crate) use protocol::name as protocol_name;
 pub use protocol::parse as parse_protocol;

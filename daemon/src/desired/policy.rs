@@ -252,16 +252,24 @@ mod tests {
     #[test]
     fn the_least_mtu_is_that_of_the_family() {
         let (v4, v6) = (
-            "192.0.2.10".parse().unwrap(),
-            "2001:db8::1".parse().unwrap(),
+            Target::Address("192.0.2.10".parse().unwrap()),
+            Target::Address("2001:db8::1".parse().unwrap()),
         );
+        let name = Target::Name("ids.example".parse().unwrap());
         assert_eq!(
-            (mtu(&576, v4), mtu(&1280, v6), mtu(&65535, v4)),
+            (mtu(&576, &v4), mtu(&1280, &v6), mtu(&65535, &v4)),
             (Ok(576), Ok(1280), Ok(65535))
         );
-        for (wrong, address) in [(575, v4), (1279, v6), (65536, v4), (-1, v6), (0, v4)] {
+        for (wrong, target) in [
+            (575, &v4),
+            (1279, &v6),
+            (1279, &name),
+            (65536, &v4),
+            (-1, &v6),
+            (0, &v4),
+        ] {
             assert_eq!(
-                mtu(&wrong, address).unwrap_err().code,
+                mtu(&wrong, target).unwrap_err().code,
                 Code::BadMtu,
                 "{wrong}"
             );

@@ -24,9 +24,7 @@ pub(super) fn meant(text: &str) -> Option<Remedy> {
         return Some(Remedy::write_string(meant));
     }
     match range(text) {
-        Some(networks) if networks.len() <= MOST_NETWORKS => {
-            Some(Remedy::write(listed(&networks)))
-        }
+        Some(networks) if networks.len() <= MOST_NETWORKS => Some(Remedy::write(listed(&networks))),
         Some(_) => Some("write networks that cover the range, such as \"2001:db8::/32\"".into()),
         None => several(text).map(Remedy::write),
     }
@@ -46,7 +44,8 @@ pub(super) fn endpoint(text: &str, has_interface: bool) -> Remedy {
     }
     let bare = text.split('/').next().unwrap_or(text);
     let Some(address) = one(bare).or_else(|| valid(bare)) else {
-        return "write an address such as \"192.0.2.10\", or a name such as \"ids.example.com\"".into();
+        return "write an address such as \"192.0.2.10\", or a name such as \"ids.example.com\""
+            .into();
     };
     let needs_interface = |address: &IpAddr| !has_interface && cidr::is_link_local(*address);
     let zone = text.split_once('%').map(|(_, zone)| zone);
@@ -166,7 +165,8 @@ fn resolved(text: &str) -> Option<Remedy> {
         && !text.starts_with('-')
         && text.chars().all(is_part);
     is_name.then(|| {
-        format!("write the address that \"getent hosts {text}\" prints").into()
+        let help = "prints; names cannot stand here";
+        format!("write the address that \"getent hosts {text}\" {help}").into()
     })
 }
 

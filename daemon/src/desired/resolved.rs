@@ -122,7 +122,10 @@ impl Endpoint {
             return self.clone();
         };
         let has_interface = self.interface.is_some();
-        let usable = |address: &IpAddr| has_interface || !cidr::is_link_local(*address);
+        // as in the file, a loopback address is none that copies can be sent to
+        let usable = |address: &IpAddr| {
+            !address.is_loopback() && (has_interface || !cidr::is_link_local(*address))
+        };
         let known = names.addresses_of(name).map(|(address, _)| address);
         Self {
             address: choose(known.filter(usable), kept),
@@ -210,7 +213,7 @@ mod tests {
         assert_eq!(choose(None), Some(address("192.0.2.9")));
         assert_eq!(choose(Some("2001:db8::1")), Some(address("2001:db8::1")));
         assert_eq!(choose(Some("192.0.2.99")), Some(address("192.0.2.9")));
-        let local = names(&[("ids.example", &["fe80::1"])]);
+        let local = names(&[("ids.example", &["127.0.0.1", "fe80::1"])]);
         let resolved = file().resolved(&local, None, &Addresses::new());
         assert_eq!(resolved.endpoints[0].address, None);
     }

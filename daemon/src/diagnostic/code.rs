@@ -152,6 +152,8 @@ codes! {
     UnusedEndpoint = Warning "unused-endpoint",
     /// An interface that the host where the file is checked does not have.
     AbsentInterface = Warning "absent-interface",
+    /// A DNS name of which no address is known where the file is checked.
+    UnresolvedName = Warning "unresolved-name",
     /// A name or glob in `[metrics]` that no filter fits.
     UnknownFilter = Warning "unknown-filter",
     /// Filters, but no interface whose packets they could match.

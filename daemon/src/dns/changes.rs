@@ -6,12 +6,15 @@ use std::net::IpAddr;
 
 use traffic_mirror_resolver::{Name, Names};
 
-use crate::report::{list, plural};
+use crate::report::list;
 
 /// The names of which addresses came or went.
-pub fn changes(wanted: &BTreeSet<Name>, before: &Names, now: &Names) -> Vec<String> {
+pub(super) fn changes(wanted: &BTreeSet<Name>, before: &Names, now: &Names) -> Vec<String> {
     let addresses = |names: &Names, name: &Name| -> BTreeSet<IpAddr> {
-        names.addresses_of(name).map(|(address, _)| address).collect()
+        names
+            .addresses_of(name)
+            .map(|(address, _)| address)
+            .collect()
     };
     let change = |name: &Name| {
         let (before, now) = (addresses(before, name), addresses(now, name));
@@ -20,9 +23,8 @@ pub fn changes(wanted: &BTreeSet<Name>, before: &Names, now: &Names) -> Vec<Stri
         };
         let came = texts(&mut now.difference(&before));
         let went = texts(&mut before.difference(&now));
-        let parts = [("added", came), ("removed", went)].map(|(what, some)| {
-            (!some.is_empty()).then(|| format!("{what} {}", list(&some)))
-        });
+        let parts = [("added", came), ("removed", went)]
+            .map(|(what, some)| (!some.is_empty()).then(|| format!("{what} {}", list(&some))));
         let parts: Vec<String> = parts.into_iter().flatten().collect();
         let count = match now.len() {
             0 => "it has no address now".to_owned(),
@@ -32,14 +34,6 @@ pub fn changes(wanted: &BTreeSet<Name>, before: &Names, now: &Names) -> Vec<Stri
         (!parts.is_empty()).then(|| format!("DNS name {name}: {}; {count}", parts.join(", ")))
     };
     wanted.iter().filter_map(change).collect()
-}
-
-/// The names of which no address is known.
-pub fn lacking(wanted: &BTreeSet<Name>, names: &Names) -> Option<String> {
-    let lacks = |name: &&Name| names.addresses_of(name).next().is_none();
-    let lacking: Vec<String> = wanted.iter().filter(lacks).map(Name::to_string).collect();
-    let what = plural(lacking.len(), "DNS name");
-    (!lacking.is_empty()).then(|| format!("{what} without an address: {}", list(&lacking)))
 }
 
 #[cfg(test)]
@@ -71,17 +65,10 @@ mod tests {
         let lines = changes(&wanted, &before, &names(&["198.51.100.7", "2001:db8::1"]));
         assert_eq!(
             lines,
-            [
-                "DNS name a.example: added 2001:db8::1, removed 198.51.100.8; it has 2 addresses now"
-            ]
+            ["DNS name a.example: added 2001:db8::1, removed 198.51.100.8; it has 2 addresses now"]
         );
         assert_eq!(changes(&wanted, &before, &before), [""; 0]);
         let lines = changes(&wanted, &before, &Names::default());
         assert!(lines[0].ends_with("; it has no address now"), "{lines:?}");
-        assert_eq!(
-            lacking(&wanted, &before).unwrap(),
-            "1 DNS name without an address: b.example"
-        );
-        assert_eq!(lacking(&BTreeSet::new(), &before), None);
     }
 }

@@ -2,10 +2,11 @@
 //! has no network socket, so it resolves nothing itself.
 
 mod changes;
+mod figures;
 mod list;
 mod read;
 mod resolver;
 
-pub use changes::{changes, lacking};
+pub use figures::Figures;
 pub use read::read;
-pub use resolver::{Resolver, Said};
+pub use resolver::Resolver;

@@ -49,7 +49,11 @@ mod tests {
         std::fs::write(&path, "version = 1\n[names.\"a.example\"]\n").unwrap();
         assert_eq!(read(&path).unwrap().unwrap().0.len(), 1);
         std::fs::write(&path, "version = 2\n").unwrap();
-        assert!(read(&path).unwrap_err().contains("names.toml has version 2"));
+        assert!(
+            read(&path)
+                .unwrap_err()
+                .contains("names.toml has version 2")
+        );
         let link = directory.join("link.toml");
         std::os::unix::fs::symlink(&path, &link).unwrap();
         assert!(read(&link).unwrap_err().contains("cannot read"));

@@ -8,9 +8,12 @@ use std::time::{Duration, Instant};
 use tracing::{error, info, warn};
 use traffic_mirror_resolver::{Name, Names};
 
+use super::changes::changes;
+use super::figures::Figures;
 use super::list::List;
 use super::read::read;
 use crate::debounce::Debounce;
+use crate::report::bounded;
 use crate::source::FileWatch;
 use crate::triggers::{Save, Trigger, TriggerSender};
 
@@ -23,7 +26,7 @@ const REST: Duration = Duration::from_millis(50);
 
 /// What the last reading has found.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum Said {
+enum Said {
     /// There is no file: the resolver has not written it yet, or does not run.
     #[default]
     Missing,
@@ -48,8 +51,10 @@ pub struct Resolver {
     rested: Instant,
     /// Why names.toml, its watch and the list are of no use, each told once.
     complaints: [Option<String>; 3],
-    /// Versions of names.toml that were rejected.
-    rejections: u64,
+    /// The kernel has rejected the addresses that are known.
+    is_refused: bool,
+    /// Versions of names.toml that the daemon or the kernel rejected.
+    failures: u64,
 }
 
 impl Resolver {
@@ -66,7 +71,8 @@ impl Resolver {
             debounce: Debounce::default(),
             rested: Instant::now(),
             complaints: Default::default(),
-            rejections: 0,
+            is_refused: false,
+            failures: 0,
         }
     }
 
@@ -80,6 +86,7 @@ impl Resolver {
         if self.wanted.is_empty() {
             (self.watch, self.debounce) = (None, Debounce::default());
             (self.known, self.said) = (Names::default(), Said::default());
+            self.is_refused = false;
             self.complaints = Default::default();
         } else if self.watch.is_none() {
             let watch = FileWatch::new(&self.path, self.triggers.clone(), Trigger::Names);
@@ -88,24 +95,24 @@ impl Resolver {
         }
     }
 
-    /// The names that the file has.
-    pub fn wanted(&self) -> &BTreeSet<Name> {
-        &self.wanted
-    }
-
     /// What is known of names.
     pub fn known(&self) -> &Names {
         &self.known
     }
 
-    /// What the last reading has found.
-    pub fn said(&self) -> Said {
-        self.said
+    /// Whether the kernel took the addresses that are known.
+    pub fn applied(&mut self, is_applied: bool) {
+        self.failures += u64::from(!is_applied && !self.is_refused);
+        self.is_refused = !is_applied;
     }
 
-    /// Versions of names.toml that were rejected.
-    pub fn rejections(&self) -> u64 {
-        self.rejections
+    /// How the names of the file are; `None` if it has none.
+    pub fn figures(&self) -> Option<Figures> {
+        (!self.wanted.is_empty()).then(|| Figures {
+            is_live: self.said == Said::Read && !self.is_refused,
+            failures: self.failures,
+            ..Figures::of(&self.wanted, &self.known)
+        })
     }
 
     /// Something has happened to names.toml.
@@ -134,13 +141,12 @@ impl Resolver {
         }
     }
 
-    /// Reads names.toml if that is due. Answers what was known before, if it is otherwise now.
-    pub fn look(&mut self) -> Option<Names> {
-        let is_due = self.due().is_some_and(|due| due <= Instant::now());
-        is_due.then(|| self.look_now()).flatten()
+    /// Reads names.toml if that is due. Whether anything is known that was not before.
+    pub fn look(&mut self) -> bool {
+        self.due().is_some_and(|due| due <= Instant::now()) && self.look_now()
     }
 
-    fn look_now(&mut self) -> Option<Names> {
+    fn look_now(&mut self) -> bool {
         self.debounce = Debounce::default();
         self.rested = Instant::now() + REST;
         let watched = self.watch.as_mut().map_or(Ok(()), FileWatch::rearm);
@@ -154,7 +160,12 @@ impl Resolver {
                 self.said = Said::Read;
                 self.complain(Subject::Names, None);
                 let before = std::mem::replace(&mut self.known, names);
-                (before != self.known).then_some(before)
+                let lines = changes(&self.wanted, &before, &self.known);
+                let (lines, more) = bounded(&lines, "DNS name");
+                for line in lines.iter().chain(&more) {
+                    info!(event = "changed", "{line}");
+                }
+                before != self.known
             }
             Ok(None) => {
                 // the resolver may be about to be started
@@ -164,17 +175,17 @@ impl Resolver {
                     self.complain(Subject::Names, Some(gone));
                 }
                 self.said = Said::Missing;
-                None
+                false
             }
             Err(why) => {
                 let kept = "; DNS names keep the addresses of its last valid version";
                 let complaint = why + kept;
                 if self.complaints[Subject::Names as usize].as_ref() != Some(&complaint) {
-                    self.rejections += 1;
+                    self.failures += 1;
                 }
                 self.said = Said::Rejected;
                 self.complain(Subject::Names, Some(complaint));
-                None
+                false
             }
         }
     }

@@ -74,9 +74,7 @@ impl HealthChange {
     /// What is logged of it.
     pub fn line(
         self,
-        endpoint @ &desired::Endpoint {
-            ref name, port, ..
-        }: &desired::Endpoint,
+        endpoint @ &desired::Endpoint { ref name, port, .. }: &desired::Endpoint,
     ) -> String {
         let address = endpoint.host();
         let text = match self {

@@ -1,6 +1,7 @@
 //! Input: the status as read from the kernel, and what the daemon has done. Output: metrics in
 //! Prometheus' text format (version 0.0.4). Pure; metrics/textfile.rs writes them.
 
+mod dns;
 mod endpoints;
 mod process;
 mod textfile;
@@ -181,7 +182,13 @@ fn record_interfaces(interfaces: &[InterfaceStatus], not_mirrored: &[NotMirrored
 }
 
 /// The states of a filter.
-const FILTER_STATES: [&str; 4] = ["active", "disabled", "mirroring-off", "no-interface"];
+const FILTER_STATES: [&str; 5] = [
+    "active",
+    "disabled",
+    "mirroring-off",
+    "no-interface",
+    "no-address",
+];
 
 fn record_filters(filters: &[FilterStatus], published: &Published) {
     let count = |state| filters.iter().filter(|one| one.state == state).count() as f64;

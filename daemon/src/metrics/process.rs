@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use super::{counters, gauges, label, one};
+use super::{counters, dns, gauges, label, one};
+use crate::dns::Figures;
 use crate::report::Report;
 
 /// What a daemon has done since it was started.
@@ -22,6 +23,8 @@ pub struct Process {
     map_writes: u64,
     /// How long the last reload took that did not fail.
     duration: Duration,
+    /// How the DNS names of the file are, if it has any.
+    pub dns: Option<Figures>,
 }
 
 impl Process {
@@ -101,4 +104,7 @@ pub(super) fn record(process: &Process) {
         "Elements that the daemon wrote into eBPF maps.",
         one(process.map_writes),
     );
+    if let Some(figures) = &process.dns {
+        dns::record(figures);
+    }
 }

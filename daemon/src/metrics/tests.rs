@@ -31,6 +31,7 @@ fn endpoint(name: &str, state: &'static str) -> EndpointStatus {
         since: None,
         is_sent: true,
         address: "192.0.2.10".parse().ok(),
+        dns_name: None,
         port: Some(6080),
         interface: Some("eth1".to_owned()),
         next_hop: None,
@@ -107,6 +108,7 @@ fn status() -> Status {
             device_drops: 1,
             hears_errors: true,
         }],
+        dns_names: Vec::new(),
     }
 }
 

@@ -64,6 +64,7 @@ impl Status {
         self.filters.retain(|one| is_any(&one.name));
         self.endpoints.retain(|one| is_any(&one.name));
         self.outputs.retain(|one| is_any(&one.interface));
+        self.dns_names.retain(|one| is_any(&one.name));
     }
 
     fn has(&self, one: &Names) -> bool {
@@ -83,11 +84,13 @@ impl Status {
         let filters = self.filters.iter().map(|one| &one.name);
         let endpoints = self.endpoints.iter().map(|one| &one.name);
         let outputs = self.outputs.iter().map(|one| &one.interface);
+        let dns_names = self.dns_names.iter().map(|one| &one.name);
         interfaces
             .chain(others)
             .chain(filters)
             .chain(endpoints)
             .chain(outputs)
+            .chain(dns_names)
             .map(String::as_str)
     }
 }

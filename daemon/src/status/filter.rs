@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use traffic_mirror_ebpf::abi::{self, BLOCK_SLOTS, Row, Slot};
 
 use super::FilterStatus;
+use super::dns::NO_ADDRESS;
 use super::named::{sorted, used};
 use crate::kernel::{Generation, KernelError};
 use crate::tables::elements;
@@ -29,12 +30,13 @@ pub(super) fn filters(
         .filter(|(slot, _)| is_active(*slot))
         .map(|(_, slot)| slot.filter)
         .collect();
-    let enabled: BTreeSet<u32> = slots
-        .iter()
-        .filter(|slot| slot.flags & Slot::USED != 0)
-        .map(|slot| slot.filter)
-        .collect();
+    let with = |flag: u32| -> BTreeSet<u32> {
+        let slots = slots.iter().filter(|slot| slot.flags & flag != 0);
+        slots.map(|slot| slot.filter).collect()
+    };
+    let (enabled, nameless) = (with(Slot::USED), with(Slot::NO_ADDRESS));
     let state = |index: &u32| match (active.contains(index), enabled.contains(index)) {
+        (true, _) if nameless.contains(index) => NO_ADDRESS,
         (true, _) => "active",
         (false, false) => "disabled",
         (false, true) if bank.off != 0 => "mirroring-off",
@@ -43,7 +45,7 @@ pub(super) fn filters(
     let stats = generation.filter_stats(used(&named))?;
     let filter = |(index, name): (u32, &str)| FilterStatus {
         name: name.to_owned(),
-        active: active.contains(&index),
+        active: state(&index) == "active",
         state: state(&index),
         packets: stats[index as usize]
             .iter()
@@ -65,6 +67,8 @@ pub(super) fn idle(filters: &[FilterStatus]) -> Option<&'static str> {
         Some("the file has no filters")
     } else if has("active") {
         None
+    } else if has(NO_ADDRESS) {
+        Some("no DNS name of an enabled filter has an address")
     } else if has("mirroring-off") {
         Some("`enabled` of the file is false")
     } else if has("no-interface") {
@@ -80,6 +84,7 @@ impl FilterStatus {
         match self.state {
             "mirroring-off" => "inactive: mirroring is off".to_owned(),
             "no-interface" => "inactive: no interface".to_owned(),
+            NO_ADDRESS => "inactive: no DNS name has an address".to_owned(),
             state => state.to_owned(),
         }
     }
@@ -101,6 +106,10 @@ mod tests {
             (
                 &["disabled", "no-interface"],
                 Some("no interface of an enabled filter is mirrored"),
+            ),
+            (
+                &["no-interface", "no-address"],
+                Some("no DNS name of an enabled filter has an address"),
             ),
             (&["disabled"], Some("`enabled` of each filter is false")),
         ] {

@@ -5,6 +5,7 @@ mod brief;
 mod chosen;
 mod clock;
 mod daemon;
+mod dns;
 mod file;
 mod filter;
 mod listed;
@@ -64,6 +65,9 @@ pub struct Status {
     pub endpoints: Vec<EndpointStatus>,
     /// The interfaces that copies leave by.
     pub outputs: Vec<Output>,
+    /// The DNS names of the file, as far as [`Self::add_dns_names`] was told of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_names: Vec<DnsName>,
 }
 
 /// Version of [`Status`] as JSON, which packaging/schema/status.schema.json describes.
@@ -105,6 +109,7 @@ impl Status {
             filters: Vec::new(),
             endpoints: Vec::new(),
             outputs: Vec::new(),
+            dns_names: Vec::new(),
         }
     }
 }
@@ -182,7 +187,8 @@ pub struct FilterStatus {
     /// Whether it is in force somewhere.
     pub active: bool,
     /// "active", or why it is not: "disabled" (its `enabled` is false), "mirroring-off" (that of
-    /// the whole file), "no-interface" (none of its interfaces is mirrored).
+    /// the whole file), "no-interface" (none of its interfaces is mirrored), "no-address" (none of
+    /// the DNS names of its `source` or `destination` has an address).
     pub state: &'static str,
     /// Packets that matched, as they are on the wire.
     pub packets: u64,
@@ -207,6 +213,9 @@ pub struct EndpointStatus {
     pub is_sent: bool,
     /// Outer destination address; absent while the endpoint cannot be reached.
     pub address: Option<IpAddr>,
+    /// The DNS name that the address came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_name: Option<Origin>,
     /// Outer destination port.
     pub port: Option<u16>,
     /// Output interface.
@@ -243,6 +252,7 @@ impl EndpointStatus {
 pub use chosen::Names;
 pub use clock::{local, now};
 pub use daemon::{Daemon, Life, PATIENCE};
+pub use dns::{DnsFailure, DnsName, Origin, origin_of, origins};
 pub use file::{File, Standing};
 pub use listed::NotMirrored;
 pub use rate::Rate;
@@ -268,8 +278,12 @@ pub fn summary(desired: &Desired) -> String {
     } else {
         ", unparsed packets skipped"
     };
+    let names = match desired.dns_names().len() {
+        0 => String::new(),
+        count => format!(", {}", plural(count, "DNS name")),
+    };
     format!(
-        "{}, {}, {}{switch}{unparsed}",
+        "{}, {}, {}{names}{switch}{unparsed}",
         plural(interfaces.len(), "interface"),
         plural(filters.len(), "filter"),
         plural(endpoints.len(), "endpoint")

@@ -120,6 +120,7 @@ fn read_generation(pin_path: &Path, number: u32) -> Result<Status, KernelError> 
         filters,
         endpoints,
         outputs,
+        dns_names: Vec::new(),
     };
     Ok(status.judge())
 }
@@ -295,6 +296,7 @@ fn endpoints(
             since: (health.since > 0).then_some(health.since),
             is_sent,
             address: outer.map(|(_, address, _)| address),
+            dns_name: None,
             port: outer.map(|(.., port)| port),
             interface: reached.and_then(link),
             next_hop,

@@ -1,8 +1,9 @@
 //! Input: the parts of a status. Output: why it is degraded, a sentence for each reason. A part has
 //! a function of its own.
 
+use super::dns::NO_ADDRESS;
 use super::listed;
-use super::{EndpointStatus, InterfaceStatus, Output, State, Status};
+use super::{EndpointStatus, FilterStatus, InterfaceStatus, Output, State, Status};
 
 /// Why something that is wanted does not work.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +47,7 @@ impl Status {
                 .into_iter()
                 .map(Reason::new),
         );
+        reasons.extend(self.filters.iter().filter_map(filter));
         reasons.extend(self.endpoints.iter().filter_map(endpoint));
         reasons.extend(self.outputs.iter().filter_map(output));
         self.degraded = !reasons.is_empty();
@@ -110,6 +112,14 @@ fn place(interface: &InterfaceStatus) -> Option<Reason> {
         "the program on the {direction} of {name} does not run {order}, as the file asks: it is {}",
         place.to_string().trim_start_matches(", ")
     )))
+}
+
+fn filter(filter: &FilterStatus) -> Option<Reason> {
+    let FilterStatus { name, state, .. } = filter;
+    (*state == NO_ADDRESS).then(|| {
+        let why = "none of the DNS names that it gives has an address";
+        Reason::new(format!("filter {name} matches nothing: {why}"))
+    })
 }
 
 fn endpoint(endpoint: &EndpointStatus) -> Option<Reason> {

@@ -8,7 +8,8 @@ use traffic_mirror_ebpf::abi::Skipped;
 use super::listed::grouped;
 use super::paint::{Tone, paint};
 use super::{
-    ChainPosition, EndpointStatus, FilterStatus, InterfaceStatus, Output, Rate, Status, local,
+    ChainPosition, DnsName, EndpointStatus, FilterStatus, InterfaceStatus, Output, Rate, Status,
+    local,
 };
 use crate::report::plural;
 
@@ -67,6 +68,9 @@ impl Status {
             endpoint,
         );
         page.objects(&self.outputs, "output", "", |one| !one.carrier, output);
+        page.objects(&self.dns_names, "DNS name", "", DnsName::is_wrong, |one| {
+            (Tone::bad(one.is_wrong()), one.line() + "\n")
+        });
         page.text
     }
 
@@ -266,6 +270,9 @@ fn endpoint(endpoint: &EndpointStatus) -> (Tone, String) {
         lines.push_str(&format!(
             "to {address} port {port} by {interface}, next hop {next_hop}\n"
         ));
+    }
+    if let Some(origin) = &endpoint.dns_name {
+        lines.push_str(&format!("address of DNS name {}\n", origin.words()));
     }
     if !endpoint.errors.is_empty() {
         let errors = reasons(&endpoint.errors);

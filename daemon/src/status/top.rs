@@ -114,6 +114,7 @@ mod tests {
             since: None,
             is_sent: true,
             address: None,
+            dns_name: None,
             port: None,
             interface: None,
             next_hop: None,
@@ -153,6 +154,7 @@ mod tests {
             ],
             endpoints: vec![endpoint],
             outputs: Vec::new(),
+            dns_names: Vec::new(),
         }
     }
 

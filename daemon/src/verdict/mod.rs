@@ -2,6 +2,7 @@
 //! what happens to the packet, and why. Pure.
 
 mod capture;
+mod dns;
 mod frame;
 mod text;
 
@@ -20,6 +21,7 @@ use crate::desired::{Action, Unparsed, protocol_name};
 use crate::network::{Direction, Network};
 use crate::preview::{hook_name, interface_name};
 use crate::report::list;
+use crate::status::Origin;
 
 pub use capture::{CapturedName, captured_names};
 pub use frame::{frame, framed};
@@ -72,6 +74,10 @@ pub struct Match {
     pub action: &'static str,
     /// Its endpoints.
     pub to: Vec<String>,
+    /// The DNS names by whose addresses it matches, as far as [`Verdict::add_dns_names`] was told
+    /// of them.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_names: Vec<Origin>,
 }
 
 /// An endpoint that gets a copy.
@@ -87,6 +93,9 @@ pub struct Target {
     pub port: Option<u16>,
     /// Output interface.
     pub interface: Option<String>,
+    /// The DNS name that the address came from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub dns_name: Option<Origin>,
 }
 
 /// A filter that matches but for one field.
@@ -100,6 +109,9 @@ pub struct Miss {
     pub has: String,
     /// What the filter wants.
     pub wants: Vec<String>,
+    /// The DNS names that it gives there.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dns_names: Vec<String>,
 }
 
 /// Names what the kernel found at a hook. `name` is the server name of the packet's flow, if it is
@@ -149,6 +161,7 @@ pub fn verdict(
                 filter: name.clone(),
                 action,
                 to,
+                dns_names: Vec::new(),
             });
         } else {
             verdict.near_misses.extend(near_miss(
@@ -228,6 +241,7 @@ fn near_miss(
         field,
         has,
         wants,
+        dns_names: Vec::new(),
     })
 }
 
@@ -266,6 +280,7 @@ fn target(name: &str, live: &Described, network: &Network) -> Target {
         address: header.map(|(_, address, _)| address),
         port: header.map(|(.., port)| port),
         interface: reached.map(|endpoint| interface_name(network, endpoint.interface)),
+        dns_name: None,
     }
 }
 

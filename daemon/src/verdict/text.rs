@@ -52,23 +52,34 @@ impl fmt::Display for Verdict {
                  exclude filters that give one do not match; --server-name says what then"
             )?;
         }
-        for Match { filter, action, to } in &self.matches {
+        for Match {
+            filter,
+            action,
+            to,
+            dns_names,
+        } in &self.matches
+        {
             let preposition = if *action == "mirror" { "to" } else { "from" };
             writeln!(f, "matches  {filter}: {action} {preposition} {}", list(to))?;
+            for one in dns_names {
+                writeln!(f, "         {} is of DNS name {}", one.field, one.words())?;
+            }
         }
         for Miss {
             filter,
             field,
             has,
             wants,
+            dns_names,
         } in self.near_misses.iter().take(SHOWN)
         {
             match wants[..] {
                 [] => writeln!(f, "misses   {filter}: it is inactive on every interface")?,
                 _ => writeln!(
                     f,
-                    "misses   {filter}: {field} is {has}, the filter wants {}",
-                    list(wants)
+                    "misses   {filter}: {field} is {has}, the filter wants {}{}",
+                    list(wants),
+                    in_names(dns_names)
                 )?,
             }
         }
@@ -88,6 +99,7 @@ impl fmt::Display for Verdict {
             address,
             port,
             interface,
+            dns_name,
         } in &self.goes_to
         {
             match (address, port, interface) {
@@ -96,11 +108,23 @@ impl fmt::Display for Verdict {
                 }
                 _ => writeln!(f, "goes to  {endpoint}: dropped, {state}")?,
             }
+            if let Some(name) = dns_name {
+                writeln!(f, "         address of DNS name {}", name.words())?;
+            }
         }
         if self.goes_to.is_empty() {
             writeln!(f, "goes nowhere")?;
         }
         Ok(())
+    }
+}
+
+/// The DNS names of a filter, behind the addresses that it wants.
+fn in_names(names: &[String]) -> String {
+    match names {
+        [] => String::new(),
+        [name] => format!(" (DNS name {name})"),
+        _ => format!(" (DNS names {})", list(names)),
     }
 }
 

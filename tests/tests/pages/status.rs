@@ -63,6 +63,7 @@ pub(crate) fn everything() -> Status {
             since: None,
             is_sent: true,
             address: "192.0.2.10".parse().ok(),
+            dns_name: None,
             port: Some(6080),
             interface: Some("eth1".to_owned()),
             next_hop: None,
@@ -83,5 +84,6 @@ pub(crate) fn everything() -> Status {
             device_drops: 0,
             hears_errors: true,
         }],
+        dns_names: Vec::new(),
     }
 }

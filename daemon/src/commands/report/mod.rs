@@ -33,9 +33,9 @@ pub(crate) fn report(
     scope: &Scope,
     version: &str,
     path: &Path,
-    pin_path: &Path,
+    (pin_path, names): (&Path, &Path),
 ) -> anyhow::Result<ExitCode> {
-    let product = product::Product::find(path, pin_path);
+    let product = product::Product::find(path, pin_path, names);
     let parts: [(&str, Part); 15] = [
         ("version", Ok(version.to_owned())),
         ("host", Ok(host::host())),

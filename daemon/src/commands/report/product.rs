@@ -14,6 +14,7 @@ use traffic_mirror::source::trust::distrust;
 use traffic_mirror::status::{self, View, local};
 
 use super::super::File;
+use super::super::dns::{of_daemon, resolved};
 use super::super::plan::Seen;
 use super::super::reading::without_maps;
 use super::Part;
@@ -34,6 +35,7 @@ const FEATURES: [&str; 7] = [
 pub(super) struct Product {
     path: PathBuf,
     pin_path: PathBuf,
+    names: PathBuf,
     /// The content, or why it cannot be read.
     text: Result<String, String>,
     /// What the file means, if it is valid.
@@ -42,10 +44,11 @@ pub(super) struct Product {
 }
 
 impl Product {
-    pub(super) fn find(path: &Path, pin_path: &Path) -> Self {
+    pub(super) fn find(path: &Path, pin_path: &Path, names: &Path) -> Self {
         let mut found = Self {
             path: path.to_owned(),
             pin_path: pin_path.to_owned(),
+            names: names.to_owned(),
             text: Ok(String::new()),
             desired: None,
             diagnostics: Vec::new(),
@@ -109,17 +112,27 @@ impl Product {
         self.desired.as_ref().context("there is no valid file")
     }
 
+    /// With the addresses of DNS names.
+    fn resolved(&self, observer: &mut Observer) -> anyhow::Result<Desired> {
+        resolved(self.desired()?.clone(), &self.names, observer)
+    }
+
     /// As `plan` prints it.
     pub(super) fn plan(&self) -> Part {
-        let desired = self.desired()?;
-        let seen = Seen::look(&mut Observer::open(&self.pin_path)?, desired)?;
-        Ok(seen.preview(desired)?.to_string())
+        let mut observer = Observer::open(&self.pin_path)?;
+        let desired = self.resolved(&mut observer)?;
+        let seen = Seen::look(&mut observer, &desired)?;
+        Ok(seen.preview(&desired)?.to_string())
     }
 
     /// As `status` prints it.
     pub(super) fn status(&self) -> Part {
         let status = status::read(&self.pin_path)?;
-        let status = status.map_or_else(|| without_maps(&self.pin_path), Ok)?;
+        let mut status = status.map_or_else(|| without_maps(&self.pin_path), Ok)?;
+        let lacks_address = status.lacks_address();
+        if let Some((desired, names)) = of_daemon(&self.pin_path, &self.names, lacks_address) {
+            status.add_dns_names(&desired, &names);
+        }
         let (color, is_chosen) = (false, false);
         Ok(status.text(View { color, is_chosen }))
     }
@@ -127,7 +140,8 @@ impl Product {
     /// Which way the kernel sends what goes to each endpoint.
     pub(super) fn routes(&self) -> Part {
         let mut lines = output("ip", &["rule"])? + &output("ip", &["-6", "rule"])?;
-        for endpoint in &self.desired()?.endpoints {
+        let desired = self.resolved(&mut Observer::open(&self.pin_path)?)?;
+        for endpoint in &desired.endpoints {
             let name = &endpoint.name;
             let Some(address) = endpoint.address else {
                 lines.push_str(&format!("endpoint {name}: no address\n"));

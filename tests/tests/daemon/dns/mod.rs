@@ -25,7 +25,10 @@ fn config(key: &str, hosts: &str) -> String {
 fn names(all: &[(&str, &[&str])]) -> String {
     let mut text = "version = 1\n".to_owned();
     for (name, addresses) in all {
-        let _ = writeln!(text, "[names.\"{name}\"]\nanswered = 1800000000\naddresses = [");
+        let _ = writeln!(
+            text,
+            "[names.\"{name}\"]\nanswered = 1800000000\naddresses = ["
+        );
         for address in *addresses {
             let _ = writeln!(
                 text,
