@@ -81,14 +81,14 @@ bless: setup
 	BLESS=1 $(CARGO) test --profile tests --locked --package traffic-mirror-tests --test golden
 
 deb: build
-	$(CARGO) build --release --locked --package traffic-mirror-collector
+	$(CARGO) build --release --locked --package traffic-mirror-collector --package traffic-mirror-resolver
 	./packaging/deb/setup.sh
 	./packaging/deb/build.sh
 
 deb-arm64: build
 	./packaging/deb/setup.sh arm64
 	$(CARGO) build --release --locked --target aarch64-unknown-linux-gnu \
-		--package traffic-mirror --package traffic-mirror-collector
+		--package traffic-mirror --package traffic-mirror-collector --package traffic-mirror-resolver
 	./packaging/deb/build.sh arm64
 
 package: deb

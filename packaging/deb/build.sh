@@ -22,7 +22,7 @@ arm64) triple=aarch64-unknown-linux-gnu ;;
 esac
 built=target/release
 [ "$architecture" = "$own" ] || built=target/$triple/release
-for program in traffic-mirror traffic-mirror-collector; do
+for program in traffic-mirror traffic-mirror-collector traffic-mirror-resolver; do
     [ -x "$built/$program" ] || {
         echo "deb: $built/$program is not built; run make build" >&2
         exit 1
@@ -43,6 +43,10 @@ for unit in traffic-mirror traffic-mirror-collector; do
     cp "systemd/$unit.service" "$stage/debian/$unit.service"
     cp "$built/$unit" "$stage/staged/"
 done
+for unit in service path; do
+    cp "systemd/traffic-mirror-resolver.$unit" "$stage/debian/traffic-mirror.traffic-mirror-resolver.$unit"
+done
+cp "$built/traffic-mirror-resolver" "$stage/staged/"
 cp packaging/deb/mirror.toml "$stage/staged/"
 cp etc/mirror.toml "$stage/etc/"
 packaging/man/build.sh "$stage/staged/man"

@@ -17,5 +17,7 @@ page file mirror.toml 5 "what traffic-mirror mirrors, and where to"
 page names traffic-mirror-names 7 "names of servers in filters of traffic-mirror"
 page metrics traffic-mirror-metrics 7 "metrics and alerts of traffic-mirror"
 page troubleshooting traffic-mirror-troubleshooting 7 "states and reasons of traffic-mirror, with remedies"
+page resolver traffic-mirror-resolver 8 "resolve the DNS names of traffic-mirror's file" \
+    '**traffic-mirror-resolver** [*OPTION*]...'
 page collector traffic-mirror-collector 8 "unwrap copies of traffic-mirror" \
     '**traffic-mirror-collector** **--from** *NETWORKS* [**--listen** *ADDRESS:PORT*] **--pcap** | **--tap** *NAME*'

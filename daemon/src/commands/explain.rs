@@ -118,7 +118,8 @@ pub(crate) fn explain(
     let Some(mut verdicts) = ask(question, pin_path, &frames)? else {
         return not_running(pin_path);
     };
-    if let Some((desired, names)) = of_daemon(pin_path, names, false) {
+    let lacks_address = verdicts.iter().any(Verdict::lacks_address);
+    if let Some((desired, names)) = of_daemon(pin_path, names, lacks_address) {
         let names = names.unwrap_or_default();
         for verdict in &mut verdicts {
             verdict.add_dns_names(&desired, &names);

@@ -273,7 +273,7 @@ impl DescribedSlot {
 }
 
 /// Stands for the addresses of DNS names while none is known.
-const NO_ADDRESS: &str = "(no address)";
+pub const NO_ADDRESS: &str = "(no address)";
 
 /// The word of the file for a field.
 pub const fn key(field: Field) -> &'static str {

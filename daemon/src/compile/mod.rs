@@ -45,8 +45,8 @@ pub use crate::compile::classifier::reachable::Reachable;
 pub use crate::compile::limit::{MOST_BYTES, Rooms, TooLarge};
 pub use crate::compile::segmenter::{longest, too_long};
 pub use describe::{
-    Described, DescribedFilter, DescribedSlot, HookKey, READY, addresses, describe, key, mac,
-    outer, state, vlan_name,
+    Described, DescribedFilter, DescribedSlot, HookKey, NO_ADDRESS, READY, addresses, describe,
+    key, mac, outer, state, vlan_name,
 };
 pub use hooks::{Hook, have_table};
 pub use interface::{called, learns};

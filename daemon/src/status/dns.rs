@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use serde::Serialize;
 use traffic_mirror_resolver::{Known, Name, Names};
 
+use super::filter::NO_ADDRESS;
 use super::{Reason, Status, local};
 use crate::desired::{Desired, Filter};
 
@@ -135,9 +136,6 @@ impl Status {
         }
     }
 }
-
-/// The state of what has no address.
-pub(super) const NO_ADDRESS: &str = "no-address";
 
 impl DnsName {
     fn of(name: &Name, names: &Names) -> Self {

@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use traffic_mirror_ebpf::abi::{self, BLOCK_SLOTS, Row, Slot};
 
 use super::FilterStatus;
-use super::dns::NO_ADDRESS;
 use super::named::{sorted, used};
 use crate::kernel::{Generation, KernelError};
 use crate::tables::elements;
 use crate::tables::{Table, names};
+
+/// The state of a filter that matches nothing for want of the addresses of its DNS names.
+pub(super) const NO_ADDRESS: &str = "no-address";
 
 pub(super) fn filters(
     generation: &Generation,

@@ -1,7 +1,7 @@
 //! Input: the parts of a status. Output: why it is degraded, a sentence for each reason. A part has
 //! a function of its own.
 
-use super::dns::NO_ADDRESS;
+use super::filter::NO_ADDRESS;
 use super::listed;
 use super::{EndpointStatus, FilterStatus, InterfaceStatus, Output, State, Status};
 

@@ -1,13 +1,23 @@
 //! Input: a verdict, the file that the daemon follows and the addresses of its DNS names. Output:
 //! the verdict with these names. Pure.
 
+use traffic_mirror_ebpf::abi::Drop;
 use traffic_mirror_resolver::Names;
 
 use super::{Flow, Miss, Verdict};
+use crate::compile::NO_ADDRESS;
 use crate::desired::{Desired, Filter};
 use crate::status::{origin_of, origins};
 
 impl Verdict {
+    /// Whether a filter misses, or an endpoint gets nothing, for want of the address of a DNS name.
+    pub fn lacks_address(&self) -> bool {
+        let is_none = |wants: &String| wants == NO_ADDRESS;
+        let mut misses = self.near_misses.iter().flat_map(|miss| &miss.wants);
+        let no_address = Drop::NoAddress.label();
+        misses.any(is_none) || self.goes_to.iter().any(|target| target.state == no_address)
+    }
+
     /// Says of which DNS names the addresses are by which filters matched and endpoints are
     /// reached.
     pub fn add_dns_names(&mut self, desired: &Desired, names: &Names) {

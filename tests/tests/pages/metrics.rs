@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use traffic_mirror::desired::Published;
+use traffic_mirror::dns::Figures;
 use traffic_mirror::metrics::{Process, render};
 
 use crate::status::everything;
@@ -34,9 +35,16 @@ fn families(text: &str) -> BTreeMap<&str, (&str, BTreeSet<&str>)> {
     families
 }
 
+/// A daemon whose file has DNS names.
+fn process() -> Process {
+    let mut process = Process::default();
+    process.dns = Some(Figures::default());
+    process
+}
+
 /// The names of all metrics.
 pub(crate) fn published() -> BTreeSet<String> {
-    let text = render(Some(&everything()), &Process::default(), &Published::All);
+    let text = render(Some(&everything()), &process(), &Published::All);
     families(&text).into_keys().map(str::to_owned).collect()
 }
 
@@ -61,7 +69,7 @@ fn undescribed(page: &str, name: &str, kind: &str, labels: &BTreeSet<&str>) -> O
 
 #[test]
 fn each_metric_is_described_and_no_other_is_named() {
-    let text = render(Some(&everything()), &Process::default(), &Published::All);
+    let text = render(Some(&everything()), &process(), &Published::All);
     let families = families(&text);
     let page = read(METRICS);
     let wrong: Vec<_> = families
@@ -94,7 +102,7 @@ fn each_metric_is_described_and_no_other_is_named() {
 
 #[test]
 fn the_page_says_how_many_series_each_object_has() {
-    let text = render(Some(&everything()), &Process::default(), &Published::All);
+    let text = render(Some(&everything()), &process(), &Published::All);
     let count = |label: &str| text.lines().filter(|line| line.contains(label)).count();
     let page = read(METRICS);
     let told = |object: &str| -> usize {

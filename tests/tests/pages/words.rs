@@ -61,7 +61,8 @@ const OF_A_FILTER: &str = "state-of-a-filter";
 /// match is to grow with the reasons.
 const fn is_state(reason: Drop) -> bool {
     match reason {
-        Drop::NoRoute
+        Drop::NoAddress
+        | Drop::NoRoute
         | Drop::NoInterface
         | Drop::InterfaceDown
         | Drop::NoCarrier
