@@ -160,6 +160,7 @@ fn is_for_anything(filter: &Filter) -> bool {
     filter.protocol.is_empty()
         && filter.source.is_empty()
         && filter.destination.is_empty()
+        && !filter.has_dns_names()
         && filter.source_port.is_empty()
         && filter.destination_port.is_empty()
         && filter.vlan.is_empty()

@@ -17,7 +17,7 @@ use crate::compile::classifier::definition::{
 use crate::compile::classifier::reachable::Reachable;
 use crate::compile::classifier::slot_set::SlotSet;
 use crate::desired;
-use crate::desired::{Action, Addresses, Budget, Desired, Unparsed, protocol_name};
+use crate::desired::{Action, Budget, Desired, Unparsed, protocol_name};
 use crate::network::Direction;
 use crate::tables::{Tables, names};
 
@@ -360,18 +360,6 @@ pub fn outer(endpoint: &abi::Endpoint) -> (IpAddr, IpAddr, u16) {
         destination,
         u16::from_be_bytes([outer[udp + 2], outer[udp + 3]]),
     )
-}
-
-/// The addresses that copies go to by now.
-pub fn addresses(tables: &Tables) -> Addresses {
-    let active = 1 - tables.inactive();
-    let address = |(index, name): (u32, &str)| {
-        let endpoint = &tables.endpoints.get(index as usize)?[active];
-        endpoint
-            .has_way()
-            .then(|| (name.to_owned(), outer(endpoint).1))
-    };
-    names(&tables.endpoint_names).filter_map(address).collect()
 }
 
 /// The word for an endpoint's state: "ready", "resolving" while the kernel resolves the next hop,

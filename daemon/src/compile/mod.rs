@@ -6,6 +6,7 @@ mod budget;
 mod cache;
 mod classifier;
 mod describe;
+mod destinations;
 mod elements;
 mod endpoint;
 mod hook_table;
@@ -45,9 +46,10 @@ pub use crate::compile::classifier::reachable::Reachable;
 pub use crate::compile::limit::{MOST_BYTES, Rooms, TooLarge};
 pub use crate::compile::segmenter::{longest, too_long};
 pub use describe::{
-    Described, DescribedFilter, DescribedSlot, HookKey, NO_ADDRESS, READY, addresses, describe,
-    key, mac, outer, state, vlan_name,
+    Described, DescribedFilter, DescribedSlot, HookKey, NO_ADDRESS, READY, describe, key, mac,
+    outer, state, vlan_name,
 };
+pub use destinations::addresses;
 pub use hooks::{Hook, have_table};
 pub use interface::{called, learns};
 pub use listed::{NotMirrored, Why, entries, entry_of, not_mirrored, refused};

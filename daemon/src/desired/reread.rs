@@ -185,6 +185,7 @@ fn is_unsuspicious(desired: &Desired) -> bool {
         .windows(2)
         .all(|pair| pair[0].name != pair[1].name);
     unique
+        && !desired.has_dns_names()
         && desired.published.is_known(desired)
         && !desired.interfaces.is_empty()
         && used.into_iter().all(|used| used)

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::ops::Range;
 
 use traffic_mirror_ebpf::abi::{MAX_ENDPOINTS, MAX_FILTERS, MAX_INTERFACES};
+use traffic_mirror_resolver::names::MOST_NAMES;
 
 use super::field::{bad_choice, flag, optional};
 use super::problem::value;
@@ -54,6 +55,9 @@ pub(super) fn resolve(config: &Config) -> Loaded {
                 endpoints,
                 filters,
             });
+            if let Some(error) = too_many_names(&desired) {
+                return Err(vec![error]);
+            }
             let warnings = warnings(config, &desired);
             Ok((desired, warnings))
         }
@@ -136,6 +140,14 @@ fn limit<'a>(
     }
 }
 
+/// More DNS names than the resolver takes.
+fn too_many_names(desired: &Desired) -> Option<Diagnostic> {
+    let count = desired.dns_names().len();
+    let message = format!("the file has {count} DNS names, but the limit is {MOST_NAMES}");
+    let help = "write networks or server_name in place of some of them";
+    (count > MOST_NAMES).then(|| Diagnostic::new(Code::LimitExceeded, 0..0, message).help(help))
+}
+
 /// What is odd about a file that is right.
 fn warnings(config: &Config, desired: &Desired) -> Vec<Diagnostic> {
     let mut warnings = Diagnostics::default();
@@ -203,6 +215,17 @@ mod tests {
         let (desired, warnings) = load(&file(MAX_INTERFACES, MAX_ENDPOINTS, MAX_FILTERS)).unwrap();
         assert_eq!(desired.filters.len(), MAX_FILTERS);
         assert_eq!(warnings, []);
+    }
+
+    #[test]
+    fn there_are_not_more_dns_names_than_the_resolver_takes() {
+        let with = |count: usize| {
+            let names: Vec<String> = (0..count).map(|n| format!("\"n{n}.example\"")).collect();
+            file(1, 1, 1) + &format!("source = [{}]\n", names.join(", "))
+        };
+        assert!(load(&with(MOST_NAMES)).is_ok());
+        let errors = load(&with(MOST_NAMES + 1)).unwrap_err();
+        assert_eq!(errors[0].code, Code::LimitExceeded);
     }
 
     #[test]

@@ -145,6 +145,33 @@ check "changes nothing" is "$(systemctl show --property=MainPID --value $UNIT)" 
 check "eight restarts in a row" eval "for _ in 1 2 3 4 5 6 7 8; do systemctl restart $UNIT || exit 1; done"
 check "leave the file live" traffic-mirror wait --timeout 30
 
+# --- DNS names
+RESOLVER=$UNIT-resolver
+check "the resolver waits for a file with DNS names" systemctl is-active $RESOLVER.path
+check "it does not run without any" fails systemctl is-active $RESOLVER
+echo "198.51.100.7 shop.example.com" >>/etc/hosts
+sed 's/"198.51.100.7"/"shop.example.com"/' /run/mirror.toml >/etc/mirror.toml
+check "a file with a DNS name is valid" traffic-mirror check --any-host
+check "and is live" traffic-mirror wait --timeout 30
+check "the resolver runs" soon systemctl is-active $RESOLVER
+check "and knows the address" soon eval "traffic-mirror status shop.example.com | grep '1 address until'"
+before=$(packets checkout)
+check "a page is fetched" fetch
+check "and mirrored" test "$(packets checkout)" -gt "$before"
+check "check knows the name" is "$(traffic-mirror check 2>&1 >/dev/null)" ""
+check "the daemon may open no network socket" is \
+    "$(systemctl show --property=RestrictAddressFamilies --value $UNIT)" "AF_NETLINK AF_UNIX"
+check "and has none" fails eval "ss --all --numeric --processes --tcp --udp --raw | grep -F '\"traffic-mirror\"'"
+check "the resolver is no user of the host" test \
+    "$(stat --format=%u "/proc/$(systemctl show --property=MainPID --value $RESOLVER)")" -ge 61184
+check "without a capability" grep -q '^CapBnd:.0*$' "/proc/$(systemctl show --property=MainPID --value $RESOLVER)/status"
+check "systemd rates its exposure 1.7 or less" systemd-analyze security --no-pager --threshold=17 $RESOLVER
+check "a restart of the daemon" systemctl restart $UNIT
+check "keeps the address" eval "traffic-mirror status shop.example.com | grep '1 address until'"
+cp /run/mirror.toml /etc/mirror.toml
+check "a file without DNS names is live" traffic-mirror wait --timeout 30
+check "the resolver ends" soon fails systemctl is-active $RESOLVER
+
 # --- the unit
 check "systemd rates its exposure 1.7 or less" systemd-analyze security --no-pager --threshold=17 $UNIT
 mkdir -p /etc/systemd/system/$UNIT.service.d /etc/edge

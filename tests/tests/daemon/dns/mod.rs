@@ -4,6 +4,7 @@
 mod endpoint;
 mod filter;
 mod shown;
+mod whole;
 
 use anyhow::Result;
 use std::fmt::Write as _;
