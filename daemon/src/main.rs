@@ -32,15 +32,8 @@ struct Arguments {
     )]
     pin_path: PathBuf,
     /// Addresses of the file's DNS names, which traffic-mirror-resolver writes
-    // a subcommand has names of its own
-    #[arg(
-        id = "dns_names",
-        long = "names",
-        global = true,
-        value_name = "FILE",
-        default_value = NAMES
-    )]
-    names: PathBuf,
+    #[arg(long, global = true, value_name = "FILE", default_value = NAMES)]
+    dns_names: PathBuf,
     #[command(subcommand)]
     command: Command,
 }
@@ -218,22 +211,24 @@ fn main() -> ExitCode {
                 any_host: *any_host,
                 json: *json,
             };
-            commands::check(&files, how, &arguments.names)
+            commands::check(&files, how, &arguments.dns_names)
         }
         Command::Plan { file, json } => commands::plan(
             &followed(&arguments, file.as_ref()),
             file.is_none(),
             &arguments.pin_path,
-            &arguments.names,
+            &arguments.dns_names,
             *json,
         ),
         Command::Wait(until) => {
             commands::wait(until, &followed(&arguments, None), &arguments.pin_path)
         }
         Command::Explain(question) => {
-            commands::explain(question, &arguments.pin_path, &arguments.names)
+            commands::explain(question, &arguments.pin_path, &arguments.dns_names)
         }
-        Command::Status(wanted) => commands::status(wanted, &arguments.pin_path, &arguments.names),
+        Command::Status(wanted) => {
+            commands::status(wanted, &arguments.pin_path, &arguments.dns_names)
+        }
         Command::Top(shown) => commands::top(shown, &arguments.pin_path),
         Command::Report(scope) => {
             let version = Arguments::command().render_long_version();
@@ -242,7 +237,7 @@ fn main() -> ExitCode {
                 scope,
                 &version,
                 &path,
-                (&arguments.pin_path, &arguments.names),
+                (&arguments.pin_path, &arguments.dns_names),
             )
         }
         Command::Detach => detach(&arguments.pin_path),
@@ -292,7 +287,7 @@ fn run(
     let Arguments {
         config,
         pin_path,
-        names,
+        dns_names,
         ..
     } = arguments;
     let config = config.clone().unwrap_or_else(|| USUAL.into());
@@ -300,7 +295,7 @@ fn run(
         config,
         pin_path: pin_path.clone(),
         mechanism,
-        names: names.clone(),
+        names: dns_names.clone(),
         wanted_names: wanted_names.to_owned(),
         metrics,
         revision: version::REVISION,

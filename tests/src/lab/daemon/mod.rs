@@ -178,7 +178,7 @@ impl Daemon {
             config,
             "--pin-path".into(),
             pin_path,
-            "--names".into(),
+            "--dns-names".into(),
             names,
         ]
     }
