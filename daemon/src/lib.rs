@@ -13,6 +13,7 @@ pub mod desired;
 pub mod diagnostic;
 pub mod dns;
 pub mod health;
+pub mod initials;
 pub mod ipsec;
 pub mod journal;
 pub mod kernel;

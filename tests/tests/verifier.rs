@@ -53,6 +53,14 @@ fn the_programs_load_within_their_budget() -> Result<()> {
     }
     judge(
         generation
+            .quic_name()?
+            .classifier()
+            .map_err(anyhow::Error::msg)?,
+        "quic_name",
+        20_000,
+    )?;
+    judge(
+        generation
             .explain()?
             .classifier()
             .map_err(anyhow::Error::msg)?,

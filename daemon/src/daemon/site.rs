@@ -16,6 +16,7 @@ use crate::compile::addresses;
 use crate::desired::{Addresses, Desired};
 use crate::dns::Resolver;
 use crate::health::Health;
+use crate::initials::Reader;
 use crate::kernel::{Kernel, KernelError, Note};
 use crate::log::tell;
 use crate::metrics::Textfile;
@@ -35,6 +36,7 @@ pub(super) struct Site {
     pub(super) resolver: Resolver,
     pub(super) metrics: Textfile,
     health: Health,
+    initials: Reader,
     /// The meaning of the last valid file, as written; `None` before the first.
     written: Option<Desired>,
     /// The same with the addresses of DNS names.
@@ -64,6 +66,7 @@ impl Site {
             resolver,
             metrics,
             health: Health::default(),
+            initials: Reader::default(),
             is_awaited: written.is_some(),
             written,
             desired: None,
@@ -113,6 +116,7 @@ impl Site {
 
     /// Says what became of the file.
     pub(super) fn announce(&mut self) {
+        self.initials.follow(&self.kernel);
         if self.desired.is_some() {
             self.tell_live();
         } else {
@@ -187,6 +191,7 @@ impl Site {
     /// Writes a heartbeat and checks copies; returns whether the network must be read again.
     fn beat(&mut self) -> bool {
         self.timers.pulse.beat(&mut self.kernel);
+        self.initials.follow(&self.kernel);
         self.source.poll();
         self.resolver.poll();
         let looked = self.look_after();
@@ -231,6 +236,7 @@ impl Site {
         match taken {
             Ok(left) => {
                 self.left = left;
+                self.initials.follow(&self.kernel);
                 self.tell_live();
             }
             Err(_) => self.note_rejected(),

@@ -1,8 +1,9 @@
 //! The object with the eBPF programs: names of its programs and maps, and the room that maps have.
 
 use traffic_mirror_ebpf::abi::{
-    BLOCK_SLOTS, FLOW_BUCKETS, MAX_ASSEMBLIES, MAX_ENDPOINTS, MAX_FEW_NAMES, MAX_FILTERS,
-    MAX_HOOKS, MAX_INTERFACES, MAX_LEARNED, MAX_LEARNED_MORE, MAX_SLOTS, TENTATIVE_BUCKETS,
+    ASSEMBLY_OF_DAEMON, BLOCK_SLOTS, FLOW_BUCKETS, INITIALS_BYTES, MAX_ENDPOINTS, MAX_FEW_NAMES,
+    MAX_FILTERS, MAX_HOOKS, MAX_INTERFACES, MAX_LEARNED, MAX_LEARNED_MORE, MAX_SLOTS,
+    TENTATIVE_BUCKETS,
 };
 
 use super::attachment::{ENCAP, ERRORS, SEGMENTER};
@@ -21,6 +22,7 @@ pub(super) const STEPS: &str = "STEPS";
 pub(super) const HEALTH: &str = "HEALTH";
 pub(super) const HISTORY: &str = "HISTORY";
 pub(super) const DAEMON: &str = "DAEMON";
+pub(super) const INITIALS: &str = "INITIALS";
 
 /// The programs' knowledge of the kernel's memory.
 pub(super) const OFFSETS: &str = "OFFSETS";
@@ -74,7 +76,7 @@ pub(super) const fn mirror(direction: Direction) -> &'static str {
 
 /// The maps of flows whose server name matters, each with its elements where filters give so many
 /// names; elsewhere they have one. `cpus` may become as many as there are.
-pub(super) const fn flow_maps(cpus: u32, names: usize) -> [(&'static str, u32); 5] {
+pub(super) const fn flow_maps(cpus: u32, names: usize) -> [(&'static str, u32); 6] {
     [
         ("FLOWS", FLOW_BUCKETS),
         ("TENTATIVE", TENTATIVE_BUCKETS),
@@ -87,7 +89,9 @@ pub(super) const fn flow_maps(cpus: u32, names: usize) -> [(&'static str, u32); 
                 1
             },
         ),
-        ("ASSEMBLIES", MAX_ASSEMBLIES + cpus),
+        ("ASSEMBLIES", ASSEMBLY_OF_DAEMON + 1 + cpus),
+        // in bytes
+        (INITIALS, INITIALS_BYTES),
     ]
 }
 

@@ -310,6 +310,7 @@ traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason=
 traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="table"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="undecided"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="unparsed"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="egress",reason="unread-initial"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="ambiguous-fragment"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="copy"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="loop"} 0
@@ -321,6 +322,7 @@ traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason
 traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="table"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="undecided"} 0
 traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="unparsed"} 0
+traffic_mirror_skipped_packets_total{interface="eth0",direction="ingress",reason="unread-initial"} 0
 # HELP traffic_mirror_truncated_packets_total Packets among those sent whose copy was truncated.
 # TYPE traffic_mirror_truncated_packets_total counter
 traffic_mirror_truncated_packets_total{endpoint="capture"} 0

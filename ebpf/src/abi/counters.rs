@@ -242,6 +242,8 @@ reasons! {
         Recursion = "recursion",
         /// A filter gives a server name, and that of the packet's flow cannot be known.
         Undecided = "undecided",
+        /// A QUIC Initial that the daemon does not get, since it has not read those before.
+        Unread = "unread-initial",
     }
 }
 

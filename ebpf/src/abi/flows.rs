@@ -19,8 +19,12 @@ pub const MAX_LEARNED_MORE: u32 = 163_840;
 pub const MAX_FEW_NAMES: usize = 2048;
 /// Elements of a bucket of `LEARNED` and `LEARNED_MORE`.
 pub const LEARNED_CELLS: u32 = 8;
-/// Elements of `ASSEMBLIES` likewise, without those for packets by themselves.
+/// Elements of `ASSEMBLIES` likewise, without those for packets by themselves and that of
+/// [`ASSEMBLY_OF_DAEMON`].
 pub const MAX_ASSEMBLIES: u32 = 1024;
+
+/// The element of `ASSEMBLIES` for what the daemon has read; those of the CPUs follow.
+pub const ASSEMBLY_OF_DAEMON: u32 = MAX_ASSEMBLIES;
 
 /// A flow whose server name is known, or known not to be knowable, and to which the other side has
 /// answered. A reader detects a cell that another CPU is writing: its two words do not match.
@@ -46,14 +50,18 @@ pub struct FlowBucket {
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TentativeCell {
-    /// The key of the flow, exclusive or both words below.
+    /// The key of the flow, exclusive or both words below; of datagrams exclusive or `value`.
     pub check: u64,
     /// Laid out by [`Tentative`](crate::flow::Tentative).
     pub value: u64,
-    /// A sequence number in the lower half; zero above.
-    pub sequence: u64,
-    /// Zero.
-    pub reserved: u64,
+    /// A sequence number in the lower half, zero above; of datagrams what the daemon has read, a
+    /// [`Verdict`](crate::flow::Verdict).
+    pub said: u64,
+    /// Of datagrams: packets that have come so far.
+    pub packets: u32,
+    /// Of datagrams: where the other side wants to be sent to
+    /// ([`Datagram::source`](crate::flow::Datagram::source)).
+    pub peer: u32,
 }
 
 /// An element of `TENTATIVE`.

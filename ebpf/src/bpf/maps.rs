@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, PerCpuArray};
+use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use traffic_mirror_ebpf::abi::{
     Assembly, Block, Bucket, Class, Control, Cpu, Daemon, EndpointPair, EndpointStats, Explained,
     FilterStats, First, FlowBucket, Health, History, Hook, HookStats, Learned, Listed,
@@ -94,6 +94,9 @@ pub(super) static LEARNED: Array<Learned> = Array::with_max_entries(1, 0);
 pub(super) static LEARNED_MORE: Array<Learned> = Array::with_max_entries(1, 0);
 #[map]
 pub(super) static ASSEMBLIES: Array<Assembly> = Array::with_max_entries(1, 0);
+/// A page there; the loader makes it as large as that of the kernel.
+#[map]
+pub(super) static INITIALS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
 /// Bytes of [`SCRATCH`]: as many as `bpf_csum_diff` takes at once on any kernel.
 pub(super) const SCRATCH_BYTES: usize = 512;

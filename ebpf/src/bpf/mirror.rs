@@ -9,7 +9,7 @@ use traffic_mirror_ebpf::abi::{
     ANY_CLASS, BLOCK_SLOTS, BLOCKS, Field, Interfaces, Skipped, Slot, cb, tc_index_tag,
 };
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable, Search, hook_at, hook_of};
-use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK};
+use traffic_mirror_ebpf::packet::{Packet, VLAN_MASK, protocol};
 
 use crate::bpf::copy::begin;
 use crate::bpf::copy::clonable::clonable;
@@ -25,7 +25,7 @@ use crate::bpf::measure::measure;
 use crate::bpf::memo::{CANDIDATES, FOUND_MAX, Kept, Key, Memo, NO_FILTER, remember};
 use crate::bpf::parse::{parse_packet, parse_unusual};
 use crate::bpf::segmenter::segment;
-use crate::bpf::server_name::{UNDECIDED, server_name};
+use crate::bpf::server_name::{UNDECIDED, server_name, server_name_of_quic};
 use crate::bpf::skb::{DROP, NEXT, Skb};
 use crate::bpf::verifier::{STOP, each, go_on_if, opaque, opaque_pointer};
 use crate::bpf::{fragment_cache, memo};
@@ -69,7 +69,9 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
     if place & Interfaces::UNUSUAL != 0 {
         cold_path();
         parse_unusual(skb, place & Interfaces::NO_ETHERNET != 0, &mut packet)?;
-        if place & Interfaces::LEARN != 0 && !packet.is_odd() {
+        // of datagrams the daemon would have to read all
+        let is_learned = !packet.is_odd() && packet.protocol != protocol::UDP;
+        if place & Interfaces::LEARN != 0 && is_learned {
             class = opaque(server_name(skb.0, &raw const packet, epoch, hook as u32));
         }
     } else {
@@ -103,7 +105,11 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
         if candidates.want_name(active) {
             cold_path();
             if class == NOT_ASKED {
-                class = opaque(server_name(skb.0, &raw const packet, epoch, hook as u32));
+                class = opaque(if packet.protocol == protocol::UDP {
+                    server_name_of_quic(skb.0, &raw const packet, epoch, hook as u32)
+                } else {
+                    server_name(skb.0, &raw const packet, epoch, hook as u32)
+                });
             }
             if class == UNDECIDED {
                 count(hook as u32, Skipped::Undecided as u32);

@@ -71,6 +71,12 @@ pub(crate) fn explain(ctx: TcContext) -> i32 {
     crate::bpf::explain::explain(Skb::of(&ctx))
 }
 
+/// On no hook: run by `BPF_PROG_TEST_RUN`, with what the daemon has read of a flow as the packet.
+#[classifier]
+pub(crate) fn quic_name(ctx: TcContext) -> i32 {
+    crate::bpf::server_name::answer(Skb::of(&ctx))
+}
+
 /// While one of the others goes to another place of its hook.
 #[classifier]
 pub(crate) fn relocate_first(ctx: TcContext) -> i32 {

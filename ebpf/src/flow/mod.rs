@@ -1,16 +1,19 @@
-//! Input: a TCP segment of a flow whose server name matters, and what is remembered of the flow.
-//! Output: what is to be done, and what to remember. Must not know: maps, payload, the clock.
+//! Input: a TCP segment or a datagram of a flow whose server name matters, and what is remembered of
+//! the flow. Output: what is to be done, and what to remember. Must not know: maps, payload, the
+//! clock.
 //!
 //! A forger can send anything but an answer to what he has sent. So what the first side says is
 //! tentative, and is known once the other side has acknowledged it.
 
+pub mod datagram;
 mod key;
 mod value;
 
 use crate::hello::STREAM_BYTES;
 
+pub use datagram::{Datagram, Read};
 pub use key::{Key, key};
-pub use value::{Found, IDLE_LIFE, Known, Stamp, Tentative, Undecided, age, clock};
+pub use value::{Found, IDLE_LIFE, Known, Stamp, Tentative, Undecided, Verdict, age, clock};
 
 /// A TCP segment, as far as it matters.
 #[repr(C)]
@@ -76,6 +79,12 @@ pub enum Step {
     Remember,
     /// The payload may tell.
     Read,
+    /// The payload may tell the daemon; what is tentative begins.
+    Begin,
+    /// The same, and it has begun before.
+    Ask,
+    /// The name cannot be known, and nothing is to be remembered.
+    Skip,
 }
 
 /// A segment's flow, and what is to be remembered of it.
@@ -86,8 +95,12 @@ pub struct Visit {
     pub known: Known,
     /// What is tentative; 0 if nothing is.
     pub tentative: Tentative,
-    /// The segment.
+    /// The segment, for [`step`].
     pub segment: Segment,
+    /// The datagram, for [`datagram::step`].
+    pub datagram: Datagram,
+    /// What has come of the datagrams before.
+    pub read: Read,
     /// Where the payload begins in what its side says, bytes, for [`Step::Read`].
     pub offset: u32,
     /// A [`clock`].

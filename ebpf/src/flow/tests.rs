@@ -32,7 +32,7 @@ impl Kept {
             Step::Known => self.known = visit.known,
             Step::Confirm => (self.known, self.tentative) = (visit.known, Tentative::default()),
             Step::Conclude | Step::Remember => self.tentative = visit.tentative,
-            Step::Unknown | Step::Read | Step::Decided => {}
+            _ => {}
         }
         (step, visit)
     }

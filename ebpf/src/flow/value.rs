@@ -28,6 +28,10 @@ const TAG_SHIFT: u32 = 40;
 const REASON_SHIFT: u32 = 56;
 const REASON_MASK: u64 = 0xf;
 const ENDED_SHIFT: u32 = 60;
+/// In place of one of the ends, which datagrams do not show.
+const SUCCESSOR: u64 = 1 << ENDED_SHIFT;
+/// Of a [`Verdict`], in place of the other.
+const ECH: u64 = 1 << (ENDED_SHIFT + 1);
 const SIDE: u64 = 1 << 62;
 const BEGUN: u64 = 1 << 63;
 
@@ -35,6 +39,9 @@ const BEGUN: u64 = 1 << 63;
 pub(super) const ENDED_LIFE: u32 = 10;
 /// The same of one that is silent.
 pub const IDLE_LIFE: u32 = 280;
+/// The same after which an Initial begins a flow of datagrams anew: the idle timeouts of most are
+/// shorter.
+pub(super) const SILENT_LIFE: u32 = 56;
 
 /// Why the server name of a flow cannot be known.
 #[repr(u32)]
@@ -76,6 +83,13 @@ impl Known {
     #[inline(always)]
     pub const fn undecided(reason: Undecided) -> Self {
         Self((reason as u64) << REASON_SHIFT)
+    }
+
+    /// The same from the number of a reason ([`Undecided`]).
+    #[must_use]
+    #[inline(always)]
+    pub const fn undecided_by(reason: u32) -> Self {
+        Self((reason as u64 & REASON_MASK) << REASON_SHIFT)
     }
 
     /// Index of its name; `None` if it has none.
@@ -136,6 +150,25 @@ impl Known {
         self.has_ended() || self.worth(now) == 0
     }
 
+    /// Whether nothing was sent for so long that an Initial may begin another connection.
+    #[inline(always)]
+    pub(super) const fn is_silent(self, now: u32) -> bool {
+        age(self.time(), now) >= SILENT_LIFE
+    }
+
+    /// Of a flow of datagrams: whether another connection may have begun, which is tentative.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_successor(self) -> bool {
+        self.0 & SUCCESSOR != 0
+    }
+
+    /// The same, set or not.
+    #[inline(always)]
+    pub(super) const fn succeeded(self, is_so: bool) -> Self {
+        Self(self.0 & !SUCCESSOR | if is_so { SUCCESSOR } else { 0 })
+    }
+
     const fn has_ended(self) -> bool {
         self.0 >> ENDED_SHIFT & 3 == 3
     }
@@ -174,6 +207,13 @@ impl Tentative {
         }
     }
 
+    /// The same of datagrams, from which side has begun and a [`clock`].
+    #[must_use]
+    #[inline(always)]
+    pub const fn of_datagrams(side: u32, now: u32) -> Self {
+        Self::begun(0, side, now)
+    }
+
     /// One whose beginning was not seen.
     #[inline(always)]
     pub(super) const fn without_handshake(self) -> Self {
@@ -204,11 +244,18 @@ impl Tentative {
         (self.value & SIDE != 0) as u32
     }
 
-    /// When it was last changed.
+    /// When it was last changed, a [`clock`].
+    #[must_use]
+    #[inline(always)]
+    pub const fn time(self) -> u32 {
+        (self.value >> TIME_SHIFT) as u32 & TIME_MASK
+    }
+
+    /// How long ago that was.
     #[must_use]
     #[inline(always)]
     pub const fn age(self, now: u32) -> u32 {
-        age((self.value >> TIME_SHIFT) as u32 & TIME_MASK, now)
+        age(self.time(), now)
     }
 
     /// The first side has said it; `end` is the sequence number behind.
@@ -237,6 +284,45 @@ impl Tentative {
     #[inline(always)]
     pub(super) const fn known(self, now: u32) -> Known {
         Known(self.value & !(BEGUN | SIDE)).seen(now, 0, 0)
+    }
+}
+
+/// What the daemon has read of a flow of datagrams, in one word, so that a packet sees it whole or
+/// not at all: as [`Known`], with a tag of the flow in place of the time, since the cell may be that
+/// of another flow by then. 0 if it has read nothing.
+#[repr(transparent)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Verdict(pub u64);
+
+impl Verdict {
+    /// Of the flow with this key. `has_ech` is 1 if the client offers Encrypted ClientHello, else 0.
+    #[must_use]
+    #[inline(always)]
+    pub const fn new(known: Known, has_ech: u32, key: u64) -> Self {
+        let ech = if has_ech == 0 { 0 } else { ECH };
+        Self(BEGUN | ech | known.lasting() & !SIDE | Self::tag(key))
+    }
+
+    /// 1 if the client offers Encrypted ClientHello.
+    #[must_use]
+    #[inline(always)]
+    pub const fn has_ech(self) -> u32 {
+        (self.0 & ECH != 0) as u32
+    }
+
+    /// What is known of the flow with this key; 0 if nothing is.
+    #[must_use]
+    #[inline(always)]
+    pub const fn of(self, key: u64) -> Known {
+        if self.0 & BEGUN != 0 && self.0 & (TIME_MASK as u64) << TIME_SHIFT == Self::tag(key) {
+            Known(Known(self.0).lasting() & !BEGUN)
+        } else {
+            Known(0)
+        }
+    }
+
+    const fn tag(key: u64) -> u64 {
+        (key >> 48) << TIME_SHIFT
     }
 }
 

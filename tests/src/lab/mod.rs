@@ -14,6 +14,7 @@ pub mod ethtool;
 pub mod file;
 pub mod foreign;
 pub mod hello;
+pub mod initials;
 pub mod memory;
 pub mod multiset;
 pub mod netns;

@@ -92,8 +92,8 @@ impl Host {
         self.originals.each_ref().map(Collector::count)
     }
 
-    /// What was sent and received, and what was copied of it, once nothing is on its way.
-    pub(crate) fn settle(&mut self) -> Result<(Streams, Streams)> {
+    /// Waits until nothing is on its way.
+    fn rest(&self) -> Result<()> {
         let until = deadline();
         let sent = |status: &Status| {
             let counters = status.counters();
@@ -105,13 +105,29 @@ impl Host {
             pause();
             let after = (sent(&Status::count(&self.daemon)?), self.captured());
             if before == after && arrived >= after.0 {
-                break;
+                return Ok(());
             }
             ensure!(
                 Instant::now() < until,
                 "{after:?} sent and captured, {arrived} arrived"
             );
         }
+    }
+
+    /// What was copied, once nothing is on its way.
+    pub(crate) fn copies(&mut self) -> Result<Vec<Vec<u8>>> {
+        self.rest()?;
+        let mut copies = Vec::new();
+        while let Some(copy) = self.copies.next_copy(Instant::now())? {
+            copies.push(copy.inner);
+        }
+        ensure!(self.copies.incomplete() == 0, "fragments are missing");
+        Ok(copies)
+    }
+
+    /// What was sent and received, and what was copied of it, once nothing is on its way.
+    pub(crate) fn settle(&mut self) -> Result<(Streams, Streams)> {
+        let copied = self.copies()?;
         let mut originals = Streams::default();
         for way in &mut self.originals {
             for frame in way.take()? {
@@ -122,10 +138,9 @@ impl Host {
             }
         }
         let mut copies = Streams::default();
-        while let Some(copy) = self.copies.next_copy(Instant::now())? {
-            copies.push(&copy.inner)?;
+        for copy in &copied {
+            copies.push(copy)?;
         }
-        ensure!(self.copies.incomplete() == 0, "fragments are missing");
         Ok((originals, copies))
     }
 }

@@ -17,15 +17,18 @@ use crate::host::SERVER;
 use crate::streams::{Streams, Way};
 
 /// Bytes of each answer's body.
-const BODY_BYTES: usize = 20_000;
+pub(crate) const BODY_BYTES: usize = 20_000;
 
 /// The client's port of the first connection: none is used twice.
 const FIRST_PORT: usize = 20_000;
 
+/// Some clients check the certificate.
+const NAMES: &str = "subjectAltName=DNS:*.shop.example,DNS:*.other.example";
+
 /// nginx with one certificate for all names.
 pub(crate) struct Nginx {
     process: Child,
-    _directory: TempDir,
+    directory: TempDir,
 }
 
 impl Drop for Nginx {
@@ -47,10 +50,7 @@ impl Nginx {
         command.arg("-p").arg(path).arg("-c").arg(conf);
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let process = command.spawn().context("start nginx")?;
-        let nginx = Self {
-            process,
-            _directory: directory,
-        };
+        let nginx = Self { process, directory };
         host.run_until(
             "ss --listening --tcp --numeric --no-header",
             |printed| printed.matches(":443").count() == SERVER.len(),
@@ -58,12 +58,20 @@ impl Nginx {
         )?;
         Ok(nginx)
     }
+
+    /// Where its certificate is.
+    pub(crate) fn directory(&self) -> &Path {
+        self.directory.path()
+    }
 }
 
-fn certificate(host: &Netns, path: &Path) -> Result<()> {
+/// A key and a certificate for some names.
+pub(crate) fn certificate(host: &Netns, path: &Path) -> Result<()> {
     let mut command = host.command("openssl")?;
     command.args(["req", "-x509", "-newkey", "ec", "-nodes", "-days", "1"]);
     command.args(["-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=test"]);
+    command.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
+    command.args(["-addext", NAMES]);
     command.arg("-keyout").arg(path.join("key"));
     command.arg("-out").arg(path.join("certificate"));
     process::succeed(&mut command, deadline())?;

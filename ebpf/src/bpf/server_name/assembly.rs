@@ -2,7 +2,7 @@
 //! one that a flow has for some seconds.
 
 use aya_ebpf::helpers::generated::bpf_get_smp_processor_id;
-use traffic_mirror_ebpf::abi::MAX_ASSEMBLIES;
+use traffic_mirror_ebpf::abi::ASSEMBLY_OF_DAEMON;
 use traffic_mirror_ebpf::hello::Buffer;
 
 use crate::bpf::maps::ASSEMBLIES;
@@ -11,7 +11,7 @@ use crate::bpf::maps::ASSEMBLIES;
 #[inline(always)]
 pub(super) fn own() -> u32 {
     // SAFETY: no arguments.
-    MAX_ASSEMBLIES + unsafe { bpf_get_smp_processor_id() }
+    ASSEMBLY_OF_DAEMON + 1 + unsafe { bpf_get_smp_processor_id() }
 }
 
 #[inline(always)]

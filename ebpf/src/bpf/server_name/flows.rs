@@ -154,12 +154,18 @@ fn forget_in(key: u64, bucket: u32) {
 
 #[inline(always)]
 fn is_of(cell: &TentativeCell, key: u64) -> bool {
-    cell.check ^ cell.value ^ cell.sequence == key && cell.value != 0
+    cell.check ^ cell.value ^ cell.said == key && cell.value != 0
+}
+
+/// Of datagrams each word changes by itself.
+#[inline(always)]
+pub(super) fn is_of_datagrams(cell: &TentativeCell, key: u64) -> bool {
+    cell.check ^ cell.value == key && cell.value != 0
 }
 
 /// A bucket where what is tentative of a flow may be; `choice` is 0 or 1.
 #[inline(always)]
-fn tentative_bucket(key: u64, choice: u32) -> u32 {
+pub(super) fn tentative_bucket(key: u64, choice: u32) -> u32 {
     (key >> (32 * choice)) as u32 % TENTATIVE_BUCKETS
 }
 
@@ -187,7 +193,7 @@ fn find_tentative_in(visit: &mut Visit, bucket: u32) {
         let cell = bucket.cells[nth];
         if is_of(&cell, visit.key) {
             visit.flow.tentative.value = cell.value;
-            visit.flow.tentative.sequence = cell.sequence as u32;
+            visit.flow.tentative.sequence = cell.said as u32;
         }
         nth += 1;
     }
@@ -247,19 +253,19 @@ pub(super) extern "C" fn put_tentative() -> u32 {
     cells[(found % TENTATIVES) as usize] = TentativeCell {
         check: key ^ value ^ sequence,
         value,
-        sequence,
-        reserved: 0,
+        said: sequence,
+        ..TentativeCell::default()
     };
     0
 }
 
-const TENTATIVES: u32 = TENTATIVE_CELLS as u32;
+pub(super) const TENTATIVES: u32 = TENTATIVE_CELLS as u32;
 
 /// How old the oldest cell of a bucket is, the flow's own older than any other, times
 /// [`TENTATIVES`]; and which it is. A global function, as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn oldest(key: u64, bucket: u32, now: u32) -> u32 {
+pub(super) extern "C" fn oldest(key: u64, bucket: u32, now: u32) -> u32 {
     const MOST: u32 = u32::MAX / TENTATIVES;
     let Some(bucket) = TENTATIVE.get(bucket) else {
         return 0;
@@ -271,7 +277,7 @@ extern "C" fn oldest(key: u64, bucket: u32, now: u32) -> u32 {
             value: cell.value,
             ..Tentative::default()
         };
-        let age = if is_of(&cell, key) {
+        let age = if is_of(&cell, key) || is_of_datagrams(&cell, key) {
             // not an empty one before it: it would be found later on
             MOST
         } else if cell.value == 0 {

@@ -5,6 +5,7 @@ mod assembly;
 mod flows;
 mod learned;
 mod payload;
+mod quic;
 mod state;
 mod visit;
 
@@ -15,6 +16,8 @@ use traffic_mirror_ebpf::packet::Packet;
 
 use crate::bpf::hook_stats::count;
 use crate::bpf::verifier::opaque;
+
+pub(super) use quic::{answer, server_name_of_quic};
 
 /// In place of a class: the name cannot be known.
 pub(super) const UNDECIDED: u32 = ANY_CLASS - 1;
@@ -88,7 +91,7 @@ pub(super) extern "C" fn server_name(
 /// Counts what was found of the name of the flow at hand. A global function, as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn count_found(hook: u32) -> u32 {
+pub(super) extern "C" fn count_found(hook: u32) -> u32 {
     if let Some(visit) = state::current() {
         let found = match visit.flow.known.reason() {
             0 => visit.found,

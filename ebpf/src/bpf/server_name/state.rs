@@ -24,6 +24,10 @@ pub(super) struct Visit {
     pub epoch: u32,
     /// What was found in its payload, a [`NameFound`](traffic_mirror_ebpf::abi::NameFound).
     pub found: u32,
+    /// Bytes of the payload.
+    pub payload: u32,
+    /// Zero.
+    reserved: u32,
     /// The TCP header, network byte order.
     pub header: [u32; TCP_BYTES as usize / 4],
 }

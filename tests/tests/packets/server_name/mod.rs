@@ -4,6 +4,7 @@
 mod connected;
 mod flows;
 mod made;
+mod quic;
 mod read;
 
 const PORT: u16 = 443;
