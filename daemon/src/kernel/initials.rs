@@ -6,7 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{Map, MapData, RingBuf};
 use aya::programs::{TestRun as _, TestRunOptions};
-use traffic_mirror_ebpf::abi::{Answer, INITIALS_BYTES, Initial};
+use traffic_mirror_ebpf::abi::{Answer, Initial};
 use traffic_mirror_ebpf::packet::ETHER_BYTES;
 
 use super::Kernel;
@@ -43,18 +43,13 @@ impl Kernel {
 
 impl Generation {
     fn initials(&self) -> Result<Option<Initials>, KernelError> {
-        if !self.has_our_layout() {
+        if !self.has_our_layout() || !self.knows_flows()? {
             return Ok(None);
         }
-        let error = map_error("map", INITIALS);
         let map = self.open_map(INITIALS)?;
-        let bytes = map.info().map_err(io::Error::other).map_err(error)?;
-        if bytes.max_entries() < INITIALS_BYTES {
-            return Ok(None);
-        }
         let ring = RingBuf::try_from(Map::RingBuf(map)).map_err(io::Error::other);
         Ok(Some(Initials {
-            ring: ring.map_err(error)?,
+            ring: ring.map_err(map_error("map", INITIALS))?,
             program: self.quic_name()?,
         }))
     }

@@ -50,6 +50,45 @@ fn a_reload_takes_and_drops_flows_of_quic_that_are_open() -> Result<()> {
     Ok(())
 }
 
+/// Files for which the daemon makes new maps, while flows are open and Initials come.
+#[test]
+fn new_tables_keep_flows_of_quic_and_read_on() -> Result<()> {
+    for &attach in Attach::all()? {
+        let mut flows = Flows::new(attach, "")?;
+        flows
+            .edge
+            .configure(&config("server_name = [\"shop.example\"]"))?;
+        let flow = flows.flow("shop.example");
+        let copies = flows.talk(&flow)?;
+        ensure!(copies == [1; 4], "{attach:?}: {copies:?}");
+        let between = flows.flow("shop.example");
+        let copies = flows.client(&between, &between.said[0])?;
+        ensure!(copies == 1, "{attach:?}: {copies}");
+        let more: String = (0..200)
+            .map(|nth| {
+                format!(
+                    "[[filter]]\nname = \"more-{nth}\"\nprotocol = [\"udp\"]\n\
+                     destination_port = [{}]\nto = [\"a\"]\n",
+                    1000 + nth
+                )
+            })
+            .collect();
+        let names = "server_name = [\"shop.example\"]";
+        flows.edge.configure(&(config(names) + &more))?;
+        flows.are_read()?;
+        for flow in [&flow, &between] {
+            let copies = flows.answer(flow)?;
+            ensure!(copies == [1; 4], "{attach:?} with new maps: {copies:?}");
+        }
+        for (name, copied) in [("shop.example", 1), ("other.example", 0)] {
+            let flow = flows.flow(name);
+            let copies = flows.talk(&flow)?;
+            ensure!(copies == [copied; 4], "{attach:?} {name}: {copies:?}");
+        }
+    }
+    Ok(())
+}
+
 #[test]
 fn an_initial_that_nobody_proves_changes_nothing() -> Result<()> {
     for &attach in Attach::all()? {
