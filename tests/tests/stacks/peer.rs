@@ -17,6 +17,9 @@ use quinn_proto::{
 /// How long a turn waits for a datagram.
 const PATIENCE: Duration = Duration::from_millis(2);
 
+/// Datagrams, and to whom they were sent.
+pub(crate) type Sent = Vec<(SocketAddr, Vec<u8>)>;
+
 /// A socket and its connections.
 pub(crate) struct Peer {
     socket: UdpSocket,
@@ -24,8 +27,8 @@ pub(crate) struct Peer {
     connections: BTreeMap<ConnectionHandle, Connection>,
     /// Datagrams that are sent as one superpacket, at most.
     at_once: usize,
-    /// Datagrams that were sent, and to whom.
-    pub(crate) sent: Vec<(SocketAddr, Vec<u8>)>,
+    /// All that was sent.
+    pub(crate) sent: Sent,
 }
 
 impl Peer {

@@ -1,6 +1,6 @@
 //! A hundred connections of QUIC, of which half are wanted.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,7 +18,7 @@ use traffic_mirror_tests::lab::{TempDir, deadline, file, initials};
 
 use crate::host::{Host, SERVER};
 use crate::identity;
-use crate::peer::Peer;
+use crate::peer::{Peer, Sent};
 use crate::web::certificate;
 
 const CONNECTIONS: usize = 100;
@@ -59,7 +59,7 @@ fn answer(connection: &mut Connection, id: StreamId) -> Result<()> {
 }
 
 /// Serves until it is to stop; what it has sent.
-fn serve(mut peer: Peer, stop: &AtomicBool) -> Result<Vec<(SocketAddr, Vec<u8>)>> {
+fn serve(mut peer: Peer, stop: &AtomicBool) -> Result<Sent> {
     while !stop.load(Ordering::Relaxed) {
         peer.turn(|connection, event| match event {
             Event::Stream(StreamEvent::Opened { dir }) => {
@@ -172,11 +172,7 @@ fn client(directory: &Path, is_long: bool) -> Result<ClientConfig> {
 }
 
 /// The connections, and what the servers have sent.
-fn talk(
-    host: &Host,
-    at_once: usize,
-    is_long: bool,
-) -> Result<(Vec<Made>, Vec<(SocketAddr, Vec<u8>)>)> {
+fn talk(host: &Host, at_once: usize, is_long: bool) -> Result<(Vec<Made>, Sent)> {
     let directory = TempDir::new()?;
     certificate(&host.host, directory.path())?;
     let client = client(directory.path(), is_long)?;
