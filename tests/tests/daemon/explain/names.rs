@@ -6,6 +6,8 @@ use traffic_mirror_tests::lab::TempDir;
 use traffic_mirror_tests::lab::daemon::Daemon;
 use traffic_mirror_tests::lab::hello::client_hello;
 use traffic_mirror_tests::lab::packet::{Tcp, eth};
+use traffic_mirror_tests::oracle::random::Random;
+use traffic_mirror_tests::quic::{Client, Hello, crypto};
 
 use super::{ETHERNET, capture, explain};
 use crate::site::{SITE, Site};
@@ -42,16 +44,65 @@ fn a_capture_has_the_names_of_its_connections() -> Result<()> {
             segment(port, true, Tcp::ACK, end, b"more"),
         ]);
     }
-    let directory = TempDir::new()?;
-    let path = directory.path().join("a.pcap");
-    capture(&path, &frames, false, ETHERNET)?;
-    let question = "--interface eth0 --direction ingress --json --pcap";
-    let (code, answer, said) = explain(&daemon, &format!("{question} {}", path.display()))?;
-    ensure!((code, &*said) == (0, ""), "{code} {said}");
-    let answer: Value = serde_json::from_str(&answer)?;
-    let matches = |at: usize| answer["verdicts"][at]["matches"].as_array().map(Vec::len);
-    let found: Vec<_> = (0..frames.len()).filter_map(matches).collect();
+    let found = matches(&daemon, &frames)?;
     // of another name what comes before the hello is whole
     assert_eq!(found, [1, 1, 1, 1, 1, 1, 1, 0, 0, 0]);
     Ok(())
+}
+
+/// The same in QUIC: a hello in two datagrams, an answer, the client's proof, another name.
+#[test]
+fn a_capture_has_the_names_of_its_flows_of_quic() -> Result<()> {
+    let site = Site::new()?;
+    let rules = "[[filter]]\nname = \"shop\"\nprotocol = [\"udp\"]\nserver_name = [\"*.shop.example\"]\nto = [\"ids\"]\n";
+    let daemon = Daemon::start(&site.edge, &(SITE.to_owned() + rules))?;
+    let mut frames = Vec::new();
+    for (port, name) in [(1000, "a.shop.example"), (2000, "other.example")] {
+        let mut random = Random::new(port.into());
+        let message = Hello::of(name).message(&mut random);
+        let mut client = Client {
+            source: vec![1; 8],
+            ..Client::new(&[2; 8])
+        };
+        let halves = [&message[..9], &message[9..]];
+        let server = Client {
+            destination: vec![1; 8],
+            source: vec![3; 8],
+            ..client.clone()
+        };
+        let proof = [&[0x40][..], &[3; 8], &[9; 50]].concat();
+        let said = [
+            (true, client.datagram(&crypto(9, halves[1]))),
+            (true, client.datagram(&crypto(0, halves[0]))),
+            (false, server.long(2, &[4; 300])),
+            (true, proof.clone()),
+            (true, proof),
+        ];
+        for (is_client, payload) in said {
+            let (ends, ports) = match is_client {
+                true => (["10.0.0.1", "10.0.0.2"], [port, 443]),
+                false => (["10.0.0.2", "10.0.0.1"], [443, port]),
+            };
+            let packet = eth().ip(ends[0], ends[1]).udp(ports[0], ports[1]);
+            frames.push(packet.payload(payload).build());
+        }
+    }
+    // a name that is not read is not known
+    frames.push(eth().ip("10.0.0.3", "10.0.0.2").udp(1, 443).build());
+    let found = matches(&daemon, &frames)?;
+    assert_eq!(found, [1, 1, 1, 1, 1, 1, 1, 0, 0, 0, 0]);
+    Ok(())
+}
+
+/// How many filters match each frame.
+fn matches(daemon: &Daemon, frames: &[Vec<u8>]) -> Result<Vec<usize>> {
+    let directory = TempDir::new()?;
+    let path = directory.path().join("a.pcap");
+    capture(&path, frames, false, ETHERNET)?;
+    let question = "--interface eth0 --direction ingress --json --pcap";
+    let (code, answer, said) = explain(daemon, &format!("{question} {}", path.display()))?;
+    ensure!((code, &*said) == (0, ""), "{code} {said}");
+    let answer: Value = serde_json::from_str(&answer)?;
+    let matches = |at: usize| answer["verdicts"][at]["matches"].as_array().map(Vec::len);
+    Ok((0..frames.len()).filter_map(matches).collect())
 }

@@ -1,11 +1,15 @@
 //! Input: the frames of a capture, in their order. Output: the server name of each one's connection,
 //! as far as the programs would know it when the frame comes.
 
+mod quic;
+
 use std::collections::HashMap;
 
 use traffic_mirror_ebpf::abi::FLOW_KEYS_OF_NAMES;
 use traffic_mirror_ebpf::bits::mix;
-use traffic_mirror_ebpf::flow::{Known, Segment, Step, Tentative, Undecided, Visit, key, step};
+use traffic_mirror_ebpf::flow::{
+    Key, Known, Segment, Step, Tentative, Undecided, Visit, key, step,
+};
 use traffic_mirror_ebpf::hello::coverage::Coverage;
 use traffic_mirror_ebpf::hello::{Buffer, Outcome, Parsed, Plain, STREAM_BYTES, parse};
 use traffic_mirror_ebpf::packet::{Bytes, Packet, protocol};
@@ -32,6 +36,7 @@ pub fn captured_names(frames: &[Vec<u8>]) -> Vec<CapturedName> {
 struct Names {
     connections: HashMap<u64, Connection>,
     names: Vec<String>,
+    flows: quic::Flows,
 }
 
 #[derive(Default)]
@@ -50,10 +55,17 @@ struct Assembly {
 
 impl Names {
     fn of(&mut self, frame: &[u8]) -> CapturedName {
-        let Some((flow, segment, payload)) = segment(frame) else {
+        let Some((packet, key)) = packet(frame) else {
             return CapturedName::Undecided;
         };
-        let connection = self.connections.entry(flow).or_default();
+        if packet.protocol == protocol::UDP {
+            let at = usize::from(packet.transport) + UDP_BYTES;
+            return self.flows.name(key, payload(frame, &packet, at));
+        }
+        let Some((segment, payload)) = segment(frame, &packet, key) else {
+            return CapturedName::Undecided;
+        };
+        let connection = self.connections.entry(key.hash).or_default();
         let mut visit = Visit {
             known: connection.known,
             tentative: connection.tentative,
@@ -84,7 +96,7 @@ impl Names {
                 visit.known = known;
                 connection.tentative = connection.tentative.decided(known, end, 0);
             }
-            Step::Unknown => return CapturedName::NotYet,
+            _ => return CapturedName::NotYet,
         }
         let name = visit
             .known
@@ -143,13 +155,30 @@ fn outcome(
     Some(Known::undecided(undecided))
 }
 
-/// The flow of a TCP segment, what matters of it, and its payload; `None` of what is none, or no
-/// first fragment.
-fn segment(frame: &[u8]) -> Option<(u64, Segment, &[u8])> {
+const UDP_BYTES: usize = 8;
+
+/// A packet with ports, and the key of its flow; `None` of what is none, or no first fragment.
+fn packet(frame: &[u8]) -> Option<(Packet, Key)> {
     let mut packet = Packet::default();
     let ethertype = u16::from_be_bytes(*frame.get(12..)?.first_chunk()?);
     traffic_mirror_ebpf::packet::parse(&mut Bytes(frame), ethertype, &mut packet).ok()?;
-    if packet.protocol != protocol::TCP || packet.ported == 0 || packet.fragment != 0 {
+    let keys: [u64; FLOW_KEYS_OF_NAMES] = std::array::from_fn(|at| mix(at as u64 + 1));
+    let is_whole = packet.ported != 0 && packet.fragment == 0;
+    is_whole.then(|| (packet, key(&packet, &keys)))
+}
+
+/// What stands in a packet from an offset in its frame on.
+fn payload<'a>(frame: &'a [u8], packet: &Packet, at: usize) -> &'a [u8] {
+    let stated = match packet.ip_bytes() {
+        0 => frame.len(),
+        bytes => usize::from(packet.offset) + bytes as usize,
+    };
+    frame.get(at..stated.min(frame.len())).unwrap_or_default()
+}
+
+/// What matters of a TCP segment, and its payload; `None` of what is none.
+fn segment<'a>(frame: &'a [u8], packet: &Packet, key: Key) -> Option<(Segment, &'a [u8])> {
+    if packet.protocol != protocol::TCP {
         return None;
     }
     let transport = usize::from(packet.transport);
@@ -157,14 +186,8 @@ fn segment(frame: &[u8]) -> Option<(u64, Segment, &[u8])> {
     let word = |at: usize| {
         u32::from_be_bytes([header[at], header[at + 1], header[at + 2], header[at + 3]])
     };
-    let stated = match packet.ip_bytes() {
-        0 => frame.len(),
-        bytes => usize::from(packet.offset) + bytes as usize,
-    };
     let at = transport + usize::from(header[12] >> 4) * 4;
-    let payload = frame.get(at..stated.min(frame.len())).unwrap_or_default();
-    let keys: [u64; FLOW_KEYS_OF_NAMES] = std::array::from_fn(|at| mix(at as u64 + 1));
-    let key = key(&packet, &keys);
+    let payload = payload(frame, packet, at);
     let segment = Segment {
         sequence: word(4),
         acknowledgment: word(8),
@@ -172,5 +195,5 @@ fn segment(frame: &[u8]) -> Option<(u64, Segment, &[u8])> {
         flags: header[13].into(),
         side: key.side,
     };
-    Some((key.hash, segment, payload))
+    Some((segment, payload))
 }
