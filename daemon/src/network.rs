@@ -3,7 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::Arc;
 
+use crate::cgroup::Applications;
 use crate::ipsec::Policies;
 
 /// One network interface of this namespace. Its index is its identity: a name can move to another
@@ -272,6 +274,8 @@ pub struct Network {
     pub ipsec: Policies,
     /// The secret of the pin path, by which copies are marked, too.
     pub secret: u64,
+    /// The cgroups that the file's applications are now.
+    pub applications: Arc<Applications>,
 }
 
 /// The path to an endpoint.

@@ -18,4 +18,5 @@ pub mod gue;
 pub mod hello;
 pub mod icmp;
 pub mod offsets;
+pub mod owner;
 pub mod packet;

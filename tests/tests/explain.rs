@@ -8,8 +8,8 @@ use traffic_mirror::compile::describe;
 use traffic_mirror::desired::{Desired, Directions, Filter};
 use traffic_mirror::network::Network;
 use traffic_mirror::tables::Tables;
-use traffic_mirror::verdict::{Flow as Shown, frame, verdict};
-use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Explained, Row};
+use traffic_mirror::verdict::{Asked, Flow as Shown, frame, verdict};
+use traffic_mirror_ebpf::abi::{ANY_CLASS, BLOCK_SLOTS, Explained, Row};
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable};
 use traffic_mirror_ebpf::packet::{Bytes, Packet, parse};
 use traffic_mirror_tests::oracle::flow::flow;
@@ -35,12 +35,12 @@ fn explained(tables: &Tables, hook: u32, packet: Packet) -> Explained {
     } else {
         fill::<true>(
             tables,
-            Candidates::of_odd(tables, active, hook, &packet, true),
+            Candidates::of_odd(tables, active, hook, &packet, [ANY_CLASS; 2], true),
             &mut explained.matches,
         );
         fill::<true>(
             tables,
-            Candidates::of_odd(tables, active, hook, &packet, false),
+            Candidates::of_odd(tables, active, hook, &packet, [ANY_CLASS; 2], false),
             &mut explained.certain,
         );
     }
@@ -135,7 +135,7 @@ fn verdicts_and_near_misses_are_those_of_the_manual() {
             let hook = hook_of(&tables, &network, place);
             let got = verdict(
                 &explained(&tables, hook, packet(&flow)),
-                None,
+                Asked::default(),
                 hook,
                 &described,
                 &network,

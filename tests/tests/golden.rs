@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use traffic_mirror::attached::Attached;
+use traffic_mirror::cgroup::Tree;
 use traffic_mirror::chain::{Chain, Entry};
 use traffic_mirror::desired::{self, Action, Desired, Filter, Order, Published, Undecided};
 use traffic_mirror::diagnostic::{Code, Diagnostic, Severity, locate, render};
@@ -67,6 +68,14 @@ fn found(file: &Path, bytes: &[u8]) -> Result<Vec<Diagnostic>, Vec<Diagnostic>> 
         let known = Names::parse(NAMES).expect("a valid file");
         warnings.extend(desired::unresolved(&text, &known));
     }
+    let about_cgroups = [Code::AbsentApplication, Code::SocketUnit].map(Code::as_str);
+    if file
+        .file_stem()
+        .is_some_and(|name| about_cgroups.iter().any(|code| name == *code))
+    {
+        let text = String::from_utf8_lossy(bytes);
+        warnings.extend(desired::absent_applications(&text, &cgroups()));
+    }
     Ok(warnings)
 }
 
@@ -77,6 +86,16 @@ addresses = [{ address = "198.51.100.7", answered = 0, until = 3600 }]
 [names."wwww.example.com"]
 failing = { since = 0, reason = "no-such-name" }
 "#;
+
+/// Cgroups of a host.
+fn cgroups() -> Tree {
+    let mut tree = Tree::new(1);
+    let slice = tree.add(0, "system.slice", 2);
+    for (id, name) in (3..).zip(["nginx.service", "ssh.service", "ssh.socket"]) {
+        tree.add(slice, name, id);
+    }
+    tree
+}
 
 const HOST: [&str; 4] = ["lo", "eth0", "eth1", "bond0"];
 
@@ -426,6 +445,7 @@ fn dump_filter(f: &mut fmt::Formatter<'_>, filter: &Filter, desired: &Desired) -
         ("destination by DNS name", list(&filter.destination_name)),
         ("destination_port", ports(&filter.destination_port)),
         ("server_name", list(&filter.server_name)),
+        ("application", list(&filter.application)),
         ("interface", list(&filter.interface)),
     ] {
         if !values.is_empty() {

@@ -8,7 +8,7 @@ use traffic_mirror::network::Network;
 use traffic_mirror::plan::Plan;
 use traffic_mirror::tables::Tables;
 use traffic_mirror_ebpf::abi::{
-    ANY_CLASS, MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS, MAX_INTERFACES, MAX_SLOTS, Slot,
+    ANY_CLASS, Field, MAX_ENDPOINTS, MAX_FILTERS, MAX_HOOKS, MAX_INTERFACES, MAX_SLOTS, Slot,
 };
 use traffic_mirror_ebpf::classify::Candidates;
 use traffic_mirror_ebpf::packet::Packet;
@@ -111,7 +111,7 @@ fn classify(tables: &Tables, hook: usize, packet: &Packet, name: &Name) -> Answe
     };
     if let Some(mut candidates) = Candidates::of(tables, active, hook, packet).unwrap() {
         let class = class(tables, name);
-        if !candidates.want_name(active) {
+        if !candidates.want(active, Field::ServerName) {
             search(candidates, None);
         } else if class == ANY_CLASS {
             let packet = Packet {
@@ -120,12 +120,15 @@ fn classify(tables: &Tables, hook: usize, packet: &Packet, name: &Name) -> Answe
             };
             for any in [true, false] {
                 if let Some(candidates) =
-                    Candidates::of_odd(tables, active, hook, &packet, any).unwrap()
+                    Candidates::of_odd(tables, active, hook, &packet, [ANY_CLASS; 2], any).unwrap()
                 {
                     search(candidates, Some(!any));
                 }
             }
-        } else if candidates.give_name(tables, active, class).unwrap() {
+        } else if candidates
+            .give(tables, active, Field::ServerName, class)
+            .unwrap()
+        {
             search(candidates, None);
         }
     }

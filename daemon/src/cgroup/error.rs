@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use thiserror::Error;
 
-use super::limits::{MAX_CGROUPS, MAX_WATCHES};
+use super::limits::{MAX_CGROUPS, MAX_LEVELS, MAX_WATCHES};
 use crate::obstacle::Obstacle;
 use crate::printable::printable;
 
@@ -34,6 +34,13 @@ pub enum CgroupError {
         MAX_CGROUPS
     )]
     TooMany,
+    /// Below more cgroups than packets are asked for.
+    #[error(
+        "patterns select cgroups at more than {} levels, and those are left out: write the path of \
+         a cgroup above them",
+        MAX_LEVELS
+    )]
+    TooDeep,
     /// More than are watched.
     #[error(
         "patterns need watches on more than {} cgroups, and changes below the deepest are seen \

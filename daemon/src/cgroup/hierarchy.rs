@@ -75,6 +75,18 @@ impl Tree {
         self.cgroups.len() - 1
     }
 
+    /// The ids of the cgroups from the root down to the one at `place`.
+    pub fn ids(&self, place: usize) -> Vec<u64> {
+        let mut ids = Vec::new();
+        let mut next = self.cgroups.get(place);
+        while let Some(cgroup) = next {
+            ids.push(cgroup.id);
+            next = (cgroup.level > 0).then(|| &self.cgroups[cgroup.parent]);
+        }
+        ids.reverse();
+        ids
+    }
+
     /// Notes why something is missing.
     pub fn note(&mut self, error: CgroupError) {
         if !self.errors.contains(&error) {

@@ -33,6 +33,8 @@ pub struct Selected {
     pub id: u64,
     /// How many cgroups are above it.
     pub level: u16,
+    /// The ids of the cgroups from the root down to it.
+    pub ids: Vec<u64>,
     /// All patterns that packets of its sockets fit, by their places in the list: those that select
     /// it and those that select a cgroup above it. Ascending.
     pub patterns: Vec<usize>,
@@ -101,6 +103,7 @@ pub fn select(patterns: &[Pattern], tree: &Tree) -> Selection {
             path: cgroup.path.clone(),
             id: cgroup.id,
             level: cgroup.level,
+            ids: tree.ids(index),
             patterns: all,
             own: own.to_vec(),
         });

@@ -3,6 +3,7 @@
 //! in which its socket was made.
 
 mod absence;
+mod applications;
 mod error;
 #[cfg(test)]
 mod ground;
@@ -16,6 +17,7 @@ mod tree;
 mod watch;
 
 pub use absence::{Absence, absence, socket_units};
+pub use applications::Applications;
 pub use error::CgroupError;
 pub use hierarchy::{Cgroup, Tree};
 pub use limits::{MAX_CGROUPS, MAX_LEVELS, MAX_WATCHES};

@@ -6,7 +6,8 @@ use std::process::ExitCode;
 use nix::unistd::geteuid;
 use serde::Serialize;
 use tracing::Level;
-use traffic_mirror::desired::{Desired, absent, unresolved};
+use traffic_mirror::cgroup;
+use traffic_mirror::desired::{Desired, absent, absent_applications, unresolved};
 use traffic_mirror::diagnostic::{Diagnostic, Edit, Located, Note, Severity, locate, render};
 use traffic_mirror::journal;
 use traffic_mirror::kernel::netlink::Netlink;
@@ -117,6 +118,9 @@ impl Checked {
                 checked.found = warnings;
                 if !how.any_host {
                     checked.found.extend(absent_here(&checked.text));
+                    checked
+                        .found
+                        .extend(not_running_here(&desired, &checked.text));
                     if desired.has_dns_names() {
                         checked.resolve(names);
                     }
@@ -198,6 +202,18 @@ fn absent_here(text: &str) -> Vec<Diagnostic> {
     };
     let names: Vec<&str> = links.values().flat_map(|link| link.names()).collect();
     absent(text, &names)
+}
+
+/// Warnings of applications that this host does not run. None if its cgroups cannot be read.
+fn not_running_here(desired: &Desired, text: &str) -> Vec<Diagnostic> {
+    let mut filters = desired.filters.iter();
+    if !filters.any(|filter| !filter.application.is_empty()) {
+        return Vec::new();
+    }
+    cgroup::find().map_or_else(
+        |_| Vec::new(),
+        |root| absent_applications(text, &cgroup::read_all(&root)),
+    )
 }
 
 /// What `--json` prints.

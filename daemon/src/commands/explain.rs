@@ -12,13 +12,15 @@ use pcap_file::DataLink;
 use pcap_file::pcap::PcapReader;
 use pcap_file::pcapng::{Block, PcapNgReader};
 use serde::Serialize;
-use traffic_mirror::compile::{Described, class_of_name, describe};
-use traffic_mirror::desired::{Desired, parse_protocol};
+use traffic_mirror::cgroup::{Applications, find, read_all};
+use traffic_mirror::compile::{Described, class_of_cgroup, class_of_name, describe};
+use traffic_mirror::desired::{Desired, parse_application, parse_protocol};
 use traffic_mirror::kernel::Observer;
 use traffic_mirror::network::{self, Network};
 use traffic_mirror::preview::hook_name;
 use traffic_mirror::verdict::{
-    Capture, CapturedName, Verdict, captured_names, frame, framed, hook_of, verdict, why_no_hook,
+    Asked, Capture, CapturedName, Verdict, captured_names, frame, framed, hook_of, verdict,
+    why_no_hook,
 };
 use traffic_mirror_ebpf::packet::has_ports;
 
@@ -67,6 +69,10 @@ pub(crate) struct Question {
     /// yet]
     #[arg(long, value_name = "NAME")]
     server_name: Option<String>,
+    /// Application that sends or receives the packet, a unit or the path of a cgroup that exists
+    /// [default: not known yet]
+    #[arg(long, value_name = "UNIT")]
+    application: Option<String>,
     /// Read the packets from a capture instead (pcap or pcapng, Ethernet or raw IP); the server
     /// names of its TCP connections are those that it has
     #[arg(long, value_name = "FILE")]
@@ -180,6 +186,8 @@ fn ask(
         (None, Some(_)) => captured_names(frames),
         (None, None) => vec![CapturedName::NotYet; frames.len()],
     };
+    let application = question.application.as_deref();
+    let application = application.map(cgroup_of).transpose()?;
     let mut observer = Observer::open(pin_path)?;
     for _ in 0..ATTEMPTS {
         let Some(live) = observer.live()? else {
@@ -200,11 +208,17 @@ fn ask(
             CapturedName::Undecided => Some(live.tables.values.undecided),
             CapturedName::Is(name) => Some(class_of_name(&live.tables, name)),
         };
+        let cgroup = application.as_ref();
+        let cgroup_class = cgroup.map(|(_, ids)| class_of_cgroup(&live.tables, ids));
+        let asked = |name| Asked {
+            name,
+            application: cgroup.map(|(text, ids)| (*text, &**ids)),
+        };
         let mut explainer = observer.explainer(live.generation)?;
         let answers: Vec<_> = frames
             .iter()
             .zip(&names)
-            .map(|(frame, name)| explainer.ask(hook, frame, class(name)))
+            .map(|(frame, name)| explainer.ask(hook, frame, [class(name), cgroup_class]))
             .collect::<Result<_, _>>()?;
         if observer.live()?.as_ref() == Some(&live) {
             let told = |name: &CapturedName| match name {
@@ -215,7 +229,8 @@ fn ask(
                 .iter()
                 .zip(&names)
                 .map(|(answer, name)| {
-                    verdict(answer, told(name).as_deref(), hook, &described, &network)
+                    let name = told(name);
+                    verdict(answer, asked(name.as_deref()), hook, &described, &network)
                 })
                 .collect();
             if question.pcap.is_some() {
@@ -227,6 +242,20 @@ fn ask(
         }
     }
     bail!("the tables changed during each of 50 attempts; try again");
+}
+
+/// An application, and the ids of the cgroups from the root down to it.
+fn cgroup_of(text: &str) -> anyhow::Result<(&str, Vec<u64>)> {
+    let pattern = parse_application(text).map_err(|error| anyhow!(error))?;
+    let tree = read_all(&find()?);
+    let applications = Applications::new(std::slice::from_ref(&pattern), &tree);
+    let first = applications.selected(&pattern).first();
+    let first = first.with_context(|| {
+        format!(
+            "no cgroup of this host is application {text:?} now; \"systemd-cgls --all\" lists them"
+        )
+    })?;
+    Ok((text, first.ids.clone()))
 }
 
 fn hook(question: &Question, live: &Described, network: &Network) -> anyhow::Result<u32> {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use traffic_mirror_ebpf::abi::{self, Field, Slot};
 use traffic_mirror_ebpf::packet::Packet;
 
+use crate::cgroup::Applications;
 use crate::compile::classifier::assign::{allocated, known};
 use crate::compile::classifier::decompile::decompile;
 use crate::compile::classifier::definition::{
@@ -187,7 +188,7 @@ fn name_of(names: &BTreeMap<u32, &str>, index: u32) -> String {
 fn orient(filters: &mut BTreeMap<String, DescribedFilter>, wanted: &desired::Filter) {
     if let (Some(filter), Some(there)) = (
         filters.get_mut(&wanted.name),
-        Definition::of(wanted).first(),
+        Definition::of(wanted, &Applications::default()).first(),
     ) {
         filter.slots.sort_by_key(|slot| {
             Field::ALL
@@ -227,13 +228,30 @@ impl DescribedSlot {
                 let names = definition.server_name.as_deref();
                 names.map_or_else(Vec::new, |names| names.texts().collect())
             }
+            Field::Application => {
+                let set = definition.application.iter();
+                let cgroups = set.flat_map(|set| &set.cgroups);
+                cgroups.map(|cgroup| cgroup.path.clone()).collect()
+            }
         }
+    }
+
+    /// Whether it gives a field.
+    pub fn gives(&self, field: Field) -> bool {
+        self.definition.gives(field)
     }
 
     /// Whether a server name is among those that it gives.
     pub fn admits_name(&self, name: &str) -> bool {
         let names = self.definition.server_name.as_deref();
         names.is_none_or(|names| names.has(name))
+    }
+
+    /// Whether a cgroup is among those that it gives, or below one; `ids` are those from the root
+    /// down to it.
+    pub fn admits_cgroup(&self, ids: &[u64]) -> bool {
+        let set = self.definition.application.as_deref();
+        set.is_none_or(|set| set.cgroups.iter().any(|one| ids.starts_with(&one.ids)))
     }
 
     /// Whether a packet's value of a field is among them; one that is unknown is none.
@@ -267,7 +285,7 @@ impl DescribedSlot {
             Field::Destination => inside(&definition.networks[1], packet.destination),
             Field::Vlan => among(&definition.vlan, packet.vlan.into()),
             // that of a flow, which no packet has by itself
-            Field::ServerName => true,
+            Field::ServerName | Field::Application => true,
         }
     }
 }
@@ -285,6 +303,7 @@ pub const fn key(field: Field) -> &'static str {
         Field::Destination => "destination",
         Field::Vlan => "vlan",
         Field::ServerName => "server_name",
+        Field::Application => "application",
     }
 }
 

@@ -23,7 +23,7 @@ pub struct Rooms {
 /// Why a file is too large.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the {all} networks, port ranges and server names of the filters need tables of more than {} MiB; filter {filter:?} gives the most of them, {terms}",
+    "the {all} networks, port ranges, server names and applications of the filters need tables of more than {} MiB; filter {filter:?} gives the most of them, {terms}",
     MOST_BYTES >> 20
 )]
 pub struct TooLarge {
@@ -90,6 +90,7 @@ fn terms(filter: &Filter) -> usize {
         source_port,
         destination_port,
         server_name,
+        application,
         ..
     } = filter;
     source.len()
@@ -97,6 +98,7 @@ fn terms(filter: &Filter) -> usize {
         + source_port.len()
         + destination_port.len()
         + server_name.len()
+        + application.len()
 }
 
 /// What a filter adds to tables, bytes, if it shares nothing with others and its blocks with

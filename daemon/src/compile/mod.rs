@@ -41,7 +41,7 @@ use elements::Elements;
 
 pub use crate::compile::budget::{Costly, costly};
 pub use crate::compile::cache::{Cache, Made};
-pub use crate::compile::classifier::name_table::class_of_name;
+pub use crate::compile::classifier::name_table::{class_of_cgroup, class_of_name};
 pub use crate::compile::classifier::reachable::Reachable;
 pub use crate::compile::limit::{MOST_BYTES, Rooms, TooLarge};
 pub use crate::compile::segmenter::{longest, too_long};
@@ -128,6 +128,7 @@ fn step(
     let hooks = hooks::hooks(desired, network, &live.hooks.to_vec());
     let assigned = Assignment::new(
         desired,
+        &network.applications,
         &filters,
         &mut cache.definitions,
         live,

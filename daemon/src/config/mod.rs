@@ -143,6 +143,8 @@ pub struct Filter {
     pub vlan: List<Item>,
     /// `server_name`.
     pub server_name: List<String>,
+    /// `application`.
+    pub application: List<String>,
     /// `undecided`.
     pub undecided: Field<String>,
     /// `bidirectional`.

@@ -20,7 +20,7 @@ use crate::kernel::netlink::Monitor;
 use crate::kernel::{Kernel, Mechanism, require_serial_softirqs};
 use crate::metrics::{Process, Textfile};
 use crate::source::ConfigSource;
-use crate::triggers::{End, queue, watch_network, watch_signals};
+use crate::triggers::{End, Trigger, queue, watch_network, watch_signals};
 use load::load;
 use notify::notify;
 use site::Site;
@@ -74,6 +74,8 @@ pub fn run(options: &Options) -> anyhow::Result<Outcome> {
     let monitor = Monitor::open()?;
     kernel.refuse_strays()?;
     kernel.introduce(&options.config);
+    let tell = sender.clone();
+    kernel.follow_cgroups(move || tell.send(Trigger::Cgroups));
     let mut metrics = Textfile::new(options.metrics.as_deref(), &options.pin_path);
     metrics.process = Process::of(options.revision);
     let resolver = Resolver::new(

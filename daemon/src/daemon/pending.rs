@@ -26,6 +26,7 @@ const QUIET_MOST: Duration = Duration::from_secs(1);
 pub(super) struct Pending {
     pub(super) reload: bool,
     pub(super) network: BTreeSet<Event>,
+    pub(super) cgroups: bool,
     pub(super) timer: bool,
 }
 
@@ -44,6 +45,7 @@ impl Pending {
     /// Whether anything that was seen of the network bears on what is desired.
     pub(super) fn concerns(&self, network: &Network, desired: &Desired) -> bool {
         self.timer
+            || self.cgroups
             || self.network.iter().any(|event| match *event {
                 Event::Neighbour { interface, address } => {
                     is_next_hop(network, desired, interface, address)
@@ -64,6 +66,7 @@ impl fmt::Display for Pending {
         let network = self.network.iter().map(Event::to_string);
         let others = [
             (self.reload, "SIGHUP"),
+            (self.cgroups, "cgroups"),
             (self.timer, "the check for silent changes"),
         ];
         let others = others.iter().filter(|(is_so, _)| *is_so);
@@ -149,6 +152,10 @@ pub(super) fn gather(
             Some(Trigger::Reload) => pending.reload = true,
             Some(Trigger::Network(events)) => {
                 pending.network.extend(events);
+                debounce.extend(Instant::now(), QUIET, QUIET_MOST);
+            }
+            Some(Trigger::Cgroups) => {
+                pending.cgroups = true;
                 debounce.extend(Instant::now(), QUIET, QUIET_MOST);
             }
             None => has_all = hurry,

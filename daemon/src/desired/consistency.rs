@@ -29,6 +29,7 @@ pub(super) struct Parts {
     pub(super) destination_port: Checked<Vec<RangeInclusive<u16>>>,
     pub(super) vlan: Checked<Vec<RangeInclusive<u16>>>,
     pub(super) server_name: Checked<Vec<String>>,
+    pub(super) application: Checked<Vec<crate::cgroup::Pattern>>,
     pub(super) undecided: Checked<Undecided>,
     pub(super) bidirectional: Checked<bool>,
     pub(super) interface: Checked<Vec<Pattern>>,
@@ -94,11 +95,15 @@ fn ports(raw: &config::Filter, filter: &Parts, diagnostics: &mut Diagnostics) {
 /// The name of a server is in the client's first payload, and it counts once the server has
 /// answered.
 fn names(raw: &config::Filter, filter: &Parts, diagnostics: &mut Diagnostics) {
-    if let (Some(Ok(undecided)), None) = (&raw.undecided, &raw.server_name) {
-        let message = format!("{} has undecided, but no server_name", raw.label);
+    let is_of_flows = raw.server_name.is_some() || raw.application.is_some();
+    if let (Some(Ok(undecided)), false) = (&raw.undecided, is_of_flows) {
+        let message = format!(
+            "{} has undecided, but neither server_name nor application",
+            raw.label
+        );
         diagnostics.report(
             Diagnostic::new(Code::UndecidedWithoutNames, undecided.span(), message)
-                .help("remove undecided, or add server_name"),
+                .help("remove undecided, or add server_name or application"),
         );
     }
     let Some(list) = given(&raw.server_name) else {

@@ -10,8 +10,8 @@ use super::dns_name::Place;
 use super::field::{action, direction, flag, is_any, optional, repeated, required, undecided};
 use super::problem::{Problem, Shown, value};
 use super::{
-    Action, Directions, Filter, Interface, Undecided, address, name, port, protocol, server_name,
-    vlan,
+    Action, Directions, Filter, Interface, Undecided, address, application, name, port, protocol,
+    server_name, vlan,
 };
 use crate::config;
 use crate::config::{Config, List};
@@ -79,6 +79,7 @@ impl Parts {
             destination_port: self.destination_port?,
             vlan: self.vlan?,
             server_name: self.server_name?,
+            application: self.application?,
             undecided: self.undecided?,
             bidirectional: self.bidirectional?,
             interface: name::normalized(self.interface?),
@@ -129,14 +130,17 @@ impl Reader<'_> {
         let server_name = self.list(label, "server_name", &raw.server_name, |text| {
             server_name::server_name(text)
         });
+        let application = self.list(label, "application", &raw.application, |text| {
+            application::application(text)
+        });
         let undecided = optional(&raw.undecided).and_then(|given| match given {
             Some(given) => value(self.diagnostics, label, "undecided", given, |text| {
                 undecided(text)
             }),
             None => Ok(Undecided::default()),
         });
-        // a flow has a name in both directions
-        let has_name = raw.server_name.is_some();
+        // a flow has a name, and an application, in both directions
+        let is_of_flows = raw.server_name.is_some() || raw.application.is_some();
         let interface = self.list(label, "interface", &raw.interface, |text| {
             name::interface_pattern(text)
         });
@@ -152,8 +156,9 @@ impl Reader<'_> {
             destination_port: destination_port.map(port::normalized),
             vlan: vlan.map(port::normalized),
             server_name: server_name.map(server_name::normalized),
+            application: application.map(application::normalized),
             undecided,
-            bidirectional: flag(&raw.bidirectional, has_name),
+            bidirectional: flag(&raw.bidirectional, is_of_flows),
             interface,
             direction,
         }

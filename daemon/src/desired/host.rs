@@ -5,7 +5,9 @@ use std::collections::BTreeSet;
 use toml::Spanned;
 use traffic_mirror_resolver::{Name, Names};
 
+use super::application::application;
 use super::name;
+use crate::cgroup::{Pattern, Tree, absence, socket_units};
 use crate::config::{Config, Field};
 use crate::diagnostic::{Code, Diagnostic, Diagnostics, Quoted, did_you_mean};
 
@@ -86,4 +88,42 @@ fn look_at(field: &Field<String>, look: impl FnOnce(&Spanned<String>)) {
     if let Some(Ok(given)) = field {
         look(given);
     }
+}
+
+/// Warns of applications that the host does not run now, and of those whose sockets belong to
+/// another unit. Units may start later, and the file may be for another host.
+pub fn absent_applications(text: &str, tree: &Tree) -> Vec<Diagnostic> {
+    let config = Config::parse(text);
+    let mut diagnostics = Diagnostics::default();
+    for raw in &config.filters {
+        let Some(Ok(list)) = &raw.application else {
+            continue;
+        };
+        let elements = list.get_ref().iter().flatten();
+        let read = elements.filter_map(|one| Some((one, application(one.get_ref()).ok()?)));
+        let (places, patterns): (Vec<_>, Vec<Pattern>) = read.unzip();
+        for (place, pattern) in places.iter().zip(&patterns) {
+            if let Some(absence) = absence(pattern, tree) {
+                let shown = Quoted(place.get_ref());
+                let message = format!("{} has application {shown}, {}", raw.label, absence.cause);
+                diagnostics.report(
+                    Diagnostic::new(Code::AbsentApplication, place.span(), message)
+                        .help(absence.help),
+                );
+            }
+        }
+        for (nth, unit) in socket_units(&patterns, tree) {
+            let place = places[nth];
+            let message = format!(
+                "{} has application {}, but what is accepted for it by {unit:?} belongs to that unit",
+                raw.label,
+                Quoted(place.get_ref())
+            );
+            diagnostics.report(
+                Diagnostic::new(Code::SocketUnit, place.span(), message)
+                    .help(format!("add {unit:?} if it listens on a port")),
+            );
+        }
+    }
+    diagnostics.into_sorted()
 }

@@ -2,10 +2,6 @@
 //! it. Must not know: the kernel, the clock, the file system.
 
 mod address;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "no filter has the field so far")
-)]
 mod application;
 mod cidr;
 mod consistency;
@@ -44,7 +40,8 @@ use traffic_mirror_resolver::Name;
 use crate::config::{Config, Secret};
 use crate::diagnostic::{Code, Diagnostic};
 
-pub use host::{absent, unresolved};
+pub use application::parsed as parse_application;
+pub use host::{absent, absent_applications, unresolved};
 pub use order::Order;
 pub(crate) use protocol::name as protocol_name;
 pub use protocol::parse as parse_protocol;
@@ -297,7 +294,9 @@ pub struct Filter {
     /// Server names, ASCII in lower case: `shop.example.com`, or `*.example.com` for all below.
     /// Sorted, no duplicates.
     pub server_name: Vec<String>,
-    /// Flows whose server name cannot be known.
+    /// Applications of this host that send or receive it, sorted, no duplicates.
+    pub application: Vec<crate::cgroup::Pattern>,
+    /// Flows whose server name or application cannot be known.
     pub undecided: Undecided,
     /// Match with source and destination swapped, too.
     pub bidirectional: bool,

@@ -92,9 +92,11 @@ codes! {
     BadAction = Error "bad-action",
     /// A `server_name` that no client gives.
     BadServerName = Error "bad-server-name",
+    /// An `application` that is neither a unit nor the path of a cgroup.
+    BadApplication = Error "bad-application",
     /// An `undecided` other than the two.
     BadUndecided = Error "bad-undecided",
-    /// An `undecided` of a filter without names.
+    /// An `undecided` of a filter without names and applications.
     UndecidedWithoutNames = Error "undecided-without-names",
     /// A filter by names that sees one direction of a flow alone.
     OneWayNames = Error "one-way-names",
@@ -154,6 +156,10 @@ codes! {
     AbsentInterface = Warning "absent-interface",
     /// A DNS name of which no address is known where the file is checked.
     UnresolvedName = Warning "unresolved-name",
+    /// An application that the host where the file is checked does not run.
+    AbsentApplication = Warning "absent-application",
+    /// An application whose sockets are made by a unit that the filter does not have.
+    SocketUnit = Warning "socket-unit",
     /// A name or glob in `[metrics]` that no filter fits.
     UnknownFilter = Warning "unknown-filter",
     /// Filters, but no interface whose packets they could match.

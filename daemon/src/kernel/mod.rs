@@ -4,6 +4,7 @@ mod apply;
 mod attach;
 mod attachment;
 mod bpf;
+mod cgroups;
 mod claim;
 mod error;
 mod failpoint;
@@ -83,6 +84,7 @@ pub struct Kernel {
     /// MTUs that routers have reported, by the endpoint's name, bytes.
     path_mtus: BTreeMap<String, u32>,
     offloads: Offloads,
+    cgroups: cgroups::Cgroups,
     /// Recent relocations, with the obstacle of those that failed.
     relocated: BTreeMap<Attachment, Option<String>>,
     attaching: Attaching,
@@ -142,6 +144,7 @@ impl Kernel {
             drops: health::Asking::default(),
             silent: BTreeSet::new(),
             path_mtus: BTreeMap::new(),
+            cgroups: cgroups::Cgroups::default(),
             offloads: Offloads::default(),
             relocated: BTreeMap::new(),
             held: BTreeSet::new(),

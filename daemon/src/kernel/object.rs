@@ -2,8 +2,8 @@
 
 use traffic_mirror_ebpf::abi::{
     ASSEMBLY_OF_DAEMON, BLOCK_SLOTS, FLOW_BUCKETS, INITIALS_BYTES, MAX_ENDPOINTS, MAX_FEW_NAMES,
-    MAX_FILTERS, MAX_HOOKS, MAX_INTERFACES, MAX_LEARNED, MAX_LEARNED_MORE, MAX_SLOTS,
-    TENTATIVE_BUCKETS,
+    MAX_FILTERS, MAX_HOOKS, MAX_INTERFACES, MAX_LEARNED, MAX_LEARNED_MORE, MAX_ORIGINS, MAX_SLOTS,
+    OWNER_BUCKETS, TENTATIVE_BUCKETS, WAITING_CELLS,
 };
 
 use super::attachment::{ENCAP, ERRORS, SEGMENTER};
@@ -100,6 +100,13 @@ pub(super) const LEARNED_MORE: &str = "LEARNED_MORE";
 /// Those with names.
 pub(super) const LEARNED: [&str; 2] = ["LEARNED", LEARNED_MORE];
 
+/// The maps of packets whose application matters, likewise.
+pub(super) const OWNER_MAPS: [(&str, u32); 3] = [
+    ("ORIGINS", MAX_ORIGINS),
+    ("OWNERS", OWNER_BUCKETS),
+    ("WAITING", WAITING_CELLS),
+];
+
 /// Every map of a generation.
 pub(super) fn map_names() -> impl Iterator<Item = &'static str> {
     let counters = [FILTERS, ENDPOINTS, HOOKS];
@@ -115,6 +122,7 @@ pub(super) fn map_names() -> impl Iterator<Item = &'static str> {
         .chain(counters)
         .chain(others)
         .chain(flow_maps(0, 0).map(|(name, _)| name))
+        .chain(OWNER_MAPS.map(|(name, _)| name))
 }
 
 /// Elements to make room for: half as many again, so that most edits of a file fit into the maps
@@ -132,10 +140,10 @@ pub(super) fn capacity(table: Table, used: usize) -> u32 {
         Table::Nodes => (64, usize::MAX),
         Table::Skips | Table::Classes | Table::Summaries => (1024, usize::MAX),
         Table::Blocks => (2048, usize::MAX),
-        // none where no filter gives a server name
-        Table::NameTexts if used == 0 => (1, 1),
-        Table::Names if used <= 1 => (1, 1),
-        Table::NameTexts | Table::Names => (1024, usize::MAX),
+        // none where no filter gives a server name or an application
+        Table::NameTexts | Table::CgroupTexts if used == 0 => (1, 1),
+        Table::Names | Table::Cgroups if used <= 1 => (1, 1),
+        Table::NameTexts | Table::Names | Table::CgroupTexts | Table::Cgroups => (1024, usize::MAX),
     };
     (used + used / 2).clamp(least, most) as u32
 }

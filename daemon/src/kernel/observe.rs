@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path as FilePath;
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -24,6 +25,12 @@ impl Kernel {
         self.asked
             .iter()
             .any(|(next_hop, since)| !self.silent.contains(next_hop) && since.elapsed() >= PATIENCE)
+    }
+
+    /// Has `tell` called when other cgroups may be the applications of the file, until it returns
+    /// `false`. Without it cgroups are read each time.
+    pub fn follow_cgroups(&mut self, tell: impl Fn() -> bool + Send + Sync + 'static) {
+        self.cgroups.tell = Some(Arc::new(tell));
     }
 
     /// What the network is like, as far as the file is concerned with it.
@@ -77,6 +84,7 @@ impl Kernel {
         network.segmenter_refused = self.segmenter.is_refused();
         let refused = self.refused.keys().copied().collect();
         Ok(Network {
+            applications: self.cgroups.look(desired),
             refused,
             rewired: self.rewired.clone(),
             secret: self.secret,

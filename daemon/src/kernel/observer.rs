@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use traffic_mirror_ebpf::abi::{self, Drop};
 
+use super::cgroups::applications;
 use super::netlink::Netlink;
 use super::observe::{Unknown, observe};
 use super::offload::Offloads;
@@ -139,6 +140,7 @@ impl Observer {
             Unknown::Leave,
             pin_path,
         )?;
+        network.applications = applications(desired);
         let Some(Live { tables, generation }) = live else {
             return Ok(network);
         };

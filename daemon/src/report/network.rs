@@ -4,6 +4,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
+use crate::cgroup::Pattern;
 use crate::compile::called;
 use crate::desired::Desired;
 use crate::network::{Link, Network, Path};
@@ -42,6 +43,7 @@ pub fn network(desired: &Desired, before: &Network, now: &Network) -> Vec<String
         };
         causes.extend(what.map(|what| format!("interface {}: {what}", one.name)));
     }
+    causes.extend(applications(desired, before, now));
     if before.ipsec != now.ipsec {
         causes.push("the IPsec policies changed".to_owned());
     }
@@ -52,6 +54,27 @@ pub fn network(desired: &Desired, before: &Network, now: &Network) -> Vec<String
         _ => {}
     }
     causes
+}
+
+/// What changed about the applications of the filters.
+fn applications(desired: &Desired, before: &Network, now: &Network) -> Vec<String> {
+    let all = desired
+        .filters
+        .iter()
+        .flat_map(|filter| &filter.application);
+    let all: BTreeSet<&Pattern> = all.collect();
+    let changed = all.into_iter().filter_map(|pattern| {
+        let was = before.applications.selected(pattern);
+        let is = now.applications.selected(pattern);
+        let text = match (was.is_empty(), is.is_empty()) {
+            _ if was == is => return None,
+            (true, _) => "it runs",
+            (_, true) => "it has ended",
+            _ => "it has other cgroups",
+        };
+        Some(format!("application {pattern}: {text}"))
+    });
+    changed.collect()
 }
 
 /// What changed on the path of an endpoint: the first of several things, since the others follow

@@ -7,6 +7,7 @@ use traffic_mirror_ebpf::abi::Drop;
 
 use super::list;
 use crate::about::About;
+use crate::cgroup::CgroupError;
 use crate::compile;
 use crate::compile::{Compiled, Costly, NotMirrored, Why};
 use crate::desired::{Desired, Endpoint, Oversize};
@@ -44,6 +45,13 @@ pub fn obstacles(desired: &Desired, network: &Network, compiled: &Compiled) -> V
                 .push(Obstacle::fault(what, reason.label()).about(About::endpoint(&endpoint.name)));
         }
     }
+    lines.extend(
+        network
+            .applications
+            .errors
+            .iter()
+            .map(CgroupError::obstacle),
+    );
     lines.extend(duplicates(network, compiled));
     lines.extend(
         compile::costly(desired, network, compiled).map(|costly| over_budget(desired, &costly)),

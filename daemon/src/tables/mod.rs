@@ -12,8 +12,8 @@ use std::sync::Arc;
 use bytemuck::{Pod, Zeroable};
 use paged::Paged;
 use traffic_mirror_ebpf::abi::{
-    Bank, Block, Class, Control, EndpointPair, Hook, Listed, Name, NameText, Node, Row, Skip, Slot,
-    Values,
+    Bank, Block, CgroupText, Class, Control, EndpointPair, Hook, Listed, Name, NameText, Node, Row,
+    Skip, Slot, Values,
 };
 
 pub use paged::Content;
@@ -55,6 +55,10 @@ pub struct Tables {
     pub name_texts: Pages<NameText>,
     /// `NAMES`: the [`NameCell`](traffic_mirror_ebpf::abi::NameCell)s of their classes.
     pub names: Pages<u64>,
+    /// `CGROUP_TEXTS`: the cgroups of the filters.
+    pub cgroup_texts: Pages<CgroupText>,
+    /// `CGROUPS`: the cells of their classes.
+    pub cgroups: Pages<u64>,
 }
 
 impl Tables {
@@ -87,6 +91,8 @@ impl Tables {
             listed: Pages::zeroed(length(Table::Listed)),
             name_texts: Pages::zeroed(length(Table::NameTexts)),
             names: Pages::zeroed(length(Table::Names)),
+            cgroup_texts: Pages::zeroed(length(Table::CgroupTexts)),
+            cgroups: Pages::zeroed(length(Table::Cgroups)),
         }
     }
 
@@ -142,6 +148,11 @@ impl Tables {
                 known.map(|known| &known.name_texts),
             )?,
             names: copy(&content(Table::Names)?, known.map(|known| &known.names))?,
+            cgroup_texts: copy(
+                &content(Table::CgroupTexts)?,
+                known.map(|known| &known.cgroup_texts),
+            )?,
+            cgroups: copy(&content(Table::Cgroups)?, known.map(|known| &known.cgroups))?,
         })
     }
 
@@ -160,6 +171,8 @@ impl Tables {
             Table::Listed => &self.listed,
             Table::NameTexts => &self.name_texts,
             Table::Names => &self.names,
+            Table::CgroupTexts => &self.cgroup_texts,
+            Table::Cgroups => &self.cgroups,
             Table::Endpoints => &self.endpoints,
             Table::Values => &self.values,
             Table::Control => &self.control,
@@ -181,6 +194,8 @@ impl Tables {
             Table::Listed => &mut self.listed,
             Table::NameTexts => &mut self.name_texts,
             Table::Names => &mut self.names,
+            Table::CgroupTexts => &mut self.cgroup_texts,
+            Table::Cgroups => &mut self.cgroups,
             Table::Endpoints => &mut self.endpoints,
             Table::Values => &mut self.values,
             Table::Control => &mut self.control,

@@ -1,7 +1,7 @@
 //! What a search reads: the daemon and the programs search with the same code.
 
 use bytemuck::Pod;
-use traffic_mirror_ebpf::abi::{Block, Class, NameCell, Node, Row, Skip, Values};
+use traffic_mirror_ebpf::abi::{Block, Class, Node, Row, Skip, Values};
 use traffic_mirror_ebpf::classify;
 
 use super::{Pages, Tables};
@@ -37,15 +37,5 @@ impl classify::Tables for Tables {
 
     fn row(&self, id: u32) -> Option<&Row> {
         get(&self.rows, id)
-    }
-
-    fn name_cell(&self, at: u32) -> Option<NameCell> {
-        // maps have one element at least
-        let cell = if self.names.is_empty() {
-            0
-        } else {
-            *get(&self.names, at)?
-        };
-        Some(NameCell(cell))
     }
 }

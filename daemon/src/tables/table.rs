@@ -1,8 +1,8 @@
 //! Which tables there are.
 
 use traffic_mirror_ebpf::abi::{
-    Block, Class, Control, EndpointPair, Hook, Listed, Name, NameCell, NameText, Node, Row, Skip,
-    Slot, Values,
+    Block, CgroupText, Class, Control, EndpointPair, Hook, Listed, Name, NameCell, NameText, Node,
+    Row, Skip, Slot, Values,
 };
 
 /// A table that the daemon writes: the name of its map.
@@ -25,6 +25,8 @@ pub enum Table {
     Listed,
     NameTexts,
     Names,
+    CgroupTexts,
+    Cgroups,
     Endpoints,
     Values,
     Control,
@@ -32,7 +34,7 @@ pub enum Table {
 
 impl Table {
     /// All of them, each before those that point into it.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 18] = [
         Self::Blocks,
         Self::Classes,
         Self::Summaries,
@@ -46,6 +48,8 @@ impl Table {
         Self::Listed,
         Self::NameTexts,
         Self::Names,
+        Self::CgroupTexts,
+        Self::Cgroups,
         Self::Endpoints,
         Self::Values,
         Self::Control,
@@ -67,6 +71,8 @@ impl Table {
             Self::Listed => "LISTED",
             Self::NameTexts => "NAME_TEXTS",
             Self::Names => "NAMES",
+            Self::CgroupTexts => "CGROUP_TEXTS",
+            Self::Cgroups => "CGROUPS",
             Self::Endpoints => "ENDPOINTS",
             Self::Values => "VALUES",
             Self::Control => "CONTROL",
@@ -87,7 +93,8 @@ impl Table {
             Self::Hooks => size_of::<Hook>(),
             Self::Listed => size_of::<Listed>(),
             Self::NameTexts => size_of::<NameText>(),
-            Self::Names => size_of::<NameCell>(),
+            Self::Names | Self::Cgroups => size_of::<NameCell>(),
+            Self::CgroupTexts => size_of::<CgroupText>(),
             Self::Endpoints => size_of::<EndpointPair>(),
             Self::Values => size_of::<Values>(),
             Self::Control => size_of::<Control>(),

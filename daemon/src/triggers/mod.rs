@@ -40,6 +40,8 @@ pub enum Trigger {
     End(End),
     /// Links, addresses, routes or neighbours have changed.
     Network(BTreeSet<Event>),
+    /// Other cgroups may be the applications of the file.
+    Cgroups,
 }
 
 /// How to end.

@@ -114,22 +114,30 @@ pub struct Miss {
     pub dns_names: Vec<String>,
 }
 
-/// Names what the kernel found at a hook. `name` is the server name of the packet's flow, if it is
-/// known.
+/// What is asked about the packet's flow.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Asked<'a> {
+    /// Its server name, if it is known.
+    pub name: Option<&'a str>,
+    /// Its application as it was asked for, and the ids of the cgroups from the root down to it, if
+    /// it is known.
+    pub application: Option<(&'a str, &'a [u64])>,
+}
+
+/// Names what the kernel found at a hook.
 pub fn verdict(
     explained: &Explained,
-    name: Option<&str>,
+    asked: Asked<'_>,
     hook: u32,
     live: &Described,
     network: &Network,
 ) -> Verdict {
-    let asked = name;
     let is_skipped = live.unparsed == Unparsed::Skip;
     let unparsed = if is_skipped { SKIP } else { "mirror" };
     let mut verdict = Verdict {
         packet: Flow::of(&explained.packet),
         skipped: explained.reason().map(|reason| reason.label()),
-        unparsed: (explained.packet.unknown & !Packet::SERVER_NAME != 0).then_some(unparsed),
+        unparsed: (explained.packet.unknown & !Packet::LEARNED != 0).then_some(unparsed),
         matches: Vec::new(),
         goes_to: Vec::new(),
         excluded: Vec::new(),
@@ -196,7 +204,7 @@ fn has(row: &Row, slot: u32) -> bool {
 fn near_miss(
     name: &str,
     filter: &DescribedFilter,
-    (packet, asked): (&Packet, Option<&str>),
+    (packet, asked): (&Packet, Asked<'_>),
     hook: u32,
     live: &Described,
     network: &Network,
@@ -229,7 +237,11 @@ fn near_miss(
         (Some(&field), 1, true) => (
             key(field),
             match field {
-                Field::ServerName => asked.unwrap_or(UNKNOWN).to_owned(),
+                Field::ServerName => asked.name.unwrap_or(UNKNOWN).to_owned(),
+                Field::Application => asked
+                    .application
+                    .map_or(UNKNOWN, |(text, _)| text)
+                    .to_owned(),
                 _ => Flow::of(packet)?.value(field),
             },
             slot.values(field),
@@ -251,21 +263,24 @@ fn admits(
     slot: &DescribedSlot,
     field: Field,
     packet: &Packet,
-    asked: Option<&str>,
+    asked: Asked<'_>,
 ) -> bool {
-    if let (Field::ServerName, Some(name)) = (field, asked) {
-        return slot.admits_name(name);
+    match (field, asked.name, asked.application) {
+        (Field::ServerName, Some(name), _) => return slot.admits_name(name),
+        (Field::Application, _, Some((_, ids))) => return slot.admits_cgroup(ids),
+        _ => {}
     }
     let is_any = filter.action == Action::Mirror && is_unknown(packet, field);
-    let is_given = !slot.values(field).is_empty();
+    let is_given = slot.gives(field);
     is_any || slot.admits(field, packet) && !(is_given && is_unknown(packet, field))
 }
 
 fn is_unknown(packet: &Packet, field: Field) -> bool {
     match field {
         Field::Protocol => packet.unknown & Packet::PROTOCOL != 0,
-        Field::SourcePort | Field::DestinationPort => packet.unknown & !Packet::SERVER_NAME != 0,
+        Field::SourcePort | Field::DestinationPort => packet.unknown & !Packet::LEARNED != 0,
         Field::ServerName => packet.unknown & Packet::SERVER_NAME != 0,
+        Field::Application => packet.unknown & Packet::APPLICATION != 0,
         Field::Source | Field::Destination | Field::Vlan => false,
     }
 }
@@ -298,6 +313,8 @@ impl Flow {
         let (protocol, unknown) = match packet.unknown {
             0 => (protocol_name(packet.protocol), None),
             Packet::SERVER_NAME => (protocol_name(packet.protocol), Some(SERVER_NAME)),
+            Packet::APPLICATION => (protocol_name(packet.protocol), Some(APPLICATION)),
+            Packet::LEARNED => (protocol_name(packet.protocol), Some(LEARNED)),
             some if some & Packet::PROTOCOL == 0 => (protocol_name(packet.protocol), Some("ports")),
             _ => (UNKNOWN.to_owned(), Some("protocol and ports")),
         };
@@ -327,7 +344,7 @@ impl Flow {
             Field::Source => self.source.to_string(),
             Field::Destination => self.destination.to_string(),
             Field::Vlan => vlan_name(self.vlan.unwrap_or_default()),
-            Field::ServerName => UNKNOWN.to_owned(),
+            Field::ServerName | Field::Application => UNKNOWN.to_owned(),
         }
     }
 }
@@ -336,6 +353,8 @@ const SKIP: &str = "skip";
 
 /// What of a flow may be unknown.
 const SERVER_NAME: &str = "server name";
+const APPLICATION: &str = "application";
+const LEARNED: &str = "server name and application";
 
 /// What stands for a value that cannot be read.
 const UNKNOWN: &str = "unknown";

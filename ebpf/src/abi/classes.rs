@@ -38,7 +38,11 @@ pub struct Values {
     pub other_name: u32,
     /// The class of a flow whose server name cannot be known: filters with `undecided = "mirror"`.
     pub undecided: u32,
-    /// Keys of the hashes of server names.
+    /// The class of a packet whose applications are none that a filter has.
+    pub other_application: u32,
+    /// The class of a packet whose application cannot be known: filters with `undecided = "mirror"`.
+    pub undecided_application: u32,
+    /// Keys of the hashes of server names, flows and cgroups.
     pub name_keys: NameKeys,
 }
 

@@ -240,7 +240,7 @@ reasons! {
         Nested = "nested",
         /// It came by while copies were being sent, each while another was, as deep as that may go.
         Recursion = "recursion",
-        /// A filter gives a server name, and that of the packet's flow cannot be known.
+        /// A filter gives a server name or an application, and that of the packet cannot be known.
         Undecided = "undecided",
         /// A QUIC Initial that the daemon does not get, since it has not read those before.
         Unread = "unread-initial",

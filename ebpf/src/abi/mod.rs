@@ -5,6 +5,7 @@
 //! daemon and the kernel never write the same map; fields that a packet must see change together
 //! exist twice, in bank `epoch % 2` and in the inactive bank.
 
+mod application;
 pub mod cb;
 mod classes;
 mod counters;
@@ -28,6 +29,7 @@ mod trie;
 /// another version alone. The first 16 bytes of [`Control`] never change.
 pub const LAYOUT: u32 = 13;
 
+pub use application::*;
 pub use classes::{
     ANY_CLASS, Action, Block, Class, EMPTY_BLOCK, EMPTY_CLASS, Row, Slot, VLANS, Values,
 };
@@ -85,10 +87,13 @@ pub enum Field {
     Vlan,
     /// Name of the server, which the client gives in the first payload of a flow.
     ServerName,
+    /// Application of this host that has sent the packet or is to receive it: the cgroup of its
+    /// socket, or one above.
+    Application,
 }
 
 /// Number of [`Field`]s.
-pub const FIELDS: usize = 7;
+pub const FIELDS: usize = 8;
 
 impl Field {
     /// All of them, in order.
@@ -100,6 +105,7 @@ impl Field {
         Self::Destination,
         Self::Vlan,
         Self::ServerName,
+        Self::Application,
     ];
 }
 
@@ -147,6 +153,10 @@ pub struct Bank {
     pub budget_ns: u64,
     /// Cells of `NAMES`, less one; a power of two less one.
     pub names_mask: u64,
+    /// Cells of `CGROUPS`, less one; a power of two less one.
+    pub cgroups_mask: u64,
+    /// Bit b is set if filters in block b give a server name or an application.
+    pub learned: u64,
     /// Other mirrors, whose copies are not copied; the rest are empty.
     pub peers: [Peer; MAX_PEERS],
     /// What the hash of a flow is made with.
@@ -175,14 +185,14 @@ const _: () = {
                 + 4 * size_of::<Skip>()
                 + size_of::<Interfaces>()
                 + MAX_HOOKS * 12
-                + 32
+                + 48
                 + MAX_PEERS * size_of::<Peer>()
                 + FLOW_KEYS * 8
     );
     assert!(size_of::<Control>() == 16 + 2 * size_of::<Bank>());
     assert!(size_of::<Row>() == BLOCKS * BLOCK_WORDS * 8);
     assert!(
-        size_of::<Values>() == 4 * (256 + 2 + 2 * 65_536 + 2 + VLANS + 2) + size_of::<NameKeys>()
+        size_of::<Values>() == 4 * (256 + 2 + 2 * 65_536 + 2 + VLANS + 4) + size_of::<NameKeys>()
     );
     assert!(size_of::<Skip>() == 40);
     assert!(size_of::<Class>() == 4 * BLOCKS);

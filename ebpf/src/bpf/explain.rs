@@ -3,14 +3,15 @@
 
 use core::ffi::c_long;
 
-use traffic_mirror_ebpf::abi::{BLOCKS, Explained, Skipped};
+use traffic_mirror_ebpf::abi::{BLOCKS, Explained, Field, Skipped};
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable};
 use traffic_mirror_ebpf::packet::Packet;
 
 use crate::bpf::direct::control;
+use crate::bpf::learned::UNKNOWN;
 use crate::bpf::maps::{EXPLAINED, Kernel};
-use crate::bpf::memo::CANDIDATES;
-use crate::bpf::mirror::{EXCLUDES, FAILED, FOUND, INCLUDES, NONE, kept, look_up};
+use crate::bpf::memo::{CANDIDATES, FAILED, FOUND, NONE};
+use crate::bpf::mirror::{EXCLUDES, INCLUDES, kept, look_up};
 use crate::bpf::parse::parse_packet;
 use crate::bpf::skb::{NEXT, Skb};
 use crate::bpf::verifier::{STOP, each, go_on_if};
@@ -45,14 +46,14 @@ fn try_explain(skb: Skb, explained: &mut Explained) -> Result<(), Skipped> {
     explained.packet = packet;
     explained.epoch = control.epoch;
     let hook = skb.cb::<0>();
-    // 0 if the server name is unknown, else its class and 1
-    let name = skb.cb::<1>();
+    // 0 if the server name or the application is unknown, else its class and 1
+    let (name, application) = (skb.cb::<1>(), skb.cb::<2>());
     if packet.unknown == 0 || active.skips_unparsed != 0 {
-        let found = look_up_known(&raw const packet, hook, bank, name);
-        if found != NAMED {
+        let found = look_up_known(&raw const packet, hook, bank, name, application);
+        if found & UNKNOWN == 0 {
             return search(found, bank);
         }
-        packet.unknown = Packet::SERVER_NAME;
+        packet.unknown = found as u8;
         explained.packet.unknown = packet.unknown;
     }
     let certain = bank | EXCLUDES;
@@ -70,14 +71,17 @@ fn search(found: u32, how: u32) -> Result<(), Skipped> {
     }
 }
 
-/// The server name matters, and is unknown.
-const NAMED: u32 = 3;
-
-/// As [`look_up`], for a packet without unknown fields; `name` as in [`try_explain`]. Answers
-/// [`NAMED`], too.
+/// As [`look_up`], for a packet without unknown fields; `name` and `application` as in
+/// [`try_explain`]. Answers [`UNKNOWN`], too, with those of them that matter and are unknown.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn look_up_known(packet: *const Packet, hook: u32, bank: u32, name: u32) -> u32 {
+extern "C" fn look_up_known(
+    packet: *const Packet,
+    hook: u32,
+    bank: u32,
+    name: u32,
+    application: u32,
+) -> u32 {
     let control = control();
     if packet.is_null() {
         return FAILED;
@@ -89,17 +93,33 @@ extern "C" fn look_up_known(packet: *const Packet, hook: u32, bank: u32, name: u
     let Ok(Some(mut candidates)) = found else {
         return kept(found);
     };
-    if candidates.want_name(active) {
-        if name == 0 {
-            return NAMED;
+    let mut unknown = 0;
+    // what the class of a field leaves
+    let mut give = |field: Field, bit: u8, class: u32| {
+        if !candidates.want(active, field) {
+            FOUND
+        } else if class == 0 {
+            unknown |= u32::from(bit);
+            FOUND
+        } else {
+            match candidates.give(&Kernel, active, field, class.wrapping_sub(1)) {
+                Ok(true) => FOUND,
+                Ok(false) => NONE,
+                Err(_) => FAILED,
+            }
         }
-        match candidates.give_name(&Kernel, active, name.wrapping_sub(1)) {
-            Ok(true) => {}
-            Ok(false) => return NONE,
-            Err(_) => return FAILED,
-        }
+    };
+    let mut left = give(Field::ServerName, Packet::SERVER_NAME, name);
+    if left == FOUND {
+        left = give(Field::Application, Packet::APPLICATION, application);
     }
-    kept(Ok(Some(candidates)))
+    if left != FOUND {
+        return left;
+    }
+    match kept(Ok(Some(candidates))) {
+        FOUND if unknown != 0 => UNKNOWN | unknown,
+        found => found,
+    }
 }
 
 /// The search in all blocks.

@@ -4,10 +4,10 @@ use aya_ebpf::bindings::BPF_F_MMAPABLE;
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, PerCpuArray, RingBuf};
 use traffic_mirror_ebpf::abi::{
-    Assembly, Block, Bucket, Class, Control, Cpu, Daemon, EndpointPair, EndpointStats, Explained,
-    FilterStats, First, FlowBucket, Health, History, Hook, HookStats, Learned, Listed,
-    MAX_ENDPOINTS, MAX_FIRSTS, Name, NameCell, NameText, Node, Row, Skip, Slot, TentativeBucket,
-    Values,
+    Assembly, Block, Bucket, CgroupText, Class, Control, Cpu, Daemon, EndpointPair, EndpointStats,
+    Explained, FilterStats, First, FlowBucket, Health, History, Hook, HookStats, Learned, Listed,
+    MAX_ENDPOINTS, MAX_FIRSTS, Name, NameText, Node, Origin, OwnerBucket, Row, Skip, Slot,
+    TentativeBucket, Values, Waiting,
 };
 use traffic_mirror_ebpf::classify::Tables;
 
@@ -36,6 +36,8 @@ pub(super) static SLOTS: Array<Slot> = Array::with_max_entries(1, BPF_F_MMAPABLE
 pub(super) static ENDPOINTS: Array<EndpointPair> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub(super) static NAMES: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub(super) static CGROUPS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 /// How often the daemon has begun to write.
 #[map]
 pub(super) static STEPS: Array<u64> = Array::with_max_entries(1, BPF_F_MMAPABLE);
@@ -49,6 +51,8 @@ pub(super) static HOOKS: Array<Hook> = Array::with_max_entries(1, BPF_F_MMAPABLE
 pub(super) static ENDPOINT_NAMES: Array<Name> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub(super) static NAME_TEXTS: Array<NameText> = Array::with_max_entries(1, BPF_F_MMAPABLE);
+#[map]
+pub(super) static CGROUP_TEXTS: Array<CgroupText> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
 pub(super) static LISTED: Array<Listed> = Array::with_max_entries(1, BPF_F_MMAPABLE);
 #[map]
@@ -98,6 +102,14 @@ pub(super) static ASSEMBLIES: Array<Assembly> = Array::with_max_entries(1, 0);
 #[map]
 pub(super) static INITIALS: RingBuf = RingBuf::with_byte_size(4096, 0);
 
+// Of packets whose application matters; of one element where no filter gives one.
+#[map]
+pub(super) static ORIGINS: Array<Origin> = Array::with_max_entries(1, 0);
+#[map]
+pub(super) static OWNERS: Array<OwnerBucket> = Array::with_max_entries(1, 0);
+#[map]
+pub(super) static WAITING: Array<Waiting> = Array::with_max_entries(1, 0);
+
 /// Bytes of [`SCRATCH`]: as many as `bpf_csum_diff` takes at once on any kernel.
 pub(super) const SCRATCH_BYTES: usize = 512;
 
@@ -142,10 +154,5 @@ impl Tables for Kernel {
     #[inline(always)]
     fn row(&self, id: u32) -> Option<&Row> {
         ROWS.get(id)
-    }
-
-    #[inline(always)]
-    fn name_cell(&self, at: u32) -> Option<NameCell> {
-        NAMES.get(at).map(|&cell| NameCell(cell))
     }
 }

@@ -8,10 +8,17 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
-use traffic_mirror_ebpf::abi::Field;
+use traffic_mirror_ebpf::abi::{MAX_HOOKS, NameCell};
 use traffic_mirror_ebpf::classify::Candidates;
 
 use crate::bpf::direct::steps;
+
+/// No filter can match.
+pub(super) const NONE: u32 = 0;
+/// Some may: they are in [`CANDIDATES`].
+pub(super) const FOUND: u32 = 1;
+/// The tables contradict each other.
+pub(super) const FAILED: u32 = 2;
 
 /// Filters that a packet may match to be remembered.
 pub(super) const FOUND_MAX: usize = 4;
@@ -35,30 +42,39 @@ pub(super) struct Memo {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(super) struct Key {
-    /// Two classes each; the one of the server name is in `step`.
+    /// Two classes each; those of server name and application are below.
     classes: [u64; 3],
-    /// Hook, epoch, and a bit that is set, so that no packet has the key of an empty place.
+    /// Hook, epoch, a bit that is set, so that no packet has the key of an empty place, and between
+    /// them the upper bits of the class of the application.
     place: u64,
-    /// The lower half of the step, and the class of the server name above.
+    /// The lower half of the step, the class of the server name above (24 bits), and the lower bits
+    /// of that of the application.
     step: u64,
 }
 
 const IN_USE: u64 = 1 << 31;
+/// Bits of a class of a server name or an application.
+const LEARNED_BITS: u32 = NameCell::CLASSES.trailing_zeros();
+/// Those of the hook.
+const HOOK_BITS: u32 = MAX_HOOKS.trailing_zeros();
 
 impl Key {
     #[inline(always)]
     pub(super) fn of(candidates: &Candidates, epoch: u32) -> Self {
         let classes = candidates.classes();
         let pair = |at: usize| u64::from(classes[at]) | u64::from(classes[at + 1]) << 32;
+        let [name, application] = candidates.learned();
         let classes = [pair(0), pair(2), pair(4)];
-        let place = u64::from(candidates.hook) | IN_USE | u64::from(epoch) << 32;
         let all = classes[0] | classes[1] | classes[2];
-        let name = candidates.classes()[Field::ServerName as usize];
-        let step = steps((all | all >> 32) as u32 | name) & 0xffff_ffff;
+        let step = steps((all | all >> 32) as u32 | name | application) & 0xffff_ffff;
+        let low = u64::from(application & 0xff);
+        let high = u64::from(application >> 8 & 0xffff);
         Self {
             classes,
-            place,
-            step: step | u64::from(name) << 32,
+            place: u64::from(candidates.hook) | high << HOOK_BITS | IN_USE | u64::from(epoch) << 32,
+            step: step
+                | u64::from(name & (NameCell::CLASSES - 1)) << 32
+                | low << (32 + LEARNED_BITS),
         }
     }
 
@@ -102,6 +118,10 @@ pub(super) struct Kept {
     pub found: u32,
     pub filters: [u32; FOUND_MAX],
 }
+
+const _: () = assert!(
+    MAX_HOOKS.is_power_of_two() && HOOK_BITS + LEARNED_BITS - 8 <= 31 && LEARNED_BITS == 24
+);
 
 /// What was found for packets before. It is pinned nowhere, so that each process that loads
 /// programs has its own.

@@ -15,17 +15,20 @@ use crate::bpf::copy::begin;
 use crate::bpf::copy::clonable::clonable;
 use crate::bpf::copy::fan_out::{copy_to_one, fan_out};
 use crate::bpf::copy::fragment::fragment;
-use crate::bpf::direct::{control, values};
+use crate::bpf::direct::control;
 use crate::bpf::fragment_cache::find_fragment;
 use crate::bpf::hook_stats::count;
+use crate::bpf::learned::{NOT_ASKED, find_learned};
 use crate::bpf::level::{depth, has_wrapped, is_too_deep};
 use crate::bpf::loop_guard::{find_loop, may_be_loop};
 use crate::bpf::maps::{CPU, FILTER_STATS, Kernel, SLOTS};
 use crate::bpf::measure::measure;
-use crate::bpf::memo::{CANDIDATES, FOUND_MAX, Kept, Key, Memo, NO_FILTER, remember};
+use crate::bpf::memo::{
+    CANDIDATES, FAILED, FOUND, FOUND_MAX, Kept, Key, Memo, NO_FILTER, NONE, remember,
+};
 use crate::bpf::parse::{parse_packet, parse_unusual};
 use crate::bpf::segmenter::segment;
-use crate::bpf::server_name::{UNDECIDED, server_name, server_name_of_quic};
+use crate::bpf::server_name::server_name;
 use crate::bpf::skb::{DROP, NEXT, Skb};
 use crate::bpf::verifier::{STOP, each, go_on_if, opaque, opaque_pointer};
 use crate::bpf::{fragment_cache, memo};
@@ -99,35 +102,23 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
         let Ok(candidates) = Candidates::of(&Kernel, active, hook, &packet) else {
             return Err(Skipped::Table);
         };
-        let Some(mut candidates) = candidates else {
+        let Some(candidates) = candidates else {
             return Ok(());
         };
-        if candidates.want_name(active) {
+        let kept = keep(&candidates, epoch)?;
+        if candidates.want_learned(active) {
             cold_path();
-            if class == NOT_ASKED {
-                class = opaque(if packet.protocol == protocol::UDP {
-                    server_name_of_quic(skb.0, &raw const packet, epoch, hook as u32)
-                } else {
-                    server_name(skb.0, &raw const packet, epoch, hook as u32)
-                });
-            }
-            if class == UNDECIDED {
-                count(hook as u32, Skipped::Undecided as u32);
-                class = values().undecided;
-            }
-            if class == ANY_CLASS {
-                packet.unknown = Packet::SERVER_NAME;
-                unknown = Packet::SERVER_NAME;
-            } else {
-                match candidates.give_name(&Kernel, active, class) {
-                    Ok(true) => {}
-                    Ok(false) => return Ok(()),
-                    Err(_) => return Err(Skipped::Table),
+            match opaque(find_learned(skb.0, &raw const packet, epoch, class)) {
+                FOUND => {}
+                NONE => return Ok(()),
+                FAILED => return Err(Skipped::Table),
+                found => {
+                    packet.unknown = found as u8;
+                    unknown = packet.unknown;
                 }
             }
         }
         if unknown == 0 {
-            let kept = keep(&candidates, epoch)?;
             memo = memo::find(&kept.key);
             if memo.is_null() {
                 match kept.candidates.rule_out(&Kernel, active) {
@@ -204,21 +195,12 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
 }
 
 const LOOP: u32 = Skipped::Loop as u32;
-/// In place of the class of a server name.
-const NOT_ASKED: u32 = UNDECIDED - 1;
 const NESTED: u32 = Skipped::Nested as u32;
 
 /// Beside the bank: only filters that mirror are matched, and unknown fields match any value.
 pub(super) const INCLUDES: u32 = 1 << 1;
 /// Beside the bank: only filters that exclude are matched, and unknown fields match no value.
 pub(super) const EXCLUDES: u32 = 1 << 2;
-
-/// No filter can match.
-pub(super) const NONE: u32 = 0;
-/// Some may.
-pub(super) const FOUND: u32 = 1;
-/// The tables contradict each other.
-pub(super) const FAILED: u32 = 2;
 
 /// Puts the candidates for a packet with unknown fields into the map: [`FOUND`], or [`NONE`] if
 /// there are none. A global function, as [`gather`].
@@ -232,11 +214,20 @@ pub(super) extern "C" fn look_up(packet: *const Packet, hook: u32, how: u32) -> 
     // SAFETY: the caller passes a pointer to a local variable.
     let packet = unsafe { &*packet };
     let (active, hook) = (&control.banks[how as usize & 1], hook as usize);
+    // what is known of them was put there with the packet's candidates
+    let learned = match CANDIDATES.get_ptr_mut(0) {
+        // SAFETY: a per-CPU element.
+        Some(kept) if packet.unknown & Packet::LEARNED != 0 => unsafe {
+            (*kept).candidates.learned()
+        },
+        _ => [ANY_CLASS; 2],
+    };
     kept(Candidates::of_odd(
         &Kernel,
         active,
         hook,
         packet,
+        learned,
         how & INCLUDES != 0,
     ))
 }

@@ -1,14 +1,17 @@
 //! The programs. What is attached begins here; each is a file of its own.
 
+mod application;
 mod copy;
 mod direct;
 mod encap;
 mod epoch;
 mod explain;
+mod flow_cells;
 mod fragment_cache;
 mod hook_stats;
 mod icmp_errors;
 mod kernel_memory;
+mod learned;
 mod level;
 mod loop_guard;
 mod maps;

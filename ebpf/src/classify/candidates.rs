@@ -14,8 +14,8 @@ use crate::packet::Packet;
 pub struct Candidates {
     /// Bit b is set if block b may hold a match; never 0.
     pub blocks: u64,
-    /// The packet's class by [`Field`]; [`ANY_CLASS`] of one that is unknown. That of the server
-    /// name is unknown until [`Candidates::give_name`].
+    /// The packet's class by [`Field`]; [`ANY_CLASS`] of one that is unknown. Those of the server
+    /// name and of the application are unknown until [`Candidates::give`].
     classes: [u32; FIELDS],
     /// Where the packet is.
     pub hook: u32,
@@ -59,7 +59,8 @@ impl Candidates {
     }
 
     /// As [`Candidates::of`], for a packet with [`Packet::unknown`] fields: they match with `any`
-    /// every value, otherwise none. The server name is one of them. To be searched with `ODD`.
+    /// every value, otherwise none. `learned` are the classes of the server name and of the
+    /// application, [`ANY_CLASS`] for one that is unknown. To be searched with `ODD`.
     ///
     /// # Errors
     /// An index beyond a table.
@@ -69,6 +70,7 @@ impl Candidates {
         active: &Bank,
         hook: usize,
         packet: &Packet,
+        learned: [u32; 2],
         any: bool,
     ) -> Result<Option<Self>, OutOfTable> {
         let values = tables.values().ok_or(OutOfTable)?;
@@ -77,7 +79,7 @@ impl Candidates {
             (_, true) => ANY_CLASS,
             (_, false) => values.no_protocol,
         };
-        let ports = match (packet.unknown & !Packet::SERVER_NAME, any) {
+        let ports = match (packet.unknown & !Packet::LEARNED, any) {
             (0, _) => ports(values, packet),
             (_, true) => [ANY_CLASS; 2],
             (_, false) => values.no_port,
@@ -102,13 +104,19 @@ impl Candidates {
         let Some(mut candidates) = found else {
             return Ok(None);
         };
-        if !any
-            && candidates.want_name(active)
-            && !candidates.give_name(tables, active, values.other_name)?
-        {
-            return Ok(None);
-        }
-        Ok(Some(candidates))
+        let mut give = |field: Field, class: u32, other: u32| {
+            let class = match (class, any) {
+                (ANY_CLASS, false) => other,
+                _ => class,
+            };
+            if class == ANY_CLASS || !candidates.want(active, field) {
+                return Ok(true);
+            }
+            candidates.give(tables, active, field, class)
+        };
+        let is_left = give(Field::ServerName, learned[0], values.other_name)?
+            && give(Field::Application, learned[1], values.other_application)?;
+        Ok(is_left.then_some(candidates))
     }
 
     /// The part of `blocks` that addresses, VLAN and protocol leave. `ODD` is for
@@ -176,6 +184,7 @@ impl Candidates {
             destination,
             vlan,
             ANY_CLASS,
+            ANY_CLASS,
         ];
         Ok(Some(Self {
             blocks,
@@ -219,27 +228,45 @@ impl Candidates {
         &self.classes
     }
 
-    /// Whether a block is left in which filters give a server name.
+    /// Whether a block is left in which filters give a server name or an application.
     #[inline(always)]
     #[must_use]
-    pub const fn want_name(&self, active: &Bank) -> bool {
-        self.blocks & !active.omitted[Field::ServerName as usize] != 0
+    pub const fn want_learned(&self, active: &Bank) -> bool {
+        self.blocks & active.learned != 0
     }
 
-    /// Sets the class of the server name; returns whether a block is left.
+    /// Whether a block is left in which filters give a field.
+    #[inline(always)]
+    #[must_use]
+    pub const fn want(&self, active: &Bank, field: Field) -> bool {
+        self.blocks & !active.omitted[field as usize] != 0
+    }
+
+    /// Sets the class of a field that was unknown; returns whether a block is left.
     ///
     /// # Errors
     /// An index beyond a table.
     #[inline(always)]
-    pub fn give_name<T: Tables>(
+    pub fn give<T: Tables>(
         &mut self,
         tables: &T,
         active: &Bank,
+        field: Field,
         class: u32,
     ) -> Result<bool, OutOfTable> {
-        self.classes[Field::ServerName as usize] = class;
-        self.blocks &= summary(tables, class)? | active.omitted[Field::ServerName as usize];
+        self.classes[field as usize] = class;
+        self.blocks &= summary(tables, class)? | active.omitted[field as usize];
         Ok(self.blocks != 0)
+    }
+
+    /// The classes of the server name and of the application.
+    #[inline(always)]
+    #[must_use]
+    pub const fn learned(&self) -> [u32; 2] {
+        [
+            self.classes[Field::ServerName as usize],
+            self.classes[Field::Application as usize],
+        ]
     }
 
     /// Checks the first blocks quickly, and leaves out those without a match; returns whether one
@@ -310,6 +337,7 @@ impl Candidates {
             && narrow(Field::SourcePort)?
             && narrow(Field::Vlan)?
             && narrow(Field::ServerName)?
+            && narrow(Field::Application)?
             && narrow(Field::Protocol)?;
         let words = if matched { words_of(&matches) } else { 0 };
         Ok(Search {

@@ -7,12 +7,12 @@ mod candidates;
 mod name;
 mod search;
 
-use crate::abi::{BLOCKS, Bank, Block, Class, Interfaces, NameCell, Node, Row, Skip, Values};
+use crate::abi::{BLOCKS, Bank, Block, Class, Interfaces, Node, Row, Skip, Values};
 
 pub use crate::bits::lowest_bit;
 pub use address::class_of;
 pub use candidates::Candidates;
-pub use name::class_of_name;
+pub use name::class_of_hash;
 pub use search::Search;
 
 /// Read access to the tables. `None` means an index beyond the table: the tables contradict each
@@ -32,8 +32,6 @@ pub trait Tables {
     fn skip(&self, id: u32) -> Option<&Skip>;
     /// An element of `ROWS`.
     fn row(&self, id: u32) -> Option<&Row>;
-    /// An element of `NAMES`.
-    fn name_cell(&self, at: u32) -> Option<NameCell>;
 }
 
 /// The hook of one direction of an interface; `None` if it is not monitored.

@@ -39,9 +39,19 @@ pub fn key(packet: &Packet, keys: &[u64; FLOW_KEYS_OF_NAMES]) -> Key {
         high[1],
         ports | (packet.protocol as u64) << 32,
     ];
+    Key {
+        hash: hash(&words, keys),
+        side: is_higher as u32,
+    }
+}
+
+/// The keyed hash of up to [`FLOW_WORDS`] words.
+#[inline(always)]
+pub(crate) fn hash<const N: usize>(words: &[u64; N], keys: &[u64; FLOW_KEYS_OF_NAMES]) -> u64 {
+    const { assert!(N <= FLOW_WORDS) };
     let sum = |first: usize| {
         let (mut sum, mut word) = (keys[first], 0);
-        while word < FLOW_WORDS {
+        while word < N {
             let (upper, lower) = (words[word] >> 32, words[word] & 0xffff_ffff);
             let at = first + 1 + 2 * word;
             sum = keys[at]
@@ -53,8 +63,5 @@ pub fn key(packet: &Packet, keys: &[u64; FLOW_KEYS_OF_NAMES]) -> Key {
         sum >> 32
     };
     const KEYS: usize = 2 * FLOW_WORDS + 1;
-    Key {
-        hash: mix(sum(0) << 32 | sum(KEYS)),
-        side: is_higher as u32,
-    }
+    mix(sum(0) << 32 | sum(KEYS))
 }

@@ -174,8 +174,9 @@ impl Known {
     }
 
     /// With a segment that was seen. `ended` is relative to its side.
+    #[must_use]
     #[inline(always)]
-    pub(super) const fn seen(self, now: u32, ended: u32, side: u32) -> Self {
+    pub const fn seen(self, now: u32, ended: u32, side: u32) -> Self {
         let ended = if ended == 1 { 1 << (side & 1) } else { ended };
         let rest = self.0 & !((TIME_MASK as u64) << TIME_SHIFT);
         Self(rest | (now as u64) << TIME_SHIFT | (ended as u64) << ENDED_SHIFT)

@@ -93,7 +93,8 @@ pub struct Packet {
     pub protocol: u8,
     /// [`Packet::FIRST`] or [`Packet::LATER`] for a fragment, else 0.
     pub fragment: u8,
-    /// Unknown fields: [`Packet::PORTS`], [`Packet::PROTOCOL`] and [`Packet::SERVER_NAME`], as bits.
+    /// Unknown fields: [`Packet::PORTS`], [`Packet::PROTOCOL`], [`Packet::SERVER_NAME`] and
+    /// [`Packet::APPLICATION`], as bits.
     pub unknown: u8,
     /// Number of the outermost VLAN, 0 for none.
     pub vlan: u16,
@@ -119,6 +120,10 @@ impl Packet {
     pub const PROTOCOL: u8 = 2;
     /// The server name of its flow is not known yet.
     pub const SERVER_NAME: u8 = 4;
+    /// The application that it is for is not known yet.
+    pub const APPLICATION: u8 = 8;
+    /// What a flow has, and no packet by itself.
+    pub const LEARNED: u8 = Self::SERVER_NAME | Self::APPLICATION;
 
     /// Whether it is a fragment or something of it is unknown, which hardly any packet is: one
     /// comparison for both.

@@ -6,6 +6,7 @@
 //! again ([`pause`]) until a deadline, [`deadline`] by default. A capture that lost frames is an error, never a smaller number.
 
 pub mod account;
+pub mod cgroup;
 pub mod collector;
 pub mod connection;
 pub mod cpu;

@@ -147,7 +147,7 @@ impl Loaded {
             .explainer
             .as_mut()
             .context("no program")?
-            .ask(hook as u32, frame, None)?)
+            .ask(hook as u32, frame, [None; 2])?)
     }
 
     /// Per endpoint: packets that went nowhere because there is no route.

@@ -34,6 +34,7 @@ impl Maps {
         tables.hooks.grow(MAX_HOOKS);
         tables.listed.grow(MAX_INTERFACES);
         tables.names.grow(1);
+        tables.cgroups.grow(1);
         Self {
             live: Live {
                 generation: 1,

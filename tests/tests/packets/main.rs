@@ -3,6 +3,7 @@
 //! that.
 
 mod account;
+mod application;
 mod backlog;
 mod bare;
 mod budget;

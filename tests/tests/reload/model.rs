@@ -88,10 +88,6 @@ impl classify::Tables for Changing<'_> {
     fn row(&self, id: u32) -> Option<&abi::Row> {
         self.get().row(id)
     }
-
-    fn name_cell(&self, at: u32) -> Option<abi::NameCell> {
-        self.get().name_cell(at)
-    }
 }
 
 /// What the tables say at a place to a packet that came when they were as `before`; `None` if they

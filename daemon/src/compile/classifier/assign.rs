@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use traffic_mirror_ebpf::abi::Slot;
 
+use crate::cgroup::Applications;
 use crate::compile::classifier::definition::{Definition, Definitions};
 use crate::compile::classifier::slot_set::SlotSet;
 use crate::compile::classifier::slots::{BySlot, Slots, allocate, blocks};
@@ -39,6 +40,7 @@ impl Assignment {
     /// slots. `None` if there are not enough slots.
     pub(in crate::compile) fn new(
         desired: &Desired,
+        applications: &Arc<Applications>,
         filters: &Names,
         definitions: &mut Definitions,
         live: &Tables,
@@ -53,7 +55,7 @@ impl Assignment {
         let ways = desired
             .filters
             .iter()
-            .zip(definitions.of(&desired.filters))
+            .zip(definitions.of(&desired.filters, applications))
             .enumerate();
         for (filter, (_, ways)) in ways.filter(|(_, (filter, _))| filter.enabled) {
             let is_reverse = ways.len() > 1;

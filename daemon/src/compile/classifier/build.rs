@@ -6,15 +6,16 @@ use std::sync::Arc;
 use bytemuck::Zeroable;
 use traffic_mirror_ebpf::abi::{Bank, Field, Root, Skip, Values};
 
+use crate::compile::classifier::cgroup_set::CgroupTerm;
 use crate::compile::classifier::definition::{Definition, NO_PORT, NO_PROTOCOL, mask};
 use crate::compile::classifier::direct::{Direct, PORTS, PROTOCOL, VLAN};
 use crate::compile::classifier::reachable::Reachable;
 use crate::compile::classifier::regions::Regions;
 use crate::compile::classifier::room::Room;
-use crate::compile::classifier::server_names;
 use crate::compile::classifier::sets::{Assigned, Selected, Sets};
 use crate::compile::classifier::slots::{block_of, deciding};
 use crate::compile::classifier::source::{Source, SourceDifference};
+use crate::compile::classifier::terms;
 use crate::compile::classifier::trie::{Prefix, Tree, TrieBuilder, TrieWriter};
 use crate::tables::Tables;
 
@@ -57,7 +58,8 @@ pub(in crate::compile) fn build(
         ),
         direct(&VLAN, &values.vlan[..]),
     ];
-    let named = server_names::selected(&mut sets, want, live);
+    let names = terms::selected::<String>(&mut sets, want, live);
+    let cgroups = terms::selected::<CgroupTerm>(&mut sets, want, live);
     let trees = Root::ALL.map(|root| {
         let (field, ..) = field_of(root);
         if spared(field, &|a, b| {
@@ -90,11 +92,15 @@ pub(in crate::compile) fn build(
     let classes = sets.assign(is_wider)?;
     classes.write(tables);
     let roots = write(tables, in_use, &classes, &selected, &trees);
-    let names_mask = named.write(tables, live, &classes)?;
+    let names_mask = names.write(tables, live, &classes)?;
+    let cgroups_mask = cgroups.write(tables, live, &classes)?;
+    let omitted = |field: Field| want.omitted[field as usize];
     let mut bank = Bank {
         omitted: want.omitted,
         roots,
         names_mask,
+        cgroups_mask,
+        learned: !omitted(Field::ServerName) | !omitted(Field::Application),
         ..Bank::zeroed()
     };
     for (blocks, &class) in bank.protocols.iter_mut().zip(&tables.values.protocol) {

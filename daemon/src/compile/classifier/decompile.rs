@@ -6,15 +6,16 @@ use std::sync::Arc;
 
 use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Class, FIELDS, Field, Root, Skip, TrieEntry};
 
+use crate::compile::classifier::cgroup_set::{CgroupSet, CgroupTerm};
 use crate::compile::classifier::definition::{
     Definition, NO_PORT, NO_PROTOCOL, Networks, PORT_VALUES, PROTOCOL_VALUES, Ranges, VLAN_VALUES,
     aggregated, bits_of, canonical, canonical_ranges, length_of, mask,
 };
 use crate::compile::classifier::name_set::ServerNames;
-use crate::compile::classifier::server_names::decompiled;
 use crate::compile::classifier::sets::NOTHING;
 use crate::compile::classifier::slot_set::changes;
 use crate::compile::classifier::slots::{BySlot, Slots, block_of};
+use crate::compile::classifier::terms::decompiled;
 use crate::tables::Tables;
 
 /// What the given slots stand for; `None` if the tables contradict each other.
@@ -34,7 +35,8 @@ pub(in crate::compile) fn decompile(
         with(&values.source_port, values.no_port[0])?,
         with(&values.destination_port, values.no_port[1])?,
     ];
-    let names = decompiled(tables)?;
+    let names = decompiled::<String>(tables)?;
+    let cgroups = decompiled::<CgroupTerm>(tables)?;
     let mut networks: [BySlot<Networks>; 2] = Default::default();
     for root in Root::ALL {
         let (side, family) = match root {
@@ -65,8 +67,21 @@ pub(in crate::compile) fn decompile(
             let given = names
                 .get(slot)
                 .cloned()
-                .unwrap_or_else(|| Some(ServerNames::default()));
-            definition.server_name = given.map(Arc::new);
+                .unwrap_or_else(|| Some(Default::default()));
+            definition.server_name = given.map(|(reversed, undecided)| {
+                Arc::new(ServerNames {
+                    reversed,
+                    undecided,
+                })
+            });
+        }
+        if gives(slot, Field::Application) {
+            let given = cgroups
+                .get(slot)
+                .cloned()
+                .unwrap_or_else(|| Some(Default::default()));
+            definition.application =
+                given.map(|(cgroups, undecided)| Arc::new(CgroupSet { cgroups, undecided }));
         }
         for (side, field) in [Field::SourcePort, Field::DestinationPort]
             .into_iter()
@@ -91,7 +106,7 @@ pub(in crate::compile) fn decompile(
     )
 }
 const _: () = assert!(
-    FIELDS == 7
+    FIELDS == 8
         && NO_PORT + 1 == PORT_VALUES
         && NO_PROTOCOL + 1 == PROTOCOL_VALUES
         && BLOCK_SLOTS == 512

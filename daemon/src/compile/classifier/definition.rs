@@ -8,6 +8,8 @@ use ipnet::IpNet;
 use traffic_mirror_ebpf::abi::{FIELDS, Field, VLANS};
 use traffic_mirror_resolver::Name;
 
+use crate::cgroup::Applications;
+use crate::compile::classifier::cgroup_set::CgroupSet;
 use crate::compile::classifier::name_set::ServerNames;
 use crate::desired::{Filter, Undecided};
 
@@ -39,45 +41,64 @@ pub(in crate::compile) struct Definition {
     pub ports: [Option<Ranges>; 2],
     pub vlan: Option<Ranges>,
     pub server_name: Option<Arc<ServerNames>>,
+    pub application: Option<Arc<CgroupSet>>,
 }
 
-/// The definitions of each filter, kept while it is the same object: a file that is read again
-/// shares the filters that have not changed.
+/// The definitions of each filter, kept while it is the same object and its applications are the
+/// same cgroups: a file that is read again shares the filters that have not changed.
 #[derive(Debug, Default)]
-pub(in crate::compile) struct Definitions(Vec<(Arc<Filter>, Ways)>);
+pub(in crate::compile) struct Definitions {
+    of: Vec<(Arc<Filter>, Ways)>,
+    /// What applications were when they were made.
+    applications: Arc<Applications>,
+}
 
 /// One definition, or two.
 pub(in crate::compile) type Ways = Arc<[Arc<Definition>]>;
 
 impl Definitions {
     /// Those of `filters`, which are sorted by name, in their order.
-    pub(in crate::compile) fn of(&mut self, filters: &[Arc<Filter>]) -> impl Iterator<Item = Ways> {
-        let mut known = std::mem::take(&mut self.0).into_iter().peekable();
+    pub(in crate::compile) fn of(
+        &mut self,
+        filters: &[Arc<Filter>],
+        applications: &Arc<Applications>,
+    ) -> impl Iterator<Item = Ways> {
+        let is_same = *applications == self.applications;
+        if !is_same {
+            self.applications = applications.clone();
+        }
+        let mut known = std::mem::take(&mut self.of).into_iter().peekable();
         let mut same = |filter: &Arc<Filter>| {
             while known
                 .next_if(|(known, _)| known.name < filter.name)
                 .is_some()
             {}
-            known.next_if(|(known, _)| Arc::ptr_eq(known, filter))
+            known.next_if(|(known, _)| {
+                Arc::ptr_eq(known, filter) && (is_same || filter.application.is_empty())
+            })
         };
         let one = |filter: &Arc<Filter>| {
             let fresh = || {
                 (
                     filter.clone(),
-                    Definition::of(filter).into_iter().map(Arc::new).collect(),
+                    Definition::of(filter, applications)
+                        .into_iter()
+                        .map(Arc::new)
+                        .collect(),
                 )
             };
             same(filter).unwrap_or_else(fresh)
         };
-        self.0 = filters.iter().map(one).collect();
-        self.0.iter().map(|(_, ways)| ways.clone())
+        self.of = filters.iter().map(one).collect();
+        self.of.iter().map(|(_, ways)| ways.clone())
     }
 }
 
 impl Definition {
     /// The definitions of a filter: one, or two if it is bidirectional and swapping source and
     /// destination changes it.
-    pub(in crate::compile) fn of(filter: &Filter) -> Vec<Self> {
+    pub(in crate::compile) fn of(filter: &Filter, applications: &Applications) -> Vec<Self> {
+        let undecided = filter.undecided == Undecided::Mirror;
         let ranges = |list: &[std::ops::RangeInclusive<u16>], values| {
             let ranges = list
                 .iter()
@@ -101,10 +122,10 @@ impl Definition {
                 hosts(&filter.destination, &filter.destination_name),
             ],
             vlan: ranges(&filter.vlan, VLAN_VALUES),
-            server_name: given(!filter.server_name.is_empty(), &filter.server_name).map(|names| {
-                let undecided = filter.undecided == Undecided::Mirror;
-                Arc::new(ServerNames::new(names, undecided))
-            }),
+            server_name: given(!filter.server_name.is_empty(), &filter.server_name)
+                .map(|names| Arc::new(ServerNames::new(names, undecided))),
+            application: given(!filter.application.is_empty(), &filter.application)
+                .map(|patterns| Arc::new(CgroupSet::new(patterns, applications, undecided))),
         };
         let mut back = there.clone();
         back.ports.reverse();
@@ -132,6 +153,7 @@ impl Definition {
             Field::Destination => self.networks[1].is_some(),
             Field::Vlan => self.vlan.is_some(),
             Field::ServerName => self.server_name.is_some(),
+            Field::Application => self.application.is_some(),
         }
     }
 
@@ -145,10 +167,11 @@ impl Definition {
             Field::Destination => self.networks[1] != other.networks[1],
             Field::Vlan => self.vlan != other.vlan,
             Field::ServerName => self.server_name != other.server_name,
+            Field::Application => self.application != other.application,
         }
     }
 }
-const _: () = assert!(FIELDS == 7);
+const _: () = assert!(FIELDS == 8);
 
 fn given<T>(is: bool, value: T) -> Option<T> {
     is.then_some(value)

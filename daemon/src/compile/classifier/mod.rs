@@ -3,19 +3,23 @@
 
 pub(super) mod assign;
 pub(super) mod build;
+mod cgroup_set;
+mod cgroup_terms;
 pub(super) mod decompile;
 pub(super) mod definition;
 mod direct;
 mod fingerprint;
 mod name_set;
 pub(super) mod name_table;
+mod name_terms;
 pub(super) mod reachable;
 mod regions;
 pub(super) mod room;
 pub(super) mod rows;
-mod server_names;
 mod sets;
 pub(super) mod slot_set;
 pub(super) mod slots;
 pub(super) mod source;
+mod term;
+mod terms;
 mod trie;

@@ -26,9 +26,7 @@ impl ServerNames {
     pub(in crate::compile) fn has(&self, name: &str) -> bool {
         let name = name.strip_suffix('.').unwrap_or(name).to_ascii_lowercase();
         let asked = reversed(&name);
-        let is_it =
-            |one: &String| *one == asked || is_wildcard(one) && asked.starts_with(one.as_str());
-        self.reversed.iter().any(is_it)
+        self.reversed.iter().any(|one| is_included(one, &asked))
     }
 
     /// The names as the file has them.
@@ -52,6 +50,11 @@ pub(in crate::compile) fn text(reversed: &str) -> String {
     } else {
         name
     }
+}
+
+/// Whether what matches `other` matches `one`, too.
+pub(in crate::compile) fn is_included(one: &str, other: &str) -> bool {
+    one == other || is_wildcard(one) && other.starts_with(one)
 }
 
 pub(in crate::compile) fn is_wildcard(reversed: &str) -> bool {

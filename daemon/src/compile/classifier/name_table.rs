@@ -1,4 +1,4 @@
-//! The hash table of server names, as tables have it.
+//! The hash tables of server names and cgroups, as tables have them.
 
 use std::collections::BTreeMap;
 
@@ -6,14 +6,11 @@ use bytemuck::Zeroable as _;
 use sha2::{Digest as _, Sha256};
 use traffic_mirror_ebpf::abi::{NAME_PROBES, NameCell, NameKeys};
 use traffic_mirror_ebpf::hello::{Buffer, NAME_MAX_BYTES, Plain, name};
+use traffic_mirror_ebpf::owner::cgroup_hash;
 
-use crate::compile::classifier::name_set::{reversed, text};
+use crate::compile::classifier::cgroup_set::CgroupTerm;
+use crate::compile::classifier::term::Term;
 use crate::tables::{Pages, Tables};
-
-/// The keyed hash of a name or wildcard.
-pub(in crate::compile) fn hash(keys: &NameKeys, reversed: &str) -> u64 {
-    name::pattern(&keys.names, text(reversed).as_bytes())
-}
 
 /// The keys of the hashes, from the secret of a pin path: whoever knew them could choose names that
 /// all lie in the same cells.
@@ -34,40 +31,39 @@ pub(in crate::compile) fn keys(secret: u64) -> NameKeys {
     keys
 }
 
-/// A name in live tables.
+/// A term in live tables.
 #[derive(Debug, Clone, Copy)]
 pub(in crate::compile) struct There {
-    /// Index in `NAME_TEXTS`.
+    /// Index among the texts.
     pub text: usize,
-    /// Index in `NAMES`.
+    /// Index of the cell.
     pub cell: usize,
     pub class: u32,
 }
 
-/// The names in live tables, reversed. A text without a cell, or a cell without a text, is what is
-/// left over from a step that did not get far.
-pub(in crate::compile) fn there(tables: &Tables) -> BTreeMap<String, There> {
-    let (keys, mask) = (&tables.values.name_keys, mask(tables));
+/// The terms in live tables. A text without a cell, or a cell without a text, is what is left over
+/// from a step that did not get far.
+pub(in crate::compile) fn there<T: Term>(tables: &Tables) -> BTreeMap<T, There> {
+    let (keys, mask) = (&tables.values.name_keys, mask::<T>(tables));
     let mut found = BTreeMap::new();
-    for (index, element) in tables.name_texts.iter().enumerate() {
-        let Some(name) = element.text().map(reversed) else {
+    for (index, element) in T::texts(tables).iter().enumerate() {
+        let Some(term) = T::of_text(element) else {
             continue;
         };
-        let hash = hash(keys, &name);
-        if let Some((cell, class)) = find(&tables.names, mask, hash) {
+        if let Some((cell, class)) = find(T::cells(tables), mask, term.hash(keys)) {
             let there = There {
                 text: index,
                 cell,
                 class,
             };
-            found.insert(name, there);
+            found.insert(term, there);
         }
     }
     found
 }
 
-pub(in crate::compile) fn mask(tables: &Tables) -> usize {
-    tables.active_bank().names_mask as usize
+pub(in crate::compile) fn mask<T: Term>(tables: &Tables) -> usize {
+    T::mask(tables.active_bank()) as usize
 }
 
 pub(in crate::compile) fn probes(mask: usize, hash: u64) -> impl Iterator<Item = usize> {
@@ -75,7 +71,7 @@ pub(in crate::compile) fn probes(mask: usize, hash: u64) -> impl Iterator<Item =
     (0..NAME_PROBES).map(move |probe| first.wrapping_add(probe) as usize & mask)
 }
 
-/// Where a name lies, and its class.
+/// Where a term lies, and its class.
 fn find(cells: &Pages<u64>, mask: usize, hash: u64) -> Option<(usize, u32)> {
     for at in probes(mask, hash) {
         let cell = NameCell(*cells.get(at)?);
@@ -93,7 +89,7 @@ struct Patterns<'t>(&'t Tables);
 
 impl name::Names for Patterns<'_> {
     fn find(&mut self, hash: u64) -> u32 {
-        let found = find(&self.0.names, mask(self.0), hash);
+        let found = find(&self.0.names, mask::<String>(self.0), hash);
         found.map_or(0, |(_, class)| class)
     }
 }
@@ -115,9 +111,21 @@ pub fn class_of_name(tables: &Tables, asked: &str) -> u32 {
     }
 }
 
+/// The class of a cgroup, as the programs find it. `ids` are those from the root down to it.
+pub fn class_of_cgroup(tables: &Tables, ids: &[u64]) -> u32 {
+    let values = &tables.values;
+    let of = |id: &u64| {
+        let hash = cgroup_hash(*id, &values.name_keys.flows);
+        find(&tables.cgroups, mask::<CgroupTerm>(tables), hash)
+    };
+    let deepest = ids.iter().rev().find_map(of);
+    deepest.map_or(values.other_application, |(_, class)| class)
+}
+
 /// The classes that packets can meet.
 pub(in crate::compile) fn classes(tables: &Tables) -> impl Iterator<Item = u32> {
-    let cells = tables.names.iter().map(|&cell| NameCell(cell));
+    let cells = tables.names.iter().chain(tables.cgroups.iter());
+    let cells = cells.map(|&cell| NameCell(cell));
     let used = cells.filter(|cell| *cell != NameCell::EMPTY && *cell != NameCell::GONE);
     used.map(NameCell::any_class)
 }

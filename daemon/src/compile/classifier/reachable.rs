@@ -66,7 +66,12 @@ impl Reachable {
             &values.destination_port[..],
             &values.no_port[..],
             &values.vlan[..],
-            &[values.other_name, values.undecided],
+            &[
+                values.other_name,
+                values.undecided,
+                values.other_application,
+                values.undecided_application,
+            ],
         ];
         for &class in direct.into_iter().flatten() {
             found.classes.insert(class)?;

@@ -52,7 +52,7 @@ impl Wrong {
 }
 
 /// What scripts match on.
-const CODE: Code = Code::BadName;
+const CODE: Code = Code::BadApplication;
 
 /// One element of `application`: a unit such as `nginx.service`, or the path of a cgroup such as
 /// `/system.slice/nginx.service`, which may begin without its slash. `*`, `?` and `[...]` stand
@@ -82,6 +82,14 @@ pub(super) fn application(text: &str) -> Result<Pattern, Problem> {
             note,
         }
     })
+}
+
+/// One application, as [`application`] reads it; the error says what is wrong and what to write.
+///
+/// # Errors
+/// It is none.
+pub fn parsed(text: &str) -> Result<Pattern, String> {
+    application(text).map_err(|problem| format!("{text:?}, {}; {}", problem.cause, problem.help))
 }
 
 /// Sorted, without duplicates: `system.slice/a.service` and `/system.slice/a.service` are one.

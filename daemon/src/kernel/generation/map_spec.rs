@@ -16,16 +16,19 @@ use crate::kernel::bpf::syscall::{info_of, open_pin};
 use crate::kernel::error::{KernelError, map_error};
 use crate::kernel::generation::Generation;
 use crate::kernel::object;
-use crate::kernel::object::{CounterMaps, DAEMON, OBJECT, PINNED, capacity, flow_maps, map_names};
+use crate::kernel::object::{
+    CounterMaps, DAEMON, OBJECT, OWNER_MAPS, PINNED, capacity, flow_maps, map_names,
+};
 use crate::tables::Table;
 
 /// Maps that no program reads: they are for people and the next daemon.
-const UNUSED: [&str; 10] = [
+const UNUSED: [&str; 11] = [
     "FILTERS",
     "ENDPOINT_NAMES",
     "HOOKS",
     "LISTED",
     "NAME_TEXTS",
+    "CGROUP_TEXTS",
     "HISTORY",
     "HEALTH",
     object::FILTERS.past,
@@ -65,6 +68,7 @@ impl MapSpec {
 fn room(name: &str) -> Option<RangeInclusive<u32>> {
     if let Some((_, most)) = flow_maps(MOST_CPUS, usize::MAX)
         .into_iter()
+        .chain(OWNER_MAPS)
         .find(|(flows, _)| *flows == name)
     {
         return Some(1..=most);

@@ -22,7 +22,9 @@ use crate::kernel::error::{KernelError, map_error, pin_error};
 use crate::kernel::features::memory::{KernelMemory, memory};
 use crate::kernel::generation::build_id::{BuildId, name, parse};
 use crate::kernel::object;
-use crate::kernel::object::{CounterMaps, LEARNED_MORE, PROGRAMS, capacity, flow_maps, map_names};
+use crate::kernel::object::{
+    CounterMaps, LEARNED_MORE, OWNER_MAPS, PROGRAMS, capacity, flow_maps, map_names,
+};
 use crate::kernel::pins::remove_pins;
 use crate::tables::{Table, Tables};
 
@@ -136,7 +138,11 @@ impl Generation {
         let names = tables.len(Table::NameTexts);
         let flows = flow_maps(cpus.into(), names);
         if names > 0 {
-            generation.take_flows(pin_path, &flows)?;
+            generation.share(pin_path, &flows)?;
+        }
+        let has_applications = tables.len(Table::Cgroups) > 1;
+        if has_applications {
+            generation.share(pin_path, &OWNER_MAPS)?;
         }
         let created = generation.load(|loader| {
             for table in Table::ALL {
@@ -156,6 +162,11 @@ impl Generation {
                     loader.map_max_entries(name, elements);
                 }
             }
+            if has_applications {
+                for (name, elements) in OWNER_MAPS {
+                    loader.map_max_entries(name, elements);
+                }
+            }
         });
         match created {
             Ok(_) => Ok(generation),
@@ -166,9 +177,9 @@ impl Generation {
         }
     }
 
-    /// Shares what the live generation, if it is of this layout, remembers of flows: connections that
-    /// are open keep their names.
-    fn take_flows(&self, pin_path: &Path, maps: &[(&str, u32)]) -> Result<(), KernelError> {
+    /// Shares what the live generation, if it is of this layout, remembers of flows in some maps:
+    /// connections that are open keep their names and applications.
+    fn share(&self, pin_path: &Path, maps: &[(&str, u32)]) -> Result<(), KernelError> {
         let live = Self::list(pin_path)?.pop();
         let live = live.map(|live| Self::open(pin_path, live));
         let Some(live) = live.filter(Self::is_sound) else {

@@ -60,8 +60,8 @@ impl Observer {
 }
 
 impl Explainer {
-    /// The programs' answer for an Ethernet frame on a hook, of a flow whose server name has a class,
-    /// if it is known. A frame longer than 3 KiB is truncated.
+    /// The programs' answer for an Ethernet frame on a hook, of a flow whose server name and
+    /// application have classes, if they are known. A frame longer than 3 KiB is truncated.
     ///
     /// # Errors
     /// The kernel rejects the run.
@@ -69,7 +69,7 @@ impl Explainer {
         &mut self,
         hook: u32,
         frame: &[u8],
-        name: Option<u32>,
+        learned: [Option<u32>; 2],
     ) -> Result<Explained, KernelError> {
         self.answer()?
             .set(0, &Explained::nothing(), 0)
@@ -77,7 +77,7 @@ impl Explainer {
             .map_err(map_error("write", EXPLAINED))?;
         let mut frame = frame[..frame.len().min(FRAME_BYTES)].to_vec();
         frame.resize(frame.len().max(ETHER_BYTES), 0);
-        self.run(hook, name, &frame)?;
+        self.run(hook, learned, &frame)?;
         self.answer()?
             .get(&0, 0)
             .map_err(io::Error::other)
@@ -93,14 +93,21 @@ impl Explainer {
             .map_err(error)
     }
 
-    fn run(&mut self, hook: u32, name: Option<u32>, frame: &[u8]) -> Result<(), KernelError> {
+    fn run(
+        &mut self,
+        hook: u32,
+        learned: [Option<u32>; 2],
+        frame: &[u8],
+    ) -> Result<(), KernelError> {
         let refused = |reason| KernelError::Program {
             program: EXPLAIN,
             reason,
         };
         let mut context = [0_u32; CB_WORD + 5];
         context[CB_WORD] = hook;
-        context[CB_WORD + 1] = name.map_or(0, |class| class + 1);
+        for (word, class) in context[CB_WORD + 1..].iter_mut().zip(learned) {
+            *word = class.map_or(0, |class| class + 1);
+        }
         let options = TestRunOptions {
             data_in: Some(frame),
             ctx_in: Some(bytemuck::cast_slice(&context)),

@@ -2,14 +2,13 @@
 //! pushes out the ones that have ended or been silent longest, and never a known one for a tentative
 //! one.
 
-use core::intrinsics::{AtomicOrdering, atomic_cxchg};
-
 use traffic_mirror_ebpf::abi::{
     FLOW_BUCKETS, FLOW_CELLS, FlowCell, TENTATIVE_BUCKETS, TENTATIVE_CELLS, TentativeCell,
 };
-use traffic_mirror_ebpf::flow::{Known, Tentative};
+use traffic_mirror_ebpf::flow::Tentative;
 
 use super::state::{Visit, current};
+use crate::bpf::flow_cells::{self, is_known};
 use crate::bpf::maps::{FLOWS, TENTATIVE};
 use crate::bpf::verifier::opaque;
 
@@ -34,20 +33,7 @@ fn find_in(key: u64, bucket: u32) -> u64 {
     let Some(bucket) = FLOWS.get(bucket) else {
         return 0;
     };
-    let mut nth = 0;
-    while nth < FLOW_CELLS {
-        let cell = bucket.cells[nth];
-        if is_known(&cell, key) {
-            return cell.value;
-        }
-        nth += 1;
-    }
-    0
-}
-
-#[inline(always)]
-fn is_known(cell: &FlowCell, key: u64) -> bool {
-    cell.check ^ Known(cell.value).lasting() == key && cell.value != 0
+    flow_cells::find(bucket, key)
 }
 
 /// Remembers what is known of the flow at hand, in the place of what is worth least; returns 1. If
@@ -68,63 +54,17 @@ pub(super) extern "C" fn put_flow() -> u32 {
     let Some(bucket) = FLOWS.get_ptr_mut(bucket) else {
         return 0;
     };
-    // SAFETY: an element of the map; a reader detects a cell that is half written.
-    let cells = unsafe { &mut (*bucket).cells };
-    let place = (found % CELLS) as usize;
-    let check = key ^ known.lasting();
-    let cell = &raw mut cells[place % FLOW_CELLS];
-    // SAFETY: as above.
-    unsafe {
-        let there = cell.read_volatile();
-        let (to_check, to_value) = (&raw mut (*cell).check, &raw mut (*cell).value);
-        let is_mine = there.check == check || replace(to_check, there.check, check);
-        u32::from(
-            is_mine && replace(to_value, there.value, known.0) && to_check.read_volatile() == check,
-        )
-    }
+    flow_cells::put(bucket, found, key, known)
 }
 
-const CELLS: u32 = FLOW_CELLS as u32;
-
-/// What the cell of a bucket is worth that is worth least, the flow's own less than any other, times
-/// [`CELLS`]; and which it is: of empty ones it is the lower, the fewer are taken. A global function,
-/// as above.
+/// As [`flow_cells::least`]. A global function, as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn least(key: u64, bucket: u32, now: u32) -> u32 {
     let Some(bucket) = FLOWS.get(bucket) else {
         return 0;
     };
-    let (mut least, mut nth) = (u32::MAX, 0);
-    while nth < FLOW_CELLS {
-        let cell = bucket.cells[nth];
-        let worth = if is_known(&cell, key) {
-            0
-        } else if cell.value == 0 {
-            1
-        } else {
-            2 + Known(cell.value).worth(now)
-        };
-        let found = worth * CELLS + nth as u32;
-        if found < least {
-            least = found;
-        }
-        nth += 1;
-    }
-    least
-}
-
-/// Writes a word unless another CPU has written it meanwhile.
-#[inline(always)]
-unsafe fn replace(word: *mut u64, from: u64, to: u64) -> bool {
-    // SAFETY: the caller passes a word of an element of a map. What was found is compared, see
-    // `copy::limit`.
-    let (found, _) = unsafe {
-        atomic_cxchg::<u64, { AtomicOrdering::Relaxed }, { AtomicOrdering::Relaxed }>(
-            word, from, to,
-        )
-    };
-    found == from
+    flow_cells::least(bucket, key, now)
 }
 
 /// Forgets a flow. A global function, as above.
@@ -141,7 +81,7 @@ fn forget_in(key: u64, bucket: u32) {
     let Some(bucket) = FLOWS.get_ptr_mut(bucket) else {
         return;
     };
-    // SAFETY: as above.
+    // SAFETY: an element of the map; a reader detects a cell that is half written.
     let cells = unsafe { &mut (*bucket).cells };
     let mut nth = 0;
     while nth < FLOW_CELLS {
@@ -216,7 +156,7 @@ fn forget_tentative_in(key: u64, bucket: u32) {
     let Some(bucket) = TENTATIVE.get_ptr_mut(bucket) else {
         return;
     };
-    // SAFETY: as in `put_flow`.
+    // SAFETY: as in `forget_in`.
     let cells = unsafe { &mut (*bucket).cells };
     let mut nth = 0;
     while nth < TENTATIVE_CELLS {
@@ -246,7 +186,7 @@ pub(super) extern "C" fn put_tentative() -> u32 {
     let Some(bucket) = TENTATIVE.get_ptr_mut(bucket) else {
         return 0;
     };
-    // SAFETY: as in `put_flow`.
+    // SAFETY: as in `forget_in`.
     let cells = unsafe { &mut (*bucket).cells };
     let value = visit.flow.tentative.value;
     let sequence = u64::from(visit.flow.tentative.sequence);

@@ -4,9 +4,9 @@
 
 use aya_ebpf::helpers::generated::bpf_probe_read_kernel;
 use traffic_mirror_ebpf::abi::{
-    LEARNED_BYTES, LEARNED_CELLS, Learned, MAX_LEARNED, MAX_LEARNED_MORE, NameFound,
+    LEARNED_BYTES, LEARNED_CELLS, Learned, MAX_LEARNED, MAX_LEARNED_MORE, NameCell, NameFound,
 };
-use traffic_mirror_ebpf::classify::class_of_name;
+use traffic_mirror_ebpf::classify::class_of_hash;
 use traffic_mirror_ebpf::flow::{Found, IDLE_LIFE, Stamp, age};
 use traffic_mirror_ebpf::hello::name::{Match, Names, look_up};
 
@@ -14,7 +14,7 @@ use super::UNDECIDED;
 use super::assembly::own;
 use super::state::current;
 use crate::bpf::direct::{control, steps, values};
-use crate::bpf::maps::{ASSEMBLIES, Kernel, LEARNED, LEARNED_MORE};
+use crate::bpf::maps::{ASSEMBLIES, LEARNED, LEARNED_MORE, NAMES};
 use crate::bpf::verifier::{Loop, opaque};
 
 /// In place of a name: there is no room for it, or to wait for more of it.
@@ -34,7 +34,8 @@ struct Patterns {
 impl Names for Patterns {
     #[inline(always)]
     fn find(&mut self, hash: u64) -> u32 {
-        class_of_name(&Kernel, self.mask, hash).unwrap_or(0)
+        let cell = |at: u32| NAMES.get(at).map(|&cell| NameCell(cell));
+        class_of_hash(cell, self.mask, hash).unwrap_or(0)
     }
 }
 
