@@ -4,4 +4,5 @@
 mod laboratory;
 mod life;
 mod local;
+mod named;
 mod patterns;
