@@ -210,10 +210,6 @@ fn ask(
         };
         let cgroup = application.as_ref();
         let cgroup_class = cgroup.map(|(_, ids)| class_of_cgroup(&live.tables, ids));
-        let asked = |name| Asked {
-            name,
-            application: cgroup.map(|(text, ids)| (*text, &**ids)),
-        };
         let mut explainer = observer.explainer(live.generation)?;
         let answers: Vec<_> = frames
             .iter()
@@ -230,7 +226,11 @@ fn ask(
                 .zip(&names)
                 .map(|(answer, name)| {
                     let name = told(name);
-                    verdict(answer, asked(name.as_deref()), hook, &described, &network)
+                    let asked = Asked {
+                        name: name.as_deref(),
+                        application: cgroup.map(|(text, ids)| (*text, &**ids)),
+                    };
+                    verdict(answer, asked, hook, &described, &network)
                 })
                 .collect();
             if question.pcap.is_some() {

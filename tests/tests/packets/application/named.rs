@@ -4,7 +4,7 @@ use std::io::{Read as _, Write as _};
 
 use anyhow::{Result, ensure};
 use traffic_mirror_tests::lab::cgroup::Cgroup;
-use traffic_mirror_tests::lab::hello::hello;
+use traffic_mirror_tests::lab::hello::client_hello;
 
 use super::laboratory::{BYTES, Lab, Role, config, end, filter};
 use crate::edge::Attach;
@@ -30,7 +30,7 @@ fn the_name_and_the_application_hold_together() -> Result<()> {
                 port += 1;
                 let connection = lab.open(cgroup, role, 0, port)?;
                 let client = connection[0].local_addr()?.port();
-                let said = hello(name, 0);
+                let said = client_hello(name, 0);
                 (&connection[0]).write_all(&said)?;
                 let mut arrived = vec![0; said.len()];
                 (&connection[1]).read_exact(&mut arrived)?;
