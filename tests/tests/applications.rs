@@ -24,7 +24,7 @@ const PATTERNS: [&str; 9] = [
     "/",
     "a.slice",
     "b.service",
-    "*.s*",
+    "*.service",
     "/a.slice/*",
     "/*/c",
     "/c/*/d.scope",

@@ -229,9 +229,12 @@ impl DescribedSlot {
                 names.map_or_else(Vec::new, |names| names.texts().collect())
             }
             Field::Application => {
-                let set = definition.application.iter();
-                let cgroups = set.flat_map(|set| &set.cgroups);
-                cgroups.map(|cgroup| cgroup.path.clone()).collect()
+                let set = definition.application.as_deref();
+                match set.map(|set| &*set.cgroups) {
+                    None => Vec::new(),
+                    Some([]) => vec![NOT_RUNNING.to_owned()],
+                    Some(all) => all.iter().map(|cgroup| cgroup.path.clone()).collect(),
+                }
             }
         }
     }
@@ -292,6 +295,9 @@ impl DescribedSlot {
 
 /// Stands for the addresses of DNS names while none is known.
 pub const NO_ADDRESS: &str = "(no address)";
+
+/// In place of the cgroups of applications that have none now.
+const NOT_RUNNING: &str = "none now";
 
 /// The word of the file for a field.
 pub const fn key(field: Field) -> &'static str {

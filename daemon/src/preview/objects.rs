@@ -238,7 +238,7 @@ pub(super) fn filter_facts(
         Action::Exclude => "exclude",
     };
     let mut facts = vec![(ENABLED, flag(true)), ("action", vec![action.to_owned()])];
-    use Field::{Destination, DestinationPort, Protocol, Source, SourcePort, Vlan};
+    use Field::{Application, Destination, DestinationPort, Protocol, Source, SourcePort, Vlan};
     let shown = [
         Protocol,
         Source,
@@ -246,6 +246,7 @@ pub(super) fn filter_facts(
         Destination,
         DestinationPort,
         Vlan,
+        Application,
     ];
     facts.extend(shown.map(|field| (key(field), way.values(field))));
     facts.push(("bidirectional", flag(filter.slots.len() > 1)));

@@ -70,6 +70,7 @@ fn measure(session: &mut Session) -> Result<()> {
         last.run(|| {
             packets::packets(session, nics.bare)?;
             named::named(session, nics.bare)?;
+            named::applied(session, nics.bare)?;
             copies::copied(session, &nics)
         })
     })?;

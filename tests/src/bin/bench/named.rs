@@ -1,4 +1,4 @@
-//! What packets cost beside filters with server names.
+//! What packets cost beside filters with server names, and with applications.
 
 use std::fmt::Write as _;
 use std::net::IpAddr;
@@ -28,6 +28,9 @@ const UNDECIDED: &str = "of a connection whose hello is still to come, mixed flo
 const OTHER: &str = "of a connection to another name, mixed flows";
 const WANTED: &str = "of a connection to a name of the filter, no route, mixed flows";
 const HELLO: &str = "a hello with another name, mixed flows";
+
+/// The packets of a test run are sent by a socket of this process.
+const ELSEWHERE: &str = "of another application, mixed flows";
 
 /// All of it.
 pub(crate) fn named(session: &mut Session, output: u32) -> Result<()> {
@@ -79,6 +82,38 @@ pub(crate) fn named(session: &mut Session, output: u32) -> Result<()> {
             )?;
         }
     }
+    Ok(())
+}
+
+/// A packet that a socket has sent beside a filter for another application, and whose receiver is
+/// looked for, too.
+pub(crate) fn applied(session: &mut Session, output: u32) -> Result<()> {
+    if !session.wants(ELSEWHERE) {
+        return Ok(());
+    }
+    session.heading("A packet beside a filter with an application: ns, as above");
+    let text = |port: u16| {
+        let fields = format!(
+            "protocol = [\"tcp\"]\ndestination_port = [{port}]\napplication = [\"/absent\"]"
+        );
+        file::interface("eth0")
+            + &file::endpoint("ids", "192.0.2.99", "")
+            + &file::filter("app", &fields, "\"ids\"")
+    };
+    let subject = Subject::new(&text(443), output)?;
+    let unmatched = Subject::new(&text(444), output)?;
+    let load = Load::mixed(flows(FLOWS), 100);
+    compare(
+        session,
+        [&subject, &unmatched],
+        ELSEWHERE,
+        1,
+        [&load, &load],
+    )?;
+    ensure!(
+        subject.packets_matched()? == 0,
+        "{ELSEWHERE}: packets match"
+    );
     Ok(())
 }
 
