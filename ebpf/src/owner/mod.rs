@@ -18,15 +18,19 @@ pub const SENDER: usize = 0;
 /// The end that it is for.
 pub const RECEIVER: usize = 1;
 
-/// The keys of the two ends of a TCP flow, by [`SENDER`] and [`RECEIVER`].
+/// A flow and which of its sides has sent a packet, in one word, which is 0 for hardly any.
 #[must_use]
 #[inline(always)]
-pub fn ends(packet: &Packet, keys: &[u64; FLOW_KEYS_OF_NAMES]) -> [u64; 2] {
+pub fn flow_of(packet: &Packet, keys: &[u64; FLOW_KEYS_OF_NAMES]) -> u64 {
     let key = flow::key(packet, keys);
-    [
-        mix(key.hash ^ key.side as u64),
-        mix(key.hash ^ (key.side ^ 1) as u64),
-    ]
+    key.hash & !1 | key.side as u64
+}
+
+/// The key of one end of a packet's [`flow_of`].
+#[must_use]
+#[inline(always)]
+pub const fn end_key(flow: u64, end: usize) -> u64 {
+    mix(flow ^ end as u64)
 }
 
 /// The key of the address and port at one end of a packet.

@@ -1,5 +1,9 @@
 use super::*;
 
+fn ends(packet: &Packet, keys: &[u64; FLOW_KEYS_OF_NAMES]) -> [u64; 2] {
+    [SENDER, RECEIVER].map(|end| end_key(flow_of(packet, keys), end))
+}
+
 const KEYS: [u64; FLOW_KEYS_OF_NAMES] = {
     let (mut keys, mut n) = ([0; FLOW_KEYS_OF_NAMES], 0);
     while n < FLOW_KEYS_OF_NAMES {

@@ -48,12 +48,14 @@ pub(super) extern "C" fn application(
     let flags = flags(skb, of);
     // SAFETY: no arguments; the context is valid.
     let (now, id) = unsafe { (clock(bpf_ktime_get_coarse_ns()), bpf_skb_cgroup_id(skb)) };
+    let mut flow = 0;
     let class = if id != 0 {
         let is_tcp = of.protocol == protocol::TCP;
         let may_be_kernels = is_tcp && (id == ROOT || flags & Segment::RST != 0);
         let mut class = UNDECIDED;
         if may_be_kernels {
-            class = opaque(owners::remembered(packet, SENDER as u32, epoch));
+            flow = owners::flow_of_packet(packet);
+            class = opaque(owners::remembered(packet, flow, SENDER as u32, epoch));
         }
         if class == UNDECIDED || class == STALE {
             let index = opaque(origins::origin_of(skb, id, now));
@@ -62,16 +64,20 @@ pub(super) extern "C" fn application(
         }
         if class == 0 && hook & 1 == 0 {
             // it comes from a container, and may be for a socket of this host
-            let other = opaque(owners::remembered(packet, RECEIVER as u32, epoch));
+            if flow == 0 {
+                flow = owners::flow_of_packet(packet);
+            }
+            let other = opaque(owners::remembered(packet, flow, RECEIVER as u32, epoch));
             if other != UNDECIDED {
                 class = other;
             }
         }
         class
     } else {
-        let mut class = opaque(owners::remembered(packet, RECEIVER as u32, epoch));
+        flow = owners::flow_of_packet(packet);
+        let mut class = opaque(owners::remembered(packet, flow, RECEIVER as u32, epoch));
         if class == UNDECIDED {
-            class = opaque(owners::remembered(packet, SENDER as u32, epoch));
+            class = opaque(owners::remembered(packet, flow, SENDER as u32, epoch));
         }
         // another process may listen by now
         let may_be_other = class == 0 && of.protocol == protocol::TCP;

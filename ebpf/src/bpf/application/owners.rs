@@ -63,20 +63,19 @@ extern "C" fn least_owner(key: u64, bucket: u32, now: u32) -> u32 {
     }
 }
 
-/// The key of a flow's end. A global function, as above.
+/// A packet's flow, of TCP; 0 for others. A global function, as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn key_of_end(packet: *const Packet, end: u32) -> u64 {
+pub(super) extern "C" fn flow_of_packet(packet: *const Packet) -> u64 {
     if packet.is_null() {
         return 0;
     }
     // SAFETY: the caller passes a pointer to a local variable.
-    let keys = owner::ends(unsafe { &*packet }, &values().name_keys.flows);
-    if end == SENDER as u32 {
-        keys[SENDER]
-    } else {
-        keys[RECEIVER]
+    let packet = unsafe { &*packet };
+    if packet.protocol != protocol::TCP || packet.ported == 0 {
+        return 0;
     }
+    owner::flow_of(packet, &values().name_keys.flows)
 }
 
 /// The key of an address and port. A global function, as above.
@@ -90,12 +89,12 @@ extern "C" fn key_of_port(packet: *const Packet, end: u32) -> u64 {
     owner::port(unsafe { &*packet }, end as usize, &values().name_keys.flows)
 }
 
-/// The class of what is remembered of one end of a packet: 0 if no filter has its cgroup,
+/// The class of what is remembered of one end of a packet, whose flow is [`flow_of_packet`]: 0 if no filter has its cgroup,
 /// [`UNDECIDED`] if nothing is, [`STALE`] if only the port is known, see there. A global function,
 /// as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn remembered(packet: *const Packet, end: u32, epoch: u32) -> u32 {
+pub(super) extern "C" fn remembered(packet: *const Packet, flow: u64, end: u32, epoch: u32) -> u32 {
     if packet.is_null() {
         return UNDECIDED;
     }
@@ -104,8 +103,9 @@ pub(super) extern "C" fn remembered(packet: *const Packet, end: u32, epoch: u32)
     if of.ported == 0 {
         return UNDECIDED;
     }
-    if of.protocol == protocol::TCP {
-        let class = opaque(class_of_owner(key_of_end(packet, end), epoch));
+    if flow != 0 {
+        let key = owner::end_key(flow, end as usize);
+        let class = opaque(class_of_owner(key, epoch));
         if class == STALE {
             return 0;
         }
@@ -114,6 +114,12 @@ pub(super) extern "C" fn remembered(packet: *const Packet, end: u32, epoch: u32)
         }
     }
     class_of_owner(key_of_port(packet, end), epoch)
+}
+
+/// The key of the sender's end of a TCP packet's flow.
+#[inline(always)]
+fn key_of_sender(packet: *const Packet) -> u64 {
+    owner::end_key(flow_of_packet(packet), SENDER)
 }
 
 /// The class of what is remembered under a key. A global function, as above.
@@ -142,7 +148,7 @@ pub(super) extern "C" fn teach(packet: *const Packet, index: u32, lesson: u32, n
     }
     let known = Known::named(index, origins::hash_of(id)).seen(now, 0, 0);
     if lesson == Lesson::Flow as u32 {
-        put_owner(key_of_end(packet, SENDER as u32), known.0, now);
+        put_owner(key_of_sender(packet), known.0, now);
         return 0;
     }
     let port = key_of_port(packet, SENDER as u32);
@@ -151,7 +157,7 @@ pub(super) extern "C" fn teach(packet: *const Packet, index: u32, lesson: u32, n
     if lesson == Lesson::Unknown as u32 {
         if !is_same {
             // of a flow that is known nothing but the time changes
-            let flow = key_of_end(packet, SENDER as u32);
+            let flow = key_of_sender(packet);
             let there = Known(find_owner(flow));
             if there.0 == 0 {
                 put_owner(flow, known.0, now);
@@ -161,7 +167,7 @@ pub(super) extern "C" fn teach(packet: *const Packet, index: u32, lesson: u32, n
             return 0;
         }
     } else if lesson == Lesson::Listener as u32 {
-        let flow = key_of_end(packet, SENDER as u32);
+        let flow = key_of_sender(packet);
         if find_owner(flow) != 0 {
             put_owner(flow, known.0, now);
         }
