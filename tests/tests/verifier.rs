@@ -30,12 +30,12 @@ fn the_programs_load_within_their_budget() -> Result<()> {
     judge(
         &generation.mirror(Direction::Ingress)?,
         "mirror_ingress",
-        150_000,
+        160_000,
     )?;
     judge(
         &generation.mirror(Direction::Egress)?,
         "mirror_egress",
-        150_000,
+        160_000,
     )?;
     judge(&generation.encap()?, "encap", 32_000)?;
     judge(&generation.segmenter()?, "segmenter", 60_000)?;
