@@ -84,7 +84,7 @@ pub(super) fn application(text: &str) -> Result<Pattern, Problem> {
     })
 }
 
-/// One application, as [`application`] reads it; the error says what is wrong and what to write.
+/// One application as the file has it; the error says what is wrong and what to write.
 ///
 /// # Errors
 /// It is none.
