@@ -8,6 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use traffic_mirror_ebpf::abi::MAX_FILTERS;
+use traffic_mirror_resolver::names::MOST_NAMES;
 
 use super::{Action, Desired, Filter, Loaded, follow, load_bytes};
 use crate::config::Config;
@@ -185,7 +186,7 @@ fn is_unsuspicious(desired: &Desired) -> bool {
         .windows(2)
         .all(|pair| pair[0].name != pair[1].name);
     unique
-        && !desired.has_dns_names()
+        && desired.dns_names().len() <= MOST_NAMES
         && desired.published.is_known(desired)
         && !desired.interfaces.is_empty()
         && used.into_iter().all(|used| used)
@@ -226,7 +227,9 @@ mod tests {
         );
         let first = format!("{HEAD}{a}{b}{c}");
         let changed = filter("b", "source_port = [2]");
+        let by_name = filter("b", "source = [\"b.example\"]");
         for second in [
+            format!("{HEAD}{a}{by_name}{c}"),
             format!("{HEAD}{a}{b}{c}"),
             format!("{HEAD}{c}{a}{b}"),
             format!("{HEAD}{a}{changed}{c}"),
