@@ -50,9 +50,11 @@ pub(in crate::bpf) extern "C" fn server_name_of_quic(
         count(hook, Skipped::Unread as u32);
     }
     let is_known = opaque((visit.was_known != 0) as u32) != 0;
+    let mut is_put = 0;
     if is(Step::Confirm) {
         // else the next packet of the client tries again
-        if flows::put_flow() != 0 {
+        is_put = opaque(flows::put_flow());
+        if is_put != 0 {
             tentative::forget();
         }
     } else if is_known {
@@ -69,7 +71,7 @@ pub(in crate::bpf) extern "C" fn server_name_of_quic(
     let class = opaque(learned::class_of_flow(u32::from(
         is(Step::Confirm) || is_known,
     )));
-    if is(Step::Confirm) {
+    if is_put != 0 {
         visit.found = if class != values().other_name {
             NameFound::Wanted as u32
         } else if visit.flow.read.has_ech != 0 {
