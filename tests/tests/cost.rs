@@ -111,14 +111,14 @@ fn the_programs_are_no_longer() -> Result<()> {
         (
             "mirror_ingress",
             generation.mirror(Direction::Ingress)?,
-            18_000,
-            80_000,
+            20_500,
+            91_000,
         ),
         (
             "mirror_egress",
             generation.mirror(Direction::Egress)?,
-            18_000,
-            80_000,
+            20_500,
+            91_000,
         ),
         ("encap", generation.encap()?, 2_300, 12_500),
         ("segmenter", generation.segmenter()?, 3_100, 16_000),
