@@ -202,13 +202,17 @@ fn heal([h1, h2, h3, h4, h5]: &mut [Host; 5]) -> Result<()> {
     Ok(())
 }
 
+/// Series that hosts have only if their file has names.
+const OF_NAMES: [&str; 2] = ["traffic_mirror_dns_", "traffic_mirror_connections_total"];
+
 /// That each panel of the dashboard shows something.
 fn no_panel_is_empty(stack: &Stack) -> Result<()> {
     let dashboard = serde_json::from_str(&packaged("grafana/traffic-mirror.json")?)?;
     let panels = panels(&dashboard);
     let mut empty = Vec::new();
     for Panel { title, expression } in &panels {
-        if stack.query(expression)?.is_empty() {
+        let is_of_names = OF_NAMES.iter().any(|series| expression.contains(series));
+        if !is_of_names && stack.query(expression)?.is_empty() {
             empty.push((title, expression));
         }
     }
