@@ -78,7 +78,11 @@ impl Peer {
         let mut buffer = vec![0; 65_536];
         match self.socket.recv_from(&mut buffer) {
             Ok((bytes, from)) => self.take(from, &buffer[..bytes])?,
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
+            Err(error)
+                if matches!(
+                    error.kind(),
+                    ErrorKind::WouldBlock | ErrorKind::TimedOut | ErrorKind::Interrupted
+                ) => {}
             Err(error) => return Err(error.into()),
         }
         let now = Instant::now();
