@@ -230,6 +230,7 @@ traffic_mirror_filter_active{filter="web-1.a_b"} 1
 traffic_mirror_filters{state="active"} 2
 traffic_mirror_filters{state="disabled"} 0
 traffic_mirror_filters{state="mirroring-off"} 0
+traffic_mirror_filters{state="no-address"} 0
 traffic_mirror_filters{state="no-interface"} 0
 # HELP traffic_mirror_fragmented_packets_total Packets among those sent whose copy went in several outer IP fragments.
 # TYPE traffic_mirror_fragmented_packets_total counter
