@@ -80,10 +80,9 @@ pub(super) extern "C" fn find_learned(
     FOUND
 }
 
-/// The class of the server name, by the packet's protocol. A global function, as above.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn name_of(skb: *mut __sk_buff, packet: *const Packet, epoch: u32, hook: u32) -> u32 {
+/// The class of the server name, by the packet's protocol.
+#[inline(always)]
+fn name_of(skb: *mut __sk_buff, packet: *const Packet, epoch: u32, hook: u32) -> u32 {
     if packet.is_null() {
         return UNDECIDED;
     }
