@@ -372,6 +372,6 @@ impl Stamp {
     #[inline(always)]
     pub const fn new(generation: u32, epoch: u32, step: u64) -> Self {
         let tables = (generation as u64) << 32 | epoch as u64;
-        Self(mix(mix(tables) ^ step) >> 24 | 1)
+        Self(mix(tables.wrapping_mul(0x9e37_79b9_7f4a_7c15) ^ step) >> 24 | 1)
     }
 }

@@ -7,7 +7,7 @@ use traffic_mirror_ebpf::abi::{
     LEARNED_BYTES, LEARNED_CELLS, Learned, MAX_LEARNED, MAX_LEARNED_MORE, NameCell, NameFound,
 };
 use traffic_mirror_ebpf::classify::class_of_hash;
-use traffic_mirror_ebpf::flow::{Found, IDLE_LIFE, Stamp, age};
+use traffic_mirror_ebpf::flow::{Found, IDLE_LIFE, Known, Stamp, age};
 use traffic_mirror_ebpf::hello::name::{Match, Names, look_up};
 
 use super::UNDECIDED;
@@ -196,15 +196,13 @@ extern "C" fn rank_in(bucket: u32, hash: u64, now: u32) -> u32 {
     most
 }
 
-/// The class of the flow at hand. `answered` is 1 if its other side has answered. A global function,
-/// as above.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(super) extern "C" fn class_of_flow(answered: u32) -> u32 {
-    let Some(visit) = current() else {
-        return UNDECIDED;
-    };
-    let (known, epoch) = (visit.flow.known, visit.epoch);
+/// In place of a class: the name was not compared with these tables yet.
+pub(super) const NOT_COMPARED: u32 = UNDECIDED - 3;
+
+/// The class of a flow by what is known of it, if it is remembered; else [`NOT_COMPARED`]. `answered`
+/// is 1 if its other side has answered.
+#[inline(always)]
+pub(super) fn remembered_class(known: Known, epoch: u32, now: u32, answered: u32) -> u32 {
     let Some(index) = known.name() else {
         return UNDECIDED;
     };
@@ -216,20 +214,35 @@ pub(super) extern "C" fn class_of_flow(answered: u32) -> u32 {
     if name.hash == 0 || !known.is(name.hash) {
         return UNDECIDED;
     }
-    let time = visit.flow.now | IS_TIME;
+    let time = now | IS_TIME;
     if answered != 0 && name.answered != time {
         name.answered = time;
     } else if answered == 0 && name.seen != time {
         name.seen = time;
     }
-    let class = match Found(name.found).class(stamp(epoch, 0)) {
+    match Found(name.found).class(stamp(epoch, 0)) {
+        Some(0) => values().other_name,
         Some(class) => class,
-        None => opaque(look_up_again(index, epoch)),
+        None => NOT_COMPARED,
+    }
+}
+
+/// The class of the flow at hand. `answered` is 1 if its other side has answered. A global function,
+/// as above.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn class_of_flow(answered: u32) -> u32 {
+    let Some(visit) = current() else {
+        return UNDECIDED;
     };
-    if class == 0 {
-        values().other_name
-    } else {
-        class
+    let (known, epoch) = (visit.flow.known, visit.epoch);
+    let class = remembered_class(known, epoch, visit.flow.now, answered);
+    if class != NOT_COMPARED {
+        return class;
+    }
+    match opaque(look_up_again(known.name().unwrap_or(0), epoch)) {
+        0 => values().other_name,
+        class => class,
     }
 }
 

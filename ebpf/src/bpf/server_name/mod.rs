@@ -5,6 +5,7 @@ mod assembly;
 mod flows;
 mod learned;
 mod payload;
+mod plain;
 mod quic;
 mod state;
 mod visit;
@@ -32,6 +33,10 @@ pub(super) extern "C" fn server_name(
     epoch: u32,
     hook: u32,
 ) -> u32 {
+    let class = opaque(plain::class_of_plain(skb, packet, epoch));
+    if class != plain::ANOTHER_WAY {
+        return class;
+    }
     let step = opaque(visit::visit(skb, packet, epoch));
     let Some(visit) = state::current() else {
         return UNDECIDED;

@@ -1,19 +1,19 @@
 //! Input: a packet. Output: its segment and what is remembered of its flow, in the state of the CPU.
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{bpf_ktime_get_coarse_ns, bpf_skb_load_bytes};
-use traffic_mirror_ebpf::flow::{self, Segment, Tentative, clock};
+use aya_ebpf::helpers::generated::bpf_skb_load_bytes;
+use traffic_mirror_ebpf::flow::{self, Segment, Tentative};
 use traffic_mirror_ebpf::packet::{Packet, protocol};
 
 use super::flows;
 use super::state::{TCP_BYTES, current};
-use crate::bpf::direct::values;
 use crate::bpf::skb::Skb;
 
 /// In place of a [`Step`](flow::Step): no packet of which a name can be known.
 const NO_STEP: u32 = u32::MAX;
 
-/// Reads a segment and what is remembered of its flow; returns the [`Step`](flow::Step), or
+/// Reads a segment and what is tentative of its flow, after
+/// [`class_of_plain`](super::plain::class_of_plain); returns the [`Step`](flow::Step), or
 /// [`NO_STEP`]. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
@@ -39,7 +39,6 @@ pub(super) extern "C" fn visit(skb: *mut __sk_buff, packet: *const Packet, epoch
     if failed != 0 {
         return NO_STEP;
     }
-    let key = flow::key(packet, &values().name_keys.flows);
     let word = u32::from_be(visit.header[3]);
     let length = Skb(skb).len();
     let stated = match packet.ip_bytes() {
@@ -48,7 +47,6 @@ pub(super) extern "C" fn visit(skb: *mut __sk_buff, packet: *const Packet, epoch
     };
     let end = if stated < length { stated } else { length };
     let at = transport + (word >> 28) * 4;
-    visit.key = key.hash;
     visit.at = at;
     visit.epoch = epoch;
     visit.flow.segment = Segment {
@@ -56,12 +54,9 @@ pub(super) extern "C" fn visit(skb: *mut __sk_buff, packet: *const Packet, epoch
         acknowledgment: u32::from_be(visit.header[2]),
         payload: end.saturating_sub(at),
         flags: word >> 16 & 0xff,
-        side: key.side,
+        side: visit.flow.segment.side,
     };
-    // SAFETY: no arguments.
-    visit.flow.now = clock(unsafe { bpf_ktime_get_coarse_ns() });
-    let known = flows::find_flow(key.hash);
-    visit.was_known = known;
+    let known = visit.was_known;
     visit.flow.known = flow::Known(known);
     visit.flow.tentative = Tentative::default();
     if !visit.flow.is_plain() {
@@ -69,7 +64,7 @@ pub(super) extern "C" fn visit(skb: *mut __sk_buff, packet: *const Packet, epoch
     }
     if known == 0 && visit.flow.tentative.value == 0 {
         // another CPU may have moved it from there to here meanwhile
-        let known = flows::find_flow(key.hash);
+        let known = flows::find_flow(visit.key);
         visit.was_known = known;
         visit.flow.known = flow::Known(known);
     }
