@@ -117,7 +117,7 @@ fn what_is_too_large_is_refused_with_the_filter_that_is() -> Result<()> {
         (
             &large,
             &[
-                "302759 networks, port ranges and server names",
+                "302759 networks, port ranges, server names and applications",
                 "more than 160 MiB",
                 "gives the most of them",
             ][..],
