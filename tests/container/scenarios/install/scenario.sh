@@ -156,8 +156,9 @@ check "and is live" traffic-mirror wait --timeout 30
 check "the resolver runs" soon systemctl is-active $RESOLVER
 check "and knows the address" soon eval "traffic-mirror status shop.example.com | grep '1 address until'"
 before=$(packets checkout)
-check "a page is fetched" fetch
-check "and mirrored" test "$(packets checkout)" -gt "$before"
+# the daemon gathers what the resolver writes for a second
+fetched_and_mirrored() { fetch >/dev/null && test "$(packets checkout)" -gt "$before"; }
+check "a page is fetched and mirrored" soon fetched_and_mirrored
 check "check knows the name" is "$(traffic-mirror check 2>&1 >/dev/null)" ""
 check "the daemon may open no network socket" is \
     "$(systemctl show --property=RestrictAddressFamilies --value $UNIT)" "AF_NETLINK AF_UNIX"
