@@ -4,12 +4,12 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
-use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet, normalize_untrusted_str};
+use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::Serialize;
 
 use super::secrets::hidden;
 use super::{Diagnostic, Severity};
-use crate::printable::printable;
+use crate::printable::{printable, printable_lines};
 
 /// Prints the diagnostics for people, a blank line between two, in the order given.
 ///
@@ -64,24 +64,29 @@ fn group<'a>(diagnostic: &'a Diagnostic, path: &'a str, lines: &Lines<'a>) -> Gr
         .annotation(
             AnnotationKind::Primary
                 .span(excerpt.relative(&diagnostic.span))
-                .label(beside),
+                .label(beside.map(printable)),
         )
         .annotations(diagnostic.related.iter().map(|related| {
             AnnotationKind::Context
                 .span(excerpt.relative(&related.span))
-                .label(related.message.as_str())
+                .label(printable(&related.message))
         }));
     let mut group = level
-        .primary_title(diagnostic.message.as_str())
+        .primary_title(printable(&diagnostic.message))
         .id(diagnostic.code.as_str())
         .element(snippet);
     if let Some(help) = below {
-        group = group.element(Level::HELP.message(normalize_untrusted_str(help)));
+        group = group.element(Level::HELP.message(said(help)));
     }
     if let Some(note) = &diagnostic.note {
-        group = group.element(Level::NOTE.message(normalize_untrusted_str(note)));
+        group = group.element(Level::NOTE.message(said(note)));
     }
     group
+}
+
+/// Lines that may have a text of the file in them.
+fn said(text: &str) -> String {
+    printable_lines(text).replace('\t', " ")
 }
 
 /// Whether a help stands beside the underlined text; a longer one gets a line of its own.
@@ -326,7 +331,13 @@ mod tests {
         for code in (0..0x20).chain(0x7f..0xa0).filter(|code| *code != 0x0a) {
             let text = format!("a = \"{}\"", char::from_u32(code).unwrap());
             let name = format!("f{}", char::from_u32(code).unwrap());
-            let rendered = render(&[at(5..6)], &name, &text, false);
+            // a text of the file may stand in all that is said
+            let long = format!("{name} {}", "x".repeat(200));
+            let said = [
+                at(5..6).help(name.clone()).related(0..1, &name).note(&name),
+                Diagnostic::new(Code::Syntax, 5..6, &name).help(long),
+            ];
+            let rendered = render(&said, &name, &text, false);
             assert!(
                 rendered.chars().all(|c| c == '\n' || !c.is_control()),
                 "{rendered:?}"
