@@ -177,12 +177,7 @@ pub(super) extern "C" fn put_tentative() -> u32 {
         return 0;
     };
     let (key, now) = (visit.key, visit.flow.now);
-    let (first, second) = (tentative_bucket(key, 0), tentative_bucket(key, 1));
-    let (mut bucket, mut found) = (first, opaque(oldest(key, first, now)));
-    let other = opaque(oldest(key, second, now));
-    if other / TENTATIVES > found / TENTATIVES {
-        (bucket, found) = (second, other);
-    }
+    let (bucket, place) = tentative_place(key, now);
     let Some(bucket) = TENTATIVE.get_ptr_mut(bucket) else {
         return 0;
     };
@@ -190,7 +185,7 @@ pub(super) extern "C" fn put_tentative() -> u32 {
     let cells = unsafe { &mut (*bucket).cells };
     let value = visit.flow.tentative.value;
     let sequence = u64::from(visit.flow.tentative.sequence);
-    cells[(found % TENTATIVES) as usize] = TentativeCell {
+    cells[place] = TentativeCell {
         check: key ^ value ^ sequence,
         value,
         said: sequence,
@@ -199,13 +194,26 @@ pub(super) extern "C" fn put_tentative() -> u32 {
     0
 }
 
-pub(super) const TENTATIVES: u32 = TENTATIVE_CELLS as u32;
+/// The bucket and the cell where what is tentative of a flow goes: its own, else an empty one, else
+/// the oldest.
+#[inline(always)]
+pub(super) fn tentative_place(key: u64, now: u32) -> (u32, usize) {
+    let (first, second) = (tentative_bucket(key, 0), tentative_bucket(key, 1));
+    let (mut bucket, mut found) = (first, opaque(oldest(key, first, now)));
+    let other = opaque(oldest(key, second, now));
+    if other / TENTATIVES > found / TENTATIVES {
+        (bucket, found) = (second, other);
+    }
+    (bucket, (found % TENTATIVES) as usize)
+}
+
+const TENTATIVES: u32 = TENTATIVE_CELLS as u32;
 
 /// How old the oldest cell of a bucket is, the flow's own older than any other, times
 /// [`TENTATIVES`]; and which it is. A global function, as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn oldest(key: u64, bucket: u32, now: u32) -> u32 {
+extern "C" fn oldest(key: u64, bucket: u32, now: u32) -> u32 {
     const MOST: u32 = u32::MAX / TENTATIVES;
     let Some(bucket) = TENTATIVE.get(bucket) else {
         return 0;

@@ -6,10 +6,9 @@ use core::intrinsics::{AtomicOrdering, atomic_xadd};
 use traffic_mirror_ebpf::abi::{TENTATIVE_CELLS, TentativeCell};
 use traffic_mirror_ebpf::flow::Verdict;
 
-use super::super::flows::{TENTATIVES, is_of_datagrams, oldest, tentative_bucket};
+use super::super::flows::{is_of_datagrams, tentative_bucket, tentative_place};
 use super::super::state::{Visit, current};
 use crate::bpf::maps::TENTATIVE;
-use crate::bpf::verifier::opaque;
 
 /// Puts what is tentative of the flow at hand into its visit. A global function: the verifier
 /// checks it once.
@@ -59,19 +58,14 @@ extern "C" fn begin_datagrams() -> u32 {
         return 0;
     };
     let (key, now) = (visit.key, visit.flow.now);
-    let (first, second) = (tentative_bucket(key, 0), tentative_bucket(key, 1));
-    let (mut bucket, mut found) = (first, opaque(oldest(key, first, now)));
-    let other = opaque(oldest(key, second, now));
-    if other / TENTATIVES > found / TENTATIVES {
-        (bucket, found) = (second, other);
-    }
+    let (bucket, place) = tentative_place(key, now);
     let Some(bucket) = TENTATIVE.get_ptr_mut(bucket) else {
         return 0;
     };
     // SAFETY: an element of the map; a reader detects a cell that is half written.
     let cells = unsafe { &mut (*bucket).cells };
     let value = visit.flow.tentative.value;
-    cells[(found % TENTATIVES) as usize] = TentativeCell {
+    cells[place] = TentativeCell {
         check: key ^ value,
         value,
         said: 0,
