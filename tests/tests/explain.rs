@@ -9,9 +9,10 @@ use traffic_mirror::desired::{Desired, Directions, Filter};
 use traffic_mirror::network::Network;
 use traffic_mirror::tables::Tables;
 use traffic_mirror::verdict::{Asked, Flow as Shown, frame, verdict};
-use traffic_mirror_ebpf::abi::{ANY_CLASS, BLOCK_SLOTS, Explained, Row};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, Explained, Row};
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable};
 use traffic_mirror_ebpf::packet::{Bytes, Packet, parse};
+use traffic_mirror_tests::oracle::candidates_of_odd;
 use traffic_mirror_tests::oracle::flow::flow;
 use traffic_mirror_tests::oracle::frame::packet;
 use traffic_mirror_tests::oracle::naive::{Flow, Place, Unknown, ask, places};
@@ -35,12 +36,12 @@ fn explained(tables: &Tables, hook: u32, packet: Packet) -> Explained {
     } else {
         fill::<true>(
             tables,
-            Candidates::of_odd(tables, active, hook, &packet, [ANY_CLASS; 2], true),
+            candidates_of_odd(tables, active, hook, &packet, true),
             &mut explained.matches,
         );
         fill::<true>(
             tables,
-            Candidates::of_odd(tables, active, hook, &packet, [ANY_CLASS; 2], false),
+            candidates_of_odd(tables, active, hook, &packet, false),
             &mut explained.certain,
         );
     }

@@ -8,9 +8,10 @@ use traffic_mirror::compile::Compiled;
 use traffic_mirror::desired::Desired;
 use traffic_mirror::network::Network;
 use traffic_mirror::tables::Tables;
-use traffic_mirror_ebpf::abi::{ANY_CLASS, BLOCK_SLOTS, MAX_FILTERS, MAX_SLOTS, Skipped, Slot};
+use traffic_mirror_ebpf::abi::{BLOCK_SLOTS, MAX_FILTERS, MAX_SLOTS, Skipped, Slot};
 use traffic_mirror_ebpf::classify::{Candidates, OutOfTable};
 use traffic_mirror_ebpf::packet::{Bytes, Packet, parse};
+use traffic_mirror_tests::oracle::candidates_of_odd;
 use traffic_mirror_tests::oracle::flow::flow;
 use traffic_mirror_tests::oracle::frame::{Frame, frame, packet};
 use traffic_mirror_tests::oracle::naive::{Answer, Flow, Place, Unknown, ask, places};
@@ -108,7 +109,7 @@ fn classify(tables: &Tables, hook: usize, packet: &Packet) -> Answer {
         );
     } else {
         for any in [true, false] {
-            let found = Candidates::of_odd(tables, active, hook, &packet, [ANY_CLASS; 2], any);
+            let found = candidates_of_odd(tables, active, hook, &packet, any);
             search::<true>(tables, found, |slot| {
                 if any == (slot.action[0].exclude == 0) {
                     take(slot)

@@ -12,6 +12,7 @@ use traffic_mirror_ebpf::abi::{
 };
 use traffic_mirror_ebpf::classify::Candidates;
 use traffic_mirror_ebpf::packet::Packet;
+use traffic_mirror_tests::oracle::candidates_of_odd;
 use traffic_mirror_tests::oracle::frame::packet;
 use traffic_mirror_tests::oracle::naive::{Answer, Flow, Name, Place, Unknown, ask_named, places};
 use traffic_mirror_tests::oracle::random::Random;
@@ -120,7 +121,7 @@ fn classify(tables: &Tables, hook: usize, packet: &Packet, name: &Name) -> Answe
             };
             for any in [true, false] {
                 if let Some(candidates) =
-                    Candidates::of_odd(tables, active, hook, &packet, [ANY_CLASS; 2], any).unwrap()
+                    candidates_of_odd(tables, active, hook, &packet, any).unwrap()
                 {
                     search(candidates, Some(!any));
                 }

@@ -9,8 +9,8 @@ use crate::bpf::application::application;
 use crate::bpf::direct::{control, values};
 use crate::bpf::hook_stats::count;
 use crate::bpf::maps::Kernel;
-use crate::bpf::memo::{CANDIDATES, FAILED, FOUND, Kept, Key, NONE};
-use crate::bpf::server_name::{UNDECIDED, server_name, server_name_of_quic};
+use crate::bpf::memo::{CANDIDATES, FAILED, FOUND, Kept, NONE};
+use crate::bpf::server_name::{UNDECIDED, server_name_of_quic, server_name_of_tcp};
 use crate::bpf::verifier::opaque;
 
 /// In place of the class of a server name: nobody has looked for it yet.
@@ -76,7 +76,6 @@ pub(super) extern "C" fn find_learned(
     if unknown != 0 {
         return UNKNOWN | unknown;
     }
-    kept.key = Key::of(&kept.candidates, epoch);
     FOUND
 }
 
@@ -90,8 +89,15 @@ fn name_of(skb: *mut __sk_buff, packet: *const Packet, epoch: u32, hook: u32) ->
     if unsafe { (*packet).protocol } == protocol::UDP {
         server_name_of_quic(skb, packet, epoch, hook)
     } else {
-        server_name(skb, packet, epoch, hook)
+        server_name_of_tcp(skb, packet, epoch, hook)
     }
+}
+
+/// In place of `server_name`, [`server_name_of_quic`] and [`application`], where no filter asks: the daemon has it called.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn undecided(_: *mut __sk_buff, _: *const Packet, _: u32, _: u32) -> u32 {
+    opaque(UNDECIDED)
 }
 
 #[inline(always)]

@@ -12,6 +12,7 @@ use traffic_mirror_ebpf::abi::{
 use traffic_mirror_ebpf::classify::Tables;
 
 use crate::bpf::direct::values;
+use crate::bpf::verifier::forget;
 
 // Written by the daemon through a memory mapping, each change in one store.
 #[map]
@@ -154,5 +155,10 @@ impl Tables for Kernel {
     #[inline(always)]
     fn row(&self, id: u32) -> Option<&Row> {
         ROWS.get(id)
+    }
+
+    #[inline(always)]
+    fn forget(&self, value: u32) -> u32 {
+        forget(value)
     }
 }

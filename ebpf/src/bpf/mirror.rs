@@ -28,7 +28,7 @@ use crate::bpf::memo::{
 };
 use crate::bpf::parse::{parse_packet, parse_unusual};
 use crate::bpf::segmenter::segment;
-use crate::bpf::server_name::server_name;
+use crate::bpf::server_name::server_name_of_tcp;
 use crate::bpf::skb::{DROP, NEXT, Skb};
 use crate::bpf::verifier::{STOP, each, go_on_if, opaque, opaque_pointer};
 use crate::bpf::{fragment_cache, memo};
@@ -75,7 +75,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
         // of datagrams the daemon would have to read all
         let is_learned = !packet.is_odd() && packet.protocol != protocol::UDP;
         if place & Interfaces::LEARN != 0 && is_learned {
-            class = opaque(server_name(skb.0, &raw const packet, epoch, hook as u32));
+            class = server_name_of_tcp(skb.0, &raw const packet, epoch, hook as u32);
         }
     } else {
         parse_packet(skb, &mut packet)?;
@@ -105,7 +105,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
         let Some(candidates) = candidates else {
             return Ok(());
         };
-        let kept = keep(&candidates, epoch)?;
+        let kept = keep(&candidates)?;
         if candidates.want_learned(active) {
             cold_path();
             match opaque(find_learned(skb.0, &raw const packet, epoch, class)) {
@@ -119,6 +119,7 @@ fn try_mirror(skb: Skb, egress: bool) -> Result<(), Skipped> {
             }
         }
         if unknown == 0 {
+            kept.key = Key::of(&kept.candidates, epoch);
             memo = memo::find(&kept.key);
             if memo.is_null() {
                 match kept.candidates.rule_out(&Kernel, active) {
@@ -222,14 +223,29 @@ pub(super) extern "C" fn look_up(packet: *const Packet, hook: u32, how: u32) -> 
         },
         _ => [ANY_CLASS; 2],
     };
-    kept(Candidates::of_odd(
-        &Kernel,
-        active,
-        hook,
-        packet,
-        learned,
-        how & INCLUDES != 0,
-    ))
+    let any = how & INCLUDES != 0;
+    match kept(Candidates::of_odd(&Kernel, active, hook, packet, any)) {
+        FOUND => give_learned(how, learned[0], learned[1]),
+        found => found,
+    }
+}
+
+/// Gives the candidates in the map the classes of server name and application, [`ANY_CLASS`] for
+/// one that is unknown; answers as [`look_up`]. A global function, as [`gather`].
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn give_learned(how: u32, name: u32, application: u32) -> u32 {
+    let Some(kept) = CANDIDATES.get_ptr_mut(0) else {
+        return FAILED;
+    };
+    // SAFETY: a per-CPU element, which the caller has just written.
+    let candidates = unsafe { &mut (*kept).candidates };
+    let active = &control().banks[how as usize & 1];
+    match candidates.give_odd(&Kernel, active, [name, application], how & INCLUDES != 0) {
+        Ok(true) => FOUND,
+        Ok(false) => NONE,
+        Err(_) => FAILED,
+    }
 }
 
 /// Puts candidates into the map.
@@ -237,20 +253,17 @@ pub(super) extern "C" fn look_up(packet: *const Packet, hook: u32, how: u32) -> 
 pub(super) fn kept(found: Result<Option<Candidates>, OutOfTable>) -> u32 {
     match found {
         Ok(None) => NONE,
-        Ok(Some(candidates)) if keep(&candidates, 0).is_ok() => FOUND,
+        Ok(Some(candidates)) if keep(&candidates).is_ok() => FOUND,
         _ => FAILED,
     }
 }
 
 #[inline(always)]
-fn keep(candidates: &Candidates, epoch: u32) -> Result<&'static mut Kept, Skipped> {
+fn keep(candidates: &Candidates) -> Result<&'static mut Kept, Skipped> {
     let kept = CANDIDATES.get_ptr_mut(0).ok_or(Skipped::Table)?;
     // SAFETY: a per-CPU element; nothing else runs before `gather` has read it.
     unsafe {
         (*kept).candidates = *candidates;
-        (*kept).key = Key::of(candidates, epoch);
-        (*kept).found = 0;
-        (*kept).filters = [NO_FILTER; FOUND_MAX];
         // what is read from there need not be on the stack
         Ok(&mut *opaque_pointer(kept))
     }
@@ -297,6 +310,8 @@ extern "C" fn gather(skb: *mut __sk_buff, packet: *const Packet, how: u32) -> u6
     }
     // SAFETY: the caller passes a pointer to a local variable; a per-CPU element.
     let (packet, kept) = unsafe { (&*packet, &mut *kept) };
+    kept.found = 0;
+    kept.filters = [NO_FILTER; FOUND_MAX];
     let size = measure(Skb(skb), packet);
     begin(cpu, size.packets);
     let mut wanted = Gathered {

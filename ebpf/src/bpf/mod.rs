@@ -1,6 +1,7 @@
 //! The programs. What is attached begins here; each is a file of its own.
 
 mod application;
+mod clock;
 mod copy;
 mod direct;
 mod encap;

@@ -69,6 +69,13 @@ pub(super) fn opaque(value: u32) -> u32 {
     }
 }
 
+/// A value of which the verifier forgets all that it knows: a global function may return anything.
+#[unsafe(no_mangle)]
+#[inline(never)]
+pub(super) extern "C" fn forget(value: u32) -> u32 {
+    opaque(value)
+}
+
 /// A pointer whose target is opaque to the compiler.
 #[inline(always)]
 pub(super) fn opaque_pointer<T>(pointer: *mut T) -> *mut T {

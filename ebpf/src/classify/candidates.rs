@@ -43,8 +43,9 @@ impl Candidates {
         let omitted = &active.omitted;
         let values = tables.values().ok_or(OutOfTable)?;
         let [source_port, destination_port] = ports(values, packet);
-        blocks &= summary(tables, source_port)? | omitted[Field::SourcePort as usize];
-        blocks &= summary(tables, destination_port)? | omitted[Field::DestinationPort as usize];
+        blocks &= summary::<T, false>(tables, source_port)? | omitted[Field::SourcePort as usize];
+        blocks &= summary::<T, false>(tables, destination_port)?
+            | omitted[Field::DestinationPort as usize];
         if blocks == 0 {
             return Ok(None);
         }
@@ -59,8 +60,8 @@ impl Candidates {
     }
 
     /// As [`Candidates::of`], for a packet with [`Packet::unknown`] fields: they match with `any`
-    /// every value, otherwise none. `learned` are the classes of the server name and of the
-    /// application, [`ANY_CLASS`] for one that is unknown. To be searched with `ODD`.
+    /// every value, otherwise none. To be searched with `ODD`, after
+    /// [`Candidates::give_odd`].
     ///
     /// # Errors
     /// An index beyond a table.
@@ -70,7 +71,6 @@ impl Candidates {
         active: &Bank,
         hook: usize,
         packet: &Packet,
-        learned: [u32; 2],
         any: bool,
     ) -> Result<Option<Self>, OutOfTable> {
         let values = tables.values().ok_or(OutOfTable)?;
@@ -84,39 +84,55 @@ impl Candidates {
             (_, true) => [ANY_CLASS; 2],
             (_, false) => values.no_port,
         };
+        let [protocol, source_port, destination_port] =
+            [protocol, ports[0], ports[1]].map(|class| tables.forget(class));
         let omitted = &active.omitted;
         let mut blocks = active.hooks[hook % MAX_HOOKS];
-        if ports[0] != ANY_CLASS {
-            blocks &= summary(tables, ports[0])? | omitted[Field::SourcePort as usize];
-            blocks &= summary(tables, ports[1])? | omitted[Field::DestinationPort as usize];
+        if source_port != ANY_CLASS {
+            blocks &=
+                summary::<T, true>(tables, source_port)? | omitted[Field::SourcePort as usize];
+            blocks &= summary::<T, true>(tables, destination_port)?
+                | omitted[Field::DestinationPort as usize];
         }
         if blocks == 0 {
             return Ok(None);
         }
-        let found = Self::of_rest::<T, true>(
+        Self::of_rest::<T, true>(
             tables,
             active,
             hook,
             packet,
             blocks,
-            [protocol, ports[0], ports[1]],
-        )?;
-        let Some(mut candidates) = found else {
-            return Ok(None);
-        };
+            [protocol, source_port, destination_port],
+        )
+    }
+
+    /// Gives what [`Candidates::of_odd`] has left the classes of the server name and of the
+    /// application, [`ANY_CLASS`] for one that is unknown; returns whether a block is left.
+    ///
+    /// # Errors
+    /// An index beyond a table.
+    #[inline(always)]
+    pub fn give_odd<T: Tables>(
+        &mut self,
+        tables: &T,
+        active: &Bank,
+        learned: [u32; 2],
+        any: bool,
+    ) -> Result<bool, OutOfTable> {
+        let values = tables.values().ok_or(OutOfTable)?;
         let mut give = |field: Field, class: u32, other: u32| {
             let class = match (class, any) {
                 (ANY_CLASS, false) => other,
                 _ => class,
             };
-            if class == ANY_CLASS || !candidates.want(active, field) {
+            if class == ANY_CLASS || !self.want(active, field) {
                 return Ok(true);
             }
-            candidates.give(tables, active, field, class)
+            self.give(tables, active, field, class)
         };
-        let is_left = give(Field::ServerName, learned[0], values.other_name)?
-            && give(Field::Application, learned[1], values.other_application)?;
-        Ok(is_left.then_some(candidates))
+        Ok(give(Field::ServerName, learned[0], values.other_name)?
+            && give(Field::Application, learned[1], values.other_application)?)
     }
 
     /// The part of `blocks` that addresses, VLAN and protocol leave. `ODD` is for
@@ -138,7 +154,7 @@ impl Candidates {
         };
         let source =
             class_of(tables, &active.roots[source as usize], packet.source).ok_or(OutOfTable)?;
-        blocks &= summary(tables, source)? | omitted[Field::Source as usize];
+        blocks &= summary::<T, ODD>(tables, source)? | omitted[Field::Source as usize];
         if blocks == 0 {
             return Ok(None);
         }
@@ -148,7 +164,7 @@ impl Candidates {
             packet.destination,
         )
         .ok_or(OutOfTable)?;
-        blocks &= summary(tables, destination)? | omitted[Field::Destination as usize];
+        blocks &= summary::<T, ODD>(tables, destination)? | omitted[Field::Destination as usize];
         if blocks == 0 {
             return Ok(None);
         }
@@ -158,7 +174,7 @@ impl Candidates {
             EMPTY_CLASS
         } else {
             let vlan = values.vlan[packet.vlan as usize % VLANS];
-            blocks &= summary(tables, vlan)? | omitted[Field::Vlan as usize];
+            blocks &= summary::<T, ODD>(tables, vlan)? | omitted[Field::Vlan as usize];
             if blocks == 0 {
                 return Ok(None);
             }
@@ -171,7 +187,7 @@ impl Candidates {
         };
         if !ODD || protocol != ANY_CLASS {
             // the bank may hold more of a protocol than its class still does
-            blocks &= summary(tables, protocol)? | omitted[Field::Protocol as usize];
+            blocks &= summary::<T, ODD>(tables, protocol)? | omitted[Field::Protocol as usize];
             if blocks == 0 {
                 return Ok(None);
             }
@@ -212,9 +228,9 @@ const QUICK_LOOKS: usize = 2;
 
 /// The blocks that a class has slots in.
 #[inline(always)]
-fn summary<T: Tables>(tables: &T, class: u32) -> Result<u64, OutOfTable> {
-    // the usual case: values that no filter gives
-    if class == EMPTY_CLASS {
+fn summary<T: Tables, const ODD: bool>(tables: &T, class: u32) -> Result<u64, OutOfTable> {
+    // the usual case: values that no filter gives; each question doubles the verifier's work
+    if !ODD && class == EMPTY_CLASS {
         return Ok(0);
     }
     tables.summary(class).copied().ok_or(OutOfTable)
@@ -255,7 +271,7 @@ impl Candidates {
         class: u32,
     ) -> Result<bool, OutOfTable> {
         self.classes[field as usize] = class;
-        self.blocks &= summary(tables, class)? | active.omitted[field as usize];
+        self.blocks &= summary::<T, false>(tables, class)? | active.omitted[field as usize];
         Ok(self.blocks != 0)
     }
 

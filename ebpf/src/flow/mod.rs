@@ -12,7 +12,7 @@ mod value;
 use crate::hello::STREAM_BYTES;
 
 pub use datagram::{Datagram, Read};
-pub(crate) use key::hash;
+pub(crate) use key::key_of_end;
 pub use key::{Key, key};
 pub use value::{Found, IDLE_LIFE, Known, Stamp, Tentative, Undecided, Verdict, age, clock};
 

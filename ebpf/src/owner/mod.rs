@@ -44,7 +44,7 @@ pub fn port(packet: &Packet, end: usize, keys: &[u64; FLOW_KEYS_OF_NAMES]) -> u6
     };
     // the last word of a flow is not 0
     let port = port as u64 | (packet.protocol as u64) << 32 | 1 << 63;
-    flow::hash(&[address[0], address[1], port], keys)
+    flow::key_of_end(packet.version == 4, address, port, keys)
 }
 
 /// What a socket's packet teaches.
@@ -85,6 +85,34 @@ impl Lesson {
             Self::Unknown
         }
     }
+}
+
+/// One word for the flow that a packet teaches about, the index of its sender and the time, which
+/// is hardly ever that of others. Nobody but sockets of this host, whose lessons they are, chooses
+/// what goes in, and nobody knows the keys.
+#[must_use]
+#[inline(always)]
+pub const fn lesson_of(
+    packet: &Packet,
+    index: u32,
+    now: u32,
+    keys: &[u64; FLOW_KEYS_OF_NAMES],
+) -> u64 {
+    let ports = packet.source_port as u64 | (packet.destination_port as u64) << 16;
+    let words = [
+        packet.source[0] ^ packet.source[1].rotate_left(32),
+        packet.destination[0] ^ packet.destination[1].rotate_left(32),
+        ports | (packet.protocol as u64) << 32,
+        index as u64 | (now as u64) << 32,
+    ];
+    // each word is spread before the next one is added
+    let (mut sum, mut word) = (keys[0], 0);
+    while word < words.len() {
+        sum = (sum ^ words[word]).wrapping_mul(keys[1 + word] | 1);
+        sum ^= sum >> 32;
+        word += 1;
+    }
+    sum
 }
 
 /// Whether whoever a packet is for may be about to send for the first time: a TCP packet that begins

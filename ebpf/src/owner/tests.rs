@@ -101,3 +101,34 @@ fn ids_of_two_cgroups_do_not_pass_for_one() {
     }
     assert_ne!(cgroup_hash(1, &KEYS), cgroup_hash(2, &KEYS));
 }
+
+#[test]
+fn a_lesson_is_repeated_by_the_same_alone() {
+    let keys = core::array::from_fn(|at| mix(at as u64 + 1));
+    let one = packet(
+        protocol::TCP,
+        (0x0a00_0001 << 32, 443),
+        (0x0a00_0002 << 32, 50_000),
+    );
+    let of = |packet: &Packet, index, now| lesson_of(packet, index, now, &keys);
+    let same = of(&one, 3, 5);
+    assert_eq!(same, of(&one, 3, 5));
+    let back = packet(
+        protocol::TCP,
+        (0x0a00_0002 << 32, 50_000),
+        (0x0a00_0001 << 32, 443),
+    );
+    let other = packet(
+        protocol::TCP,
+        (0x0a00_0001 << 32, 443),
+        (0x0a00_0002 << 32, 50_001),
+    );
+    for differs in [
+        of(&one, 4, 5),
+        of(&one, 3, 6),
+        of(&back, 3, 5),
+        of(&other, 3, 5),
+    ] {
+        assert_ne!(same, differs);
+    }
+}

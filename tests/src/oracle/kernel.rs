@@ -8,7 +8,7 @@ use aya::maps::{Array, Map, MapData};
 use aya::programs::SchedClassifier;
 use traffic_mirror::kernel::{Explainer, Generation};
 use traffic_mirror::network::Direction;
-use traffic_mirror::tables::{Table, Tables};
+use traffic_mirror::tables::{Pages, Table, Tables};
 use traffic_mirror_ebpf::abi::{
     Count, Drop as Reason, EndpointStats, Explained, FilterStats, HookStats, Skipped,
 };
@@ -43,6 +43,15 @@ impl Drop for PinPath {
             }
             _ => {}
         }
+    }
+}
+
+/// Tables of a file with server names and applications: the programs for them lack no function.
+pub fn tables_with_learned_fields() -> Tables {
+    Tables {
+        name_texts: Pages::zeroed(2),
+        cgroups: Pages::zeroed(2),
+        ..Tables::empty()
     }
 }
 

@@ -14,8 +14,10 @@ pub mod random;
 use traffic_mirror::compile::{Cache, Compiled, new_maps};
 use traffic_mirror::desired::{self, Desired};
 use traffic_mirror::network::{Direction, Network};
-use traffic_mirror_ebpf::abi::Bank;
-use traffic_mirror_ebpf::classify::hook_of;
+use traffic_mirror::tables::Tables;
+use traffic_mirror_ebpf::abi::{ANY_CLASS, Bank};
+use traffic_mirror_ebpf::classify::{Candidates, OutOfTable, hook_of};
+use traffic_mirror_ebpf::packet::Packet;
 
 use self::naive::Place;
 
@@ -52,4 +54,19 @@ pub fn hook(active: &Bank, network: &Network, place: &Place) -> Option<usize> {
 /// What a file means on a host, for new maps.
 pub fn compiled(desired: &Desired, network: &Network) -> Compiled {
     new_maps(desired, network, &[], &mut Cache::default()).expect("there is room")
+}
+
+/// The candidates for a packet with unknown fields, neither of whose learned fields is known.
+pub fn candidates_of_odd(
+    tables: &Tables,
+    active: &Bank,
+    hook: usize,
+    packet: &Packet,
+    any: bool,
+) -> Result<Option<Candidates>, OutOfTable> {
+    let Some(mut candidates) = Candidates::of_odd(tables, active, hook, packet, any)? else {
+        return Ok(None);
+    };
+    let is_left = candidates.give_odd(tables, active, [ANY_CLASS; 2], any)?;
+    Ok(is_left.then_some(candidates))
 }

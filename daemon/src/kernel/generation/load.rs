@@ -4,7 +4,7 @@ use std::io;
 
 use aya::EbpfLoader;
 
-use super::{Generation, direct};
+use super::{Generation, direct, unused};
 use crate::kernel::bpf::program::Loading;
 use crate::kernel::error::{KernelError, map_error, reason};
 use crate::kernel::object::{OBJECT, OFFSETS, map_names};
@@ -29,10 +29,25 @@ impl Generation {
             .map(|name| self.open_map(name))
             .collect::<Result<Vec<_>, _>>()?;
         direct::put_in_place(&mut object, &direct);
+        if are_there {
+            unused::leave_out(&mut object, &self.unused()?).map_err(refuse)?;
+        }
         let ebpf = loader
             .load(bytemuck::cast_slice(&object))
             .map_err(|error| refuse(reason(&error)))?;
         Ok(Loading::new(ebpf, direct))
+    }
+
+    /// Functions that none of its packets gets to.
+    fn unused(&self) -> Result<Vec<&'static str>, KernelError> {
+        let mut functions = Vec::new();
+        if !self.knows_flows()? {
+            functions.extend(unused::OF_NAMES);
+        }
+        if !self.knows_owners()? {
+            functions.extend(unused::OF_APPLICATIONS);
+        }
+        Ok(functions)
     }
 
     fn loader(&self) -> Result<EbpfLoader<'static>, KernelError> {

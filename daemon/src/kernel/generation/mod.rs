@@ -13,6 +13,7 @@ mod programs;
 #[cfg(test)]
 mod stack;
 pub(super) mod test_run;
+mod unused;
 
 use std::fs;
 use std::io;
@@ -116,7 +117,18 @@ impl Generation {
     /// # Errors
     /// They cannot be opened.
     pub(crate) fn knows_flows(&self) -> Result<bool, KernelError> {
-        let name = flow_maps(0, 0)[0].0;
+        self.has_more_than_one(flow_maps(0, 0)[0].0)
+    }
+
+    /// Whether it has the maps of packets whose application matters.
+    ///
+    /// # Errors
+    /// They cannot be opened.
+    pub(super) fn knows_owners(&self) -> Result<bool, KernelError> {
+        self.has_more_than_one(OWNER_MAPS[0].0)
+    }
+
+    fn has_more_than_one(&self, name: &str) -> Result<bool, KernelError> {
         let info = self.open_map(name)?.info();
         let info = info.map_err(|error| map_error("open", name)(std::io::Error::other(error)))?;
         Ok(info.max_entries() > 1)

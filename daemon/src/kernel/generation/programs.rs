@@ -12,8 +12,9 @@ use crate::kernel::bpf::program;
 use crate::kernel::bpf::program::{Loading, Program, bind};
 use crate::kernel::error::{KernelError, pin_error, reason};
 use crate::kernel::generation::Generation;
-use crate::kernel::object::{DAEMON, ERRORS_IP, PROGRAMS, mirror};
+use crate::kernel::object::{DAEMON, ERRORS_IP, OWNER_MAPS, PROGRAMS, flow_maps, mirror};
 use crate::network::{Direction, LinkKind};
+use crate::tables::Table;
 
 impl Generation {
     /// Loads the programs that are attached.
@@ -110,14 +111,24 @@ fn pin(dir: &Path, object: &mut Loading, name: &'static str) -> Result<(), Kerne
         reason,
     };
     let program = program::load(object, name)?;
-    // so that its owner can be identified
-    let record = MapData::from_pin(dir.join(DAEMON)).map_err(|error| refuse(reason(&error)))?;
     let fd = program
         .fd()
         .map_err(|error| refuse(reason(&error)))?
         .as_fd();
-    bind(fd, &record).map_err(|error| refuse(format!("cannot bind it to {DAEMON}: {error}")))?;
+    for map in held() {
+        let opened = MapData::from_pin(dir.join(map)).map_err(|error| refuse(reason(&error)))?;
+        bind(fd, &opened).map_err(|error| refuse(format!("cannot bind it to {map}: {error}")))?;
+    }
     program
         .pin(&path)
         .map_err(|error| pin_error("create", &path, io::Error::other(error)))
+}
+
+/// Maps that a program holds even if it does not use them: one by which its owner is identified, and
+/// those of functions that may be left out, so that each pin can be checked against the programs.
+fn held() -> impl Iterator<Item = &'static str> {
+    [DAEMON, Table::Names.map_name(), Table::Cgroups.map_name()]
+        .into_iter()
+        .chain(flow_maps(0, 0).map(|(name, _)| name))
+        .chain(OWNER_MAPS.map(|(name, _)| name))
 }

@@ -4,20 +4,21 @@
 //! The kernel knows the cgroup of a packet that a socket has sent, and of no other
 //! (`bpf_skb_cgroup_id`): the stack looks for the socket of one that it receives after this hook.
 
+mod lessons;
 mod origins;
 mod owners;
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::{
-    bpf_ktime_get_coarse_ns, bpf_skb_cgroup_id, bpf_skb_load_bytes,
-};
+use aya_ebpf::helpers::generated::{bpf_skb_cgroup_id, bpf_skb_load_bytes};
 use traffic_mirror_ebpf::abi::ANY_CLASS;
-use traffic_mirror_ebpf::flow::{Segment, clock};
+use traffic_mirror_ebpf::flow::Segment;
 use traffic_mirror_ebpf::owner::{Lesson, RECEIVER, SENDER, begins};
-use traffic_mirror_ebpf::packet::{Packet, protocol};
+use traffic_mirror_ebpf::packet::{Frame as _, Packet, protocol};
 
+use self::lessons::lessons;
 use crate::bpf::direct::values;
 use crate::bpf::server_name::UNDECIDED;
+use crate::bpf::skb::Skb;
 use crate::bpf::verifier::opaque;
 
 /// In place of a class: that of a cgroup from which no packet came since the filters came to be
@@ -45,39 +46,39 @@ pub(super) extern "C" fn application(
     }
     // SAFETY: the caller passes a pointer to a local variable.
     let of = unsafe { &*packet };
-    let flags = flags(skb, of);
-    // SAFETY: no arguments; the context is valid.
-    let (now, id) = unsafe { (clock(bpf_ktime_get_coarse_ns()), bpf_skb_cgroup_id(skb)) };
-    let mut flow = 0;
+    let Some(lessons) = lessons() else {
+        return UNDECIDED;
+    };
+    let (flags, now) = (flags(skb, of), lessons.clock.now());
+    // SAFETY: the context is valid.
+    let id = unsafe { bpf_skb_cgroup_id(skb) };
     let class = if id != 0 {
         let is_tcp = of.protocol == protocol::TCP;
         let may_be_kernels = is_tcp && (id == ROOT || flags & Segment::RST != 0);
         let mut class = UNDECIDED;
         if may_be_kernels {
-            flow = owners::flow_of_packet(packet);
-            class = opaque(owners::remembered(packet, flow, SENDER as u32, epoch));
+            class = opaque(owners::remembered(packet, SENDER as u32, epoch));
         }
         if class == UNDECIDED || class == STALE {
             let index = opaque(origins::origin_of(skb, id, now));
-            owners::teach(packet, index, Lesson::of(of, flags) as u32, now);
+            let lesson = Lesson::of(of, flags);
+            if !lessons.is_repeated(of, index, lesson, now) {
+                owners::teach(packet, index, lesson as u32, now);
+            }
             class = opaque(origins::class_of_origin(index, epoch, 1));
         }
         if class == 0 && hook & 1 == 0 {
             // it comes from a container, and may be for a socket of this host
-            if flow == 0 {
-                flow = owners::flow_of_packet(packet);
-            }
-            let other = opaque(owners::remembered(packet, flow, RECEIVER as u32, epoch));
+            let other = opaque(owners::remembered(packet, RECEIVER as u32, epoch));
             if other != UNDECIDED {
                 class = other;
             }
         }
         class
     } else {
-        flow = owners::flow_of_packet(packet);
-        let mut class = opaque(owners::remembered(packet, flow, RECEIVER as u32, epoch));
+        let mut class = opaque(owners::remembered(packet, RECEIVER as u32, epoch));
         if class == UNDECIDED {
-            class = opaque(owners::remembered(packet, flow, SENDER as u32, epoch));
+            class = opaque(owners::remembered(packet, SENDER as u32, epoch));
         }
         // another process may listen by now
         let may_be_other = class == 0 && of.protocol == protocol::TCP;
@@ -103,8 +104,12 @@ fn flags(skb: *mut __sk_buff, packet: &Packet) -> u32 {
     if packet.protocol != protocol::TCP || packet.ported == 0 || packet.fragment == Packet::LATER {
         return 0;
     }
-    let mut word = 0u16;
     let at = u32::from(packet.transport) + FLAGS_AT;
+    // the verifier wants to see that it is within a packet
+    if let Some(flags) = Skb(skb).linear().window::<2>(opaque(at) & 0x3fff) {
+        return flags.u8(1).into();
+    }
+    let mut word = 0u16;
     // SAFETY: the variable has two bytes; the context is valid.
     let failed = unsafe { bpf_skb_load_bytes(skb.cast(), at, (&raw mut word).cast(), 2) };
     if failed == 0 {

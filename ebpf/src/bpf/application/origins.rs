@@ -93,10 +93,9 @@ extern "C" fn remember_origin(skb: *mut __sk_buff, id: u64, now: u32, place: u32
 }
 
 /// The class of a cgroup; 0 if no filter has it, nor one above it. `sent` is 1 if a socket of it has
-/// just sent something; otherwise [`STALE`] is possible, too. A global function, as above.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(super) extern "C" fn class_of_origin(index: u32, epoch: u32, sent: u32) -> u32 {
+/// just sent something; otherwise [`STALE`] is possible, too.
+#[inline(always)]
+pub(super) fn class_of_origin(index: u32, epoch: u32, sent: u32) -> u32 {
     let Some(origin) = ORIGINS.get_ptr_mut(index) else {
         return UNDECIDED;
     };

@@ -19,10 +19,9 @@ fn bucket(key: u64, choice: u32) -> u32 {
     (key >> (32 * choice)) as u32 % OWNER_BUCKETS
 }
 
-/// What is remembered under a key, 0 if nothing is. A global function: the verifier checks it once.
-#[unsafe(no_mangle)]
-#[inline(never)]
-extern "C" fn find_owner(key: u64) -> u64 {
+/// What is remembered under a key, 0 if nothing is.
+#[inline(always)]
+fn find_owner(key: u64) -> u64 {
     match find_in(key, bucket(key, 0)) {
         0 => find_in(key, bucket(key, 1)),
         known => known,
@@ -37,7 +36,7 @@ fn find_in(key: u64, bucket: u32) -> u64 {
     }
 }
 
-/// Remembers something under a key. A global function, as above.
+/// Remembers something under a key. A global function: the verifier checks it once.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn put_owner(key: u64, value: u64, now: u32) -> u32 {
@@ -63,15 +62,9 @@ extern "C" fn least_owner(key: u64, bucket: u32, now: u32) -> u32 {
     }
 }
 
-/// A packet's flow, of TCP; 0 for others. A global function, as above.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(super) extern "C" fn flow_of_packet(packet: *const Packet) -> u64 {
-    if packet.is_null() {
-        return 0;
-    }
-    // SAFETY: the caller passes a pointer to a local variable.
-    let packet = unsafe { &*packet };
+/// A packet's flow, of TCP; 0 for others.
+#[inline(always)]
+fn flow_of_packet(packet: &Packet) -> u64 {
     if packet.protocol != protocol::TCP || packet.ported == 0 {
         return 0;
     }
@@ -89,12 +82,12 @@ extern "C" fn key_of_port(packet: *const Packet, end: u32) -> u64 {
     owner::port(unsafe { &*packet }, end as usize, &values().name_keys.flows)
 }
 
-/// The class of what is remembered of one end of a packet, whose flow is [`flow_of_packet`]: 0 if no filter has its cgroup,
+/// The class of what is remembered of one end of a packet: 0 if no filter has its cgroup,
 /// [`UNDECIDED`] if nothing is, [`STALE`] if only the port is known, see there. A global function,
 /// as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
-pub(super) extern "C" fn remembered(packet: *const Packet, flow: u64, end: u32, epoch: u32) -> u32 {
+pub(super) extern "C" fn remembered(packet: *const Packet, end: u32, epoch: u32) -> u32 {
     if packet.is_null() {
         return UNDECIDED;
     }
@@ -103,9 +96,9 @@ pub(super) extern "C" fn remembered(packet: *const Packet, flow: u64, end: u32, 
     if of.ported == 0 {
         return UNDECIDED;
     }
+    let flow = flow_of_packet(of);
     if flow != 0 {
-        let key = owner::end_key(flow, end as usize);
-        let class = opaque(class_of_owner(key, epoch));
+        let class = class_of_owner(owner::end_key(flow, end as usize), epoch);
         if class == STALE {
             return 0;
         }
@@ -113,19 +106,24 @@ pub(super) extern "C" fn remembered(packet: *const Packet, flow: u64, end: u32, 
             return class;
         }
     }
-    class_of_owner(key_of_port(packet, end), epoch)
+    let port = owner::port(of, end as usize, &values().name_keys.flows);
+    class_of_owner(port, epoch)
 }
 
-/// The key of the sender's end of a TCP packet's flow.
-#[inline(always)]
-fn key_of_sender(packet: *const Packet) -> u64 {
-    owner::end_key(flow_of_packet(packet), SENDER)
-}
-
-/// The class of what is remembered under a key. A global function, as above.
+/// The key of the sender's end of a TCP packet's flow. A global function, as above.
 #[unsafe(no_mangle)]
 #[inline(never)]
-extern "C" fn class_of_owner(key: u64, epoch: u32) -> u32 {
+extern "C" fn key_of_sender(packet: *const Packet) -> u64 {
+    if packet.is_null() {
+        return 0;
+    }
+    // SAFETY: the caller passes a pointer to a local variable.
+    owner::end_key(flow_of_packet(unsafe { &*packet }), SENDER)
+}
+
+/// The class of what is remembered under a key.
+#[inline(always)]
+fn class_of_owner(key: u64, epoch: u32) -> u32 {
     let known = Known(find_owner(key));
     let Some(index) = known.name() else {
         return UNDECIDED;

@@ -18,10 +18,9 @@ fn bucket(key: u64, choice: u32) -> u32 {
     (key >> (32 * choice)) as u32 % FLOW_BUCKETS
 }
 
-/// What is known of a flow, 0 if nothing is. A global function: the verifier checks it once.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(super) extern "C" fn find_flow(key: u64) -> u64 {
+/// What is known of a flow, 0 if nothing is.
+#[inline(always)]
+pub(super) fn find_flow(key: u64) -> u64 {
     match find_in(key, bucket(key, 0)) {
         0 => find_in(key, bucket(key, 1)),
         known => known,

@@ -15,7 +15,7 @@ use super::assembly::own;
 use super::state::current;
 use crate::bpf::direct::{control, steps, values};
 use crate::bpf::maps::{ASSEMBLIES, LEARNED, LEARNED_MORE, NAMES};
-use crate::bpf::verifier::{Loop, opaque};
+use crate::bpf::verifier::{Loop, forget, opaque};
 
 /// In place of a name: there is no room for it, or to wait for more of it.
 pub(super) const NO_ROOM: u32 = u32::MAX - 4;
@@ -191,6 +191,7 @@ extern "C" fn rank_in(bucket: u32, hash: u64, now: u32) -> u32 {
         if rank > most / LEARNED_CELLS {
             most = rank * LEARNED_CELLS + cell;
         }
+        most = forget(most);
         nth += 1;
     }
     most

@@ -20,23 +20,34 @@ use crate::bpf::verifier::opaque;
 
 pub(super) use quic::{answer, server_name_of_quic};
 
-/// In place of a class: the name cannot be known.
-pub(super) const UNDECIDED: u32 = ANY_CLASS - 1;
-
-/// `hook` is the index of the hook's counters. The class of the packet's server name, [`ANY_CLASS`] as long as it is not known, or
-/// [`UNDECIDED`]. A global function: the verifier checks it once.
-#[unsafe(no_mangle)]
-#[inline(never)]
-pub(super) extern "C" fn server_name(
+/// The class of a TCP packet's server name, [`ANY_CLASS`] as long as it is not known, or
+/// [`UNDECIDED`]. `hook` is the index of the hook's counters.
+#[inline(always)]
+pub(super) fn server_name_of_tcp(
     skb: *mut __sk_buff,
     packet: *const Packet,
     epoch: u32,
     hook: u32,
 ) -> u32 {
-    let class = opaque(plain::class_of_plain(skb, packet, epoch));
-    if class != plain::ANOTHER_WAY {
-        return class;
+    match opaque(plain::class_of_plain(skb, packet, epoch)) {
+        plain::ANOTHER_WAY => opaque(server_name(skb, packet, epoch, hook)),
+        class => class,
     }
+}
+
+/// In place of a class: the name cannot be known.
+pub(super) const UNDECIDED: u32 = ANY_CLASS - 1;
+
+/// As [`server_name_of_tcp`], for what [`plain::class_of_plain`] leaves. A global function: the
+/// verifier checks it once.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn server_name(
+    skb: *mut __sk_buff,
+    packet: *const Packet,
+    epoch: u32,
+    hook: u32,
+) -> u32 {
     let step = opaque(visit::visit(skb, packet, epoch));
     let Some(visit) = state::current() else {
         return UNDECIDED;

@@ -2,8 +2,7 @@
 //! and the packet changes nothing of that.
 
 use aya_ebpf::bindings::__sk_buff;
-use aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns;
-use traffic_mirror_ebpf::flow::{self, Known, Segment, clock};
+use traffic_mirror_ebpf::flow::{self, Known, Segment};
 use traffic_mirror_ebpf::packet::{Frame as _, Packet, protocol};
 
 use super::state::current;
@@ -12,7 +11,7 @@ use crate::bpf::direct::values;
 use crate::bpf::skb::Skb;
 use crate::bpf::verifier::opaque;
 
-/// In place of a class: the packet is another one. The key of its flow, and what is known of that,
+/// In place of a class: the packet is another one, of which `server_name` takes care. The key of its flow, and what is known of that,
 /// are in the state of the CPU then.
 pub(super) const ANOTHER_WAY: u32 = UNDECIDED - 2;
 
@@ -43,8 +42,7 @@ pub(super) extern "C" fn class_of_plain(
     visit.key = key.hash;
     visit.flow.segment.side = key.side;
     visit.was_known = known;
-    // SAFETY: no arguments.
-    let now = clock(unsafe { bpf_ktime_get_coarse_ns() });
+    let now = visit.clock.now();
     visit.flow.now = now;
     if known == 0 || Known(known).time() != now {
         return ANOTHER_WAY;

@@ -5,6 +5,8 @@ use aya_ebpf::macros::map;
 use aya_ebpf::maps::PerCpuArray;
 use traffic_mirror_ebpf::flow;
 
+use crate::bpf::clock::Clock;
+
 /// Bytes of a TCP header without options.
 pub(super) const TCP_BYTES: u32 = 20;
 
@@ -30,6 +32,8 @@ pub(super) struct Visit {
     reserved: u32,
     /// The TCP header, network byte order.
     pub header: [u32; TCP_BYTES as usize / 4],
+    /// The time.
+    pub clock: Clock,
 }
 
 /// It is pinned nowhere, so that each process that loads programs has its own.

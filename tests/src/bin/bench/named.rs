@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use anyhow::{Result, ensure};
+use traffic_mirror_tests::lab::cgroup::Cgroup;
 use traffic_mirror_tests::lab::file;
 use traffic_mirror_tests::lab::hello::client_hello;
 use traffic_mirror_tests::lab::packet::{Tcp, eth};
@@ -30,7 +31,9 @@ const WANTED: &str = "of a connection to a name of the filter, no route, mixed f
 const HELLO: &str = "a hello with another name, mixed flows";
 
 /// The packets of a test run are sent by a socket of this process.
-const ELSEWHERE: &str = "of another application, mixed flows";
+const SENT: &str = "sent by another application, mixed flows";
+/// As a packet that comes from a container, whose receiver is looked for, too.
+const BOTH_ENDS: &str = "of other applications at both ends, mixed flows";
 
 /// All of it.
 pub(crate) fn named(session: &mut Session, output: u32) -> Result<()> {
@@ -85,35 +88,33 @@ pub(crate) fn named(session: &mut Session, output: u32) -> Result<()> {
     Ok(())
 }
 
-/// A packet that a socket has sent beside a filter for another application, and whose receiver is
-/// looked for, too.
+/// A packet that a socket has sent beside a filter for another application.
 pub(crate) fn applied(session: &mut Session, output: u32) -> Result<()> {
-    if !session.wants(ELSEWHERE) {
+    if !session.wants_any(&[SENT, BOTH_ENDS]) {
         return Ok(());
     }
     session.heading("A packet beside a filter with an application: ns, as above");
-    let text = |port: u16| {
+    let subject = |port: u16, is_sent: bool| {
         let fields = format!(
             "protocol = [\"tcp\"]\ndestination_port = [{port}]\napplication = [\"/absent\"]"
         );
-        file::interface("eth0")
+        let text = file::interface("eth0")
             + &file::endpoint("ids", "192.0.2.99", "")
-            + &file::filter("app", &fields, "\"ids\"")
+            + &file::filter("app", &fields, "\"ids\"");
+        let inbound = Subject::new(&text, output)?;
+        anyhow::Ok(if is_sent { inbound.outbound() } else { inbound })
     };
-    let subject = Subject::new(&text(443), output)?;
-    let unmatched = Subject::new(&text(444), output)?;
     let load = Load::mixed(flows(FLOWS), 100);
-    compare(
-        session,
-        [&subject, &unmatched],
-        ELSEWHERE,
-        1,
-        [&load, &load],
-    )?;
-    ensure!(
-        subject.packets_matched()? == 0,
-        "{ELSEWHERE}: packets match"
-    );
+    let unit = Cgroup::new("traffic-mirror-bench-", "")?;
+    for (what, is_sent) in [(SENT, true), (BOTH_ENDS, false)] {
+        if !session.wants(what) {
+            continue;
+        }
+        let (subject, unmatched) = (subject(443, is_sent)?, subject(444, is_sent)?);
+        // the kernel itself has sockets in the topmost cgroup, so that one is another case
+        unit.enter(|| compare(session, [&subject, &unmatched], what, 1, [&load, &load]))?;
+        ensure!(subject.packets_matched()? == 0, "{what}: packets match");
+    }
     Ok(())
 }
 

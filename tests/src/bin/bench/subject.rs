@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use aya::programs::SchedClassifier;
 use traffic_mirror::desired::{Desired, Filter};
-use traffic_mirror::network::{Link, Network, Path, Route, RouteKind};
+use traffic_mirror::network::{Direction, Link, Network, Path, Route, RouteKind};
 use traffic_mirror_tests::oracle::kernel::Loaded;
 use traffic_mirror_tests::oracle::naive::{self, Place, Unknown, ask, places};
 use traffic_mirror_tests::oracle::random::Random;
@@ -86,6 +86,12 @@ impl Subject {
             lookups,
             yardstick: Yardstick::new(output)?,
         })
+    }
+
+    /// The same for packets that leave.
+    pub(crate) fn outbound(mut self) -> Self {
+        self.place.direction = Direction::Egress;
+        self
     }
 
     /// What our program costs.
