@@ -117,8 +117,8 @@ fn the_programs_are_no_longer() -> Result<()> {
         (
             "mirror_egress with all fields",
             mirror(&all)?,
-            20_500,
-            92_000,
+            21_500,
+            96_000,
         ),
         ("encap", all.encap()?, 2_300, 12_500),
         ("segmenter", all.segmenter()?, 3_100, 16_000),

@@ -143,6 +143,8 @@ struct Monitored {
     in_flight: u32,
     /// Samples since the path MTU was found in which the programs did not know it yet.
     unknown: u32,
+    /// Looks in a row with errors that asked for no shorter copies than those that are sent.
+    strays: u32,
 }
 
 /// A trouble ends after this many samples without it.
@@ -150,6 +152,10 @@ const LOOKS_UNTIL_OVER: u32 = 3;
 /// Samples after the programs knew a path MTU in which errors may still be about longer copies: full
 /// queues on a path hold packets for seconds.
 const IN_FLIGHT: u32 = 5;
+/// So many looks in a row may find an error that asks for no shorter copies than those that are
+/// sent: a host that is short of time has sent a longer one late. Where copies are too long, errors
+/// go on.
+const STRAYS: u32 = 2;
 /// Samples within which the programs must know a path MTU: a longer time would hide a loss.
 const UNKNOWN: u32 = 60;
 /// How long a path MTU is believed (RFC 8201 section 4).
@@ -239,12 +245,22 @@ impl Monitored {
             path_mtu: None,
             in_flight: 0,
             unknown: 0,
+            strays: 0,
         }
     }
 
     fn look(&mut self, sample: Sample, now: Duration) -> Vec<HealthChange> {
         let mut changes = self.follow(&sample, now);
         let has_sent = sample.sent > self.last.sent;
+        let kind = IcmpError::TooBig as usize;
+        let is_obeyed = sample.path_mtu.is_some_and(|(mtu, _)| sample.mtu <= mtu);
+        self.strays = if self.in_flight > 0 || sample.errors[kind] <= self.last.errors[kind] {
+            0
+        } else if is_obeyed {
+            self.strays.saturating_add(1)
+        } else {
+            u32::MAX
+        };
         match self.find(&sample, has_sent) {
             Some(found) => {
                 self.quiet = 0;
@@ -287,7 +303,7 @@ impl Monitored {
     fn find(&self, sample: &Sample, has_sent: bool) -> Option<Trouble> {
         let has_grown =
             |kind: IcmpError| sample.errors[kind as usize] > self.last.errors[kind as usize];
-        let is_followed = |kind: IcmpError| kind == IcmpError::TooBig && self.in_flight > 0;
+        let is_followed = |kind: IcmpError| kind == IcmpError::TooBig && self.strays <= STRAYS;
         let drops = self
             .last
             .output_drops

@@ -222,9 +222,18 @@ fn a_smaller_way_is_followed_and_forgotten_after_ten_minutes() {
     }
     // what is no less than what is sent is not followed
     watched.sample.path_mtu = Some((1450, watched.now));
+    for _ in 0..STRAYS {
+        let found = watched.second(1, &[IcmpError::TooBig]);
+        assert_eq!(found, [], "of a copy that was sent late");
+    }
+    assert_eq!(watched.second(1, &[]), [], "it was the last one");
+    for _ in 0..STRAYS {
+        assert_eq!(watched.second(1, &[IcmpError::TooBig]), []);
+    }
     assert_eq!(
         watched.second(1, &[IcmpError::TooBig]),
-        [HealthChange::Lost(Trouble::TooBig)]
+        [HealthChange::Lost(Trouble::TooBig)],
+        "they go on"
     );
     assert_eq!(watched.health.path_mtus()["ids"], 1400);
     watched.sample.path_mtu = Some((1300, watched.now));

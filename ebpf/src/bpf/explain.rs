@@ -56,10 +56,11 @@ fn try_explain(skb: Skb, explained: &mut Explained) -> Result<(), Skipped> {
         packet.unknown = found as u8;
         explained.packet.unknown = packet.unknown;
     }
-    let certain = bank | EXCLUDES;
-    search(look_up(&raw const packet, hook, certain), certain)?;
+    // in this order: the first leaves the classes in the map unknown that are
     let any = bank | INCLUDES;
-    search(look_up(&raw const packet, hook, any), any)
+    search(look_up(&raw const packet, hook, any), any)?;
+    let certain = bank | EXCLUDES;
+    search(look_up(&raw const packet, hook, certain), certain)
 }
 
 #[inline(always)]

@@ -493,14 +493,10 @@ fn a_narrow_link_on_the_way_is_followed_over_ipv6() -> Result<()> {
             Ok(())
         };
         live(&talk.lab.daemon)?;
+        let said = talk.lab.daemon.output();
         ensure!(
-            !talk
-                .lab
-                .daemon
-                .output()
-                .iter()
-                .any(|line| line.contains("too long for a link")),
-            "{attach:?}: it flapped"
+            !said.iter().any(|line| line.contains("too long for a link")),
+            "{attach:?}: it flapped: {said:#?}"
         );
         // a successor knows of it
         talk.lab.daemon.signal(Signal::SIGKILL)?;

@@ -29,6 +29,7 @@ const UNDECIDED: &str = "of a connection whose hello is still to come, mixed flo
 const OTHER: &str = "of a connection to another name, mixed flows";
 const WANTED: &str = "of a connection to a name of the filter, no route, mixed flows";
 const HELLO: &str = "a hello with another name, mixed flows";
+const LEARNED: &str = "of a known connection, on an interface with `learn`, mixed flows";
 
 /// The packets of a test run are sent by a socket of this process.
 const SENT: &str = "sent by another application, mixed flows";
@@ -37,7 +38,7 @@ const BOTH_ENDS: &str = "of other applications at both ends, mixed flows";
 
 /// All of it.
 pub(crate) fn named(session: &mut Session, output: u32) -> Result<()> {
-    if !session.wants_any(&[UNDECIDED, OTHER, WANTED, HELLO]) {
+    if !session.wants_any(&[UNDECIDED, OTHER, WANTED, HELLO, LEARNED]) {
         return Ok(());
     }
     session.heading(
@@ -84,6 +85,16 @@ pub(crate) fn named(session: &mut Session, output: u32) -> Result<()> {
                 [&load, &load],
             )?;
         }
+    }
+    if session.wants(LEARNED) {
+        let plain = text(444, &[]).replace("server_name = []\n", "");
+        let learning = plain.replacen("name = \"eth0\"\n", "name = \"eth0\"\nlearn = true\n", 1);
+        ensure!(learning != plain, "{LEARNED}: the file says it");
+        let subject = Subject::new(&learning, output)?;
+        let flows = flows(FLOWS);
+        decide(&subject, &flows, "shop.example")?;
+        let load = Load::mixed(flows, 100);
+        compare(session, [&subject, &unmatched], LEARNED, 0, [&load, &load])?;
     }
     Ok(())
 }
