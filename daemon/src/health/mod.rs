@@ -143,8 +143,11 @@ struct Monitored {
     in_flight: u32,
     /// Samples since the path MTU was found in which the programs did not know it yet.
     unknown: u32,
-    /// Looks in a row with errors that asked for no shorter copies than those that are sent.
+    /// Looks with errors that asked for no shorter copies than those that are sent; `u32::MAX` if
+    /// one asked for shorter ones, or for none.
     strays: u32,
+    /// Looks since the last one of them.
+    since_stray: u32,
 }
 
 /// A trouble ends after this many samples without it.
@@ -152,10 +155,11 @@ const LOOKS_UNTIL_OVER: u32 = 3;
 /// Samples after the programs knew a path MTU in which errors may still be about longer copies: full
 /// queues on a path hold packets for seconds.
 const IN_FLIGHT: u32 = 5;
-/// So many looks in a row may find an error that asks for no shorter copies than those that are
-/// sent: a host that is short of time has sent a longer one late. Where copies are too long, errors
-/// go on.
+/// So many looks may find an error that asks for no shorter copies than those that are sent: a host
+/// that is short of time has sent a longer one late. Where copies are too long, errors go on.
 const STRAYS: u32 = 2;
+/// Looks after which such an error is forgotten.
+const STRAY_LIFE: u32 = 60;
 /// Samples within which the programs must know a path MTU: a longer time would hide a loss.
 const UNKNOWN: u32 = 60;
 /// How long a path MTU is believed (RFC 8201 section 4).
@@ -246,21 +250,14 @@ impl Monitored {
             in_flight: 0,
             unknown: 0,
             strays: 0,
+            since_stray: 0,
         }
     }
 
     fn look(&mut self, sample: Sample, now: Duration) -> Vec<HealthChange> {
         let mut changes = self.follow(&sample, now);
         let has_sent = sample.sent > self.last.sent;
-        let kind = IcmpError::TooBig as usize;
-        let is_obeyed = sample.path_mtu.is_some_and(|(mtu, _)| sample.mtu <= mtu);
-        self.strays = if self.in_flight > 0 || sample.errors[kind] <= self.last.errors[kind] {
-            0
-        } else if is_obeyed {
-            self.strays.saturating_add(1)
-        } else {
-            u32::MAX
-        };
+        self.count_strays(&sample);
         match self.find(&sample, has_sent) {
             Some(found) => {
                 self.quiet = 0;
@@ -299,11 +296,34 @@ impl Monitored {
         changes
     }
 
+    /// Tells errors about copies that were sent late from those that go on.
+    fn count_strays(&mut self, sample: &Sample) {
+        let kind = IcmpError::TooBig as usize;
+        if self.in_flight > 0 {
+            (self.strays, self.since_stray) = (0, 0);
+        } else if sample.errors[kind] > self.last.errors[kind] {
+            let asks_for_nothing = sample.path_mtu.is_some_and(|(mtu, _)| sample.mtu <= mtu);
+            self.strays = if asks_for_nothing {
+                self.strays.saturating_add(1)
+            } else {
+                u32::MAX
+            };
+            self.since_stray = 0;
+        } else {
+            self.since_stray = self.since_stray.saturating_add(1);
+            if self.since_stray >= STRAY_LIFE {
+                self.strays = 0;
+            }
+        }
+    }
+
     /// The trouble that appeared since the last sample.
     fn find(&self, sample: &Sample, has_sent: bool) -> Option<Trouble> {
         let has_grown =
             |kind: IcmpError| sample.errors[kind as usize] > self.last.errors[kind as usize];
-        let is_followed = |kind: IcmpError| kind == IcmpError::TooBig && self.strays <= STRAYS;
+        let may_be_stray = self.strays <= STRAYS && self.trouble != Some(Trouble::TooBig);
+        let is_followed =
+            |kind: IcmpError| kind == IcmpError::TooBig && (self.in_flight > 0 || may_be_stray);
         let drops = self
             .last
             .output_drops

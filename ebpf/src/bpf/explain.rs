@@ -56,7 +56,7 @@ fn try_explain(skb: Skb, explained: &mut Explained) -> Result<(), Skipped> {
         packet.unknown = found as u8;
         explained.packet.unknown = packet.unknown;
     }
-    // in this order: the first leaves the classes in the map unknown that are
+    // `EXCLUDES` last: it replaces unknown classes in the map by those of other values
     let any = bank | INCLUDES;
     search(look_up(&raw const packet, hook, any), any)?;
     let certain = bank | EXCLUDES;

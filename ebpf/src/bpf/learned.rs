@@ -93,7 +93,8 @@ fn name_of(skb: *mut __sk_buff, packet: *const Packet, epoch: u32, hook: u32) ->
     }
 }
 
-/// In place of `server_name`, [`server_name_of_quic`] and [`application`], where no filter asks: the daemon has it called.
+/// In place of `server_name`, [`server_name_of_quic`] and [`application`], where the maps have no
+/// room for what they find: the daemon has it called.
 #[unsafe(no_mangle)]
 #[inline(never)]
 extern "C" fn undecided(_: *mut __sk_buff, _: *const Packet, _: u32, _: u32) -> u32 {

@@ -215,11 +215,12 @@ pub(super) fn remembered_class(known: Known, epoch: u32, now: u32, answered: u32
     if name.hash == 0 || !known.is(name.hash) {
         return UNDECIDED;
     }
-    let time = now | IS_TIME;
-    if answered != 0 && name.answered != time {
-        name.answered = time;
-    } else if answered == 0 && name.seen != time {
-        name.seen = time;
+    // the clock of another CPU may be a little ahead
+    let is_past = |time: u32| time == 0 || age(time & (IS_TIME - 1), now) != 0;
+    if answered != 0 && is_past(name.answered) {
+        name.answered = now | IS_TIME;
+    } else if answered == 0 && is_past(name.seen) {
+        name.seen = now | IS_TIME;
     }
     match Found(name.found).class(stamp(epoch, 0)) {
         Some(0) => values().other_name,

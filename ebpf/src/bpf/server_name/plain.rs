@@ -2,7 +2,7 @@
 //! and the packet changes nothing of that.
 
 use aya_ebpf::bindings::__sk_buff;
-use traffic_mirror_ebpf::flow::{self, Known, Segment};
+use traffic_mirror_ebpf::flow::{self, Known, Segment, age};
 use traffic_mirror_ebpf::packet::{Frame as _, Packet, protocol};
 
 use super::state::current;
@@ -11,8 +11,8 @@ use crate::bpf::direct::values;
 use crate::bpf::skb::Skb;
 use crate::bpf::verifier::opaque;
 
-/// In place of a class: the packet is another one, of which `server_name` takes care. The key of its flow, and what is known of that,
-/// are in the state of the CPU then.
+/// In place of a class: the packet is another one, of which `server_name` takes care. The key of its
+/// flow, and what is known of that, are in the state of the CPU then.
 pub(super) const ANOTHER_WAY: u32 = UNDECIDED - 2;
 
 /// Offset of the length and, in the second byte, the flags in a TCP header, bytes.
@@ -44,7 +44,8 @@ pub(super) extern "C" fn class_of_plain(
     visit.was_known = known;
     let now = visit.clock.now();
     visit.flow.now = now;
-    if known == 0 || Known(known).time() != now {
+    // the clock of another CPU may be a little ahead
+    if known == 0 || age(Known(known).time(), now) != 0 {
         return ANOTHER_WAY;
     }
     // the verifier wants to see that it is within a packet
